@@ -1,0 +1,63 @@
+//! `accounts.close_me`: closes the caller's account for good. Any signed-in account, for itself.
+//!
+//! The row stays, so that orders and coupons keep their owner; whom it belonged to is forgotten and the address is free again.
+
+use crate::{
+    Accounts,
+    model::{EndReason, Member},
+    store,
+};
+use axum::response::Response;
+use contracts::{Code, MemberId};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::SignedIn,
+    http::{Empty, Input, Problem, ProblemBody, State, Trace},
+};
+use std::{collections::HashMap, sync::Arc};
+
+#[utoipa::path(
+    delete, path = "/v1/me", operation_id = "accounts.close_me", tag = "accounts",
+    responses((status = 204, description = "The account is closed"), (status = 401, description = "unauthenticated", body = ProblemBody)),
+    security(("bearer" = []))
+)]
+pub async fn close_me(
+    State(accounts): State<Arc<Accounts>>,
+    SignedIn(caller): SignedIn,
+    trace: Trace,
+    input: Input<Empty>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    kit::http::run(&accounts, Close { member_id: caller.member_id }, key, trace).await
+}
+
+struct Close {
+    member_id: MemberId,
+}
+
+impl Command for Close {
+    type Service = Accounts;
+    const OPERATION: &'static str = "accounts.close_me";
+
+    async fn handle<'a>(accounts: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let members = store::members::lock(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
+        let mut members: HashMap<MemberId, Member> = members.into_iter().map(|member| (member.id, member)).collect();
+        let now = work.now;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
+        for command in commands {
+            // Closed twice at once is closed: both callers wanted that.
+            outcomes.push(match members.get_mut(&command.member_id) {
+                Some(member) => {
+                    member.close(now);
+                    Answer::empty(204).into()
+                }
+                None => Code::Unauthenticated.into(),
+            });
+        }
+        store::members::save(&mut work.tx, members.values()).await?;
+        for member_id in members.into_keys() {
+            accounts.end_sessions_of(work, member_id, None, EndReason::AccountClosed).await?;
+        }
+        Ok(outcomes)
+    }
+}

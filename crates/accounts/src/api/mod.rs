@@ -1,0 +1,30 @@
+//! Routes of accounts, one line each.
+
+mod close_me;
+mod edit_me;
+mod get;
+mod me;
+mod refresh;
+mod set_state;
+mod sign_in;
+mod sign_out;
+mod sign_up;
+mod tokens;
+mod views;
+
+pub(crate) use sign_up::SignUp;
+
+use crate::Accounts;
+use std::sync::Arc;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub fn router(accounts: Arc<Accounts>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up::sign_up))
+        .routes(routes!(get::get, set_state::set_state))
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(refresh::refresh))
+        .routes(routes!(sign_out::sign_out))
+        .routes(routes!(me::me, edit_me::edit_me, close_me::close_me))
+        .with_state(accounts)
+}

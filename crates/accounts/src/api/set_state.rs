@@ -1,0 +1,100 @@
+//! `accounts.set_state`: keeps an account out, or lets it in again. Operators only; never their own account.
+//!
+//! A disabled account's sessions end at once. It keeps its address and everything it owns.
+
+use super::views::AccountView;
+use crate::{
+    Accounts,
+    model::{EndReason, Member},
+    store,
+};
+use axum::response::Response;
+use contracts::{Code, MemberId};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Operator,
+    http::{Input, Path, Problem, ProblemBody, State, Trace},
+};
+use serde::Deserialize;
+use std::{collections::HashMap, sync::Arc};
+use utoipa::ToSchema;
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StateChange {
+    #[garde(skip)]
+    pub state: WantedState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WantedState {
+    Active,
+    Disabled,
+}
+
+#[utoipa::path(
+    patch, path = "/v1/accounts/{id}", operation_id = "accounts.set_state", tag = "accounts", params(("id" = MemberId, Path)),
+    request_body = StateChange,
+    responses(
+        (status = 200, body = AccountView),
+        (status = 403, description = "forbidden", body = ProblemBody),
+        (status = 404, description = "not-found", body = ProblemBody),
+    ),
+    security(("bearer" = []))
+)]
+pub async fn set_state(
+    State(accounts): State<Arc<Accounts>>,
+    Operator(caller): Operator,
+    Path(id): Path<MemberId>,
+    trace: Trace,
+    input: Input<StateChange>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let command = SetState { member_id: id, by: caller.member_id, active: input.value.state == WantedState::Active };
+    kit::http::run(&accounts, command, key, trace).await
+}
+
+struct SetState {
+    member_id: MemberId,
+    by: MemberId,
+    active: bool,
+}
+
+impl Command for SetState {
+    type Service = Accounts;
+    const OPERATION: &'static str = "accounts.set_state";
+
+    async fn handle<'a>(accounts: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let members = store::members::lock(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
+        let mut members: HashMap<MemberId, Member> = members.into_iter().map(|member| (member.id, member)).collect();
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
+        let mut disabled: Vec<MemberId> = Vec::new();
+        for command in commands {
+            let Some(member) = members.get_mut(&command.member_id) else {
+                outcomes.push(Code::NotFound.into());
+                continue;
+            };
+            match member.allow(command.active, command.by) {
+                Ok(changed) => {
+                    if changed {
+                        let (member_id, by, active) = (command.member_id, command.by, command.active);
+                        work.after_commit(move || {
+                            tracing::info!(target: "audit", member = %member_id, by = %by, active, "an operator set an account's state");
+                        });
+                    }
+                    if changed && !command.active {
+                        disabled.push(member.id);
+                    }
+                    outcomes.push(Answer::json(200, &AccountView::from(&*member))?.into());
+                }
+                Err(refusal) => outcomes.push(refusal.into()),
+            }
+        }
+        store::members::save(&mut work.tx, members.values()).await?;
+        for member_id in disabled {
+            accounts.end_sessions_of(work, member_id, None, EndReason::AccountDisabled).await?;
+        }
+        Ok(outcomes)
+    }
+}

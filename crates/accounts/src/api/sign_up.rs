@@ -1,0 +1,108 @@
+//! `accounts.sign_up`: opens an account. Anyone may; the account is a customer's.
+
+use super::views::Profile;
+use crate::{
+    Accounts,
+    credentials::scope_of,
+    model::{self, Email, Member},
+    store,
+};
+use axum::response::Response;
+use contracts::{Code, MemberId, Message, messages::MemberRegistered};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::{Role, password},
+    http::{Input, Problem, ProblemBody, State, Trace, rules},
+    ports,
+};
+use serde::Deserialize;
+use std::{collections::HashSet, sync::Arc};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// Identifies the account; case does not matter.
+    #[garde(custom(rules::text(254)))]
+    #[schema(max_length = 254, example = "minji@example.com")]
+    pub email: String,
+    /// At least 8 characters, and hard to guess; any characters.
+    #[garde(skip)]
+    #[schema(min_length = 8)]
+    pub password: String,
+    #[garde(custom(rules::text(100)))]
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    #[serde(default)]
+    #[garde(custom(rules::text(30)))]
+    #[schema(max_length = 30, example = "010-1234-5678")]
+    pub phone: Option<String>,
+}
+
+#[utoipa::path(
+    post, path = "/v1/accounts", operation_id = "accounts.sign_up", tag = "accounts", request_body = NewAccount,
+    responses(
+        (status = 201, body = Profile),
+        (status = 409, description = "email-taken", body = ProblemBody),
+        (status = 422, description = "invalid-field, too-long, unknown-field, weak-password", body = ProblemBody),
+        (status = 503, description = "overloaded: too many passwords are being hashed", body = ProblemBody),
+    )
+)]
+pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input: Input<NewAccount>) -> Result<Response, Problem> {
+    let form = &input.value;
+    let email = Email::parse(&form.email).ok_or_else(|| invalid("/email", "must be an e-mail address"))?;
+    let name = form.name.trim().to_owned();
+    let phone = form.phone.as_deref().map(parse_phone).transpose()?;
+    password::check_strength(&form.password, &[&email.shown, &name])?;
+    let key = accounts.sealed(input.key(scope_of(&email.normalized)));
+    let password_hash = accounts.hash(&form.password).await?;
+    let command = SignUp { id: MemberId(ports::new_id()), email, name, phone, password_hash, role: Role::Customer, trace: trace.0 };
+    kit::http::run(&accounts, command, key, trace).await
+}
+
+pub fn parse_phone(text: &str) -> Result<String, Problem> {
+    model::phone(text).ok_or_else(|| invalid("/phone", "must have 8 to 15 digits; spaces, hyphens and a leading + are fine"))
+}
+
+pub fn invalid(pointer: &str, message: &str) -> Problem {
+    Problem::field(pointer, Code::InvalidField, message)
+}
+
+/// Opens an account whose password is hashed already.
+pub struct SignUp {
+    pub id: MemberId,
+    pub email: Email,
+    pub name: String,
+    pub phone: Option<String>,
+    pub password_hash: String,
+    pub role: Role,
+    pub trace: Uuid,
+}
+
+impl Command for SignUp {
+    type Service = Accounts;
+    const OPERATION: &'static str = "accounts.sign_up";
+
+    async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let emails = commands.iter().map(|command| command.email.normalized.as_str());
+        let known = store::members::with_emails(&mut work.tx, emails).await?;
+        let mut taken: HashSet<&str> = known.iter().filter_map(|member| member.email_normalized.as_deref()).collect();
+        let mut opened: Vec<Member> = Vec::with_capacity(commands.len());
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            if !taken.insert(&command.email.normalized) {
+                outcomes.push(Code::EmailTaken.into());
+                continue;
+            }
+            let (name, phone, hash) = (command.name.clone(), command.phone.clone(), command.password_hash.clone());
+            let member = Member::new(command.id, &command.email, name, phone, hash, command.role, work.now);
+            outcomes.push(Answer::json(201, &Profile::from(&member))?.into());
+            work.trace(member.id, command.trace);
+            work.emit(member.id, Message::MemberRegistered(MemberRegistered { member_id: member.id }))?;
+            opened.push(member);
+        }
+        store::members::insert(&mut work.tx, &opened).await?;
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,106 @@
+//! Accounts: who may come in, and as what.
+//!
+//! Owns members, their sessions and refresh tokens. Everyone else knows a member only by its id and by what its access token says.
+//! It never keeps a password or a refresh token, only their hashes; and it never hashes a password on the writer's thread.
+
+mod api;
+mod bootstrap;
+mod credentials;
+mod import;
+mod jobs;
+mod messages;
+mod model;
+mod store;
+
+pub use import::{ImportError, Imported, NewMember};
+
+use contracts::MemberId;
+use futures::future::BoxFuture;
+use kit::{
+    Fault, Kit, Service, Work,
+    auth::{LoginAttempts, PasswordGate},
+    db::Migration,
+    engine::Envelope,
+    jobs::Job,
+};
+use model::EndReason;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+/// What the process is told about accounts.
+#[derive(Clone, Default)]
+pub struct AccountsSettings {
+    /// E-mail and password of an operator that exists after the start.
+    pub operator: Option<(String, String)>,
+}
+
+pub struct Accounts {
+    kit: Kit,
+    settings: AccountsSettings,
+    passwords: PasswordGate,
+    attempts: LoginAttempts,
+}
+
+impl Accounts {
+    pub fn new(kit: Kit, settings: AccountsSettings) -> Accounts {
+        let attempts = LoginAttempts::new(Arc::clone(&kit.clock));
+        Accounts { kit, settings, passwords: PasswordGate::default(), attempts }
+    }
+
+    /// Ends sessions: in the database with this transaction, and for their access tokens as soon as it is durable.
+    async fn end_sessions(&self, work: &mut Work, ids: Vec<Uuid>, reason: EndReason) -> Result<(), Fault> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        store::sessions::revoke(&mut work.tx, &ids, reason, work.now).await?;
+        let (auth, now) = (self.kit.auth.clone(), work.now);
+        work.after_commit(move || {
+            for id in ids {
+                auth.revoke_session(id, now);
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends all sessions of a member but `keep`.
+    async fn end_sessions_of(&self, work: &mut Work, member_id: MemberId, keep: Option<Uuid>, reason: EndReason) -> Result<(), Fault> {
+        let mut ids = store::sessions::open_of(&mut work.tx, member_id).await?;
+        ids.retain(|id| Some(*id) != keep);
+        self.end_sessions(work, ids, reason).await
+    }
+}
+
+impl Service for Accounts {
+    fn name(&self) -> &'static str {
+        "accounts"
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+    }
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        api::router(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        &["store.created"]
+    }
+
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(messages::consume(work, messages))
+    }
+
+    fn jobs(self: Arc<Self>) -> Vec<Job> {
+        vec![jobs::prune_sessions(self)]
+    }
+
+    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(bootstrap::start(self))
+    }
+}

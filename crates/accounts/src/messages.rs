@@ -1,0 +1,16 @@
+//! What accounts does on others' messages: a member who runs a store is a seller, from its next access token on.
+
+use crate::store;
+use contracts::Message;
+use kit::{Fault, Work, engine::Envelope};
+
+pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let sellers = messages.iter().filter_map(|envelope| match &envelope.message {
+        Message::StoreCreated(created) => created.seller_id,
+        _ => None,
+    });
+    let mut members = store::members::lock(&mut work.tx, sellers).await?;
+    members.retain_mut(|member| member.becomes_seller());
+    store::members::save(&mut work.tx, &members).await?;
+    Ok(())
+}

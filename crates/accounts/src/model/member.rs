@@ -1,0 +1,245 @@
+//! A member: who may sign in, and how the account changes.
+
+use super::Email;
+use contracts::{Code, MemberId, Refusal, Timestamp};
+use kit::auth::Role;
+
+/// Stands where a password hash would: no password verifies against it.
+pub const UNUSABLE_PASSWORD: &str = "!";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    Active,
+    /// Closed by its owner, for good; the address is free again and nothing personal is kept.
+    Closed,
+    /// Kept out by an operator, until one lets it in again.
+    Disabled,
+}
+
+impl MemberState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberState::Active => "active",
+            MemberState::Closed => "closed",
+            MemberState::Disabled => "disabled",
+        }
+    }
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "active" => Some(MemberState::Active),
+            "closed" => Some(MemberState::Closed),
+            "disabled" => Some(MemberState::Disabled),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: MemberId,
+    /// `None` once closed.
+    pub email_normalized: Option<String>,
+    pub email: String,
+    pub name: String,
+    pub phone: Option<String>,
+    pub password_hash: String,
+    pub role: Role,
+    pub state: MemberState,
+    pub created_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub version: i64,
+}
+
+/// A password that was checked and hashed outside the transaction, with the hash the check was made against.
+#[derive(Clone)]
+pub struct NewPassword {
+    pub checked_against: String,
+    pub hash: String,
+}
+
+/// What a member changes about itself. `None`: stays as it is.
+#[derive(Clone, Default)]
+pub struct Changes {
+    pub name: Option<String>,
+    /// `Some(None)` removes the number.
+    pub phone: Option<Option<String>>,
+    pub password: Option<NewPassword>,
+}
+
+impl Member {
+    pub fn new(
+        id: MemberId,
+        email: &Email,
+        name: String,
+        phone: Option<String>,
+        password_hash: String,
+        role: Role,
+        now: Timestamp,
+    ) -> Member {
+        Member {
+            id,
+            email_normalized: Some(email.normalized.clone()),
+            email: email.shown.clone(),
+            name,
+            phone,
+            password_hash,
+            role,
+            state: MemberState::Active,
+            created_at: now,
+            closed_at: None,
+            version: 1,
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.state == MemberState::Active
+    }
+
+    pub fn has_usable_password(&self) -> bool {
+        self.password_hash != UNUSABLE_PASSWORD
+    }
+
+    /// Whether a password that was checked against `checked_against` opens a session now. Between the check and this moment the
+    /// account may have been closed, disabled or given another password.
+    pub fn lets_in(&self, checked_against: &str) -> Result<(), Code> {
+        if self.is_active() && self.has_usable_password() && self.password_hash == checked_against {
+            Ok(())
+        } else {
+            Err(Code::BadCredentials)
+        }
+    }
+
+    /// All changes or none.
+    pub fn edit(&mut self, changes: &Changes) -> Result<(), Code> {
+        if !self.is_active() {
+            return Err(Code::Unauthenticated);
+        }
+        if let Some(password) = &changes.password {
+            self.lets_in(&password.checked_against)?;
+            self.password_hash.clone_from(&password.hash);
+        }
+        if let Some(name) = &changes.name {
+            self.name.clone_from(name);
+        }
+        if let Some(phone) = &changes.phone {
+            self.phone.clone_from(phone);
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Closes the account and forgets whom it belonged to. False when it was closed before.
+    pub fn close(&mut self, now: Timestamp) -> bool {
+        if self.state == MemberState::Closed {
+            return false;
+        }
+        self.state = MemberState::Closed;
+        self.closed_at = Some(now);
+        self.email_normalized = None;
+        self.email.clear();
+        self.name.clear();
+        self.phone = None;
+        UNUSABLE_PASSWORD.clone_into(&mut self.password_hash);
+        self.version += 1;
+        true
+    }
+
+    /// An operator keeps the account out, or lets it in again. False when it is in that state already.
+    pub fn allow(&mut self, active: bool, by: MemberId) -> Result<bool, Refusal> {
+        let wanted = if active { MemberState::Active } else { MemberState::Disabled };
+        if self.state == MemberState::Closed {
+            return Err(Code::NotFound.into());
+        }
+        if self.id == by && !active {
+            return Err(Refusal::new(Code::Forbidden, "An operator cannot disable its own account."));
+        }
+        if self.state == wanted {
+            return Ok(false);
+        }
+        self.state = wanted;
+        self.version += 1;
+        Ok(true)
+    }
+
+    /// A customer who runs a store is a seller. False when the role stays what it is.
+    pub fn becomes_seller(&mut self) -> bool {
+        if self.role != Role::Customer || self.state == MemberState::Closed {
+            return false;
+        }
+        self.role = Role::Seller;
+        self.version += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn member(role: Role) -> Member {
+        let email = Email::parse("Minji@example.com").unwrap();
+        Member::new(MemberId(Uuid::from_u128(1)), &email, "Minji".into(), Some("01012345678".into()), "hash".into(), role, NOW)
+    }
+
+    #[test]
+    fn a_closed_account_keeps_nothing_personal_and_lets_nobody_in() {
+        let mut member = member(Role::Customer);
+        assert!(member.close(NOW));
+        assert!(!member.close(NOW), "closing twice changes nothing");
+        assert_eq!((&member.email_normalized, member.email.as_str(), member.name.as_str(), &member.phone), (&None, "", "", &None));
+        assert_eq!(member.lets_in("hash"), Err(Code::BadCredentials));
+        assert_eq!(member.lets_in(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
+        assert_eq!(member.edit(&Changes::default()), Err(Code::Unauthenticated));
+        assert_eq!(member.allow(true, MemberId(Uuid::from_u128(9))).map_err(|refusal| refusal.code), Err(Code::NotFound));
+    }
+
+    #[test]
+    fn a_password_that_was_changed_meanwhile_lets_nobody_in() {
+        let mut member = member(Role::Customer);
+        let to = |from: &str, to: &str| Changes {
+            name: Some("New name".into()),
+            password: Some(NewPassword { checked_against: from.into(), hash: to.into() }),
+            ..Changes::default()
+        };
+        assert_eq!(member.edit(&to("hash", "second")), Ok(()));
+        assert_eq!(member.lets_in("hash"), Err(Code::BadCredentials));
+        assert_eq!(member.lets_in("second"), Ok(()));
+        let before = member.clone();
+        assert_eq!(member.edit(&to("hash", "third")), Err(Code::BadCredentials));
+        assert_eq!(member, before, "a refused edit changes nothing");
+    }
+
+    #[test]
+    fn an_unusable_password_never_lets_in() {
+        let mut member = member(Role::Customer);
+        member.password_hash = UNUSABLE_PASSWORD.into();
+        assert_eq!(member.lets_in(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
+    }
+
+    #[test]
+    fn only_a_customer_becomes_a_seller_and_only_once() {
+        let mut customer = member(Role::Customer);
+        assert!(customer.becomes_seller());
+        assert!(!customer.becomes_seller());
+        assert_eq!(customer.role, Role::Seller);
+        let mut operator = member(Role::Operator);
+        assert!(!operator.becomes_seller());
+        assert_eq!(operator.role, Role::Operator);
+    }
+
+    #[test]
+    fn an_operator_can_disable_others_but_not_itself() {
+        let mut operator = member(Role::Operator);
+        assert_eq!(operator.allow(false, operator.id).map_err(|refusal| refusal.code), Err(Code::Forbidden));
+        let mut other = member(Role::Customer);
+        let by = MemberId(Uuid::from_u128(9));
+        assert_eq!(other.allow(false, by), Ok(true));
+        assert_eq!(other.allow(false, by), Ok(false));
+        assert_eq!(other.lets_in("hash"), Err(Code::BadCredentials));
+        assert_eq!(other.allow(true, by), Ok(true));
+        assert_eq!(other.lets_in("hash"), Ok(()));
+    }
+}

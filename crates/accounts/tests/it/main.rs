@@ -1,0 +1,16 @@
+//! Accounts through the router, on a database of its own.
+
+mod close_me;
+mod edit_me;
+mod get;
+mod import;
+mod me;
+mod messages;
+mod prune_sessions;
+mod refresh;
+mod set_state;
+mod sign_in;
+mod sign_out;
+mod sign_up;
+mod start;
+mod support;

@@ -1,0 +1,117 @@
+use crate::support::{OTHER_PASSWORD, PASSWORD, app, sign_in, sign_up, try_sign_in};
+use contracts::Message;
+use futures::future::join_all;
+use serde_json::json;
+
+// A1
+#[tokio::test]
+async fn a1_anyone_opens_a_customers_account() {
+    let app = app().await;
+    let body = json!({"email": " Kim.Minji@Example.com ", "password": PASSWORD, "name": " 김민지 ", "phone": "010-1234-5678"});
+    let created = app.post("/v1/accounts").json(&body).send().await.expect(201);
+    assert_eq!(created.body["email"], "Kim.Minji@Example.com");
+    assert_eq!(created.body["name"], "김민지");
+    assert_eq!(created.body["phone"], "01012345678");
+    assert_eq!(created.body["role"], "customer");
+    assert_eq!(created.body["created_at"], "2026-11-20T00:00:00.000000Z");
+    assert!(!String::from_utf8_lossy(&created.bytes).contains("password"));
+
+    let (hash,): (String,) = app.rows("select password_hash from accounts_members").await.remove(0);
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    let messages = app.messages("accounts").await;
+    assert_eq!(messages.len(), 1);
+    let Message::MemberRegistered(registered) = &messages[0].1 else { panic!("{messages:?}") };
+    assert_eq!(registered.member_id.to_string(), created.body["id"].as_str().unwrap());
+}
+
+// A1; row 76
+#[tokio::test]
+async fn a1_an_address_opens_one_account_however_it_is_written() {
+    let app = app().await;
+    sign_up(&app, "minji@example.com").await;
+    for same in ["minji@example.com", "MINJI@example.com", " minji@EXAMPLE.com "] {
+        let body = json!({"email": same, "password": OTHER_PASSWORD, "name": "Someone"});
+        let _ = app.post("/v1/accounts").json(&body).send().await.expect_problem(409, "email-taken");
+        let _ = try_sign_in(&app, same, PASSWORD).await.expect(200);
+    }
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 1);
+}
+
+// A1
+#[tokio::test]
+async fn a1_of_eight_sign_ups_at_once_one_wins() {
+    let app = app().await;
+    let requests = (0..8).map(|n| {
+        let body = json!({"email": "minji@example.com", "password": PASSWORD, "name": format!("Minji {n}")});
+        app.post("/v1/accounts").json(&body).send()
+    });
+    let answers = join_all(requests).await;
+    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
+    let winner = answers.iter().find(|answer| answer.status == 201).unwrap();
+    let (name,): (String,) = app.rows("select name from accounts_members").await.remove(0);
+    assert_eq!(winner.body["name"], name.as_str());
+    assert_eq!(app.messages("accounts").await.len(), 1);
+}
+
+// row 31
+#[tokio::test]
+async fn weak_passwords_are_refused_and_long_ones_are_not_cut() {
+    let app = app().await;
+    let form = |password: &str| json!({"email": "minji@example.com", "password": password, "name": "Minji"});
+    for weak in ["", "7chars!", "password", "iloveyou1", "minji@example.com"] {
+        let refused = app.post("/v1/accounts").json(&form(weak)).send().await.expect_problem(422, "weak-password");
+        assert_eq!(refused.body["errors"][0]["pointer"], "/password", "{weak}");
+    }
+    let _ = app.post("/v1/accounts").json(&form(&"x7 ".repeat(400_000))).send().await.expect_problem(413, "body-too-large");
+    let long = format!("비 오는 서울의 등불 🏮 {}", "four-words-and-a-number-47 ".repeat(6));
+    let _ = app.post("/v1/accounts").json(&form(&long)).send().await.expect(201);
+    let _ = try_sign_in(&app, "minji@example.com", &long).await.expect(200);
+    let cut: String = long.chars().take(72).collect();
+    let _ = try_sign_in(&app, "minji@example.com", &cut).await.expect_problem(401, "bad-credentials");
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 1);
+}
+
+// rows 5, 6, 7, 8, 76
+#[tokio::test]
+async fn bad_fields_are_named_and_change_nothing() {
+    let app = app().await;
+    let good = json!({"email": "minji@example.com", "password": PASSWORD, "name": "Minji", "phone": "010-1234-5678"});
+    for (field, value, slug) in [
+        ("email", json!("minji"), "invalid-field"),
+        ("email", json!("minji@example.com\u{0}"), "invalid-field"),
+        ("email", json!(format!("{}@example.com", "m".repeat(300))), "too-long"),
+        ("email", json!(null), "invalid-field"),
+        ("password", json!(12_345_678), "invalid-field"),
+        ("name", json!("  "), "invalid-field"),
+        ("name", json!("Minji\u{202e}ijniM"), "invalid-field"),
+        ("name", json!("n".repeat(101)), "too-long"),
+        ("phone", json!("123"), "invalid-field"),
+        ("role", json!("operator"), "unknown-field"),
+        ("state", json!("active"), "unknown-field"),
+        ("id", json!("019a0000-0000-7000-8000-000000000000"), "unknown-field"),
+    ] {
+        let mut body = good.clone();
+        body[field] = value.clone();
+        let refused = app.post("/v1/accounts").json(&body).send().await.expect_problem(422, slug);
+        assert_eq!(refused.body["errors"][0]["pointer"], format!("/{field}"), "{field} {value}");
+    }
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 0);
+}
+
+// rows 57, 59, 60
+#[tokio::test]
+async fn a_repeated_sign_up_gets_the_first_answer() {
+    let app = app().await;
+    let form = |email: &str, name: &str| json!({"email": email, "password": PASSWORD, "name": name});
+    let send = |body| app.post("/v1/accounts").key("once").json(&body).send();
+    let first = send(form("minji@example.com", "Minji")).await.expect(201);
+    let second = send(form("minji@example.com", "Minji")).await.expect(201);
+    assert_eq!(first.bytes, second.bytes);
+    assert_eq!(second.headers["idempotent-replayed"], "true");
+    let _ = send(form("minji@example.com", "Another")).await.expect_problem(422, "idempotency-key-mismatch");
+    let _ = send(form("jisu@example.com", "Jisu")).await.expect(201);
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 2);
+    sign_in(&app, "minji@example.com").await;
+}

@@ -1,0 +1,55 @@
+use crate::support::{OTHER_PASSWORD, PASSWORD, app, sign_in, sign_up, try_sign_in};
+use accounts::{Accounts, AccountsSettings};
+use kit::{Fault, Kit, Service, testing::App};
+use std::sync::Arc;
+
+fn with_operator(email: &'static str, password: &'static str) -> impl FnOnce(&Kit) -> Vec<Arc<dyn Service>> {
+    move |kit| {
+        let settings = AccountsSettings { operator: Some((email.into(), password.into())) };
+        vec![Arc::new(Accounts::new(kit.clone(), settings))]
+    }
+}
+
+/// What starting with this operator says, beside an application that runs on the same database.
+async fn start_again(app: &App, email: &str, password: &str) -> Result<(), Fault> {
+    let settings = AccountsSettings { operator: Some((email.into(), password.into())) };
+    Arc::new(Accounts::new(app.kit().clone(), settings)).start().await
+}
+
+// A5
+#[tokio::test]
+async fn a5_the_operator_of_the_settings_exists_and_may_what_others_may_not() {
+    let app = App::start(with_operator(" Ops@example.com", PASSWORD)).await;
+    let tokens = sign_in(&app, "ops@example.com").await;
+    let me = app.get("/v1/me").bearer(&tokens.access).send().await.expect(200);
+    assert_eq!(me.body["role"], "operator");
+    let shopper = sign_up(&app, "minji@example.com").await;
+    let _ = app.get(format!("/v1/accounts/{shopper}")).bearer(&tokens.access).send().await.expect(200);
+
+    // A later start changes nothing: the password is the operator's own by now.
+    let app = app.restart(with_operator("ops@example.com", OTHER_PASSWORD)).await;
+    let _ = try_sign_in(&app, "ops@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
+    sign_in(&app, "ops@example.com").await;
+    assert_eq!(app.sql_i64("select count(*) from accounts_members where role='operator'").await, 1);
+}
+
+// A5: whoever signed up with the address first must not become an operator by that.
+#[tokio::test]
+async fn a5_nobody_becomes_an_operator_by_signing_up_first() {
+    let app = app().await;
+    sign_up(&app, "ops@example.com").await;
+    let refused = start_again(&app, "ops@example.com", OTHER_PASSWORD).await.expect_err("it is refused");
+    assert!(matches!(refused, Fault::Setting(_)), "{refused}");
+    assert_eq!(app.sql_i64("select count(*) from accounts_members where role='operator'").await, 0);
+}
+
+#[tokio::test]
+async fn an_operator_without_a_good_password_or_address_is_refused() {
+    let app = app().await;
+    for (email, password) in [("ops@example.com", "password"), ("ops", PASSWORD), ("ops@example.com", "")] {
+        let refused = start_again(&app, email, password).await.expect_err("it is refused");
+        assert!(matches!(refused, Fault::Setting(_)), "{refused}");
+        assert!(!refused.to_string().contains(PASSWORD));
+    }
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 0);
+}

@@ -1,0 +1,64 @@
+//! Takes a product off for good. What was ordered of it stays ordered. The seller of its store, or an operator.
+
+use super::check_product;
+use crate::{
+    Catalog,
+    model::{Product, SaleState},
+    store,
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, ProductId};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Seller,
+    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+};
+use std::{collections::HashSet, sync::Arc};
+
+#[utoipa::path(delete, path = "/v1/products/{id}", operation_id = "catalog.delete", tag = "catalog",
+    params(("id" = ProductId, Path, description = "The product")),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 404, description = "unknown, deleted before, or of another seller's store", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn delete(
+    State(catalog): State<Arc<Catalog>>,
+    Seller(caller): Seller,
+    Path(id): Path<ProductId>,
+    trace: Trace,
+    input: Input<Empty>,
+) -> Result<Response, Problem> {
+    check_product(&catalog, &caller, id).await?;
+    let key = input.key(caller.member_id);
+    kit::http::run(&catalog, Delete { id }, key, trace).await
+}
+
+struct Delete {
+    id: ProductId,
+}
+
+impl Command for Delete {
+    type Service = Catalog;
+    const OPERATION: &'static str = "catalog.delete";
+
+    async fn handle<'a>(catalog: &'a Catalog, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut products = store::lock_products(&mut work.tx, commands.iter().map(|command| command.id).collect()).await?;
+        let mut deleted: HashSet<ProductId> = HashSet::new();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(match products.get_mut(&command.id) {
+                Some(product) if product.state != SaleState::Deleted => {
+                    product.state = SaleState::Deleted;
+                    product.version += 1;
+                    deleted.insert(command.id);
+                    Answer::empty(204).into()
+                }
+                _ => Code::NotFound.into(),
+            });
+        }
+        let deleted: Vec<&Product> = products.values().filter(|product| deleted.contains(&product.id)).collect();
+        store::update_products(&mut work.tx, &deleted).await?;
+        work.after_commit(catalog.shelf.changed(deleted.into_iter()));
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,125 @@
+//! Changes a product: its texts, price, whether it is on sale, its options. The seller of its store, or an operator.
+
+use super::{MAX_DESCRIPTION, MAX_NAME, OptionInput, SavedProduct, check_product, emit_listed, invalid};
+use crate::{
+    Catalog,
+    model::{Change, MAX_OPTIONS, MAX_PRICE, NewOption, Product, SaleState},
+    store,
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, ProductId, Sku, Won};
+use garde::Validate;
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Seller,
+    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+};
+use serde::Deserialize;
+use std::{collections::HashSet, sync::Arc};
+use utoipa::ToSchema;
+
+/// Whether it can be ordered.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StateInput {
+    OnSale,
+    Paused,
+}
+
+/// Fields that are left out stay as they are.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ProductChange)]
+pub struct ChangeInput {
+    #[garde(custom(rules::text(MAX_NAME)))]
+    #[schema(max_length = 200)]
+    name: Option<String>,
+    #[garde(custom(rules::long_text(MAX_DESCRIPTION)))]
+    #[schema(max_length = 5_000)]
+    description: Option<String>,
+    #[garde(range(min = 0, max = MAX_PRICE))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    price: Option<i64>,
+    #[garde(skip)]
+    state: Option<StateInput>,
+    #[serde(default)]
+    #[garde(custom(rules::items(MAX_OPTIONS)), dive)]
+    #[schema(max_items = 100)]
+    add_options: Vec<OptionInput>,
+    /// Options that are not offered any more.
+    #[serde(default)]
+    #[garde(custom(rules::items(MAX_OPTIONS)))]
+    #[schema(max_items = 100)]
+    remove_options: Vec<Sku>,
+}
+
+impl From<ChangeInput> for Change {
+    fn from(input: ChangeInput) -> Self {
+        Change {
+            name: input.name,
+            description: input.description,
+            price: input.price.map(Won),
+            state: input.state.map(|state| match state {
+                StateInput::OnSale => SaleState::OnSale,
+                StateInput::Paused => SaleState::Paused,
+            }),
+            add: input.add_options.into_iter().map(NewOption::from).collect(),
+            remove: input.remove_options,
+        }
+    }
+}
+
+#[utoipa::path(patch, path = "/v1/products/{id}", operation_id = "catalog.update", tag = "catalog",
+    params(("id" = ProductId, Path, description = "The product")),
+    request_body = ChangeInput,
+    responses(
+        (status = 200, body = SavedProduct),
+        (status = 404, description = "unknown, deleted, or of another seller's store", body = ProblemBody),
+        (status = 422, description = "amount-out-of-range, too-many, invalid-field", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn update(
+    State(catalog): State<Arc<Catalog>>,
+    Seller(caller): Seller,
+    Path(id): Path<ProductId>,
+    trace: Trace,
+    input: Input<ChangeInput>,
+) -> Result<Response, Problem> {
+    check_product(&catalog, &caller, id).await?;
+    let key = input.key(caller.member_id);
+    kit::http::run(&catalog, Update { id, change: input.value.into() }, key, trace).await
+}
+
+struct Update {
+    id: ProductId,
+    change: Change,
+}
+
+impl Command for Update {
+    type Service = Catalog;
+    const OPERATION: &'static str = "catalog.update";
+
+    async fn handle<'a>(catalog: &'a Catalog, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut products = store::lock_products(&mut work.tx, commands.iter().map(|command| command.id).collect()).await?;
+        let mut changed: HashSet<ProductId> = HashSet::new();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let Some(product) = products.get_mut(&command.id).filter(|product| product.state != SaleState::Deleted) else {
+                outcomes.push(Code::NotFound.into());
+                continue;
+            };
+            let mut next = product.clone();
+            if let Err(wrong) = next.apply(&command.change) {
+                outcomes.push(invalid(wrong));
+                continue;
+            }
+            *product = next;
+            changed.insert(command.id);
+            emit_listed(work, product, &command.change.add)?;
+            outcomes.push(Answer::json(200, &SavedProduct::from(&*product))?.into());
+        }
+        let changed: Vec<&Product> = products.values().filter(|product| changed.contains(&product.id)).collect();
+        store::update_products(&mut work.tx, &changed).await?;
+        work.after_commit(catalog.shelf.changed(changed.into_iter()));
+        Ok(outcomes)
+    }
+}

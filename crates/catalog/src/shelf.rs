@@ -1,0 +1,113 @@
+//! What readers see, in memory, so that a hot page costs no database. Never older than the last commit.
+//!
+//! Every entry is kept under its key *and* a stamp that the commit of a change moves on. A reader takes the stamp before it reads the
+//! database; if a change commits meanwhile, what it read is kept under a stamp that nobody asks for any more. So nothing needs to be
+//! dropped, and an old value cannot come back. Prices of orders come from here as well.
+
+use crate::{
+    model::Product,
+    query::{Filter, Position},
+    view::View,
+};
+use contracts::{ProductId, Sku, StoreId, calls::PricedSku};
+use kit::cache::Cache;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// Changes are told apart by this many stamps: one change makes a thousandth of the entries be read again.
+const STRIPES: usize = 1024;
+/// Bounds memory: products weigh about a kilobyte.
+const PRODUCTS: u64 = 10_000;
+const PRICES: u64 = 50_000;
+/// Pages share their products with the entries above.
+const PAGES: u64 = 1_000;
+const STORES: u64 = 10_000;
+/// A store's name is the one thing shown that no stamp watches over. It is kept by itself, in products and, within those, in pages:
+/// an old one may be seen for three times this long.
+const NAME_TTL: Duration = Duration::from_secs(5);
+/// Prices are always current; this only lets go of what nobody buys.
+const PRICE_TTL: Duration = Duration::from_secs(300);
+
+/// A page of the list: what is on it, and whether another one follows.
+#[derive(Debug)]
+pub struct Page {
+    pub views: Vec<Arc<View>>,
+    pub more: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PageKey {
+    pub filter: Filter,
+    pub after: Option<Position>,
+    pub limit: u32,
+}
+
+pub struct Shelf {
+    pub views: Cache<(ProductId, Stamp), Arc<View>>,
+    pub prices: Cache<(Sku, Stamp), Arc<PricedSku>>,
+    pub pages: Cache<(PageKey, Stamp), Arc<Page>>,
+    pub store_names: Cache<StoreId, Arc<str>>,
+    stamps: Arc<Stamps>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(u64);
+
+struct Stamps {
+    stripes: Vec<AtomicU64>,
+    any: AtomicU64,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        let stamps = Stamps { stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(), any: AtomicU64::new(0) };
+        Self {
+            views: Cache::new(PRODUCTS, NAME_TTL),
+            prices: Cache::new(PRICES, PRICE_TTL),
+            pages: Cache::new(PAGES, NAME_TTL),
+            store_names: Cache::new(STORES, NAME_TTL),
+            stamps: Arc::new(stamps),
+        }
+    }
+}
+
+impl Shelf {
+    /// The stamp of one product or SKU. Take it before reading the database.
+    pub fn stamp(&self, id: impl Into<Uuid>) -> Stamp {
+        Stamp(self.stamps.stripe(id.into()).load(Ordering::SeqCst))
+    }
+
+    /// The stamp of the whole catalogue.
+    pub fn stamp_of_all(&self) -> Stamp {
+        Stamp(self.stamps.any.load(Ordering::SeqCst))
+    }
+
+    /// What to do once a change of these products is durable.
+    pub fn changed<'p>(&self, products: impl Iterator<Item = &'p Product>) -> impl FnOnce() + Send + 'static {
+        let mut ids: Vec<Uuid> = Vec::new();
+        for product in products {
+            ids.push(product.id.into());
+            ids.extend(product.options.iter().map(|option| Uuid::from(option.sku)));
+        }
+        let stamps = Arc::clone(&self.stamps);
+        move || {
+            for id in ids {
+                stamps.stripe(id).fetch_add(1, Ordering::SeqCst);
+            }
+            stamps.any.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Stamps {
+    fn stripe(&self, id: Uuid) -> &AtomicU64 {
+        // The low bits of a UUIDv7 are random.
+        &self.stripes[(id.as_u128() % STRIPES as u128) as usize]
+    }
+}

@@ -1,0 +1,173 @@
+//! `catalog.list`
+
+use crate::world::{World, id, names, skus};
+use kit::ports::new_id;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Products at increasing times; some at the same price.
+async fn stocked(world: &World) {
+    for (name, price, stock) in [("Merlot", 30, 5), ("Rose", 10, 0), ("merlot rosé", 20, 1), ("100%_\\ wool", 20, 2), ("Éclair", 40, 9)] {
+        world.product(name, price, stock).await;
+        world.app.clock.advance(Duration::from_secs(1));
+    }
+}
+
+// P2 P9
+#[tokio::test]
+async fn sorted_as_asked() {
+    let world = World::new().await;
+    stocked(&world).await;
+    let newest = ["Éclair", "100%_\\ wool", "merlot rosé", "Rose", "Merlot"];
+    assert_eq!(names(&world.list("").await), newest);
+    assert_eq!(names(&world.list("?sort=newest").await), newest);
+    assert_eq!(names(&world.list("?sort=oldest").await), ["Merlot", "Rose", "merlot rosé", "100%_\\ wool", "Éclair"]);
+    assert_eq!(names(&world.list("?sort=price_asc").await), ["Rose", "merlot rosé", "100%_\\ wool", "Merlot", "Éclair"]);
+    assert_eq!(names(&world.list("?sort=price_desc").await), ["Éclair", "Merlot", "100%_\\ wool", "merlot rosé", "Rose"]);
+}
+
+// P2
+#[tokio::test]
+async fn filtered_by_store_price_and_stock() {
+    let world = World::new().await;
+    stocked(&world).await;
+    let _ = world
+        .app
+        .post("/v1/products")
+        .bearer(&world.operator())
+        .json(&json!({"name": "Ours", "price": 20, "stock": 1}))
+        .send()
+        .await
+        .expect(201);
+    assert_eq!(names(&world.list("?min_price=20&max_price=30&sort=oldest").await), ["Merlot", "merlot rosé", "100%_\\ wool", "Ours"]);
+    assert_eq!(
+        names(&world.list(&format!("?store={}&max_price=20&sort=oldest", world.store_id)).await),
+        ["Rose", "merlot rosé", "100%_\\ wool"]
+    );
+    assert_eq!(names(&world.list(&format!("?store={}", new_id())).await).len(), 0);
+    assert_eq!(names(&world.list("?min_price=31&max_price=29").await).len(), 0);
+    assert_eq!(names(&world.list("?in_stock=true&sort=oldest").await), ["Merlot", "merlot rosé", "100%_\\ wool", "Éclair", "Ours"]);
+    assert_eq!(names(&world.list("?in_stock=false").await).len(), 6);
+}
+
+// P2 P10 row 20
+#[tokio::test]
+async fn searched_as_plain_text() {
+    let world = World::new().await;
+    stocked(&world).await;
+    let search = async |text: &str| {
+        let body = world.list(&format!("?sort=oldest&q={text}")).await;
+        names(&body).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(search("MERLOT").await, ["Merlot", "merlot rosé"]);
+    assert_eq!(search("ROS%C3%89").await, ["merlot rosé"]);
+    assert_eq!(search("%C3%A9CLAIR").await, ["Éclair"]);
+    for (text, found) in
+        [("%25", 1), ("_", 1), ("%5C", 1), ("%25_%5C", 1), ("%25lot", 0), ("M_rlot", 0), ("%27+or+1%3D1--", 0), ("%20", 5), ("", 5)]
+    {
+        assert_eq!(search(text).await.len(), found, "{text}");
+    }
+}
+
+// P2
+#[tokio::test]
+async fn pages_follow_each_other_without_hole_or_repeat() {
+    let world = World::new().await;
+    for n in 0..25 {
+        world.product(&format!("no {n:02}"), 100 + n % 3, n % 2).await;
+        if n % 4 == 0 {
+            world.app.clock.advance(Duration::from_secs(1));
+        }
+    }
+    for query in ["sort=newest", "sort=oldest", "sort=price_asc", "sort=price_desc", "q=no&sort=price_asc", "in_stock=true&sort=price_desc"]
+    {
+        let whole = world.list(&format!("?{query}&limit=100")).await;
+        assert_eq!(whole["next_cursor"], Value::Null);
+        for limit in [1, 4, 12, 13, 24, 25] {
+            let mut seen: Vec<String> = Vec::new();
+            let mut next = format!("/v1/products?{query}&limit={limit}");
+            loop {
+                let page = world.app.get(&next).send().await.expect(200);
+                assert!(names(&page.body).len() <= limit);
+                seen.extend(names(&page.body).into_iter().map(str::to_owned));
+                let Some(cursor) = page.body["next_cursor"].as_str() else {
+                    assert!(page.headers.get("link").is_none());
+                    break;
+                };
+                next = format!("/v1/products?{query}&limit={limit}&cursor={cursor}");
+                assert_eq!(page.headers["link"], format!("<{next}>; rel=\"next\""));
+            }
+            assert_eq!(seen, names(&whole), "{query} by {limit}");
+        }
+    }
+}
+
+// P2
+#[tokio::test]
+async fn only_what_is_in_stock_even_when_it_is_far_between() {
+    let world = World::new().await;
+    let rare = world.product("rare", 5, 1).await.1;
+    for n in 0..130 {
+        world.product(&format!("gone {n}"), 5, 0).await;
+    }
+    assert_eq!(names(&world.list("?in_stock=true&limit=1").await), ["rare"]);
+    world.set_available(rare, 0);
+    assert_eq!(names(&world.list("?in_stock=true").await).len(), 0, "sold out meanwhile");
+}
+
+// P2
+#[tokio::test]
+async fn an_item_shows_what_a_shopper_needs() {
+    let world = World::new().await;
+    let created = world
+        .create(&json!({"name": "Merlot", "price": 500, "options": [{"name": "a", "stock": 2}, {"name": "b", "price_delta": -100}]}))
+        .await;
+    let created = created.expect(201).body;
+    let options = skus(&created);
+    let item = json!({
+        "id": id(&created), "name": "Merlot", "store": {"id": world.store_id, "name": "Cellar \"9\""}, "price": 500, "lowest_price": 400,
+        "available": 2,
+        "options": [{"sku": options[0], "name": "a", "price": 500, "available": 2}, {"sku": options[1], "name": "b", "price": 400, "available": 0}],
+    });
+    assert_eq!(world.list("").await, json!({"items": [item], "next_cursor": null}));
+    world.set_available(options[1], 4);
+    assert_eq!(world.list("").await["items"][0]["available"], 6, "quantities are never cached");
+}
+
+// P2 rows 17, 18, 19
+#[tokio::test]
+async fn bad_questions_are_refused() {
+    let world = World::new().await;
+    world.product("one", 1, 1).await;
+    world.product("two", 2, 1).await;
+    let cursor = world.list("?limit=1").await["next_cursor"].as_str().expect("a second page").to_owned();
+    let mut forged = cursor.clone();
+    forged.replace_range(0..1, if cursor.starts_with('A') { "B" } else { "A" });
+    let long = "x".repeat(201);
+    let cases = [
+        ("limit=1&limit=9".to_owned(), 400, "duplicate-parameter"),
+        ("limit=0".to_owned(), 422, "invalid-parameter"),
+        ("limit=-1".to_owned(), 422, "invalid-parameter"),
+        ("limit=101".to_owned(), 422, "invalid-parameter"),
+        ("limit=1000000000".to_owned(), 422, "invalid-parameter"),
+        ("limit=ten".to_owned(), 422, "invalid-parameter"),
+        ("sort=id%3Bdrop+table".to_owned(), 422, "invalid-parameter"),
+        ("sort=name".to_owned(), 422, "invalid-parameter"),
+        ("min_price=-1".to_owned(), 422, "invalid-parameter"),
+        ("max_price=1e3".to_owned(), 422, "invalid-parameter"),
+        ("max_price=9223372036854775808".to_owned(), 422, "invalid-parameter"),
+        ("store=mine".to_owned(), 422, "invalid-parameter"),
+        ("in_stock=perhaps".to_owned(), 422, "invalid-parameter"),
+        ("q=a%00b".to_owned(), 422, "invalid-parameter"),
+        (format!("q={long}"), 422, "invalid-parameter"),
+        ("price=1".to_owned(), 422, "invalid-parameter"),
+        (format!("cursor={forged}"), 400, "invalid-cursor"),
+        (format!("cursor={cursor}&sort=oldest"), 400, "invalid-cursor"),
+        ("cursor=".to_owned(), 400, "invalid-cursor"),
+        (format!("cursor={long}"), 400, "invalid-cursor"),
+    ];
+    for (query, status, slug) in cases {
+        let answer = world.app.get(format!("/v1/products?{query}")).send().await;
+        assert_eq!((answer.status, answer.problem()), (status, slug), "{query}: {}", answer.body);
+    }
+}

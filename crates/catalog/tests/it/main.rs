@@ -1,0 +1,11 @@
+//! The catalogue through its router and its links.
+
+mod bad_input;
+mod create;
+mod delete;
+mod fresh;
+mod get;
+mod list;
+mod prices;
+mod update;
+mod world;

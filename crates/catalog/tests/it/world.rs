@@ -1,0 +1,192 @@
+//! A mall of which only the catalogue is real.
+
+use contracts::{
+    MemberId, Message, ProductId, Sku, StoreId,
+    calls::{GetAvailability, GetPrices, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
+    ids::MALL_STORE,
+};
+use futures::future::BoxFuture;
+use kit::{
+    Fault, Kit, Service, Work,
+    auth::Role,
+    db::Migration,
+    engine::Envelope,
+    links::Answers,
+    ports::new_id,
+    testing::{App, TestResponse},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+use utoipa_axum::router::OpenApiRouter;
+
+/// The stores service, as far as the catalogue asks it.
+#[derive(Clone)]
+pub struct Shops {
+    kit: Kit,
+    stores: Arc<Mutex<Vec<StoreCard>>>,
+}
+
+impl Service for Shops {
+    fn name(&self) -> &'static str {
+        "stores"
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        &[]
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let find = |shops: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
+            shops.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
+        };
+        let shops = Arc::clone(&self);
+        answers.add::<GetStore, _, _, _>(move |call| {
+            let found = find(&shops, &|store| store.store_id == call.store_id).pop();
+            async move { Ok::<_, String>(found) }
+        });
+        let shops = Arc::clone(&self);
+        answers.add::<GetStores, _, _, _>(move |call| {
+            let found = find(&shops, &|store| call.store_ids.contains(&store.store_id));
+            async move { Ok::<_, String>(found) }
+        });
+        answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
+            let found = find(&self, &|store| store.seller_id == Some(call.seller_id));
+            async move { Ok::<_, String>(found) }
+        });
+    }
+}
+
+/// The stock service, as far as the catalogue asks it: what was listed is there, until a test changes it.
+#[derive(Clone)]
+pub struct Depot {
+    kit: Kit,
+    available: Arc<Mutex<HashMap<Sku, i64>>>,
+}
+
+impl Service for Depot {
+    fn name(&self) -> &'static str {
+        "stock"
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        &[]
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &["skus.listed"]
+    }
+    fn consume<'a>(&'a self, _: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        for envelope in messages {
+            if let Message::SkusListed(listed) = &envelope.message {
+                self.available.lock().expect("not poisoned").extend(listed.skus.iter().map(|listed| (listed.sku, listed.stock)));
+            }
+        }
+        Box::pin(async { Ok(()) })
+    }
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        answers.add::<GetAvailability, _, _, _>(move |call| {
+            let known = self.available.lock().expect("not poisoned");
+            let found = call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect();
+            async move { Ok::<_, String>(found) }
+        });
+    }
+}
+
+pub struct World {
+    pub app: App,
+    pub store_id: StoreId,
+    pub seller_id: MemberId,
+    stores: Arc<Mutex<Vec<StoreCard>>>,
+    available: Arc<Mutex<HashMap<Sku, i64>>>,
+}
+
+impl World {
+    /// The mall's own store, and one with a seller.
+    pub async fn new() -> World {
+        let (store_id, seller_id) = (StoreId(new_id()), MemberId(new_id()));
+        let mall = StoreCard { store_id: MALL_STORE, name: "Onrush".into(), seller_id: None };
+        let own = StoreCard { store_id, name: "Cellar \"9\"".into(), seller_id: Some(seller_id) };
+        let stores = Arc::new(Mutex::new(vec![mall, own]));
+        let available = Arc::default();
+        let (shops, depot) = (Arc::clone(&stores), Arc::clone(&available));
+        let app = App::start(|kit| {
+            vec![
+                Arc::new(catalog::Catalog::new(kit.clone())) as Arc<dyn Service>,
+                Arc::new(Shops { kit: kit.clone(), stores: shops }),
+                Arc::new(Depot { kit: kit.clone(), available: depot }),
+            ]
+        })
+        .await;
+        World { app, store_id, seller_id, stores, available }
+    }
+
+    pub fn open_store(&self, seller_id: MemberId) -> StoreId {
+        let store_id = StoreId(new_id());
+        let store = StoreCard { store_id, name: "Another".into(), seller_id: Some(seller_id) };
+        self.stores.lock().expect("not poisoned").push(store);
+        store_id
+    }
+
+    pub fn set_available(&self, sku: Sku, available: i64) {
+        self.available.lock().expect("not poisoned").insert(sku, available);
+    }
+
+    pub fn seller(&self) -> String {
+        self.app.token(self.seller_id, Role::Seller)
+    }
+
+    pub fn operator(&self) -> String {
+        self.app.token(MemberId(new_id()), Role::Operator)
+    }
+
+    pub async fn create(&self, body: &Value) -> TestResponse {
+        self.app.post("/v1/products").bearer(&self.seller()).json(body).send().await
+    }
+
+    /// A product of the store with one option.
+    pub async fn product(&self, name: &str, price: i64, stock: i64) -> (ProductId, Sku) {
+        let created = self.create(&json!({"name": name, "price": price, "stock": stock})).await.expect(201).body;
+        (id(&created), skus(&created)[0])
+    }
+
+    pub async fn change(&self, of: ProductId, body: &Value) -> TestResponse {
+        self.app.patch(format!("/v1/products/{of}")).bearer(&self.seller()).json(body).send().await
+    }
+
+    pub async fn detail(&self, of: ProductId) -> Value {
+        self.app.get(format!("/v1/products/{of}")).send().await.expect(200).body
+    }
+
+    pub async fn list(&self, query: &str) -> Value {
+        self.app.get(format!("/v1/products{query}")).send().await.expect(200).body
+    }
+
+    pub async fn prices(&self, skus: &[Sku]) -> Vec<PricedSku> {
+        self.app.kit().links.call(GetPrices { skus: skus.to_vec() }).await.expect("the catalogue answers")
+    }
+}
+
+pub fn id(body: &Value) -> ProductId {
+    body["id"].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("an id in {body}"))
+}
+
+pub fn skus(body: &Value) -> Vec<Sku> {
+    let options = body["options"].as_array().unwrap_or_else(|| panic!("options in {body}"));
+    options.iter().map(|option| option["sku"].as_str().and_then(|text| text.parse().ok()).expect("a SKU")).collect()
+}
+
+pub fn names(body: &Value) -> Vec<&str> {
+    let items = body["items"].as_array().unwrap_or_else(|| panic!("items in {body}"));
+    items.iter().map(|item| item["name"].as_str().expect("a name")).collect()
+}

@@ -1,0 +1,17 @@
+//! The words Onrush's services share: ids, money, time, messages, calls and errors.
+//!
+//! Services never depend on each other; whatever two of them must agree on is written here.
+//! This crate does no IO and knows no service's tables.
+
+pub mod calls;
+pub mod errors;
+pub mod ids;
+pub mod messages;
+pub mod money;
+pub mod time;
+
+pub use errors::{Code, Refusal};
+pub use ids::*;
+pub use messages::Message;
+pub use money::Won;
+pub use time::Timestamp;

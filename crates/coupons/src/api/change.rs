@@ -1,0 +1,93 @@
+//! `coupons.change`: renames a coupon, raises or lowers its quantity, moves its end, opens or shuts its waitlist. Operators; sellers for
+//! the goods of a store they run. What members rely on cannot be changed: the discount, what it is for, how long it is valid.
+
+use super::{Coupon, create, may_manage, refuse};
+use crate::{
+    Coupons,
+    model::Change,
+    store::{Books, definitions},
+    waitlist::promote_in,
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, CouponId, Timestamp};
+use garde::Validate;
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Seller,
+    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CouponChange {
+    #[garde(custom(rules::text(create::NAME)))]
+    name: Option<String>,
+    /// May rise at any time, which serves those who wait; never below what is issued.
+    #[garde(range(min = 1, max = create::MAX_QUANTITY))]
+    quantity: Option<i64>,
+    #[garde(skip)]
+    issue_until: Option<Timestamp>,
+    /// Shut, nobody new may wait; those who wait are still served.
+    #[garde(skip)]
+    waitlist: Option<bool>,
+}
+
+#[utoipa::path(
+    patch, path = "/v1/coupons/{id}", operation_id = "coupons.change", tag = "coupons", params(("id" = CouponId, Path)),
+    request_body = CouponChange,
+    responses(
+        (status = 200, description = "as it is now", body = Coupon),
+        (status = 404, body = ProblemBody),
+        (status = 409, description = "quantity-below-issued", body = ProblemBody),
+        (status = 422, description = "invalid-field", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn change(
+    State(coupons): State<Arc<Coupons>>,
+    Seller(caller): Seller,
+    Path(id): Path<CouponId>,
+    trace: Trace,
+    input: Input<CouponChange>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let CouponChange { name, quantity, issue_until, waitlist } = input.value;
+    let change = Change { name, quantity, issue_until, waitlist };
+    let definition = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
+    may_manage(&coupons, &caller, definition.terms.store_id).await?;
+    // Decided on what cannot change, so it still holds when the writer comes to it.
+    refuse(definition.mistakes_in(&change))?;
+    kit::http::run(&coupons, ChangeCoupon { id, change }, key, trace).await
+}
+
+struct ChangeCoupon {
+    id: CouponId,
+    change: Change,
+}
+
+impl Command for ChangeCoupon {
+    type Service = Coupons;
+    const OPERATION: &'static str = "coupons.change";
+
+    async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut books = work.take_stash::<Books>();
+        books.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(change_in(work, &mut books, command).await?);
+        }
+        work.put_stash(books);
+        Ok(outcomes)
+    }
+}
+
+async fn change_in(work: &mut Work, books: &mut Books, command: &ChangeCoupon) -> Result<Outcome, Fault> {
+    let Some(definition) = books.definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
+    if let Err(code) = definition.change(&command.change) {
+        return Ok(code.into());
+    }
+    promote_in(work, books, [command.id]).await?;
+    let Some(definition) = books.definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
+    Ok(Answer::json(200, &Coupon::of(definition, work.now))?.into())
+}

@@ -1,0 +1,58 @@
+//! `coupons.delete`: withdraws a coupon. Operators; sellers for the goods of a store they run.
+//!
+//! Nobody gets one any more, and the waitlist is closed by the next pass of the job. Those issued stay usable.
+
+use super::may_manage;
+use crate::{
+    Coupons,
+    store::{Books, definitions},
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, CouponId};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Seller,
+    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+};
+use std::sync::Arc;
+
+#[utoipa::path(
+    delete, path = "/v1/coupons/{id}", operation_id = "coupons.delete", tag = "coupons", params(("id" = CouponId, Path)),
+    responses((status = 204, description = "withdrawn"), (status = 404, body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn delete(
+    State(coupons): State<Arc<Coupons>>,
+    Seller(caller): Seller,
+    Path(id): Path<CouponId>,
+    trace: Trace,
+    input: Input<Empty>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
+    may_manage(&coupons, &caller, found.terms.store_id).await?;
+    kit::http::run(&coupons, Delete { id }, key, trace).await
+}
+
+struct Delete {
+    id: CouponId,
+}
+
+impl Command for Delete {
+    type Service = Coupons;
+    const OPERATION: &'static str = "coupons.delete";
+
+    async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut books = work.take_stash::<Books>();
+        books.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
+        for command in commands {
+            let deleted = match books.definitions.get_mut(command.id) {
+                Some(definition) => definition.delete(work.now),
+                None => Err(Code::NotFound),
+            };
+            outcomes.push(deleted.map_or_else(Outcome::from, |()| Answer::empty(204).into()));
+        }
+        work.put_stash(books);
+        Ok(outcomes)
+    }
+}

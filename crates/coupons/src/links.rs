@@ -1,0 +1,39 @@
+//! What coupons answers to other services. It only reads.
+
+use crate::{
+    Coupons,
+    store::{definitions, issued},
+};
+use contracts::{
+    CouponId,
+    calls::{GetIssuedCoupons, IssuedCouponTerms},
+};
+use kit::DbError;
+use std::collections::HashMap;
+
+/// The member's own coupons among these, with why each could not be used now.
+pub async fn issued_coupons(coupons: &Coupons, call: GetIssuedCoupons) -> Result<Vec<IssuedCouponTerms>, DbError> {
+    let now = coupons.kit.clock.now();
+    let mut reader = coupons.kit.db.reader().await?;
+    let own = issued::own(&mut reader, call.member_id, &call.ids).await?;
+    let mut ids: Vec<CouponId> = own.iter().map(|coupon| coupon.coupon_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = definitions::find(&mut reader, &ids).await?;
+    let definitions: HashMap<CouponId, _> = found.into_iter().map(|definition| (definition.id, definition)).collect();
+    let terms = own.iter().filter_map(|coupon| {
+        let definition = definitions.get(&coupon.coupon_id)?;
+        Some(IssuedCouponTerms {
+            issued_coupon_id: coupon.id,
+            coupon_id: coupon.coupon_id,
+            name: definition.name.clone(),
+            discount: definition.terms.discount,
+            scope: definition.terms.scope,
+            store_id: definition.terms.store_id,
+            min_order: definition.terms.min_order,
+            expires_at: coupon.expires_at,
+            refusal: coupon.refusal(&definition.terms, now),
+        })
+    });
+    Ok(terms.collect())
+}

@@ -1,0 +1,150 @@
+//! What the running transaction has read of coupons, as it has changed it: each row is loaded once, decided on in memory by every
+//! command and message that needs it, and saved once before the commit.
+
+use super::{definitions, holds, issued};
+use crate::model::{Definition, Hold, IssuedCoupon, Terms};
+use contracts::{CouponId, IssuedCouponId, OrderId};
+use kit::{DbError, Fault, Tx};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+/// A row that knows whether it was changed since it was loaded or saved.
+#[derive(Debug)]
+pub struct Tracked<V> {
+    row: V,
+    changed: bool,
+}
+
+impl<V> Deref for Tracked<V> {
+    type Target = V;
+    fn deref(&self) -> &V {
+        &self.row
+    }
+}
+
+impl<V> DerefMut for Tracked<V> {
+    fn deref_mut(&mut self) -> &mut V {
+        self.changed = true;
+        &mut self.row
+    }
+}
+
+/// The rows of one table.
+#[derive(Debug)]
+pub struct Rows<K, V>(HashMap<K, Tracked<V>>);
+
+impl<K, V> Default for Rows<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.0.get(&key).map(|tracked| &tracked.row)
+    }
+
+    pub fn get_mut(&mut self, key: K) -> Option<&mut Tracked<V>> {
+        self.0.get_mut(&key)
+    }
+
+    /// Takes a row as the database has it. What this transaction made of it already wins.
+    pub fn learn(&mut self, key: K, row: V) -> &mut Tracked<V> {
+        self.0.entry(key).or_insert(Tracked { row, changed: false })
+    }
+
+    /// Takes a row that is not in the database yet.
+    pub fn add(&mut self, key: K, row: V) {
+        self.0.insert(key, Tracked { row, changed: true });
+    }
+
+    /// Those of the keys that were not read yet, sorted: rows are locked in one order everywhere.
+    fn missing(&self, keys: impl IntoIterator<Item = K>) -> Vec<K> {
+        let mut missing: Vec<K> = keys.into_iter().filter(|key| !self.0.contains_key(key)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// The changed rows, in the order of their keys, which then count as saved.
+    fn take_changed(&mut self) -> Vec<&mut V> {
+        let mut changed: Vec<(&K, &mut V)> = self
+            .0
+            .iter_mut()
+            .filter(|(_, tracked)| tracked.changed)
+            .map(|(key, tracked)| {
+                tracked.changed = false;
+                (key, &mut tracked.row)
+            })
+            .collect();
+        changed.sort_unstable_by_key(|(key, _)| **key);
+        changed.into_iter().map(|(_, row)| row).collect()
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Books {
+    pub definitions: Rows<CouponId, Definition>,
+    pub issued: Rows<IssuedCouponId, IssuedCoupon>,
+    pub holds: Rows<OrderId, Hold>,
+    /// Terms never change, so they are read without a lock on the hot row they are stored in.
+    terms: HashMap<CouponId, Arc<Terms>>,
+}
+
+impl Books {
+    pub async fn load_definitions(&mut self, tx: &mut Tx, ids: impl IntoIterator<Item = CouponId>) -> Result<(), DbError> {
+        let missing = self.definitions.missing(ids);
+        for definition in definitions::load(tx, &missing).await? {
+            self.definitions.learn(definition.id, definition);
+        }
+        Ok(())
+    }
+
+    pub async fn load_issued(&mut self, tx: &mut Tx, ids: impl IntoIterator<Item = IssuedCouponId>) -> Result<(), DbError> {
+        let missing = self.issued.missing(ids);
+        for coupon in issued::load(tx, &missing).await? {
+            self.issued.learn(coupon.id, coupon);
+        }
+        Ok(())
+    }
+
+    pub async fn load_holds(&mut self, tx: &mut Tx, orders: impl IntoIterator<Item = OrderId>) -> Result<(), DbError> {
+        let missing = self.holds.missing(orders);
+        for hold in holds::load(tx, &missing).await? {
+            self.holds.learn(hold.order_id, hold);
+        }
+        Ok(())
+    }
+
+    pub async fn load_terms(&mut self, tx: &mut Tx, ids: impl IntoIterator<Item = CouponId>) -> Result<(), DbError> {
+        let mut missing: Vec<CouponId> = ids.into_iter().filter(|id| !self.terms.contains_key(id)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        for definition in definitions::find(tx, &missing).await? {
+            self.terms.insert(definition.id, definition.terms);
+        }
+        Ok(())
+    }
+
+    pub fn terms(&self, id: CouponId) -> Option<&Terms> {
+        self.terms.get(&id).map(Arc::as_ref)
+    }
+
+    /// Writes the changed coupons now, where what follows in this transaction reads the table.
+    pub async fn save_issued(&mut self, tx: &mut Tx) -> Result<(), DbError> {
+        issued::save(tx, &self.issued.take_changed()).await
+    }
+
+    /// Writes what changed; the definitions that did, as they now are.
+    pub async fn save(&mut self, tx: &mut Tx) -> Result<Vec<&Definition>, Fault> {
+        holds::save(tx, &self.holds.take_changed()).await?;
+        self.save_issued(tx).await?;
+        let mut changed = self.definitions.take_changed();
+        definitions::save(tx, &mut changed).await?;
+        Ok(changed.into_iter().map(|definition| &*definition).collect())
+    }
+}

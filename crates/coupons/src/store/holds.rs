@@ -1,0 +1,56 @@
+//! `coupons_holds`: what each order did with its coupons.
+
+use crate::model::{Hold, HoldState};
+use contracts::{Code, IssuedCouponId, OrderId, Refusal};
+use kit::{
+    DbError, Row, Tx,
+    db::{FromRow, params},
+};
+use uuid::Uuid;
+
+impl FromRow for Hold {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let state: String = row.get(1)?;
+        let coupons: Vec<u8> = row.get(2)?;
+        let (code, detail): (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
+        Ok(Hold {
+            order_id: row.get(0)?,
+            state: HoldState::parse(&state).ok_or_else(|| super::unknown(1, &state))?,
+            coupons: read_ids(&coupons),
+            held_at: row.get(3)?,
+            expires_at: row.get(4)?,
+            refusal: code.as_deref().and_then(Code::from_slug).map(|code| Refusal::new(code, detail.unwrap_or_default())),
+        })
+    }
+}
+
+fn read_ids(bytes: &[u8]) -> Vec<IssuedCouponId> {
+    bytes.as_chunks::<16>().0.iter().map(|id| IssuedCouponId(Uuid::from_bytes(*id))).collect()
+}
+
+fn write_ids(ids: &[IssuedCouponId]) -> Vec<u8> {
+    ids.iter().flat_map(|id| *id.0.as_bytes()).collect()
+}
+
+/// Holds to be changed; orders that never asked are missing.
+pub async fn load(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<Hold>, DbError> {
+    let sql = "select order_id, state, coupons, held_at, expires_at, refusal_code, refusal_detail from coupons_holds \
+               where order_id=$1 for update";
+    tx.query_many(sql, orders.iter().map(|id| params![*id])).await
+}
+
+/// Writes holds, new and old.
+pub async fn save(tx: &mut Tx, holds: &[&mut Hold]) -> Result<(), DbError> {
+    let ids: Vec<Vec<u8>> = holds.iter().map(|hold| write_ids(&hold.coupons)).collect();
+    let rows = holds.iter().zip(&ids).map(|(hold, ids)| {
+        let (code, detail) = hold.refusal.as_ref().map(|refusal| (refusal.code.slug(), refusal.detail.as_str())).unzip();
+        params![hold.order_id, hold.state.as_str(), ids, hold.held_at, hold.expires_at, code, detail]
+    });
+    tx.execute_many(
+        "insert into coupons_holds (order_id, state, coupons, held_at, expires_at, refusal_code, refusal_detail) \
+         values ($1,$2,$3,$4,$5,$6,$7) on conflict (order_id) do update set state=excluded.state",
+        rows,
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! `coupons_issued`: the coupons in members' hands.
+
+use crate::model::{IssuedCoupon, Standing, State};
+use contracts::{CouponId, IssuedCouponId, MemberId, Timestamp, Won};
+use kit::{
+    DbError, Row, Tx,
+    db::{FromRow, params},
+};
+use std::collections::HashMap;
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select id, coupon_id, member_id, nth, number, state, issued_at, expires_at, order_id, used_at, slot_returned \
+             from coupons_issued ",
+            $rest
+        )
+    };
+}
+
+impl FromRow for IssuedCoupon {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(IssuedCoupon {
+            id: row.get(0)?,
+            coupon_id: row.get(1)?,
+            member_id: row.get(2)?,
+            nth: row.get(3)?,
+            number: row.get(4)?,
+            state: state(row, 5)?,
+            issued_at: row.get(6)?,
+            expires_at: row.get(7)?,
+            order_id: row.get(8)?,
+            used_at: row.get(9)?,
+            slot_returned: row.get(10)?,
+        })
+    }
+}
+
+fn state(row: &Row<'_>, column: usize) -> Result<State, DbError> {
+    let text: String = row.get(column)?;
+    State::parse(&text).ok_or_else(|| super::unknown(column, &text))
+}
+
+/// What members have of coupons already. Who has nothing is missing. The tickets are not filled in.
+pub async fn standings(
+    tx: &mut Tx,
+    applicants: impl Iterator<Item = (CouponId, MemberId)>,
+) -> Result<HashMap<(CouponId, MemberId), Standing>, DbError> {
+    let sql = "select coupon_id, member_id, state = 'CANCELLED' from coupons_issued where member_id=$1 and coupon_id=$2";
+    let found: Vec<(CouponId, MemberId, bool)> =
+        tx.query_many(sql, applicants.map(|(coupon_id, member_id)| params![member_id, coupon_id])).await?;
+    let mut standings: HashMap<_, Standing> = HashMap::with_capacity(found.len());
+    for (coupon_id, member_id, given_back) in found {
+        let standing = standings.entry((coupon_id, member_id)).or_default();
+        standing.issued += 1;
+        standing.given_back += u32::from(given_back);
+    }
+    Ok(standings)
+}
+
+/// Coupons to be changed; unknown ids are missing.
+pub async fn load(tx: &mut Tx, ids: &[IssuedCouponId]) -> Result<Vec<IssuedCoupon>, DbError> {
+    tx.query_many(select!("where id=$1 for update"), ids.iter().map(|id| params![*id])).await
+}
+
+/// The member's own among these.
+pub async fn own(tx: &mut Tx, member_id: MemberId, ids: &[IssuedCouponId]) -> Result<Vec<IssuedCoupon>, DbError> {
+    tx.query_many(select!("where id=$1 and member_id=$2"), ids.iter().map(|id| params![*id, member_id])).await
+}
+
+/// All of a coupon that were ever issued to a member, in the order of issue.
+pub async fn of_member(tx: &mut Tx, coupon_id: CouponId, member_id: MemberId) -> Result<Vec<IssuedCoupon>, DbError> {
+    tx.query(select!("where member_id=$1 and coupon_id=$2 order by nth"), &params![member_id, coupon_id]).await
+}
+
+/// The same, to be changed.
+pub async fn load_of_member(tx: &mut Tx, coupon_id: CouponId, member_id: MemberId) -> Result<Vec<IssuedCoupon>, DbError> {
+    tx.query(select!("where member_id=$1 and coupon_id=$2 order by nth for update"), &params![member_id, coupon_id]).await
+}
+
+/// A coupon's rows from a number on, to be changed.
+pub async fn by_number(tx: &mut Tx, coupon_id: CouponId, from: i64, limit: u32) -> Result<Vec<IssuedCoupon>, DbError> {
+    tx.query(select!("where coupon_id=$1 and number >= $2 order by number limit $3 for update"), &params![coupon_id, from, limit]).await
+}
+
+/// Numbers and owners of a coupon behind a number.
+pub async fn owners(tx: &mut Tx, coupon_id: CouponId, after: i64, limit: u32) -> Result<Vec<(i64, MemberId)>, DbError> {
+    let sql = "select number, member_id from coupons_issued where coupon_id=$1 and number > $2 order by number limit $3";
+    tx.query(sql, &params![coupon_id, after, limit]).await
+}
+
+pub async fn insert(tx: &mut Tx, coupons: &[IssuedCoupon]) -> Result<(), DbError> {
+    let rows = coupons.iter().map(|coupon| {
+        params![
+            coupon.id,
+            coupon.coupon_id,
+            coupon.member_id,
+            coupon.nth,
+            coupon.number,
+            coupon.state.as_str(),
+            coupon.issued_at,
+            coupon.expires_at,
+            coupon.slot_returned
+        ]
+    });
+    tx.execute_many(
+        "insert into coupons_issued (id, coupon_id, member_id, nth, number, state, issued_at, expires_at, slot_returned) \
+         values ($1,$2,$3,$4,$5,$6,$7,$8,$9)",
+        rows,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes what can change; no index has to move for it.
+pub async fn save(tx: &mut Tx, coupons: &[&mut IssuedCoupon]) -> Result<(), DbError> {
+    let rows =
+        coupons.iter().map(|coupon| params![coupon.id, coupon.state.as_str(), coupon.order_id, coupon.used_at, coupon.slot_returned]);
+    tx.execute_many("update coupons_issued set state=$2, order_id=$3, used_at=$4, slot_returned=$5 where id=$1", rows).await?;
+    Ok(())
+}
+
+/// What a member's list is narrowed to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// By the clock: what has expired and is not marked yet counts as expired.
+    pub state: Option<State>,
+    /// Usable now on this amount.
+    pub usable_for: Option<Won>,
+}
+
+/// A member's coupons, newest first, behind `after`.
+pub async fn page_of_member(
+    tx: &mut Tx,
+    member_id: MemberId,
+    filter: Filter,
+    after: Option<IssuedCouponId>,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<IssuedCoupon>, DbError> {
+    // The member's coupons are few and found by his id; the rest is sifted from them.
+    let sql = select!(
+        "where member_id=$1 and ($2 is null or id < $2) \
+         and ($3 is null or $3 = case when state='ISSUED' and expires_at <= $4 then 'EXPIRED' else state end) \
+         and ($5 is null or (state='ISSUED' and expires_at > $4 and coupon_id in \
+             (select id from coupons_definitions where min_order <= $5 and (valid_from is null or valid_from <= $4)))) \
+         order by id desc limit $6"
+    );
+    let state = filter.state.map(State::as_str);
+    tx.query(sql, &params![member_id, after, state, now, filter.usable_for, limit]).await
+}
+
+/// How many coupons a member could use now.
+pub async fn count_usable(tx: &mut Tx, member_id: MemberId, now: Timestamp) -> Result<i64, DbError> {
+    let sql = "select count(*) from coupons_issued join coupons_definitions on coupons_definitions.id = coupon_id \
+               where member_id=$1 and state='ISSUED' and expires_at > $2 and (valid_from is null or valid_from <= $2)";
+    let (count,): (i64,) = tx.query_one(sql, &params![member_id, now]).await?;
+    Ok(count)
+}

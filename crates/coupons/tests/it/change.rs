@@ -1,0 +1,101 @@
+use crate::support::*;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn name_quantity_end_and_waitlist_can_change() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 3})).await;
+    let until = mall.now().after(20 * DAY);
+    let change = json!({"name": "Winter", "quantity": 5, "issue_until": until, "waitlist": true});
+    let changed = mall.change(coupon, change.clone()).await.expect(200);
+    for (name, value) in change.as_object().unwrap() {
+        assert_eq!(&changed.body[name], value, "{name}");
+    }
+    assert_eq!(mall.coupon_now(coupon).await, changed.body);
+    let same = mall.change(coupon, json!({})).await.expect(200);
+    assert_eq!(same.body, changed.body);
+}
+
+// C9: raised, it serves those who wait, in their order
+#[tokio::test]
+async fn a_raised_quantity_serves_exactly_the_next() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
+    let crowd = members(5);
+    for member in &crowd {
+        mall.claim(coupon, *member).await;
+    }
+    let changed = mall.change(coupon, json!({"quantity": 3})).await.expect(200);
+    assert_eq!((&changed.body["issued"], &changed.body["remaining"], &changed.body["waiting"]), (&json!(3), &json!(0), &json!(2)));
+    for (member, state, number) in [(0, "issued", 1), (1, "issued", 2), (2, "issued", 3)] {
+        let standing = mall.standing(coupon, crowd[member]).await.expect(200);
+        assert_eq!((&standing.body["state"], &standing.body["number"]), (&json!(state), &json!(number)));
+    }
+    for (member, position) in [(3, 1), (4, 2)] {
+        let standing = mall.standing(coupon, crowd[member]).await.expect(200);
+        assert_eq!((&standing.body["state"], &standing.body["position"]), (&json!("waiting"), &json!(position)));
+    }
+    mall.audit().await;
+}
+
+#[tokio::test]
+async fn a_quantity_never_falls_below_what_is_issued() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 3})).await;
+    for member in members(2) {
+        mall.get_one(coupon, member).await;
+    }
+    let _ = mall.change(coupon, json!({"quantity": 1, "name": "Winter"})).await.expect_problem(409, "quantity-below-issued");
+    assert_eq!(mall.coupon_now(coupon).await["name"], "Autumn", "all or nothing");
+    let lowered = mall.change(coupon, json!({"quantity": 2})).await.expect(200);
+    assert_eq!(lowered.body["remaining"], 0);
+    let _ = mall.claim(coupon, member()).await.expect_problem(409, "sold-out");
+}
+
+#[tokio::test]
+async fn what_members_rely_on_cannot_change() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({})).await;
+    let unlimited = mall.announce(json!({"kind": "unlimited", "quantity": null})).await;
+    for fields in [json!({"discount": {"type": "amount", "won": 1}}), json!({"valid_until": mall.now()}), json!({"min_order": 5})] {
+        let _ = mall.change(coupon, fields).await.expect_problem(422, "unknown-field");
+    }
+    for (coupon, fields) in [
+        (coupon, json!({"quantity": 0})),
+        (coupon, json!({"issue_until": mall.now()})),
+        (unlimited, json!({"quantity": 5})),
+        (unlimited, json!({"waitlist": true})),
+    ] {
+        let _ = mall.change(coupon, fields).await.expect_problem(422, "invalid-field");
+    }
+}
+
+// C9: the end moved back opens it again
+#[tokio::test]
+async fn an_end_moved_back_opens_it_again() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"issue_until": mall.now().after(HOUR)})).await;
+    mall.app.clock.advance(HOUR);
+    let _ = mall.claim(coupon, member()).await.expect_problem(409, "closed");
+    let _ = mall.change(coupon, json!({"issue_until": mall.now().after(HOUR)})).await.expect(200);
+    mall.get_one(coupon, member()).await;
+}
+
+// A5, A14: rows 39 and 40 of the bad inputs
+#[tokio::test]
+async fn a_seller_changes_coupons_of_his_own_store_only() {
+    let mall = Mall::open().await;
+    let own = mall.announce(json!({"scope": "store", "store_id": STORE})).await;
+    let other = mall.announce(json!({"scope": "store", "store_id": OTHER_STORE})).await;
+    let of_the_mall = mall.announce(json!({})).await;
+    let patch = |coupon: contracts::CouponId, token: String| {
+        mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&token).json(&json!({"name": "Mine"})).send()
+    };
+    let _ = patch(own, mall.seller()).await.expect(200);
+    let _ = patch(other, mall.seller()).await.expect_problem(404, "not-found");
+    let _ = patch(of_the_mall, mall.seller()).await.expect_problem(404, "not-found");
+    let _ = patch(own, mall.shopper(member())).await.expect_problem(403, "forbidden");
+    let _ = patch(member().0.into(), mall.operator()).await.expect_problem(404, "not-found");
+    let anonymous = mall.app.patch(format!("/v1/coupons/{own}")).json(&Value::Object(Default::default())).send().await;
+    let _ = anonymous.expect_problem(401, "unauthenticated");
+}

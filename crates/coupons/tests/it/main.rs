@@ -1,0 +1,21 @@
+//! Coupons through the real router, on a database of its own; other services are stand-ins.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may fail like a test")]
+
+mod change;
+mod checkout;
+mod claim;
+mod conformance;
+mod create;
+mod delete;
+mod expiry;
+mod gate;
+mod get;
+mod give_back;
+mod list;
+mod list_mine;
+mod random;
+mod rush;
+mod standing;
+mod support;
+mod waitlist;

@@ -1,0 +1,283 @@
+//! A mall with nothing but coupons: the service, a stand-in for orders, and stores that answer who runs them.
+
+use contracts::{
+    CouponId, IssuedCouponId, MemberId, Message, OrderId, StoreId, Timestamp, Won,
+    calls::{GetStore, StoreCard},
+    messages::{CouponApplication, CouponHold, StepCommand, StepRefused},
+};
+use coupons::{Coupons, CouponsSettings, Strategy};
+use futures::future::join_all;
+use kit::{
+    Kit, Service,
+    auth::Role,
+    db::Migration,
+    links::Answers,
+    ports::new_id,
+    testing::{App, Puppet, TestResponse},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The store whose seller is [`SELLER`], and one of somebody else.
+pub const STORE: StoreId = StoreId(Uuid::from_u128(0x51));
+pub const OTHER_STORE: StoreId = StoreId(Uuid::from_u128(0x52));
+pub const SELLER: MemberId = MemberId(Uuid::from_u128(0x61));
+
+pub struct Mall {
+    pub app: App,
+    pub strategy: Strategy,
+}
+
+fn services(kit: &Kit, strategy: Strategy) -> Vec<Arc<dyn Service>> {
+    let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy });
+    vec![Arc::new(coupons), Puppet::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
+}
+
+/// Answers who runs a store.
+struct Stores(Kit);
+
+impl Service for Stores {
+    fn name(&self) -> &'static str {
+        "stores"
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        &[]
+    }
+    fn kit(&self) -> &Kit {
+        &self.0
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        answers.add::<GetStore, _, _, _>(|call| async move {
+            let seller_id = match call.store_id {
+                STORE => Some(SELLER),
+                OTHER_STORE => Some(MemberId(Uuid::from_u128(0x62))),
+                _ => return Ok::<_, String>(None),
+            };
+            Ok(Some(StoreCard { store_id: call.store_id, name: "a store".into(), seller_id }))
+        });
+    }
+}
+
+impl Mall {
+    pub async fn open() -> Mall {
+        Self::open_with(Strategy::default()).await
+    }
+
+    pub async fn open_with(strategy: Strategy) -> Mall {
+        // The queue holds the largest crowd of these tests: nobody is to be sent away for want of room.
+        let app = App::builder().queue(16_384).start(|kit| services(kit, strategy)).await;
+        Mall { app, strategy }
+    }
+
+    /// Every hop in a transaction of its own.
+    pub async fn open_unfolded() -> Mall {
+        let strategy = Strategy::default();
+        Mall { app: App::builder().fold(false).start(|kit| services(kit, strategy)).await, strategy }
+    }
+
+    /// Stops and starts again on the same data.
+    pub async fn restart(self) -> Mall {
+        let strategy = self.strategy;
+        Mall { app: self.app.restart(|kit| services(kit, strategy)).await, strategy }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.app.clock_now()
+    }
+
+    pub fn operator(&self) -> String {
+        self.app.token(MemberId(Uuid::from_u128(0x1)), Role::Operator)
+    }
+
+    pub fn seller(&self) -> String {
+        self.app.token(SELLER, Role::Seller)
+    }
+
+    pub fn shopper(&self, member: MemberId) -> String {
+        self.app.token(member, Role::Customer)
+    }
+
+    /// A coupon of 1,000 won for everything, open for ten days and valid as long, with these fields changed.
+    pub fn coupon(&self, fields: Value) -> Value {
+        let mut coupon = json!({
+            "name": "Autumn", "kind": "first_come", "discount": {"type": "amount", "won": 1_000}, "scope": "order", "quantity": 1,
+            "issue_from": self.now(), "issue_until": self.now().after(10 * DAY), "valid_until": self.now().after(10 * DAY),
+        });
+        let (coupon_fields, fields) = (coupon.as_object_mut().unwrap(), fields.as_object().unwrap().clone());
+        for (name, value) in fields {
+            if value.is_null() {
+                coupon_fields.remove(&name);
+            } else {
+                coupon_fields.insert(name, value);
+            }
+        }
+        coupon
+    }
+
+    pub async fn announce(&self, fields: Value) -> CouponId {
+        let coupon = self.coupon(fields);
+        let made = self.app.post("/v1/coupons").bearer(&self.operator()).json(&coupon).send().await.expect(201);
+        id(&made.body["id"]).into()
+    }
+
+    pub async fn change(&self, coupon: CouponId, fields: Value) -> TestResponse {
+        self.app.patch(format!("/v1/coupons/{coupon}")).bearer(&self.operator()).json(&fields).send().await
+    }
+
+    pub async fn coupon_now(&self, coupon: CouponId) -> Value {
+        self.app.get(format!("/v1/coupons/{coupon}")).send().await.expect(200).body
+    }
+
+    pub async fn claim(&self, coupon: CouponId, member: MemberId) -> TestResponse {
+        self.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&self.shopper(member)).send().await
+    }
+
+    /// All at once; the answers in the order of the members.
+    pub async fn claim_all(&self, coupon: CouponId, members: &[MemberId]) -> Vec<TestResponse> {
+        join_all(members.iter().map(|member| self.claim(coupon, *member))).await
+    }
+
+    pub async fn standing(&self, coupon: CouponId, member: MemberId) -> TestResponse {
+        self.app.get(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&self.shopper(member)).send().await
+    }
+
+    pub async fn give_back(&self, coupon: CouponId, member: MemberId) -> TestResponse {
+        self.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&self.shopper(member)).send().await
+    }
+
+    pub async fn my_coupons(&self, member: MemberId, query: &str) -> Value {
+        self.app.get(format!("/v1/me/coupons{query}")).bearer(&self.shopper(member)).send().await.expect(200).body
+    }
+
+    /// Claims a coupon that is there to be had.
+    pub async fn get_one(&self, coupon: CouponId, member: MemberId) -> IssuedCouponId {
+        id(&self.claim(coupon, member).await.expect(201).body["issued_coupon_id"]).into()
+    }
+
+    pub async fn hold(&self, order: OrderId, member: MemberId, coupons: &[(IssuedCouponId, i64, i64)]) {
+        let coupons = coupons
+            .iter()
+            .map(|(id, base, discount)| CouponApplication {
+                issued_coupon_id: *id,
+                base: Won(*base),
+                discount: Won(*discount),
+                store_id: None,
+            })
+            .collect();
+        self.hold_with(order, member, coupons).await;
+    }
+
+    pub async fn hold_with(&self, order: OrderId, member: MemberId, coupons: Vec<CouponApplication>) {
+        let expires_at = self.now().after(Duration::from_secs(600));
+        let hold = CouponHold { order_id: order, member_id: member, coupons, expires_at };
+        self.app.emit("orders", order, Message::CouponHold(hold)).await;
+    }
+
+    pub async fn unhold(&self, order: OrderId) {
+        self.app.emit("orders", order, Message::CouponUnhold(StepCommand { order_id: order })).await;
+    }
+
+    pub async fn use_up(&self, order: OrderId) {
+        self.app.emit("orders", order, Message::CouponUse(StepCommand { order_id: order })).await;
+    }
+
+    /// What coupons said about an order, in short: `held`, `released`, or the code of the refusal.
+    pub async fn answers(&self, order: OrderId) -> Vec<&'static str> {
+        let messages = self.app.messages("coupons").await;
+        messages
+            .into_iter()
+            .filter(|(key, _)| *key == order.0)
+            .map(|(_, message)| match message {
+                Message::CouponHeld(_) => "held",
+                Message::CouponReleased(_) => "released",
+                Message::CouponRefused(StepRefused { code, .. }) => code.slug(),
+                other => panic!("{} is not keyed by an order", other.kind()),
+            })
+            .collect()
+    }
+
+    pub async fn state(&self, coupon: IssuedCouponId) -> String {
+        let rows: Vec<(Uuid, String)> = self.app.rows("select id, state from coupons_issued").await;
+        rows.into_iter().find(|(id, _)| *id == coupon.0).expect("it was issued").1
+    }
+
+    /// What must hold at every moment: I-C1, I-C2, I-C3, I-C7 and I-W1 of the books, and that the counters say what the rows say.
+    pub async fn audit(&self) {
+        for (what, sql) in [
+            (
+                "I-C1: more units out than there are",
+                "select count(*) from coupons_definitions d where quantity < (select count(*) from coupons_issued i \
+                 where i.coupon_id = d.id and state <> 'CANCELLED' and not slot_returned)",
+            ),
+            (
+                "I-C2: a member has more than his share",
+                "select count(*) from (select 1 from coupons_issued i join coupons_definitions d on d.id = i.coupon_id \
+                 where state <> 'CANCELLED' group by i.coupon_id, i.member_id, d.per_member having count(*) > d.per_member)",
+            ),
+            (
+                "I-C3: numbers have a hole or a repeat",
+                "select count(*) from (select 1 from coupons_issued group by coupon_id \
+                 having min(number) <> 1 or max(number) <> count(*) or count(distinct number) <> count(*))",
+            ),
+            ("I-C7: used after its end", "select count(*) from coupons_issued where used_at >= expires_at"),
+            (
+                "I-W1: a later ticket was served before an earlier one",
+                "select count(*) from coupons_waiting a join coupons_waiting b on b.coupon_id = a.coupon_id and a.ticket < b.ticket \
+                 where a.state = 'WAITING' and b.state = 'ADMITTED'",
+            ),
+            (
+                "the counter of issued units is wrong",
+                "select count(*) from coupons_definitions d where issued <> (select count(*) from coupons_issued i \
+                 where i.coupon_id = d.id and state <> 'CANCELLED' and not slot_returned)",
+            ),
+            (
+                "the counter of those who wait is wrong",
+                "select count(*) from coupons_definitions d where waiting <> (select count(*) from coupons_waiting w \
+                 where w.coupon_id = d.id and state = 'WAITING')",
+            ),
+            (
+                "somebody waits below the head",
+                "select count(*) from coupons_waiting w join coupons_definitions d on d.id = w.coupon_id \
+                 where w.state = 'WAITING' and w.ticket < d.head_ticket",
+            ),
+        ] {
+            assert_eq!(self.app.sql_i64(sql).await, 0, "{what}");
+        }
+    }
+}
+
+pub fn member() -> MemberId {
+    new_id().into()
+}
+
+pub fn members(count: usize) -> Vec<MemberId> {
+    (0..count).map(|_| member()).collect()
+}
+
+pub fn order() -> OrderId {
+    new_id().into()
+}
+
+pub fn id(value: &Value) -> Uuid {
+    value.as_str().expect("an id").parse().expect("an id")
+}
+
+/// The sorted numbers of those who got a coupon.
+pub fn numbers(answers: &[TestResponse]) -> Vec<i64> {
+    let mut numbers: Vec<i64> =
+        answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.body["number"].as_i64().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+pub fn count(answers: &[TestResponse], slug: &str) -> usize {
+    answers.iter().filter(|answer| answer.problem() == slug).count()
+}

@@ -1,0 +1,96 @@
+//! Who may call, as a part of a handler's signature.
+
+use super::{Auth, Caller, Role};
+use crate::{
+    http::{Problem, Trace},
+    service::Service,
+};
+use axum::extract::FromRequestParts;
+use contracts::Code;
+use http::request::Parts;
+use std::{convert::Infallible, sync::Arc};
+
+/// Any signed-in account.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedIn(pub Caller);
+
+/// A seller or an operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Seller(pub Caller);
+
+/// An operator.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator(pub Caller);
+
+/// A signed-in account or a visitor. A bad token is refused: its owner believes to be signed in.
+#[derive(Clone, Copy, Debug)]
+pub struct MaybeSignedIn(pub Option<Caller>);
+
+async fn caller(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Result<Caller, Problem> {
+    let caller = auth.caller(&parts.headers)?.ok_or_else(|| Problem::from(Code::Unauthenticated))?;
+    if allowed.contains(&caller.role) {
+        return Ok(caller);
+    }
+    let trace = match Trace::from_request_parts(parts, &()).await {
+        Ok(trace) => trace.0,
+        Err(never) => {
+            let never: Infallible = never;
+            match never {}
+        }
+    };
+    let (method, path) = (&parts.method, parts.uri.path());
+    tracing::warn!(member = %caller.member_id, role = %caller.role, %method, path, trace = %trace.simple(), "a request was forbidden");
+    Err(Code::Forbidden.into())
+}
+
+macro_rules! extractor {
+    ($name:ident, $allowed:expr) => {
+        impl<S: Service> FromRequestParts<Arc<S>> for $name {
+            type Rejection = Problem;
+            async fn from_request_parts(parts: &mut Parts, service: &Arc<S>) -> Result<Self, Problem> {
+                caller(&service.kit().auth, parts, $allowed).await.map($name)
+            }
+        }
+    };
+}
+
+extractor!(SignedIn, &Role::ALL);
+extractor!(Seller, &[Role::Seller, Role::Operator]);
+extractor!(Operator, &[Role::Operator]);
+
+impl<S: Service> FromRequestParts<Arc<S>> for MaybeSignedIn {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<S>) -> Result<Self, Problem> {
+        service.kit().auth.caller(&parts.headers).map(MaybeSignedIn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{Clock, ManualClock, new_id};
+    use contracts::{MemberId, Timestamp};
+    use http::Request;
+
+    // A5, row 39
+    #[tokio::test]
+    async fn each_extractor_admits_its_roles() {
+        let clock = ManualClock::at(Timestamp(1_795_132_800_000_000));
+        let auth = Auth::new([1; 32], Arc::new(clock.clone()));
+        let admitted = async |role: Role, allowed: &[Role]| {
+            let token = auth.issue(MemberId(new_id()), role, new_id(), clock.now());
+            let request = Request::get("/v1/x").header("authorization", format!("Bearer {token}")).body(()).expect("a request");
+            caller(&auth, &mut request.into_parts().0, allowed).await.map(|caller| caller.role).map_err(|problem| problem.code())
+        };
+        for role in Role::ALL {
+            assert_eq!(admitted(role, &Role::ALL).await, Ok(role));
+            let seller = if role == Role::Customer { Err(Code::Forbidden) } else { Ok(role) };
+            assert_eq!(admitted(role, &[Role::Seller, Role::Operator]).await, seller);
+            let operator = if role == Role::Operator { Ok(role) } else { Err(Code::Forbidden) };
+            assert_eq!(admitted(role, &[Role::Operator]).await, operator);
+        }
+        let nobody = Request::get("/v1/x").body(()).expect("a request");
+        let problem = caller(&auth, &mut nobody.into_parts().0, &Role::ALL).await.expect_err("nobody is signed in");
+        assert_eq!(problem.code(), Code::Unauthenticated);
+    }
+}

@@ -1,0 +1,193 @@
+//! The bounded queue of commands in front of the writer, and what a command is.
+//!
+//! Commands that arrive while a transaction commits form the next one: no timer, no added latency when idle. Commands of one operation
+//! are handled together, in arrival order, by one call of [`Command::handle`]; their answers leave only after the commit.
+
+mod group;
+
+pub(crate) use group::{AnyGroup, AnyJob};
+
+use crate::{
+    engine::{Fault, Work},
+    idempotency::IdempotencyKey,
+    service::Service,
+};
+use bytes::Bytes;
+use contracts::{Code, Refusal};
+use group::Job;
+use serde::Serialize;
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// What a caller is told: a status, a JSON body and perhaps where the new thing is. Made inside the transaction and stored with the
+/// idempotency key, so that a repeat gets the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Bytes,
+    pub location: Option<String>,
+    /// True when this answer was given before, for the same key.
+    pub replayed: bool,
+}
+
+impl Answer {
+    pub fn json(status: u16, value: &impl Serialize) -> Result<Answer, Fault> {
+        let body = serde_json::to_vec(value).map_err(|error| Fault::Bug(format!("an answer does not serialize: {error}")))?;
+        Ok(Answer { status, body: body.into(), location: None, replayed: false })
+    }
+
+    pub fn empty(status: u16) -> Answer {
+        Answer { status, body: Bytes::new(), location: None, replayed: false }
+    }
+
+    pub fn refusal(refusal: &Refusal) -> Answer {
+        let body = crate::http::problem_body(refusal, &[], &[]);
+        Answer { status: refusal.code.status(), body: body.into(), location: None, replayed: false }
+    }
+
+    #[must_use]
+    pub fn at(mut self, location: impl Into<String>) -> Answer {
+        self.location = Some(location.into());
+        self
+    }
+
+    pub fn is_problem(&self) -> bool {
+        self.status >= 400
+    }
+}
+
+/// What one command of a batch came to.
+#[derive(Debug)]
+pub enum Outcome {
+    Answer(Answer),
+    /// The answer depends on what follows in this transaction, or later: asked again by [`Command::resolve`] before the commit.
+    Later(Uuid),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Outcome::Answer(answer)
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Outcome::Answer(Answer::refusal(&refusal))
+    }
+}
+
+impl From<Code> for Outcome {
+    fn from(code: Code) -> Self {
+        Refusal::from(code).into()
+    }
+}
+
+/// What the submitter gets after the commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Answer(Answer),
+    /// Durable, but its result is not known yet; the id is the one [`Outcome::Later`] named.
+    Pending(Uuid),
+}
+
+/// A mutating operation. One value is one request; `handle` settles all that arrived meanwhile, inside one transaction.
+pub trait Command: Send + Sync + 'static {
+    type Service: Service;
+    /// The operation's id, such as `coupons.claim`.
+    const OPERATION: &'static str;
+
+    /// True for a command that must have a transaction of its own (the baseline strategies that group commit is compared with).
+    fn alone(&self) -> bool {
+        false
+    }
+
+    /// One outcome per command, in order. A refusal is an outcome. `Err` is a technical fault: everything rolls back, the batch is
+    /// split and tried again, so this may run more than once and must leave nothing outside the transaction.
+    fn handle<'a>(
+        service: &'a Self::Service,
+        work: &'a mut Work,
+        commands: &'a [&'a Self],
+    ) -> impl Future<Output = Result<Vec<Outcome>, Fault>> + Send + 'a;
+
+    /// The answer for [`Outcome::Later`], at the end of the transaction. `None`: still open, the submitter gets [`Reply::Pending`].
+    fn resolve<'a>(
+        &'a self,
+        service: &'a Self::Service,
+        work: &'a mut Work,
+        key: Option<&'a IdempotencyKey>,
+        id: Uuid,
+    ) -> impl Future<Output = Result<Option<Answer>, Fault>> + Send + 'a {
+        let _ = (service, work, key, id);
+        async { Ok(None) }
+    }
+}
+
+/// Why a command has no answer of its own.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full: come back later. Nothing was done.
+    #[error("the queue is full")]
+    Overloaded,
+    /// The process is stopping, or the database cannot take writes just now. Nothing was done.
+    #[error("writes are not possible just now")]
+    Unavailable,
+    /// The command failed for a technical reason, and was rolled back.
+    #[error("the command failed and was rolled back")]
+    Failed,
+}
+
+/// The sending end of the queue.
+#[derive(Clone)]
+pub struct Batch {
+    queue: SyncSender<Input>,
+}
+
+/// The writer's end of the queue.
+pub struct Queue(pub(crate) Receiver<Input>);
+
+pub(crate) enum Input {
+    Job(Box<dyn AnyJob>),
+    Stop,
+}
+
+impl Batch {
+    /// `capacity` bounds memory and waiting time under overload: what does not fit is refused at once.
+    pub fn channel(capacity: usize) -> (Batch, Queue) {
+        let (sender, receiver) = sync_channel(capacity);
+        (Batch { queue: sender }, Queue(receiver))
+    }
+
+    /// Queues a command and waits for its durable outcome.
+    pub async fn submit<C: Command>(
+        &self,
+        service: &Arc<C::Service>,
+        command: C,
+        key: Option<IdempotencyKey>,
+        trace: TraceId,
+    ) -> Result<Reply, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::new(Arc::clone(service), command, key, trace, reply);
+        self.queue.try_send(Input::Job(Box::new(job))).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                metrics::counter!("onrush_batch_shed_total").increment(1);
+                SubmitError::Overloaded
+            }
+            TrySendError::Disconnected(_) => SubmitError::Unavailable,
+        })?;
+        answer.await.unwrap_or(Err(SubmitError::Unavailable))
+    }
+
+    pub(crate) fn stop(&self) {
+        let _ = self.queue.send(Input::Stop);
+    }
+}
+
+/// W3C trace id of the request that caused something.
+pub type TraceId = Uuid;

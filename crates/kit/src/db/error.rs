@@ -1,0 +1,48 @@
+use rusqlite::ffi;
+
+/// A technical database failure, or the last guard behind a rule.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// A unique constraint said no. Turn it into a domain error at the query, or let the batch be retried.
+    #[error("unique constraint: {0}")]
+    Unique(String),
+    /// A check or foreign-key constraint said no.
+    #[error("constraint: {0}")]
+    Constraint(String),
+    /// No connection, or a lock held too long.
+    #[error("the database is busy")]
+    Busy,
+    #[error("the disk is full")]
+    DiskFull,
+    /// The operating system could not read or write the file.
+    #[error("the disk failed: {0}")]
+    Io(String),
+    /// A value in the database does not have the type the code expects.
+    #[error("column {index}: {reason}")]
+    Column { index: usize, reason: String },
+    #[error("cannot open the database: {0}")]
+    Open(String),
+    #[error("migration failed: {0}")]
+    Migration(String),
+    #[error(transparent)]
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        let rusqlite::Error::SqliteFailure(failure, ref message) = error else {
+            return DbError::Sqlite(error);
+        };
+        let text = || message.clone().unwrap_or_default();
+        match (failure.extended_code, failure.extended_code & 0xff) {
+            (ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID, _) => {
+                DbError::Unique(text())
+            }
+            (_, ffi::SQLITE_CONSTRAINT) => DbError::Constraint(text()),
+            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => DbError::Busy,
+            (_, ffi::SQLITE_FULL) => DbError::DiskFull,
+            (_, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY) => DbError::Io(text()),
+            _ => DbError::Sqlite(error),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Folding: what a transaction emits is handed to its readers before it commits.
+
+use super::{Engine, Envelope, Fault, letters, log};
+use crate::testing::Verdict;
+use std::iter::repeat_n;
+
+/// Most hand-over rounds in one transaction. A checkout takes about ten; what is left after these waits in the outbox.
+const MAX_ROUNDS: usize = 64;
+/// Most messages handed over in one transaction, which bounds its length.
+const MAX_FOLDED: usize = 20_000;
+
+impl Engine {
+    /// Hands what this transaction emitted to its readers, round after round, inside the transaction.
+    pub(super) async fn fold(&mut self) -> Result<(), Fault> {
+        let mut folded = 0;
+        for _ in 0..MAX_ROUNDS {
+            if self.work.fresh.is_empty() || folded >= MAX_FOLDED {
+                break;
+            }
+            let round = std::mem::take(&mut self.work.fresh);
+            folded += round.len();
+            let result = self.offer(&round).await;
+            self.work.offered.extend(round);
+            result?;
+        }
+        if folded > 0 {
+            metrics::histogram!("onrush_batch_hops_folded").record(folded as f64);
+        }
+        Ok(())
+    }
+
+    /// Offers a round to every reader that has read everything before it. One call per service, messages in the order they were written.
+    async fn offer(&mut self, round: &[Envelope]) -> Result<(), Fault> {
+        for service in self.services.clone() {
+            // How often the service gets each message of the round. Counting keeps the order of writing, whatever the number of streams.
+            let mut times = vec![0; round.len()];
+            for index in 0..self.readers.len() {
+                if self.readers[index].service.name() == service.name() {
+                    self.accept(index, round, &mut times).await?;
+                }
+            }
+            let accepted: Vec<&Envelope> = round.iter().zip(times).flat_map(|(envelope, times)| repeat_n(envelope, times)).collect();
+            if !accepted.is_empty() {
+                self.hand_over(service.as_ref(), &accepted).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what of `round` this reader takes. Moves its pending position over the whole round, or not at all when it is behind.
+    async fn accept(&mut self, index: usize, round: &[Envelope], times: &mut [usize]) -> Result<(), Fault> {
+        let reader = &mut self.readers[index];
+        let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.source);
+        let (Some((_, first)), Some((_, last))) = (own().next(), own().next_back()) else { return Ok(()) };
+        if reader.pending != first.seq - 1 {
+            return Ok(());
+        }
+        let wanted: Vec<(usize, &Envelope)> = own().filter(|(_, envelope)| reader.kinds.contains(envelope.message.kind())).collect();
+        let name = reader.service.name();
+        if wanted.iter().any(|(_, envelope)| self.faults.is_held(name, envelope.message.kind())) {
+            return Ok(());
+        }
+        reader.pending = last.seq;
+        for (at, envelope) in wanted {
+            if reader.parked.contains(&envelope.key) {
+                let grave = letters::Grave { reader: name, source: reader.source, epoch: self.epochs[reader.source], now: self.work.now };
+                grave.park(&mut self.work.tx, &log::Stored::of(envelope)?).await?;
+                continue;
+            }
+            times[at] = match self.faults.verdict(name, envelope.message.kind()) {
+                Verdict::Pass => 1,
+                Verdict::Repeat => 2,
+                Verdict::Fail => return Err(Fault::Injected(format!("{name} fails {}", envelope.message.kind()))),
+            };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! Dead letters: messages a reader could not act on, and those of their keys that wait behind them.
+
+use super::{
+    Fault,
+    log::{PARTITION, Stored},
+};
+use crate::db::{DbError, FromRow, Row, Tx, params};
+use contracts::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Letters of one reader that are tried again in one go; callers wait meanwhile.
+const REDRIVEN: i64 = 100;
+const WAITS: &str = "waits behind a dead letter of its key";
+
+/// Keys of which a message is dead or parked: later messages of them wait behind it.
+pub(super) async fn parked_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String, Uuid)>, DbError> {
+    let sql = format!("select distinct source, key from {reader}_dead_letters where state in ('dead', 'parked', 'redrive')");
+    tx.query(&sql, &[]).await
+}
+
+/// Where a message is put aside: by whom it could not be read, and from which stream.
+pub(super) struct Grave {
+    pub reader: &'static str,
+    pub source: &'static str,
+    pub epoch: i64,
+    pub now: Timestamp,
+}
+
+impl Grave {
+    /// Puts a message aside that failed itself.
+    pub async fn bury(&self, tx: &mut Tx, stored: &Stored, error: &str) -> Result<(), DbError> {
+        self.put(tx, stored, "dead", error).await
+    }
+
+    /// Puts a message aside whose key has a dead letter.
+    pub async fn park(&self, tx: &mut Tx, stored: &Stored) -> Result<(), DbError> {
+        self.put(tx, stored, "parked", WAITS).await
+    }
+
+    async fn put(&self, tx: &mut Tx, stored: &Stored, state: &str, error: &str) -> Result<(), DbError> {
+        let Grave { reader, source, epoch, now } = *self;
+        let Stored { seq, key, ref kind, ref data, at, trace } = *stored;
+        let sql = format!(
+            "insert into {reader}_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at) \
+             values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
+        );
+        tx.execute(&sql, &params![source, epoch, PARTITION, seq, key, kind, data, at, trace, error, state, now]).await?;
+        Ok(())
+    }
+}
+
+/// A message that a reader could not act on, or that waits behind one of the same key.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadLetter {
+    pub reader: String,
+    pub source: String,
+    pub epoch: i64,
+    pub seq: i64,
+    pub key: Uuid,
+    pub kind: String,
+    pub data: String,
+    pub written_at: Timestamp,
+    pub trace: Option<Uuid>,
+    pub error: String,
+    /// `dead`: failed itself. `parked`: waits behind it. `redrive`: to be tried again.
+    pub state: String,
+    /// When it was put aside.
+    pub at: Timestamp,
+}
+
+impl FromRow for DeadLetter {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self {
+            reader: row.get(0)?,
+            source: row.get(1)?,
+            epoch: row.get(2)?,
+            seq: row.get(3)?,
+            key: row.get(4)?,
+            kind: row.get(5)?,
+            data: row.get(6)?,
+            written_at: row.get(7)?,
+            trace: row.get(8)?,
+            error: row.get(9)?,
+            state: row.get(10)?,
+            at: row.get(11)?,
+        })
+    }
+}
+
+fn select(reader: &str) -> String {
+    format!(
+        "select '{reader}', source, epoch, seq, key, kind, data, written_at, trace, error, state, at from {reader}_dead_letters as letter"
+    )
+}
+
+/// A reader's unresolved dead letters, in stream order.
+pub async fn dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+    let sql = format!("{} where state in ('dead', 'parked', 'redrive') order by source, epoch, seq", select(reader));
+    tx.query(&sql, &[]).await
+}
+
+/// Marks a reader's dead letters to be tried again, all or those of one key; the engine picks them up. The number marked.
+pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Result<u64, DbError> {
+    let sql = format!("update {reader}_dead_letters set state='redrive' where state in ('dead', 'parked') and ($1 is null or key=$1)");
+    tx.execute(&sql, &params![key]).await
+}
+
+/// The next letters to try again, with those that were parked behind them since they were marked.
+pub(super) async fn to_redrive(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+    let sql = format!(
+        "{} where state='redrive' or state='parked' and exists (select 1 from {reader}_dead_letters as marked where marked.state='redrive' \
+         and marked.source=letter.source and marked.epoch=letter.epoch and marked.key=letter.key and marked.seq<letter.seq) \
+         order by source, epoch, seq limit $1",
+        select(reader)
+    );
+    tx.query(&sql, &params![REDRIVEN]).await
+}
+
+/// The letter has been acted on. Its reader's transaction must roll back when somebody else was faster.
+pub(super) async fn resolve(tx: &mut Tx, letter: &DeadLetter, now: Timestamp) -> Result<(), Fault> {
+    let sql = format!(
+        "update {}_dead_letters set state='resolved', resolved_at=$5 \
+         where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
+        letter.reader
+    );
+    match tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.seq, now]).await? {
+        1 => Ok(()),
+        _ => Err(Fault::Fenced(format!("the letter {} <- {}:{} is resolved already", letter.reader, letter.source, letter.seq))),
+    }
+}
+
+/// The letter failed again: it stays dead, and what was marked of its key waits behind it again.
+pub(super) async fn put_back(tx: &mut Tx, letter: &DeadLetter, error: &str) -> Result<(), DbError> {
+    let sql = format!(
+        "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and epoch=$2 and partition=$3 and key=$4 and seq>$5",
+        letter.reader
+    );
+    tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.key, letter.seq]).await?;
+    let sql = format!(
+        "update {}_dead_letters set state='dead', error=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
+        letter.reader
+    );
+    tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.seq, error]).await?;
+    Ok(())
+}

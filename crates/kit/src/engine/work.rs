@@ -1,0 +1,117 @@
+use crate::{
+    batch::TraceId,
+    db::{DbError, Tx},
+    engine::Fault,
+};
+use contracts::{Message, Timestamp};
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+};
+use uuid::Uuid;
+
+/// A message in its stream.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    pub source: &'static str,
+    /// Dense per source: the first is 1 and none is left out.
+    pub seq: i64,
+    /// What it is about; order is kept per key.
+    pub key: Uuid,
+    pub message: Message,
+    pub at: Timestamp,
+    /// The request that caused it, if it is known.
+    pub trace: Option<TraceId>,
+}
+
+type AfterCommit = Box<dyn FnOnce() + Send>;
+
+/// A transaction in progress: what commands and messages are settled in.
+pub struct Work {
+    pub tx: Tx,
+    /// One instant for the whole transaction.
+    pub now: Timestamp,
+    /// The service whose code runs now; what it emits goes to its stream.
+    pub(super) service: &'static str,
+    pub(super) heads: HashMap<&'static str, i64>,
+    /// Emitted and not yet offered to the readers of this transaction.
+    pub(super) fresh: Vec<Envelope>,
+    /// Emitted and offered.
+    pub(super) offered: Vec<Envelope>,
+    pub(super) after_commit: Vec<AfterCommit>,
+    traces: HashMap<Uuid, TraceId>,
+    stash: HashMap<TypeId, Box<dyn Any + Send>>,
+}
+
+impl Work {
+    pub(super) fn new(tx: Tx) -> Self {
+        Self {
+            tx,
+            now: Timestamp(0),
+            service: "",
+            heads: HashMap::new(),
+            fresh: Vec::new(),
+            offered: Vec::new(),
+            after_commit: Vec::new(),
+            traces: HashMap::new(),
+            stash: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn begin(&mut self, now: Timestamp) -> Result<(), DbError> {
+        self.clear();
+        self.now = now;
+        self.tx.begin().await
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.fresh.clear();
+        self.offered.clear();
+        self.after_commit.clear();
+        self.traces.clear();
+        self.stash.clear();
+    }
+
+    /// Writes a message into the running service's stream. It is read only if this transaction commits.
+    pub fn emit(&mut self, key: impl Into<Uuid>, message: Message) -> Result<(), Fault> {
+        if message.source() != self.service {
+            return Err(Fault::Bug(format!("{} is not a message of {}", message.kind(), self.service)));
+        }
+        let key = key.into();
+        let head = self.heads.entry(self.service).or_insert(0);
+        *head += 1;
+        let trace = self.traces.get(&key).copied();
+        self.fresh.push(Envelope { source: self.service, seq: *head, key, message, at: self.now, trace });
+        Ok(())
+    }
+
+    /// Messages emitted for `key` from here on belong to this request.
+    pub fn trace(&mut self, key: impl Into<Uuid>, trace: TraceId) {
+        self.traces.insert(key.into(), trace);
+    }
+
+    /// What is emitted about the keys of these messages belongs to the requests that caused them.
+    pub(super) fn follow(&mut self, messages: &[&Envelope]) {
+        self.traces.extend(messages.iter().filter_map(|envelope| Some((envelope.key, envelope.trace?))));
+    }
+
+    /// Runs `action` once the transaction is durable; dropped if it rolls back. For gates, caches and waiters, never for effects.
+    pub fn after_commit(&mut self, action: impl FnOnce() + Send + 'static) {
+        self.after_commit.push(Box::new(action));
+    }
+
+    /// What a service keeps in memory for the length of this transaction, so that a row touched many times is read and written once.
+    pub fn stash<T: Any + Send + Default>(&mut self) -> &mut T {
+        let slot = self.stash.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+        slot.downcast_mut().expect("slots are keyed by their type")
+    }
+
+    /// Takes the stash out, to use it beside `tx`; give it back with [`Work::put_stash`].
+    pub fn take_stash<T: Any + Send + Default>(&mut self) -> Box<T> {
+        self.stash.remove(&TypeId::of::<T>()).and_then(|slot| slot.downcast().ok()).unwrap_or_default()
+    }
+
+    pub fn put_stash<T: Any + Send>(&mut self, stash: Box<T>) {
+        self.stash.insert(TypeId::of::<T>(), stash);
+    }
+}

@@ -1,0 +1,165 @@
+//! The thread that writes: takes commands from the queue, settles them, and in between lets readers catch up.
+
+use super::{Engine, Fault};
+use crate::{
+    batch::{AnyGroup, AnyJob, Batch, Input, Queue, SubmitError},
+    ports::Stopwatch,
+};
+use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
+
+/// How often the writer looks for letters to redrive and for old rows; also how long it sleeps when nothing comes in.
+pub(super) const TICK: Duration = Duration::from_millis(500);
+
+/// The engine on its thread. Stops, after settling what is queued, when told to.
+pub struct RunningEngine {
+    batch: Batch,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningEngine {
+    /// Settles what is queued, then stops. Later submits are refused as unavailable.
+    pub fn stop(mut self) {
+        self.batch.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Engine {
+    /// Runs on a thread of its own: SQLite calls block, and the one writer must never wait behind a request.
+    pub fn start(mut self, batch: Batch, queue: Queue) -> std::io::Result<RunningEngine> {
+        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || self.run(&queue))?;
+        Ok(RunningEngine { batch, thread: Some(thread) })
+    }
+
+    fn run(&mut self, queue: &Queue) {
+        let mut wait = self.deliver_all();
+        let mut since_tick = Stopwatch::start();
+        loop {
+            let stop = match queue.0.recv_timeout(wait) {
+                Ok(Input::Job(job)) => self.settle_waiting(job, queue),
+                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            if stop {
+                break;
+            }
+            // By elapsed time and not only when idle: under steady load there is no idle moment.
+            if since_tick.elapsed() >= TICK {
+                since_tick = Stopwatch::start();
+                self.redrive();
+                self.upkeep();
+            }
+            wait = self.deliver_all();
+        }
+        self.deliver_all();
+        // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
+        let _ = self.work.tx.sqlite().pragma_update(None, "wal_checkpoint", "truncate");
+    }
+
+    /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
+    fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
+        let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
+        for batch in batches {
+            self.settle(batch, self.settings.fold);
+        }
+        stop
+    }
+
+    /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
+    fn settle(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
+        let Err(fault) = self.attempt_commands(&mut groups, fold) else {
+            for group in groups {
+                group.answer();
+            }
+            return;
+        };
+        let commands: usize = groups.iter().map(|group| group.len()).sum();
+        if fault.is_outage() {
+            tracing::error!(error = %fault, commands, "the database takes no writes");
+            for group in groups {
+                group.fail(SubmitError::Unavailable);
+            }
+        } else if groups.len() > 1 {
+            let rest = groups.split_off(groups.len() / 2);
+            self.settle(groups, fold);
+            self.settle(rest, fold);
+        } else if commands > 1 {
+            for group in groups {
+                let (first, second) = group.split();
+                self.settle(vec![first], fold);
+                self.settle(vec![second], fold);
+            }
+        } else if fold {
+            // A reader further down may be at fault: commit the command alone and let the log deal with its messages.
+            self.settle(groups, false);
+        } else {
+            for group in groups {
+                tracing::error!(error = %fault, operation = group.operation(), "command failed");
+                group.fail(SubmitError::Failed);
+            }
+        }
+    }
+
+    fn attempt_commands(&mut self, groups: &mut [Box<dyn AnyGroup>], fold: bool) -> Result<(), Fault> {
+        let names: Vec<String> =
+            if cfg!(feature = "testing") { groups.iter().map(|group| group.operation().to_owned()).collect() } else { Vec::new() };
+        let size: usize = groups.iter().map(|group| group.len()).sum();
+        let result = self.attempt(
+            async |engine: &mut Engine| {
+                for group in groups.iter_mut() {
+                    engine.work.service = group.service_name();
+                    group.run(&mut engine.work).await?;
+                }
+                if fold {
+                    engine.fold().await?;
+                }
+                engine.flush().await?;
+                for group in groups.iter_mut() {
+                    engine.work.service = group.service_name();
+                    group.finish(&mut engine.work).await?;
+                }
+                Ok(())
+            },
+            &names,
+        );
+        if result.is_ok() {
+            metrics::histogram!("onrush_batch_commands").record(size as f64);
+        }
+        result
+    }
+}
+
+/// Takes what waits, up to the limit, grouped by operation in the order of first arrival. Commands that must be alone get a batch each.
+fn take_batch(first: Box<dyn AnyJob>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
+    let mut groups: Vec<Box<dyn AnyGroup>> = Vec::new();
+    let mut index: HashMap<(TypeId, &'static str), usize> = HashMap::new();
+    let mut alone: Vec<Vec<Box<dyn AnyGroup>>> = Vec::new();
+    let mut next = Some(first);
+    let mut taken = 0;
+    let mut stop = false;
+    while let Some(job) = next.take() {
+        taken += 1;
+        if job.alone() {
+            alone.push(vec![job.into_group()]);
+        } else if let Some(&at) = index.get(&job.kind()) {
+            job.join(groups[at].as_mut());
+        } else {
+            index.insert(job.kind(), groups.len());
+            groups.push(job.into_group());
+        }
+        if taken >= limit {
+            break;
+        }
+        match queue.0.try_recv() {
+            Ok(Input::Job(job)) => next = Some(job),
+            Ok(Input::Stop) => stop = true,
+            Err(_) => {}
+        }
+    }
+    if !groups.is_empty() {
+        alone.push(groups);
+    }
+    (alone, stop)
+}

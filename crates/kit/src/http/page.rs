@@ -1,0 +1,131 @@
+//! Pages of a list. A cursor says where the next page begins; it is signed, so that nobody can look behind a filter with one of their own.
+
+use super::Problem;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contracts::Code;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::Sha256;
+use utoipa::ToSchema;
+
+pub const DEFAULT_LIMIT: u32 = 20;
+/// Bounds the work of one request.
+pub const MAX_LIMIT: u32 = 100;
+/// Bytes of the signature kept in a cursor: 128 bits cannot be guessed.
+const TAG: usize = 16;
+/// A cursor holds a sort key and an id; anything longer is not ours.
+const MAX_CURSOR: usize = 1024;
+
+/// A page of a list.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Listing<T> {
+    pub items: Vec<T>,
+    /// Give it as `cursor` to get the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// The page size to use for `?limit=`.
+pub fn page_limit(limit: Option<i64>) -> Result<u32, Problem> {
+    match limit {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) => u32::try_from(limit)
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| Problem::field("/limit", Code::InvalidParameter, format!("must be between 1 and {MAX_LIMIT}"))),
+    }
+}
+
+/// Writes and reads page cursors. `kind` names the list (and whose it is, or by what it is sorted): a cursor of another kind is refused.
+#[derive(Clone)]
+pub struct Cursors {
+    key: Hmac<Sha256>,
+}
+
+impl Cursors {
+    pub fn new(secret: &[u8; 32]) -> Cursors {
+        let key = derive(secret, b"onrush page cursors");
+        Cursors { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") }
+    }
+
+    pub fn encode(&self, kind: &str, position: &impl Serialize) -> String {
+        let body = serde_json::to_vec(position).unwrap_or_else(|error| {
+            tracing::error!(kind, %error, "a page position does not serialize");
+            Vec::new()
+        });
+        let mut text = self.sign(kind, &body).finalize().into_bytes()[..TAG].to_vec();
+        text.extend_from_slice(&body);
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    pub fn decode<T: DeserializeOwned>(&self, kind: &str, text: &str) -> Result<T, Problem> {
+        let refused = || Problem::field("/cursor", Code::InvalidCursor, "is not a cursor of this list");
+        if text.len() > MAX_CURSOR {
+            return Err(refused());
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
+        let (tag, body) = bytes.split_at_checked(TAG).ok_or_else(refused)?;
+        self.sign(kind, body).verify_truncated_left(tag).map_err(|_| refused())?;
+        serde_json::from_slice(body).map_err(|_| refused())
+    }
+
+    fn sign(&self, kind: &str, body: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.key.clone();
+        mac.update(kind.as_bytes());
+        mac.update(&[0]);
+        mac.update(body);
+        mac
+    }
+}
+
+impl std::fmt::Debug for Cursors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cursors")
+    }
+}
+
+/// A key for one purpose, so that what is signed for one cannot be used for another.
+pub(crate) fn derive(secret: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+    let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.update(purpose);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // row 19
+    #[test]
+    fn only_own_cursors_are_read() {
+        let cursors = Cursors::new(&[1; 32]);
+        let text = cursors.encode("orders.list", &(17_i64, "a"));
+        assert_eq!(cursors.decode::<(i64, String)>("orders.list", &text).expect("it is ours"), (17, "a".to_owned()));
+        let mut forged = URL_SAFE_NO_PAD.decode(&text).expect("it is base64");
+        *forged.last_mut().expect("it is not empty") ^= 1;
+        let long = "A".repeat(100_000);
+        for (kind, text) in [
+            ("stock.list", text.as_str()),
+            ("orders.list", &URL_SAFE_NO_PAD.encode(forged)),
+            ("orders.list", &text[..8]),
+            ("orders.list", ""),
+            ("orders.list", "' or 1=1--"),
+            ("orders.list", &long),
+        ] {
+            let problem = cursors.decode::<(i64, String)>(kind, text).expect_err("it is not ours");
+            assert_eq!((problem.code(), problem.code().status()), (Code::InvalidCursor, 400));
+        }
+        let other = Cursors::new(&[2; 32]);
+        assert!(other.decode::<(i64, String)>("orders.list", &text).is_err());
+    }
+
+    // row 18
+    #[test]
+    fn page_sizes_have_bounds() {
+        assert_eq!(page_limit(None).expect("the default is fine"), 20);
+        assert_eq!(page_limit(Some(1)).expect("one is fine"), 1);
+        assert_eq!(page_limit(Some(100)).expect("100 is fine"), 100);
+        for wrong in [0, -1, 101, 1_000_000_000, i64::MAX, i64::MIN] {
+            assert_eq!(page_limit(Some(wrong)).expect_err("out of bounds").code(), Code::InvalidParameter);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Problems as RFC 9457 has them. The body says what the caller can act on: never a type name, a query, a path or a chain of causes.
+
+use super::PROBLEM_JSON;
+use crate::{batch::SubmitError, db::DbError, engine::Fault, links::LinkError};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use contracts::{Code, Refusal, money::AmountOutOfRange};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Seconds after which a caller may come back when we are overloaded or a part is away: long enough to let a batch or a restart pass.
+const COME_BACK: u32 = 1;
+
+/// What is wrong with one field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON pointer into the body, such as `/items/0/quantity`; for query parameters `/` and the name.
+    pub pointer: String,
+    pub message: String,
+    pub code: Code,
+}
+
+/// Why a request is not done. Return it from a handler as the error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    pub refusal: Refusal,
+    pub errors: Vec<FieldError>,
+    /// Seconds.
+    pub retry_after: Option<u32>,
+    pub extra: Vec<(&'static str, Value)>,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Problem {
+        Refusal::new(code, detail).into()
+    }
+
+    /// One field is wrong.
+    pub fn field(pointer: impl Into<String>, code: Code, message: impl Into<String>) -> Problem {
+        Problem::fields(vec![FieldError { pointer: pointer.into(), message: message.into(), code }])
+    }
+
+    /// Fields are wrong. The type is the fields' own when they agree, else the general one.
+    pub fn fields(errors: Vec<FieldError>) -> Problem {
+        let first = errors.first().map_or(Code::InvalidField, |error| error.code);
+        let code = if errors.iter().all(|error| error.code == first) { first } else { Code::InvalidField };
+        let detail = match errors.as_slice() {
+            [only] => format!("{} {}", if only.pointer.is_empty() { "The body" } else { &only.pointer }, only.message),
+            _ => format!("{} fields have unacceptable values.", errors.len()),
+        };
+        Problem { errors, ..Refusal::new(code, detail).into() }
+    }
+
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: Value) -> Problem {
+        self.extra.push((name, value));
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Problem {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    pub fn code(&self) -> Code {
+        self.refusal.code
+    }
+
+    /// The finished response, for places that no layer looks after.
+    pub(crate) fn into_traced(self, trace: Uuid) -> Response {
+        let mut response = self.into_response();
+        add_trace(&mut response, trace);
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Problem { refusal, errors: Vec::new(), retry_after: None, extra: Vec::new() }
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Refusal::from(code).into()
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Overloaded => Problem::from(Code::Overloaded).retry_after(COME_BACK),
+            SubmitError::Unavailable => Problem::from(Code::Unavailable).retry_after(COME_BACK),
+            // The writer logged why, with the operation.
+            SubmitError::Failed => Code::Internal.into(),
+        }
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Busy | DbError::DiskFull | DbError::Io(_) => {
+                tracing::warn!(%error, "the database is not available to a request");
+                Problem::from(Code::Unavailable).retry_after(COME_BACK)
+            }
+            error => {
+                tracing::error!(%error, "a request failed in the database");
+                Code::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Db(error) => error.into(),
+            fault => {
+                tracing::error!(error = %fault, "a request failed");
+                Code::Internal.into()
+            }
+        }
+    }
+}
+
+impl From<LinkError> for Problem {
+    fn from(error: LinkError) -> Self {
+        tracing::error!(%error, "a question to another service failed");
+        Problem::from(Code::ServiceUnavailable).retry_after(COME_BACK)
+    }
+}
+
+impl From<AmountOutOfRange> for Problem {
+    fn from(_: AmountOutOfRange) -> Self {
+        Code::AmountOutOfRange.into()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Bytes::from(problem_body(&self.refusal, &self.errors, &self.extra));
+        let mut response = Response::new(Body::from(body.clone()));
+        *response.status_mut() = StatusCode::from_u16(self.refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        standing_headers(self.refusal.code, headers);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(Untraced(body));
+        response
+    }
+}
+
+/// The body of a problem that still lacks its trace id: only the layer knows the request.
+#[derive(Clone)]
+struct Untraced(Bytes);
+
+/// Writes the request's trace id into a problem's body. Leaves other bodies alone.
+pub(super) fn add_trace(response: &mut Response, trace: Uuid) {
+    if let Some(Untraced(body)) = response.extensions_mut().remove::<Untraced>() {
+        let mut body = Vec::from(body);
+        body.pop();
+        body.extend_from_slice(format!(",\"trace_id\":\"{}\"}}", trace.simple()).as_bytes());
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = Body::from(body);
+    }
+}
+
+/// Headers that belong to a code wherever it is answered.
+pub(super) fn standing_headers(code: Code, headers: &mut HeaderMap) {
+    if code.status() == 401 {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+}
+
+const TYPE_PREFIX: &str = "/problems/";
+
+#[derive(Serialize)]
+struct Written<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: u16,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Serialize for FieldError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ProblemField { pointer: self.pointer.clone(), message: self.message.clone(), code: self.code.number() }.serialize(serializer)
+    }
+}
+
+/// A problem's JSON without its trace id, which is added where the request is known. Starts with the type and ends in `}`.
+pub fn problem_body(refusal: &Refusal, errors: &[FieldError], extra: &[(&str, Value)]) -> Vec<u8> {
+    let code = refusal.code;
+    let written = Written {
+        r#type: format!("{TYPE_PREFIX}{}", code.slug()),
+        title: code.title(),
+        status: code.status(),
+        detail: &refusal.detail,
+        code: code.number(),
+        errors,
+    };
+    let mut body = serde_json::to_vec(&written).expect("strings and numbers always serialize");
+    for (name, value) in extra {
+        body.pop();
+        body.push(b',');
+        body.extend_from_slice(Value::from(*name).to_string().as_bytes());
+        body.push(b':');
+        body.extend_from_slice(value.to_string().as_bytes());
+        body.push(b'}');
+    }
+    body
+}
+
+/// The code a body written by [`problem_body`] speaks of.
+pub(super) fn code_of(body: &[u8]) -> Option<Code> {
+    let rest = body.strip_prefix(b"{\"type\":\"/problems/")?;
+    let slug = &rest[..rest.iter().position(|byte| *byte == b'"')?];
+    Code::from_slug(std::str::from_utf8(slug).ok()?)
+}
+
+/// Why a request was not done, as RFC 9457 `application/problem+json`.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "/problems/sold-out", "title": "The coupons are gone", "status": 409, "detail": "All 100 coupons are given out.",
+    "code": 6011, "trace_id": "0af7651916cd43dd8448eb211c80319c"
+}))]
+pub struct ProblemBody {
+    /// Stable name of the problem.
+    pub r#type: String,
+    /// The same for every problem of this type.
+    pub title: String,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    pub status: u16,
+    /// One sentence about this occurrence.
+    pub detail: String,
+    /// The problem's number: 1000 general, 2000 payment and wallet, 3000 accounts, 4000 catalogue and stock, 5000 orders, 6000 coupons.
+    pub code: u16,
+    /// All fields that are wrong, when the request itself is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ProblemField>,
+    /// W3C trace id; name it when you ask for help.
+    pub trace_id: String,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProblemField {
+    /// JSON pointer into the body; for query parameters `/` and the name.
+    #[schema(example = "/items/0/quantity")]
+    pub pointer: String,
+    #[schema(example = "must be a whole number")]
+    pub message: String,
+    /// The number of this field's problem.
+    #[schema(example = 1005)]
+    pub code: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(body: &[u8]) -> Value {
+        serde_json::from_slice(body).expect("a problem is JSON")
+    }
+
+    // I9
+    #[test]
+    fn a_problem_names_all_fields() {
+        let problem = Problem::fields(vec![
+            FieldError { pointer: "/name".into(), message: "must be shorter".into(), code: Code::TooLong },
+            FieldError { pointer: "/items/0/quantity".into(), message: "must be at least 1".into(), code: Code::InvalidField },
+        ]);
+        let body = read(&problem_body(&problem.refusal, &problem.errors, &[("hint", json!({"a": 1}))]));
+        assert_eq!((&body["type"], &body["status"], &body["code"]), (&json!("/problems/invalid-field"), &json!(422), &json!(1005)));
+        assert_eq!(body["errors"][0], json!({"pointer": "/name", "message": "must be shorter", "code": 1007}));
+        assert_eq!(body["errors"][1]["pointer"], "/items/0/quantity");
+        assert_eq!(body["hint"], json!({"a": 1}));
+    }
+
+    #[test]
+    fn fields_that_agree_give_the_type() {
+        assert_eq!(Problem::field("/lines", Code::TooMany, "has too many").code(), Code::TooMany);
+    }
+
+    #[test]
+    fn the_code_is_read_back_from_the_body() {
+        for code in Code::ALL {
+            assert_eq!(code_of(&problem_body(&(*code).into(), &[], &[])), Some(*code));
+        }
+        assert_eq!(code_of(b"{}"), None);
+    }
+
+    #[tokio::test]
+    async fn the_trace_goes_into_the_body() {
+        let response = Problem::new(Code::NotFound, "No \"such\" thing").with("order_id", json!(7)).into_traced(Uuid::from_u128(1));
+        let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.expect("the body is in memory");
+        let body = read(&bytes);
+        assert_eq!(body["trace_id"], "00000000000000000000000000000001");
+        assert_eq!((&body["detail"], &body["order_id"]), (&json!("No \"such\" thing"), &json!(7)));
+    }
+
+    // row 77
+    #[test]
+    fn technical_failures_say_when_to_come_back_and_nothing_else() {
+        for problem in
+            [Problem::from(SubmitError::Overloaded), SubmitError::Unavailable.into(), DbError::Busy.into(), DbError::DiskFull.into()]
+        {
+            assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
+        }
+        let inside = Problem::from(DbError::Unique("orders_orders.secret".into()));
+        assert_eq!(inside.code(), Code::Internal);
+        let text = String::from_utf8(problem_body(&inside.refusal, &inside.errors, &inside.extra)).expect("JSON is UTF-8");
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(Problem::from(Fault::Bug("inside".into())).refusal.detail, Code::Internal.title());
+    }
+}

@@ -1,0 +1,98 @@
+//! Idempotency keys: the answer is stored in the transaction of the effect, and given again byte for byte.
+//!
+//! A key belongs to a member and an operation. While an answer is still open (a checkout that the caller waits for) a repeat is told so.
+
+use crate::{
+    batch::Answer,
+    db::{DbError, Tx, params},
+};
+use contracts::Timestamp;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Answers are kept this long; a repeat after that is a new request.
+pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Longest accepted key.
+pub const MAX_KEY_LENGTH: usize = 255;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Whose key it is: the same text from another member is another key.
+    pub scope: Uuid,
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub request_hash: [u8; 32],
+}
+
+#[derive(Debug)]
+pub enum Claim {
+    Fresh,
+    Answered(Answer),
+    OtherRequest,
+    Running,
+}
+
+type Stored = (Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<String>);
+
+/// What the key says about this request.
+pub async fn claim(tx: &mut Tx, service: &str, operation: &str, key: &IdempotencyKey) -> Result<Claim, DbError> {
+    let sql = format!("select request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3");
+    let found: Option<Stored> = tx.query_opt(&sql, &params![key.scope, operation, &key.key]).await?;
+    Ok(match found {
+        None => Claim::Fresh,
+        Some((hash, ..)) if hash != key.request_hash => Claim::OtherRequest,
+        Some((_, Some(status), body, location)) => Claim::Answered(Answer {
+            status: u16::try_from(status).unwrap_or(500),
+            body: body.unwrap_or_default().into(),
+            location,
+            replayed: true,
+        }),
+        Some((_, None, ..)) => Claim::Running,
+    })
+}
+
+/// Stores a key with its answer, or as still open.
+pub async fn store(
+    tx: &mut Tx,
+    service: &str,
+    operation: &str,
+    key: &IdempotencyKey,
+    answer: Option<&Answer>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let sql = format!(
+        "insert into {service}_idempotency (scope, operation, key, request_hash, status, body, location, at) values ($1,$2,$3,$4,$5,$6,$7,$8)"
+    );
+    let status = answer.map(|answer| i64::from(answer.status));
+    let body = answer.map(|answer| answer.body.as_ref());
+    let location = answer.and_then(|answer| answer.location.as_deref());
+    tx.execute(&sql, &params![key.scope, operation, &key.key, &key.request_hash, status, body, location, now]).await?;
+    Ok(())
+}
+
+/// Gives an open key its answer, once: later calls change nothing. True when this call did it.
+pub async fn settle(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, key: &str, answer: &Answer) -> Result<bool, DbError> {
+    let sql = format!(
+        "update {service}_idempotency set status=$4, body=$5, location=$6 where scope=$1 and operation=$2 and key=$3 and status is null"
+    );
+    let params = params![scope, operation, key, i64::from(answer.status), answer.body.as_ref(), answer.location.as_deref()];
+    Ok(tx.execute(&sql, &params).await? == 1)
+}
+
+/// The stored answer of a key, if it has one.
+pub async fn answer(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, key: &str) -> Result<Option<Answer>, DbError> {
+    let sql = format!("select request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3");
+    let found: Option<Stored> = tx.query_opt(&sql, &params![scope, operation, key]).await?;
+    Ok(found.and_then(|(_, status, body, location)| {
+        Some(Answer { status: u16::try_from(status?).ok()?, body: body?.into(), location, replayed: false })
+    }))
+}
+
+/// Forgets keys older than [`KEPT`], at most `limit` a call.
+pub async fn prune(tx: &mut Tx, service: &str, now: Timestamp, limit: i64) -> Result<u64, DbError> {
+    let sql = format!(
+        "delete from {service}_idempotency where (scope, operation, key) in \
+         (select scope, operation, key from {service}_idempotency where at < $1 and status is not null limit $2)"
+    );
+    tx.execute(&sql, &params![now.before(KEPT), limit]).await
+}

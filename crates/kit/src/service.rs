@@ -1,0 +1,85 @@
+//! What every service is, and what it is given.
+
+use crate::{
+    auth::Auth,
+    batch::{Batch, Command, Reply, SubmitError, TraceId},
+    db::{Db, Migration},
+    engine::{Envelope, Fault, Work},
+    http::Cursors,
+    idempotency::IdempotencyKey,
+    jobs::Job,
+    links::{Answers, Links},
+    ports::Clock,
+};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+/// What a service gets from the process it runs in. Cheap to clone.
+#[derive(Clone)]
+pub struct Kit {
+    pub batch: Batch,
+    pub db: Db,
+    pub clock: Arc<dyn Clock>,
+    pub auth: Auth,
+    pub links: Links,
+    pub cursors: Cursors,
+}
+
+impl Kit {
+    /// Queues a command of `service` and waits for its durable outcome.
+    pub async fn submit<C: Command>(
+        &self,
+        service: &Arc<C::Service>,
+        command: C,
+        key: Option<IdempotencyKey>,
+        trace: TraceId,
+    ) -> Result<Reply, SubmitError> {
+        self.batch.submit(service, command, key, trace).await
+    }
+}
+
+/// A part of the product that owns its tables and its stream. It speaks to others only by messages and links.
+pub trait Service: Send + Sync + 'static {
+    /// Also the prefix of its tables and the name of its stream.
+    fn name(&self) -> &'static str;
+
+    fn migrations(&self) -> &'static [Migration];
+
+    fn kit(&self) -> &Kit;
+
+    /// Routes with their documentation.
+    fn router(self: Arc<Self>) -> OpenApiRouter;
+
+    /// The kinds of messages it acts on, such as `stock.reserve`.
+    fn reads(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Acts on messages, inside a transaction that also advances its position. Must be safe to repeat.
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        let _ = (work, messages);
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Writes back what it kept in [`Work::stash`] during the transaction. Runs before answers are completed; must not emit.
+    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
+        let _ = work;
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Registers the questions it answers.
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let _ = answers;
+    }
+
+    /// What it does by the clock.
+    fn jobs(self: Arc<Self>) -> Vec<Job> {
+        Vec::new()
+    }
+
+    /// Runs once before requests are served: caches, gates, bootstrapping.
+    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+}

@@ -1,0 +1,94 @@
+//! Logs and metrics of the process. No secret, address or card number may ever get here.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What is logged when `ONRUSH_LOG` says nothing.
+const DEFAULT_FILTER: &str = "info,refinery_core=warn,librdkafka=error";
+
+/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,kit::http=debug`. A second call does nothing.
+pub fn init_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    // An error means that a subscriber is there already, which a test or an embedding program chose.
+    let _ = match format {
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+    };
+}
+
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// From a tenth of a millisecond to ten seconds; commits and requests are in the middle.
+const SECONDS: &[f64] = &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Sizes of batches and hops.
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// Histograms keep every value until they are folded into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Starts collecting metrics. Counters made before are lost, so this comes first. A second call does nothing.
+pub fn install_metrics() {
+    METRICS.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
+            .and_then(|builder| builder.set_buckets(COUNTS));
+        let handle = match builder.and_then(PrometheusBuilder::install_recorder) {
+            Ok(handle) => handle,
+            Err(error) => {
+                tracing::error!(%error, "metrics are not collected");
+                return None;
+            }
+        };
+        let upkeep = handle.clone();
+        let thread = std::thread::Builder::new().name("metrics".into()).spawn(move || {
+            loop {
+                std::thread::sleep(UPKEEP);
+                upkeep.run_upkeep();
+            }
+        });
+        if let Err(error) = thread {
+            tracing::error!(%error, "metrics grow until they are read");
+        }
+        Some(handle)
+    });
+}
+
+/// All metrics in Prometheus' text format; empty when none are collected.
+pub fn metrics_text() -> String {
+    METRICS.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // I8
+    #[test]
+    fn metrics_are_collected_once_and_in_buckets() {
+        install_metrics();
+        install_metrics();
+        metrics::counter!("onrush_test_total").increment(2);
+        metrics::histogram!("onrush_test_seconds").record(0.0007);
+        metrics::histogram!("onrush_test_size").record(3.0);
+        let text = metrics_text();
+        assert!(text.contains("onrush_test_total 2"), "{text}");
+        assert!(text.contains(r#"onrush_test_seconds_bucket{le="0.001"} 1"#), "{text}");
+        assert!(text.contains(r#"onrush_test_size_bucket{le="4"} 1"#), "{text}");
+    }
+
+    #[test]
+    fn logging_may_be_started_twice() {
+        init_logging(LogFormat::Json);
+        init_logging(LogFormat::Text);
+    }
+}

@@ -1,0 +1,144 @@
+//! What tests use to make things go wrong. Without the feature `testing` all of it is empty.
+
+use std::sync::Arc;
+
+/// Aborts the process here, when `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
+#[cfg(feature = "testing")]
+pub fn crash_point(name: &str) {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    };
+    static ARMED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+    let armed = ARMED.get_or_init(|| {
+        let text = std::env::var("ONRUSH_CRASH_POINT").ok()?;
+        Some(match text.rsplit_once(':').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?))) {
+            Some(named) => named,
+            None => (text, 1),
+        })
+    });
+    if let Some((point, count)) = armed
+        && point == name
+        && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *count
+    {
+        std::process::abort();
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub fn crash_point(_name: &str) {}
+
+/// What becomes of a message at a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    /// The handler fails technically.
+    Fail,
+    /// The handler sees it twice.
+    Repeat,
+}
+
+/// A plan of faults at readers: by (reader, kind of message).
+#[derive(Clone, Default)]
+pub struct Faults {
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only the feature gives it a meaning"))]
+    plan: Option<Arc<plan::Plan>>,
+}
+
+#[cfg(not(feature = "testing"))]
+mod plan {
+    pub struct Plan;
+}
+
+#[cfg(not(feature = "testing"))]
+impl Faults {
+    pub(crate) fn is_held(&self, _reader: &str, _kind: &str) -> bool {
+        false
+    }
+    pub(crate) fn verdict(&self, _reader: &str, _kind: &str) -> Verdict {
+        Verdict::Pass
+    }
+}
+
+#[cfg(feature = "testing")]
+mod plan {
+    use super::{Faults, Verdict};
+    use std::{
+        collections::{HashMap, HashSet},
+        sync::{Arc, Mutex, MutexGuard, PoisonError},
+    };
+
+    type Place = (String, String);
+
+    #[derive(Default)]
+    pub struct Plan(Mutex<State>);
+
+    #[derive(Default)]
+    struct State {
+        held: HashSet<Place>,
+        next: HashMap<Place, (Verdict, u32)>,
+        seen: HashMap<Place, u32>,
+    }
+
+    impl Faults {
+        pub fn planned() -> Faults {
+            Faults { plan: Some(Arc::default()) }
+        }
+        fn state(&self) -> Option<MutexGuard<'_, State>> {
+            self.plan.as_ref().map(|plan| plan.0.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+        /// Keeps messages of this kind from the reader, and with them all behind.
+        pub fn hold(&self, reader: &str, kind: &str) {
+            if let Some(mut state) = self.state() {
+                state.held.insert((reader.into(), kind.into()));
+            }
+        }
+        pub fn release(&self, reader: &str, kind: &str) {
+            if let Some(mut state) = self.state() {
+                state.held.remove(&(reader.into(), kind.into()));
+            }
+        }
+        /// The handler fails the next `times` times.
+        pub fn fail(&self, reader: &str, kind: &str, times: u32) {
+            if let Some(mut state) = self.state() {
+                state.next.insert((reader.into(), kind.into()), (Verdict::Fail, times));
+            }
+        }
+        /// The handler gets the next `times` messages twice each.
+        pub fn repeat(&self, reader: &str, kind: &str, times: u32) {
+            if let Some(mut state) = self.state() {
+                state.next.insert((reader.into(), kind.into()), (Verdict::Repeat, times));
+            }
+        }
+        /// How often a planned fault took effect there.
+        pub fn struck(&self, reader: &str, kind: &str) -> u32 {
+            self.state().and_then(|state| state.seen.get(&(reader.into(), kind.into())).copied()).unwrap_or(0)
+        }
+        pub(crate) fn is_held(&self, reader: &str, kind: &str) -> bool {
+            self.state().is_some_and(|state| state.held.contains(&(reader.into(), kind.into())))
+        }
+        pub(crate) fn verdict(&self, reader: &str, kind: &str) -> Verdict {
+            let Some(mut state) = self.state() else { return Verdict::Pass };
+            let place = (reader.to_owned(), kind.to_owned());
+            let Some((verdict, times)) = state.next.get_mut(&place) else { return Verdict::Pass };
+            if *times == 0 {
+                return Verdict::Pass;
+            }
+            *times -= 1;
+            let verdict = *verdict;
+            *state.seen.entry(place).or_default() += 1;
+            verdict
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+mod app;
+#[cfg(feature = "testing")]
+mod puppet;
+#[cfg(feature = "testing")]
+pub use app::{App, AppBuilder, START, TempFolder, TestRequest, TestResponse};
+#[cfg(feature = "testing")]
+pub use puppet::Puppet;

@@ -1,0 +1,61 @@
+use crate::{
+    batch::{Answer, Command, Outcome},
+    db::Migration,
+    engine::{Fault, Work},
+    service::{Kit, Service},
+};
+use contracts::Message;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+/// A stand-in for a service that is not part of a test: it owns nothing but a stream, into which the test writes.
+pub struct Puppet {
+    kit: Kit,
+    name: &'static str,
+}
+
+impl Puppet {
+    #[expect(clippy::new_ret_no_self, reason = "a puppet is only ever used as a service")]
+    pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
+        Self::speaking_as(kit, name)
+    }
+
+    pub(super) fn speaking_as(kit: &Kit, name: &'static str) -> Arc<Puppet> {
+        Arc::new(Puppet { kit: kit.clone(), name })
+    }
+}
+
+impl Service for Puppet {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        &[]
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+}
+
+pub(super) struct Emit {
+    pub key: Uuid,
+    pub messages: Vec<Message>,
+}
+
+impl Command for Emit {
+    type Service = Puppet;
+    const OPERATION: &'static str = "puppet.emit";
+
+    async fn handle<'a>(_: &'a Puppet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        for command in commands {
+            for message in &command.messages {
+                work.emit(command.key, message.clone())?;
+            }
+        }
+        Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
+    }
+}

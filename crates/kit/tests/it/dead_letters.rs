@@ -1,0 +1,152 @@
+//! Poison: what cannot be handled is put aside with its key, and everything else flows.
+
+use super::world::{Ask, How, World, check_log, commit, new_order, release, reserve, together};
+use contracts::OrderId;
+use kit::Reply;
+
+async fn letters(world: &World, reader: &str) -> Vec<(i64, String)> {
+    world.app.rows(&format!("select seq, state from {reader}_dead_letters order by seq")).await
+}
+
+fn rows(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
+    expected.iter().map(|(seq, state)| (*seq, (*state).to_owned())).collect()
+}
+
+// F23, I-M8
+#[tokio::test]
+async fn a_message_that_always_fails_is_put_aside_with_its_key() {
+    for (how, says) in [(How::Fault, "bug: cannot act on stock.reserve"), (How::Panic, "panic: stumbled over stock.reserve")] {
+        let world = World::unfolded().await;
+        let (bad, good) = (new_order(), new_order());
+        world.break_for(bad, how);
+        for message in [reserve(bad, 1), reserve(good, 1), commit(bad), commit(good), release(bad)] {
+            world.say(message).await;
+        }
+        world.app.eventually("select seq from stock_positions where source='orders'", 5).await;
+        assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (3, "parked"), (5, "parked")]));
+        assert_eq!(world.seen_by_shelf().await, [2, 4]);
+        let errors = world.app.rows::<(String,)>("select error from stock_dead_letters order by seq").await;
+        assert_eq!(errors[0].0, says);
+        assert!(errors[1].0.contains("waits behind"), "{}", errors[1].0);
+        assert_eq!(world.left().await, super::world::STOCK - 1);
+        check_log(&world, false).await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_tried_three_times_before() {
+    let world = World::unfolded().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    world.say(reserve(bad, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    assert_eq!(world.shelf.calls.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn later_messages_of_the_key_wait_when_they_are_folded_too() {
+    let world = World::start().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    world.say(reserve(bad, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 1).await;
+    // The cause is gone, and still nothing may overtake the letter.
+    world.mend(bad);
+    world.say(commit(bad)).await;
+    assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked")]));
+    let other = world.ask().await;
+    assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='HELD'").await, 1, "{other}");
+    assert_eq!(world.seen_by_shelf().await, [3]);
+    check_log(&world, true).await;
+}
+
+// F24
+#[tokio::test]
+async fn one_bad_message_of_five_hundred_takes_no_other_with_it() {
+    let world = World::start().await;
+    let orders: Vec<OrderId> = (0..500).map(|_| new_order()).collect();
+    world.break_for(orders[321], How::Panic);
+    world.app.faults.hold("stock", "stock.reserve");
+    let results = together(&world, orders.iter().map(|order| Ask::one(*order))).await;
+    assert!(results.iter().all(|result| matches!(result, Ok(Reply::Pending(_)))));
+    world.app.faults.release("stock", "stock.reserve");
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 499).await;
+    assert_eq!(letters(&world, "stock").await, rows(&[(322, "dead")]));
+    assert_eq!(world.left().await, super::world::STOCK - 499);
+    let seen: Vec<i64> = world.seen_by_shelf().await;
+    assert_eq!(seen, (1..=500).filter(|seq| *seq != 322).collect::<Vec<_>>());
+    world.app.eventually("select seq from stock_positions where source='orders'", 999).await;
+    world.app.eventually("select seq from coupons_positions where source='orders'", 999).await;
+    check_log(&world, false).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_put_aside() {
+    for (change, says) in [
+        ("data='{\"order_id\":7}'", "data does not fit its type"),
+        ("data='not json'", "data does not fit its type"),
+        // From a newer version: dropping it would lose it for good.
+        ("kind='stock.vanish'", "unknown message type stock.vanish"),
+    ] {
+        let world = World::unfolded().await;
+        world.app.faults.hold("stock", "stock.reserve");
+        let (bad, good) = (new_order(), new_order());
+        world.say(reserve(bad, 1)).await;
+        world.say(reserve(good, 1)).await;
+        world.say(commit(bad)).await;
+        assert_eq!(world.alter(&format!("update orders_outbox set {change} where seq=1")).await, 1);
+        world.app.faults.release("stock", "stock.reserve");
+        world.app.eventually("select seq from stock_positions where source='orders'", 3).await;
+        assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (3, "parked")]), "{change}");
+        let (error,) = world.app.rows::<(String,)>("select error from stock_dead_letters").await.remove(0);
+        assert!(error.contains(says), "{error}");
+        assert_eq!(world.seen_by_shelf().await, [2]);
+        assert_eq!(world.app.sql_i64("select count(*) from stock_reservations").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_kind_that_is_known_and_of_no_interest_is_passed_over_unread() {
+    let world = World::start().await;
+    world.app.faults.hold("stock", "stock.reserve");
+    let (first, second) = (new_order(), new_order());
+    world.say(reserve(first, 1)).await;
+    world.say(super::world::hold(second)).await;
+    world.alter("update orders_outbox set data='not json' where seq=2").await;
+    world.app.faults.release("stock", "stock.reserve");
+    world.app.eventually("select seq from stock_positions where source='orders'", 2).await;
+    assert_eq!(letters(&world, "stock").await, []);
+}
+
+#[tokio::test]
+async fn parked_keys_are_still_parked_after_a_restart() {
+    let world = World::start().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    world.say(reserve(bad, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    world.mend(bad);
+    let world = world.restart().await;
+    world.say(release(bad)).await;
+    world.say(reserve(new_order(), 1)).await;
+    assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked")]));
+    assert_eq!(world.seen_by_shelf().await, [3]);
+    check_log(&world, true).await;
+}
+
+// A letter is listed with what an operator needs to judge it.
+#[tokio::test]
+async fn a_letter_says_what_it_was() {
+    let world = World::start().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    world.say(reserve(bad, 3)).await;
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    let mut reader = world.app.kit().db.reader().await.unwrap();
+    let letters = kit::engine::dead_letters(&mut reader, "stock").await.unwrap();
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((letter.reader.as_str(), letter.source.as_str(), letter.seq, letter.key), ("stock", "orders", 1, bad.into()));
+    assert_eq!((letter.kind.as_str(), letter.state.as_str()), ("stock.reserve", "dead"));
+    assert_eq!(contracts::Message::decode(&letter.kind, &letter.data).unwrap(), reserve(bad, 3));
+}

@@ -1,0 +1,131 @@
+//! Hops inside the writing transaction, and the same hop by hop.
+
+use super::world::{Ask, Submitted, World, answer, check_log, commit, dump, hold, new_order, release, reserve, together};
+use contracts::OrderId;
+use kit::Reply;
+use uuid::Uuid;
+
+fn status(submitted: &Submitted) -> u16 {
+    match submitted {
+        Ok(Reply::Answer(answer)) => answer.status,
+        Ok(Reply::Pending(_)) => 202,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_whole_exchange_is_one_commit() {
+    let world = World::start().await;
+    let before = world.desk.committed();
+    let order = new_order();
+    let held = answer(world.submit(Ask::one(order)).await);
+    assert_eq!((held.status, held.location), (201, Some(format!("/v1/asks/{order}"))));
+    assert_eq!(world.desk.committed() - before, 1);
+    // Every reader moved once: the commit that wrote the messages is the commit that read them.
+    let deliveries = "select source, from_seq, to_seq from";
+    assert_eq!(world.app.rows::<(String, i64, i64)>(&format!("{deliveries} stock_deliveries")).await, [("orders".into(), 1, 2)]);
+    assert_eq!(world.app.rows::<(String, i64, i64)>(&format!("{deliveries} coupons_deliveries")).await, [("orders".into(), 1, 2)]);
+    check_log(&world, true).await;
+}
+
+#[tokio::test]
+async fn unfolded_each_hop_is_a_commit_and_the_answer_is_open() {
+    let world = World::unfolded().await;
+    let before = world.desk.committed();
+    let order = new_order();
+    assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+    world.app.eventually("select seq from wallet_positions where source='coupons'", 1).await;
+    assert!(world.desk.committed() - before >= 5);
+    check_log(&world, true).await;
+}
+
+/// A mixed course of events: a shelf that runs empty, several messages of one key, keys that nobody asked about.
+async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
+    world.alter("update stock_shelf set units=10").await;
+    let asks = orders.iter().zip(0..).map(|(order, n)| Ask { quantity: 1 + n % 3, ..Ask::one(*order) });
+    let statuses = together(world, asks).await.iter().map(status).collect();
+    for order in orders {
+        for message in [commit(*order), release(*order), reserve(*order, 1), hold(*order)] {
+            world.say(message).await;
+        }
+    }
+    world.app.eventually("select count(*) from orders_asks where state in ('HELD','REFUSED')", orders.len().try_into().unwrap()).await;
+    for (reader, source) in [("stock", "orders"), ("coupons", "orders"), ("orders", "stock"), ("wallet", "coupons")] {
+        let behind = format!("select (select max(seq) from {source}_outbox) - (select seq from {reader}_positions where source='{source}')");
+        world.app.eventually(&behind, 0).await;
+    }
+    check_log(world, true).await;
+    statuses
+}
+
+#[tokio::test]
+async fn folded_or_not_the_end_is_the_same() {
+    let orders: Vec<OrderId> = (1..=12).map(|n| OrderId(Uuid::from_u128(n))).collect();
+    let (folded, unfolded) = (World::start().await, World::unfolded().await);
+    let statuses = run(&folded, &orders).await;
+    assert!(statuses.contains(&201) && statuses.contains(&409), "{statuses:?}");
+    assert!(run(&unfolded, &orders).await.iter().all(|status| *status == 202));
+    let (one, other) = (dump(&folded).await, dump(&unfolded).await);
+    assert!(one.len() > 40, "{one:?}");
+    assert_eq!(one, other);
+}
+
+#[tokio::test]
+async fn a_batch_of_exchanges_reads_the_hot_row_once() {
+    let world = World::start().await;
+    let loads = world.shelf.loads.load(std::sync::atomic::Ordering::SeqCst);
+    let results = together(&world, (0..200).map(|_| Ask::one(new_order()))).await;
+    assert!(results.iter().all(|result| status(result) == 201));
+    assert_eq!(world.shelf.loads.load(std::sync::atomic::Ordering::SeqCst) - loads, 1);
+    assert_eq!(world.left().await, super::world::STOCK - 200);
+    check_log(&world, true).await;
+}
+
+#[tokio::test]
+async fn a_held_reader_stays_behind_without_stopping_others() {
+    let world = World::start().await;
+    world.app.faults.hold("stock", "stock.reserve");
+    let first = new_order();
+    assert_eq!(status(&world.submit(Ask::one(first)).await), 202);
+    // Not held itself, but behind what is.
+    world.say(commit(first)).await;
+    world.say(hold(new_order())).await;
+    assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await, 1);
+    assert_eq!((world.position("stock", "orders").await, world.position("coupons", "orders").await), (0, 3));
+    check_log(&world, false).await;
+    world.app.faults.release("stock", "stock.reserve");
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2]);
+    check_log(&world, true).await;
+    assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again");
+}
+
+#[tokio::test]
+async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
+    for world in [World::start().await, World::unfolded().await] {
+        world.app.faults.repeat("stock", "stock.reserve", 1);
+        let order = world.ask().await;
+        world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+        assert_eq!(world.app.faults.struck("stock", "stock.reserve"), 1);
+        assert_eq!(world.seen_by_shelf().await, [1, 1]);
+        assert_eq!(world.left().await, super::world::STOCK - 1);
+        world.app.eventually("select seq from orders_positions where source='stock'", 2).await;
+        let answers = world.app.messages("stock").await;
+        assert_eq!(answers.len(), 2);
+        assert!(answers.iter().all(|(key, message)| *key == order.into() && *message == answers[0].1));
+    }
+}
+
+// Messages of one round reach a reader of several streams in the order they were written, each as often as it should.
+#[tokio::test]
+async fn a_round_of_several_streams_keeps_its_order_and_its_repeats() {
+    let world = World::start().await;
+    let order = new_order();
+    world.app.faults.repeat("wallet", "stock.reserved", 1);
+    let both = vec![reserve(order, 1), hold(order)];
+    world.app.emit_all("orders", order, both).await;
+    let heard = world.app.rows::<(i64, String, i64)>("select call, source, seq from wallet_seen order by n").await;
+    let expected = [(1, "coupons", 1), (1, "stock", 1), (1, "stock", 1)];
+    assert_eq!(heard, expected.map(|(call, source, seq)| (call, source.to_owned(), seq)));
+}

@@ -1,0 +1,15 @@
+//! The engine by its promises: what is answered is durable, what is emitted is read once and in order, and one bad thing stays one bad thing.
+
+mod batch;
+mod dead_letters;
+mod db;
+mod deliver;
+mod faults;
+mod fold;
+mod idempotency;
+mod parts;
+mod redrive;
+mod retention;
+mod streams;
+mod work;
+mod world;

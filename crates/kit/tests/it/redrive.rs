@@ -1,0 +1,159 @@
+//! Dead letters tried again.
+
+use super::world::{How, World, check_log, commit, new_order, release, reserve};
+use contracts::OrderId;
+use kit::engine::request_redrive;
+use std::time::Duration;
+use uuid::Uuid;
+
+async fn redrive(world: &World, key: Option<OrderId>) -> u64 {
+    request_redrive(&mut world.behind_the_back(), "stock", key.map(Uuid::from)).await.unwrap()
+}
+
+async fn states(world: &World) -> Vec<String> {
+    world.app.rows::<(String,)>("select state from stock_dead_letters order by seq").await.into_iter().map(|(state,)| state).collect()
+}
+
+async fn wait_until_tried(world: &World) {
+    world.app.eventually("select count(*) from stock_dead_letters where state='redrive'", 0).await;
+}
+
+/// An order whose reservation is dead, with two messages parked behind it.
+async fn with_dead_letters() -> (World, OrderId) {
+    let world = World::start().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    for message in [reserve(bad, 1), release(bad), commit(bad)] {
+        world.say(message).await;
+    }
+    world.app.eventually("select count(*) from stock_dead_letters", 3).await;
+    (world, bad)
+}
+
+#[tokio::test]
+async fn letters_are_settled_in_the_order_they_were_written() {
+    let (world, bad) = with_dead_letters().await;
+    world.mend(bad);
+    assert_eq!(redrive(&world, None).await, 3);
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved' and resolved_at is not null", 3).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+    // What the letters led to has been read, and the key flows again.
+    world.app.eventually("select count(*) from orders_seen", 2).await;
+    world.say(release(bad)).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
+    assert_eq!(world.left().await, super::world::STOCK - 1);
+    check_log(&world, true).await;
+    assert_eq!(redrive(&world, None).await, 0, "what is resolved is not tried again");
+}
+
+#[tokio::test]
+async fn a_letter_that_fails_again_stays_and_so_do_those_behind_it() {
+    let (world, bad) = with_dead_letters().await;
+    assert_eq!(redrive(&world, None).await, 3);
+    wait_until_tried(&world).await;
+    assert_eq!(states(&world).await, ["dead", "parked", "parked"]);
+    assert_eq!(world.seen_by_shelf().await, [0_i64; 0]);
+    world.say(reserve(bad, 1)).await;
+    assert_eq!(states(&world).await, ["dead", "parked", "parked", "parked"]);
+    check_log(&world, true).await;
+    world.mend(bad);
+    redrive(&world, Some(bad)).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
+    check_log(&world, true).await;
+}
+
+#[tokio::test]
+async fn only_the_letters_of_the_named_key_are_tried() {
+    let (world, bad) = with_dead_letters().await;
+    let other = new_order();
+    world.break_for(other, How::Panic);
+    world.say(reserve(other, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 2).await;
+    world.mend(bad);
+    world.mend(other);
+    assert_eq!(redrive(&world, Some(other)).await, 1);
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 1).await;
+    assert_eq!(states(&world).await, ["dead", "parked", "parked", "resolved"]);
+    assert_eq!(world.seen_by_shelf().await, [4]);
+    check_log(&world, true).await;
+}
+
+#[tokio::test]
+async fn one_key_that_fails_again_does_not_hold_another_up() {
+    let (world, bad) = with_dead_letters().await;
+    let other = new_order();
+    world.break_for(other, How::Fault);
+    world.say(reserve(other, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 2).await;
+    world.mend(other);
+    assert_eq!(redrive(&world, None).await, 4);
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 1).await;
+    wait_until_tried(&world).await;
+    assert_eq!(states(&world).await, ["dead", "parked", "parked", "resolved"]);
+    world.mend(bad);
+    redrive(&world, None).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
+    assert_eq!(world.seen_by_shelf().await, [4, 1, 2, 3]);
+}
+
+// Marked by the operator, and before the engine comes to it one more arrives.
+#[tokio::test]
+async fn what_is_parked_behind_marked_letters_comes_along() {
+    let (world, bad) = with_dead_letters().await;
+    world.mend(bad);
+    let gate = world.gate().await;
+    let late = super::world::queued([world.say(release(bad))]).await.remove(0);
+    // The gate's transaction holds the write lock, so the mark is set inside the same file by the writer's own queue: after it.
+    gate.open().await;
+    late.await;
+    world.alter("update stock_dead_letters set state='redrive' where seq<=3").await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
+    check_log(&world, true).await;
+}
+
+#[tokio::test]
+async fn letters_marked_while_nothing_runs_are_tried_at_the_next_start() {
+    let (world, bad) = with_dead_letters().await;
+    world.mend(bad);
+    redrive(&world, None).await;
+    let world = world.restart().await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 3).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+    check_log(&world, true).await;
+}
+
+// A handler decides by when a message was written, and says whose request it was: a letter must not have forgotten.
+#[tokio::test]
+async fn a_letter_keeps_its_time_and_its_trace() {
+    let world = World::start().await;
+    let (bad, trace) = (new_order(), Uuid::from_u128(77));
+    let written = world.app.clock_now();
+    world.break_for(bad, How::Fault);
+    world.submit(super::world::Ask { trace: Some(trace), ..super::world::Ask::one(bad) }).await.unwrap();
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    world.app.clock.advance(Duration::from_secs(300));
+    world.mend(bad);
+    redrive(&world, None).await;
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+    let seen = world.app.rows::<(i64, Option<Uuid>)>("select at, trace from stock_seen").await;
+    assert_eq!(seen, [(written.0, Some(trace))]);
+    let traces = world.app.rows::<(Option<Uuid>,)>("select trace from stock_outbox union all select trace from coupons_outbox").await;
+    assert_eq!(traces, [(Some(trace),), (Some(trace),)]);
+}
+
+// Redrive must not wait for a quiet moment that never comes.
+#[tokio::test]
+async fn letters_are_tried_while_commands_keep_coming() {
+    let (world, bad) = with_dead_letters().await;
+    world.mend(bad);
+    redrive(&world, None).await;
+    for n in 0..20_000 {
+        super::world::answer(world.submit(super::world::Count::by(1)).await);
+        if n % 20 == 0 && world.app.sql_i64("select count(*) from stock_dead_letters where state='resolved'").await == 3 {
+            return;
+        }
+    }
+    panic!("not tried while there was work: {:?}", states(&world).await);
+}

@@ -1,0 +1,225 @@
+//! Three small services that speak to each other, and what tests ask about them.
+//!
+//! `orders` asks `stock` to reserve, then `coupons` to hold, and then knows its result. `wallet` only listens.
+
+mod checks;
+mod desk;
+mod listener;
+mod shelf;
+mod till;
+
+pub use checks::{check_log, dump};
+pub use desk::{Ask, Count, Desk, Fill, Laps, Trouble};
+pub use listener::Listener;
+pub use shelf::{How, Shelf, Troubles};
+pub use till::Till;
+
+use contracts::{
+    Message, OrderId, Sku, Timestamp,
+    messages::{CouponHold, StepCommand, StockLine, StockReserve},
+};
+use desk::Gate;
+use futures::future::join_all;
+use kit::{
+    Command, Db, Kit, Reply, Service, Tx,
+    batch::SubmitError,
+    db::Synchronous,
+    idempotency::IdempotencyKey,
+    ports::new_id,
+    tasks,
+    testing::{App, AppBuilder},
+};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, mpsc},
+    task::Poll,
+};
+use tokio::{sync::oneshot, task::JoinHandle};
+use uuid::Uuid;
+
+/// Units on the shelf at the start.
+pub const STOCK: i64 = 100_000;
+
+pub struct World {
+    pub app: App,
+    pub desk: Arc<Desk>,
+    pub shelf: Arc<Shelf>,
+    pub till: Arc<Till>,
+    troubles: Troubles,
+}
+
+pub type Submitted = Result<Reply, SubmitError>;
+
+impl World {
+    pub async fn start() -> World {
+        Self::with(App::builder()).await
+    }
+
+    /// Each hop is a transaction of its own.
+    pub async fn unfolded() -> World {
+        Self::with(App::builder().fold(false)).await
+    }
+
+    pub async fn with(builder: AppBuilder) -> World {
+        let troubles = Troubles::default();
+        let mut made = None;
+        let app = builder.start(|kit| Self::build(kit, &troubles, &mut made)).await;
+        let (desk, shelf, till) = made.expect("start calls build");
+        World { app, desk, shelf, till, troubles }
+    }
+
+    pub async fn restart(self) -> World {
+        let troubles = self.troubles;
+        let mut made = None;
+        let app = self.app.restart(|kit| Self::build(kit, &troubles, &mut made)).await;
+        let (desk, shelf, till) = made.expect("restart calls build");
+        World { app, desk, shelf, till, troubles }
+    }
+
+    // The order matters to one test: coupons act, and so speak, before stock.
+    fn build(kit: &Kit, troubles: &Troubles, made: &mut Option<(Arc<Desk>, Arc<Shelf>, Arc<Till>)>) -> Vec<Arc<dyn Service>> {
+        let desk = Arc::new(Desk::new(kit.clone()));
+        let shelf = Arc::new(Shelf::new(kit.clone(), troubles.clone()));
+        let till = Arc::new(Till::new(kit.clone(), troubles.clone()));
+        *made = Some((Arc::clone(&desk), Arc::clone(&shelf), Arc::clone(&till)));
+        vec![desk, till, shelf, Arc::new(Listener::new(kit.clone()))]
+    }
+
+    pub async fn submit<C: Command<Service = Desk>>(&self, command: C) -> Submitted {
+        self.app.kit().submit(&self.desk, command, None, Uuid::nil()).await
+    }
+
+    pub async fn submit_as<C: Command<Service = Desk>>(&self, command: C, key: &IdempotencyKey, trace: Uuid) -> Submitted {
+        self.app.kit().submit(&self.desk, command, Some(key.clone()), trace).await
+    }
+
+    /// Asks for one unit of a new order and leaves it where it gets to. The order.
+    pub async fn ask(&self) -> OrderId {
+        let order = new_order();
+        self.submit(Ask::one(order)).await.expect("it is durable");
+        order
+    }
+
+    /// Writes a message of the orders service into its stream.
+    pub async fn say(&self, message: Message) {
+        let key = match &message {
+            Message::StockReserve(ask) => ask.order_id,
+            Message::StockRelease(step) | Message::StockCommit(step) => step.order_id,
+            Message::CouponHold(hold) => hold.order_id,
+            other => panic!("{} has no order here", other.kind()),
+        };
+        self.app.emit("orders", key, message).await;
+    }
+
+    /// Makes the writer wait inside a transaction until the gate is opened, so that what is submitted meanwhile waits together.
+    pub async fn gate(&self) -> OpenGate {
+        let (entered, is_in) = oneshot::channel();
+        let gate = self.queue_gate(entered);
+        is_in.await.expect("the writer reaches the gate");
+        gate
+    }
+
+    pub fn queue_gate(&self, entered: oneshot::Sender<()>) -> OpenGate {
+        let (open, wait) = mpsc::channel();
+        let (desk, kit) = (Arc::clone(&self.desk), self.app.kit().clone());
+        let task = tasks::spawn("gate", async move {
+            let reply = kit.submit(&desk, Gate::new(entered, wait), None, Uuid::nil()).await;
+            assert!(matches!(reply, Ok(Reply::Answer(_))), "{reply:?}");
+        });
+        OpenGate { open, task }
+    }
+
+    /// Handler behaviour for one key, at the shelf and the till, until [`World::mend`].
+    pub fn break_for(&self, order: OrderId, how: How) {
+        self.troubles.set(order, Some(how));
+    }
+
+    pub fn mend(&self, order: OrderId) {
+        self.troubles.set(order, None);
+    }
+
+    /// A second writing connection, as an operator's tool or a zombie would have.
+    pub fn behind_the_back(&self) -> Tx {
+        Db::new(self.app.folder().join("onrush.db"), Synchronous::Normal).open_writer().expect("the file is there")
+    }
+
+    pub async fn alter(&self, sql: &str) -> u64 {
+        self.behind_the_back().execute(sql, &[]).await.expect("the statement runs")
+    }
+
+    pub async fn position(&self, reader: &str, source: &str) -> i64 {
+        self.app.sql_i64(&format!("select coalesce(max(seq), 0) from {reader}_positions where source='{source}'")).await
+    }
+
+    pub async fn left(&self) -> i64 {
+        self.app.sql_i64("select units from stock_shelf").await
+    }
+
+    /// Numbers in the orders stream of what the shelf acted on, in the order it did.
+    pub async fn seen_by_shelf(&self) -> Vec<i64> {
+        self.app.rows::<(i64,)>("select seq from stock_seen order by n").await.into_iter().map(|(seq,)| seq).collect()
+    }
+}
+
+pub struct OpenGate {
+    open: mpsc::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl OpenGate {
+    pub async fn open(self) {
+        let _ = self.open.send(());
+        self.task.await.expect("the gate's command is answered");
+    }
+}
+
+/// Polls each future once, in order: their commands are then in the queue and not answered.
+pub async fn queued<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<Pin<Box<F>>> {
+    let mut queued = Vec::new();
+    for future in futures {
+        let mut future = Box::pin(future);
+        let pending = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await;
+        assert!(pending, "answered before the writer got to it");
+        queued.push(future);
+    }
+    queued
+}
+
+/// Submits all commands so that they wait together, and returns what they came to, in order.
+pub async fn together<C: Command<Service = Desk>>(world: &World, commands: impl IntoIterator<Item = C>) -> Vec<Submitted> {
+    let gate = world.gate().await;
+    let waiting = queued(commands.into_iter().map(|command| world.submit(command))).await;
+    gate.open().await;
+    join_all(waiting).await
+}
+
+#[track_caller]
+pub fn answer(submitted: Submitted) -> kit::Answer {
+    match submitted {
+        Ok(Reply::Answer(answer)) => answer,
+        other => panic!("not an answer: {other:?}"),
+    }
+}
+
+pub fn new_order() -> OrderId {
+    OrderId(new_id())
+}
+
+pub fn reserve(order_id: OrderId, quantity: u32) -> Message {
+    let line = StockLine { line_no: 1, sku: Sku(Uuid::nil()), quantity };
+    Message::StockReserve(StockReserve { order_id, reserve: vec![line], check_only: Vec::new(), expires_at: Timestamp::MAX })
+}
+
+pub fn release(order_id: OrderId) -> Message {
+    Message::StockRelease(StepCommand { order_id })
+}
+
+pub fn commit(order_id: OrderId) -> Message {
+    Message::StockCommit(StepCommand { order_id })
+}
+
+pub fn hold(order_id: OrderId) -> Message {
+    let member_id = contracts::MemberId(Uuid::nil());
+    Message::CouponHold(CouponHold { order_id, member_id, coupons: Vec::new(), expires_at: Timestamp::MAX })
+}

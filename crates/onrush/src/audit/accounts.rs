@@ -1,0 +1,24 @@
+use super::{Check, SERVICES};
+
+pub fn checks() -> Vec<Check> {
+    let answers = SERVICES
+        .iter()
+        .map(|service| {
+            format!(
+                "select '{service}', operation, key, count(*) from {service}_idempotency group by scope, operation, key
+                 having count(*)>1 or min(request_hash) is null or max(case when status is not null and body is null then 1 else 0 end)=1"
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\nunion all\n");
+    vec![
+        Check::always(
+            "I-A2",
+            "one live refresh token for each family, none after a reuse",
+            "select session_id from accounts_refresh_tokens group by session_id
+             having count(case when state='LIVE' then 1 end)>1
+                 or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0)",
+        ),
+        Check::always("I-A3", "one stored answer for each member, operation and key", answers),
+    ]
+}

@@ -1,0 +1,86 @@
+use super::{Check, How, When};
+use contracts::{Timestamp, Won};
+use rusqlite::Connection;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+pub fn checks() -> Vec<Check> {
+    vec![
+        Check::always(
+            "I-L1",
+            "each ledger transaction sums to zero",
+            "select tx_id, sum(amount) from wallet_entries group by tx_id having sum(amount)<>0",
+        ),
+        Check::always(
+            "I-L2",
+            "balances are the sum of their entries, held points the sum of their holds",
+            "select a.owner_id, a.kind, a.balance, sum(e.amount) from wallet_accounts a
+             left join wallet_entries e on e.owner_id=a.owner_id and e.kind=a.kind
+             group by a.owner_id, a.kind, a.balance, a.entries having coalesce(sum(e.amount),0)<>a.balance or count(e.n)<>a.entries
+             union all
+             select a.owner_id, a.kind, a.held, sum(h.amount) from wallet_accounts a
+             left join wallet_holds h on h.member_id=a.owner_id and h.state='HELD' where a.kind='REWARD'
+             group by a.owner_id, a.kind, a.held having coalesce(sum(h.amount),0)<>a.held",
+        ),
+        Check::always(
+            "I-L3",
+            "a member's money and points were never below zero, at any past moment",
+            "select owner_id, kind, n, balance from (
+               select owner_id, kind, n, sum(amount) over (partition by owner_id, kind order by n) as balance
+               from wallet_entries where kind in ('CASH','REWARD')) where balance<0",
+        ),
+        Check {
+            id: "I-L4",
+            when: When::Always,
+            title: "the ledger is append-only: its triggers are in place and its hash chains unbroken",
+            how: How::Code(chains),
+        },
+        Check::always(
+            "I-L5",
+            "one ledger transaction for each cause",
+            "select kind, ref, count(*) from wallet_transactions group by kind, ref having count(*)>1",
+        ),
+    ]
+}
+
+/// The triggers that keep entries from being changed.
+const GUARDS: &[&str] = &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
+
+fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for guard in GUARDS {
+        let there: bool =
+            connection.query_row("select count(*)=1 from sqlite_master where type='trigger' and name=?1", [guard], |row| row.get(0))?;
+        if !there {
+            found.push(format!("trigger {guard} is missing"));
+        }
+    }
+    let mut heads: HashMap<(Uuid, String), [u8; 32]> = HashMap::new();
+    let mut statement = connection.prepare("select owner_id, kind, tx_id, n, amount, at, hash from wallet_entries order by owner_id, kind, n")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (owner, tx_id): (Uuid, Uuid) = (id(row, 0)?, id(row, 2)?);
+        let (kind, n, amount, at): (String, i64, i64, i64) = (row.get(1)?, row.get(3)?, row.get(4)?, row.get(5)?);
+        let hash: [u8; 32] = row.get(6)?;
+        let previous = heads.entry((owner, kind.clone())).or_insert(wallet::GENESIS);
+        if wallet::ledger_hash(previous, tx_id, n, Won(amount), Timestamp(at)) != hash {
+            found.push(format!("{owner} {kind} entry {n}: the chain is broken"));
+        }
+        *previous = hash;
+    }
+    let mut statement = connection.prepare("select owner_id, kind, head, entries from wallet_accounts")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (owner, kind, head, entries): (Uuid, String, [u8; 32], i64) = (id(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let last = heads.get(&(owner, kind.clone()));
+        if (entries > 0 || last.is_some()) && last != Some(&head) {
+            found.push(format!("{owner} {kind}: the head is not the last entry's hash"));
+        }
+    }
+    Ok(found)
+}
+
+fn id(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Uuid> {
+    let bytes: Vec<u8> = row.get(index)?;
+    Uuid::from_slice(&bytes).map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Blob, Box::new(error)))
+}

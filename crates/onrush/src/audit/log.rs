@@ -1,0 +1,138 @@
+use super::{Check, SERVICES};
+use crate::documents::readings;
+use rusqlite::Connection;
+
+/// Why this is not a quiet moment: messages under way, or sagas that run.
+pub fn unrest(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut behind = 0i64;
+    for (reader, source, _) in readings() {
+        let sql = format!(
+            "select (select coalesce(max(seq),0) from {source}_outbox) - coalesce((select max(seq) from {reader}_positions where source='{source}'),0)"
+        );
+        behind += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
+    }
+    let running: i64 =
+        connection.query_row("select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING')", [], |row| row.get(0))?;
+    Ok((behind > 0 || running > 0).then(|| format!("{behind} messages under way, {running} sagas running")))
+}
+
+pub fn checks() -> Vec<Check> {
+    let pairs = readings();
+    let each_pair = |make: &dyn Fn(&str, &str, &[&str]) -> String| {
+        pairs.iter().map(|(reader, source, kinds)| make(reader, source, kinds)).collect::<Vec<_>>().join("\nunion all\n")
+    };
+    let each_stream = |make: &dyn Fn(&str) -> String| SERVICES.iter().map(|source| make(source)).collect::<Vec<_>>().join("\nunion all\n");
+    vec![
+        Check::quiet("I-M1", "what a change must say is in the stream", said()),
+        Check::always(
+            "I-M2",
+            "message numbers are dense",
+            each_stream(&|source| {
+                format!(
+                    "select '{source}', epoch, partition, min(seq), max(seq), count(*) from {source}_outbox group by epoch, partition
+                     having max(seq)-min(seq)+1<>count(*)"
+                )
+            }),
+        ),
+        Check::always("I-M3", "per key, a step is asked for before it is undone or made final", step_order()),
+        Check::always(
+            "I-M4",
+            "no message is applied twice",
+            each_pair(&|reader, source, _| {
+                format!(
+                    "select '{reader}', '{source}', from_seq, before from (select from_seq, lag(to_seq) over (partition by epoch, partition
+                     order by from_seq) as before from {reader}_deliveries where source='{source}') where from_seq<=before"
+                )
+            }),
+        ),
+        Check::always(
+            "I-M5",
+            "no message is skipped",
+            each_pair(&|reader, source, _| {
+                format!(
+                    "select '{reader}', '{source}', from_seq, before from (select from_seq, lag(to_seq) over (partition by epoch, partition
+                     order by from_seq) as before from {reader}_deliveries where source='{source}') where from_seq>before+1"
+                )
+            }),
+        ),
+        Check::always(
+            "I-M6",
+            "a position is where its last delivery ended",
+            each_pair(&|reader, source, _| {
+                format!(
+                    "select '{reader}', '{source}', p.seq, max(d.to_seq) from {reader}_positions p left join {reader}_deliveries d
+                     on d.source=p.source and d.epoch=p.epoch and d.partition=p.partition where p.source='{source}'
+                     group by p.epoch, p.partition, p.seq having max(d.to_seq) is not null and max(d.to_seq)<>p.seq"
+                )
+            }),
+        ),
+        Check::always(
+            "I-M7",
+            "no position is beyond the end of its stream",
+            each_pair(&|reader, source, _| {
+                format!(
+                    "select '{reader}', '{source}', p.seq, max(o.seq) from {reader}_positions p left join {source}_outbox o
+                     on o.epoch=p.epoch and o.partition=p.partition where p.source='{source}'
+                     group by p.epoch, p.partition, p.seq having coalesce(max(o.seq),0)<p.seq"
+                )
+            }),
+        ),
+        Check::quiet(
+            "I-M8",
+            "behind a dead letter, nothing of its key is applied",
+            each_pair(&|reader, source, kinds| {
+                let kinds: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
+                format!(
+                    "select '{reader}', '{source}', d.key, o.seq from {reader}_dead_letters d join {source}_outbox o
+                     on o.key=d.key and o.epoch=d.epoch and o.partition=d.partition and o.seq>d.seq and o.kind in ({})
+                     join {reader}_positions p on p.source='{source}' and p.epoch=o.epoch and p.partition=o.partition and o.seq<=p.seq
+                     where d.source='{source}' and d.state='dead' and not exists (select 1 from {reader}_dead_letters x
+                       where x.source=d.source and x.epoch=o.epoch and x.partition=o.partition and x.seq=o.seq)",
+                    kinds.join(",")
+                )
+            }),
+        ),
+    ]
+}
+
+/// State changes that must have been said. Streams forget after a week, so only what is younger than their oldest message is looked at.
+fn said() -> String {
+    let said = |source: &str, from: &str, key: &str, at: &str, kind: &str, filter: &str| {
+        format!(
+            "select '{kind}', x.{key} from {from} x where {filter} and x.{at}>=(select min(at) from {source}_outbox)
+             and x.{key} not in (select key from {source}_outbox where kind='{kind}')"
+        )
+    };
+    [
+        said("orders", "orders_orders", "id", "paid_at", "order.paid", "x.paid_at is not null"),
+        said("orders", "orders_orders", "id", "created_at", "order.failed", "x.state='FAILED'"),
+        said("orders", "orders_orders", "id", "created_at", "order.cancelled", "x.state='CANCELLED'"),
+        said("orders", "orders_orders", "id", "created_at", "order.expired", "x.state='EXPIRED'"),
+        "select 'coupon.issued', k.coupon_id from coupons_issued k where k.issued_at>=(select min(at) from coupons_outbox)
+         group by k.coupon_id having count(*)>(select count(*) from coupons_outbox o where o.key=k.coupon_id and o.kind='coupon.issued')"
+            .to_owned(),
+    ]
+    .join("\nunion all\n")
+}
+
+fn step_order() -> String {
+    let pairs = [
+        ("stock.reserve", "stock.release"),
+        ("stock.reserve", "stock.commit"),
+        ("coupon.hold", "coupon.unhold"),
+        ("coupon.hold", "coupon.use"),
+        ("points.hold", "points.unhold"),
+        ("points.hold", "points.use"),
+        ("payment.request", "payment.cancel"),
+    ];
+    pairs
+        .iter()
+        .map(|(before, after)| {
+            format!(
+                "select a.key, '{after}', a.seq from (select key, min(seq) as seq from orders_outbox where kind='{after}' group by key) a
+                 join (select key, min(seq) as seq from orders_outbox where kind='{before}' group by key) b on b.key=a.key where a.seq<b.seq"
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\nunion all\n")
+}

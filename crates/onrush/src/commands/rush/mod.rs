@@ -1,0 +1,191 @@
+//! `onrush rush`: load scenarios over real HTTP. Without `--url` it brings its own mall: a fresh folder, seeded shoppers, a server process, a
+//! bare server for the floor in the same run, and an audit at the end.
+
+mod stage;
+
+use super::{CommandError, say};
+use crate::{
+    audit,
+    settings::{Given, Settings},
+};
+use clap::{Args, Subcommand};
+use kit::ports::{Clock, SystemClock};
+use rush::{Checkout, Claims, Floor, Mixed, Operator, Report, RushOptions, Scenario};
+use stage::Stage;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+#[derive(Args)]
+pub struct Rush {
+    #[command(subcommand)]
+    scenario: ScenarioCommand,
+}
+
+#[derive(Subcommand)]
+enum ScenarioCommand {
+    /// Everyone claims one coupon
+    Claims {
+        #[command(flatten)]
+        common: Common,
+        /// Coupons to give out
+        #[arg(long, default_value_t = 100)]
+        quantity: u64,
+        /// Let those who come too late wait
+        #[arg(long)]
+        waitlist: bool,
+        /// Seconds of asking again after everyone has claimed: the rate of refusals
+        #[arg(long, default_value_t = 0)]
+        ask_again: u64,
+    },
+    /// Everyone orders one unit of one product, with coupon, points and wallet, in one call
+    Checkout {
+        #[command(flatten)]
+        common: Common,
+        /// Units in stock
+        #[arg(long, default_value_t = 100)]
+        stock: u64,
+    },
+    /// Everyone looks around, claims and orders
+    Mixed {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read back what an earlier run was promised
+    Verify {
+        #[command(flatten)]
+        common: Common,
+        /// The run's acks.jsonl
+        #[arg(long)]
+        acks: PathBuf,
+    },
+    /// A server that only says hello: the floor
+    #[command(hide = true)]
+    Hello {
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
+    },
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    #[command(flatten)]
+    given: Given,
+    /// Address of a running mall; without it, a fresh one is started and thrown away
+    #[arg(long)]
+    url: Option<String>,
+    /// Shoppers that take part
+    #[arg(long, default_value_t = 1_000)]
+    members: u32,
+    /// The shoppers' tokens, as `seed` wrote them; needed with --url
+    #[arg(long)]
+    tokens: Option<PathBuf>,
+    /// Connections, each with one request at a time
+    #[arg(long, default_value_t = 64)]
+    concurrency: usize,
+    /// How claims are settled, on a mall of our own: group_commit or row_lock
+    #[arg(long)]
+    strategy: Option<String>,
+    /// Where report.json, report.html and acks.jsonl go
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Process of the server, for its CPU time and memory; needed with --url only
+    #[arg(long)]
+    server_pid: Option<u32>,
+    /// Leave out the measurement of a bare server before the scenario
+    #[arg(long)]
+    no_floor: bool,
+}
+
+impl Rush {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        let (scenario, common) = match self.scenario {
+            ScenarioCommand::Hello { listen } => return stage::say_hello(listen).await,
+            ScenarioCommand::Claims { common, quantity, waitlist, ask_again } => {
+                let ask_again = Duration::from_secs(ask_again);
+                (Scenario::Claims(Claims { quantity, waitlist, ask_again, strategy: None }), common)
+            }
+            ScenarioCommand::Checkout { common, stock } => (Scenario::Checkout(Checkout { stock, ..Checkout::default() }), common),
+            ScenarioCommand::Mixed { common } => (Scenario::Mixed(Mixed::default()), common),
+            ScenarioCommand::Verify { common, acks } => (Scenario::Verify { acks }, common),
+        };
+        let report = tokio::task::spawn_blocking(move || play(scenario, common))
+            .await
+            .map_err(|error| CommandError::Other(format!("the rush broke off: {error}")))??;
+        Ok(if report.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
+    let mut options = RushOptions::new(scenario, common.url.clone().unwrap_or_default());
+    options.members = Some(common.members as usize);
+    options.concurrency = common.concurrency;
+    options.out = common.out.clone();
+    let mut given = common.given.clone();
+    let stage = match &common.url {
+        Some(_) => {
+            if common.strategy.is_some() {
+                return Err(CommandError::Other("--strategy is for a mall of our own; set claim_strategy on the server of --url".into()));
+            }
+            options.tokens = common.tokens.clone();
+            options.server_pid = common.server_pid;
+            None
+        }
+        None => {
+            given.claim_strategy = common.strategy.clone().or(given.claim_strategy);
+            let stage = Stage::set(&given, common.members)?;
+            options.url = stage.url.clone();
+            options.tokens = Some(stage.tokens.clone());
+            options.server_pid = Some(stage.server_pid());
+            given.data_dir = Some(stage.data_dir.clone());
+            given.operator_email = Some(stage::OPERATOR.0.into());
+            given.operator_password = Some(stage::OPERATOR.1.into());
+            Some(stage)
+        }
+    };
+    let settings = Settings::load(&given)?;
+    options.operator = settings.operator.clone().map(|(email, password)| Operator::Credentials { email, password });
+    options.durability = Some(durability(&settings));
+    if stage.is_some() && !common.no_floor {
+        options.floor_per_second = Some(floor(common.concurrency)?);
+    }
+    if settings.database().exists() {
+        let settings = settings.clone();
+        options.audit = Some(Box::new(move || audit_when_quiet(&settings)));
+    }
+    let report = rush::run(&options, &mut std::io::stdout().lock()).map_err(|error| CommandError::Other(error.to_string()))?;
+    if let Some(out) = &common.out {
+        say(format!("report: {}", out.join("report.html").display()));
+    }
+    Ok(report)
+}
+
+fn durability(settings: &Settings) -> String {
+    match settings.synchronous {
+        kit::db::Synchronous::Full => "An acknowledged request is on disk: it survives power loss.".into(),
+        kit::db::Synchronous::Normal => "An acknowledged request survives a crash of the process; power loss may take the last ones.".into(),
+    }
+}
+
+/// Requests a second that the same client gets from a server that only says hello, on the same machine and in the same run.
+fn floor(concurrency: usize) -> Result<f64, CommandError> {
+    let hello = stage::Hello::start()?;
+    let mut options = RushOptions::new(Scenario::Floor(Floor::default()), hello.url.clone());
+    options.concurrency = concurrency;
+    let report = rush::run(&options, &mut std::io::sink()).map_err(|error| CommandError::Other(error.to_string()))?;
+    report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the floor was not measured".into()))
+}
+
+/// Waits a moment for the last messages and jobs, then names what is violated.
+fn audit_when_quiet(settings: &Settings) -> Result<Vec<String>, String> {
+    let mut report = audit::run(settings, SystemClock.now()).map_err(|error| error.to_string())?;
+    for _ in 0..40 {
+        if report.not_quiet.is_none() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(250));
+        report = audit::run(settings, SystemClock.now()).map_err(|error| error.to_string())?;
+    }
+    let mut found: Vec<String> =
+        report.violations.iter().map(|violation| format!("{} {}: {}", violation.id, violation.title, violation.found.join("; "))).collect();
+    found.extend(report.not_quiet.map(|unrest| format!("no quiet moment: {unrest}")));
+    Ok(found)
+}

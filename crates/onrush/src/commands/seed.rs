@@ -1,0 +1,84 @@
+//! `onrush seed`: shoppers with charged wallets, for load scenarios. Needs no running server; their tokens are good for an hour.
+
+use super::{CommandError, say};
+use crate::{
+    local::{Local, Post},
+    mall::Mall,
+    settings::{Given, Settings},
+};
+use accounts::{Accounts, AccountsSettings, Imported, NewMember};
+use contracts::MemberId;
+use kit::{auth::Role, http::layers, ports::new_id};
+use serde_json::json;
+use std::{fs::File, io::{BufWriter, Write}, path::PathBuf, process::ExitCode, sync::Arc};
+
+#[derive(clap::Args)]
+pub struct Seed {
+    #[command(flatten)]
+    given: Given,
+    /// How many shoppers
+    #[arg(long)]
+    members: u32,
+    /// Where to write one JSON line each: member_id, email, access_token
+    #[arg(long)]
+    tokens: PathBuf,
+    /// Cash of each, in won
+    #[arg(long, default_value_t = 10_000_000)]
+    cash: i64,
+    /// Points of each
+    #[arg(long, default_value_t = 100_000)]
+    points: i64,
+}
+
+impl Seed {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        let settings = Settings::load(&self.given)?;
+        let mall = Mall::open(&settings).await?;
+        let members = import(&mall, self.members).await.map_err(CommandError::Other)?;
+        self.charge(&mall, &members).await.map_err(CommandError::Other)?;
+        write_tokens(&self.tokens, &members)?;
+        mall.process.stop().await;
+        say(format!("{} shoppers, {} won and {} points each; tokens in {}", members.len(), self.cash, self.points, self.tokens.display()));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn charge(&self, mall: &Mall, members: &[Imported]) -> Result<(), String> {
+        let local = Local::new(layers(mall.process.router.clone()));
+        if self.cash > 0 {
+            let charge = |member: &Imported| Post::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
+            local.post_all(members.iter().map(charge)).await?;
+        }
+        if self.points > 0 {
+            let kit = &mall.process.kit;
+            let operator = kit.auth.issue(MemberId(new_id()), Role::Operator, new_id(), kit.clock.now());
+            let grant = |member: &Imported| {
+                let body = json!({"member_id": member.member_id, "amount": self.points, "reason": "seed"});
+                Post::new("/v1/wallet/grants", Some(&operator), body)
+            };
+            local.post_all(members.iter().map(grant)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Members numbered from 1; numbers that were imported before are used again.
+async fn import(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
+    let accounts = Arc::new(Accounts::new(mall.process.kit.clone(), AccountsSettings::default()));
+    let member = |n: u32| NewMember {
+        member_id: MemberId(new_id()),
+        email: format!("shopper{n}@seed.onrush.example"),
+        name: format!("Shopper {n}"),
+    };
+    accounts.import((1..=count).map(member).collect()).await.map_err(|error| error.to_string())
+}
+
+fn write_tokens(path: &PathBuf, members: &[Imported]) -> Result<(), CommandError> {
+    let file = File::create(path).map_err(|error| CommandError::Other(format!("cannot write {}: {error}", path.display())))?;
+    let mut out = BufWriter::new(file);
+    for member in members {
+        let line = json!({"member_id": member.member_id, "email": member.email, "access_token": member.access_token});
+        writeln!(out, "{line}")?;
+    }
+    out.flush()?;
+    Ok(())
+}

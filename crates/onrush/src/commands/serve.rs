@@ -1,0 +1,97 @@
+//! `onrush serve`: the mall on an address, until it is told to stop.
+
+use super::{CommandError, say};
+use crate::{
+    documents,
+    mall::Mall,
+    settings::{Given, Settings},
+};
+use axum::Router;
+use kit::{
+    http::{ServerLimits, layers, ops, serve},
+    tasks::{self, Shutdown, ShutdownTrigger},
+};
+use std::process::ExitCode;
+use tokio::net::TcpListener;
+use utoipa_swagger_ui::SwaggerUi;
+
+#[derive(clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    given: Given,
+}
+
+impl Serve {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        let settings = Settings::load(&self.given)?;
+        let mall = Mall::open(&settings).await?;
+        until_stopped(mall, &settings, |address| say(format!("Onrush listens on http://{address}  (API documentation: /docs)"))).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C: readiness goes first, requests in flight finish, then the writer.
+pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
+    let address = listener.local_addr()?;
+    let (trigger, shutdown) = tasks::shutdown();
+    let readiness = ops::Readiness::default();
+    let ops_router = ops::router(readiness.clone());
+    let api = mall.process.router.clone().merge(document_routes(&mall));
+    let api = match settings.ops_listen {
+        None => api.merge(ops_router),
+        Some(ops_address) => {
+            let listener = TcpListener::bind(ops_address)
+                .await
+                .map_err(|error| CommandError::Other(format!("cannot listen on {ops_address}: {error}; set --ops-listen")))?;
+            let shutdown = shutdown.clone();
+            tasks::spawn("ops", async move {
+                if let Err(error) = serve(listener, layers(ops_router), ServerLimits::default(), shutdown).await {
+                    tracing::error!(%error, "the operations listener ended");
+                }
+            });
+            api
+        }
+    };
+    mall.process.start_jobs(&shutdown);
+    stop_on_signal(trigger, readiness.clone(), shutdown.clone());
+    readiness.set(true);
+    ready(address);
+    serve(listener, layers(api), ServerLimits::default(), shutdown).await?;
+    mall.process.stop().await;
+    Ok(())
+}
+
+fn document_routes(mall: &Mall) -> Router {
+    let openapi = documents::openapi(&mall.process);
+    SwaggerUi::new("/docs").url("/openapi.json", openapi).into()
+}
+
+fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, mut shutdown: Shutdown) {
+    tasks::spawn("signals", async move {
+        tokio::select! {
+            () = signalled() => {}
+            () = shutdown.stopping() => {}
+        }
+        tracing::info!("stopping: no new requests, what is under way finishes");
+        readiness.set(false);
+        trigger.stop();
+    });
+}
+
+async fn signalled() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

@@ -1,0 +1,11 @@
+//! Onrush: commerce backend for the moment when everyone arrives at once.
+//!
+//! This crate puts the services together, and holds the commands of the binary. It decides no business rule.
+
+pub mod audit;
+pub mod commands;
+pub mod demo;
+pub mod documents;
+pub mod local;
+pub mod mall;
+pub mod settings;

@@ -1,0 +1,57 @@
+//! A client of the mall inside the same process: what `seed` and `demo` do goes through the same door as everyone's requests.
+
+use axum::{Router, body::Body};
+use futures::{StreamExt, stream};
+use kit::ports::new_id;
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// Requests under way at once: enough to fill batches, far below the queue.
+const AT_ONCE: usize = 256;
+
+#[derive(Clone)]
+pub struct Local(Router);
+
+/// One request: path, body and whose it is.
+pub struct Post {
+    pub path: String,
+    pub token: Option<String>,
+    pub body: Value,
+}
+
+impl Post {
+    pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> Post {
+        Post { path: path.into(), token: token.map(str::to_owned), body }
+    }
+}
+
+impl Local {
+    pub fn new(router: Router) -> Self {
+        Self(router)
+    }
+
+    /// Posts, and gives the answer's body; anything but success is an error with the problem's words.
+    pub async fn post(&self, post: Post) -> Result<Value, String> {
+        let mut request = http::Request::post(&post.path)
+            .header("content-type", "application/json")
+            .header("idempotency-key", new_id().simple().to_string());
+        if let Some(token) = &post.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(post.body.to_string())).map_err(|error| error.to_string())?;
+        let response = self.0.clone().oneshot(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.map_err(|error| error.to_string())?;
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        if status.is_success() { Ok(body) } else { Err(format!("POST {}: {status}: {}", post.path, body["detail"].as_str().unwrap_or(""))) }
+    }
+
+    /// Posts many, several at a time; stops at the first error.
+    pub async fn post_all(&self, posts: impl IntoIterator<Item = Post>) -> Result<(), String> {
+        let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            answer?;
+        }
+        Ok(())
+    }
+}

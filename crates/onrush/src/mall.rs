@@ -1,0 +1,118 @@
+//! The table of services, and a process made of them.
+
+use crate::settings::Settings;
+use accounts::{Accounts, AccountsSettings};
+use catalog::Catalog;
+use contracts::Won;
+use coupons::{Coupons, CouponsSettings};
+use kit::{
+    Kit, Service,
+    engine::{EngineSettings, Fault},
+    ports::{Clock, SystemClock, random_bytes},
+    process::{Process, ProcessSettings},
+    testing::Faults,
+};
+use orders::{Orders, OrdersSettings};
+use payments::{Payments, PaymentsSettings};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Write},
+    path::Path,
+    sync::Arc,
+};
+use stock::Stock;
+use stores::Stores;
+use wallet::{Wallet, WalletSettings};
+
+/// Why a mall does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum MallError {
+    #[error("{path}: {reason}")]
+    Folder { path: String, reason: String },
+    #[error("{0} is in use by another onrush process; one process writes, `audit` may look beside it")]
+    InUse(String),
+    #[error("the signing key in {0} is damaged: it must be 32 bytes")]
+    Secret(String),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Every service there is, in the order in which a checkout meets them.
+pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
+    vec![
+        Arc::new(Accounts::new(kit.clone(), AccountsSettings { operator: settings.operator.clone() })),
+        Arc::new(Stores::new(kit.clone())),
+        Arc::new(Catalog::new(kit.clone())),
+        Arc::new(Orders::new(kit.clone(), OrdersSettings { unpaid_timeout: settings.unpaid_timeout })),
+        Arc::new(Stock::new(kit.clone())),
+        Arc::new(Coupons::new(kit.clone(), CouponsSettings { strategy: settings.claim_strategy })),
+        Arc::new(Wallet::new(kit.clone(), WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() })),
+        Payments::new(kit.clone(), PaymentsSettings { test_provider: settings.test_provider, ..PaymentsSettings::default() }),
+    ]
+}
+
+/// A running mall, and the lock that keeps a second writer away from its folder.
+pub struct Mall {
+    pub process: Process,
+    _lock: File,
+}
+
+impl Mall {
+    pub async fn open(settings: &Settings) -> Result<Mall, MallError> {
+        Self::open_with(settings, Arc::new(SystemClock), Faults::default()).await
+    }
+
+    pub async fn open_with(settings: &Settings, clock: Arc<dyn Clock>, faults: Faults) -> Result<Mall, MallError> {
+        let folder = |error: std::io::Error| MallError::Folder { path: settings.data_dir.display().to_string(), reason: error.to_string() };
+        std::fs::create_dir_all(&settings.data_dir).map_err(folder)?;
+        let lock = lock(&settings.data_dir)?;
+        let process_settings = ProcessSettings {
+            database: settings.database(),
+            synchronous: settings.synchronous,
+            engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
+            queue: settings.queue,
+            secret: secret(&settings.data_dir)?,
+            clock,
+            faults,
+        };
+        let process = Process::start(process_settings, |kit| services(kit, settings)).await?;
+        Ok(Mall { process, _lock: lock })
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, MallError> {
+    let path = folder.join("onrush.lock");
+    let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(MallError::InUse(folder.display().to_string())),
+        Err(TryLockError::Error(failed)) => Err(error(failed)),
+    }
+}
+
+/// The key that signs tokens and cursors. It lives with the data, so that tokens outlive a restart; made at the first start.
+pub fn secret(folder: &Path) -> Result<[u8; 32], MallError> {
+    let path = folder.join("secret.key");
+    let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    match options.open(&path) {
+        Ok(mut file) => {
+            let secret: [u8; 32] = random_bytes();
+            file.write_all(&secret).and_then(|()| file.sync_all()).map_err(error)?;
+            Ok(secret)
+        }
+        Err(exists) if exists.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut bytes = Vec::new();
+            File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(error)?;
+            bytes.try_into().map_err(|_| MallError::Secret(path.display().to_string()))
+        }
+        Err(failed) => Err(error(failed)),
+    }
+}

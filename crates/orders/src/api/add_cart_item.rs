@@ -1,0 +1,69 @@
+//! `orders.add_cart_item`: puts more of something into the caller's cart.
+
+use crate::{
+    Orders,
+    carts::{self, CartView, Change},
+    model::Cart,
+};
+use axum::{extract::State, response::Response};
+use contracts::{MemberId, Refusal, Sku};
+use garde::Validate;
+use kit::{
+    Command, Outcome, Work,
+    auth::SignedIn,
+    engine::Fault,
+    http::{self, Input, Problem, ProblemBody, Trace},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddItem {
+    #[garde(skip)]
+    pub sku: Sku,
+    /// Added to what the cart holds of it.
+    #[garde(range(min = 1, max = 1_000))]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub quantity: u32,
+}
+
+#[utoipa::path(post, path = "/v1/cart/items", operation_id = "orders.add_cart_item", tag = "cart", request_body = AddItem,
+    responses((status = 200, body = CartView),
+              (status = 422, description = "`invalid-field`: more than 1,000 of it, `order-too-large`: more than 100 lines", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn add_cart_item(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    trace: Trace,
+    input: Input<AddItem>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let AddItem { sku, quantity } = input.value;
+    http::run(&orders, Add { member_id: caller.member_id, sku, quantity }, key, trace).await
+}
+
+pub struct Add {
+    member_id: MemberId,
+    sku: Sku,
+    quantity: u32,
+}
+
+impl Change for Add {
+    fn member_id(&self) -> MemberId {
+        self.member_id
+    }
+    fn apply(&self, cart: &mut Cart) -> Result<(), Refusal> {
+        cart.add(self.sku, self.quantity)
+    }
+}
+
+impl Command for Add {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.add_cart_item";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        carts::change(work, commands).await
+    }
+}

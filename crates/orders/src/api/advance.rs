@@ -1,0 +1,96 @@
+//! `orders.advance`: moves a paid order on: `PREPARING`, `SHIPPING`, `DELIVERED`. The seller of all its lines, or an operator.
+
+use super::list_sold::check_runs_store;
+use crate::{
+    Orders,
+    model::State as OrderState,
+    store,
+    touched::{self, Touched},
+    view::{self, OrderView},
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, OrderId};
+use garde::Validate;
+use kit::{
+    Answer, Command, Outcome, Work,
+    auth::Seller,
+    engine::Fault,
+    http::{self, Input, Path, Problem, ProblemBody, Trace},
+    idempotency::IdempotencyKey,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Advance {
+    /// `PREPARING`, `SHIPPING` or `DELIVERED`; states only move forward, one at a time.
+    #[garde(skip)]
+    pub state: OrderState,
+}
+
+#[utoipa::path(post, path = "/v1/orders/{id}/fulfilment", operation_id = "orders.advance", tag = "orders", request_body = Advance,
+    params(("id" = OrderId, Path, description = "The order")),
+    responses((status = 200, description = "moved, also when it was before", body = OrderView),
+              (status = 409, description = "`illegal-transition`", body = ProblemBody),
+              (status = 404, description = "`not-found`: unknown, or with lines of another store", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn advance(
+    State(orders): State<Arc<Orders>>,
+    Seller(caller): Seller,
+    Path(id): Path<OrderId>,
+    trace: Trace,
+    input: Input<Advance>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let stores = {
+        let mut reader = orders.kit.db.reader().await?;
+        store::lines(&mut reader, id).await?.into_iter().map(|line| line.store_id).collect::<std::collections::BTreeSet<_>>()
+    };
+    if stores.is_empty() {
+        return Err(Code::NotFound.into());
+    }
+    for store_id in stores {
+        check_runs_store(&orders, caller, store_id).await?;
+    }
+    http::run(&orders, Move { order_id: id, to: input.value.state }, key, trace).await
+}
+
+pub struct Move {
+    order_id: OrderId,
+    to: OrderState,
+}
+
+impl Command for Move {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.advance";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
+        let now = work.now;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let moved = match work.stash::<Touched>().get_mut(command.order_id) {
+                Some(checkout) => checkout.advance(command.to, now),
+                None => Err(Code::NotFound.into()),
+            };
+            outcomes.push(match moved {
+                Ok(_) => Outcome::Later(command.order_id.0),
+                Err(refusal) => refusal.into(),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn resolve<'a>(
+        &'a self,
+        _: &'a Orders,
+        work: &'a mut Work,
+        _: Option<&'a IdempotencyKey>,
+        id: Uuid,
+    ) -> Result<Option<Answer>, Fault> {
+        view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    }
+}

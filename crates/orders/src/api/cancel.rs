@@ -1,0 +1,99 @@
+//! `orders.cancel`: cancels an order before it is dispatched; everything is undone. Its buyer, or an operator.
+
+use crate::{
+    Orders,
+    touched::{self, Touched},
+    view::OrderView,
+    wait::{self, Wait},
+};
+use axum::{extract::State, http::HeaderMap, response::Response};
+use contracts::{Code, OrderId, Refusal};
+use garde::Validate;
+use kit::{
+    Answer, Command, Outcome, Work,
+    auth::{Caller, Role, SignedIn},
+    engine::Fault,
+    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+    idempotency::IdempotencyKey,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Debug, Default, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cancellation {
+    /// For the order's history.
+    #[serde(default)]
+    #[garde(inner(custom(rules::text(200))))]
+    pub reason: Option<String>,
+}
+
+#[utoipa::path(post, path = "/v1/orders/{id}/cancellation", operation_id = "orders.cancel", tag = "orders", request_body = Cancellation,
+    params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
+           ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when everything is undone")),
+    responses((status = 200, description = "cancelled, also when it was before", body = OrderView), (status = 202, description = "being undone", body = OrderView),
+              (status = 409, description = "`illegal-transition`, `payment-in-progress`", body = ProblemBody),
+              (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn cancel(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<OrderId>,
+    headers: HeaderMap,
+    trace: Trace,
+    input: Input<Cancellation>,
+) -> Result<Response, Problem> {
+    let key = input.required_key(caller.member_id)?;
+    let wait = wait::preferred(&headers, trace);
+    let reason = input.value.reason.unwrap_or_else(|| "Cancelled by the buyer.".into());
+    wait::run(&orders, Cancel { order_id: id, caller, reason, wait }, key, wait).await
+}
+
+pub struct Cancel {
+    order_id: OrderId,
+    caller: Caller,
+    reason: String,
+    wait: Wait,
+}
+
+impl Command for Cancel {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.cancel";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(match command.decide(work) {
+                Ok(()) => {
+                    work.trace(command.order_id, command.wait.trace);
+                    touched::emit_outgoing(work, command.order_id)?;
+                    Outcome::Later(command.order_id.0)
+                }
+                Err(refusal) => refusal.into(),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn resolve<'a>(
+        &'a self,
+        _: &'a Orders,
+        work: &'a mut Work,
+        key: Option<&'a IdempotencyKey>,
+        id: Uuid,
+    ) -> Result<Option<Answer>, Fault> {
+        wait::resolve(work, Self::OPERATION, id, self.wait, key).await
+    }
+}
+
+impl Cancel {
+    fn decide(&self, work: &mut Work) -> Result<(), Refusal> {
+        let now = work.now;
+        let may = |member_id| member_id == self.caller.member_id || matches!(self.caller.role, Role::Operator);
+        let checkout = work.stash::<Touched>().get_mut(self.order_id).filter(|checkout| may(checkout.order.member_id));
+        checkout.ok_or(Code::NotFound)?.cancel(&self.reason, now).map(|_| ())
+    }
+}

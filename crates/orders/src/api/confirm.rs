@@ -1,0 +1,74 @@
+//! `orders.confirm`: the buyer confirms a delivered purchase; from here it earns points and cannot be taken back. Its buyer.
+
+use crate::{
+    Orders,
+    touched::{self, Touched},
+    view::{self, OrderView},
+};
+use axum::{extract::State, response::Response};
+use contracts::{Code, MemberId, OrderId};
+use kit::{
+    Answer, Command, Outcome, Work,
+    auth::SignedIn,
+    engine::Fault,
+    http::{self, Empty, Input, Path, Problem, ProblemBody, Trace},
+    idempotency::IdempotencyKey,
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[utoipa::path(post, path = "/v1/orders/{id}/confirmation", operation_id = "orders.confirm", tag = "orders",
+    params(("id" = OrderId, Path, description = "The order")),
+    responses((status = 200, description = "confirmed, also when it was before", body = OrderView),
+              (status = 409, description = "`illegal-transition`: not delivered", body = ProblemBody),
+              (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn confirm(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<OrderId>,
+    trace: Trace,
+    input: Input<Empty>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    http::run(&orders, Confirm { order_id: id, member_id: caller.member_id }, key, trace).await
+}
+
+pub struct Confirm {
+    order_id: OrderId,
+    member_id: MemberId,
+}
+
+impl Command for Confirm {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.confirm";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
+        let now = work.now;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let checkout = work.stash::<Touched>().get_mut(command.order_id);
+            let confirmed = match checkout.filter(|checkout| checkout.order.member_id == command.member_id) {
+                Some(checkout) => checkout.confirm(now),
+                None => Err(Code::NotFound.into()),
+            };
+            touched::emit_outgoing(work, command.order_id)?;
+            outcomes.push(match confirmed {
+                Ok(_) => Outcome::Later(command.order_id.0),
+                Err(refusal) => refusal.into(),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn resolve<'a>(
+        &'a self,
+        _: &'a Orders,
+        work: &'a mut Work,
+        _: Option<&'a IdempotencyKey>,
+        id: Uuid,
+    ) -> Result<Option<Answer>, Fault> {
+        view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    }
+}

@@ -1,0 +1,31 @@
+//! `orders.get`: one order with its lines, its state and how it came there. The buyer, or an operator; to others it does not exist.
+
+use crate::{
+    Orders, store,
+    view::{self, History, OrderView},
+};
+use axum::{Json, extract::State};
+use contracts::{Code, OrderId};
+use kit::{
+    auth::{Role, SignedIn},
+    http::{Path, Problem, ProblemBody},
+};
+use std::sync::Arc;
+
+#[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "orders.get", tag = "orders", params(("id" = OrderId, Path, description = "The order")),
+    responses((status = 200, body = OrderView), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn get(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<OrderId>,
+) -> Result<Json<OrderView>, Problem> {
+    let mut reader = orders.kit.db.reader().await?;
+    let order = store::order(&mut reader, id).await?;
+    let mine = |member_id| member_id == caller.member_id || matches!(caller.role, Role::Operator);
+    let order = order.filter(|order| mine(order.member_id)).ok_or(Code::NotFound)?;
+    let lines = store::lines(&mut reader, id).await?;
+    let coupons = store::coupons(&mut reader, id).await?;
+    let history = History::load(&mut reader, &order).await?;
+    Ok(Json(view::order_view(&order, &lines, &coupons, &history)))
+}

@@ -1,0 +1,66 @@
+//! `orders.list_sold`: orders with lines of a store, newest first. The seller who runs it, or an operator.
+
+use crate::{
+    Orders, store,
+    view::{self, History, OrderView},
+};
+use axum::{Json, extract::State};
+use contracts::{Code, OrderId, StoreId, calls::GetStore};
+use kit::{
+    auth::{Caller, Role, Seller},
+    http::{Listing, Path, Problem, ProblemBody, Query, page_limit},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListSold {
+    /// 1 to 100; 20 when absent.
+    pub limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+#[utoipa::path(get, path = "/v1/stores/{id}/orders", operation_id = "orders.list_sold", tag = "orders",
+    params(("id" = StoreId, Path, description = "The store"), ListSold),
+    responses((status = 200, description = "Lines of other stores are left out", body = Listing<OrderView>), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn list_sold(
+    State(orders): State<Arc<Orders>>,
+    Seller(caller): Seller,
+    Path(store_id): Path<StoreId>,
+    Query(query): Query<ListSold>,
+) -> Result<Json<Listing<OrderView>>, Problem> {
+    check_runs_store(&orders, caller, store_id).await?;
+    let limit = page_limit(query.limit)?;
+    let before: Option<OrderId> = query.cursor.map(|cursor| orders.kit.cursors.decode("sold", &cursor)).transpose()?;
+    let mut reader = orders.kit.db.reader().await?;
+    let mut ids = store::of_store(&mut reader, store_id, before, limit + 1).await?;
+    let more = ids.len() > limit as usize;
+    ids.truncate(limit as usize);
+    let next_cursor = ids.last().filter(|_| more).map(|last| orders.kit.cursors.encode("sold", last));
+    let mut items = Vec::with_capacity(ids.len());
+    for id in ids {
+        let Some(order) = store::order(&mut reader, id).await? else { continue };
+        let mut lines = store::lines(&mut reader, id).await?;
+        lines.retain(|line| line.store_id == store_id);
+        let history = History::load(&mut reader, &order).await?;
+        items.push(view::order_view(&order, &lines, &[], &history));
+    }
+    Ok(Json(Listing { items, next_cursor }))
+}
+
+/// Sellers see and move only what their own store sold; to others it does not exist.
+pub async fn check_runs_store(orders: &Orders, caller: Caller, store_id: StoreId) -> Result<(), Problem> {
+    if matches!(caller.role, Role::Operator) {
+        return Ok(());
+    }
+    let store = orders.kit.links.call(GetStore { store_id }).await?;
+    match store {
+        Some(store) if store.seller_id == Some(caller.member_id) => Ok(()),
+        _ => Err(Code::NotFound.into()),
+    }
+}

@@ -1,0 +1,102 @@
+//! `orders.pay`: pays an order that awaits its payment. Its buyer; once.
+
+use super::quote::PaymentChoice;
+use crate::{
+    Orders,
+    model::Payment,
+    touched::{self, Touched},
+    view::OrderView,
+    wait::{self, Wait},
+};
+use axum::{extract::State, http::HeaderMap, response::Response};
+use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Won, messages::PaymentMethod};
+use kit::{
+    Answer, Command, Outcome, Work,
+    auth::SignedIn,
+    engine::Fault,
+    http::{Input, Path, Problem, ProblemBody, Trace},
+    idempotency::IdempotencyKey,
+    ports::new_id,
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+#[utoipa::path(post, path = "/v1/orders/{id}/payments", operation_id = "orders.pay", tag = "orders", request_body = PaymentChoice,
+    params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
+           ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the payment is decided")),
+    responses((status = 200, description = "paid", body = OrderView), (status = 202, description = "the payment is under way", body = OrderView),
+              (status = 409, description = "`insufficient-funds`, `payment-failed`, `already-paid`, `payment-in-progress`, `order-expired`, `amount-mismatch`, `illegal-transition`", body = ProblemBody),
+              (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn pay(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<OrderId>,
+    headers: HeaderMap,
+    trace: Trace,
+    input: Input<PaymentChoice>,
+) -> Result<Response, Problem> {
+    let key = input.required_key(caller.member_id)?;
+    let wait = wait::preferred(&headers, trace);
+    let PaymentChoice { method, token, amount } = input.value;
+    let command = Pay { order_id: id, member_id: caller.member_id, payment_id: PaymentId(new_id()), method, token, amount, wait };
+    wait::run(&orders, command, key, wait).await
+}
+
+pub struct Pay {
+    order_id: OrderId,
+    member_id: MemberId,
+    payment_id: PaymentId,
+    method: PaymentMethod,
+    token: Option<String>,
+    amount: Option<Won>,
+    wait: Wait,
+}
+
+impl Command for Pay {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.pay";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            outcomes.push(match command.decide(work) {
+                Ok(()) => {
+                    work.trace(command.order_id, command.wait.trace);
+                    touched::emit_outgoing(work, command.order_id)?;
+                    Outcome::Later(command.order_id.0)
+                }
+                Err(refusal) => refusal.into(),
+            });
+        }
+        Ok(outcomes)
+    }
+
+    async fn resolve<'a>(
+        &'a self,
+        _: &'a Orders,
+        work: &'a mut Work,
+        key: Option<&'a IdempotencyKey>,
+        id: Uuid,
+    ) -> Result<Option<Answer>, Fault> {
+        wait::resolve(work, Self::OPERATION, id, self.wait, key).await
+    }
+}
+
+impl Pay {
+    fn decide(&self, work: &mut Work) -> Result<(), Refusal> {
+        let now = work.now;
+        let checkout = work.stash::<Touched>().get_mut(self.order_id).filter(|checkout| checkout.order.member_id == self.member_id);
+        let checkout = checkout.ok_or(Code::NotFound)?;
+        let total = checkout.order.total;
+        if self.amount.is_some_and(|amount| amount != total) {
+            return Err(Refusal::new(Code::AmountMismatch, format!("The order's total is {total} won.")));
+        }
+        let method = if total.0 == 0 { PaymentMethod::None } else { self.method };
+        if method == PaymentMethod::None && total.0 > 0 {
+            return Err(Refusal::new(Code::PaymentMethodNotAllowed, "“none” is only for orders that cost nothing."));
+        }
+        checkout.pay(Payment { id: self.payment_id, method, token: self.token.clone() }, now)
+    }
+}

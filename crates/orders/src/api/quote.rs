@@ -1,0 +1,214 @@
+//! `orders.quote`: what an order would cost, line by line, with nothing held. Any signed-in account.
+//!
+//! The same code prices a quote and an order (O2).
+
+use crate::{
+    Orders,
+    model::{self, Basket, BasketItem, MAX_LINES, Quote},
+    store,
+    view::CouponView,
+};
+use axum::{Json, extract::State};
+use contracts::{
+    Code, IssuedCouponId, MemberId, ProductId, Sku, StoreId, Won,
+    calls::{GetIssuedCoupons, GetPrices},
+    messages::PaymentMethod,
+};
+use garde::Validate;
+use kit::{
+    auth::SignedIn,
+    http::{Input, Problem, ProblemBody, rules},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What to order, and with what.
+#[derive(Clone, Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    /// At most 100 lines. Absent when ordering `from_cart`.
+    #[serde(default)]
+    #[garde(custom(rules::items(MAX_LINES)), dive)]
+    #[schema(max_items = 100)]
+    pub items: Vec<ItemRequest>,
+    /// Orders what is in the cart; it leaves the cart when it is paid.
+    #[serde(default)]
+    #[garde(skip)]
+    pub from_cart: bool,
+    /// The cart's `version` that the buyer was shown: when the cart was changed or ordered since, nothing is ordered. Without it the cart
+    /// is taken as it is.
+    #[garde(skip)]
+    pub cart_version: Option<i64>,
+    /// Coupons of scope `store` or `order`.
+    #[serde(default)]
+    #[garde(custom(rules::items(MAX_LINES)))]
+    pub coupons: Vec<IssuedCouponId>,
+    /// Points to use, one won each.
+    #[serde(default)]
+    #[garde(custom(not_negative))]
+    pub points: Won,
+    /// What the buyer was shown; if it is not what we compute, nothing is ordered (P13).
+    #[garde(skip)]
+    pub expected_total: Option<Won>,
+    /// Pay in the same call.
+    #[garde(dive)]
+    pub payment: Option<PaymentChoice>,
+}
+
+#[derive(Clone, Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ItemRequest {
+    #[garde(skip)]
+    pub sku: Sku,
+    #[garde(range(min = 1, max = 1_000))]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub quantity: u32,
+    /// A coupon of scope `item` for this line.
+    #[garde(skip)]
+    pub issued_coupon_id: Option<IssuedCouponId>,
+}
+
+#[derive(Clone, Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentChoice {
+    #[garde(skip)]
+    pub method: PaymentMethod,
+    /// What the provider needs from the buyer.
+    #[serde(default)]
+    #[garde(inner(custom(rules::text(200))))]
+    pub token: Option<String>,
+    /// What the buyer agreed to pay; must be the order's total (5002).
+    #[garde(skip)]
+    pub amount: Option<Won>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the validator passes references")]
+fn not_negative(amount: &Won, _: &()) -> garde::Result {
+    if amount.is_negative() { Err(garde::Error::new("must not be negative")) } else { Ok(()) }
+}
+
+/// A priced order that was not placed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuoteView {
+    pub lines: Vec<QuotedLine>,
+    pub coupons: Vec<CouponView>,
+    pub subtotal: Won,
+    pub discount: Won,
+    pub points_used: Won,
+    pub shipping: Won,
+    pub total: Won,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuotedLine {
+    pub line_no: u32,
+    pub sku: Sku,
+    pub product_id: ProductId,
+    pub store_id: StoreId,
+    pub name: String,
+    pub quantity: u32,
+    pub unit_price: Won,
+    /// Which coupon takes how much off this line.
+    pub discounts: Vec<QuotedDiscount>,
+    /// What is left of this line.
+    pub total: Won,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuotedDiscount {
+    pub issued_coupon_id: IssuedCouponId,
+    pub amount: Won,
+}
+
+#[utoipa::path(post, path = "/v1/quotes", operation_id = "orders.quote", tag = "orders", request_body = OrderRequest,
+    responses((status = 200, body = QuoteView), (status = 409, description = "`not-on-sale`, `coupon-used`, `coupon-expired`", body = ProblemBody),
+              (status = 422, description = "`empty-order`, `coupon-not-usable`, `coupon-not-applicable`", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn quote(
+    State(orders): State<Arc<Orders>>,
+    SignedIn(caller): SignedIn,
+    input: Input<OrderRequest>,
+) -> Result<Json<QuoteView>, Problem> {
+    let priced = price(&orders, caller.member_id, &input.value).await?;
+    Ok(Json(quote_view(&priced.quote)))
+}
+
+pub struct Priced {
+    pub quote: Quote,
+    /// The version of the cart whose items these are.
+    pub cart_version: Option<i64>,
+}
+
+/// Asks the catalogue and coupons what this order costs.
+pub async fn price(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<Priced, Problem> {
+    let (items, cart_version) = items(orders, member_id, request).await?;
+    let basket = Basket { items, coupons: request.coupons.clone(), points: request.points };
+    let prices = orders.kit.links.call(GetPrices { skus: basket.items.iter().map(|item| item.sku).collect() }).await?;
+    let ids: Vec<IssuedCouponId> = basket.items.iter().filter_map(|item| item.coupon).chain(basket.coupons.iter().copied()).collect();
+    let terms = if ids.is_empty() { Vec::new() } else { orders.kit.links.call(GetIssuedCoupons { member_id, ids }).await? };
+    let quote = model::quote(&basket, &prices, &terms)?;
+    match request.expected_total {
+        Some(expected) if expected != quote.total => {
+            let detail = format!("The total is {} won now, not {expected}.", quote.total);
+            Err(Problem::new(Code::PriceChanged, detail).with("total", json!(quote.total)))
+        }
+        _ => Ok(Priced { quote, cart_version }),
+    }
+}
+
+/// The items of the request, or those of the cart with its version.
+async fn items(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<(Vec<BasketItem>, Option<i64>), Problem> {
+    if !request.from_cart {
+        if request.cart_version.is_some() {
+            return Err(Problem::field("/cart_version", Code::InvalidField, "is only for orders from the cart"));
+        }
+        let items = request.items.iter();
+        return Ok((
+            items.map(|item| BasketItem { sku: item.sku, quantity: item.quantity, coupon: item.issued_coupon_id }).collect(),
+            None,
+        ));
+    }
+    if !request.items.is_empty() {
+        return Err(Problem::field("/items", Code::InvalidField, "must be absent in an order from the cart"));
+    }
+    let mut reader = orders.kit.db.reader().await?;
+    let cart = store::cart::cart(&mut reader, member_id).await?.unwrap_or_default();
+    if request.cart_version.is_some_and(|seen| seen != cart.version) {
+        return Err(Code::CartChanged.into());
+    }
+    let items = cart.items.into_iter().map(|(sku, quantity)| BasketItem { sku, quantity, coupon: None });
+    Ok((items.collect(), Some(cart.version)))
+}
+
+fn quote_view(quote: &Quote) -> QuoteView {
+    let lines = quote
+        .lines
+        .iter()
+        .map(|priced| QuotedLine {
+            line_no: priced.line.line_no,
+            sku: priced.line.sku,
+            product_id: priced.line.product_id,
+            store_id: priced.line.store_id,
+            name: priced.line.name.clone(),
+            quantity: priced.line.quantity,
+            unit_price: priced.line.unit_price,
+            discounts: priced
+                .discounts
+                .iter()
+                .map(|discount| QuotedDiscount { issued_coupon_id: discount.issued_coupon_id, amount: discount.amount })
+                .collect(),
+            total: priced.net(),
+        })
+        .collect();
+    QuoteView {
+        lines,
+        coupons: quote.coupons.iter().map(Into::into).collect(),
+        subtotal: quote.subtotal,
+        discount: quote.discount,
+        points_used: quote.points,
+        shipping: quote.shipping,
+        total: quote.total,
+    }
+}

@@ -1,0 +1,85 @@
+//! Carts and orders: what they cost, what state they are in, and the checkout saga that brings stock, coupons, points and payment together.
+//!
+//! Owns carts, orders, their lines, their history and the saga's state. It never touches stock, coupons, money or prices itself: it asks by
+//! message, remembers what was asked, and undoes in reverse what was done when a later step is refused.
+
+mod api;
+mod carts;
+mod jobs;
+mod messages;
+pub mod model;
+mod store;
+mod touched;
+mod view;
+mod wait;
+
+use futures::future::BoxFuture;
+use kit::{
+    Kit, Service, Work,
+    db::Migration,
+    engine::{Envelope, Fault},
+    jobs::Job,
+};
+use std::{sync::Arc, time::Duration};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use view::{OrderSummary, OrderView};
+
+/// What the operator can set.
+#[derive(Clone, Copy, Debug)]
+pub struct OrdersSettings {
+    /// An order that is not paid within this time is undone (decision 17).
+    pub unpaid_timeout: Duration,
+}
+
+impl Default for OrdersSettings {
+    fn default() -> Self {
+        Self { unpaid_timeout: Duration::from_secs(10 * 60) }
+    }
+}
+
+pub struct Orders {
+    kit: Kit,
+    settings: OrdersSettings,
+    waiters: wait::Waiters,
+}
+
+impl Orders {
+    pub fn new(kit: Kit, settings: OrdersSettings) -> Self {
+        Self { kit, settings, waiters: wait::Waiters::default() }
+    }
+}
+
+impl Service for Orders {
+    fn name(&self) -> &'static str {
+        "orders"
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+    }
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        api::routes(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        messages::READS
+    }
+
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(messages::consume(work, messages))
+    }
+
+    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(touched::flush(self, work))
+    }
+
+    fn jobs(self: Arc<Self>) -> Vec<Job> {
+        jobs::jobs(&self)
+    }
+}

@@ -1,0 +1,86 @@
+//! What a checkout says: the question of each step, and the sale itself. Decides nothing.
+
+use super::{Checkout, Step};
+use contracts::{
+    Message, PaymentId, Won,
+    messages::{
+        CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, StockLine, StockPolicy,
+        StockReserve, StockTake,
+    },
+};
+use std::time::Duration;
+
+/// Holds live a little longer than the order's own deadline, so that they never end under an order that is just being paid.
+const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
+
+impl Checkout {
+    pub(super) fn do_message(&self, step: Step) -> Message {
+        let (order_id, member_id) = (self.order.id, self.order.member_id);
+        let expires_at = self.order.expires_at.after(HOLD_MARGIN);
+        match step {
+            Step::StockReserve => Message::StockReserve(StockReserve {
+                order_id,
+                reserve: self.stock_lines(StockPolicy::ReserveOnOrder),
+                check_only: self.stock_lines(StockPolicy::DeductOnPayment),
+                expires_at,
+            }),
+            Step::StockTake => {
+                Message::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at })
+            }
+            Step::CouponHold => {
+                let coupons = self
+                    .coupons
+                    .iter()
+                    .map(|coupon| CouponApplication {
+                        issued_coupon_id: coupon.issued_coupon_id,
+                        base: coupon.base,
+                        discount: coupon.discount,
+                        store_id: coupon.store_id,
+                    })
+                    .collect();
+                Message::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
+            }
+            Step::PointsHold => Message::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
+            Step::AwaitPayment | Step::Payment => Message::PaymentRequest(self.payment_request()),
+        }
+    }
+
+    fn payment_request(&self) -> PaymentRequest {
+        let payment = self.order.payment.clone();
+        PaymentRequest {
+            order_id: self.order.id,
+            payment_id: payment.as_ref().map_or(PaymentId(self.order.id.0), |payment| payment.id),
+            member_id: self.order.member_id,
+            amount: self.order.total,
+            method: payment.as_ref().map_or(PaymentMethod::None, |payment| payment.method),
+            token: payment.and_then(|payment| payment.token),
+        }
+    }
+
+    fn stock_lines(&self, policy: StockPolicy) -> Vec<StockLine> {
+        let lines = self.lines.iter().filter(|line| line.policy == policy);
+        lines.map(|line| StockLine { line_no: line.line_no, sku: line.sku, quantity: line.quantity }).collect()
+    }
+
+    pub(super) fn paid_message(&self) -> OrderPaid {
+        OrderPaid {
+            order_id: self.order.id,
+            member_id: self.order.member_id,
+            total: self.order.total,
+            points_used: self.order.points_used,
+            method: self.order.payment.as_ref().map_or(PaymentMethod::None, |payment| payment.method),
+            lines: self
+                .lines
+                .iter()
+                .map(|line| OrderLineSold {
+                    sku: line.sku,
+                    product_id: line.product_id,
+                    store_id: line.store_id,
+                    quantity: line.quantity,
+                    unit_price: line.unit_price,
+                    paid: Won(line.unit_price.0 * i64::from(line.quantity) - line.line_discount.0),
+                })
+                .collect(),
+        }
+    }
+}

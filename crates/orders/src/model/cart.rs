@@ -1,0 +1,125 @@
+//! A member's cart: what they mean to buy. It holds no stock and no price.
+
+use super::{Line, MAX_LINES};
+use contracts::{Code, Refusal, Sku};
+use std::collections::BTreeMap;
+
+/// Most units of one line, in a cart as in an order.
+pub const MAX_QUANTITY: u32 = 1_000;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cart {
+    /// Counts the changes, and the orders made from it: whoever names the current one has seen what it holds. 0: never used.
+    pub version: i64,
+    pub items: BTreeMap<Sku, u32>,
+}
+
+impl Cart {
+    /// So many of this; zero removes it.
+    pub fn set(&mut self, sku: Sku, quantity: u32) -> Result<(), Refusal> {
+        if self.items.get(&sku).copied().unwrap_or(0) == quantity {
+            return Ok(());
+        }
+        if quantity == 0 {
+            self.items.remove(&sku);
+        } else if quantity > MAX_QUANTITY {
+            return Err(Refusal::new(Code::InvalidField, format!("At most {MAX_QUANTITY} of one thing can be in a cart.")));
+        } else if !self.items.contains_key(&sku) && self.items.len() >= MAX_LINES {
+            return Err(Refusal::new(Code::OrderTooLarge, format!("At most {MAX_LINES} different things can be in a cart.")));
+        } else {
+            self.items.insert(sku, quantity);
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    /// So many more of this.
+    pub fn add(&mut self, sku: Sku, quantity: u32) -> Result<(), Refusal> {
+        let present = self.items.get(&sku).copied().unwrap_or(0);
+        self.set(sku, present.saturating_add(quantity))
+    }
+
+    /// An order takes the cart as its buyer saw it: once. The lines stay until it is paid.
+    pub fn order(&mut self, version: i64) -> Result<(), Refusal> {
+        if self.version != version {
+            return Err(Code::CartChanged.into());
+        }
+        self.version += 1;
+        Ok(())
+    }
+
+    /// What was bought leaves; what was added meanwhile stays.
+    pub fn bought(&mut self, lines: &[Line]) {
+        for line in lines {
+            let Some(present) = self.items.get_mut(&line.sku) else { continue };
+            *present = present.saturating_sub(line.quantity);
+            if *present == 0 {
+                self.items.remove(&line.sku);
+            }
+            self.version += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::{ProductId, StoreId, Won, messages::StockPolicy};
+    use uuid::Uuid;
+
+    fn sku(n: u128) -> Sku {
+        Sku(Uuid::from_u128(n))
+    }
+
+    fn line(n: u128, quantity: u32) -> Line {
+        Line {
+            line_no: 1,
+            sku: sku(n),
+            product_id: ProductId(Uuid::from_u128(n)),
+            store_id: StoreId(Uuid::from_u128(1)),
+            name: "thing".into(),
+            quantity,
+            unit_price: Won(1),
+            line_discount: Won::ZERO,
+            policy: StockPolicy::ReserveOnOrder,
+        }
+    }
+
+    // K2
+    #[test]
+    fn adding_adds_up_and_zero_removes() {
+        let mut cart = Cart::default();
+        cart.add(sku(1), 2).expect("it fits");
+        cart.add(sku(1), 3).expect("it fits");
+        assert_eq!((cart.version, cart.items.get(&sku(1))), (2, Some(&5)));
+        cart.set(sku(1), 0).expect("it may go");
+        cart.set(sku(1), 0).expect("it is gone");
+        assert_eq!((cart.version, cart.items.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_cart_has_bounds_and_a_refusal_changes_nothing() {
+        let mut cart = Cart::default();
+        for n in 0..MAX_LINES as u128 {
+            cart.set(sku(n), 1).expect("it fits");
+        }
+        let full = cart.clone();
+        assert_eq!(cart.set(sku(9_999), 1).expect_err("one too many").code, Code::OrderTooLarge);
+        assert_eq!(cart.add(sku(0), MAX_QUANTITY).expect_err("too many of one").code, Code::InvalidField);
+        assert_eq!(cart.add(sku(0), u32::MAX).expect_err("too many of one").code, Code::InvalidField);
+        assert_eq!(cart, full);
+    }
+
+    // K4, row 61
+    #[test]
+    fn one_order_of_one_version_and_only_what_was_bought_leaves() {
+        let mut cart = Cart::default();
+        cart.set(sku(1), 2).expect("it fits");
+        cart.set(sku(2), 1).expect("it fits");
+        cart.order(2).expect("it is as it was seen");
+        assert_eq!(cart.order(2).expect_err("it was ordered").code, Code::CartChanged);
+        cart.add(sku(1), 1).expect("it fits");
+        cart.bought(&[line(1, 2), line(2, 1), line(3, 7)]);
+        assert_eq!(cart.items, BTreeMap::from([(sku(1), 1)]));
+    }
+}

@@ -1,0 +1,372 @@
+//! All SQL of the orders service. Loads and saves; decides nothing.
+
+pub mod cart;
+
+use crate::model::{
+    AppliedCoupon, Checkout, Event, Line, Order, Payment, Reason, SagaState, State, Step, StepKind, StepRecord, StepResult,
+};
+use contracts::{
+    Code, MemberId, OrderId, PaymentId, StoreId, Timestamp,
+    calls::CouponScope,
+    messages::{PaymentMethod, StockPolicy},
+};
+use kit::{DbError, Row, Tx, db::FromRow, params};
+use uuid::Uuid;
+
+const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, shipping, total, itinerary, progress, saga_state, due_at, \
+     expires_at, paid_inline, method, payment_id, payment_token, ending, code, detail, idempotency_key, events, steps, created_at, \
+     updated_at, paid_at, from_cart";
+
+fn parsed<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
+    let text: String = row.get(index)?;
+    parse(&text).ok_or_else(|| DbError::Column { index, reason: format!("{text} is not known here") })
+}
+
+fn parsed_opt<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, DbError> {
+    match row.get::<Option<String>>(index)? {
+        None => Ok(None),
+        Some(_) => parsed(row, index, parse).map(Some),
+    }
+}
+
+fn reason(row: &Row<'_>, code: usize, detail: usize) -> Result<Option<Reason>, DbError> {
+    let text: Option<String> = row.get(detail)?;
+    let code = parsed_opt(row, code, Code::from_slug)?;
+    Ok(text.map(|detail| Reason { code, detail }))
+}
+
+fn steps_of(text: &str) -> Option<Vec<Step>> {
+    text.split(',').map(Step::parse).collect()
+}
+
+impl FromRow for Order {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let payment_id: Option<PaymentId> = row.get(15)?;
+        let method = parsed_opt(row, 14, PaymentMethod::parse)?;
+        let token: Option<String> = row.get(16)?;
+        Ok(Order {
+            id: row.get(0)?,
+            member_id: row.get(1)?,
+            state: parsed(row, 2, State::parse)?,
+            subtotal: row.get(3)?,
+            discount: row.get(4)?,
+            points_used: row.get(5)?,
+            shipping: row.get(6)?,
+            total: row.get(7)?,
+            itinerary: parsed(row, 8, steps_of)?,
+            progress: usize::try_from(row.get::<i64>(9)?).unwrap_or(0),
+            saga_state: parsed(row, 10, SagaState::parse)?,
+            due_at: row.get(11)?,
+            expires_at: row.get(12)?,
+            paid_inline: row.get(13)?,
+            payment: payment_id.zip(method).map(|(id, method)| Payment { id, method, token }),
+            ending: parsed_opt(row, 17, State::parse)?,
+            reason: reason(row, 18, 19)?,
+            idempotency_key: row.get(20)?,
+            events: row.get(21)?,
+            steps: row.get(22)?,
+            created_at: row.get(23)?,
+            updated_at: row.get(24)?,
+            paid_at: row.get(25)?,
+            from_cart: row.get(26)?,
+        })
+    }
+}
+
+impl FromRow for Line {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Line {
+            line_no: row.get(0)?,
+            sku: row.get(1)?,
+            product_id: row.get(2)?,
+            store_id: row.get(3)?,
+            name: row.get(4)?,
+            quantity: row.get(5)?,
+            unit_price: row.get(6)?,
+            line_discount: row.get(7)?,
+            policy: parsed(row, 8, StockPolicy::parse)?,
+        })
+    }
+}
+
+impl FromRow for AppliedCoupon {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(AppliedCoupon {
+            issued_coupon_id: row.get(0)?,
+            name: row.get(1)?,
+            scope: parsed(row, 2, CouponScope::parse)?,
+            store_id: row.get(3)?,
+            base: row.get(4)?,
+            discount: row.get(5)?,
+        })
+    }
+}
+
+impl FromRow for Event {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Event {
+            n: row.get(0)?,
+            from: parsed_opt(row, 1, State::parse)?,
+            to: parsed(row, 2, State::parse)?,
+            reason: reason(row, 3, 4)?,
+            at: row.get(5)?,
+        })
+    }
+}
+
+impl FromRow for StepRecord {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let kind = |text: &str| [StepKind::Do, StepKind::Undo].into_iter().find(|kind| kind.as_str() == text);
+        Ok(StepRecord {
+            n: row.get(0)?,
+            step: parsed(row, 1, Step::parse)?,
+            kind: parsed(row, 2, kind)?,
+            result: parsed(row, 3, StepResult::parse)?,
+            reason: reason(row, 4, 5)?,
+            started_at: row.get(6)?,
+            ended_at: row.get(7)?,
+        })
+    }
+}
+
+/// Orders for a change, in sorted order so that two transactions never wait for each other.
+pub async fn load_for_update(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let sql = format!("select {COLUMNS} from orders_orders where id=$1 for update");
+    tx.query_many(&sql, ids.iter().map(|id| params![*id])).await
+}
+
+pub async fn order(tx: &mut Tx, id: OrderId) -> Result<Option<Order>, DbError> {
+    tx.query_opt(&format!("select {COLUMNS} from orders_orders where id=$1"), &params![id]).await
+}
+
+pub async fn lines(tx: &mut Tx, id: OrderId) -> Result<Vec<Line>, DbError> {
+    let sql = "select line_no, sku, product_id, store_id, name, quantity, unit_price, line_discount, policy \
+               from orders_lines where order_id=$1 order by line_no";
+    tx.query(sql, &params![id]).await
+}
+
+pub async fn coupons(tx: &mut Tx, id: OrderId) -> Result<Vec<AppliedCoupon>, DbError> {
+    let sql =
+        "select issued_coupon_id, name, scope, store_id, base, discount from orders_coupons where order_id=$1 order by issued_coupon_id";
+    tx.query(sql, &params![id]).await
+}
+
+pub async fn events(tx: &mut Tx, id: OrderId) -> Result<Vec<Event>, DbError> {
+    tx.query("select n, from_state, to_state, code, detail, at from orders_events where order_id=$1 order by n", &params![id]).await
+}
+
+pub async fn steps(tx: &mut Tx, id: OrderId) -> Result<Vec<StepRecord>, DbError> {
+    let sql = "select n, step, kind, state, code, detail, started_at, ended_at from orders_steps where order_id=$1 order by n";
+    tx.query(sql, &params![id]).await
+}
+
+/// A member's orders, newest first, at most `limit`, older than `before`.
+pub async fn of_member(
+    tx: &mut Tx,
+    member_id: MemberId,
+    state: Option<State>,
+    before: Option<OrderId>,
+    limit: u32,
+) -> Result<Vec<Order>, DbError> {
+    let sql = format!(
+        "select {COLUMNS} from orders_orders where member_id=$1 and ($2 is null or state=$2) and ($3 is null or id<$3) order by id desc limit $4"
+    );
+    tx.query(&sql, &params![member_id, state.map(State::as_str), before, limit]).await
+}
+
+/// Ids of orders with lines of a store, newest first.
+pub async fn of_store(tx: &mut Tx, store_id: StoreId, before: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>, DbError> {
+    let sql =
+        "select distinct order_id from orders_lines where store_id=$1 and ($2 is null or order_id<$2) order by order_id desc limit $3";
+    let rows: Vec<(OrderId,)> = tx.query(sql, &params![store_id, before, limit]).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Orders the clock has to look at.
+pub async fn due(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, DbError> {
+    let sql = "select id from orders_orders where due_at is not null and due_at<=$1 order by due_at limit $2";
+    let rows: Vec<(OrderId,)> = tx.query(sql, &params![now, limit]).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Writes what changed: new orders with their lines and coupons, changed ones, and the new history of both.
+pub async fn save<'a>(tx: &mut Tx, checkouts: &[&'a Checkout]) -> Result<(), DbError> {
+    insert_orders(tx, checkouts).await?;
+    update_orders(tx, checkouts).await?;
+    insert_lines(tx, checkouts).await?;
+    insert_history(tx, checkouts).await
+}
+
+fn itinerary_text(order: &Order) -> String {
+    order.itinerary.iter().map(|step| step.as_str()).collect::<Vec<_>>().join(",")
+}
+
+fn code_of(reason: Option<&Reason>) -> Option<&'static str> {
+    reason.and_then(|reason| reason.code).map(Code::slug)
+}
+
+fn detail_of(reason: Option<&Reason>) -> Option<&str> {
+    reason.map(|reason| reason.detail.as_str())
+}
+
+async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
+    let sql = format!(
+        "insert into orders_orders ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)"
+    );
+    let new: Vec<(&Order, String)> =
+        checkouts.iter().filter(|checkout| checkout.is_new).map(|checkout| (&checkout.order, itinerary_text(&checkout.order))).collect();
+    let rows = new.iter().map(|(order, itinerary)| {
+        let payment = order.payment.as_ref();
+        params![
+            order.id,
+            order.member_id,
+            order.state.as_str(),
+            order.subtotal,
+            order.discount,
+            order.points_used,
+            order.shipping,
+            order.total,
+            itinerary,
+            order.progress as i64,
+            order.saga_state.as_str(),
+            order.due_at,
+            order.expires_at,
+            order.paid_inline,
+            payment.map(|payment| payment.method.as_str()),
+            payment.map(|payment| payment.id),
+            payment.and_then(|payment| payment.token.as_deref()),
+            order.ending.map(State::as_str),
+            code_of(order.reason.as_ref()),
+            detail_of(order.reason.as_ref()),
+            &order.idempotency_key,
+            order.events,
+            order.steps,
+            order.created_at,
+            order.updated_at,
+            order.paid_at,
+            order.from_cart
+        ]
+    });
+    tx.execute_many(&sql, rows).await?;
+    Ok(())
+}
+
+async fn update_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
+    let sql = "update orders_orders set state=$2, progress=$3, saga_state=$4, due_at=$5, method=$6, payment_id=$7, payment_token=$8, \
+               ending=$9, code=$10, detail=$11, events=$12, steps=$13, updated_at=$14, paid_at=$15 where id=$1";
+    let changed = checkouts.iter().filter(|checkout| checkout.is_changed && !checkout.is_new);
+    let rows = changed.map(|checkout| {
+        let order = &checkout.order;
+        let payment = order.payment.as_ref();
+        params![
+            order.id,
+            order.state.as_str(),
+            order.progress as i64,
+            order.saga_state.as_str(),
+            order.due_at,
+            payment.map(|payment| payment.method.as_str()),
+            payment.map(|payment| payment.id),
+            payment.and_then(|payment| payment.token.as_deref()),
+            order.ending.map(State::as_str),
+            code_of(order.reason.as_ref()),
+            detail_of(order.reason.as_ref()),
+            order.events,
+            order.steps,
+            order.updated_at,
+            order.paid_at
+        ]
+    });
+    tx.execute_many(sql, rows).await?;
+    Ok(())
+}
+
+async fn insert_lines(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
+    let sql = "insert into orders_lines (order_id, line_no, sku, product_id, store_id, name, quantity, unit_price, line_discount, policy) \
+               values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)";
+    let new = || checkouts.iter().filter(|checkout| checkout.is_new);
+    let rows = new().flat_map(|checkout| checkout.lines.iter().map(|line| (checkout.order.id, line))).map(|(id, line)| {
+        params![
+            id,
+            line.line_no,
+            line.sku,
+            line.product_id,
+            line.store_id,
+            &line.name,
+            line.quantity,
+            line.unit_price,
+            line.line_discount,
+            line.policy.as_str()
+        ]
+    });
+    tx.execute_many(sql, rows).await?;
+    let sql =
+        "insert into orders_coupons (order_id, issued_coupon_id, name, scope, store_id, base, discount) values ($1,$2,$3,$4,$5,$6,$7)";
+    let rows = new().flat_map(|checkout| checkout.coupons.iter().map(|coupon| (checkout.order.id, coupon))).map(|(id, coupon)| {
+        params![id, coupon.issued_coupon_id, &coupon.name, coupon.scope.as_str(), coupon.store_id, coupon.base, coupon.discount]
+    });
+    tx.execute_many(sql, rows).await?;
+    Ok(())
+}
+
+async fn insert_history(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
+    let sql = "insert into orders_events (order_id, n, from_state, to_state, code, detail, at) values ($1,$2,$3,$4,$5,$6,$7)";
+    let rows = checkouts.iter().flat_map(|checkout| checkout.events.iter().map(|event| (checkout.order.id, event))).map(|(id, event)| {
+        let reason = event.reason.as_ref();
+        params![id, event.n, event.from.map(State::as_str), event.to.as_str(), code_of(reason), detail_of(reason), event.at]
+    });
+    tx.execute_many(sql, rows).await?;
+    let sql =
+        "insert into orders_steps (order_id, n, step, kind, state, code, detail, started_at, ended_at) values ($1,$2,$3,$4,$5,$6,$7,$8,$9)";
+    let rows = checkouts.iter().flat_map(|checkout| checkout.steps.iter().map(|step| (checkout.order.id, step))).map(|(id, step)| {
+        let reason = step.reason.as_ref();
+        params![
+            id,
+            step.n,
+            step.step.as_str(),
+            step.kind.as_str(),
+            step.result.as_str(),
+            code_of(reason),
+            detail_of(reason),
+            step.started_at,
+            step.ended_at
+        ]
+    });
+    tx.execute_many(sql, rows).await?;
+    Ok(())
+}
+
+/// An answer that waits for its order to come to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenAnswer {
+    pub order_id: OrderId,
+    pub operation: String,
+    pub scope: Uuid,
+    pub key: String,
+    /// The request it answers.
+    pub trace: Uuid,
+}
+
+impl FromRow for OpenAnswer {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(OpenAnswer { order_id: row.get(0)?, operation: row.get(1)?, scope: row.get(2)?, key: row.get(3)?, trace: row.get(4)? })
+    }
+}
+
+pub async fn add_open_answer(tx: &mut Tx, open: &OpenAnswer) -> Result<(), DbError> {
+    let sql = "insert into orders_open_answers (order_id, operation, scope, key, trace) values ($1,$2,$3,$4,$5)";
+    tx.execute(sql, &params![open.order_id, &open.operation, open.scope, &open.key, open.trace]).await?;
+    Ok(())
+}
+
+pub async fn open_answers(tx: &mut Tx, order_id: OrderId) -> Result<Vec<OpenAnswer>, DbError> {
+    let sql = "select order_id, operation, scope, key, trace from orders_open_answers where order_id=$1";
+    tx.query(sql, &params![order_id]).await
+}
+
+pub async fn close_answer(tx: &mut Tx, open: &OpenAnswer) -> Result<(), DbError> {
+    let sql = "delete from orders_open_answers where order_id=$1 and operation=$2 and scope=$3 and key=$4";
+    tx.execute(sql, &params![open.order_id, &open.operation, open.scope, &open.key]).await?;
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! `Prefer: wait`: callers that want their order's answer when it rests, not before.
+//!
+//! The answer itself is written by the transaction that brings the order to rest. When the wait is over first, the state as it then is
+//! becomes the answer. Either way it is stored with the key, so that a repeat gets the same.
+
+use crate::{
+    Orders,
+    store::{self, OpenAnswer},
+    touched::{self, Touched},
+    view,
+};
+use axum::response::Response;
+use contracts::{Code, OrderId};
+use kit::{
+    Answer, Command, Outcome, Reply, Work,
+    engine::Fault,
+    http::{self, Problem, Trace},
+    idempotency::{self, IdempotencyKey},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// The longest wait a client may ask for; below the time-outs of common proxies.
+const MAX_WAIT: Duration = Duration::from_secs(25);
+
+/// How long a caller wants to wait, and the request that its answer belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    pub at_most: Duration,
+    pub trace: Uuid,
+}
+
+/// Who waits for which order, in this process.
+#[derive(Clone, Default)]
+pub struct Waiters(Arc<Mutex<HashMap<OrderId, Room>>>);
+
+#[derive(Default)]
+struct Room {
+    notify: Arc<Notify>,
+    callers: usize,
+}
+
+/// One that waits. The last one to go takes the room along.
+struct Waiting {
+    waiters: Waiters,
+    id: OrderId,
+    notify: Arc<Notify>,
+}
+
+impl Waiters {
+    fn join(&self, id: OrderId) -> Waiting {
+        let mut rooms = self.lock();
+        let room = rooms.entry(id).or_default();
+        room.callers += 1;
+        Waiting { waiters: self.clone(), id, notify: Arc::clone(&room.notify) }
+    }
+
+    pub fn wake(&self, id: OrderId) {
+        let woken = self.lock().remove(&id);
+        if let Some(room) = woken {
+            room.notify.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Room>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut rooms = self.waiters.lock();
+        // After a wake the room is gone, and one that is there now is someone else's.
+        let Some(room) = rooms.get_mut(&self.id).filter(|room| Arc::ptr_eq(&room.notify, &self.notify)) else { return };
+        room.callers -= 1;
+        if room.callers == 0 {
+            rooms.remove(&self.id);
+        }
+    }
+}
+
+/// The `wait=<seconds>` of a `Prefer` header; zero when there is none.
+pub fn preferred(headers: &axum::http::HeaderMap, trace: Trace) -> Wait {
+    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let seconds = texts
+        .flat_map(|text| text.split(','))
+        .filter_map(|part| part.split_once('='))
+        .find_map(|(name, value)| if name.trim().eq_ignore_ascii_case("wait") { value.trim().parse().ok() } else { None })
+        .unwrap_or(0);
+    Wait { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
+}
+
+/// Submits a command of a checkout and answers when its order rests, or when the wait is over.
+pub async fn run<C: Command<Service = Orders>>(
+    orders: &Arc<Orders>,
+    command: C,
+    key: IdempotencyKey,
+    wait: Wait,
+) -> Result<Response, Problem> {
+    let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
+        Reply::Answer(answer) => return Ok(http::answer(answer)),
+        Reply::Pending(id) => OrderId(id),
+    };
+    let deadline = tokio::time::sleep(wait.at_most);
+    tokio::pin!(deadline);
+    loop {
+        // Joined before looking, so that a wake between the two is not lost.
+        let waiting = orders.waiters.join(id);
+        let woken = waiting.notify.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
+            return Ok(http::answer(answer));
+        }
+        tokio::select! {
+            () = &mut woken => {}
+            () = &mut deadline => break,
+        }
+    }
+    let open = OpenAnswer { order_id: id, operation: C::OPERATION.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
+    orders.kit.submit(orders, Settle { open }, None, wait.trace).await?;
+    // Read back, and not taken from the command: what a repeat gets is what is stored.
+    let settled = stored_answer(orders, C::OPERATION, &key).await?;
+    settled.map(http::answer).ok_or_else(|| Code::Internal.into())
+}
+
+/// The answer this key had before, for operations that look around before they submit. The writer checks again.
+pub async fn replay(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Response>, Problem> {
+    let mut reader = orders.kit.db.reader().await?;
+    match idempotency::claim(&mut reader, "orders", operation, key).await? {
+        idempotency::Claim::Fresh => Ok(None),
+        idempotency::Claim::Answered(answer) => Ok(Some(http::answer(answer))),
+        idempotency::Claim::OtherRequest => Err(Code::IdempotencyKeyMismatch.into()),
+        idempotency::Claim::Running => Err(Problem::from(Code::IdempotencyInProgress).retry_after(1)),
+    }
+}
+
+async fn stored_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Answer>, Problem> {
+    let mut reader = orders.kit.db.reader().await?;
+    Ok(idempotency::answer(&mut reader, "orders", operation, key.scope, &key.key).await?)
+}
+
+/// The wait is over: what can be said now becomes the answer, unless there is one already. Others that wait for the order wait on.
+struct Settle {
+    open: OpenAnswer,
+}
+
+impl Command for Settle {
+    type Service = Orders;
+    const OPERATION: &'static str = "orders.settle_answer";
+
+    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(work, commands.iter().map(|command| command.open.order_id)).await?;
+        let touched: Box<Touched> = work.take_stash();
+        for Settle { open } in commands {
+            let Some(checkout) = touched.get(open.order_id) else {
+                return Err(Fault::Bug(format!("an answer waits for order {}, which does not exist", open.order_id)));
+            };
+            touched::settle(work, checkout, open).await?;
+        }
+        work.put_stash(touched);
+        Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
+    }
+}
+
+/// For [`Command::resolve`]: the answer if the order rests or nobody wants to wait; else it is noted as open.
+pub async fn resolve(
+    work: &mut Work,
+    operation: &str,
+    id: Uuid,
+    wait: Wait,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Answer>, Fault> {
+    let touched: Box<Touched> = work.take_stash();
+    let result = async {
+        let Some(checkout) = touched.get(OrderId(id)) else {
+            return Err(Fault::Bug(format!("order {id} was settled in this transaction and is not there")));
+        };
+        match key {
+            Some(key) if !checkout.is_at_rest() && !wait.at_most.is_zero() => {
+                let order_id = checkout.order.id;
+                let open =
+                    OpenAnswer { order_id, operation: operation.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
+                store::add_open_answer(&mut work.tx, &open).await?;
+                Ok(None)
+            }
+            _ => view::answer(work, checkout, operation, None).await.map(Some),
+        }
+    }
+    .await;
+    work.put_stash(touched);
+    result
+}

@@ -1,0 +1,60 @@
+//! `payments.read`: what became of a payment. Whoever it belongs to; for everyone else it does not exist.
+
+use crate::{Payments, model::State as PaymentState, store};
+use axum::Json;
+use contracts::{Code, OrderId, PaymentId, Timestamp, Won, messages::PaymentMethod};
+use kit::{
+    auth::SignedIn,
+    http::{Path, Problem, State},
+};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PaymentView {
+    pub id: PaymentId,
+    pub order_id: OrderId,
+    pub method: PaymentMethod,
+    pub amount: Won,
+    /// INTENT: not answered yet. UNKNOWN: the provider is being asked what became of it. APPROVED, FAILED, CANCELLED.
+    pub state: &'static str,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    /// When the money was taken; stays when it is given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captured_at: Option<Timestamp>,
+}
+
+#[utoipa::path(get, path = "/v1/payments/{id}", operation_id = "payments.read", tag = "payments",
+    params(("id" = PaymentId, Path, description = "the payment")),
+    responses((status = 200, body = PaymentView),
+        (status = 401, description = "unauthenticated", body = kit::http::ProblemBody),
+        (status = 404, description = "not-found", body = kit::http::ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn read(
+    State(payments): State<Arc<Payments>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<PaymentId>,
+) -> Result<Json<PaymentView>, Problem> {
+    let mut reader = payments.kit.db.reader().await?;
+    let payment = store::payment(&mut reader, id).await?.filter(|payment| payment.member_id == caller.member_id).ok_or(Code::NotFound)?;
+    let failed = payment.state == PaymentState::Failed;
+    Ok(Json(PaymentView {
+        id,
+        order_id: payment.order_id,
+        method: payment.method,
+        amount: payment.amount,
+        state: payment.state.as_str(),
+        code: payment.code.filter(|_| failed).map(Code::slug),
+        detail: payment.detail.filter(|_| failed),
+        created_at: payment.created_at,
+        updated_at: payment.updated_at,
+        captured_at: payment.captured_at,
+    }))
+}

@@ -1,0 +1,47 @@
+use crate::model::{Book, Cancellation};
+use contracts::OrderId;
+use kit::{
+    DbError, Row, Tx,
+    db::{FromRow, params},
+};
+use std::collections::{BTreeSet, HashMap};
+
+impl FromRow for Cancellation {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let state: String = row.get(1)?;
+        Ok(Self { order_id: row.get(0)?, done: state == "DONE", created_at: row.get(2)?, updated_at: row.get(3)? })
+    }
+}
+
+pub async fn load_cancellations(tx: &mut Tx, book: &mut Book, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
+    let missing: Vec<OrderId> = orders.iter().copied().filter(|order_id| !book.has_cancellation(*order_id)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sql = "select order_id, state, created_at, updated_at from payments_cancellations where order_id=$1 for update";
+    let found: Vec<Cancellation> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
+    let mut found: HashMap<OrderId, Cancellation> = found.into_iter().map(|row| (row.order_id, row)).collect();
+    for order_id in missing {
+        book.load_cancellation(order_id, found.remove(&order_id));
+    }
+    Ok(())
+}
+
+/// Whether an order waits for its payment to be undone.
+pub async fn waits(tx: &mut Tx, order_id: OrderId) -> Result<bool, DbError> {
+    let sql = "select count(*) from payments_cancellations where order_id=$1 and state='WAITING'";
+    let (waiting,): (i64,) = tx.query_one(sql, &params![order_id]).await?;
+    Ok(waiting > 0)
+}
+
+pub async fn save(tx: &mut Tx, new: &[Cancellation], changed: &[Cancellation]) -> Result<(), DbError> {
+    let sql = "insert into payments_cancellations (order_id, state, created_at, updated_at) values ($1,$2,$3,$4)";
+    tx.execute_many(sql, new.iter().map(|row| params![row.order_id, state(row), row.created_at, row.updated_at])).await?;
+    let sql = "update payments_cancellations set state=$2, updated_at=$3 where order_id=$1";
+    tx.execute_many(sql, changed.iter().map(|row| params![row.order_id, state(row), row.updated_at])).await?;
+    Ok(())
+}
+
+fn state(row: &Cancellation) -> &'static str {
+    if row.done { "DONE" } else { "WAITING" }
+}

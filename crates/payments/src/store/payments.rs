@@ -1,0 +1,132 @@
+use crate::model::{Book, Payment, State};
+use contracts::{Code, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
+use kit::{
+    DbError, Fault, Param, Row, Tx,
+    db::{FromRow, params},
+};
+use std::collections::{BTreeSet, HashMap};
+
+impl FromRow for Payment {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let (method, state): (String, String) = (row.get(3)?, row.get(5)?);
+        let unknown = |index, text: &str| DbError::Column { index, reason: format!("unknown value {text}") };
+        let code: Option<String> = row.get(9)?;
+        Ok(Self {
+            id: row.get(0)?,
+            order_id: row.get(1)?,
+            member_id: row.get(2)?,
+            method: PaymentMethod::parse(&method).ok_or_else(|| unknown(3, &method))?,
+            amount: row.get(4)?,
+            state: State::parse(&state).ok_or_else(|| unknown(5, &state))?,
+            provider_key: row.get(6)?,
+            provider_ref: row.get(7)?,
+            token: row.get(8)?,
+            code: code.as_deref().and_then(Code::from_slug),
+            detail: row.get(10)?,
+            attempts: row.get(11)?,
+            next_try_at: row.get(12)?,
+            called_until: row.get(13)?,
+            created_at: row.get(14)?,
+            updated_at: row.get(15)?,
+            captured_at: row.get(16)?,
+        })
+    }
+}
+
+const COLUMNS: &str = "id, order_id, member_id, method, amount, state, provider_key, provider_ref, token, code, detail, attempts, \
+                       next_try_at, called_until, created_at, updated_at, captured_at";
+
+pub async fn payment(tx: &mut Tx, id: PaymentId) -> Result<Option<Payment>, DbError> {
+    tx.query_opt(&format!("select {COLUMNS} from payments_payments where id=$1"), &params![id]).await
+}
+
+pub async fn load_payments(tx: &mut Tx, book: &mut Book, ids: &BTreeSet<PaymentId>) -> Result<(), DbError> {
+    let missing: Vec<PaymentId> = ids.iter().copied().filter(|id| !book.has_payment(*id)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("select {COLUMNS} from payments_payments where id=$1 for update");
+    let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|id| params![*id])).await?;
+    let mut found: HashMap<PaymentId, Payment> = found.into_iter().map(|payment| (payment.id, payment)).collect();
+    for id in missing {
+        book.load_payment(id, found.remove(&id));
+    }
+    Ok(())
+}
+
+/// The payment of each order that is approved or may yet be.
+pub async fn load_live(tx: &mut Tx, book: &mut Book, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
+    let missing: Vec<OrderId> = orders.iter().copied().filter(|order_id| !book.has_live(*order_id)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The condition is the index's own, word for word: that is how the database knows it may use it.
+    let sql =
+        format!("select {COLUMNS} from payments_payments where order_id=$1 and state in ('INTENT', 'UNKNOWN', 'APPROVED') for update");
+    let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|order_id| params![*order_id])).await?;
+    let mut found: HashMap<OrderId, Payment> = found.into_iter().map(|payment| (payment.order_id, payment)).collect();
+    for order_id in missing {
+        book.load_live(order_id, found.remove(&order_id));
+    }
+    Ok(())
+}
+
+/// Payments whose provider is to be asked by now, the longest waiting first.
+pub async fn due_payments(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<Payment>, DbError> {
+    let sql =
+        format!("select {COLUMNS} from payments_payments where next_try_at is not null and next_try_at<=$1 order by next_try_at limit $2");
+    tx.query(&sql, &params![now, limit]).await
+}
+
+/// Each changed payment moves on from the state it was read in, or nothing is saved at all. Those that make room for another payment of
+/// their order come first.
+pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(State, Payment)]) -> Result<(), Fault> {
+    let sql = "update payments_payments set state=$2, provider_ref=$3, code=$4, detail=$5, attempts=$6, next_try_at=$7, called_until=$8, \
+               updated_at=$9, captured_at=$10 where id=$1 and state=$11";
+    let (live, ended): (Vec<_>, Vec<_>) = changed.iter().partition(|(_, payment)| payment.state.is_live());
+    let ordered: Vec<&(State, Payment)> = ended.into_iter().chain(live).collect();
+    let rows = ordered.iter().map(|(was, payment)| {
+        params![
+            payment.id,
+            payment.state.as_str(),
+            payment.provider_ref.as_deref(),
+            payment.code.map(Code::slug),
+            payment.detail.as_deref(),
+            payment.attempts,
+            payment.next_try_at,
+            payment.called_until,
+            payment.updated_at,
+            payment.captured_at,
+            was.as_str()
+        ]
+    });
+    let saved = tx.execute_many(sql, rows).await?;
+    if let Some((_, (_, stale))) = saved.iter().zip(ordered).find(|(rows, _)| **rows != 1) {
+        return Err(Fault::Bug(format!("stale: payment {} was changed since it was read", stale.id)));
+    }
+    let sql = format!("insert into payments_payments ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)");
+    tx.execute_many(&sql, new.iter().map(row)).await?;
+    Ok(())
+}
+
+fn row(payment: &Payment) -> [Param<'_>; 17] {
+    params![
+        payment.id,
+        payment.order_id,
+        payment.member_id,
+        payment.method.as_str(),
+        payment.amount,
+        payment.state.as_str(),
+        payment.provider_key.as_deref(),
+        payment.provider_ref.as_deref(),
+        payment.token.as_deref(),
+        payment.code.map(Code::slug),
+        payment.detail.as_deref(),
+        payment.attempts,
+        payment.next_try_at,
+        payment.called_until,
+        payment.created_at,
+        payment.updated_at,
+        payment.captured_at
+    ]
+}

@@ -1,0 +1,55 @@
+//! The members who take part, with their access tokens.
+
+use crate::RushError;
+use http::HeaderValue;
+use serde::Deserialize;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+pub struct Shopper {
+    pub member_id: Uuid,
+    /// `Bearer …`, ready to be sent; a clone shares the bytes.
+    pub bearer: HeaderValue,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    member_id: Uuid,
+    access_token: String,
+}
+
+/// The first `wanted` shoppers of the file (all of them when `None`); too few is an error, for the counts would not mean what they say.
+pub fn read(path: &Path, wanted: Option<usize>) -> Result<Vec<Shopper>, RushError> {
+    let in_file = |source| RushError::File { path: path.to_owned(), source };
+    let mut shoppers = Vec::new();
+    for (index, line) in BufReader::new(File::open(path).map_err(in_file)?).lines().enumerate() {
+        if wanted.is_some_and(|wanted| shoppers.len() == wanted) {
+            break;
+        }
+        let text = line.map_err(in_file)?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let line = index + 1;
+        let parsed: Line = serde_json::from_str(&text).map_err(|source| RushError::Line { path: path.to_owned(), line, source })?;
+        let bearer = bearer(&parsed.access_token).ok_or(RushError::Token { path: path.to_owned(), line })?;
+        shoppers.push(Shopper { member_id: parsed.member_id, bearer });
+    }
+    let wanted = wanted.unwrap_or(shoppers.len()).max(1);
+    if shoppers.len() < wanted {
+        return Err(RushError::TooFewShoppers { path: path.to_owned(), found: shoppers.len(), wanted });
+    }
+    Ok(shoppers)
+}
+
+/// The `Authorization` value of a token; `None` when no header can carry it.
+pub fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,66 @@
+//! Sets what is on hand of a SKU, after counting. The seller of its store, or an operator.
+
+use super::{Level, answer, own_item};
+use crate::{
+    Stock,
+    model::{Book, MAX_ON_HAND},
+    store,
+};
+use axum::{extract::State, response::Response};
+use contracts::Sku;
+use garde::Validate;
+use kit::{
+    Command, Fault, Outcome, Work,
+    auth::Seller,
+    http::{Input, Path, Problem, ProblemBody, Trace},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetStock {
+    /// Units in the house, those held by orders included.
+    #[garde(range(min = 0, max = MAX_ON_HAND))]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    on_hand: i64,
+}
+
+#[utoipa::path(put, path = "/v1/stock/{sku}", operation_id = "stock.set", tag = "stock",
+    params(("sku" = Sku, Path, description = "The SKU")),
+    request_body = SetStock,
+    responses(
+        (status = 200, body = Level),
+        (status = 404, description = "unknown, or of another seller's store", body = ProblemBody),
+        (status = 409, description = "stock-below-reserved", body = ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn set(
+    State(stock): State<Arc<Stock>>,
+    Seller(caller): Seller,
+    Path(sku): Path<Sku>,
+    trace: Trace,
+    input: Input<SetStock>,
+) -> Result<Response, Problem> {
+    own_item(&stock, &caller, sku).await?;
+    let key = input.key(caller.member_id);
+    kit::http::run(&stock, Set { sku, on_hand: input.value.on_hand }, key, trace).await
+}
+
+struct Set {
+    sku: Sku,
+    on_hand: i64,
+}
+
+impl Command for Set {
+    type Service = Stock;
+    const OPERATION: &'static str = "stock.set";
+
+    async fn handle<'a>(_: &'a Stock, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut book = work.take_stash::<Book>();
+        store::load_items(&mut work.tx, &mut book, commands.iter().map(|command| command.sku).collect()).await?;
+        let outcomes = commands.iter().map(|command| answer(book.set(command.sku, command.on_hand, work.now))).collect();
+        work.put_stash(book);
+        outcomes
+    }
+}

@@ -1,0 +1,203 @@
+//! All SQL of stock. Loads rows into the [`Book`] and saves what changed there; decides nothing.
+
+use crate::model::{Book, Item, Line, LineState, Movement, Reservation, State, Step};
+use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
+use kit::{
+    Fault,
+    db::{DbError, FromRow, Migration, Row, Tx, params},
+};
+use std::collections::HashMap;
+
+pub const MIGRATIONS: &[Migration] = &[(1, "init", include_str!("../migrations/V1__init.sql"))];
+
+impl FromRow for Item {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let policy: String = row.get(3)?;
+        Ok(Self {
+            sku: row.get(0)?,
+            product_id: row.get(1)?,
+            store_id: row.get(2)?,
+            policy: StockPolicy::parse(&policy).ok_or_else(|| unreadable(3, &policy))?,
+            on_hand: row.get(4)?,
+            reserved: row.get(5)?,
+            sold: row.get(6)?,
+            moves: row.get(7)?,
+        })
+    }
+}
+
+impl FromRow for Reservation {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let state: String = row.get(1)?;
+        let refusal = match (row.get::<Option<String>>(4)?, row.get::<Option<String>>(5)?) {
+            (Some(code), Some(detail)) => Some(Refusal::new(Code::from_slug(&code).ok_or_else(|| unreadable(4, &code))?, detail)),
+            _ => None,
+        };
+        let step = |index: usize| {
+            Ok::<_, DbError>(match row.get::<Option<String>>(index)?.as_deref() {
+                None => None,
+                Some("DONE") => Some(Step::Done),
+                Some(other) => Some(Step::Refused(refusal.clone().ok_or_else(|| unreadable(index, other))?)),
+            })
+        };
+        Ok(Self {
+            order_id: row.get(0)?,
+            state: State::parse(&state).ok_or_else(|| unreadable(1, &state))?,
+            reserve: step(2)?,
+            take: step(3)?,
+            expires_at: row.get(6)?,
+            lines: Vec::new(),
+        })
+    }
+}
+
+fn unreadable(index: usize, text: &str) -> DbError {
+    DbError::Column { index, reason: format!("{text} is not a known word") }
+}
+
+/// One item, for reading.
+pub async fn item(tx: &mut Tx, sku: Sku) -> Result<Option<Item>, DbError> {
+    let sql = "select sku, product_id, store_id, policy, on_hand, reserved, sold, moves from stock_items where sku=$1";
+    tx.query_opt(sql, &params![sku]).await
+}
+
+/// What could be ordered now of each of these SKUs; unknown ones are missing.
+pub async fn available(tx: &mut Tx, skus: &[Sku]) -> Result<Vec<(Sku, i64)>, DbError> {
+    tx.query_many("select sku, on_hand - reserved from stock_items where sku=$1", skus.iter().map(|sku| params![*sku])).await
+}
+
+/// Puts items into the book that are not there yet.
+pub async fn load_items(tx: &mut Tx, book: &mut Book, skus: Vec<Sku>) -> Result<(), DbError> {
+    let skus = book.unknown_items(skus);
+    let sql = "select sku, product_id, store_id, policy, on_hand, reserved, sold, moves from stock_items where sku=$1 for update";
+    let found: Vec<Item> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
+    let mut found = found.into_iter().peekable();
+    for sku in skus {
+        let row = found.next_if(|item| item.sku == sku);
+        book.put_item(sku, row);
+    }
+    Ok(())
+}
+
+/// Puts reservations with their lines into the book that are not there yet. The SKUs of their lines.
+pub async fn load_orders(tx: &mut Tx, book: &mut Book, orders: Vec<OrderId>) -> Result<Vec<Sku>, DbError> {
+    let orders = book.unknown_orders(orders);
+    let sql = "select order_id, state, reserve_step, take_step, refusal_code, refusal, expires_at \
+               from stock_reservations where order_id=$1 for update";
+    let mut found: Vec<Reservation> = tx.query_many(sql, orders.iter().map(|order_id| params![*order_id])).await?;
+    let skus = load_lines(tx, &mut found).await?;
+    let mut found = found.into_iter().peekable();
+    for order_id in orders {
+        let row = found.next_if(|reservation| reservation.order_id == order_id);
+        book.put_order(order_id, row);
+    }
+    Ok(skus)
+}
+
+type LineRow = (OrderId, u32, Sku, i64);
+
+/// What held orders hold, and what committed ones bought.
+async fn load_lines(tx: &mut Tx, reservations: &mut [Reservation]) -> Result<Vec<Sku>, DbError> {
+    let in_state = |state: State| reservations.iter().filter(move |row| row.state == state).map(|row| params![row.order_id]);
+    let held_sql = "select order_id, line_no, sku, quantity from stock_holds where order_id=$1 and state='ACTIVE' order by line_no";
+    let held: Vec<LineRow> = tx.query_many(held_sql, in_state(State::Held)).await?;
+    let sold_sql = "select order_id, line_no, sku, -quantity from stock_movements \
+                    where order_id=$1 and kind='SALE' order by line_no";
+    let sold: Vec<LineRow> = tx.query_many(sold_sql, in_state(State::Committed)).await?;
+    let skus = held.iter().chain(&sold).map(|(_, _, sku, _)| *sku).collect();
+
+    let mut lines: HashMap<OrderId, Vec<Line>> = HashMap::new();
+    let states = [(held, LineState::Active), (sold, LineState::Committed)];
+    for (rows, state) in states {
+        for (order_id, line_no, sku, quantity) in rows {
+            lines.entry(order_id).or_default().push(Line { line_no, sku, quantity, state, stored: Some(state) });
+        }
+    }
+    for reservation in reservations {
+        reservation.lines = lines.remove(&reservation.order_id).unwrap_or_default();
+    }
+    Ok(skus)
+}
+
+/// Writes every changed row of the book once.
+pub async fn save(tx: &mut Tx, book: &Book) -> Result<(), Fault> {
+    let changes = book.changes();
+    save_items(tx, &changes.items).await?;
+    insert_movements(tx, changes.movements).await?;
+    save_reservations(tx, &changes.reservations).await?;
+    save_holds(tx, &changes.reservations).await
+}
+
+async fn save_items(tx: &mut Tx, items: &[(&Item, bool)]) -> Result<(), Fault> {
+    let insert = "insert into stock_items (sku, product_id, store_id, policy, on_hand, reserved, sold, moves) \
+                  values ($1,$2,$3,$4,$5,$6,$7,$8)";
+    let rows = items.iter().filter(|(_, new)| *new).map(|(item, _)| {
+        params![item.sku, item.product_id, item.store_id, item.policy.as_str(), item.on_hand, item.reserved, item.sold, item.moves]
+    });
+    tx.execute_many(insert, rows).await?;
+    let update = "update stock_items set on_hand=$2, reserved=$3, sold=$4, moves=$5 where sku=$1";
+    let rows = items.iter().filter(|(_, new)| !new).map(|(item, _)| params![item.sku, item.on_hand, item.reserved, item.sold, item.moves]);
+    all_changed(&tx.execute_many(update, rows).await?, "stock_items")
+}
+
+async fn insert_movements(tx: &mut Tx, movements: &[Movement]) -> Result<(), Fault> {
+    let sql = "insert into stock_movements (sku, n, kind, quantity, order_id, line_no, reason, at) values ($1,$2,$3,$4,$5,$6,$7,$8)";
+    let rows = movements.iter().map(|movement| {
+        let order_id = movement.cause.map(|(order_id, _)| order_id);
+        let line_no = movement.cause.map(|(_, line_no)| line_no);
+        let reason = movement.reason.as_deref();
+        params![movement.sku, movement.n, movement.kind.as_str(), movement.quantity, order_id, line_no, reason, movement.at]
+    });
+    tx.execute_many(sql, rows).await?;
+    Ok(())
+}
+
+async fn save_reservations(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Result<(), Fault> {
+    let insert = "insert into stock_reservations (order_id, state, reserve_step, take_step, refusal_code, refusal, expires_at) \
+                  values ($1,$2,$3,$4,$5,$6,$7)";
+    tx.execute_many(insert, reservations.iter().filter(|(_, new)| *new).map(|(row, _)| reservation_params(row))).await?;
+    let update = "update stock_reservations set state=$2, reserve_step=$3, take_step=$4, refusal_code=$5, refusal=$6, expires_at=$7 \
+                  where order_id=$1";
+    let rows = reservations.iter().filter(|(_, new)| !new).map(|(row, _)| reservation_params(row));
+    all_changed(&tx.execute_many(update, rows).await?, "stock_reservations")
+}
+
+fn reservation_params(row: &Reservation) -> [kit::Param<'_>; 7] {
+    let step = |step: &Option<Step>| {
+        step.as_ref().map(|step| match step {
+            Step::Done => "DONE",
+            Step::Refused(_) => "REFUSED",
+        })
+    };
+    let refusal = row.refusal();
+    let (code, detail) = (refusal.map(|refusal| refusal.code.slug()), refusal.map(|refusal| refusal.detail.as_str()));
+    params![row.order_id, row.state.as_str(), step(&row.reserve), step(&row.take), code, detail, row.expires_at]
+}
+
+/// Holds that outlive this transaction are inserted, holds from before that ended are marked. What began and ended here is not written.
+async fn save_holds(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Result<(), Fault> {
+    let lines = || reservations.iter().flat_map(|(row, _)| row.lines.iter().map(|line| (row.order_id, line)));
+    let insert = "insert into stock_holds (order_id, line_no, sku, quantity, state) values ($1,$2,$3,$4,$5)";
+    let rows = lines()
+        .filter(|(_, line)| line.stored.is_none() && line.state == LineState::Active)
+        .map(|(order_id, line)| params![order_id, line.line_no, line.sku, line.quantity, line.state.as_str()]);
+    tx.execute_many(insert, rows).await?;
+    let update = "update stock_holds set state=$3 where order_id=$1 and line_no=$2 and state='ACTIVE'";
+    let rows = lines()
+        .filter(|(_, line)| line.stored.is_some_and(|stored| stored != line.state))
+        .map(|(order_id, line)| params![order_id, line.line_no, line.state.as_str()]);
+    all_changed(&tx.execute_many(update, rows).await?, "stock_holds")
+}
+
+/// A row that was loaded under lock is there to be updated.
+fn all_changed(changed: &[u64], table: &str) -> Result<(), Fault> {
+    match changed.iter().all(|rows| *rows == 1) {
+        true => Ok(()),
+        false => Err(Fault::Bug(format!("a row of {table} is gone that was loaded in this transaction"))),
+    }
+}
+
+/// Orders that hold stock past their time: how many, and since when the oldest should have ended.
+pub async fn overdue(tx: &mut Tx, before: Timestamp) -> Result<(i64, Option<Timestamp>), DbError> {
+    tx.query_one("select count(*), min(expires_at) from stock_reservations where state='HELD' and expires_at < $1", &params![before]).await
+}

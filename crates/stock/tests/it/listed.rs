@@ -1,0 +1,40 @@
+//! New SKUs of the catalogue.
+
+use crate::world::World;
+use contracts::{Sku, calls::GetAvailability, messages::StockPolicy};
+use kit::{ports::new_id, testing::App};
+
+// S4
+#[tokio::test]
+async fn each_option_gets_a_stock_of_its_own() {
+    let world = World::new().await;
+    let (small, large) = (Sku(new_id()), Sku(new_id()));
+    world.list(&[(small, 5), (large, 0)], StockPolicy::DeductOnPayment).await;
+    assert_eq!((world.level(small).await, world.level(large).await), ([5, 0, 5, 0], [0, 0, 0, 0]));
+    assert_eq!(world.app.sql_i64("select count(*) from stock_movements where kind='INITIAL'").await, 2);
+    world.audit().await;
+}
+
+#[tokio::test]
+async fn listing_again_changes_nothing() {
+    for fold in [true, false] {
+        let world = World::with(App::builder().fold(fold)).await;
+        world.app.faults.repeat("stock", "skus.listed", 1);
+        let (old, new) = (Sku(new_id()), Sku(new_id()));
+        world.list(&[(old, 5)], StockPolicy::ReserveOnOrder).await;
+        world.list(&[(old, 50), (new, 1)], StockPolicy::ReserveOnOrder).await;
+        world.app.eventually("select count(*) from stock_items", 2).await;
+        assert_eq!((world.level(old).await, world.level(new).await), ([5, 0, 5, 0], [1, 0, 1, 0]));
+        assert_eq!(world.app.faults.struck("stock", "skus.listed"), 1);
+        world.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn availability_of_many_at_once_leaves_out_what_is_unknown() {
+    let world = World::new().await;
+    let (five, two, unknown) = (world.sku(5).await, world.sku(2).await, Sku(new_id()));
+    let asked = GetAvailability { skus: vec![two, unknown, five, two] };
+    let found = world.app.kit().links.call(asked).await.expect("stock answers");
+    assert_eq!((found.len(), found[&five], found[&two]), (2, 5, 2));
+}

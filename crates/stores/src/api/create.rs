@@ -1,0 +1,78 @@
+//! `stores.create`: opens a store. Operators only. Its seller gets the role of one from the next access token on.
+
+use super::views::OperatorStoreView;
+use crate::{Stores, model::Store, store};
+use axum::response::Response;
+use contracts::{MemberId, Message, StoreId, messages::StoreCreated};
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Operator,
+    http::{Input, Problem, ProblemBody, State, Trace, rules},
+    ports,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewStore {
+    #[garde(custom(rules::text(100)))]
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// The member who runs it. Absent: the mall itself.
+    #[serde(default)]
+    #[garde(skip)]
+    pub seller_id: Option<MemberId>,
+}
+
+#[utoipa::path(
+    post, path = "/v1/stores", operation_id = "stores.create", tag = "stores", request_body = NewStore,
+    responses(
+        (status = 201, body = OperatorStoreView),
+        (status = 403, description = "forbidden", body = ProblemBody),
+        (status = 422, description = "invalid-field, too-long, unknown-field", body = ProblemBody),
+    ),
+    security(("bearer" = []))
+)]
+pub async fn create(
+    State(stores): State<Arc<Stores>>,
+    Operator(caller): Operator,
+    trace: Trace,
+    input: Input<NewStore>,
+) -> Result<Response, Problem> {
+    let key = input.key(caller.member_id);
+    let NewStore { name, seller_id } = input.value;
+    let command = Create { id: StoreId(ports::new_id()), name: name.trim().to_owned(), seller_id, trace: trace.0 };
+    kit::http::run(&stores, command, key, trace).await
+}
+
+struct Create {
+    id: StoreId,
+    name: String,
+    seller_id: Option<MemberId>,
+    trace: Uuid,
+}
+
+impl Command for Create {
+    type Service = Stores;
+    const OPERATION: &'static str = "stores.create";
+
+    async fn handle<'a>(stores: &'a Stores, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut created: Vec<Store> = Vec::with_capacity(commands.len());
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let store = Store { id: command.id, name: command.name.clone(), seller_id: command.seller_id, created_at: work.now };
+            outcomes.push(Answer::json(201, &OperatorStoreView::from(&store))?.at(format!("/v1/stores/{}", store.id)).into());
+            work.trace(store.id, command.trace);
+            let message = StoreCreated { store_id: store.id, seller_id: store.seller_id, name: store.name.clone() };
+            work.emit(store.id, Message::StoreCreated(message))?;
+            created.push(store);
+        }
+        store::insert(&mut work.tx, &created).await?;
+        let directory = Arc::clone(&stores.directory);
+        work.after_commit(move || directory.forget());
+        Ok(outcomes)
+    }
+}

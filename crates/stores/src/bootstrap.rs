@@ -1,0 +1,40 @@
+//! Before the first request: the mall's own store exists.
+
+use crate::{Stores, model::Store, store};
+use contracts::{MALL_STORE, Message, messages::StoreCreated};
+use kit::{Answer, Command, Fault, Outcome, Work, ports};
+use std::sync::Arc;
+
+const MALL_NAME: &str = "Onrush Mall";
+
+pub async fn start(stores: Arc<Stores>) -> Result<(), Fault> {
+    let known = {
+        let mut reader = stores.kit.db.reader().await?;
+        store::exists(&mut reader, MALL_STORE).await?
+    };
+    if !known {
+        let reply = stores.kit.submit(&stores, FoundMall, None, ports::new_id()).await;
+        reply.map_err(|error| Fault::Bug(format!("the mall's own store was not created: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Creates the mall's own store, once.
+struct FoundMall;
+
+impl Command for FoundMall {
+    type Service = Stores;
+    const OPERATION: &'static str = "stores.found_mall";
+
+    async fn handle<'a>(stores: &'a Stores, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        if !store::exists(&mut work.tx, MALL_STORE).await? {
+            let mall = Store { id: MALL_STORE, name: MALL_NAME.into(), seller_id: None, created_at: work.now };
+            store::insert(&mut work.tx, [&mall]).await?;
+            let created = StoreCreated { store_id: mall.id, seller_id: None, name: mall.name };
+            work.emit(mall.id, Message::StoreCreated(created))?;
+            let directory = Arc::clone(&stores.directory);
+            work.after_commit(move || directory.forget());
+        }
+        Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
+    }
+}

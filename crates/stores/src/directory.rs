@@ -1,0 +1,131 @@
+//! All stores in memory. A mall has some thousands at most and changes them rarely, while every product list and every coupon asks for them.
+//!
+//! Never the truth: dropped after each commit that changed a store, and read again by whoever asks next.
+
+use crate::{model::Store, store};
+use contracts::{MemberId, StoreId};
+use kit::{Db, DbError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+#[derive(Default)]
+pub struct Directory(RwLock<State>);
+
+#[derive(Default)]
+struct State {
+    /// Counts the changes: what was read before one must not be kept after it.
+    changes: u64,
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// The open stores at one moment, oldest first.
+#[derive(Default)]
+pub struct Snapshot {
+    stores: Vec<Store>,
+    by_id: HashMap<StoreId, usize>,
+    by_seller: HashMap<MemberId, Vec<usize>>,
+}
+
+impl Directory {
+    /// To be called once a change is durable.
+    pub fn forget(&self) {
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.changes += 1;
+        state.snapshot = None;
+    }
+
+    /// The stores as they are now, or were when this was called.
+    pub async fn snapshot(&self, db: &Db) -> Result<Arc<Snapshot>, DbError> {
+        let changes = {
+            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(snapshot) = &state.snapshot {
+                return Ok(Arc::clone(snapshot));
+            }
+            state.changes
+        };
+        let stores = {
+            let mut reader = db.reader().await?;
+            store::all(&mut reader).await?
+        };
+        let snapshot = Arc::new(Snapshot::new(stores));
+        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if state.changes == changes {
+            state.snapshot = Some(Arc::clone(&snapshot));
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Snapshot {
+    fn new(stores: Vec<Store>) -> Snapshot {
+        let mut snapshot = Snapshot { stores, ..Snapshot::default() };
+        for (index, store) in snapshot.stores.iter().enumerate() {
+            snapshot.by_id.insert(store.id, index);
+            if let Some(seller_id) = store.seller_id {
+                snapshot.by_seller.entry(seller_id).or_default().push(index);
+            }
+        }
+        snapshot
+    }
+
+    pub fn get(&self, id: StoreId) -> Option<&Store> {
+        self.by_id.get(&id).map(|index| &self.stores[*index])
+    }
+
+    pub fn of_seller(&self, seller_id: MemberId) -> impl Iterator<Item = &Store> {
+        self.by_seller.get(&seller_id).into_iter().flatten().map(|index| &self.stores[*index])
+    }
+
+    /// Up to `limit` stores behind `after`, oldest first, and whether more follow.
+    pub fn page(&self, after: Option<StoreId>, limit: usize) -> (&[Store], bool) {
+        let from = after.map_or(0, |after| self.stores.partition_point(|store| store.id <= after));
+        let rest = &self.stores[from..];
+        (&rest[..rest.len().min(limit)], rest.len() > limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::Timestamp;
+    use uuid::Uuid;
+
+    fn snapshot(count: u128) -> Snapshot {
+        let store = |n| Store {
+            id: StoreId(Uuid::from_u128(n)),
+            name: format!("Store {n}"),
+            seller_id: (n % 2 == 0).then(|| MemberId(Uuid::from_u128(7))),
+            created_at: Timestamp(0),
+        };
+        Snapshot::new((1..=count).map(store).collect())
+    }
+
+    fn ids<'s>(stores: impl IntoIterator<Item = &'s Store>) -> Vec<u128> {
+        stores.into_iter().map(|store| store.id.0.as_u128()).collect()
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_gap_or_repeat() {
+        let all = snapshot(5);
+        let at = |n| Some(StoreId(Uuid::from_u128(n)));
+        let (page, more) = all.page(None, 2);
+        assert_eq!((ids(page), more), (vec![1, 2], true));
+        let (page, more) = all.page(at(2), 2);
+        assert_eq!((ids(page), more), (vec![3, 4], true));
+        let (page, more) = all.page(at(4), 2);
+        assert_eq!((ids(page), more), (vec![5], false));
+        assert_eq!(all.page(at(5), 2).0.len(), 0);
+        assert_eq!(ids(all.page(None, 5).0).len(), 5);
+        assert!(!all.page(None, 5).1, "a full last page has no next one");
+    }
+
+    #[test]
+    fn a_seller_finds_all_of_its_stores_and_no_others() {
+        let all = snapshot(5);
+        let of = |n| all.of_seller(MemberId(Uuid::from_u128(n))).map(|store| store.id.0.as_u128()).collect::<Vec<_>>();
+        assert_eq!(of(7), [2, 4]);
+        assert!(of(8).is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! Stores: the shops of the mall and who runs them.
+//!
+//! Owns stores. It never looks at what a store sells; and that a seller exists is the operator's word, not checked here.
+
+mod api;
+mod bootstrap;
+mod directory;
+mod model;
+mod store;
+
+use contracts::calls::{GetStore, GetStores, GetStoresOfSeller, StoreCard};
+use directory::Directory;
+use futures::future::BoxFuture;
+use kit::{DbError, Fault, Kit, Service, db::Migration, links::Answers};
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+pub struct Stores {
+    kit: Kit,
+    directory: Arc<Directory>,
+}
+
+impl Stores {
+    pub fn new(kit: Kit) -> Stores {
+        Stores { kit, directory: Arc::default() }
+    }
+
+    async fn store(&self, call: GetStore) -> Result<Option<StoreCard>, DbError> {
+        Ok(self.directory.snapshot(&self.kit.db).await?.get(call.store_id).map(|store| store.card()))
+    }
+
+    async fn stores(&self, call: GetStores) -> Result<Vec<StoreCard>, DbError> {
+        let stores = self.directory.snapshot(&self.kit.db).await?;
+        Ok(call.store_ids.iter().filter_map(|id| stores.get(*id)).map(|store| store.card()).collect())
+    }
+
+    async fn stores_of_seller(&self, call: GetStoresOfSeller) -> Result<Vec<StoreCard>, DbError> {
+        let stores = self.directory.snapshot(&self.kit.db).await?;
+        Ok(stores.of_seller(call.seller_id).map(|store| store.card()).collect())
+    }
+}
+
+impl Service for Stores {
+    fn name(&self) -> &'static str {
+        "stores"
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+    }
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        api::router(self)
+    }
+
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let me = Arc::clone(&self);
+        answers.add::<GetStore, _, _, _>(move |call| {
+            let me = Arc::clone(&me);
+            async move { me.store(call).await }
+        });
+        let me = Arc::clone(&self);
+        answers.add::<GetStores, _, _, _>(move |call| {
+            let me = Arc::clone(&me);
+            async move { me.stores(call).await }
+        });
+        answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
+            let me = Arc::clone(&self);
+            async move { me.stores_of_seller(call).await }
+        });
+    }
+
+    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(bootstrap::start(self))
+    }
+}

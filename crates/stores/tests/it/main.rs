@@ -1,0 +1,8 @@
+//! Stores through the router, on a database of its own.
+
+mod create;
+mod get;
+mod links;
+mod list;
+mod start;
+mod support;

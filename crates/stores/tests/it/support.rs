@@ -1,0 +1,28 @@
+//! What the tests of stores share.
+
+use contracts::{MemberId, StoreId};
+use kit::{Kit, Service, auth::Role, ports::new_id, testing::App};
+use serde_json::json;
+use std::sync::Arc;
+use stores::Stores;
+
+pub fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
+    vec![Arc::new(Stores::new(kit.clone()))]
+}
+
+pub async fn app() -> App {
+    App::start(services).await
+}
+
+pub fn operator(app: &App) -> String {
+    app.token(MemberId(new_id()), Role::Operator)
+}
+
+pub async fn open(app: &App, name: &str, seller_id: Option<MemberId>) -> StoreId {
+    let mut body = json!({"name": name});
+    if let Some(seller_id) = seller_id {
+        body["seller_id"] = json!(seller_id);
+    }
+    let created = app.post("/v1/stores").bearer(&operator(app)).json(&body).send().await.expect(201);
+    created.body["id"].as_str().expect("an id").parse().expect("a UUID")
+}

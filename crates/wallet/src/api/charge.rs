@@ -1,0 +1,85 @@
+//! `wallet.charge`: money comes in from outside. Any signed-in account, for itself.
+//!
+//! In this version the money is taken as received: there is no bank behind it, the ledger's `CASH_IN` account stands for the outside.
+
+use crate::{
+    Wallet,
+    model::{AccountKey, CASH_IN, Ledger, check_charge},
+    store,
+};
+use axum::response::Response;
+use contracts::{MemberId, Won};
+use garde::Validate;
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::SignedIn,
+    http::{Input, Problem, State, Trace},
+    ports::new_id,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChargeBody {
+    /// Won; at least 1,000 and at most 100,000,000.
+    #[garde(skip)]
+    pub amount: Won,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Charged {
+    pub charge_id: Uuid,
+    pub amount: Won,
+    /// The cash balance with this charge.
+    pub cash: Won,
+}
+
+#[utoipa::path(post, path = "/v1/wallet/charges", operation_id = "wallet.charge", tag = "wallet", request_body = ChargeBody,
+    params(("Idempotency-Key" = String, Header, description = "required")),
+    responses((status = 201, body = Charged),
+        (status = 400, description = "idempotency-key-missing", body = kit::http::ProblemBody),
+        (status = 401, description = "unauthenticated", body = kit::http::ProblemBody),
+        (status = 422, description = "charge-too-small, amount-out-of-range, invalid-field", body = kit::http::ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn charge(
+    State(wallet): State<Arc<Wallet>>,
+    SignedIn(caller): SignedIn,
+    trace: Trace,
+    input: Input<ChargeBody>,
+) -> Result<Response, Problem> {
+    let key = input.required_key(caller.member_id)?;
+    let amount = input.value.amount;
+    check_charge(amount, wallet.settings.charge_unit).map_err(|refusal| Problem::field("/amount", refusal.code, refusal.detail))?;
+    kit::http::run(&wallet, Charge { member_id: caller.member_id, amount }, Some(key), trace).await
+}
+
+/// Adds money to a member's cash account.
+#[derive(Clone, Copy, Debug)]
+pub struct Charge {
+    pub member_id: MemberId,
+    pub amount: Won,
+}
+
+impl Command for Charge {
+    type Service = Wallet;
+    const OPERATION: &'static str = "wallet.charge";
+
+    async fn handle<'a>(_: &'a Wallet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut ledger = work.take_stash::<Ledger>();
+        let keys = commands.iter().map(|command| AccountKey::cash(command.member_id)).chain([CASH_IN]).collect();
+        store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let charge_id = new_id();
+            outcomes.push(match ledger.charge(charge_id, command.member_id, command.amount, work.now)? {
+                Ok(cash) => Answer::json(201, &Charged { charge_id, amount: command.amount, cash })?.into(),
+                Err(refusal) => refusal.into(),
+            });
+        }
+        work.put_stash(ledger);
+        Ok(outcomes)
+    }
+}

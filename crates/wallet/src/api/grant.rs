@@ -1,0 +1,100 @@
+//! `wallet.grant`: an operator gives a member points. Operators only; who and why stays in the ledger.
+
+use crate::{
+    Wallet,
+    model::{AccountKey, Ledger, Note, POINTS_GRANTED},
+    store,
+};
+use axum::response::Response;
+use contracts::{Code, MemberId, Won};
+use garde::Validate;
+use kit::{
+    Answer, Command, Fault, Outcome, Work,
+    auth::Operator,
+    http::{Input, Problem, State, Trace, rules},
+    ports::new_id,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Far above any gesture of goodwill; a slip of the keyboard stops here.
+const MAX_GRANT: Won = Won(10_000_000);
+/// A sentence.
+const MAX_REASON: usize = 200;
+
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantBody {
+    #[garde(skip)]
+    pub member_id: MemberId,
+    /// Points; at most 10,000,000.
+    #[garde(skip)]
+    pub amount: Won,
+    #[garde(custom(rules::text(MAX_REASON)))]
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Granted {
+    pub grant_id: Uuid,
+    pub member_id: MemberId,
+    pub amount: Won,
+    /// The member's points that can be used now, with these.
+    pub points: Won,
+}
+
+#[utoipa::path(post, path = "/v1/wallet/grants", operation_id = "wallet.grant", tag = "wallet", request_body = GrantBody,
+    params(("Idempotency-Key" = String, Header, description = "required")),
+    responses((status = 201, body = Granted),
+        (status = 400, description = "idempotency-key-missing", body = kit::http::ProblemBody),
+        (status = 401, description = "unauthenticated", body = kit::http::ProblemBody),
+        (status = 403, description = "forbidden", body = kit::http::ProblemBody),
+        (status = 422, description = "amount-out-of-range, invalid-field", body = kit::http::ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn grant(
+    State(wallet): State<Arc<Wallet>>,
+    Operator(caller): Operator,
+    trace: Trace,
+    input: Input<GrantBody>,
+) -> Result<Response, Problem> {
+    let key = input.required_key(caller.member_id)?;
+    let GrantBody { member_id, amount, reason } = input.value;
+    if amount.0 < 1 || amount > MAX_GRANT {
+        return Err(Problem::field("/amount", Code::AmountOutOfRange, format!("A grant is 1 to {MAX_GRANT} points")));
+    }
+    kit::http::run(&wallet, Grant { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
+}
+
+/// Adds points to a member's reward account.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub member_id: MemberId,
+    pub amount: Won,
+    pub reason: String,
+    /// The operator; none when the program itself gives, as `seed` does.
+    pub granted_by: Option<MemberId>,
+}
+
+impl Command for Grant {
+    type Service = Wallet;
+    const OPERATION: &'static str = "wallet.grant";
+
+    async fn handle<'a>(_: &'a Wallet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut ledger = work.take_stash::<Ledger>();
+        let keys = commands.iter().map(|command| AccountKey::reward(command.member_id)).chain([POINTS_GRANTED]).collect();
+        store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let (grant_id, member_id, amount) = (new_id(), command.member_id, command.amount);
+            let note = Note { reason: Some(command.reason.clone()), granted_by: command.granted_by };
+            outcomes.push(match ledger.grant(grant_id, member_id, amount, note, work.now)? {
+                Ok(points) => Answer::json(201, &Granted { grant_id, member_id, amount, points })?.into(),
+                Err(refusal) => refusal.into(),
+            });
+        }
+        work.put_stash(ledger);
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,38 @@
+//! `wallet.read`: what the caller has. Any signed-in account, for itself.
+
+use crate::{Wallet, model::Kind, store};
+use axum::Json;
+use contracts::Won;
+use kit::{
+    auth::SignedIn,
+    http::{Problem, State},
+};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Balances {
+    /// Money, in won.
+    pub cash: Won,
+    /// Points that can be used now.
+    pub points: Won,
+    /// Points held by orders that are not paid yet.
+    pub points_held: Won,
+}
+
+#[utoipa::path(get, path = "/v1/wallet", operation_id = "wallet.read", tag = "wallet",
+    responses((status = 200, body = Balances), (status = 401, description = "unauthenticated", body = kit::http::ProblemBody)),
+    security(("bearer" = [])))]
+pub async fn read(State(wallet): State<Arc<Wallet>>, SignedIn(caller): SignedIn) -> Result<Json<Balances>, Problem> {
+    let mut reader = wallet.kit.db.reader().await?;
+    let mut answer = Balances::default();
+    for (kind, balance, held) in store::balances(&mut reader, caller.member_id).await? {
+        match kind {
+            Kind::Cash => answer.cash = balance,
+            Kind::Reward => (answer.points, answer.points_held) = (Won(balance.0 - held.0), held),
+            Kind::CashIn | Kind::Sales | Kind::PointsGranted | Kind::PointsSpent => {}
+        }
+    }
+    Ok(Json(answer))
+}

@@ -1,0 +1,86 @@
+//! Members' cash and points: a double-entry ledger.
+//!
+//! Owns every account, entry and hold of points. It never decides whether an order or a payment may be, never lets a member's balance fall
+//! below 0 or below what orders hold, and never changes an entry once it is written.
+//!
+//! Points are held by a counter on the account (`wallet_holds`), not by ledger transactions: an order that fails leaves no entries, and a
+//! paid one leaves two transactions with four entries.
+
+mod api;
+mod messages;
+mod model;
+mod store;
+
+pub use api::{
+    charge::{Charge, Charged},
+    grant::{Grant, Granted},
+};
+pub use model::account::{GENESIS, MALL, ledger_hash};
+pub use model::charge::{MAX_CHARGE, MIN_CHARGE};
+
+use contracts::Won;
+use futures::future::BoxFuture;
+use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope};
+use model::Ledger;
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WalletSettings {
+    /// Charges are whole multiples of this many won.
+    pub charge_unit: Won,
+    /// Share of the cash paid that a confirmed purchase earns as points, in 1/100 of a percent.
+    pub earn_basis_points: u32,
+}
+
+impl Default for WalletSettings {
+    fn default() -> Self {
+        Self { charge_unit: Won(1), earn_basis_points: 100 }
+    }
+}
+
+pub struct Wallet {
+    kit: Kit,
+    settings: WalletSettings,
+}
+
+impl Wallet {
+    pub fn new(kit: Kit, settings: WalletSettings) -> Self {
+        Self { kit, settings }
+    }
+}
+
+impl Service for Wallet {
+    fn name(&self) -> &'static str {
+        "wallet"
+    }
+
+    fn migrations(&self) -> &'static [Migration] {
+        &[(1, "init", include_str!("../migrations/V1__init.sql")), (2, "append_only", include_str!("../migrations/V2__append_only.sql"))]
+    }
+
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        api::router(self)
+    }
+
+    fn reads(&self) -> &'static [&'static str] {
+        messages::READS
+    }
+
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(messages::consume(self, work, messages))
+    }
+
+    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let ledger = work.take_stash::<Ledger>();
+            store::save(&mut work.tx, *ledger).await
+        })
+    }
+}

@@ -1,0 +1,116 @@
+use crate::model::{Account, AccountKey, Kind, Ledger};
+use kit::{
+    DbError, Fault, Row, Tx,
+    db::{FromRow, params},
+};
+use std::collections::{BTreeSet, HashMap};
+
+impl FromRow for Account {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let kind: String = row.get(1)?;
+        let kind = Kind::parse(&kind).ok_or_else(|| DbError::Column { index: 1, reason: format!("unknown kind {kind}") })?;
+        Ok(Self {
+            key: AccountKey { owner: row.get(0)?, kind },
+            balance: row.get(2)?,
+            held: row.get(3)?,
+            entries: row.get(4)?,
+            head: row.get(5)?,
+            last_tx: row.get(6)?,
+            version: row.get(7)?,
+        })
+    }
+}
+
+/// Brings those of `keys` into the ledger that it does not have yet, locked, in the order of the keys: two writers never wait for each other
+/// in a circle.
+pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<AccountKey>) -> Result<(), DbError> {
+    let missing: Vec<AccountKey> = keys.iter().copied().filter(|key| !ledger.has_account(*key)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sql = "select owner_id, kind, balance, held, entries, head, last_tx, version from wallet_accounts \
+               where owner_id=$1 and kind=$2 for update";
+    let found: Vec<Account> = tx.query_many(sql, missing.iter().map(|key| params![key.owner, key.kind.as_str()])).await?;
+    let mut found: HashMap<AccountKey, Account> = found.into_iter().map(|account| (account.key, account)).collect();
+    for key in missing {
+        ledger.load_account(key, found.remove(&key));
+    }
+    Ok(())
+}
+
+/// Saves each account once, if it still is as it was read. Rows are locked from load to commit, so a stale one means a broken lock:
+/// the transaction must not commit.
+pub async fn save_accounts(tx: &mut Tx, new: &[Account], changed: &[Account]) -> Result<(), Fault> {
+    let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1 \
+               where owner_id=$1 and kind=$2 and version=$8";
+    let saved = tx.execute_many(sql, changed.iter().map(row)).await?;
+    let sql = "insert into wallet_accounts (owner_id, kind, balance, held, entries, head, last_tx, version) \
+               values ($1,$2,$3,$4,$5,$6,$7,$8+1) on conflict (owner_id, kind) do nothing";
+    let opened = tx.execute_many(sql, new.iter().map(row)).await?;
+    match saved.into_iter().zip(changed).chain(opened.into_iter().zip(new)).find(|(rows, _)| *rows != 1) {
+        Some((_, stale)) => Err(Fault::Bug(format!("stale: account {:?} was changed since it was read", stale.key))),
+        None => Ok(()),
+    }
+}
+
+fn row(account: &Account) -> [kit::Param<'_>; 8] {
+    params![
+        account.key.owner,
+        account.key.kind.as_str(),
+        account.balance,
+        account.held,
+        account.entries,
+        &account.head,
+        account.last_tx,
+        account.version
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::{MemberId, Timestamp, Won};
+    use kit::{Db, db::Synchronous, testing::TempFolder};
+    use uuid::Uuid;
+
+    async fn loaded(tx: &mut Tx, keys: &BTreeSet<AccountKey>) -> Ledger {
+        let mut ledger = Ledger::default();
+        load_accounts(tx, &mut ledger, keys).await.expect("loads");
+        ledger
+    }
+
+    async fn save(tx: &mut Tx, ledger: Ledger) -> Result<(), Fault> {
+        let changes = ledger.into_changes();
+        save_accounts(tx, &changes.new_accounts, &changes.changed_accounts).await
+    }
+
+    fn charge(ledger: &mut Ledger, member_id: MemberId, amount: i64) {
+        let cash = ledger.charge(Uuid::from_u128(amount.unsigned_abs().into()), member_id, Won(amount), Timestamp(1));
+        assert!(matches!(cash, Ok(Ok(_))));
+    }
+
+    // B5, optimistic variant: of two changes from the same reading the second changes no row, for new accounts, moved money and bare holds alike.
+    #[tokio::test]
+    async fn a_stale_save_changes_no_row() {
+        let folder = TempFolder::new();
+        let mut tx = Db::new(folder.path().join("wallet.db"), Synchronous::Normal).open_writer().expect("opens");
+        tx.sqlite().execute_batch(include_str!("../../migrations/V1__init.sql")).expect("migrates");
+        let member_id = MemberId(Uuid::from_u128(3));
+        let keys = BTreeSet::from([AccountKey::cash(member_id), crate::model::CASH_IN]);
+        for (round, expected) in [1_000, 4_000].into_iter().enumerate() {
+            let mut first = loaded(&mut tx, &keys).await;
+            let mut second = loaded(&mut tx, &keys).await;
+            charge(&mut first, member_id, expected - [0, 1_000][round]);
+            charge(&mut second, member_id, 9_000);
+            save(&mut tx, first).await.expect("the first change is saved");
+            assert!(matches!(save(&mut tx, second).await, Err(Fault::Bug(text)) if text.starts_with("stale")));
+            let now = loaded(&mut tx, &keys).await;
+            assert_eq!(now.account(AccountKey::cash(member_id)).expect("loaded").balance, Won(expected));
+        }
+        // A hold changes no entry; the version notices it all the same.
+        let mut account = loaded(&mut tx, &keys).await.account(AccountKey::cash(member_id)).expect("loaded").clone();
+        account.hold(Won(10)).expect("covered");
+        save_accounts(&mut tx, &[], std::slice::from_ref(&account)).await.expect("saved");
+        assert!(save_accounts(&mut tx, &[], &[account]).await.is_err());
+    }
+}

@@ -1,0 +1,48 @@
+use crate::model::{Cause, Entry, Ledger, Transaction, ledger::Settled};
+use contracts::{Code, Won};
+use kit::{DbError, Tx, db::params};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// What became of these causes, if anything did.
+pub async fn load_causes(tx: &mut Tx, ledger: &mut Ledger, causes: &[(Cause, Uuid)]) -> Result<(), DbError> {
+    let missing: Vec<(Cause, Uuid)> = causes.iter().copied().filter(|(cause, reference)| !ledger.has_cause(*cause, *reference)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let sql = "select kind, ref, amount, refused from wallet_transactions where kind=$1 and ref=$2";
+    let found: Vec<(String, Uuid, Won, Option<String>)> =
+        tx.query_many(sql, missing.iter().map(|(cause, reference)| params![cause.as_str(), *reference])).await?;
+    let found: HashMap<(&str, Uuid), Settled> = found
+        .iter()
+        .map(|(kind, reference, amount, refused)| {
+            // A reason this version does not know is still a refusal.
+            let refused = refused.as_deref().map(|slug| Code::from_slug(slug).unwrap_or(Code::PaymentFailed));
+            ((kind.as_str(), *reference), Settled { amount: *amount, refused })
+        })
+        .collect();
+    for (cause, reference) in missing {
+        ledger.load_cause(cause, reference, found.get(&(cause.as_str(), reference)).copied());
+    }
+    Ok(())
+}
+
+/// Adds to the ledger. Nothing here is ever changed or removed (I-L4).
+pub async fn append(tx: &mut Tx, transactions: &[Transaction], entries: &[Entry]) -> Result<(), DbError> {
+    let sql = "insert into wallet_transactions (id, kind, ref, order_id, amount, refused, reason, granted_by, at) \
+               values ($1,$2,$3,$4,$5,$6,$7,$8,$9)";
+    let rows = transactions.iter().map(|made| {
+        let refused = made.refused.map(Code::slug);
+        let reason = made.note.reason.as_deref();
+        params![made.id, made.cause.as_str(), made.reference, made.order_id, made.amount, refused, reason, made.note.granted_by, made.at]
+    });
+    tx.execute_many(sql, rows).await?;
+    let sql = "insert into wallet_entries (tx_id, owner_id, kind, n, amount, balance_after, at, hash, previous_tx) \
+               values ($1,$2,$3,$4,$5,$6,$7,$8,$9)";
+    let rows = entries.iter().map(|entry| {
+        let (owner, kind) = (entry.account.owner, entry.account.kind.as_str());
+        params![entry.tx_id, owner, kind, entry.n, entry.amount, entry.balance_after, entry.at, &entry.hash, entry.previous_tx]
+    });
+    tx.execute_many(sql, rows).await?;
+    Ok(())
+}

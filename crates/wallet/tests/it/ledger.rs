@@ -1,0 +1,188 @@
+use super::{Member, answers, app, audit, new_order, new_payment, step};
+use contracts::{Message, OrderId, PaymentId};
+use kit::{db::Synchronous, testing::App};
+use proptest::prelude::*;
+
+// B5, row 54: 20 payments at once from a balance that covers 7 of them.
+#[tokio::test]
+async fn twenty_parallel_debits_never_overspend() {
+    let app = app().await;
+    let member = Member::with(&app, 7_500, 0).await;
+    let orders: Vec<OrderId> = (0..20).map(|_| new_order()).collect();
+    let debits =
+        orders.iter().map(|order| app.emit("payments", *order, Message::WalletDebit(member.transfer(new_payment(), *order, 1_000))));
+    futures::future::join_all(debits).await;
+    let mut taken = 0;
+    for order in &orders {
+        match answers(&app, *order).await.as_slice() {
+            [one] if one == "wallet.debited" => taken += 1,
+            [one] if one == "wallet.refused insufficient-funds" => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((taken, member.purse(&app).await.0), (7, 500));
+    audit(&app).await;
+}
+
+// B5: charges, holds and debits of one member interleave in whatever batches come about, and the sum is exact.
+#[tokio::test]
+async fn parallel_changes_of_one_account_are_exact() {
+    let app = app().await;
+    let member = Member::with(&app, 100_000, 1_000).await;
+    let charges = |name: &'static str| {
+        let (app, member) = (&app, &member);
+        futures::future::join_all(
+            (0..10).map(move |n| async move { member.charge(app, &format!("{name}{n}"), 1_000).await.expect(201).status }),
+        )
+    };
+    let debits = futures::future::join_all((0..20).map(|_| {
+        let order = new_order();
+        app.emit("payments", order, Message::WalletDebit(member.transfer(new_payment(), order, 2_000)))
+    }));
+    let holds = futures::future::join_all((0..20).map(|_| {
+        let order = new_order();
+        app.emit("orders", order, member.hold(order, 100))
+    }));
+    futures::join!(charges("a"), debits);
+    futures::join!(charges("b"), holds);
+    assert_eq!(member.purse(&app).await, (80_000, 0, 1_000));
+    audit(&app).await;
+}
+
+// I-L4: nobody changes or removes what was written, not even by SQL.
+#[tokio::test]
+async fn the_ledger_is_append_only() {
+    let app = app().await;
+    let _ = Member::with(&app, 5_000, 10).await;
+    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    for sql in [
+        "update wallet_entries set amount=amount+1",
+        "delete from wallet_entries",
+        "update wallet_transactions set amount=0",
+        "delete from wallet_transactions",
+    ] {
+        let refused = writer.execute(sql, &[]).await.expect_err("a trigger refuses it").to_string();
+        assert!(refused.contains("append-only"), "{refused}");
+    }
+    audit(&app).await;
+}
+
+// I-L4: the audit's arithmetic notices a changed entry (the trigger is taken away first), so it can fail.
+#[tokio::test]
+async fn a_forged_entry_breaks_the_chain() {
+    let app = app().await;
+    let _ = Member::with(&app, 5_000, 0).await;
+    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    writer.execute("drop trigger wallet_entries_no_update", &[]).await.unwrap();
+    writer.execute("update wallet_entries set amount=amount*2", &[]).await.unwrap();
+    let rows: Vec<(uuid::Uuid, i64, contracts::Won, contracts::Timestamp, [u8; 32])> =
+        app.rows("select tx_id, n, amount, at, hash from wallet_entries where kind='CASH'").await;
+    let (tx_id, n, amount, at, hash) = rows[0];
+    assert_ne!(wallet::ledger_hash(&wallet::GENESIS, tx_id, n, amount, at), hash);
+}
+
+// Last guards behind the rules: the database itself refuses an overdrawn account, a second cause, an unbalanced hold.
+#[tokio::test]
+async fn constraints_stand_behind_the_rules() {
+    let app = app().await;
+    let _ = Member::with(&app, 5_000, 10).await;
+    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    for sql in [
+        "update wallet_accounts set balance=-1 where kind='CASH'",
+        "update wallet_accounts set held=11 where kind='REWARD'",
+        "update wallet_accounts set held=-1 where kind='CASH'",
+        "insert into wallet_transactions (id, kind, ref, amount, at) select zeroblob(16), kind, ref, amount, at from wallet_transactions limit 1",
+    ] {
+        assert!(writer.execute(sql, &[]).await.is_err(), "{sql}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Charge { member: usize, amount: i64 },
+    Hold { order: usize, member: usize, amount: i64 },
+    Use { order: usize },
+    Unhold { order: usize },
+    Debit { payment: usize, member: usize, amount: i64 },
+    Credit { payment: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        (0..3usize, 1_000..5_000i64).prop_map(|(member, amount)| Op::Charge { member, amount }),
+        (0..8usize, 0..3usize, 0..900i64).prop_map(|(order, member, amount)| Op::Hold { order, member, amount }),
+        (0..8usize).prop_map(|order| Op::Use { order }),
+        (0..8usize).prop_map(|order| Op::Unhold { order }),
+        (0..8usize, 0..3usize, 1..4_000i64).prop_map(|(payment, member, amount)| Op::Debit { payment, member, amount }),
+        (0..8usize).prop_map(|payment| Op::Credit { payment }),
+    ]
+}
+
+/// A payment, its order, and who was first asked for how much.
+type Asked = (PaymentId, OrderId, Option<(usize, i64)>);
+
+/// The orders and payments of a run, with what was asked for first: repeats ask the same.
+struct Run {
+    members: Vec<Member>,
+    orders: Vec<OrderId>,
+    payments: Vec<Asked>,
+}
+
+impl Run {
+    async fn step(&mut self, app: &App, n: usize, op: &Op) {
+        match *op {
+            Op::Charge { member, amount } => {
+                let _ = self.members[member].charge(app, &format!("op{n}"), amount).await.expect(201);
+            }
+            Op::Hold { order, member, amount } => {
+                app.emit("orders", self.orders[order], self.members[member].hold(self.orders[order], amount)).await;
+            }
+            // Only a held order is ever paid.
+            Op::Use { order } if self.is_held(app, order).await => {
+                app.emit("orders", self.orders[order], Message::PointsUse(step(self.orders[order]))).await;
+            }
+            Op::Use { .. } => {}
+            Op::Unhold { order } => app.emit("orders", self.orders[order], Message::PointsUnhold(step(self.orders[order]))).await,
+            Op::Debit { payment, member, amount } => {
+                let (id, order, asked) = &mut self.payments[payment];
+                let (member, amount) = *asked.get_or_insert((member, amount));
+                app.emit("payments", *order, Message::WalletDebit(self.members[member].transfer(*id, *order, amount))).await;
+            }
+            Op::Credit { payment } => {
+                let (id, order, asked) = &mut self.payments[payment];
+                let (member, amount) = *asked.get_or_insert((0, 1_000));
+                app.emit("payments", *order, Message::WalletCredit(self.members[member].transfer(*id, *order, amount))).await;
+            }
+        }
+    }
+
+    async fn is_held(&self, app: &App, order: usize) -> bool {
+        let held: Vec<(OrderId,)> = app.rows("select order_id from wallet_holds where state in ('HELD', 'USED')").await;
+        held.contains(&(self.orders[order],))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    // I-L1 to I-L5 on the real tables, after any sequence of operations with repeats and undos in any order.
+    #[test]
+    fn invariants_hold_after_random_operations(ops in prop::collection::vec(op(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let app = app().await;
+            let mut members = Vec::new();
+            for _ in 0..3 {
+                members.push(Member::with(&app, 5_000, 1_000).await);
+            }
+            let orders = (0..8).map(|_| new_order()).collect();
+            let payments = (0..8).map(|_| (new_payment(), new_order(), None)).collect();
+            let mut run = Run { members, orders, payments };
+            for (n, op) in ops.iter().enumerate() {
+                run.step(&app, n, op).await;
+            }
+            assert_eq!(app.sql_i64("select count(*) from wallet_dead_letters").await, 0);
+            audit(&app).await;
+        });
+    }
+}
