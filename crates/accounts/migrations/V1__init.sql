@@ -6,8 +6,8 @@ create table accounts_members (
     name TEXT not null,
     phone TEXT,
     password_hash TEXT not null,
-    role TEXT not null check (role in ('customer', 'seller', 'operator')),
-    state TEXT not null check (state in ('active', 'closed', 'disabled')),
+    role TEXT not null check (role = 'customer' or role = 'seller' or role = 'operator'),
+    state TEXT not null check (state = 'active' or state = 'closed' or state = 'disabled'),
     created_at BIGINT not null,
     closed_at BIGINT,
     version BIGINT not null,
@@ -22,7 +22,7 @@ create table accounts_sessions (
     created_at BIGINT not null,
     expires_at BIGINT not null,
     revoked_at BIGINT,
-    reason TEXT check (reason in ('signed_out', 'token_reused', 'password_changed', 'account_closed', 'account_disabled')),
+    reason TEXT check (reason = 'signed_out' or reason = 'token_reused' or reason = 'password_changed' or reason = 'account_closed' or reason = 'account_disabled'),
     check ((revoked_at is null) = (reason is null))
 ) without rowid;
 
@@ -35,7 +35,7 @@ create index accounts_sessions_expiry on accounts_sessions (expires_at);
 create table accounts_refresh_tokens (
     token_hash BYTEA not null primary key,
     session_id UUID not null references accounts_sessions (id),
-    state TEXT not null check (state in ('LIVE', 'USED', 'REUSED', 'REVOKED')),
+    state TEXT not null check (state = 'LIVE' or state = 'USED' or state = 'REUSED' or state = 'REVOKED'),
     issued_at BIGINT not null,
     expires_at BIGINT not null
 ) without rowid;

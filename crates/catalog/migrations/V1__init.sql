@@ -8,7 +8,7 @@ create table catalog_products (
     description TEXT not null,
     price BIGINT not null check (price >= 0),
     policy TEXT not null check (policy in ('reserve_on_order', 'deduct_on_payment')),
-    state TEXT not null check (state in ('on_sale', 'paused', 'deleted')),
+    state TEXT not null check (state = 'on_sale' or state = 'paused' or state = 'deleted'),
     created_at BIGINT not null,
     version BIGINT not null check (version >= 1)
 ) without rowid;

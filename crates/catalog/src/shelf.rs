@@ -9,6 +9,7 @@ use crate::{
     query::{Filter, Position},
     view::View,
 };
+use axum::body::Bytes;
 use contracts::{ProductId, Sku, StoreId, calls::PricedSku};
 use kit::cache::Cache;
 use std::{
@@ -28,8 +29,12 @@ const PRICES: u64 = 50_000;
 /// Pages share their products with the entries above.
 const PAGES: u64 = 1_000;
 const STORES: u64 = 10_000;
-/// A store's name is the one thing shown that no stamp watches over. It is kept by itself, in products and, within those, in pages:
-/// an old one may be seen for three times this long.
+/// Finished pages, of at most [`MAX_BODY`] bytes: some 30 MB at the very most.
+const BODIES: u64 = 500;
+/// A page that is larger is put together for each reader. An ordinary one of 20 products has 10 KB.
+pub const MAX_BODY: usize = 64 * 1024;
+/// A store's name is the one thing shown that no stamp watches over. It is kept by itself, in products, in pages of those, and in
+/// finished pages: an old one may be seen for four times this long.
 const NAME_TTL: Duration = Duration::from_secs(5);
 /// Prices are always current; this only lets go of what nobody buys.
 const PRICE_TTL: Duration = Duration::from_secs(300);
@@ -39,6 +44,15 @@ const PRICE_TTL: Duration = Duration::from_secs(300);
 pub struct Page {
     pub views: Vec<Arc<View>>,
     pub more: bool,
+}
+
+/// A finished page. Good while the catalogue has this stamp and stock this version; both were read before anything that is in it.
+#[derive(Debug)]
+pub struct Body {
+    pub stamp: Stamp,
+    pub version: u64,
+    pub json: Bytes,
+    pub next_cursor: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +66,8 @@ pub struct Shelf {
     pub views: Cache<(ProductId, Stamp), Arc<View>>,
     pub prices: Cache<(Sku, Stamp), Arc<PricedSku>>,
     pub pages: Cache<(PageKey, Stamp), Arc<Page>>,
+    /// By question, and whether only what is in stock is wanted.
+    pub bodies: Cache<(PageKey, bool), Arc<Body>>,
     pub store_names: Cache<StoreId, Arc<str>>,
     stamps: Arc<Stamps>,
 }
@@ -71,6 +87,7 @@ impl Default for Shelf {
             views: Cache::new(PRODUCTS, NAME_TTL),
             prices: Cache::new(PRICES, PRICE_TTL),
             pages: Cache::new(PAGES, NAME_TTL),
+            bodies: Cache::new(BODIES, NAME_TTL),
             store_names: Cache::new(STORES, NAME_TTL),
             stamps: Arc::new(stamps),
         }

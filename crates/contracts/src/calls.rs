@@ -47,6 +47,17 @@ impl Call for GetAvailability {
     const NAME: &'static str = "get_availability";
 }
 
+/// A number that is another one after any availability changed. What was made from answers to [`GetAvailability`] holds as long as the
+/// number that was read before them stays.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GetStockVersion {}
+
+impl Call for GetStockVersion {
+    type Reply = u64;
+    const SERVICE: &'static str = "stock";
+    const NAME: &'static str = "get_stock_version";
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Discount {

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn refuses_days_and_hours_that_do_not_exist() {
-        for text in ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00", "10000-01-01T00:00:00Z"] {
+        for text in ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00", "10000-01-01T00:00:00Z"]
+        {
             assert_eq!(Timestamp::parse(text), None, "{text}");
         }
     }

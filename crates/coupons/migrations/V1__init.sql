@@ -9,7 +9,7 @@ create table coupons_definitions (
     discount_won BIGINT,
     discount_basis_points BIGINT,
     discount_max_won BIGINT,
-    scope TEXT not null check (scope in ('item', 'store', 'order')),
+    scope TEXT not null check (scope = 'item' or scope = 'store' or scope = 'order'),
     store_id UUID,
     min_order BIGINT not null check (min_order >= 0),
     per_member BIGINT not null check (per_member >= 1),
@@ -62,7 +62,7 @@ create table coupons_issued (
     nth BIGINT not null check (nth >= 1),
     -- 1, 2, 3 … in the order of issue, without hole, also over those given back.
     number BIGINT not null check (number >= 1),
-    state TEXT not null check (state in ('ISSUED', 'HELD', 'USED', 'CANCELLED', 'EXPIRED')),
+    state TEXT not null check (state = 'ISSUED' or state = 'HELD' or state = 'USED' or state = 'CANCELLED' or state = 'EXPIRED'),
     issued_at BIGINT not null,
     expires_at BIGINT not null,
     order_id UUID,
@@ -84,7 +84,7 @@ create table coupons_waiting (
     coupon_id UUID not null,
     ticket BIGINT not null check (ticket >= 1),
     member_id UUID not null,
-    state TEXT not null check (state in ('WAITING', 'ADMITTED', 'LEFT', 'CLOSED')),
+    state TEXT not null check (state = 'WAITING' or state = 'ADMITTED' or state = 'LEFT' or state = 'CLOSED'),
     at BIGINT not null,
     primary key (coupon_id, ticket)
 ) without rowid;
@@ -104,7 +104,7 @@ create table coupons_departures (
 -- step can be repeated.
 create table coupons_holds (
     order_id UUID not null primary key,
-    state TEXT not null check (state in ('HELD', 'USED', 'RELEASED', 'REFUSED', 'TOMBSTONE')),
+    state TEXT not null check (state = 'HELD' or state = 'USED' or state = 'RELEASED' or state = 'REFUSED' or state = 'TOMBSTONE'),
     -- The ids of the held coupons, 16 bytes each: read and written whole, so a row of their own each would only cost.
     coupons BYTEA not null,
     held_at BIGINT not null,

@@ -26,7 +26,8 @@ pub async fn promote_in(work: &mut Work, books: &mut Books, ids: impl IntoIterat
             continue;
         }
         let next = waiting::first(&mut work.tx, id, definition.head_ticket, count).await?;
-        let standings = issued::standings(&mut work.tx, next.iter().map(|(_, member_id)| (id, *member_id))).await?;
+        let members: Vec<(CouponId, MemberId)> = next.iter().map(|(_, member_id)| (id, *member_id)).collect();
+        let standings = issued::standings(&mut work.tx, &members).await?;
         let mut coupons = Vec::with_capacity(next.len());
         for &(ticket, member_id) in &next {
             let unit = definition.admit(ticket, work.now);

@@ -17,11 +17,18 @@ pub struct Post {
     pub path: String,
     pub token: Option<String>,
     pub body: Value,
+    /// Seconds to wait for the result of a checkout.
+    pub wait: Option<u32>,
 }
 
 impl Post {
     pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> Post {
-        Post { path: path.into(), token: token.map(str::to_owned), body }
+        Post { path: path.into(), token: token.map(str::to_owned), body, wait: None }
+    }
+
+    #[must_use]
+    pub fn wait(self, seconds: u32) -> Post {
+        Post { wait: Some(seconds), ..self }
     }
 }
 
@@ -37,6 +44,9 @@ impl Local {
             .header("idempotency-key", new_id().simple().to_string());
         if let Some(token) = &post.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(seconds) = post.wait {
+            request = request.header("prefer", format!("wait={seconds}"));
         }
         let request = request.body(Body::from(post.body.to_string())).map_err(|error| error.to_string())?;
         let response = self.0.clone().oneshot(request).await.map_err(|error| error.to_string())?;

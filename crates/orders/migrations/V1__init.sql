@@ -11,7 +11,7 @@ create table orders_orders (
     total BIGINT not null check (total >= 0),
     itinerary TEXT not null,
     progress BIGINT not null,
-    saga_state TEXT not null check (saga_state in ('RUNNING', 'WAITING', 'UNDOING', 'DONE', 'UNDONE')),
+    saga_state TEXT not null check (saga_state = 'RUNNING' or saga_state = 'WAITING' or saga_state = 'UNDOING' or saga_state = 'DONE' or saga_state = 'UNDONE'),
     -- When the clock has to look at this order again: unpaid, or a step that does not answer.
     due_at BIGINT,
     expires_at BIGINT not null,
@@ -82,7 +82,7 @@ create table orders_steps (
     n BIGINT not null,
     step TEXT not null,
     kind TEXT not null check (kind in ('DO', 'UNDO')),
-    state TEXT not null check (state in ('OK', 'REFUSED', 'TIMED_OUT')),
+    state TEXT not null check (state = 'OK' or state = 'REFUSED' or state = 'TIMED_OUT'),
     code TEXT,
     detail TEXT,
     started_at BIGINT not null,

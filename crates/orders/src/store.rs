@@ -192,7 +192,7 @@ pub async fn due(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<OrderId>
 }
 
 /// Writes what changed: new orders with their lines and coupons, changed ones, and the new history of both.
-pub async fn save<'a>(tx: &mut Tx, checkouts: &[&'a Checkout]) -> Result<(), DbError> {
+pub async fn save(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
     insert_orders(tx, checkouts).await?;
     update_orders(tx, checkouts).await?;
     insert_lines(tx, checkouts).await?;

@@ -196,3 +196,50 @@ pub async fn resolve(
     work.put_stash(touched);
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rooms(waiters: &Waiters) -> usize {
+        waiters.lock().len()
+    }
+
+    #[tokio::test]
+    async fn the_last_one_takes_the_room_along() {
+        let (waiters, id) = (Waiters::default(), OrderId(Uuid::from_u128(1)));
+        let (first, second) = (waiters.join(id), waiters.join(id));
+        drop(first);
+        assert_eq!(rooms(&waiters), 1);
+        let notify = Arc::clone(&second.notify);
+        let woken = notify.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        waiters.wake(id);
+        woken.await;
+        let next = waiters.join(id);
+        drop(second);
+        assert_eq!(rooms(&waiters), 1, "the room is the next one's");
+        drop(next);
+        assert_eq!(rooms(&waiters), 0);
+        waiters.wake(id);
+    }
+
+    #[test]
+    fn the_wait_is_read_from_the_preference() {
+        let preferred = |texts: &[&'static str]| {
+            let mut headers = axum::http::HeaderMap::new();
+            for text in texts {
+                headers.append("prefer", axum::http::HeaderValue::from_static(text));
+            }
+            super::preferred(&headers, Trace(Uuid::nil())).at_most.as_secs()
+        };
+        assert_eq!(preferred(&["wait=10"]), 10);
+        assert_eq!(preferred(&["respond-async, Wait = 7"]), 7);
+        assert_eq!(preferred(&["handling=strict", "wait=3"]), 3);
+        assert_eq!(preferred(&["wait=600"]), MAX_WAIT.as_secs());
+        for none in [&["wait=soon"][..], &["wait"], &["wait=-1"], &["wait=99999999999999999999"], &[]] {
+            assert_eq!(preferred(none), 0, "{none:?}");
+        }
+    }
+}

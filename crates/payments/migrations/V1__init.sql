@@ -4,11 +4,11 @@ create table payments_payments (
     id UUID not null primary key,
     order_id UUID not null,
     member_id UUID not null,
-    method TEXT not null check (method in ('wallet', 'none', 'test')),
+    method TEXT not null check (method = 'wallet' or method = 'none' or method = 'test'),
     amount BIGINT not null,
-    state TEXT not null check (state in ('INTENT', 'UNKNOWN', 'APPROVED', 'FAILED', 'CANCELLED')),
-    -- The provider's side: under this key it charges at most once. Derived from the id, kept for comparing the books.
-    provider_key TEXT unique,
+    state TEXT not null check (state = 'INTENT' or state = 'UNKNOWN' or state = 'APPROVED' or state = 'FAILED' or state = 'CANCELLED'),
+    -- The provider's side: under this key it charges at most once. Derived from the id, and so as unique; kept for comparing the books.
+    provider_key TEXT,
     provider_ref TEXT,
     -- What the provider needs from the buyer, should it have to be asked again.
     token TEXT,

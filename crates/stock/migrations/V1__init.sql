@@ -15,7 +15,7 @@ create table stock_items (
 create table stock_movements (
     sku UUID not null,
     n BIGINT not null check (n >= 1),
-    kind TEXT not null check (kind in ('INITIAL', 'SET', 'ADJUST', 'SALE', 'RETURN')),
+    kind TEXT not null check (kind = 'INITIAL' or kind = 'SET' or kind = 'ADJUST' or kind = 'SALE' or kind = 'RETURN'),
     quantity BIGINT not null,
     order_id UUID,
     line_no BIGINT,
@@ -34,7 +34,7 @@ create unique index stock_movements_order on stock_movements (order_id, line_no,
 -- What the saga of an order asked of stock, and what it was told: makes every step safe to repeat.
 create table stock_reservations (
     order_id UUID primary key,
-    state TEXT not null check (state in ('HELD', 'COMMITTED', 'RELEASED', 'RETURNED', 'REFUSED', 'TOMBSTONE')),
+    state TEXT not null check (state = 'HELD' or state = 'COMMITTED' or state = 'RELEASED' or state = 'RETURNED' or state = 'REFUSED' or state = 'TOMBSTONE'),
     reserve_step TEXT check (reserve_step in ('DONE', 'REFUSED')),
     take_step TEXT check (take_step in ('DONE', 'REFUSED')),
     refusal_code TEXT,
@@ -52,6 +52,6 @@ create table stock_holds (
     line_no BIGINT not null,
     sku UUID not null,
     quantity BIGINT not null check (quantity >= 1),
-    state TEXT not null check (state in ('ACTIVE', 'COMMITTED', 'RELEASED')),
+    state TEXT not null check (state = 'ACTIVE' or state = 'COMMITTED' or state = 'RELEASED'),
     primary key (order_id, line_no)
 ) without rowid;

@@ -62,10 +62,7 @@ mod tests {
             let ask = StockReserve { order_id: *order_id, reserve, check_only: vec![], expires_at: deadline };
             app.emit("orders", *order_id, Message::StockReserve(ask)).await;
         }
-        let ended = [
-            Message::StockCommit(StepCommand { order_id: orders[1] }),
-            Message::StockRelease(StepCommand { order_id: orders[2] }),
-        ];
+        let ended = [Message::StockCommit(StepCommand { order_id: orders[1] }), Message::StockRelease(StepCommand { order_id: orders[2] })];
         for (message, order_id) in ended.into_iter().zip(&orders[1..]) {
             app.emit("orders", *order_id, message).await;
         }

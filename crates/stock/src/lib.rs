@@ -11,7 +11,10 @@ mod model;
 mod store;
 
 use availability::Availability;
-use contracts::{Sku, calls::GetAvailability};
+use contracts::{
+    Sku,
+    calls::{GetAvailability, GetStockVersion},
+};
 use futures::future::BoxFuture;
 use kit::{DbError, Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
 use std::{collections::HashMap, sync::Arc};
@@ -69,6 +72,8 @@ impl Service for Stock {
     }
 
     fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let availability = Arc::clone(&self.availability);
+        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, DbError>(availability.version())));
         answers.add::<GetAvailability, _, _, _>(move |call| {
             let stock = Arc::clone(&self);
             async move { stock.available(&call.skus).await }

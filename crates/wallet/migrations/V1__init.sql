@@ -2,7 +2,7 @@
 -- The pair is the key, so a member's two accounts lie side by side and no table translates account ids.
 create table wallet_accounts (
     owner_id UUID not null,
-    kind TEXT not null check (kind in ('CASH', 'REWARD', 'CASH_IN', 'SALES', 'POINTS_GRANTED', 'POINTS_SPENT')),
+    kind TEXT not null check (kind = 'CASH' or kind = 'REWARD' or kind = 'CASH_IN' or kind = 'SALES' or kind = 'POINTS_GRANTED' or kind = 'POINTS_SPENT'),
     balance BIGINT not null,
     -- Part of the balance that orders hold; it cannot be spent otherwise.
     held BIGINT not null check (held >= 0),
@@ -19,10 +19,11 @@ create table wallet_accounts (
     check (kind not in ('CASH', 'REWARD') or (balance >= 0 and held <= balance))
 ) without rowid;
 
--- Causes and what became of them: one row per cause, ever (I-L5).
+-- Causes and what became of them: one row per cause, ever (I-L5). The id is made of `ref`, with the kind where a UUID has its version:
+-- the primary key is what refuses a second transaction for a cause.
 create table wallet_transactions (
     id UUID not null primary key,
-    kind TEXT not null check (kind in ('charge', 'grant', 'use', 'return', 'earn', 'earn_back', 'pay', 'refund')),
+    kind TEXT not null check (kind = 'charge' or kind = 'grant' or kind = 'use' or kind = 'return' or kind = 'earn' or kind = 'earn_back' or kind = 'pay' or kind = 'refund'),
     -- What caused it: the order, the payment, or for charges and grants the transaction itself.
     ref UUID not null,
     order_id UUID,
@@ -31,12 +32,11 @@ create table wallet_transactions (
     refused TEXT,
     reason TEXT,
     granted_by UUID,
-    at BIGINT not null,
-    unique (kind, ref)
+    at BIGINT not null
 ) without rowid;
 
 -- Every movement, two entries a transaction. Keyed by transaction and not by account: ids of transactions grow with time, so entries
--- are written at the end of the table, where hundreds share a page. An account's own entries are chained backwards by `previous_tx`.
+-- are written near the end of the table, where dozens share a page. An account's own entries are chained backwards by `previous_tx`.
 create table wallet_entries (
     tx_id UUID not null,
     owner_id UUID not null,
@@ -58,7 +58,7 @@ create table wallet_holds (
     -- Unknown for a tombstone.
     member_id UUID,
     amount BIGINT not null check (amount >= 0),
-    state TEXT not null check (state in ('HELD', 'USED', 'RELEASED', 'RETURNED', 'REFUSED', 'TOMBSTONE')),
+    state TEXT not null check (state = 'HELD' or state = 'USED' or state = 'RELEASED' or state = 'RETURNED' or state = 'REFUSED' or state = 'TOMBSTONE'),
     refused TEXT,
     -- When the order should long have come back for it; the order's undo ends the hold, never the wallet by itself.
     expires_at BIGINT,

@@ -11,7 +11,7 @@ use contracts::{
     Message, OrderId,
     messages::{StepDone, StepRefused, WalletMoved, WalletRefused},
 };
-use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
+use kit::{Fault, Tx, Work, engine::Envelope};
 use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
@@ -97,24 +97,24 @@ fn act(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, message: &Message)
             work.emit(order_id, answer)
         }
         Message::PointsUnhold(step) => {
-            ledger.unhold_points(step.order_id, new_id(), at)?;
+            ledger.unhold_points(step.order_id, at)?;
             work.emit(step.order_id, Message::PointsReleased(StepDone { order_id: step.order_id }))
         }
-        Message::PointsUse(step) => Ok(ledger.use_points(step.order_id, new_id(), at)?),
+        Message::PointsUse(step) => Ok(ledger.use_points(step.order_id, at)?),
         Message::WalletDebit(ask) => {
             let payment_id = ask.payment_id;
-            let answer = match ledger.debit(ask, new_id(), at)? {
+            let answer = match ledger.debit(ask, at)? {
                 Ok(()) => Message::WalletDebited(WalletMoved { payment_id }),
                 Err(refusal) => Message::WalletRefused(WalletRefused { payment_id, code: refusal.code, detail: refusal.detail }),
             };
             work.emit(ask.order_id, answer)
         }
         Message::WalletCredit(ask) => {
-            ledger.credit(ask, new_id(), at)?;
+            ledger.credit(ask, at)?;
             work.emit(ask.order_id, Message::WalletCredited(WalletMoved { payment_id: ask.payment_id }))
         }
-        Message::OrderConfirmed(order) => Ok(ledger.earn(order, wallet.settings.earn_basis_points, new_id(), at)?),
-        Message::OrderCancelled(order) => Ok(ledger.take_back_earned(order.order_id, order.member_id, new_id(), at)?),
+        Message::OrderConfirmed(order) => Ok(ledger.earn(order, wallet.settings.earn_basis_points, at)?),
+        Message::OrderCancelled(order) => Ok(ledger.take_back_earned(order.order_id, order.member_id, at)?),
         _ => Ok(()),
     }
 }

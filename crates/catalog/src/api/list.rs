@@ -4,10 +4,11 @@ use super::json_response;
 use crate::{
     Catalog,
     query::{Filter, Position, Sort},
+    shelf::{Body, MAX_BODY, PageKey},
     view::{ProductItem, View},
 };
-use axum::{extract::State, response::Response};
-use contracts::{Code, Sku, StoreId};
+use axum::{body::Bytes, extract::State, response::Response};
+use contracts::{Code, Sku, StoreId, calls::GetStockVersion};
 use kit::http::{Listing, Problem, ProblemBody, Query, page_limit};
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
@@ -15,7 +16,7 @@ use utoipa::IntoParams;
 
 /// Longest text to search for; names are not longer.
 const MAX_QUERY: usize = 200;
-/// Products looked at together when only those in stock are wanted.
+/// Products looked at together when only those in stock are wanted, and the first page's worth did not suffice.
 const LOOK: u32 = 100;
 /// Looks for one page: past that many products without stock it ends early, with a cursor to go on.
 const MAX_LOOKS: usize = 10;
@@ -64,16 +65,38 @@ pub async fn list(
     let in_stock = params.in_stock.unwrap_or(false);
     let cursor = params.cursor.clone();
     let filter = filter(params)?;
-    let kind = filter.sort.cursor_kind();
-    let after = cursor.map(|text| catalog.kit.cursors.decode::<Position>(kind, &text)).transpose()?;
-    let chosen =
-        if in_stock { choose_in_stock(&catalog, &filter, after, limit).await? } else { choose(&catalog, &filter, after, limit).await? };
-    let next = chosen.next.map(|position| catalog.kit.cursors.encode(kind, &position));
-    let mut response = json_response(body(&chosen, next.as_deref()));
-    if let Some(link) = next.and_then(|next| next_link(&uri, &next).parse().ok()) {
+    let after = cursor.map(|text| catalog.kit.cursors.decode::<Position>(filter.sort.cursor_kind(), &text)).transpose()?;
+    let page = page(&catalog, PageKey { filter, after, limit }, in_stock).await?;
+    let mut response = json_response(page.json.clone());
+    if let Some(link) = page.next_cursor.as_ref().and_then(|next| next_link(&uri, next).parse().ok()) {
         response.headers_mut().insert(axum::http::header::LINK, link);
     }
     Ok(response)
+}
+
+/// The finished page, as it was made for another reader if nothing changed since.
+async fn page(catalog: &Catalog, key: PageKey, in_stock: bool) -> Result<Arc<Body>, Problem> {
+    // Both before what is read below: a change in between makes the page one that nobody takes for current.
+    let stamp = catalog.shelf.stamp_of_all();
+    let version = catalog.kit.links.call(GetStockVersion {}).await?;
+    let key = (key, in_stock);
+    if let Some(known) = catalog.shelf.bodies.get(&key).await
+        && (known.stamp, known.version) == (stamp, version)
+    {
+        return Ok(known);
+    }
+    let (PageKey { filter, after, limit }, _) = &key;
+    let chosen = match in_stock {
+        true => choose_in_stock(catalog, filter, *after, *limit).await?,
+        false => choose(catalog, filter, *after, *limit).await?,
+    };
+    let next_cursor = chosen.next.map(|position| catalog.kit.cursors.encode(filter.sort.cursor_kind(), &position));
+    let json = Bytes::from(body(&chosen, next_cursor.as_deref()));
+    let made = Arc::new(Body { stamp, version, json, next_cursor });
+    if made.json.len() <= MAX_BODY {
+        catalog.shelf.bodies.insert(key, Arc::clone(&made)).await;
+    }
+    Ok(made)
 }
 
 fn filter(params: ListParams) -> Result<Filter, Problem> {
@@ -100,8 +123,11 @@ async fn choose(catalog: &Catalog, filter: &Filter, after: Option<Position>, lim
 /// Stock belongs to another service and changes all the time, so it is looked at product by product.
 async fn choose_in_stock(catalog: &Catalog, filter: &Filter, mut after: Option<Position>, limit: u32) -> Result<Chosen, Problem> {
     let mut chosen = Chosen { views: Vec::new(), available: HashMap::new(), next: None };
+    // Mostly nearly everything is in stock.
+    let mut look = limit;
     for _ in 0..MAX_LOOKS {
-        let page = catalog.page(filter, after, LOOK).await?;
+        let page = catalog.page(filter, after, look).await?;
+        look = LOOK;
         let available = catalog.available(&page.views).await?;
         for (index, view) in page.views.iter().enumerate().filter(|(_, view)| view.available(&available) > 0) {
             chosen.views.push(Arc::clone(view));

@@ -12,6 +12,7 @@ use crate::{
     store,
 };
 use axum::{
+    body::Body,
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -159,6 +160,6 @@ fn invalid(invalid: Invalid) -> Outcome {
     Answer { status, body, location: None, replayed: false }.into()
 }
 
-fn json_response(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+fn json_response(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body.into()).into_response()
 }

@@ -2,7 +2,7 @@
 
 use contracts::{
     MemberId, Message, ProductId, Sku, StoreId,
-    calls::{GetAvailability, GetPrices, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
+    calls::{GetAvailability, GetPrices, GetStockVersion, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
     ids::MALL_STORE,
 };
 use futures::future::BoxFuture;
@@ -18,7 +18,10 @@ use kit::{
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use utoipa_axum::router::OpenApiRouter;
 
@@ -67,7 +70,20 @@ impl Service for Shops {
 #[derive(Clone)]
 pub struct Depot {
     kit: Kit,
-    available: Arc<Mutex<HashMap<Sku, i64>>>,
+    available: Arc<Shelves>,
+}
+
+#[derive(Default)]
+struct Shelves {
+    known: Mutex<HashMap<Sku, i64>>,
+    version: AtomicU64,
+}
+
+impl Shelves {
+    fn set(&self, changes: impl Iterator<Item = (Sku, i64)>) {
+        self.known.lock().expect("not poisoned").extend(changes);
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Service for Depot {
@@ -89,14 +105,16 @@ impl Service for Depot {
     fn consume<'a>(&'a self, _: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         for envelope in messages {
             if let Message::SkusListed(listed) = &envelope.message {
-                self.available.lock().expect("not poisoned").extend(listed.skus.iter().map(|listed| (listed.sku, listed.stock)));
+                self.available.set(listed.skus.iter().map(|listed| (listed.sku, listed.stock)));
             }
         }
         Box::pin(async { Ok(()) })
     }
     fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let shelves = Arc::clone(&self.available);
+        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(shelves.version.load(Ordering::SeqCst))));
         answers.add::<GetAvailability, _, _, _>(move |call| {
-            let known = self.available.lock().expect("not poisoned");
+            let known = self.available.known.lock().expect("not poisoned");
             let found = call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect();
             async move { Ok::<_, String>(found) }
         });
@@ -108,7 +126,7 @@ pub struct World {
     pub store_id: StoreId,
     pub seller_id: MemberId,
     stores: Arc<Mutex<Vec<StoreCard>>>,
-    available: Arc<Mutex<HashMap<Sku, i64>>>,
+    available: Arc<Shelves>,
 }
 
 impl World {
@@ -118,7 +136,7 @@ impl World {
         let mall = StoreCard { store_id: MALL_STORE, name: "Onrush".into(), seller_id: None };
         let own = StoreCard { store_id, name: "Cellar \"9\"".into(), seller_id: Some(seller_id) };
         let stores = Arc::new(Mutex::new(vec![mall, own]));
-        let available = Arc::default();
+        let available: Arc<Shelves> = Arc::default();
         let (shops, depot) = (Arc::clone(&stores), Arc::clone(&available));
         let app = App::start(|kit| {
             vec![
@@ -139,7 +157,7 @@ impl World {
     }
 
     pub fn set_available(&self, sku: Sku, available: i64) {
-        self.available.lock().expect("not poisoned").insert(sku, available);
+        self.available.set([(sku, available)].into_iter());
     }
 
     pub fn seller(&self) -> String {

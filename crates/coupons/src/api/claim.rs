@@ -98,10 +98,12 @@ impl Command for Claim {
 
 /// What the applicants have already: one point query each, and one more where somebody may wait.
 async fn standings(work: &mut Work, books: &Books, claims: &[&Claim]) -> Result<HashMap<(CouponId, MemberId), Standing>, Fault> {
-    let applicants = || claims.iter().map(|claim| (claim.coupon_id, claim.member_id));
-    let mut standings = issued::standings(&mut work.tx, applicants()).await?;
-    let queued = applicants().filter(|(coupon_id, _)| books.definitions.get(*coupon_id).is_some_and(|definition| definition.waiting > 0));
-    for (coupon_id, member_id, ticket) in waiting::tickets(&mut work.tx, queued).await? {
+    let mut applicants: Vec<(CouponId, MemberId)> = claims.iter().map(|claim| (claim.coupon_id, claim.member_id)).collect();
+    applicants.sort_unstable();
+    applicants.dedup();
+    let mut standings = issued::standings(&mut work.tx, &applicants).await?;
+    applicants.retain(|(coupon_id, _)| books.definitions.get(*coupon_id).is_some_and(|definition| definition.waiting > 0));
+    for (coupon_id, member_id, ticket) in waiting::tickets(&mut work.tx, &applicants).await? {
         standings.entry((coupon_id, member_id)).or_default().ticket = Some(ticket);
     }
     Ok(standings)

@@ -66,19 +66,16 @@ async fn give_back_in(work: &mut Work, books: &mut Books, command: &GiveBack) ->
         return Ok(Answer::empty(204).into());
     }
     let coupons = issued::load_of_member(&mut work.tx, coupon_id, member_id).await?;
+    let coupons: Vec<&IssuedCoupon> = books.issued.learn_all(coupons.into_iter().map(|coupon| (coupon.id, coupon)));
     match choose(&coupons, entry, work.now) {
-        Ok(Some(id)) => {
-            return_in(work, books, coupons, id).await?;
-            promote_in(work, books, [coupon_id]).await?;
-            Ok(Answer::empty(204).into())
-        }
+        Ok(Some(id)) => return_in(work, books, id).await,
         Ok(None) => Ok(Answer::empty(204).into()),
         Err(code) => Ok(code.into()),
     }
 }
 
 /// The coupon to give back: the last he could. `None`: he gave back what he had, or left, before.
-fn choose(coupons: &[IssuedCoupon], entry: Option<Entry>, now: Timestamp) -> Result<Option<IssuedCouponId>, Code> {
+fn choose(coupons: &[&IssuedCoupon], entry: Option<Entry>, now: Timestamp) -> Result<Option<IssuedCouponId>, Code> {
     if let Some(coupon) = coupons.iter().rev().find(|coupon| coupon.state_at(now) == model::State::Issued) {
         Ok(Some(coupon.id))
     } else if coupons.iter().any(|coupon| coupon.state != model::State::Cancelled) {
@@ -90,18 +87,18 @@ fn choose(coupons: &[IssuedCoupon], entry: Option<Entry>, now: Timestamp) -> Res
     }
 }
 
-async fn return_in(work: &mut Work, books: &mut Books, coupons: Vec<IssuedCoupon>, id: IssuedCouponId) -> Result<(), Fault> {
-    let Some(coupon) = coupons.into_iter().find(|coupon| coupon.id == id) else { return Ok(()) };
-    let coupon_id = coupon.coupon_id;
-    let coupon = books.issued.learn(id, coupon);
-    if coupon.give_back(work.now).is_err() {
-        return Ok(());
+async fn return_in(work: &mut Work, books: &mut Books, id: IssuedCouponId) -> Result<Outcome, Fault> {
+    let Some(coupon) = books.issued.get_mut(id) else { return Ok(Code::NotFound.into()) };
+    if let Err(code) = coupon.give_back(work.now) {
+        return Ok(code.into());
     }
+    let coupon_id = coupon.coupon_id;
     work.emit(coupon_id, Message::CouponCancelled(gone(coupon)))?;
     if let Some(definition) = books.definitions.get_mut(coupon_id) {
         definition.take_back();
     }
     // At once: a claim of the same member may follow in this transaction, and looks in the table for what he has.
     books.save_issued(&mut work.tx).await?;
-    Ok(())
+    promote_in(work, books, [coupon_id]).await?;
+    Ok(Answer::empty(204).into())
 }

@@ -53,8 +53,18 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
     }
 
     /// Takes a row as the database has it. What this transaction made of it already wins.
-    pub fn learn(&mut self, key: K, row: V) -> &mut Tracked<V> {
-        self.0.entry(key).or_insert(Tracked { row, changed: false })
+    pub fn learn(&mut self, key: K, row: V) {
+        self.0.entry(key).or_insert(Tracked { row, changed: false });
+    }
+
+    /// The same for several; each as this transaction knows it.
+    pub fn learn_all(&mut self, rows: impl IntoIterator<Item = (K, V)>) -> Vec<&V> {
+        let mut keys = Vec::new();
+        for (key, row) in rows {
+            self.learn(key, row);
+            keys.push(key);
+        }
+        keys.into_iter().filter_map(|key| self.get(key)).collect()
     }
 
     /// Takes a row that is not in the database yet.

@@ -41,14 +41,11 @@ fn state(row: &Row<'_>, column: usize) -> Result<State, DbError> {
     State::parse(&text).ok_or_else(|| super::unknown(column, &text))
 }
 
-/// What members have of coupons already. Who has nothing is missing. The tickets are not filled in.
-pub async fn standings(
-    tx: &mut Tx,
-    applicants: impl Iterator<Item = (CouponId, MemberId)>,
-) -> Result<HashMap<(CouponId, MemberId), Standing>, DbError> {
+/// What members have of coupons already; each applicant is named once. Who has nothing is missing. The tickets are not filled in.
+pub async fn standings(tx: &mut Tx, applicants: &[(CouponId, MemberId)]) -> Result<HashMap<(CouponId, MemberId), Standing>, DbError> {
     let sql = "select coupon_id, member_id, state = 'CANCELLED' from coupons_issued where member_id=$1 and coupon_id=$2";
     let found: Vec<(CouponId, MemberId, bool)> =
-        tx.query_many(sql, applicants.map(|(coupon_id, member_id)| params![member_id, coupon_id])).await?;
+        tx.query_many(sql, applicants.iter().map(|(coupon_id, member_id)| params![*member_id, *coupon_id])).await?;
     let mut standings: HashMap<_, Standing> = HashMap::with_capacity(found.len());
     for (coupon_id, member_id, given_back) in found {
         let standing = standings.entry((coupon_id, member_id)).or_default();

@@ -16,12 +16,9 @@ impl FromRow for Entry {
 }
 
 /// The tickets of those of the applicants who wait.
-pub async fn tickets(
-    tx: &mut Tx,
-    applicants: impl Iterator<Item = (CouponId, MemberId)>,
-) -> Result<Vec<(CouponId, MemberId, Ticket)>, DbError> {
+pub async fn tickets(tx: &mut Tx, applicants: &[(CouponId, MemberId)]) -> Result<Vec<(CouponId, MemberId, Ticket)>, DbError> {
     let sql = "select coupon_id, member_id, ticket from coupons_waiting where coupon_id=$1 and member_id=$2 and state='WAITING'";
-    tx.query_many(sql, applicants.map(|(coupon_id, member_id)| params![coupon_id, member_id])).await
+    tx.query_many(sql, applicants.iter().map(|(coupon_id, member_id)| params![*coupon_id, *member_id])).await
 }
 
 /// A member's entry, whatever became of it.

@@ -60,9 +60,12 @@ async fn a_member_may_have_as_many_as_the_coupon_says() {
 #[tokio::test]
 async fn his_own_crowd_does_not_get_a_member_more() {
     let mall = Mall::open().await;
-    let coupon = mall.announce(json!({"quantity": 100, "per_member": 3})).await;
-    let answers = mall.claim_all(coupon, &[member(); 40]).await;
-    assert_eq!((numbers(&answers), count(&answers, "already-issued")), (vec![1, 2, 3], 37));
+    let coupon = mall.announce(json!({"quantity": 100, "per_member": 5})).await;
+    let member = member();
+    for (crowd, got) in [(1, vec![1]), (2, vec![2, 3]), (40, vec![4, 5])] {
+        let answers = mall.claim_all(coupon, &vec![member; crowd]).await;
+        assert_eq!((numbers(&answers), count(&answers, "already-issued")), (got.clone(), crowd - got.len()));
+    }
     mall.audit().await;
 }
 

@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// What became of one delivery.
 enum Delivery {
-    /// Nothing can be read now: a gap, or a test holds it.
+    /// Nothing can be done now: a gap, an outage, or a test holds it.
     Idle,
     Moved,
     /// Failed; to be tried again a little later.
@@ -73,8 +73,9 @@ impl Engine {
         match self.settle_delivery(index, &stored) {
             Ok(()) => Delivery::Moved,
             Err(fault) if fault.is_outage() || matches!(fault, Fault::Fenced(_)) => {
+                // Not the message's fault: it counts as no try, and waits for better times.
                 tracing::error!(reader = self.readers[index].service.name(), source, position, error = %fault, "delivery is not possible now");
-                Delivery::Retry
+                Delivery::Idle
             }
             Err(_) if stored.len() > 1 => self.deliver(index, (stored.len() / 2).try_into().unwrap_or(1)),
             Err(fault) => self.retry_or_bury(index, &stored[0], &fault),

@@ -29,7 +29,7 @@ pub fn kit_tables(service: &str) -> String {
          create table if not exists {service}_dead_letters (
              source TEXT not null, epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
              key UUID not null, kind TEXT not null, data TEXT not null, written_at BIGINT not null, trace UUID, error TEXT not null,
-             state TEXT not null check (state in ('dead', 'parked', 'redrive', 'resolved')),
+             state TEXT not null check (state = 'dead' or state = 'parked' or state = 'redrive' or state = 'resolved'),
              at BIGINT not null, resolved_at BIGINT,
              primary key (source, epoch, partition, seq)) without rowid;
          create index if not exists {service}_dead_letters_state on {service}_dead_letters (state);

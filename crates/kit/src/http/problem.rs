@@ -322,7 +322,7 @@ mod tests {
         {
             assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
         }
-        let inside = Problem::from(DbError::Unique("orders_orders.secret".into()));
+        let inside = Problem::from(DbError::Unique("shelf_items.secret".into()));
         assert_eq!(inside.code(), Code::Internal);
         let text = String::from_utf8(problem_body(&inside.refusal, &inside.errors, &inside.extra)).expect("JSON is UTF-8");
         assert!(!text.contains("secret"), "{text}");

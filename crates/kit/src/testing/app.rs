@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 /// 2026-11-20T00:00:00Z: where the clock of every test starts.
-pub const START: Timestamp = Timestamp(1795132800_000_000);
+pub const START: Timestamp = Timestamp(1_795_132_800_000_000);
 
 /// Services on a database of their own, behind the real router. Time moves only when the test moves it; jobs run only when it says so.
 pub struct App {

@@ -61,7 +61,7 @@ async fn an_answer_leaves_only_after_the_commit() {
     let mut counted = queued([world.submit(Count::of(1))]).await.remove(0);
     // A second gate in the same batch: the count has been handled by then, and its transaction is open.
     let (entered, is_in) = oneshot::channel();
-    let second = world.queue_gate(entered);
+    let second = world.queue_gate(entered).await;
     first.open().await;
     is_in.await.unwrap();
     assert_eq!(world.desk.handled(), 1);

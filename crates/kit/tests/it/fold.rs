@@ -52,7 +52,8 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     }
     world.app.eventually("select count(*) from orders_asks where state in ('HELD','REFUSED')", orders.len().try_into().unwrap()).await;
     for (reader, source) in [("stock", "orders"), ("coupons", "orders"), ("orders", "stock"), ("wallet", "coupons")] {
-        let behind = format!("select (select max(seq) from {source}_outbox) - (select seq from {reader}_positions where source='{source}')");
+        let behind =
+            format!("select (select max(seq) from {source}_outbox) - (select seq from {reader}_positions where source='{source}')");
         world.app.eventually(&behind, 0).await;
     }
     check_log(world, true).await;
@@ -113,7 +114,7 @@ async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
         world.app.eventually("select seq from orders_positions where source='stock'", 2).await;
         let answers = world.app.messages("stock").await;
         assert_eq!(answers.len(), 2);
-        assert!(answers.iter().all(|(key, message)| *key == order.into() && *message == answers[0].1));
+        assert!(answers.iter().all(|(key, message)| *key == order.0 && *message == answers[0].1));
     }
 }
 

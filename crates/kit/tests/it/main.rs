@@ -1,8 +1,10 @@
 //! The engine by its promises: what is answered is durable, what is emitted is read once and in order, and one bad thing stays one bad thing.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod batch;
-mod dead_letters;
 mod db;
+mod dead_letters;
 mod deliver;
 mod faults;
 mod fold;

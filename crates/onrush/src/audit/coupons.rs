@@ -36,7 +36,11 @@ pub fn checks() -> Vec<Check> {
              where o.saga_state in ('WAITING','DONE') or (o.saga_state='RUNNING' and o.state='PAYING')
              group by a.issued_coupon_id having count(*)>1",
         ),
-        Check::always("I-C7", "no coupon is used after it expired", "select id, used_at, expires_at from coupons_issued where used_at>=expires_at"),
+        Check::always(
+            "I-C7",
+            "no coupon is used after it expired",
+            "select id, used_at, expires_at from coupons_issued where used_at>=expires_at",
+        ),
         Check::always(
             "I-C9",
             "no part of a price is negative",

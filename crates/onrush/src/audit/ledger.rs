@@ -44,7 +44,8 @@ pub fn checks() -> Vec<Check> {
 }
 
 /// The triggers that keep entries from being changed.
-const GUARDS: &[&str] = &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
+const GUARDS: &[&str] =
+    &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
 
 fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
@@ -56,7 +57,8 @@ fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         }
     }
     let mut heads: HashMap<(Uuid, String), [u8; 32]> = HashMap::new();
-    let mut statement = connection.prepare("select owner_id, kind, tx_id, n, amount, at, hash from wallet_entries order by owner_id, kind, n")?;
+    let mut statement =
+        connection.prepare("select owner_id, kind, tx_id, n, amount, at, hash from wallet_entries order by owner_id, kind, n")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (owner, tx_id): (Uuid, Uuid) = (id(row, 0)?, id(row, 2)?);

@@ -1,9 +1,10 @@
-use super::{Check, SERVICES};
+use super::{Check, SERVICES, orders};
 use crate::documents::readings;
+use contracts::Timestamp;
 use rusqlite::Connection;
 
-/// Why this is not a quiet moment: messages under way, or sagas that run.
-pub fn unrest(connection: &Connection) -> rusqlite::Result<Option<String>> {
+/// Why this is not a quiet moment: messages under way, or sagas that run. A saga that is stuck is nothing to wait for.
+pub fn unrest(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<String>> {
     let mut behind = 0i64;
     for (reader, source, _) in readings() {
         let sql = format!(
@@ -11,8 +12,8 @@ pub fn unrest(connection: &Connection) -> rusqlite::Result<Option<String>> {
         );
         behind += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
     }
-    let running: i64 =
-        connection.query_row("select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING')", [], |row| row.get(0))?;
+    let sql = format!("select count(*) from orders_orders o where {} and not ({})", orders::MOVING, orders::STUCK);
+    let running: i64 = connection.query_row(&sql, rusqlite::named_params! {":now": now.0}, |row| row.get(0))?;
     Ok((behind > 0 || running > 0).then(|| format!("{behind} messages under way, {running} sagas running")))
 }
 

@@ -99,7 +99,7 @@ pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusql
     payments::attach_book(&connection, provider_book)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("begin")?;
-    let not_quiet = log::unrest(&connection)?;
+    let not_quiet = log::unrest(&connection, now)?;
     let mut report = Report { clean: true, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
         if check.when == When::Quiet && report.not_quiet.is_some() {

@@ -10,6 +10,8 @@ mod seed;
 mod serve;
 mod services;
 
+pub use seed::import_members;
+
 use crate::{mall::MallError, settings::SettingsError};
 use clap::{Parser, Subcommand};
 use kit::telemetry::LogFormat;

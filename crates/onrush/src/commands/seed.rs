@@ -34,7 +34,7 @@ impl Seed {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         let settings = Settings::load(&self.given)?;
         let mall = Mall::open(&settings).await?;
-        let members = import(&mall, self.members).await.map_err(CommandError::Other)?;
+        let members = import_members(&mall, self.members).await.map_err(CommandError::Other)?;
         self.charge(&mall, &members).await.map_err(CommandError::Other)?;
         write_tokens(&self.tokens, &members)?;
         mall.process.stop().await;
@@ -62,7 +62,7 @@ impl Seed {
 }
 
 /// Members numbered from 1; numbers that were imported before are used again.
-async fn import(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
+pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
     let accounts = Arc::new(Accounts::new(mall.process.kit.clone(), AccountsSettings::default()));
     let member = |n: u32| NewMember {
         member_id: MemberId(new_id()),

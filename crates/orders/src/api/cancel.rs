@@ -47,14 +47,13 @@ pub async fn cancel(
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
     let wait = wait::preferred(&headers, trace);
-    let reason = input.value.reason.unwrap_or_else(|| "Cancelled by the buyer.".into());
-    wait::run(&orders, Cancel { order_id: id, caller, reason, wait }, key, wait).await
+    wait::run(&orders, Cancel { order_id: id, caller, reason: input.value.reason, wait }, key, wait).await
 }
 
 pub struct Cancel {
     order_id: OrderId,
     caller: Caller,
-    reason: String,
+    reason: Option<String>,
     wait: Wait,
 }
 
@@ -92,8 +91,12 @@ impl Command for Cancel {
 impl Cancel {
     fn decide(&self, work: &mut Work) -> Result<(), Refusal> {
         let now = work.now;
-        let may = |member_id| member_id == self.caller.member_id || matches!(self.caller.role, Role::Operator);
-        let checkout = work.stash::<Touched>().get_mut(self.order_id).filter(|checkout| may(checkout.order.member_id));
-        checkout.ok_or(Code::NotFound)?.cancel(&self.reason, now).map(|_| ())
+        let checkout = work.stash::<Touched>().get_mut(self.order_id).ok_or(Code::NotFound)?;
+        let by_buyer = checkout.order.member_id == self.caller.member_id;
+        if !by_buyer && !matches!(self.caller.role, Role::Operator) {
+            return Err(Code::NotFound.into());
+        }
+        let unsaid = if by_buyer { "Cancelled by the buyer." } else { "Cancelled by the mall." };
+        checkout.cancel(self.reason.as_deref().unwrap_or(unsaid), now).map(|_| ())
     }
 }

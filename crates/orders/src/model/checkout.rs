@@ -93,7 +93,7 @@ impl Checkout {
                 self.enter_step(now);
                 Ok(())
             }
-            (State::AwaitingPayment, _) => Err(Code::OrderExpired.into()),
+            (State::AwaitingPayment | State::Expired, _) => Err(Code::OrderExpired.into()),
             (State::Paying, _) => Err(Code::PaymentInProgress.into()),
             (State::Paid | State::Preparing | State::Shipping | State::Delivered | State::Confirmed, _) => Err(Code::AlreadyPaid.into()),
             (state, _) => Err(Refusal::new(Code::IllegalTransition, format!("An order that is {} cannot be paid.", state.as_str()))),

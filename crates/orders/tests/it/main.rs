@@ -26,8 +26,12 @@ async fn every_operation_has_its_test_file() {
     let world = world::World::new().await;
     let api = serde_json::to_value(&world.app.process.openapi).expect("it is JSON");
     let paths = api["paths"].as_object().expect("there are paths");
-    let operations: Vec<&str> =
-        paths.values().filter_map(|item| item.as_object()).flat_map(|item| item.values()).filter_map(|it| it["operationId"].as_str()).collect();
+    let operations: Vec<&str> = paths
+        .values()
+        .filter_map(|item| item.as_object())
+        .flat_map(|item| item.values())
+        .filter_map(|it| it["operationId"].as_str())
+        .collect();
     assert!(operations.len() >= 9, "{operations:?}");
     for operation in operations {
         let verb = operation.strip_prefix("orders.").expect("an operation is named after its service");

@@ -206,7 +206,8 @@ impl Service for StandIn {
             }),
             "coupons" => answers.add::<GetIssuedCoupons, _, _, _>(move |call| {
                 let books = others.books();
-                let own = books.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
+                let own =
+                    books.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
                 let found = own.map(|(_, terms)| terms.clone()).collect();
                 async move { Ok::<_, String>(found) }
             }),

@@ -106,6 +106,7 @@ impl Book {
         Ok(slot.as_ref().map(|loaded| &loaded.row))
     }
 
+    /// What has to be written, in the order of the keys: neighbours share pages.
     pub fn into_changes(self) -> Changes {
         let mut changes = Changes::default();
         for loaded in self.payments.into_values().flatten().filter(|loaded| loaded.changed) {
@@ -120,6 +121,10 @@ impl Book {
         for loaded in self.cancellations.into_values().flatten().filter(|loaded| loaded.changed) {
             if loaded.stored { &mut changes.changed_cancellations } else { &mut changes.new_cancellations }.push(loaded.row);
         }
+        changes.new_payments.sort_unstable_by_key(|payment| payment.id);
+        changes.changed_payments.sort_unstable_by_key(|(_, payment)| payment.id);
+        changes.new_refunds.sort_unstable_by_key(|refund| refund.id);
+        changes.new_cancellations.sort_unstable_by_key(|cancellation| cancellation.order_id);
         changes
     }
 

@@ -1,7 +1,12 @@
 //! New SKUs of the catalogue.
 
 use crate::world::World;
-use contracts::{Sku, calls::GetAvailability, messages::StockPolicy};
+use crate::world::order;
+use contracts::{
+    Sku,
+    calls::{GetAvailability, GetStockVersion},
+    messages::StockPolicy,
+};
 use kit::{ports::new_id, testing::App};
 
 // S4
@@ -37,4 +42,20 @@ async fn availability_of_many_at_once_leaves_out_what_is_unknown() {
     let asked = GetAvailability { skus: vec![two, unknown, five, two] };
     let found = world.app.kit().links.call(asked).await.expect("stock answers");
     assert_eq!((found.len(), found[&five], found[&two]), (2, 5, 2));
+}
+
+#[tokio::test]
+async fn the_version_moves_with_every_change_and_only_then() {
+    let world = World::new().await;
+    let version = async || world.app.kit().links.call(GetStockVersion {}).await.expect("stock answers");
+    let mut seen = vec![version().await];
+    let sku = world.sku(5).await;
+    seen.push(version().await);
+    let of = order();
+    world.tell(of, vec![world.reserve(of, &[(sku, 2)])]).await;
+    seen.push(version().await);
+    let short = order();
+    world.tell(short, vec![world.reserve(short, &[(sku, 9)])]).await;
+    assert_eq!(seen[2], version().await, "a refusal changes nothing");
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "{seen:?}");
 }

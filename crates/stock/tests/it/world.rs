@@ -80,9 +80,13 @@ impl World {
 
     pub async fn list(&self, skus: &[(Sku, i64)], policy: StockPolicy) {
         let product_id = ProductId(new_id());
-        let skus = skus.iter().map(|(sku, stock)| SkuListed { sku: *sku, stock: *stock }).collect();
-        let listed = SkusListed { product_id, store_id: self.store_id, policy, skus };
+        let entries = skus.iter().map(|(sku, stock)| SkuListed { sku: *sku, stock: *stock }).collect();
+        let listed = SkusListed { product_id, store_id: self.store_id, policy, skus: entries };
         self.app.emit("catalog", product_id, Message::SkusListed(listed)).await;
+        // Unfolded, stock hears of them a moment later.
+        for (sku, _) in skus {
+            self.app.eventually(&format!("select count(*) from stock_items where sku=x'{}'", sku.0.simple()), 1).await;
+        }
     }
 
     pub async fn tell(&self, order_id: OrderId, messages: Vec<Message>) {

@@ -31,6 +31,7 @@ pub struct ChargeBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Charged {
+    /// The `id` of its entry.
     pub charge_id: Uuid,
     pub amount: Won,
     /// The cash balance with this charge.
@@ -73,9 +74,9 @@ impl Command for Charge {
         store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            let charge_id = new_id();
-            outcomes.push(match ledger.charge(charge_id, command.member_id, command.amount, work.now)? {
-                Ok(cash) => Answer::json(201, &Charged { charge_id, amount: command.amount, cash })?.into(),
+            let amount = command.amount;
+            outcomes.push(match ledger.charge(new_id(), command.member_id, amount, work.now)? {
+                Ok(received) => Answer::json(201, &Charged { charge_id: received.tx_id, amount, cash: received.available })?.into(),
                 Err(refusal) => refusal.into(),
             });
         }

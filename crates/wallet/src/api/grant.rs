@@ -38,6 +38,7 @@ pub struct GrantBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Granted {
+    /// The `id` of its entry.
     pub grant_id: Uuid,
     pub member_id: MemberId,
     pub amount: Won,
@@ -87,10 +88,12 @@ impl Command for Grant {
         store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            let (grant_id, member_id, amount) = (new_id(), command.member_id, command.amount);
+            let (member_id, amount) = (command.member_id, command.amount);
             let note = Note { reason: Some(command.reason.clone()), granted_by: command.granted_by };
-            outcomes.push(match ledger.grant(grant_id, member_id, amount, note, work.now)? {
-                Ok(points) => Answer::json(201, &Granted { grant_id, member_id, amount, points })?.into(),
+            outcomes.push(match ledger.grant(new_id(), member_id, amount, note, work.now)? {
+                Ok(received) => {
+                    Answer::json(201, &Granted { grant_id: received.tx_id, member_id, amount, points: received.available })?.into()
+                }
                 Err(refusal) => refusal.into(),
             });
         }

@@ -5,6 +5,7 @@
 
 use super::{
     account::{Account, AccountKey, CASH_IN, Denied, Entry, POINTS_GRANTED, POINTS_SPENT, SALES},
+    cause::{Cause, Note, Settled, Transaction},
     hold::{self, Hold, HoldState},
 };
 use contracts::{
@@ -14,68 +15,11 @@ use contracts::{
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Why something moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// Money came in from outside.
-    Charge,
-    /// An operator gave points.
-    Grant,
-    /// Held points were spent on a paid order.
-    Use,
-    /// Spent points came back because the order was undone.
-    Return,
-    /// Points earned by a confirmed purchase.
-    Earn,
-    /// Earned points taken back because the order was undone.
-    EarnBack,
-    /// A payment from the cash balance.
-    Pay,
-    /// A payment given back.
-    Refund,
-}
-
-impl Cause {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cause::Charge => "charge",
-            Cause::Grant => "grant",
-            Cause::Use => "use",
-            Cause::Return => "return",
-            Cause::Earn => "earn",
-            Cause::EarnBack => "earn_back",
-            Cause::Pay => "pay",
-            Cause::Refund => "refund",
-        }
-    }
-}
-
-/// For the eyes of people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Note {
-    pub reason: Option<String>,
-    pub granted_by: Option<MemberId>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
-    pub id: Uuid,
-    pub cause: Cause,
-    /// The order, payment, charge or grant that caused it.
-    pub reference: Uuid,
-    pub order_id: Option<OrderId>,
-    pub amount: Won,
-    /// Why nothing moved, if nothing did.
-    pub refused: Option<Code>,
-    pub note: Note,
-    pub at: Timestamp,
-}
-
-/// What became of a cause.
+/// Something that came in: its transaction, and what is available with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
-    pub amount: Won,
-    pub refused: Option<Code>,
+pub struct Received {
+    pub tx_id: Uuid,
+    pub available: Won,
 }
 
 /// Something that cannot be, unless code or data are broken: the transaction must not be kept.
@@ -149,7 +93,7 @@ impl Ledger {
         self.causes.get(&(cause, reference)).copied().ok_or_else(|| Broken(format!("{} {reference} was not loaded", cause.as_str())))
     }
 
-    /// What has to be written.
+    /// What has to be written, each kind in the order of its keys: neighbours share pages.
     pub fn into_changes(self) -> Changes {
         let mut changes = Changes { transactions: self.transactions, entries: self.entries, ..Changes::default() };
         for loaded in self.accounts.into_values().filter(|loaded| loaded.changed) {
@@ -158,25 +102,39 @@ impl Ledger {
         for loaded in self.holds.into_values().flatten().filter(|loaded| loaded.changed) {
             if loaded.stored { &mut changes.changed_holds } else { &mut changes.new_holds }.push(loaded.row);
         }
+        changes.new_accounts.sort_unstable_by_key(|account| account.key);
+        changes.changed_accounts.sort_unstable_by_key(|account| account.key);
+        changes.new_holds.sort_unstable_by_key(|hold| hold.order_id);
+        changes.changed_holds.sort_unstable_by_key(|hold| hold.order_id);
+        changes.transactions.sort_unstable_by_key(|transaction| transaction.id);
+        changes.entries.sort_unstable_by_key(|entry| (entry.tx_id, entry.account.owner));
         changes
     }
 
-    /// Money from outside reaches a member. `id` is the charge's own; the cash balance afterwards.
-    pub fn charge(&mut self, id: Uuid, member_id: MemberId, amount: Won, at: Timestamp) -> Result<Result<Won, Refusal>, Broken> {
-        let to = AccountKey::cash(member_id);
-        match self.transfer(moving(id, Cause::Charge, id, amount, at), CASH_IN, to)? {
-            Ok(()) => Ok(Ok(self.account(to)?.balance)),
-            Err(_) => Ok(Err(Code::AmountOutOfRange.into())),
-        }
+    /// Money from outside reaches a member. `id` is a fresh one.
+    pub fn charge(&mut self, id: Uuid, member_id: MemberId, amount: Won, at: Timestamp) -> Result<Result<Received, Refusal>, Broken> {
+        self.receive(Transaction::of(Cause::Charge, id, amount, at), CASH_IN, AccountKey::cash(member_id))
     }
 
-    /// An operator gives a member points; the points available afterwards.
-    pub fn grant(&mut self, id: Uuid, member_id: MemberId, amount: Won, note: Note, at: Timestamp) -> Result<Result<Won, Refusal>, Broken> {
-        let to = AccountKey::reward(member_id);
-        match self.transfer(Transaction { note, ..moving(id, Cause::Grant, id, amount, at) }, POINTS_GRANTED, to)? {
-            Ok(()) => Ok(Ok(self.account(to)?.available())),
-            Err(_) => Ok(Err(Code::AmountOutOfRange.into())),
-        }
+    /// An operator gives a member points. `id` is a fresh one.
+    pub fn grant(
+        &mut self,
+        id: Uuid,
+        member_id: MemberId,
+        amount: Won,
+        note: Note,
+        at: Timestamp,
+    ) -> Result<Result<Received, Refusal>, Broken> {
+        let grant = Transaction { note, ..Transaction::of(Cause::Grant, id, amount, at) };
+        self.receive(grant, POINTS_GRANTED, AccountKey::reward(member_id))
+    }
+
+    fn receive(&mut self, transaction: Transaction, from: AccountKey, to: AccountKey) -> Result<Result<Received, Refusal>, Broken> {
+        let tx_id = transaction.id;
+        Ok(match self.transfer(transaction, from, to)? {
+            Ok(()) => Ok(Received { tx_id, available: self.account(to)?.available() }),
+            Err(_) => Err(Code::AmountOutOfRange.into()),
+        })
     }
 
     /// Saga step: an order holds points.
@@ -197,7 +155,7 @@ impl Ledger {
     }
 
     /// Undo of [`Ledger::hold_points`], before or after the points were spent. Always succeeds; without a hold it leaves a tombstone.
-    pub fn unhold_points(&mut self, order_id: OrderId, tx_id: Uuid, at: Timestamp) -> Result<(), Broken> {
+    pub fn unhold_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), Broken> {
         let Some(hold) = self.hold(order_id)?.cloned() else {
             self.put_hold(Hold::tombstone(order_id, at));
             return Ok(());
@@ -210,7 +168,7 @@ impl Ledger {
                 self.put_hold(Hold { state: HoldState::Released, at, ..hold });
             }
             HoldState::Used => {
-                let back = Transaction { order_id: Some(order_id), ..moving(tx_id, Cause::Return, order_id.0, hold.amount, at) };
+                let back = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Return, order_id.0, hold.amount, at) };
                 self.transfer_all(back, POINTS_SPENT, reward)?;
                 self.put_hold(Hold { state: HoldState::Returned, at, ..hold });
             }
@@ -220,7 +178,7 @@ impl Ledger {
     }
 
     /// The order is paid: its held points are spent.
-    pub fn use_points(&mut self, order_id: OrderId, tx_id: Uuid, at: Timestamp) -> Result<(), Broken> {
+    pub fn use_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), Broken> {
         let hold = self.hold(order_id)?.cloned().ok_or_else(|| Broken(format!("order {order_id} is paid but never held points")))?;
         match (hold.state, hold.member_id) {
             // A repeat, or a repeat that comes after the order was undone.
@@ -228,7 +186,7 @@ impl Ledger {
             (HoldState::Held, Some(member_id)) => {
                 let reward = AccountKey::reward(member_id);
                 self.account_mut(reward)?.unhold(hold.amount);
-                let spend = Transaction { order_id: Some(order_id), ..moving(tx_id, Cause::Use, order_id.0, hold.amount, at) };
+                let spend = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Use, order_id.0, hold.amount, at) };
                 self.transfer_all(spend, reward, POINTS_SPENT)?;
                 self.put_hold(Hold { state: HoldState::Used, at, ..hold });
                 Ok(())
@@ -238,11 +196,11 @@ impl Ledger {
     }
 
     /// Cash moves from the member to the mall, once per payment. A refusal is kept: a repeat gets it again.
-    pub fn debit(&mut self, ask: &WalletTransfer, tx_id: Uuid, at: Timestamp) -> Result<Decision, Broken> {
+    pub fn debit(&mut self, ask: &WalletTransfer, at: Timestamp) -> Result<Decision, Broken> {
         if let Some(settled) = self.settled(Cause::Pay, ask.payment_id.0)? {
             return Ok(settled.refused.map_or(Ok(()), |code| Err(refused_payment(code))));
         }
-        let pay = Transaction { order_id: Some(ask.order_id), ..moving(tx_id, Cause::Pay, ask.payment_id.0, ask.amount, at) };
+        let pay = Transaction { order_id: Some(ask.order_id), ..Transaction::of(Cause::Pay, ask.payment_id.0, ask.amount, at) };
         let refused = if ask.amount.0 <= 0 {
             Code::AmountOutOfRange
         } else {
@@ -257,8 +215,8 @@ impl Ledger {
     }
 
     /// Cash moves back, once per payment. Without a debit nothing moves, and a debit that comes later is refused.
-    pub fn credit(&mut self, ask: &WalletTransfer, tx_id: Uuid, at: Timestamp) -> Result<(), Broken> {
-        let back = |cause| Transaction { order_id: Some(ask.order_id), ..moving(tx_id, cause, ask.payment_id.0, ask.amount, at) };
+    pub fn credit(&mut self, ask: &WalletTransfer, at: Timestamp) -> Result<(), Broken> {
+        let back = |cause| Transaction { order_id: Some(ask.order_id), ..Transaction::of(cause, ask.payment_id.0, ask.amount, at) };
         let Some(paid) = self.settled(Cause::Pay, ask.payment_id.0)? else {
             self.put_transaction(Transaction { refused: Some(Code::StepTimedOut), ..back(Cause::Pay) });
             return Ok(());
@@ -273,26 +231,26 @@ impl Ledger {
     }
 
     /// A confirmed purchase earns its share of what was paid in cash, rounded down.
-    pub fn earn(&mut self, confirmed: &OrderConfirmed, basis_points: u32, tx_id: Uuid, at: Timestamp) -> Result<(), Broken> {
+    pub fn earn(&mut self, confirmed: &OrderConfirmed, basis_points: u32, at: Timestamp) -> Result<(), Broken> {
         let order_id = confirmed.order_id;
         let amount = confirmed.cash_paid.basis_points(basis_points);
         if amount.0 <= 0 || self.settled(Cause::Earn, order_id.0)?.is_some() {
             return Ok(());
         }
-        let earn = Transaction { order_id: Some(order_id), ..moving(tx_id, Cause::Earn, order_id.0, amount, at) };
+        let earn = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Earn, order_id.0, amount, at) };
         self.transfer_all(earn, POINTS_GRANTED, AccountKey::reward(confirmed.member_id))
     }
 
     /// An order was undone: what it earned goes back, as far as it is still there. Points already spent or held stay with the buyer;
     /// a balance never goes below 0 and nobody owes points.
-    pub fn take_back_earned(&mut self, order_id: OrderId, member_id: MemberId, tx_id: Uuid, at: Timestamp) -> Result<(), Broken> {
+    pub fn take_back_earned(&mut self, order_id: OrderId, member_id: MemberId, at: Timestamp) -> Result<(), Broken> {
         let Some(earned) = self.settled(Cause::Earn, order_id.0)? else { return Ok(()) };
         if self.settled(Cause::EarnBack, order_id.0)?.is_some() {
             return Ok(());
         }
         let reward = AccountKey::reward(member_id);
         let amount = earned.amount.min(self.account(reward)?.available());
-        let back = Transaction { order_id: Some(order_id), ..moving(tx_id, Cause::EarnBack, order_id.0, amount, at) };
+        let back = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::EarnBack, order_id.0, amount, at) };
         if amount.0 <= 0 {
             self.put_transaction(Transaction { amount: Won::ZERO, refused: Some(Code::InsufficientPoints), ..back });
             return Ok(());
@@ -343,10 +301,6 @@ impl Ledger {
         let what = format!("{} {}", transaction.cause.as_str(), transaction.reference);
         self.transfer(transaction, from, to)?.map_err(|denied| Broken(format!("{what} was secured but is {denied:?}")))
     }
-}
-
-fn moving(id: Uuid, cause: Cause, reference: Uuid, amount: Won, at: Timestamp) -> Transaction {
-    Transaction { id, cause, reference, order_id: None, amount, refused: None, note: Note::default(), at }
 }
 
 /// The same words at every repeat.

@@ -1,4 +1,4 @@
-use crate::model::{Cause, Entry, Ledger, Transaction, ledger::Settled};
+use crate::model::{Cause, Entry, Ledger, Settled, Transaction, transaction_id};
 use contracts::{Code, Won};
 use kit::{DbError, Tx, db::params};
 use std::collections::HashMap;
@@ -10,19 +10,19 @@ pub async fn load_causes(tx: &mut Tx, ledger: &mut Ledger, causes: &[(Cause, Uui
     if missing.is_empty() {
         return Ok(());
     }
-    let sql = "select kind, ref, amount, refused from wallet_transactions where kind=$1 and ref=$2";
-    let found: Vec<(String, Uuid, Won, Option<String>)> =
-        tx.query_many(sql, missing.iter().map(|(cause, reference)| params![cause.as_str(), *reference])).await?;
-    let found: HashMap<(&str, Uuid), Settled> = found
-        .iter()
-        .map(|(kind, reference, amount, refused)| {
+    let sql = "select id, amount, refused from wallet_transactions where id=$1";
+    let ids = missing.iter().map(|(cause, reference)| params![transaction_id(*cause, *reference)]);
+    let found: Vec<(Uuid, Won, Option<String>)> = tx.query_many(sql, ids).await?;
+    let found: HashMap<Uuid, Settled> = found
+        .into_iter()
+        .map(|(id, amount, refused)| {
             // A reason this version does not know is still a refusal.
-            let refused = refused.as_deref().map(|slug| Code::from_slug(slug).unwrap_or(Code::PaymentFailed));
-            ((kind.as_str(), *reference), Settled { amount: *amount, refused })
+            let refused = refused.map(|slug| Code::from_slug(&slug).unwrap_or(Code::PaymentFailed));
+            (id, Settled { amount, refused })
         })
         .collect();
     for (cause, reference) in missing {
-        ledger.load_cause(cause, reference, found.get(&(cause.as_str(), reference)).copied());
+        ledger.load_cause(cause, reference, found.get(&transaction_id(cause, reference)).copied());
     }
     Ok(())
 }

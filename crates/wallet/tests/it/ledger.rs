@@ -91,7 +91,7 @@ async fn constraints_stand_behind_the_rules() {
         "update wallet_accounts set balance=-1 where kind='CASH'",
         "update wallet_accounts set held=11 where kind='REWARD'",
         "update wallet_accounts set held=-1 where kind='CASH'",
-        "insert into wallet_transactions (id, kind, ref, amount, at) select zeroblob(16), kind, ref, amount, at from wallet_transactions limit 1",
+        "insert into wallet_transactions (id, kind, ref, amount, at) select id, kind, ref, amount, at from wallet_transactions limit 1",
     ] {
         assert!(writer.execute(sql, &[]).await.is_err(), "{sql}");
     }

@@ -9,16 +9,14 @@ mod shelf;
 mod till;
 
 pub use checks::{check_log, dump};
-pub use desk::{Ask, Count, Desk, Fill, Laps, Trouble};
-pub use listener::Listener;
-pub use shelf::{How, Shelf, Troubles};
-pub use till::Till;
+pub use desk::{Ask, Count, Fill, Laps, Trouble};
+pub use shelf::How;
 
 use contracts::{
     Message, OrderId, Sku, Timestamp,
     messages::{CouponHold, StepCommand, StockLine, StockReserve},
 };
-use desk::Gate;
+use desk::{Desk, Gate};
 use futures::future::join_all;
 use kit::{
     Command, Db, Kit, Reply, Service, Tx,
@@ -26,16 +24,18 @@ use kit::{
     db::Synchronous,
     idempotency::IdempotencyKey,
     ports::new_id,
-    tasks,
     testing::{App, AppBuilder},
 };
+use listener::Listener;
+use shelf::{Shelf, Troubles};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, mpsc},
     task::Poll,
 };
-use tokio::{sync::oneshot, task::JoinHandle};
+use till::Till;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 /// Units on the shelf at the start.
@@ -45,7 +45,6 @@ pub struct World {
     pub app: App,
     pub desk: Arc<Desk>,
     pub shelf: Arc<Shelf>,
-    pub till: Arc<Till>,
     troubles: Troubles,
 }
 
@@ -65,24 +64,24 @@ impl World {
         let troubles = Troubles::default();
         let mut made = None;
         let app = builder.start(|kit| Self::build(kit, &troubles, &mut made)).await;
-        let (desk, shelf, till) = made.expect("start calls build");
-        World { app, desk, shelf, till, troubles }
+        let (desk, shelf) = made.expect("start calls build");
+        World { app, desk, shelf, troubles }
     }
 
     pub async fn restart(self) -> World {
         let troubles = self.troubles;
         let mut made = None;
         let app = self.app.restart(|kit| Self::build(kit, &troubles, &mut made)).await;
-        let (desk, shelf, till) = made.expect("restart calls build");
-        World { app, desk, shelf, till, troubles }
+        let (desk, shelf) = made.expect("restart calls build");
+        World { app, desk, shelf, troubles }
     }
 
     // The order matters to one test: coupons act, and so speak, before stock.
-    fn build(kit: &Kit, troubles: &Troubles, made: &mut Option<(Arc<Desk>, Arc<Shelf>, Arc<Till>)>) -> Vec<Arc<dyn Service>> {
+    fn build(kit: &Kit, troubles: &Troubles, made: &mut Option<(Arc<Desk>, Arc<Shelf>)>) -> Vec<Arc<dyn Service>> {
         let desk = Arc::new(Desk::new(kit.clone()));
         let shelf = Arc::new(Shelf::new(kit.clone(), troubles.clone()));
         let till = Arc::new(Till::new(kit.clone(), troubles.clone()));
-        *made = Some((Arc::clone(&desk), Arc::clone(&shelf), Arc::clone(&till)));
+        *made = Some((Arc::clone(&desk), Arc::clone(&shelf)));
         vec![desk, till, shelf, Arc::new(Listener::new(kit.clone()))]
     }
 
@@ -115,19 +114,18 @@ impl World {
     /// Makes the writer wait inside a transaction until the gate is opened, so that what is submitted meanwhile waits together.
     pub async fn gate(&self) -> OpenGate {
         let (entered, is_in) = oneshot::channel();
-        let gate = self.queue_gate(entered);
+        let gate = self.queue_gate(entered).await;
         is_in.await.expect("the writer reaches the gate");
         gate
     }
 
-    pub fn queue_gate(&self, entered: oneshot::Sender<()>) -> OpenGate {
+    /// Queues a gate; `entered` tells when the writer is in it.
+    pub async fn queue_gate(&self, entered: oneshot::Sender<()>) -> OpenGate {
         let (open, wait) = mpsc::channel();
         let (desk, kit) = (Arc::clone(&self.desk), self.app.kit().clone());
-        let task = tasks::spawn("gate", async move {
-            let reply = kit.submit(&desk, Gate::new(entered, wait), None, Uuid::nil()).await;
-            assert!(matches!(reply, Ok(Reply::Answer(_))), "{reply:?}");
-        });
-        OpenGate { open, task }
+        let submit = async move { kit.submit(&desk, Gate::new(entered, wait), None, Uuid::nil()).await };
+        let reply: Pin<Box<dyn Future<Output = Submitted>>> = queued([submit]).await.remove(0);
+        OpenGate { open, reply }
     }
 
     /// Handler behaviour for one key, at the shelf and the till, until [`World::mend`].
@@ -164,13 +162,13 @@ impl World {
 
 pub struct OpenGate {
     open: mpsc::Sender<()>,
-    task: JoinHandle<()>,
+    reply: Pin<Box<dyn Future<Output = Submitted>>>,
 }
 
 impl OpenGate {
     pub async fn open(self) {
         let _ = self.open.send(());
-        self.task.await.expect("the gate's command is answered");
+        assert_eq!(answer(self.reply.await).status, 204);
     }
 }
 

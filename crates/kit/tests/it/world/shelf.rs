@@ -70,8 +70,7 @@ impl Shelf {
 
     async fn reserve(&self, work: &mut Work, order: OrderId, quantity: i64) -> Result<(), Fault> {
         let done = StepDone { order_id: order };
-        let held: Option<(i64,)> =
-            work.tx.query_opt("select quantity from stock_reservations where order_id=$1", &params![order]).await?;
+        let held: Option<(i64,)> = work.tx.query_opt("select quantity from stock_reservations where order_id=$1", &params![order]).await?;
         if held.is_some() {
             return work.emit(order, Message::StockReserved(done));
         }

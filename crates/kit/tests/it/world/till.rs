@@ -1,4 +1,4 @@
-use super::Troubles;
+use super::shelf::Troubles;
 use contracts::{Message, messages::StepDone};
 use futures::future::BoxFuture;
 use kit::{

@@ -1,5 +1,8 @@
 use super::*;
-use crate::model::account::{GENESIS, Kind, ledger_hash};
+use crate::model::{
+    account::{GENESIS, Kind, ledger_hash},
+    cause::transaction_id,
+};
 use contracts::PaymentId;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashSet};
@@ -67,6 +70,7 @@ impl Books {
         }
         self.transactions.extend(changes.transactions);
         self.entries.extend(changes.entries);
+        self.entries.sort_by_key(|entry| (entry.account, entry.n));
     }
 
     /// One database transaction: all of it, or nothing when the books would break.
@@ -115,6 +119,8 @@ impl Books {
         }
         let causes: HashSet<_> = self.transactions.iter().map(|tx| (tx.cause, tx.reference)).collect();
         assert_eq!(causes.len(), self.transactions.len(), "I-L5");
+        let ids: HashSet<Uuid> = self.transactions.iter().map(|tx| tx.id).collect();
+        assert_eq!(ids.len(), self.transactions.len(), "an id names its cause");
         for points in [true, false] {
             let total: i64 = Kind::ALL
                 .into_iter()
@@ -140,15 +146,15 @@ fn apply(ledger: &mut Ledger, op: &Op, id: Uuid, at: Timestamp) -> Result<bool, 
             let ask = PointsHold { order_id: order(o), member_id: member(m), amount: Won(amount), expires_at: Timestamp(9_000) };
             ledger.hold_points(&ask, at)?.is_ok()
         }
-        Op::Unhold { order: o } => ledger.unhold_points(order(o), id, at).map(|()| true)?,
-        Op::Use { order: o } => ledger.use_points(order(o), id, at).map(|()| true)?,
-        Op::Debit { payment: p, member: m, amount } => ledger.debit(&transfer(p, m, amount), id, at)?.is_ok(),
-        Op::Credit { payment: p, member: m, amount } => ledger.credit(&transfer(p, m, amount), id, at).map(|()| true)?,
+        Op::Unhold { order: o } => ledger.unhold_points(order(o), at).map(|()| true)?,
+        Op::Use { order: o } => ledger.use_points(order(o), at).map(|()| true)?,
+        Op::Debit { payment: p, member: m, amount } => ledger.debit(&transfer(p, m, amount), at)?.is_ok(),
+        Op::Credit { payment: p, member: m, amount } => ledger.credit(&transfer(p, m, amount), at).map(|()| true)?,
         Op::Earn { order: o, member: m, paid } => {
             let confirmed = OrderConfirmed { order_id: order(o), member_id: member(m), cash_paid: Won(paid) };
-            ledger.earn(&confirmed, 100, id, at).map(|()| true)?
+            ledger.earn(&confirmed, 100, at).map(|()| true)?
         }
-        Op::TakeBack { order: o, member: m } => ledger.take_back_earned(order(o), member(m), id, at).map(|()| true)?,
+        Op::TakeBack { order: o, member: m } => ledger.take_back_earned(order(o), member(m), at).map(|()| true)?,
     })
 }
 
@@ -231,7 +237,7 @@ fn a_tombstone_refuses_the_late_hold_and_the_late_debit() {
     let hold = PointsHold { order_id: order(1), member_id: member(0), amount: Won(1), expires_at: Timestamp(9_000) };
     assert_eq!(ledger.hold_points(&hold, Timestamp(2)).map(|d| d.map_err(|r| r.code)), Ok(Err(Code::StepTimedOut)));
     let debit = WalletTransfer { payment_id: payment(1), order_id: order(1), member_id: member(0), amount: Won(100) };
-    let decision = ledger.debit(&debit, Uuid::from_u128(77), Timestamp(2));
+    let decision = ledger.debit(&debit, Timestamp(2));
     assert_eq!(decision.map(|d| d.map_err(|r| r.code)), Ok(Err(Code::StepTimedOut)));
     assert!(ledger.into_changes().entries.is_empty());
 }
@@ -275,6 +281,13 @@ fn more_can_never_go_back_than_a_payment_took() {
 #[test]
 fn money_never_becomes_points() {
     let mut ledger = rich().open();
-    let tx = moving(Uuid::from_u128(9), Cause::Use, Uuid::from_u128(9), Won(1), Timestamp(1));
+    let tx = Transaction::of(Cause::Use, Uuid::from_u128(9), Won(1), Timestamp(1));
     assert!(ledger.transfer(tx, AccountKey::cash(member(0)), POINTS_SPENT).is_err());
+}
+
+#[test]
+fn a_transaction_id_tells_its_cause_and_keeps_its_time() {
+    let order: Uuid = "0196e3a0-1111-7abc-8def-0123456789ab".parse().expect("a uuid");
+    assert_eq!(transaction_id(Cause::Use, order).to_string(), "0196e3a0-1111-aabc-8def-0123456789ab");
+    assert_ne!(transaction_id(Cause::Use, order), transaction_id(Cause::Return, order));
 }

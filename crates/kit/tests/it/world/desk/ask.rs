@@ -1,4 +1,7 @@
-use super::{super::{release, reserve}, Desk, held, out_of_stock};
+use super::{
+    super::{release, reserve},
+    Desk, held, out_of_stock,
+};
 use contracts::OrderId;
 use kit::{
     Fault, Work,

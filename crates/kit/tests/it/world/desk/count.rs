@@ -1,5 +1,5 @@
 use super::Desk;
-use contracts::Code;
+use contracts::{Code, Message, OrderId, messages::StepDone};
 use kit::{
     DbError, Fault, Work,
     batch::{Answer, Command, Outcome},
@@ -7,6 +7,7 @@ use kit::{
 };
 use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 /// What is wrong with a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Trouble {
     Panic,
     /// Runs into the last guard of the database.
     Constraint,
+    /// Speaks in another service's name.
+    Foreign,
     /// Its handler forgets an outcome.
     ShortAnswer,
     /// The database takes no writes.
@@ -78,6 +81,7 @@ impl Command for Count {
                 Trouble::Constraint => {
                     work.tx.execute("update orders_counter set value=-1", &[]).await?;
                 }
+                Trouble::Foreign => work.emit(Uuid::nil(), Message::StockTaken(StepDone { order_id: OrderId(Uuid::nil()) }))?,
                 Trouble::ShortAnswer => continue,
                 Trouble::Outage => return Err(DbError::Busy.into()),
                 Trouble::Hook => work.after_commit(|| panic!("asked to panic in a hook")),

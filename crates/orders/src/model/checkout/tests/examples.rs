@@ -146,6 +146,7 @@ fn an_order_is_paid_before_its_deadline_or_expires_once() {
     checkout.step_undone(Step::StockReserve, deadline);
     checkout.fall_due(deadline.after(UNPAID));
     assert_eq!((hear(&mut checkout), checkout.order.state), (vec!["order.expired"], State::Expired));
+    assert_eq!(checkout.pay(payment(1), deadline).expect_err("too late").code, Code::OrderExpired);
 }
 
 // Y2

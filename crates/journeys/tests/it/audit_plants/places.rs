@@ -1,0 +1,106 @@
+//! Plants in coupons, stock and accounts.
+
+use super::{Plant, plant};
+
+pub fn plants() -> Vec<Plant> {
+    [coupons(), stock(), accounts()].into_iter().flatten().collect()
+}
+
+fn coupons() -> Vec<Plant> {
+    const ISSUED: &[&str] = &["coupons_issued"];
+    vec![
+        plant("I-C1", &["coupons_definitions"], "update coupons_definitions set quantity=2", "{coupon}"),
+        plant("I-C1", &["coupons_definitions"], "update coupons_definitions set issued=issued-1", "{coupon}"),
+        plant("I-C2", ISSUED, "update coupons_issued set member_id={buyer} where member_id<>{buyer}", "{buyer}"),
+        plant("I-C3", ISSUED, "update coupons_issued set number=9 where number=2", "{coupon}"),
+        plant("I-C3", ISSUED, "update coupons_issued set number=2 where number=3", "{coupon}"),
+        plant("I-C3", ISSUED, "update coupons_issued set number=number+1", "{coupon}"),
+        plant("I-C5", &[], "update coupons_issued set order_id={unpaid} where state='USED'", "{unpaid}"),
+        plant("I-C5", &[], "update coupons_issued set order_id=x'00000000000000000000000000000001' where state='USED'", "00000000-"),
+        // Paid, but bought without it.
+        plant("I-C5", &[], "update coupons_issued set order_id={tested} where state='USED'", "{tested}"),
+        plant(
+            "I-C6",
+            &[],
+            "insert into orders_coupons select {unpaid}, issued_coupon_id, name, scope, store_id, base, discount from orders_coupons
+             where order_id={paid}",
+            " 2",
+        ),
+        plant("I-C7", ISSUED, "update coupons_issued set used_at=expires_at where state='USED'", " "),
+        plant("I-C9", &[], "update orders_orders set discount=-1 where id={paid}", "{paid}"),
+        plant("I-C9", &[], "update orders_orders set discount=subtotal+1 where id={paid}", "{paid}"),
+        plant("I-C9", &[], "update orders_orders set points_used=-1 where id={paid}", "{paid}"),
+        plant("I-C9", &[], "update orders_orders set shipping=-1 where id={paid}", "{paid}"),
+        plant("I-C9", &[], "update orders_orders set total=-1 where id={paid}", "{paid}"),
+        plant(
+            "I-W1",
+            &[],
+            "update coupons_waiting set state=case state when 'ADMITTED' then 'WAITING' else 'ADMITTED' end where ticket in (1,2)",
+            "{coupon} 2",
+        ),
+        plant("I-W1", &["coupons_definitions"], "update coupons_definitions set waiting=waiting+1", "{coupon} 2"),
+    ]
+}
+
+fn stock() -> Vec<Plant> {
+    const ITEMS: &[&str] = &["stock_items"];
+    const MOVEMENTS: &[&str] = &["stock_movements"];
+    vec![
+        plant("I-S1", ITEMS, "update stock_items set on_hand=-1 where sku={sku}", "{sku}"),
+        plant("I-S1", ITEMS, "update stock_items set reserved=-1 where sku={sku}", "{sku}"),
+        plant("I-S1", ITEMS, "update stock_items set reserved=on_hand+1 where sku={sku}", "{sku}"),
+        plant("I-S1", ITEMS, "update stock_items set sold=-1 where sku={sku}", "{sku}"),
+        plant("I-S2", &[], "update stock_items set on_hand=on_hand+1 where sku={sku}", "{sku}"),
+        plant("I-S2", &[], "update stock_items set sold=sold+1 where sku={sku}", "{sku}"),
+        plant("I-S2", &[], "delete from stock_movements where sku={sku}", "{sku}"),
+        plant("I-S3", &[], "update stock_items set reserved=reserved+1 where sku={sku}", "{sku}"),
+        plant("I-S3", &[], "update stock_holds set state='RELEASED' where order_id={unpaid}", "{sku}"),
+        plant(
+            "I-S4",
+            MOVEMENTS,
+            "insert into stock_movements select sku, n+100, kind, quantity, order_id, line_no, reason, at from stock_movements
+             where kind='SALE' and order_id={paid}",
+            "{paid}",
+        ),
+        plant("I-S5", &[], "update stock_reservations set expires_at=1 where order_id={unpaid}", "{unpaid}"),
+        // At the end all is well: more was sold than there was, and it was filled up afterwards.
+        plant(
+            "I-S6",
+            MOVEMENTS,
+            "insert into stock_movements (sku, n, kind, quantity, at) values ({sku}, 0, 'ADJUST', -1, 1), ({sku}, 900, 'ADJUST', 1, 1)",
+            "{sku}",
+        ),
+    ]
+}
+
+fn accounts() -> Vec<Plant> {
+    const TOKENS: &[&str] = &["accounts_refresh_tokens"];
+    let another = |state: &str| {
+        format!(
+            "insert into accounts_refresh_tokens select x'00', session_id, '{state}', issued_at, expires_at from accounts_refresh_tokens
+             where session_id={{session}} limit 1"
+        )
+    };
+    vec![
+        plant("I-A2", TOKENS, another("LIVE"), "{session}"),
+        plant("I-A2", TOKENS, another("REUSED"), "{session}"),
+        plant(
+            "I-A3",
+            &["orders_idempotency"],
+            "insert into orders_idempotency select * from orders_idempotency where operation='orders.create' limit 1",
+            "orders orders.create",
+        ),
+        plant(
+            "I-A3",
+            &["wallet_idempotency"],
+            "update wallet_idempotency set request_hash=null where operation='wallet.charge'",
+            "wallet wallet.charge",
+        ),
+        plant(
+            "I-A3",
+            &["orders_idempotency"],
+            "update orders_idempotency set body=null where operation='orders.cancel'",
+            "orders orders.cancel",
+        ),
+    ]
+}

@@ -1,0 +1,189 @@
+//! What clients get wrong, on purpose or not: the rows of the bad-input catalogue, by number, in one table.
+//!
+//! A refused request must change nothing, whatever is wrong with it: all rows of all tables are compared before and after.
+
+mod access;
+mod body;
+mod coupons;
+mod forge;
+mod keys;
+mod money;
+mod raw;
+mod transport;
+
+use crate::mall::{Mall, Person, Shop, paid, text, unpaid};
+use futures::{FutureExt, future::BoxFuture};
+use kit::testing::{TestRequest, TestResponse};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    ops::RangeInclusive,
+    panic::AssertUnwindSafe,
+};
+
+/// The rows that this version answers for.
+const ROWS: [RangeInclusive<u32>; 10] = [1..=14, 16..=24, 25..=25, 26..=32, 37..=38, 41..=51, 52..=52, 54..=54, 56..=59, 60..=62];
+
+/// A mall in which there is something to get wrong.
+pub struct World {
+    pub mall: Mall,
+    pub server: raw::Server,
+    pub shop: Shop,
+    pub sku: String,
+    pub buyer: Person,
+    pub other: Person,
+    /// Issued to the buyer, usable.
+    pub issued: String,
+    /// Issued to the other.
+    pub foreign: String,
+    /// The buyer's, paid.
+    pub paid: Value,
+    /// The buyer's, awaiting payment.
+    pub unpaid: String,
+}
+
+pub enum Case<'a> {
+    /// One request that is answered like this, and changes nothing.
+    Request { name: String, request: TestRequest, status: u16, problem: &'static str },
+    /// Several requests, with assertions of their own.
+    Scene { name: &'static str, play: BoxFuture<'a, ()> },
+}
+
+pub fn refused(name: impl Into<String>, request: TestRequest, status: u16, problem: &'static str) -> Case<'static> {
+    Case::Request { name: name.into(), request, status, problem }
+}
+
+pub fn scene<'a>(name: &'static str, play: impl Future<Output = ()> + Send + 'a) -> Case<'a> {
+    Case::Scene { name, play: Box::pin(play) }
+}
+
+impl Case<'_> {
+    fn row(&self) -> u32 {
+        let name = match self {
+            Case::Request { name, .. } => name.as_str(),
+            Case::Scene { name, .. } => name,
+        };
+        let number = name.strip_prefix("row ").and_then(|rest| rest.split(':').next());
+        number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("“{name}” does not begin with its row"))
+    }
+}
+
+impl World {
+    async fn open() -> World {
+        let mall = Mall::open().await;
+        let server = raw::Server::start(&mall).await;
+        let shop = mall.shop().await;
+        let sku = mall.product_of(&json!({"name": "Tulips", "price": 10_000, "stock": 100, "store_id": shop.id})).await;
+        let (buyer, other) = (mall.shopper(1_000_000, 5_000).await, mall.shopper(1_000_000, 0).await);
+        let coupon = mall.coupon(json!({})).await;
+        let (issued, foreign) = (mall.claimed(&buyer, &coupon).await, mall.claimed(&other, &coupon).await);
+        let paid = mall.ordered(&buyer, &paid(&sku), "PAID").await;
+        let unpaid = text(&mall.ordered(&buyer, &unpaid(&sku), "AWAITING_PAYMENT").await["id"]);
+        World { mall, server, shop, sku, buyer, other, issued, foreign, paid, unpaid }
+    }
+
+    pub fn order(&self, body: &Value) -> TestRequest {
+        self.mall.post(&self.buyer, "/v1/orders", body)
+    }
+
+    /// Of one line with this quantity, written as given.
+    pub fn quantity(&self, quantity: &str) -> TestRequest {
+        self.raw_post("/v1/orders", format!(r#"{{"items":[{{"sku":"{}","quantity":{quantity}}}]}}"#, self.sku))
+    }
+
+    /// A body that is not made from JSON, under a new key.
+    pub fn raw_post(&self, path: &str, body: impl Into<Vec<u8>>) -> TestRequest {
+        let request = self.mall.app.post(path).bearer(&self.buyer.token).key(&kit::ports::new_id().to_string());
+        request.raw("application/json", body.into())
+    }
+
+    /// Everything the services know, except stored answers: those of refusals are kept too.
+    fn fingerprint(&self) -> BTreeMap<String, (usize, u64)> {
+        let database = rusqlite::Connection::open(self.mall.settings.database()).expect("the database opens");
+        let mut tables = database.prepare("select name from sqlite_master where type='table' order by name").expect("a query");
+        let names: Vec<String> = tables.query_map([], |row| row.get(0)).expect("it runs").map(|name| name.expect("a name")).collect();
+        let names = names.into_iter().filter(|name| !name.ends_with("_idempotency"));
+        names.map(|name| (name.clone(), digest(&database, &name))).collect()
+    }
+}
+
+fn digest(database: &rusqlite::Connection, table: &str) -> (usize, u64) {
+    let mut statement = database.prepare(&format!("select * from {table}")).expect("a table");
+    let columns = statement.column_count();
+    let mut rows = statement.query([]).expect("it runs");
+    let (mut count, mut hasher) = (0, DefaultHasher::new());
+    while let Some(row) = rows.next().expect("rows") {
+        count += 1;
+        for column in 0..columns {
+            format!("{:?}", row.get_ref(column).expect("a value")).hash(&mut hasher);
+        }
+    }
+    (count, hasher.finish())
+}
+
+/// What is wrong with an answer, if anything is.
+fn mistake(answer: &TestResponse, status: u16, problem: &str) -> Option<String> {
+    let body = String::from_utf8_lossy(&answer.bytes);
+    if (answer.status, answer.problem()) != (status, problem) {
+        return Some(format!("wanted {status} {problem}, was {} {body}", answer.status));
+    }
+    if status < 400 {
+        return None;
+    }
+    let header = |name: &str| answer.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let complete = answer.body["trace_id"].is_string() && answer.body["title"].is_string() && answer.body["code"].is_number();
+    if header("content-type").as_deref() != Some("application/problem+json") || answer.body["status"] != status || !complete {
+        return Some(format!("not a whole problem: {body}"));
+    }
+    let needed = match status {
+        401 => "www-authenticate",
+        405 => "allow",
+        429 | 503 => "retry-after",
+        _ => return None,
+    };
+    header(needed).is_none().then(|| format!("the header {needed} is missing"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i9_every_row_of_the_catalogue_is_refused_as_written() {
+    let world = World::open().await;
+    let mut cases = body::cases(&world);
+    cases.extend(transport::cases(&world).await);
+    cases.extend(access::cases(&world));
+    cases.extend(money::cases(&world));
+    cases.extend(coupons::cases(&world).await);
+    cases.extend(keys::cases(&world));
+    let covered: BTreeSet<u32> = cases.iter().map(Case::row).collect();
+    let wanted: BTreeSet<u32> = ROWS.into_iter().flatten().collect();
+    assert_eq!(covered, wanted, "each row has a case and each case a row");
+
+    let mut mistakes = Vec::new();
+    let mut before = world.fingerprint();
+    for case in cases {
+        match case {
+            Case::Request { name, request, status, problem } => {
+                let answer = request.send().await;
+                mistakes.extend(mistake(&answer, status, problem).map(|mistake| format!("{name}: {mistake}")));
+                let after = world.fingerprint();
+                let changed: Vec<&String> = after.keys().filter(|table| after.get(*table) != before.get(*table)).collect();
+                if !changed.is_empty() {
+                    mistakes.push(format!("{name}: changed {changed:?}"));
+                }
+                before = after;
+            }
+            Case::Scene { name, play } => {
+                if let Err(panic) = AssertUnwindSafe(play).catch_unwind().await {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    mistakes.push(format!("{name}: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked")));
+                }
+                world.mall.quiet().await;
+                before = world.fingerprint();
+            }
+        }
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    let World { mall, server, .. } = world;
+    server.stop();
+    mall.finish().await;
+}

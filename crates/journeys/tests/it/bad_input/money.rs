@@ -1,0 +1,83 @@
+//! Rows 43, 44, 46 and 54: amounts that are too large, differ from ours, or are not there.
+
+use super::{Case, World, refused, scene};
+use crate::mall::{Mall, at_once, count, number, paid, tally, with};
+use serde_json::json;
+
+pub fn cases(world: &World) -> Vec<Case<'_>> {
+    let mall = &world.mall;
+    let charge = |amount: i64| mall.post(&world.buyer, "/v1/wallet/charges", &json!({"amount": amount}));
+    let product = |body| mall.post(&mall.operator, "/v1/products", &body);
+    let grant = |amount: i64| {
+        let body = json!({"member_id": world.other.id, "amount": amount, "reason": "a slip"});
+        mall.post(&mall.operator, "/v1/wallet/grants", &body)
+    };
+    let order = |name: &str, value| world.order(&with(json!({"items": [{"sku": world.sku, "quantity": 1}]}), name, value));
+    vec![
+        refused("row 43: the largest charge there is", charge(i64::MAX), 422, "amount-out-of-range"),
+        refused("row 43: the smallest", charge(i64::MIN), 422, "charge-too-small"),
+        refused("row 43: a negative charge", charge(-5_000), 422, "charge-too-small"),
+        refused("row 43: too large a grant", grant(i64::MAX), 422, "amount-out-of-range"),
+        refused("row 43: a negative grant", grant(-1), 422, "amount-out-of-range"),
+        refused("row 43: over 64 bits", world.raw_post("/v1/wallet/charges", r#"{"amount":9223372036854775808}"#), 422, "invalid-field"),
+        refused(
+            "row 43: an option's price over the limit",
+            product(json!({"name": "Dear", "price": 1_000_000_000, "options": [{"name": "gold", "price_delta": 1}]})),
+            422,
+            "amount-out-of-range",
+        ),
+        refused(
+            "row 43: an option's price below zero",
+            product(json!({"name": "Cheap", "price": 10, "options": [{"name": "lead", "price_delta": -11}]})),
+            422,
+            "amount-out-of-range",
+        ),
+        refused("row 44: another total", order("expected_total", json!(9_999)), 409, "price-changed"),
+        refused("row 44: a total of nothing", order("expected_total", json!(0)), 409, "price-changed"),
+        refused("row 44: another amount to pay", order("payment", json!({"method": "wallet", "amount": 1})), 409, "amount-mismatch"),
+        scene("row 44: our price is told", async move {
+            let told = order("expected_total", json!(1)).send().await.expect_problem(409, "price-changed");
+            assert_eq!(told.body["total"], 10_000);
+        }),
+        refused("row 54: negative points", order("points", json!(-1)), 422, "invalid-field"),
+        scene("row 46: more discount than there is to pay", larger_discount(world)),
+        scene("row 46: two of 60 %", two_of_sixty_percent(world)),
+        scene("row 54: the same money and points in 20 orders", spent_once()),
+    ]
+}
+
+async fn larger_discount(world: &World) {
+    let mall = &world.mall;
+    let coupon = mall.coupon(json!({"discount": {"type": "amount", "won": 50_000}})).await;
+    let issued = mall.claimed(&world.buyer, &coupon).await;
+    let before = mall.wallet(&world.buyer).await;
+    let body = with(with(paid(&world.sku), "coupons", json!([issued])), "points", json!(0));
+    let made = mall.ordered(&world.buyer, &body, "PAID").await;
+    assert_eq!((number(&made["discount"]), number(&made["total"])), (10_000, 0));
+    assert_eq!(mall.wallet(&world.buyer).await, before);
+}
+
+async fn two_of_sixty_percent(world: &World) {
+    let mall = &world.mall;
+    let percent = |scope: &str| json!({"discount": {"type": "rate", "basis_points": 6_000}, "scope": scope});
+    let (item, order) = (mall.coupon(percent("item")).await, mall.coupon(percent("order")).await);
+    let (item, order) = (mall.claimed(&world.buyer, &item).await, mall.claimed(&world.buyer, &order).await);
+    let lines = json!([{"sku": world.sku, "quantity": 1, "issued_coupon_id": item}]);
+    let body = json!({"items": lines, "coupons": [order], "payment": {"method": "wallet"}});
+    let made = mall.ordered(&world.buyer, &body, "PAID").await;
+    // 60 % off the line, then 60 % off what is left: 1,600 of 10,000.
+    assert_eq!((number(&made["discount"]), number(&made["total"])), (8_400, 1_600));
+}
+
+async fn spent_once() {
+    let mall = Mall::open().await;
+    let sku = mall.product(3_000, 100).await;
+    let shopper = mall.shopper(5_400, 600).await;
+    let body = with(paid(&sku), "points", json!(300));
+    let answers = at_once(20, (0..20).map(|_| mall.order(&shopper, &body)).collect()).await;
+    let short = count(&answers, 409, "insufficient-points") + count(&answers, 409, "insufficient-funds");
+    assert_eq!((count(&answers, 201, ""), short), (2, 18), "{:?}", tally(&answers));
+    mall.quiet().await;
+    assert_eq!(mall.wallet(&shopper).await, (0, 0));
+    mall.finish().await;
+}

@@ -1,0 +1,15 @@
+//! The stories Onrush is for, told to the whole product.
+
+mod audit_plants;
+mod authorization;
+mod bad_input;
+mod crash;
+mod documents;
+mod idempotency;
+mod kill;
+mod mall;
+mod process;
+mod races;
+mod saga_faults;
+mod stage;
+mod structure;

@@ -1,0 +1,83 @@
+//! B4, G6, O7: what follows an order that was paid, failed, or was forgotten.
+
+use crate::mall::{Mall, at_once, count, paid, tally, text, unpaid, with};
+use serde_json::json;
+use std::time::Duration;
+
+/// B4, O5: the purchase is confirmed, and earns points once: one percent of the cash paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b4_a_confirmed_purchase_earns_points() {
+    for fold in [true, false] {
+        let mall = Mall::folding(fold).await;
+        let shop = mall.shop().await;
+        let sku = mall.product_of(&json!({"name": "Tulips", "price": 12_345, "stock": 5, "store_id": shop.id})).await;
+        let buyer = mall.shopper(50_000, 345).await;
+        let order = mall.ordered(&buyer, &with(paid(&sku), "points", json!(345)), "PAID").await;
+        let order = text(&order["id"]);
+        for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
+            let moved =
+                mall.post(&shop.seller, &format!("/v1/orders/{order}/fulfilment"), &json!({"state": state})).send().await.expect(200);
+            assert_eq!(moved.body["state"], state);
+        }
+        let confirm = || mall.post(&buyer, &format!("/v1/orders/{order}/confirmation"), &json!({}));
+        let answers = at_once(8, (0..8).map(|_| confirm()).collect()).await;
+        assert_eq!(count(&answers, 200, ""), 8, "{:?}", tally(&answers));
+        mall.quiet().await;
+        assert_eq!(mall.wallet(&buyer).await, (38_000, 120));
+        mall.finish().await;
+    }
+}
+
+/// G6, O6: whoever's order fails is told why, then and later; the reason is in the stream for notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g6_a_failed_order_says_why() {
+    for fold in [true, false] {
+        let mall = Mall::folding(fold).await;
+        let sku = mall.product(4_000, 3).await;
+        let (poor, rich) = (mall.shopper(1_000, 0).await, mall.shopper(1_000_000, 0).await);
+        let cases = [(&poor, 1, "insufficient-funds"), (&rich, 4, "out-of-stock")];
+        for (buyer, quantity, reason) in cases {
+            let body = json!({"items": [{"sku": sku, "quantity": quantity}], "payment": {"method": "wallet"}});
+            let refused = mall.order(buyer, &body).send().await.expect_problem(409, reason);
+            let order = text(&refused.body["order_id"]);
+            let seen = mall.get(buyer, &format!("/v1/orders/{order}")).send().await.expect(200).body;
+            assert_eq!((&seen["state"], &seen["reason"]["type"]), (&json!("FAILED"), &json!(reason)), "{seen}");
+            assert!(!text(&seen["reason"]["detail"]).is_empty());
+            assert_eq!(seen["saga"]["history"].as_array().expect("a list").iter().filter(|step| step["result"] == "REFUSED").count(), 1);
+            let listed = mall.get(buyer, "/v1/orders?state=FAILED").send().await.expect(200).body;
+            assert_eq!(listed["items"][0]["id"], order.as_str());
+        }
+        let mut told = Vec::new();
+        for (_, message) in mall.app.messages("orders").await {
+            if let contracts::Message::OrderFailed(ended) = message {
+                told.push(serde_json::to_value(&ended).expect("messages serialize").to_string());
+            }
+        }
+        assert_eq!(told.len(), 2);
+        assert!(told[0].contains("insufficient-funds") && told[1].contains("out-of-stock"), "{told:?}");
+        mall.expect_nothing_held().await;
+        mall.finish().await;
+    }
+}
+
+/// O7, C18, C19: what is not paid in time is undone, once, and everything is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o7_unpaid_orders_expire() {
+    for fold in [true, false] {
+        let mall = Mall::folding(fold).await;
+        let sku = mall.product(4_000, 3).await;
+        let coupon = mall.coupon(json!({})).await;
+        let buyer = mall.shopper(10_000, 1_000).await;
+        let issued = mall.claimed(&buyer, &coupon).await;
+        let body = with(with(unpaid(&sku), "coupons", json!([issued])), "points", json!(500));
+        let order = text(&mall.ordered(&buyer, &body, "AWAITING_PAYMENT").await["id"]);
+        assert_eq!((mall.stock(&sku).await, mall.wallet(&buyer).await), ((3, 1, 0), (10_000, 500)));
+        mall.app.clock.advance(Duration::from_secs(601));
+        mall.app.job("orders.due").await;
+        mall.app.eventually("select count(*) from orders_orders where state='EXPIRED' and saga_state='UNDONE'", 1).await;
+        assert_eq!((mall.stock(&sku).await, mall.wallet(&buyer).await), ((3, 0, 0), (10_000, 1_000)));
+        let _ = mall.pay(&buyer, &order).send().await.expect_problem(409, "illegal-transition");
+        mall.expect_nothing_held().await;
+        mall.finish().await;
+    }
+}

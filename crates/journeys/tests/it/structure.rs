@@ -1,0 +1,180 @@
+//! What the map says of the code, checked against the code: who depends on whom, whose tables are whose, and where an operation is found.
+
+use onrush::{audit::SERVICES, documents};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Features of this version. Each is named by a test: `// B4` above it, or `fn b4_…`.
+const FEATURES: &[&str] = &[
+    "A1", "A2", "A3", "A4", "A5", "A8", "A14", "P1", "P2", "P5", "P13", "S1", "S2", "S3", "S4", "S9", "C1", "C2", "C3", "C4", "C5", "C6",
+    "C7", "C8", "C9", "C10", "C15", "C16", "C17", "C18", "C19", "C20", "C21", "C24", "C25", "B1", "B3", "B4", "B5", "O1", "O2", "O5", "O6",
+    "O7", "O8", "G1", "G2", "G4", "G5", "G6", "Y1", "Y2", "Y4", "I3", "I6", "I7", "I8", "I9", "J2",
+];
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Files below a folder, with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|extension| extension == ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Of each crate of the workspace, those it is built from; without what only its tests use.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(crates().join(".."))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo answers JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let ours = |package: &Value| -> BTreeSet<String> {
+        let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
+        let built = dependencies.filter(|dependency| dependency["kind"].is_null());
+        built.filter_map(|dependency| dependency["name"].as_str()).filter(|name| names.contains(name)).map(str::to_owned).collect()
+    };
+    packages.iter().map(|package| (package["name"].as_str().expect("a name").to_owned(), ours(package))).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let mut found = dependencies();
+    assert_eq!(found.remove("contracts"), Some(set(&[])), "contracts knows nobody");
+    assert_eq!(found.remove("kit"), Some(set(&["contracts"])), "kit knows no business");
+    assert_eq!(found.remove("rush"), Some(set(&["contracts"])), "rush knows the server by its API only");
+    for service in SERVICES {
+        assert_eq!(found.remove(*service), Some(set(&["contracts", "kit"])), "{service} knows no other service");
+    }
+    let mut all = set(SERVICES);
+    all.extend(set(&["contracts", "kit", "rush"]));
+    let onrush = found.remove("onrush").expect("the binary");
+    assert!(onrush.is_subset(&all) && set(SERVICES).is_subset(&onrush), "{onrush:?}");
+    let journeys = found.remove("journeys").expect("the tests of the whole");
+    all.insert("onrush".into());
+    assert!(journeys.is_subset(&all), "{journeys:?}");
+    assert_eq!(found, BTreeMap::new(), "a crate that the map does not show");
+}
+
+/// Words such as `orders_lines` in a text.
+fn tables_named(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
+    words.filter(|word| word.split_once('_').is_some_and(|(prefix, rest)| SERVICES.contains(&prefix) && !rest.is_empty()))
+}
+
+/// All tables and indexes there are, from the migrations, and the tables that kit makes for each service.
+fn tables() -> BTreeSet<String> {
+    let mut tables = BTreeSet::new();
+    for service in SERVICES {
+        for file in files(&crates().join(service).join("migrations"), "sql") {
+            let text = read(&file);
+            for word in tables_named(&text).map(str::to_owned) {
+                assert!(word.starts_with(&format!("{service}_")), "{} names {word}", file.display());
+                tables.insert(word);
+            }
+        }
+        for table in ["outbox", "positions", "deliveries", "dead_letters", "idempotency"] {
+            tables.insert(format!("{service}_{table}"));
+        }
+    }
+    tables
+}
+
+#[test]
+fn services_name_their_own_tables_only() {
+    let tables = tables();
+    assert!(tables.len() > 40, "{tables:?}");
+    let mut foreign = Vec::new();
+    for service in SERVICES {
+        for file in files(&crates().join(service).join("src"), "rs") {
+            let text = read(&file);
+            let others = tables_named(&text).filter(|word| !word.starts_with(&format!("{service}_")) && tables.contains(*word));
+            foreign.extend(others.map(|word| format!("{} names {word}", file.display())));
+        }
+    }
+    for file in ["kit", "contracts", "rush"].iter().flat_map(|name| files(&crates().join(name).join("src"), "rs")) {
+        let text = read(&file);
+        foreign.extend(tables_named(&text).filter(|word| tables.contains(*word)).map(|word| format!("{} names {word}", file.display())));
+    }
+    assert!(foreign.is_empty(), "{}", foreign.join("\n"));
+}
+
+#[test]
+fn every_operation_has_its_file_and_its_test() {
+    let text = documents::text(documents::Document::Openapi).expect("the document can be made");
+    let openapi: Value = serde_json::from_str(&text).expect("it is JSON");
+    let paths = openapi["paths"].as_object().expect("paths").iter();
+    let operations: Vec<(&String, &String, &Value)> = paths
+        .flat_map(|(path, item)| item.as_object().expect("a path").iter().map(move |(method, it)| (path, method, &it["operationId"])))
+        .collect();
+    assert!(operations.len() > 40, "{} operations", operations.len());
+    let mut missing = Vec::new();
+    for (path, method, id) in operations {
+        let id = id.as_str().unwrap_or_else(|| panic!("{method} {path} has no id"));
+        let (service, verb) = id.split_once('.').unwrap_or_else(|| panic!("{id} is not service.verb"));
+        let folder = crates().join(service);
+        for file in [format!("src/api/{verb}.rs"), format!("tests/it/{verb}.rs")] {
+            if !folder.join(&file).exists() {
+                missing.push(format!("{id}: crates/{service}/{file}"));
+            }
+        }
+        let code = fs::read_to_string(folder.join(format!("src/api/{verb}.rs"))).unwrap_or_default();
+        if !code.contains(&format!("operation_id = \"{id}\"")) {
+            missing.push(format!("{id} is not described in crates/{service}/src/api/{verb}.rs"));
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn every_feature_is_named_by_a_test() {
+    let this = Path::new(file!()).file_name();
+    let mut words: BTreeSet<String> = BTreeSet::new();
+    for file in files(&crates(), "rs").into_iter().filter(|file| file.file_name() != this) {
+        let text = read(&file);
+        let in_tests = file.components().any(|part| part.as_os_str() == "tests") || file.to_string_lossy().ends_with("tests.rs");
+        let Some(tests) = (if in_tests { Some(text.as_str()) } else { text.split_once("#[cfg(test)]").map(|(_, tests)| tests) }) else {
+            continue;
+        };
+        words.extend(tests.split(|character: char| !character.is_ascii_alphanumeric()).map(str::to_ascii_uppercase));
+    }
+    let unnamed: Vec<&&str> = FEATURES.iter().filter(|feature| !words.contains(**feature)).collect();
+    assert!(unnamed.is_empty(), "no test names {unnamed:?}");
+}
+
+#[test]
+fn no_crate_leaves_the_lints_of_the_workspace() {
+    let workspace = read(&crates().join("../Cargo.toml"));
+    assert!(workspace.contains("unsafe_code = \"forbid\""), "unsafe code is forbidden");
+    let manifests: Vec<PathBuf> =
+        fs::read_dir(crates()).expect("crates").map(|entry| entry.expect("a crate").path().join("Cargo.toml")).collect();
+    assert!(manifests.len() > 10);
+    for manifest in manifests {
+        let text = read(&manifest);
+        let lints = text.split_once("[lints]").map(|(_, rest)| rest.trim_start());
+        assert!(lints.is_some_and(|rest| rest.starts_with("workspace = true")), "{} has lints of its own", manifest.display());
+    }
+}

@@ -1,0 +1,145 @@
+use super::*;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+fn feed(text: &str) -> Verdict {
+    Framer::default().feed(text.as_bytes())
+}
+
+fn refused(text: &str) -> Code {
+    match feed(text) {
+        Verdict::Refuse { code, .. } => code,
+        other => panic!("{text:?} gave {other:?}"),
+    }
+}
+
+fn post(headers: &str, body: &str) -> String {
+    format!("POST /v1 HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}")
+}
+
+#[test]
+fn good_requests_pass_one_after_the_other() {
+    let sized = post("Content-Length: 5", "a\n\0\rb");
+    let chunked = post("transfer-encoding: Chunked", "5\r\na\n\0\rb\r\n1a;x=\"y\"\r\nabcdefghijklmnopqrstuvwxyz\r\n000\r\nT: 1\r\n\r\n");
+    let stream = [GET, &sized, &chunked, "\r\n", GET, "GET /x HTTP/1.0\r\n\r\n", &post("Content-Length: 0", ""), GET].concat();
+    let mut framer = Framer::default();
+    assert_eq!(framer.feed(stream.as_bytes()), Verdict::Pass);
+    assert!(framer.is_between());
+}
+
+#[test]
+fn pieces_give_the_same_verdict_as_the_whole() {
+    let chunked = post("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n");
+    let good = [GET, &post("Content-Length: 3", "abc"), &chunked, GET].concat();
+    let bad = [good.as_str(), "GET / HTTP/1.1\nHost: a\n\n"].concat();
+    for size in 1..=17 {
+        for (stream, refuse) in [(&good, false), (&bad, true)] {
+            let (mut framer, mut held, mut refused) = (Framer::default(), Vec::new(), false);
+            for piece in stream.as_bytes().chunks(size) {
+                held.extend_from_slice(piece);
+                match framer.feed(&held) {
+                    Verdict::Pass => held.clear(),
+                    Verdict::Wait { from } => drop(held.drain(..from)),
+                    Verdict::Refuse { code: Code::BadRequest, .. } => {
+                        refused = true;
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((refused, held.is_empty()), (refuse, !refuse), "pieces of {size}");
+        }
+    }
+}
+
+// row 16
+#[test]
+fn ambiguous_framing_is_refused() {
+    for headers in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+        "Content-Length: 3\r\nContent-Length: 3",
+        "Content-Length: 3, 3",
+        "Content-Length: +3",
+        "Content-Length: -1",
+        "Content-Length: 0x3",
+        "Content-Length:",
+        "Content-Length: 99999999999999999999",
+        "Content-Length : 3",
+        " Content-Length: 3",
+        "X: 1\r\n folded",
+        "X: 1\r\n\tfolded",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "no colon",
+        ": no name",
+        "na me: 1",
+        "X: a\rb",
+        "X: a\0b",
+        "X: a\nY: b",
+        "Host: b",
+    ] {
+        assert_eq!(refused(&post(headers, "")), Code::BadRequest, "{headers:?}");
+    }
+    for whole in [
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET /\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "G\0T / HTTP/1.1\r\n",
+        "\n\nGET / HTTP/1.1\r\n",
+        "\u{16}\u{3}\u{1}",
+    ] {
+        assert_eq!(refused(whole), Code::BadRequest, "{whole:?}");
+    }
+}
+
+// row 16: also for a head behind others in the same packet
+#[test]
+fn a_smuggled_head_is_seen_behind_a_good_one() {
+    let bad = post("Content-Length: 3\r\nTransfer-Encoding: chunked", "");
+    let stream = [GET, &post("Content-Length: 3", "abc"), &bad].concat();
+    let from = stream.len() - bad.len();
+    assert_eq!(feed(&stream), Verdict::Refuse { from, code: Code::BadRequest });
+}
+
+// row 16
+#[test]
+fn broken_chunks_end_the_connection() {
+    for body in ["x\r\n", "\r\n", "3\nabc", "3\r\nabcd", "3\r\nabc\n", "-1\r\n", "fffffffffffffffff\r\n", "3 \r\nabc", "0\r\nT\n"] {
+        let stream = post("Transfer-Encoding: chunked", body);
+        assert!(matches!(feed(&stream), Verdict::Broken { .. }), "{body:?}: {:?}", feed(&stream));
+    }
+}
+
+// row 14
+#[test]
+fn long_targets_and_heads_are_refused_before_they_end() {
+    let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(length - 1));
+    assert_eq!(feed(&target(MAX_TARGET)), Verdict::Pass);
+    assert_eq!(refused(&target(MAX_TARGET + 1)), Code::UriTooLong);
+    assert_eq!(refused(&target(64 * 1024)[..MAX_TARGET * 2]), Code::UriTooLong);
+    let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(length - 32));
+    assert_eq!((feed(&head(MAX_HEAD)), head(MAX_HEAD).len()), (Verdict::Pass, MAX_HEAD));
+    assert_eq!(refused(&head(MAX_HEAD + 1)), Code::HeadersTooLarge);
+    assert_eq!(refused(&head(1024 * 1024)[..MAX_HEAD + 1]), Code::HeadersTooLarge);
+    assert_eq!(refused(&post(&"A: 1\r\n".repeat(101), "")), Code::HeadersTooLarge);
+}
+
+// row 4
+#[test]
+fn heads_are_utf8() {
+    let mut framer = Framer::default();
+    let bad = [b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n".as_slice(), b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"];
+    for head in bad {
+        assert!(matches!(framer.feed(head), Verdict::Refuse { code: Code::BadEncoding, .. }));
+    }
+    assert_eq!(refused("GET /é HTTP/1.1\r\nHost: a\r\n\r\n"), Code::BadEncoding);
+    assert_eq!(feed("GET / HTTP/1.1\r\nHost: a\r\nX: é\r\n\r\n"), Verdict::Pass);
+}

@@ -1,0 +1,86 @@
+//! Streams and delivery records do not grow for ever.
+
+use super::world::{World, commit, new_order};
+use contracts::Timestamp;
+use kit::engine::prune;
+use std::time::Duration;
+
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+const INSTANT: Duration = Duration::from_micros(1);
+
+async fn numbers(world: &World, stream: &str) -> Vec<i64> {
+    world.app.rows::<(i64,)>(&format!("select seq from {stream}_outbox order by seq")).await.into_iter().map(|(seq,)| seq).collect()
+}
+
+async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
+    prune(&mut world.behind_the_back(), "orders", &["stock", "coupons"], now, limit).await.unwrap()
+}
+
+#[tokio::test]
+async fn messages_are_kept_for_a_week_and_the_last_one_for_ever() {
+    let world = World::start().await;
+    let written = world.app.clock_now();
+    for _ in 0..3 {
+        world.ask().await;
+    }
+    assert_eq!(pruned(&world, written.after(WEEK), 100).await, 0);
+    // Five messages, and the three deliveries each of two readers recorded.
+    assert_eq!(pruned(&world, written.after(WEEK + INSTANT), 100).await, 5 + 3 + 3);
+    assert_eq!(numbers(&world, "orders").await, [6]);
+    assert_eq!(pruned(&world, written.after(WEEK * 50), 100).await, 0);
+}
+
+#[tokio::test]
+async fn a_call_drops_no_more_than_its_limit() {
+    let world = World::start().await;
+    for _ in 0..4 {
+        world.ask().await;
+    }
+    let later = world.app.clock_now().after(WEEK * 2);
+    for left in [6, 4, 2, 1, 1] {
+        pruned(&world, later, 2).await;
+        assert_eq!(numbers(&world, "orders").await.len(), left);
+    }
+    assert_eq!(numbers(&world, "orders").await, [8]);
+}
+
+#[tokio::test]
+async fn the_engine_drops_what_is_old_and_keeps_what_somebody_has_not_read() {
+    let world = World::start().await;
+    for _ in 0..3 {
+        world.ask().await;
+    }
+    world.app.faults.hold("stock", "stock.commit");
+    let order = new_order();
+    for _ in 0..3 {
+        world.say(commit(order)).await;
+    }
+    world.app.clock.advance(WEEK + Duration::from_secs(600));
+    world.app.eventually("select count(*) from orders_outbox", 3).await;
+    world.app.eventually("select count(*) from stock_outbox", 1).await;
+    world.app.eventually("select count(*) from stock_deliveries", 0).await;
+    assert_eq!(numbers(&world, "orders").await, [7, 8, 9]);
+    world.app.faults.release("stock", "stock.commit");
+    world.app.eventually("select seq from stock_positions where source='orders'", 9).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 3, 5, 7, 8, 9]);
+    // Now read by all, and a week old: gone at the next look, but for the last.
+    world.app.clock.advance(Duration::from_secs(600));
+    world.app.eventually("select count(*) from orders_outbox", 1).await;
+    let world = world.restart().await;
+    world.ask().await;
+    assert_eq!(numbers(&world, "orders").await, [9, 10, 11], "numbers go on");
+    assert_eq!(numbers(&world, "stock").await, [3, 4]);
+    assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='HELD'").await, 4);
+}
+
+#[tokio::test]
+async fn the_engine_looks_again_while_more_is_left() {
+    let world = World::start().await;
+    let order = new_order();
+    for _ in 0..2 {
+        world.app.emit_all("orders", order, vec![commit(order); 6_000]).await;
+    }
+    // One step of time only: the bound of a pass must not leave the rest for the next one.
+    world.app.clock.advance(WEEK + Duration::from_secs(600));
+    world.app.eventually("select count(*) from orders_outbox", 1).await;
+}

@@ -1,0 +1,162 @@
+//! Positions: kept over restarts, fenced, and stopped by a gap.
+
+use super::world::{Ask, How, STOCK, World, check_log, hold, new_order, release, reserve};
+use kit::{Reply, batch::SubmitError};
+use std::sync::atomic::Ordering;
+
+/// Orders that the shelf has not heard of yet.
+async fn with_unread(count: usize) -> World {
+    let world = World::start().await;
+    world.app.faults.hold("stock", "stock.reserve");
+    for _ in 0..count {
+        assert!(matches!(world.submit(Ask::one(new_order())).await, Ok(Reply::Pending(_))));
+    }
+    world
+}
+
+/// A round through the writer: what it could have delivered, it has.
+async fn turn(world: &World) {
+    world.say(hold(new_order())).await;
+    world.say(hold(new_order())).await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_the_last_commit_left_off() {
+    let world = World::start().await;
+    world.ask().await;
+    world.app.faults.hold("stock", "stock.reserve");
+    for _ in 0..3 {
+        world.ask().await;
+    }
+    let world = world.restart().await;
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
+    assert_eq!(world.seen_by_shelf().await, [1, 3, 4, 5]);
+    world.ask().await;
+    check_log(&world, true).await;
+    let world = world.restart().await;
+    world.ask().await;
+    assert_eq!(world.app.sql_i64("select max(seq) from orders_outbox").await, 12);
+    assert_eq!(world.app.sql_i64("select count(*) from orders_stream").await, 1, "the same epoch");
+    assert_eq!(world.left().await, STOCK - 6);
+    check_log(&world, true).await;
+}
+
+// The end of an unfolded exchange is reached however often it is interrupted (F3).
+#[tokio::test]
+async fn restarts_in_the_middle_lose_and_repeat_nothing() {
+    let mut world = World::unfolded().await;
+    let waiting: Vec<_> = (0..40).map(|_| world.submit(Ask::one(new_order()))).collect();
+    for reply in futures::future::join_all(waiting).await {
+        assert!(matches!(reply, Ok(Reply::Pending(_))));
+    }
+    for _ in 0..4 {
+        world = world.restart().await;
+        world.say(release(new_order())).await;
+    }
+    world.app.eventually("select count(*) from orders_asks where state='HELD'", 40).await;
+    world.app.eventually("select count(*) from orders_seen where kind='stock.released'", 4).await;
+    assert_eq!(world.left().await, STOCK - 40);
+    check_log(&world, true).await;
+}
+
+// I-M4, I-M7: somebody else moved the reader on; whatever this process does with its old position must not count.
+#[tokio::test]
+async fn a_reader_with_an_old_position_has_no_effect() {
+    for folded in [true, false] {
+        let world = if folded { World::start().await } else { World::unfolded().await };
+        world.ask().await;
+        world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+        world.app.eventually("select seq from stock_positions where source='orders'", 2).await;
+        assert_eq!(world.alter("update stock_positions set seq=seq+1 where source='orders'").await, 1);
+        let calls = world.shelf.calls.load(Ordering::SeqCst);
+        let order = new_order();
+        assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
+        while world.shelf.calls.load(Ordering::SeqCst) < calls + 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 1);
+        assert_eq!(world.app.sql_i64("select count(*) from stock_outbox").await, 1);
+        assert_eq!(world.left().await, STOCK - 1);
+        assert_eq!(world.position("stock", "orders").await, 3, "as the other left it");
+        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
+        // Back under its feet, it goes on.
+        world.alter("update stock_positions set seq=seq-1 where source='orders'").await;
+        world.app.eventually("select count(*) from orders_asks where state='HELD'", 2).await;
+        world.app.eventually("select seq from stock_positions where source='orders'", 4).await;
+        world.app.eventually("select seq from wallet_positions where source='coupons'", 2).await;
+        check_log(&world, true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_has_never_read_is_fenced_too() {
+    let world = World::start().await;
+    world.alter("insert into stock_positions (source, epoch, partition, seq) values ('orders',1,0,1)").await;
+    let order = new_order();
+    assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
+    assert_eq!(world.app.sql_i64("select count(*) from stock_reservations").await, 0);
+    assert_eq!(world.app.sql_i64("select count(*) from stock_deliveries").await, 0);
+}
+
+// Two writers can never both give out a number.
+#[tokio::test]
+async fn a_number_that_is_taken_rolls_the_writer_back() {
+    let world = World::start().await;
+    world
+        .alter("insert into orders_outbox (epoch, partition, seq, key, kind, data, at) values (1,0,1,zeroblob(16),'stock.commit','{}',0)")
+        .await;
+    assert_eq!(world.submit(Ask::one(new_order())).await, Err(SubmitError::Failed));
+    for table in ["orders_asks", "stock_seen", "stock_outbox", "coupons_holds"] {
+        assert_eq!(world.app.sql_i64(&format!("select count(*) from {table}")).await, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_gap_stops_its_reader_and_nothing_behind_it_is_read() {
+    for missing in 1..=3 {
+        let world = with_unread(3).await;
+        world.alter(&format!("create table kit_lost as select * from orders_outbox where seq={missing}")).await;
+        assert_eq!(world.alter(&format!("delete from orders_outbox where seq={missing}")).await, 1);
+        world.app.faults.release("stock", "stock.reserve");
+        turn(&world).await;
+        let readable: Vec<i64> = (1..missing).collect();
+        world.app.eventually("select count(*) from stock_seen", missing - 1).await;
+        turn(&world).await;
+        assert_eq!(world.seen_by_shelf().await, readable);
+        assert_eq!(world.position("stock", "orders").await, missing - 1);
+        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
+        assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers go on");
+        // Found again: nothing was lost.
+        world.alter("insert into orders_outbox select * from kit_lost").await;
+        world.app.eventually("select count(*) from orders_asks where state='HELD'", 3).await;
+        assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+        check_log(&world, true).await;
+    }
+}
+
+#[tokio::test]
+async fn a_gap_is_still_one_after_a_restart() {
+    let world = with_unread(3).await;
+    world.alter("delete from orders_outbox where seq=2").await;
+    let world = world.restart().await;
+    turn(&world).await;
+    world.app.eventually("select count(*) from stock_seen", 1).await;
+    turn(&world).await;
+    assert_eq!((world.seen_by_shelf().await, world.position("stock", "orders").await), (vec![1], 1));
+}
+
+// Positions belong to (reader, source): one reader's trouble is not another's.
+#[tokio::test]
+async fn readers_of_a_stream_have_positions_of_their_own() {
+    let world = World::start().await;
+    let bad = new_order();
+    world.break_for(bad, How::Fault);
+    world.say(hold(new_order())).await;
+    world.app.faults.hold("wallet", "coupon.held");
+    world.say(hold(new_order())).await;
+    world.say(reserve(bad, 1)).await;
+    assert_eq!((world.position("wallet", "coupons").await, world.position("orders", "coupons").await), (1, 2));
+    world.app.eventually("select count(*) from stock_dead_letters", 1).await;
+    assert_eq!((world.position("stock", "orders").await, world.position("coupons", "orders").await), (3, 3));
+    check_log(&world, false).await;
+}

@@ -1,0 +1,204 @@
+use crate::{
+    others::Reaction,
+    world::{Code, World, header, id_of, states},
+};
+use contracts::{Message, messages::StepDone};
+use serde_json::json;
+
+const TAKEN_BACK: [&str; 5] = ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release", "order.cancelled"];
+
+// O8
+#[tokio::test]
+async fn a_paid_order_is_taken_back_whole() {
+    for fold in [true, false] {
+        for prepared in [false, true] {
+            let world = World::folding(fold).await;
+            let id = world.ordered(&world.full_paid(), "PAID").await;
+            if prepared {
+                let _ = world.advance(id, "PREPARING").await.expect(200);
+            }
+            let gone = world.cancel(id, "c").await.expect(200);
+            assert_eq!(
+                states(&gone.body)[2 + usize::from(prepared)..],
+                [if prepared { "PREPARING" } else { "PAID" }, "CANCELLING", "CANCELLED"]
+            );
+            assert_eq!(world.story(id).await[9..], TAKEN_BACK);
+            assert_eq!(gone.body["saga"]["state"], "UNDONE");
+            world.audit().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unpaid_order_gives_back_what_it_holds() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        let id = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+        let body = json!({"reason": "found it cheaper"});
+        let path = format!("/v1/orders/{id}/cancellation");
+        let gone = world.post(&path, "c", &body).header("prefer", "wait=20").send().await.expect(200);
+        assert_eq!(gone.body["reason"]["detail"], "found it cheaper");
+        assert_eq!(world.story(id).await[3..], TAKEN_BACK[1..]);
+        let ended = world.messages(id).await.pop();
+        assert!(matches!(ended, Some(Message::OrderCancelled(ended)) if ended.detail == "found it cheaper"));
+        world.audit().await;
+    }
+}
+
+/// After a refused payment the order rests at its payment step, which then is cancelled too.
+#[tokio::test]
+async fn an_order_whose_payment_was_refused_can_be_cancelled() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        let id = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+        world.meet("payment.request", Reaction::Refuse(Code::InsufficientFunds));
+        let _ = world.pay(id, "p").await.expect_problem(409, "insufficient-funds");
+        let _ = world.cancel(id, "c").await.expect(200);
+        assert_eq!(world.story(id).await[5..], TAKEN_BACK);
+        world.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn a_pending_order_undoes_the_step_that_runs() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        world.meet("coupon.hold", Reaction::Silence);
+        let id = world.started(&world.full_paid()).await;
+        world.said("coupon.hold", 1).await;
+        let gone = world.cancel(id, "c").await.expect(200);
+        assert_eq!(states(&gone.body), ["PENDING", "CANCELLING", "CANCELLED"]);
+        assert_eq!(world.story(id).await[2..], ["coupon.unhold", "stock.release", "order.cancelled"]);
+        world.app.emit("coupons", id, Message::CouponHeld(StepDone { order_id: id })).await;
+        assert_eq!(world.get(id).await["state"], "CANCELLED");
+        world.audit().await;
+    }
+}
+
+// row 62
+#[tokio::test]
+async fn cancelling_twice_is_the_same_as_once() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        let id = world.ordered(&world.full_paid(), "PAID").await;
+        let first = world.cancel(id, "c1").await.expect(200);
+        let same = world.cancel(id, "c1").await.expect(200);
+        assert_eq!((&same.bytes, header(&same, "idempotent-replayed")), (&first.bytes, Some("true")));
+        let second = world.cancel(id, "c2").await.expect(200);
+        assert_eq!(second.body, first.body);
+        assert_eq!(world.story(id).await[9..], TAKEN_BACK);
+        world.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn cancelling_again_while_it_is_undone_is_accepted() {
+    let world = World::new().await;
+    let id = world.ordered(&world.plain_paid(), "PAID").await;
+    world.meet("payment.cancel", Reaction::Silence);
+    let path = format!("/v1/orders/{id}/cancellation");
+    for key in ["c1", "c2"] {
+        let running = world.post(&path, key, &json!({})).send().await.expect(202);
+        assert_eq!(running.body["state"], "CANCELLING");
+    }
+    assert_eq!(world.story(id).await.iter().filter(|kind| **kind == "payment.cancel").count(), 1);
+}
+
+// row 62
+#[tokio::test]
+async fn what_is_dispatched_or_over_cannot_be_cancelled() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        let id = world.ordered(&world.plain_paid(), "PAID").await;
+        let _ = world.advance(id, "PREPARING").await.expect(200);
+        for state in ["SHIPPING", "DELIVERED"] {
+            let _ = world.advance(id, state).await.expect(200);
+            let _ = world.cancel(id, state).await.expect_problem(409, "illegal-transition");
+        }
+        let _ = world.app.post(format!("/v1/orders/{id}/confirmation")).bearer(&world.token).send().await.expect(200);
+        let _ = world.cancel(id, "confirmed").await.expect_problem(409, "illegal-transition");
+
+        world.meet("stock.reserve", Reaction::Refuse(Code::OutOfStock));
+        let failed = world.order("f", &world.plain()).await.expect_problem(409, "out-of-stock");
+        let failed = failed.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
+        let _ = world.cancel(failed, "failed").await.expect_problem(409, "illegal-transition");
+        world.meet("stock.reserve", Reaction::Comply);
+
+        let expired = world.ordered(&world.plain(), "AWAITING_PAYMENT").await;
+        world.pass(crate::world::UNPAID).await;
+        world.reaches(expired, "EXPIRED").await;
+        let _ = world.cancel(expired, "expired").await.expect_problem(409, "illegal-transition");
+        world.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_is_being_paid_cannot_be_cancelled() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        world.meet("payment.request", Reaction::Silence);
+        let id = world.started(&world.plain_paid()).await;
+        world.reaches(id, "PAYING").await;
+        let _ = world.cancel(id, "c").await.expect_problem(409, "payment-in-progress");
+        assert_eq!(world.get(id).await["state"], "PAYING");
+    }
+}
+
+/// Paying and cancelling at once: one of them wins, and the other is told.
+#[tokio::test]
+async fn of_paying_and_cancelling_one_wins() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        world.meet("payment.request", Reaction::Silence);
+        let mut winners = [0, 0];
+        for n in 0..20 {
+            let made = world.order(&format!("o{n}"), &world.plain()).await.expect(201);
+            let id = id_of(&made);
+            let (pay, cancel) = (format!("p{n}"), format!("c{n}"));
+            let wallet = json!({"method": "wallet"});
+            let (payments, cancellation) = (format!("/v1/orders/{id}/payments"), format!("/v1/orders/{id}/cancellation"));
+            let paying = world.post(&payments, &pay, &wallet).send();
+            let cancelling = world.post(&cancellation, &cancel, &json!({})).header("prefer", "wait=20").send();
+            let (paying, cancelling) = if n % 2 == 0 {
+                tokio::join!(paying, cancelling)
+            } else {
+                let (cancelling, paying) = tokio::join!(cancelling, paying);
+                (paying, cancelling)
+            };
+            let asked = world.story(id).await.contains(&"payment.request");
+            match (paying.status, cancelling.status) {
+                (202, 409) => {
+                    assert_eq!(cancelling.problem(), "payment-in-progress");
+                    assert!(asked);
+                    winners[0] += 1;
+                }
+                (409, 200) => {
+                    assert_eq!(paying.problem(), "illegal-transition");
+                    assert!(!asked, "a cancelled order was charged");
+                    winners[1] += 1;
+                }
+                other => panic!("{other:?}: {} {}", paying.body, cancelling.body),
+            }
+        }
+        assert_eq!(winners.iter().sum::<i32>(), 20);
+        world.audit().await;
+    }
+}
+
+// rows 37 and 56
+#[tokio::test]
+async fn it_takes_the_buyer_or_an_operator_and_a_key() {
+    let world = World::new().await;
+    let id = world.ordered(&world.plain(), "AWAITING_PAYMENT").await;
+    let path = format!("/v1/orders/{id}/cancellation");
+    let _ = world.app.post(&path).bearer(&world.token).send().await.expect_problem(400, "idempotency-key-missing");
+    let _ = world.app.post(&path).key("k").send().await.expect_problem(401, "unauthenticated");
+    for other in [world.stranger(), world.seller_token()] {
+        let _ = world.app.post(&path).bearer(&other).key("k").send().await.expect_problem(404, "not-found");
+    }
+    let blank = json!({"reason": "\u{202e}"});
+    let _ = world.post(&path, "bad", &blank).send().await.expect_problem(422, "invalid-field");
+    assert_eq!(world.get(id).await["state"], "AWAITING_PAYMENT");
+    let gone = world.app.post(&path).bearer(&world.operator()).key("k").send().await.expect(200);
+    assert_eq!((&gone.body["state"], &gone.body["reason"]["detail"]), (&json!("CANCELLED"), &json!("Cancelled by the mall.")));
+}

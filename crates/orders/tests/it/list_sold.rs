@@ -1,0 +1,65 @@
+use crate::world::World;
+use contracts::{MemberId, StoreId, messages::StockPolicy};
+use kit::{auth::Role, ports::new_id, testing::TestResponse};
+use serde_json::{Value, json};
+
+async fn sold(world: &World, store: StoreId, token: &str, query: &str) -> TestResponse {
+    world.app.get(format!("/v1/stores/{store}/orders{query}")).bearer(token).send().await
+}
+
+fn skus(order: &Value) -> Vec<&Value> {
+    order["lines"].as_array().expect("lines").iter().map(|line| &line["sku"]).collect()
+}
+
+// O6, row 40
+#[tokio::test]
+async fn a_seller_sees_the_own_stores_lines_only() {
+    let world = World::new().await;
+    let other = MemberId(new_id());
+    let other_store = world.others.open_store(other);
+    let (ours, theirs) = (world.sell(5_000), world.others.sell_in(other_store, 7_000, StockPolicy::ReserveOnOrder));
+    let both = json!({"items": [{"sku": ours, "quantity": 1}, {"sku": theirs, "quantity": 2}], "payment": {"method": "wallet"}});
+    let shared = world.ordered(&both, "PAID").await;
+    let only_theirs = json!({"items": [{"sku": theirs, "quantity": 1}], "payment": {"method": "wallet"}});
+    let _ = world.ordered(&only_theirs, "PAID").await;
+
+    let page = sold(&world, world.store, &world.seller_token(), "").await.expect(200);
+    let items = page.body["items"].as_array().expect("a list");
+    assert_eq!(items.len(), 1);
+    assert_eq!((&items[0]["id"], skus(&items[0])), (&json!(shared), vec![&json!(ours)]));
+
+    let other_token = world.app.token(other, Role::Seller);
+    let page = sold(&world, other_store, &other_token, "").await.expect(200);
+    let items = page.body["items"].as_array().expect("a list");
+    assert_eq!(items.iter().map(skus).collect::<Vec<_>>(), vec![vec![&json!(theirs)]; 2]);
+
+    let _ = sold(&world, world.store, &other_token, "").await.expect_problem(404, "not-found");
+    let _ = sold(&world, StoreId(new_id()), &other_token, "").await.expect_problem(404, "not-found");
+    let _ = sold(&world, world.store, &world.token, "").await.expect_problem(403, "forbidden");
+    let _ = sold(&world, world.store, &world.operator(), "").await.expect(200);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other() {
+    let world = World::new().await;
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        // Two lines of one order are one entry.
+        let items = json!([{"sku": world.sell(1_000), "quantity": 1}, {"sku": world.sell(2_000), "quantity": 1}]);
+        all.push(json!(world.ordered(&json!({"items": items}), "AWAITING_PAYMENT").await));
+    }
+    all.reverse();
+    let seller = world.seller_token();
+    let (mut found, mut query) = (Vec::new(), "?limit=2".to_owned());
+    loop {
+        let page = sold(&world, world.store, &seller, &query).await.expect(200);
+        found.extend(page.body["items"].as_array().expect("a list").iter().map(|order| order["id"].clone()));
+        match page.body["next_cursor"].as_str() {
+            Some(next) => query = format!("?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, all);
+    let refused = sold(&world, world.store, &seller, "?limit=0").await;
+    let _ = refused.expect_problem(422, "invalid-parameter");
+}

@@ -1,0 +1,22 @@
+use crate::world::World;
+use contracts::Sku;
+use kit::ports::new_id;
+use serde_json::json;
+
+// K2
+#[tokio::test]
+async fn it_is_gone_however_often_it_is_removed() {
+    let world = World::new().await;
+    let (a, b) = (Sku(new_id()), Sku(new_id()));
+    world.put(a, 5).await;
+    world.put(b, 1).await;
+    let remove = |token: String| world.app.delete(format!("/v1/cart/items/{a}")).bearer(&token).send();
+    // Another member's cart has nothing to do with it.
+    assert_eq!(remove(world.stranger()).await.expect(200).body["items"], json!([]));
+    assert_eq!(world.quantities(&[a, b]).await, [5, 1]);
+    for _ in 0..2 {
+        let left = remove(world.token.clone()).await.expect(200);
+        assert_eq!(left.body, json!({"version": 3, "items": [{"sku": b, "quantity": 1}]}));
+    }
+    let _ = world.app.delete(format!("/v1/cart/items/{a}")).send().await.expect_problem(401, "unauthenticated");
+}

@@ -1,0 +1,223 @@
+//! The saga under refusals, repeats, silence and failing handlers. Folded and not, it comes to the same.
+
+use crate::{
+    others::Reaction,
+    world::{Code, STEP, World, header, history, id_of, states},
+};
+use contracts::{
+    Message, OrderId,
+    messages::{StepDone, StepRefused},
+};
+use serde_json::json;
+
+const DOS: [&str; 5] = ["stock.reserve", "coupon.hold", "points.hold", "stock.take", "payment.request"];
+
+/// What follows when the step at `index` is not done: `itself` says whether its own undo comes first.
+fn undos(index: usize, itself: bool) -> Vec<&'static str> {
+    let of = ["stock.release", "coupon.unhold", "points.unhold"];
+    let reach = if itself { index + 1 } else { index };
+    of[..reach.min(3)].iter().rev().copied().collect()
+}
+
+// G1, G2, G6
+#[tokio::test]
+async fn every_step_may_be_refused() {
+    let refusals = [Code::OutOfStock, Code::CouponUsed, Code::InsufficientPoints, Code::OutOfStock, Code::InsufficientFunds];
+    for fold in [true, false] {
+        for (index, (kind, code)) in DOS.into_iter().zip(refusals).enumerate() {
+            let world = World::folding(fold).await;
+            world.meet(kind, Reaction::Refuse(code));
+            let refused = world.order("k", &world.full_paid()).await.expect_problem(409, code.slug());
+            let id: OrderId = refused.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
+            assert_eq!(header(&refused, "location"), Some(format!("/v1/orders/{id}").as_str()));
+            assert_eq!(refused.body["detail"], format!("No: {}.", code.slug()));
+            assert!(refused.body["trace_id"].is_string(), "{}", refused.body);
+
+            let asked = [&DOS[..=index], &undos(index, false)].concat();
+            assert_eq!(world.story(id).await, [asked.clone(), vec!["order.failed"]].concat(), "{kind}");
+            world.hear(id, &asked).await;
+            let order = world.get(id).await;
+            assert_eq!((&order["state"], &order["saga"]["state"]), (&json!("FAILED"), &json!("UNDONE")));
+            assert_eq!(order["reason"], json!({"type": code.slug(), "detail": format!("No: {}.", code.slug())}));
+            assert_eq!(states(&order), if index < 3 { vec!["PENDING", "FAILED"] } else { vec!["PENDING", "PAYING", "FAILED"] });
+            assert!(history(&order).contains(&format!("{kind} DO REFUSED")), "{:?}", history(&order));
+            let ended = world.messages(id).await.pop();
+            assert!(matches!(ended, Some(Message::OrderFailed(ended)) if ended.code == Some(code) && ended.member_id == world.buyer));
+            world.audit().await;
+        }
+    }
+}
+
+// G4
+#[tokio::test]
+async fn every_answer_may_come_twice() {
+    let answers = ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"];
+    for fold in [true, false] {
+        for kind in answers {
+            let world = World::folding(fold).await;
+            world.app.faults.repeat("orders", kind, 1);
+            let id = world.ordered(&world.full_paid(), "PAID").await;
+            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            let story = [&DOS[..], &["stock.commit", "coupon.use", "points.use", "order.paid"]].concat();
+            assert_eq!(world.story(id).await, story, "{kind}");
+            world.audit().await;
+        }
+    }
+}
+
+// G4: the same on the way back, for refusals and for undos.
+#[tokio::test]
+async fn every_answer_may_come_twice_while_undoing() {
+    for fold in [true, false] {
+        for kind in ["payment.cancelled", "points.released", "coupon.released", "stock.released"] {
+            let world = World::folding(fold).await;
+            let id = world.ordered(&world.full_paid(), "PAID").await;
+            world.app.faults.repeat("orders", kind, 1);
+            let _ = world.cancel(id, "c").await.expect(200);
+            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            let story = world.story(id).await;
+            assert_eq!(story[9..], ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release", "order.cancelled"], "{kind}");
+            world.audit().await;
+        }
+        for (index, (kind, answer)) in
+            DOS.into_iter().zip(["stock.refused", "coupon.refused", "points.refused", "stock.take_refused", "payment.failed"]).enumerate()
+        {
+            let world = World::folding(fold).await;
+            world.meet(kind, Reaction::Refuse(Code::OutOfStock));
+            world.app.faults.repeat("orders", answer, 1);
+            let refused = world.order("k", &world.full_paid()).await.expect_problem(409, "out-of-stock");
+            let id: OrderId = refused.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
+            assert_eq!(world.app.faults.struck("orders", answer), 1);
+            assert_eq!(world.story(id).await, [&DOS[..=index], &undos(index, false), &["order.failed"]].concat(), "{kind}");
+            world.audit().await;
+        }
+    }
+}
+
+// G4: a participant that gets a question twice answers twice.
+#[tokio::test]
+async fn every_question_may_be_read_twice() {
+    for fold in [true, false] {
+        for (reader, kind) in ["stock", "coupons", "wallet", "stock", "payments"].into_iter().zip(DOS) {
+            let world = World::folding(fold).await;
+            world.app.faults.repeat(reader, kind, 1);
+            let id = world.ordered(&world.full_paid(), "PAID").await;
+            assert_eq!(world.app.faults.struck(reader, kind), 1);
+            assert_eq!(world.story(id).await.len(), 9, "{kind}");
+            world.audit().await;
+        }
+    }
+}
+
+// G5: a handler that fails is tried again, and the effect is there once.
+#[tokio::test]
+async fn a_handler_may_fail_before_it_succeeds() {
+    for fold in [true, false] {
+        for kind in ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"] {
+            let world = World::folding(fold).await;
+            world.app.faults.fail("orders", kind, 1);
+            let id = world.ordered(&world.full_paid(), "PAID").await;
+            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            assert_eq!(world.story(id).await.len(), 9, "{kind}");
+            world.audit().await;
+        }
+    }
+}
+
+// decisions.md section 4: the step of unknown outcome is undone too, and its late answer changes nothing.
+#[tokio::test]
+async fn a_participant_that_stays_silent_is_undone() {
+    for fold in [true, false] {
+        for (index, kind) in DOS.into_iter().enumerate().take(4) {
+            let world = World::folding(fold).await;
+            world.meet(kind, Reaction::Silence);
+            let id = world.started(&world.full_paid()).await;
+            world.said(kind, 1).await;
+            world.pass(STEP).await;
+            world.reaches(id, "FAILED").await;
+            let story = [&DOS[..=index], &undos(index, true), &["order.failed"]].concat();
+            assert_eq!(world.story(id).await, story, "{kind}");
+            let order = world.get(id).await;
+            assert_eq!(order["reason"]["type"], "step-timed-out");
+            assert!(history(&order).contains(&format!("{kind} DO TIMED_OUT")), "{:?}", history(&order));
+
+            let done = StepDone { order_id: id };
+            let no = StepRefused { order_id: id, code: Code::OutOfStock, detail: "late".into() };
+            for (source, late) in [
+                ("stock", Message::StockReserved(done)),
+                ("stock", Message::StockTaken(done)),
+                ("stock", Message::StockReleased(done)),
+                ("coupons", Message::CouponHeld(done)),
+                ("coupons", Message::CouponRefused(no.clone())),
+                ("wallet", Message::PointsHeld(done)),
+                ("wallet", Message::PointsRefused(no)),
+            ] {
+                let read = format!(
+                    "select coalesce((select seq from orders_positions where source='{source}'),0)-(select max(seq) from {source}_outbox)"
+                );
+                world.app.emit(source, id, late).await;
+                world.app.eventually(&read, 0).await;
+            }
+            assert_eq!(world.get(id).await, order);
+            assert_eq!(world.story(id).await, story);
+            world.audit().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_before_its_deadline() {
+    let world = World::new().await;
+    world.meet("coupon.hold", Reaction::Silence);
+    let id = world.started(&world.full_paid()).await;
+    world.pass(STEP - std::time::Duration::from_secs(2)).await;
+    assert_eq!(world.get(id).await["state"], "PENDING");
+    world.app.emit("coupons", id, Message::CouponHeld(StepDone { order_id: id })).await;
+    world.reaches(id, "PAID").await;
+}
+
+#[tokio::test]
+async fn an_undo_is_asked_for_until_it_is_done() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        world.meet("coupon.unhold", Reaction::Silence);
+        world.meet("points.hold", Reaction::Refuse(Code::InsufficientPoints));
+        let id = world.started(&world.full_paid()).await;
+        world.said("coupon.unhold", 1).await;
+        world.pass(STEP).await;
+        world.hear(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold", "coupon.unhold"]).await;
+        assert_eq!(world.get(id).await["saga"]["state"], "UNDOING");
+        world.meet("coupon.unhold", Reaction::Comply);
+        world.pass(STEP).await;
+        world.reaches(id, "FAILED").await;
+        let story = world.story(id).await;
+        assert_eq!(story[3..], ["coupon.unhold", "coupon.unhold", "coupon.unhold", "stock.release", "order.failed"]);
+        world.audit().await;
+    }
+}
+
+// G5: stopped in the middle, the saga goes on after the restart.
+#[tokio::test]
+async fn a_restart_does_not_lose_a_checkout() {
+    for kind in ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"] {
+        let world = World::folding(false).await;
+        world.app.faults.hold("orders", kind);
+        let id = world.started(&world.full_paid()).await;
+        world.app.eventually(&format!("select (select count(*) from stock_outbox where kind='{kind}')+(select count(*) from coupons_outbox where kind='{kind}')+(select count(*) from wallet_outbox where kind='{kind}')+(select count(*) from payments_outbox where kind='{kind}')"), 1).await;
+        let world = world.restart().await;
+        world.reaches(id, "PAID").await;
+        assert_eq!(world.story(id).await.len(), 9, "{kind}");
+        world.audit().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_about_an_unknown_order_harms_nobody() {
+    let world = World::new().await;
+    let nobody = OrderId(kit::ports::new_id());
+    world.app.emit("stock", nobody, Message::StockReserved(StepDone { order_id: nobody })).await;
+    let made = world.order("k", &world.plain_paid()).await.expect(201);
+    assert_eq!(made.body["state"], "PAID");
+    assert_eq!(world.story(id_of(&made)).await.len(), 4);
+    world.audit().await;
+}
