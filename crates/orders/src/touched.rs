@@ -97,7 +97,7 @@ async fn settle_open_answers(orders: &Orders, work: &mut Work, checkout: &Checko
         settle(work, checkout, open).await?;
     }
     let waiters = orders.waiters.clone();
-    drop(waiters);
+    work.after_commit(move || waiters.wake(id));
     Ok(())
 }
 

@@ -34,6 +34,22 @@ async fn each_who_waits_has_one_ticket_and_sees_his_place() {
     assert_eq!(mall.coupon_now(coupon).await["waiting"], 4);
 }
 
+// C9: also when his claims arrive together, behind a crowd that keeps the writer busy until all of them are there
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn his_own_crowd_shares_one_ticket() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
+    let me = member();
+    let mut crowd = members(300);
+    crowd.extend([me; 30]);
+    let answers = mall.claim_all(coupon, &crowd).await;
+    let mut tickets: Vec<_> = answers[300..].iter().map(|answer| answer.body["ticket"].as_i64()).collect();
+    tickets.dedup();
+    assert!(matches!(tickets.as_slice(), [Some(_)]), "{tickets:?}");
+    assert_eq!(mall.coupon_now(coupon).await["waiting"], 300);
+    mall.audit().await;
+}
+
 // C9, C10: a coupon given back goes to exactly the next, once, and is told
 #[tokio::test]
 async fn a_coupon_given_back_goes_to_the_next() {

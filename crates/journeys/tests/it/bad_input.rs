@@ -45,13 +45,13 @@ pub struct World {
 
 pub enum Case<'a> {
     /// One request that is answered like this, and changes nothing.
-    Request { name: String, request: TestRequest, status: u16, problem: &'static str },
+    Request { name: String, request: Box<TestRequest>, status: u16, problem: &'static str },
     /// Several requests, with assertions of their own.
     Scene { name: &'static str, play: BoxFuture<'a, ()> },
 }
 
 pub fn refused(name: impl Into<String>, request: TestRequest, status: u16, problem: &'static str) -> Case<'static> {
-    Case::Request { name: name.into(), request, status, problem }
+    Case::Request { name: name.into(), request: Box::new(request), status, problem }
 }
 
 pub fn scene<'a>(name: &'static str, play: impl Future<Output = ()> + Send + 'a) -> Case<'a> {

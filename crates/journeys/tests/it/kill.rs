@@ -27,8 +27,12 @@ struct Rush {
     /// Where the server is, since it was started last.
     address: RwLock<SocketAddr>,
     over: AtomicBool,
+    /// Between two orders of a connection; longer in a long rush, which is read back whole.
+    pause: Duration,
     /// Requests that were made again because the process died under them.
     broken: AtomicU64,
+    /// Answers that began and broke off.
+    torn: AtomicU64,
     told: Mutex<Vec<Told>>,
 }
 
@@ -56,7 +60,9 @@ impl Rush {
             sku: text(&product["options"][0]["sku"]),
             address: RwLock::new(server.address),
             over: AtomicBool::new(false),
+            pause: if is_long() { 20 * PAUSE } else { PAUSE },
             broken: AtomicU64::new(0),
+            torn: AtomicU64::new(0),
             told: Mutex::default(),
         }
     }
@@ -74,7 +80,7 @@ impl Rush {
                 return;
             }
             self.ask(&mut client, member, self.order(member, &[]));
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(self.pause);
         }
     }
 
@@ -104,8 +110,9 @@ impl Rush {
                     return answer;
                 }
                 Ok(_) => {}
-                Err(_) => {
+                Err(error) => {
                     self.broken.fetch_add(1, Ordering::SeqCst);
+                    self.torn.fetch_add(u64::from(error.kind() == std::io::ErrorKind::InvalidData), Ordering::SeqCst);
                     *client = self.client();
                 }
             }
@@ -139,6 +146,10 @@ impl Rush {
     }
 }
 
+fn is_long() -> bool {
+    std::env::var_os("ONRUSH_LONG").is_some()
+}
+
 /// kill -9 after random times, `kills` times at least and for at least `time`; each time the server is started again.
 fn kill_again_and_again(place: &Place, rush: &Rush, mut server: Server, kills: u32, time: Duration) -> Server {
     let lasting = Stopwatch::start();
@@ -162,8 +173,7 @@ fn what_was_acknowledged_outlives_kill_9_under_load() {
     let members = place.seed(SHOPPERS);
     let server = place.start(&Start::default());
     let rush = Rush::furnish(&server);
-    let long = std::env::var_os("ONRUSH_LONG").is_some();
-    let (kills, time) = if long { (100, Duration::from_secs(600)) } else { (5, Duration::ZERO) };
+    let (kills, time) = if is_long() { (100, Duration::from_secs(600)) } else { (5, Duration::ZERO) };
     let server = std::thread::scope(|scope| {
         for share in members.chunks(members.len().div_ceil(CONNECTIONS)) {
             let rush = &rush;
@@ -191,7 +201,7 @@ fn sigterm_under_load_loses_nothing_and_ends_with_success() {
     std::thread::scope(|scope| {
         for share in members[under_way..].chunks(SHOPPERS.div_ceil(4) as usize) {
             let rush = &rush;
-            scope.spawn(move || rush.shop_quickly(share));
+            scope.spawn(move || rush.shop(share));
         }
         std::thread::sleep(Duration::from_millis(150));
         // These take 300 ms each: they are under way when the signal comes.
@@ -211,7 +221,10 @@ fn sigterm_under_load_loses_nothing_and_ends_with_success() {
         place.assert_clean("stopped under load");
         server = place.start(&Start::default());
         *rush.address.write().expect("nobody panics with it") = server.address;
+        rush.over.store(true, Ordering::SeqCst);
     });
+    assert!(rush.broken.load(Ordering::SeqCst) > 0, "it was stopped without load");
+    assert_eq!(rush.torn.load(Ordering::SeqCst), 0, "an answer was cut off");
     rush.answers_still_hold(&server);
     place.assert_clean("started again");
 }
@@ -222,14 +235,6 @@ fn ready(address: SocketAddr) -> Option<u16> {
 }
 
 impl Rush {
-    fn shop_quickly(&self, members: &[Member]) {
-        let mut client = self.client();
-        for member in members {
-            self.ask(&mut client, member, self.claim(member));
-            self.ask(&mut client, member, self.order(member, &[]));
-        }
-    }
-
     fn answers_still_hold(&self, server: &Server) {
         let mut client = server.client();
         for Told { request, answer, .. } in self.told.lock().expect("nobody panics with it").iter() {

@@ -297,16 +297,24 @@ impl Client {
     }
 }
 
+/// An answer that began and broke off is `InvalidData`; one that never began is any other error.
 fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<Response> {
-    let broken = |what: &str| io::Error::new(io::ErrorKind::UnexpectedEof, what.to_owned());
     let mut line = String::new();
     connection.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| broken("no status line"))?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    match status {
+        Some(status) => read_rest(connection, status).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        None if line.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("no status in “{line}”"))),
+    }
+}
+
+fn read_rest(connection: &mut BufReader<TcpStream>, status: u16) -> io::Result<Response> {
     let mut headers = HashMap::new();
     loop {
-        line.clear();
+        let mut line = String::new();
         if connection.read_line(&mut line)? == 0 {
-            return Err(broken("the head breaks off"));
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());

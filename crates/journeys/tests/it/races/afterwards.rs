@@ -76,7 +76,7 @@ async fn o7_unpaid_orders_expire() {
         mall.app.job("orders.due").await;
         mall.app.eventually("select count(*) from orders_orders where state='EXPIRED' and saga_state='UNDONE'", 1).await;
         assert_eq!((mall.stock(&sku).await, mall.wallet(&buyer).await), ((3, 0, 0), (10_000, 1_000)));
-        let _ = mall.pay(&buyer, &order).send().await.expect_problem(409, "illegal-transition");
+        let _ = mall.pay(&buyer, &order).send().await.expect_problem(409, "order-expired");
         mall.expect_nothing_held().await;
         mall.finish().await;
     }
