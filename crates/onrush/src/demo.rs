@@ -9,7 +9,8 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 
 pub const OPERATOR: (&str, &str) = ("operator@demo.onrush.example", "autumn-leaves-2026");
 const PASSWORD: &str = "maple-syrup-2026";
-const SHOPPERS: [(&str, &str); 3] = [("minji@demo.onrush.example", "Kim Minji"), ("jun@demo.onrush.example", "Lee Jun"), ("sora@demo.onrush.example", "Park Sora")];
+const SHOPPERS: [(&str, &str); 3] =
+    [("minji@demo.onrush.example", "Kim Minji"), ("jun@demo.onrush.example", "Lee Jun"), ("sora@demo.onrush.example", "Park Sora")];
 const SELLER_PASSWORD: &str = "harvest-moon-2026";
 
 /// A store: its name, its seller's e-mail, its options and its products with prices.
@@ -127,7 +128,9 @@ pub async fn furnish(router: Router, operator: Option<&(String, String)>) -> Res
         let member = sign_up(&local, email, name, PASSWORD).await?;
         let own = sign_in(&local, email, PASSWORD).await?;
         local.post(Post::new("/v1/wallet/charges", Some(&own), json!({"amount": 1_000_000}))).await?;
-        local.post(Post::new("/v1/wallet/grants", Some(&token), json!({"member_id": member, "amount": 5_000, "reason": "welcome"}))).await?;
+        local
+            .post(Post::new("/v1/wallet/grants", Some(&token), json!({"member_id": member, "amount": 5_000, "reason": "welcome"})))
+            .await?;
     }
     Ok(Furnished {
         products: SHOPS.iter().map(|shop| shop.products.len()).sum(),
@@ -167,7 +170,12 @@ async fn coupons(local: &Local, operator: &str) -> Result<String, String> {
     let created = local.post(Post::new("/v1/coupons", Some(operator), without_null(rush))).await?;
     let welcome = coupon("Welcome: 5 % off", json!({"type": "rate", "basis_points": 500, "max_won": 20_000}), None, now);
     local.post(Post::new("/v1/coupons", Some(operator), without_null(welcome))).await?;
-    let opening = coupon("Flash: half price, first 30, opens in three minutes", json!({"type": "rate", "basis_points": 5_000, "max_won": 50_000}), Some(30), soon);
+    let opening = coupon(
+        "Flash: half price, first 30, opens in three minutes",
+        json!({"type": "rate", "basis_points": 5_000, "max_won": 50_000}),
+        Some(30),
+        soon,
+    );
     local.post(Post::new("/v1/coupons", Some(operator), without_null(opening))).await?;
     created["id"].as_str().map(str::to_owned).ok_or_else(|| "the coupon has no id".into())
 }

@@ -169,7 +169,8 @@ impl Given {
 
 fn read(path: &Path) -> Result<Given, SettingsError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
     toml::from_str(&text).map_err(|error| SettingsError::Invalid { path: name, reason: error.to_string() })
 }
 

@@ -29,7 +29,7 @@ create table payments_payments (
 ) without rowid;
 
 -- An order is paid once: it has at most one payment that is approved or may yet be (I-P1). Also how an order's payment is found.
-create unique index payments_live on payments_payments (order_id) where state in ('INTENT', 'UNKNOWN', 'APPROVED');
+create unique index payments_live on payments_payments (order_id) where state <> 'FAILED' and state <> 'CANCELLED';
 create index payments_due on payments_payments (next_try_at) where next_try_at is not null;
 
 -- Money on its way back: the whole of a payment, once.

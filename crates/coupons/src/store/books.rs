@@ -158,3 +158,30 @@ impl Books {
         Ok(changed.into_iter().map(|definition| &*definition).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_saved_once_for_each_change_and_in_the_order_of_the_keys() {
+        let mut rows: Rows<u8, String> = Rows::default();
+        rows.add(3, "new".into());
+        rows.learn(2, "seen".into());
+        rows.learn(1, "loaded".into());
+        rows.get_mut(1).unwrap().push_str(" and changed");
+        assert_eq!(rows.get_mut(2).unwrap().len(), 4, "looking is no change");
+        assert_eq!(rows.take_changed(), ["loaded and changed", "new"]);
+        assert!(rows.take_changed().is_empty());
+        rows.get_mut(3).unwrap().push('!');
+        assert_eq!(rows.take_changed(), ["new!"]);
+    }
+
+    #[test]
+    fn what_the_transaction_made_of_a_row_wins() {
+        let mut rows: Rows<u8, String> = Rows::default();
+        rows.add(1, "changed".into());
+        assert_eq!(rows.learn_all([(1, "stored".into()), (2, "other".into())]), ["changed", "other"]);
+        assert_eq!(rows.missing([3, 1, 3, 2, 0]), [0, 3]);
+    }
+}

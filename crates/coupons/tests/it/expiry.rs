@@ -72,6 +72,9 @@ async fn thousands_expire_in_passes() {
     mall.app.job("coupons.expire").await;
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued where state = 'EXPIRED'").await, 2_800);
     assert_eq!(mall.state(spared).await, "ISSUED");
+    // Nothing is looked at twice: the next pass begins at the spared one, and there is nothing left of the other coupon.
+    let next: Vec<(i64, Option<i64>)> = mall.app.rows("select expire_number, expire_at from coupons_definitions order by id").await;
+    assert_eq!(next, [(2_501, Some(mall.now().after(HOUR).0)), (301, None)]);
     mall.app.clock.advance(HOUR);
     mall.app.job("coupons.expire").await;
     mall.app.job("coupons.expire").await;

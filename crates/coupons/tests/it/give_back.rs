@@ -31,6 +31,19 @@ async fn where_the_coupon_says_so_he_may_take_another() {
     mall.audit().await;
 }
 
+// C10: also when both arrive together, behind a crowd that keeps the writer busy until they are there
+#[tokio::test]
+async fn he_may_take_another_in_the_same_breath() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 2, "reissue_after_cancel": true})).await;
+    let (owner, strangers) = (member(), members(300));
+    mall.get_one(coupon, owner).await;
+    let crowd = futures::future::join_all(strangers.iter().map(|stranger| mall.give_back(coupon, *stranger)));
+    let (_, returned, claimed) = tokio::join!(crowd, mall.give_back(coupon, owner), mall.claim(coupon, owner));
+    assert_eq!((returned.status, claimed.status, &claimed.body["number"]), (204, 201, &json!(2)));
+    mall.audit().await;
+}
+
 // C10
 #[tokio::test]
 async fn what_an_order_has_cannot_be_given_back() {

@@ -85,8 +85,10 @@ async fn another_request_is_refused_and_another_owner_is_another_key() {
 async fn refusals_are_remembered_too() {
     let world = World::start().await;
     let key = key(1, "k", 1);
-    let refused = answer(count(&world, -5, &key).await);
-    assert_eq!(refused.status, 409);
+    let trace = Uuid::from_u128(0xabc);
+    let refused = answer(world.submit_as(Count::by(-5), &key, trace).await);
+    let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!((refused.status, &body["trace_id"]), (409, &trace.simple().to_string().into()));
     answer(world.submit(Count::by(100)).await);
     assert_eq!(answer(count(&world, -5, &key).await), replay(&refused), "with the trace of the request it answered");
     assert_eq!(total(&world).await, 100);

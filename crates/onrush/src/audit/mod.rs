@@ -13,6 +13,7 @@ mod stock;
 
 use crate::settings::Settings;
 use contracts::Timestamp;
+use kit::ports::Stopwatch;
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use serde::Serialize;
 use std::path::Path;
@@ -106,10 +107,12 @@ pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusql
             continue;
         }
         report.checked += 1;
+        let watch = Stopwatch::start();
         let found = match &check.how {
             How::Sql(sql) => rows(&connection, sql, now)?,
             How::Code(find) => find(&connection)?,
         };
+        tracing::debug!(check.id = check.id, elapsed_ms = watch.elapsed().as_millis(), "checked");
         if !found.is_empty() {
             report.violations.push(Violation { id: check.id, title: check.title, found });
         }

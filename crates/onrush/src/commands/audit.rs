@@ -59,6 +59,11 @@ fn text(report: &Report) -> String {
     if let Some(unrest) = &report.not_quiet {
         text.push_str(&format!("Not a quiet moment ({unrest}): the checks that need one were left out.\n"));
     }
-    text.push_str(&format!("{} invariants checked, {} violated: {}", report.checked, report.violations.len(), if report.clean { "clean" } else { "NOT CLEAN" }));
+    text.push_str(&format!(
+        "{} invariants checked, {} violated: {}",
+        report.checked,
+        report.violations.len(),
+        if report.clean { "clean" } else { "NOT CLEAN" }
+    ));
     text
 }

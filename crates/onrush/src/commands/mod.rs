@@ -15,11 +15,7 @@ pub use seed::import_members;
 use crate::{mall::MallError, settings::SettingsError};
 use clap::{Parser, Subcommand};
 use kit::telemetry::LogFormat;
-use std::{
-    future::Future,
-    io::Write,
-    process::ExitCode,
-};
+use std::{future::Future, io::Write, process::ExitCode};
 
 /// Commerce backend for the moment when everyone arrives at once.
 #[derive(Parser)]

@@ -10,7 +10,13 @@ use accounts::{Accounts, AccountsSettings, Imported, NewMember};
 use contracts::MemberId;
 use kit::{auth::Role, http::layers, ports::new_id};
 use serde_json::json;
-use std::{fs::File, io::{BufWriter, Write}, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
 
 #[derive(clap::Args)]
 pub struct Seed {

@@ -11,7 +11,7 @@ use kit::{
     http::{ServerLimits, layers, ops, serve},
     tasks::{self, Shutdown, ShutdownTrigger},
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 use tokio::net::TcpListener;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -64,6 +64,9 @@ pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(s
     Ok(())
 }
 
+/// How long the process says that it is not ready before it takes no more connections.
+const UNREADY_BEFORE_STOP: Duration = Duration::from_millis(500);
+
 fn document_routes(mall: &Mall) -> Router {
     let openapi = documents::openapi(&mall.process);
     SwaggerUi::new("/docs").url("/openapi.json", openapi).into()
@@ -77,6 +80,8 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, mut shutd
         }
         tracing::info!("stopping: no new requests, what is under way finishes");
         readiness.set(false);
+        // Whoever asks for readiness sees it go before connections are refused.
+        tokio::time::sleep(UNREADY_BEFORE_STOP).await;
         trigger.stop();
     });
 }

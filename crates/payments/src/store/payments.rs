@@ -62,7 +62,7 @@ pub async fn load_live(tx: &mut Tx, book: &mut Book, orders: &BTreeSet<OrderId>)
     }
     // The condition is the index's own, word for word: that is how the database knows it may use it.
     let sql =
-        format!("select {COLUMNS} from payments_payments where order_id=$1 and state in ('INTENT', 'UNKNOWN', 'APPROVED') for update");
+        format!("select {COLUMNS} from payments_payments where order_id=$1 and state <> 'FAILED' and state <> 'CANCELLED' for update");
     let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|order_id| params![*order_id])).await?;
     let mut found: HashMap<OrderId, Payment> = found.into_iter().map(|payment| (payment.order_id, payment)).collect();
     for order_id in missing {

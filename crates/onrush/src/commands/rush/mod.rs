@@ -161,7 +161,9 @@ fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
 fn durability(settings: &Settings) -> String {
     match settings.synchronous {
         kit::db::Synchronous::Full => "An acknowledged request is on disk: it survives power loss.".into(),
-        kit::db::Synchronous::Normal => "An acknowledged request survives a crash of the process; power loss may take the last ones.".into(),
+        kit::db::Synchronous::Normal => {
+            "An acknowledged request survives a crash of the process; power loss may take the last ones.".into()
+        }
     }
 }
 
