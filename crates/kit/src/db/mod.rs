@@ -32,7 +32,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request waits for a read connection before it is told to come back.
 const READER_WAIT: Duration = Duration::from_secs(2);
 /// Pages the writer keeps: the upper levels of every index and what is being sold just now.
-const WRITER_CACHE_KIB: i64 = 32 * 1024;
+const WRITER_CACHE_KIB: i64 = 48 * 1024;
 /// Pages each reader keeps; the system's page cache is behind it.
 const READER_CACHE_KIB: i64 = 4 * 1024;
 /// Prepared statements kept per connection; above the number of distinct queries in the product.

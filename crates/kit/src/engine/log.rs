@@ -11,7 +11,8 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The only partition of a stream in one process.
 pub(super) const PARTITION: i64 = 0;
 
-/// Stream, positions, deliveries, dead letters and idempotency keys of one service.
+/// Stream, positions, deliveries, dead letters and idempotency keys of one service. Idempotency keys alone have a row id on SQLite: an
+/// answer of two kilobytes would not fit the page of a keyed table, and each would take an overflow page of its own.
 pub fn kit_tables(service: &str) -> String {
     format!(
         "create table if not exists {service}_stream (epoch BIGINT primary key, started_at BIGINT not null);
@@ -36,7 +37,7 @@ pub fn kit_tables(service: &str) -> String {
          create table if not exists {service}_idempotency (
              scope UUID not null, operation TEXT not null, key TEXT not null, request_hash BYTEA not null,
              status BIGINT, body BYTEA, location TEXT, at BIGINT not null,
-             primary key (scope, operation, key)) without rowid;
+             primary key (scope, operation, key));
          create index if not exists {service}_idempotency_at on {service}_idempotency (at);"
     )
 }
