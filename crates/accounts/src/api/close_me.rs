@@ -16,6 +16,9 @@ use kit::{
 };
 use std::{collections::HashMap, sync::Arc};
 
+/// Closes the caller's account for good
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(
     delete, path = "/v1/me", operation_id = "accounts.close_me", tag = "accounts",
     responses((status = 204, description = "The account is closed"), (status = 401, description = "unauthenticated", body = ProblemBody)),

@@ -51,6 +51,9 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Changes name, phone number or password
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(
     patch, path = "/v1/me", operation_id = "accounts.edit_me", tag = "accounts", request_body = ProfileChanges,
     responses(

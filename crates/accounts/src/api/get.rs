@@ -10,6 +10,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// Any account
+///
+/// Operators only.
 #[utoipa::path(
     get, path = "/v1/accounts/{id}", operation_id = "accounts.get", tag = "accounts", params(("id" = MemberId, Path)),
     responses(

@@ -10,6 +10,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// The caller's own account
+///
+/// Any signed-in account.
 #[utoipa::path(
     get, path = "/v1/me", operation_id = "accounts.me", tag = "accounts",
     responses((status = 200, body = Profile), (status = 401, description = "unauthenticated", body = ProblemBody)),

@@ -28,6 +28,9 @@ pub struct ShownToken {
     pub refresh_token: String,
 }
 
+/// A refresh token for a new pair of tokens
+///
+/// Whoever holds the token may.
 #[utoipa::path(
     post, path = "/v1/sessions/refresh", operation_id = "accounts.refresh", tag = "accounts", request_body = ShownToken,
     responses(

@@ -33,6 +33,9 @@ pub enum WantedState {
     Disabled,
 }
 
+/// Keeps an account out, or lets it in again
+///
+/// Operators only; never their own account.
 #[utoipa::path(
     patch, path = "/v1/accounts/{id}", operation_id = "accounts.set_state", tag = "accounts", params(("id" = MemberId, Path)),
     request_body = StateChange,

@@ -31,6 +31,9 @@ pub struct Credentials {
     pub password: String,
 }
 
+/// Opens a session
+///
+/// Anyone with an address and its password may.
 #[utoipa::path(
     post, path = "/v1/sessions", operation_id = "accounts.sign_in", tag = "accounts", request_body = Credentials,
     responses(

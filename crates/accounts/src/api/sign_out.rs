@@ -10,6 +10,9 @@ use kit::{
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Ends the session of the access token it is called with
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(
     delete, path = "/v1/sessions/current", operation_id = "accounts.sign_out", tag = "accounts",
     responses((status = 204, description = "The session's tokens are refused from now on"), (status = 401, description = "unauthenticated", body = ProblemBody)),

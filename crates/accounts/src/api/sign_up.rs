@@ -40,6 +40,9 @@ pub struct NewAccount {
     pub phone: Option<String>,
 }
 
+/// Opens an account
+///
+/// Anyone may; the account is a customer's.
 #[utoipa::path(
     post, path = "/v1/accounts", operation_id = "accounts.sign_up", tag = "accounts", request_body = NewAccount,
     responses(

@@ -51,6 +51,9 @@ pub struct ProductInput {
     store_id: Option<StoreId>,
 }
 
+/// Puts a product on sale, with its options and what there is of each
+///
+/// A seller in an own store, an operator in any.
 #[utoipa::path(post, path = "/v1/products", operation_id = "catalog.create", tag = "catalog",
     request_body = ProductInput,
     responses(

@@ -15,6 +15,9 @@ use kit::{
 };
 use std::{collections::HashSet, sync::Arc};
 
+/// Takes a product off for good
+///
+/// What was ordered of it stays ordered. The seller of its store, or an operator.
 #[utoipa::path(delete, path = "/v1/products/{id}", operation_id = "catalog.delete", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
     responses(

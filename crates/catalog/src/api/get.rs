@@ -7,6 +7,9 @@ use contracts::{Code, ProductId};
 use kit::http::{Path, Problem, ProblemBody};
 use std::sync::Arc;
 
+/// One product with its options, prices and what there is of each
+///
+/// Everyone.
 #[utoipa::path(get, path = "/v1/products/{id}", operation_id = "catalog.get", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
     responses(

@@ -50,6 +50,9 @@ struct Chosen {
     next: Option<Position>,
 }
 
+/// What is on sale, filtered, sorted, a page at a time
+///
+/// Everyone.
 #[utoipa::path(get, path = "/v1/products", operation_id = "catalog.list", tag = "catalog",
     params(ListParams),
     responses(

@@ -69,6 +69,9 @@ impl From<ChangeInput> for Change {
     }
 }
 
+/// Changes a product: its texts, price, whether it is on sale, its options
+///
+/// The seller of its store, or an operator.
 #[utoipa::path(patch, path = "/v1/products/{id}", operation_id = "catalog.update", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
     request_body = ChangeInput,

@@ -35,6 +35,10 @@ pub struct CouponChange {
     waitlist: Option<bool>,
 }
 
+/// Renames a coupon, raises or lowers its quantity, moves its end, opens or shuts its waitlist
+///
+/// Operators; sellers for the goods of a store they run. What members rely on cannot be changed: the discount, what it is
+/// for, how long it is valid.
 #[utoipa::path(
     patch, path = "/v1/coupons/{id}", operation_id = "coupons.change", tag = "coupons", params(("id" = CouponId, Path)),
     request_body = CouponChange,

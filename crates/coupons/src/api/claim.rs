@@ -41,6 +41,9 @@ struct ClaimWaiting {
     position: i64,
 }
 
+/// Takes a coupon, first come, first served
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(
     post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons", params(("id" = CouponId, Path)),
     responses(

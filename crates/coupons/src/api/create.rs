@@ -106,6 +106,9 @@ fn one() -> u32 {
     1
 }
 
+/// Announces a coupon
+///
+/// Operators; sellers for the goods of a store they run.
 #[utoipa::path(
     post, path = "/v1/coupons", operation_id = "coupons.create", tag = "coupons", request_body = NewCoupon,
     responses(

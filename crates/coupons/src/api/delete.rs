@@ -16,6 +16,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// Withdraws a coupon
+///
+/// Operators; sellers for the goods of a store they run.
 #[utoipa::path(
     delete, path = "/v1/coupons/{id}", operation_id = "coupons.delete", tag = "coupons", params(("id" = CouponId, Path)),
     responses((status = 204, description = "withdrawn"), (status = 404, body = ProblemBody)),

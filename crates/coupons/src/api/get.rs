@@ -7,6 +7,9 @@ use contracts::{Code, CouponId};
 use kit::http::{Path, Problem, ProblemBody};
 use std::sync::Arc;
 
+/// One coupon with what is left of it and how many wait
+///
+/// Anybody.
 #[utoipa::path(
     get, path = "/v1/coupons/{id}", operation_id = "coupons.get", tag = "coupons", params(("id" = CouponId, Path)),
     responses((status = 200, body = Coupon), (status = 404, body = ProblemBody)))]

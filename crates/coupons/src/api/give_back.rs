@@ -16,6 +16,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// The caller leaves the waitlist, or gives his unused coupon back; its unit goes to who waits longest
+///
+/// Any signed-in account, its own.
 #[utoipa::path(
     delete, path = "/v1/coupons/{id}/claims/mine", operation_id = "coupons.give_back", tag = "coupons", params(("id" = CouponId, Path)),
     responses(

@@ -30,6 +30,9 @@ pub struct Wanted {
     cursor: Option<String>,
 }
 
+/// The coupons of the mall, newest first, by name, store and state
+///
+/// Anybody.
 #[utoipa::path(
     get, path = "/v1/coupons", operation_id = "coupons.list", tag = "coupons", params(Wanted),
     responses((status = 200, body = Listing<Coupon>), (status = 422, description = "invalid-parameter", body = ProblemBody)))]

@@ -70,6 +70,9 @@ pub struct MyCoupons {
     usable_count: i64,
 }
 
+/// The caller's coupons, newest first; all, by state, or those usable now on an amount
+///
+/// Any signed-in account, its own.
 #[utoipa::path(
     get, path = "/v1/me/coupons", operation_id = "coupons.list_mine", tag = "coupons", params(Wanted),
     responses((status = 200, body = MyCoupons), (status = 422, description = "invalid-parameter", body = ProblemBody)),

@@ -81,6 +81,9 @@ pub enum ClaimStanding {
     },
 }
 
+/// What the caller has of a coupon: his coupon, or his place in the waitlist
+///
+/// Any signed-in account, its own.
 #[utoipa::path(
     get, path = "/v1/coupons/{id}/claims/mine", operation_id = "coupons.standing", tag = "coupons", params(("id" = CouponId, Path)),
     responses((status = 200, body = ClaimStanding), (status = 404, description = "nothing of this coupon", body = ProblemBody)),

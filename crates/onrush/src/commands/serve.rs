@@ -6,7 +6,7 @@ use crate::{
     mall::Mall,
     settings::{Given, Settings},
 };
-use axum::Router;
+use axum::{Router, response::Redirect, routing::get};
 use kit::{
     http::{ServerLimits, layers, ops, serve},
     tasks::{self, Shutdown, ShutdownTrigger},
@@ -69,7 +69,8 @@ const UNREADY_BEFORE_STOP: Duration = Duration::from_millis(500);
 
 fn document_routes(mall: &Mall) -> Router {
     let openapi = documents::openapi(&mall.process);
-    SwaggerUi::new("/docs").url("/openapi.json", openapi).into()
+    // There are no pages yet: whoever comes with a browser is shown what there is.
+    Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
 fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, mut shutdown: Shutdown) {

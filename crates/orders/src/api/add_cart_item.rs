@@ -29,6 +29,7 @@ pub struct AddItem {
     pub quantity: u32,
 }
 
+/// Puts more of something into the caller's cart
 #[utoipa::path(post, path = "/v1/cart/items", operation_id = "orders.add_cart_item", tag = "cart", request_body = AddItem,
     responses((status = 200, body = CartView),
               (status = 422, description = "`invalid-field`: more than 1,000 of it, `order-too-large`: more than 100 lines", body = ProblemBody)),

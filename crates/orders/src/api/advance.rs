@@ -31,6 +31,9 @@ pub struct Advance {
     pub state: OrderState,
 }
 
+/// Moves a paid order on: `PREPARING`, `SHIPPING`, `DELIVERED`
+///
+/// The seller of all its lines, or an operator.
 #[utoipa::path(post, path = "/v1/orders/{id}/fulfilment", operation_id = "orders.advance", tag = "orders", request_body = Advance,
     params(("id" = OrderId, Path, description = "The order")),
     responses((status = 200, description = "moved, also when it was before", body = OrderView),

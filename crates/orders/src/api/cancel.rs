@@ -30,6 +30,9 @@ pub struct Cancellation {
     pub reason: Option<String>,
 }
 
+/// Cancels an order before it is dispatched; everything is undone
+///
+/// Its buyer, or an operator.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancellation", operation_id = "orders.cancel", tag = "orders", request_body = Cancellation,
     params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
            ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when everything is undone")),

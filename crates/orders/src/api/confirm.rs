@@ -17,6 +17,9 @@ use kit::{
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// The buyer confirms a delivered purchase; from here it earns points and cannot be taken back
+///
+/// Its buyer.
 #[utoipa::path(post, path = "/v1/orders/{id}/confirmation", operation_id = "orders.confirm", tag = "orders",
     params(("id" = OrderId, Path, description = "The order")),
     responses((status = 200, description = "confirmed, also when it was before", body = OrderView),

@@ -23,6 +23,9 @@ use serde_json::json;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Places an order and starts its checkout saga; with `payment`, goes on until it is paid
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(post, path = "/v1/orders", operation_id = "orders.create", tag = "orders", request_body = OrderRequest,
     params(("Idempotency-Key" = String, Header, description = "Names the intention: a repeat gets the first answer"),
            ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the order rests")),

@@ -12,6 +12,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// One order with its lines, its state and how it came there
+///
+/// The buyer, or an operator; to others it does not exist.
 #[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "orders.get", tag = "orders", params(("id" = OrderId, Path, description = "The order")),
     responses((status = 200, body = OrderView), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
     security(("bearer" = [])))]

@@ -42,6 +42,7 @@ impl From<PricedSku> for CartProduct {
     }
 }
 
+/// The caller's cart, with what its items are and cost now
 #[utoipa::path(get, path = "/v1/cart", operation_id = "orders.get_cart", tag = "cart",
     responses((status = 200, body = PricedCartView)), security(("bearer" = [])))]
 pub async fn get_cart(State(orders): State<Arc<Orders>>, SignedIn(caller): SignedIn) -> Result<Json<PricedCartView>, Problem> {

@@ -23,6 +23,7 @@ pub struct ListOrders {
     pub cursor: Option<String>,
 }
 
+/// The caller's own orders, newest first
 #[utoipa::path(get, path = "/v1/orders", operation_id = "orders.list", tag = "orders", params(ListOrders),
     responses((status = 200, body = Listing<OrderSummary>), (status = 422, description = "`invalid-parameter`", body = ProblemBody)),
     security(("bearer" = [])))]

@@ -24,6 +24,9 @@ pub struct ListSold {
     pub cursor: Option<String>,
 }
 
+/// Orders with lines of a store, newest first
+///
+/// The seller who runs it, or an operator.
 #[utoipa::path(get, path = "/v1/stores/{id}/orders", operation_id = "orders.list_sold", tag = "orders",
     params(("id" = StoreId, Path, description = "The store"), ListSold),
     responses((status = 200, description = "Lines of other stores are left out", body = Listing<OrderView>), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),

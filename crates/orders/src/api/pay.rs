@@ -21,6 +21,9 @@ use kit::{
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Pays an order that awaits its payment
+///
+/// Its buyer; once.
 #[utoipa::path(post, path = "/v1/orders/{id}/payments", operation_id = "orders.pay", tag = "orders", request_body = PaymentChoice,
     params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
            ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the payment is decided")),

@@ -122,6 +122,9 @@ pub struct QuotedDiscount {
     pub amount: Won,
 }
 
+/// What an order would cost, line by line, with nothing held
+///
+/// Any signed-in account.
 #[utoipa::path(post, path = "/v1/quotes", operation_id = "orders.quote", tag = "orders", request_body = OrderRequest,
     responses((status = 200, body = QuoteView), (status = 409, description = "`not-on-sale`, `coupon-used`, `coupon-expired`", body = ProblemBody),
               (status = 422, description = "`empty-order`, `coupon-not-usable`, `coupon-not-applicable`", body = ProblemBody)),

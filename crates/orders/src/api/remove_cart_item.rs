@@ -15,6 +15,7 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// Takes something out of the caller's cart
 #[utoipa::path(delete, path = "/v1/cart/items/{sku}", operation_id = "orders.remove_cart_item", tag = "cart",
     params(("sku" = Sku, Path, description = "The item")),
     responses((status = 200, description = "it is not in the cart, also when it was not before", body = CartView)), security(("bearer" = [])))]

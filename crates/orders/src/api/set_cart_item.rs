@@ -27,6 +27,7 @@ pub struct SetItem {
     pub quantity: i64,
 }
 
+/// Says how many of something are in the caller's cart
 #[utoipa::path(put, path = "/v1/cart/items/{sku}", operation_id = "orders.set_cart_item", tag = "cart", request_body = SetItem,
     params(("sku" = Sku, Path, description = "The item")),
     responses((status = 200, body = CartView),

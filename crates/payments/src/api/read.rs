@@ -31,6 +31,9 @@ pub struct PaymentView {
     pub captured_at: Option<Timestamp>,
 }
 
+/// What became of a payment
+///
+/// Whoever it belongs to; for everyone else it does not exist.
 #[utoipa::path(get, path = "/v1/payments/{id}", operation_id = "payments.read", tag = "payments",
     params(("id" = PaymentId, Path, description = "the payment")),
     responses((status = 200, body = PaymentView),

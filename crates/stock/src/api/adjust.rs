@@ -38,6 +38,9 @@ fn not_zero(delta: &i64, (): &()) -> garde::Result {
     if *delta == 0 { Err(garde::Error::new("must not be 0")) } else { Ok(()) }
 }
 
+/// Adds units that came in to a SKU, or takes off what was lost
+///
+/// The seller of its store, or an operator.
 #[utoipa::path(post, path = "/v1/stock/{sku}/adjustments", operation_id = "stock.adjust", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     request_body = AdjustStock,

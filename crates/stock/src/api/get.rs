@@ -10,6 +10,9 @@ use kit::{
 };
 use std::sync::Arc;
 
+/// Reads the quantities of a SKU
+///
+/// The seller of its store, or an operator.
 #[utoipa::path(get, path = "/v1/stock/{sku}", operation_id = "stock.get", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     responses(

@@ -27,6 +27,9 @@ pub struct SetStock {
     on_hand: i64,
 }
 
+/// Sets what is on hand of a SKU, after counting
+///
+/// The seller of its store, or an operator.
 #[utoipa::path(put, path = "/v1/stock/{sku}", operation_id = "stock.set", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     request_body = SetStock,

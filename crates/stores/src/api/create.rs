@@ -27,6 +27,9 @@ pub struct NewStore {
     pub seller_id: Option<MemberId>,
 }
 
+/// Opens a store
+///
+/// Operators only. Its seller gets the role of one from the next access token on.
 #[utoipa::path(
     post, path = "/v1/stores", operation_id = "stores.create", tag = "stores", request_body = NewStore,
     responses(

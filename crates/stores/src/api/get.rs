@@ -7,6 +7,9 @@ use contracts::{Code, StoreId};
 use kit::http::{Path, Problem, ProblemBody, State};
 use std::sync::Arc;
 
+/// One store
+///
+/// Anyone.
 #[utoipa::path(
     get, path = "/v1/stores/{id}", operation_id = "stores.get", tag = "stores", params(("id" = StoreId, Path)),
     responses((status = 200, body = StoreView), (status = 404, description = "not-found", body = ProblemBody))

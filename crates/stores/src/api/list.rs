@@ -21,6 +21,9 @@ pub struct ListStores {
     pub cursor: Option<String>,
 }
 
+/// The stores of the mall, oldest first
+///
+/// Anyone.
 #[utoipa::path(
     get, path = "/v1/stores", operation_id = "stores.list", tag = "stores", params(ListStores),
     responses(

@@ -38,6 +38,9 @@ pub struct Charged {
     pub cash: Won,
 }
 
+/// Money comes in from outside
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(post, path = "/v1/wallet/charges", operation_id = "wallet.charge", tag = "wallet", request_body = ChargeBody,
     params(("Idempotency-Key" = String, Header, description = "required")),
     responses((status = 201, body = Charged),

@@ -58,6 +58,9 @@ const CURSOR: &str = "wallet.entries";
 /// Where the next page begins. Whose and of which account is part of it: a foreign cursor is refused.
 type Position = (MemberId, AccountName, Uuid);
 
+/// Every change of the caller's cash or points, newest first
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(get, path = "/v1/wallet/entries", operation_id = "wallet.entries", tag = "wallet", params(EntriesQuery),
     responses((status = 200, body = Listing<EntryItem>),
         (status = 400, description = "invalid-cursor, duplicate-parameter", body = kit::http::ProblemBody),

@@ -46,6 +46,9 @@ pub struct Granted {
     pub points: Won,
 }
 
+/// An operator gives a member points
+///
+/// Operators only; who and why stays in the ledger.
 #[utoipa::path(post, path = "/v1/wallet/grants", operation_id = "wallet.grant", tag = "wallet", request_body = GrantBody,
     params(("Idempotency-Key" = String, Header, description = "required")),
     responses((status = 201, body = Granted),

@@ -21,6 +21,9 @@ pub struct Balances {
     pub points_held: Won,
 }
 
+/// What the caller has
+///
+/// Any signed-in account, for itself.
 #[utoipa::path(get, path = "/v1/wallet", operation_id = "wallet.read", tag = "wallet",
     responses((status = 200, body = Balances), (status = 401, description = "unauthenticated", body = kit::http::ProblemBody)),
     security(("bearer" = [])))]
