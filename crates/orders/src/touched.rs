@@ -6,8 +6,8 @@ use crate::{
     store::{self, OpenAnswer},
     view,
 };
-use contracts::OrderId;
-use kit::{Work, engine::Fault, idempotency};
+use contracts::{Code, OrderId, Refusal, Timestamp};
+use kit::{Outcome, Work, batch::TraceId, engine::Fault, idempotency};
 use std::collections::HashMap;
 
 #[derive(Default)]
@@ -57,6 +57,40 @@ pub async fn load(work: &mut Work, ids: impl Iterator<Item = OrderId>) -> Result
         work.stash::<Touched>().add(checkout);
     }
     Ok(())
+}
+
+/// A change of one order that exists: what pay, cancel, advance and confirm have in common.
+pub trait Change: Sync {
+    fn order_id(&self) -> OrderId;
+
+    /// The request it belongs to, for the messages that it causes.
+    fn trace(&self) -> TraceId;
+
+    /// Applies the change, or says why not. To those who may not touch the order it does not exist.
+    fn apply(&self, checkout: &mut Checkout, now: Timestamp) -> Result<(), Refusal>;
+}
+
+/// Applies changes in the order they came; each is answered at the end of the transaction.
+pub async fn change_each<C: Change>(work: &mut Work, commands: &[&C]) -> Result<Vec<Outcome>, Fault> {
+    load(work, commands.iter().map(|command| command.order_id())).await?;
+    let now = work.now;
+    let mut outcomes = Vec::with_capacity(commands.len());
+    for command in commands {
+        let id = command.order_id();
+        let applied = match work.stash::<Touched>().get_mut(id) {
+            Some(checkout) => command.apply(checkout, now),
+            None => Err(Code::NotFound.into()),
+        };
+        outcomes.push(match applied {
+            Ok(()) => {
+                work.trace(id, command.trace());
+                emit_outgoing(work, id)?;
+                Outcome::Later(id.0)
+            }
+            Err(refusal) => refusal.into(),
+        });
+    }
+    Ok(outcomes)
 }
 
 /// Says what an order has to say since the last time.

@@ -3,17 +3,18 @@
 use super::list_sold::check_runs_store;
 use crate::{
     Orders,
-    model::State as OrderState,
+    model::{Checkout, State as OrderState},
     store,
-    touched::{self, Touched},
+    touched::{self, Change},
     view::{self, OrderView},
 };
 use axum::{extract::State, response::Response};
-use contracts::{Code, OrderId};
+use contracts::{Code, OrderId, Refusal, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::Seller,
+    batch::TraceId,
     engine::Fault,
     http::{self, Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
@@ -58,12 +59,13 @@ pub async fn advance(
     for store_id in stores {
         check_runs_store(&orders, caller, store_id).await?;
     }
-    http::run(&orders, Move { order_id: id, to: input.value.state }, key, trace).await
+    http::run(&orders, Move { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
 }
 
 pub struct Move {
     order_id: OrderId,
     to: OrderState,
+    trace: TraceId,
 }
 
 impl Command for Move {
@@ -71,20 +73,7 @@ impl Command for Move {
     const OPERATION: &'static str = "orders.advance";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
-        let now = work.now;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            let moved = match work.stash::<Touched>().get_mut(command.order_id) {
-                Some(checkout) => checkout.advance(command.to, now),
-                None => Err(Code::NotFound.into()),
-            };
-            outcomes.push(match moved {
-                Ok(_) => Outcome::Later(command.order_id.0),
-                Err(refusal) => refusal.into(),
-            });
-        }
-        Ok(outcomes)
+        touched::change_each(work, commands).await
     }
 
     async fn resolve<'a>(
@@ -95,5 +84,19 @@ impl Command for Move {
         id: Uuid,
     ) -> Result<Option<Answer>, Fault> {
         view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    }
+}
+
+impl Change for Move {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn trace(&self) -> TraceId {
+        self.trace
+    }
+
+    fn apply(&self, checkout: &mut Checkout, now: Timestamp) -> Result<(), Refusal> {
+        checkout.advance(self.to, now).map(|_| ())
     }
 }

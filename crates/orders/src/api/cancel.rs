@@ -2,16 +2,18 @@
 
 use crate::{
     Orders,
-    touched::{self, Touched},
+    model::Checkout,
+    touched::{self, Change},
     view::OrderView,
     wait::{self, Wait},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
-use contracts::{Code, OrderId, Refusal};
+use contracts::{Code, OrderId, Refusal, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::{Caller, Role, SignedIn},
+    batch::TraceId,
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
     idempotency::IdempotencyKey,
@@ -65,19 +67,7 @@ impl Command for Cancel {
     const OPERATION: &'static str = "orders.cancel";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            outcomes.push(match command.decide(work) {
-                Ok(()) => {
-                    work.trace(command.order_id, command.wait.trace);
-                    touched::emit_outgoing(work, command.order_id)?;
-                    Outcome::Later(command.order_id.0)
-                }
-                Err(refusal) => refusal.into(),
-            });
-        }
-        Ok(outcomes)
+        touched::change_each(work, commands).await
     }
 
     async fn resolve<'a>(
@@ -91,10 +81,16 @@ impl Command for Cancel {
     }
 }
 
-impl Cancel {
-    fn decide(&self, work: &mut Work) -> Result<(), Refusal> {
-        let now = work.now;
-        let checkout = work.stash::<Touched>().get_mut(self.order_id).ok_or(Code::NotFound)?;
+impl Change for Cancel {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn trace(&self) -> TraceId {
+        self.wait.trace
+    }
+
+    fn apply(&self, checkout: &mut Checkout, now: Timestamp) -> Result<(), Refusal> {
         let by_buyer = checkout.order.member_id == self.caller.member_id;
         if !by_buyer && !matches!(self.caller.role, Role::Operator) {
             return Err(Code::NotFound.into());

@@ -2,14 +2,16 @@
 
 use crate::{
     Orders,
-    touched::{self, Touched},
+    model::Checkout,
+    touched::{self, Change},
     view::{self, OrderView},
 };
 use axum::{extract::State, response::Response};
-use contracts::{Code, MemberId, OrderId};
+use contracts::{Code, MemberId, OrderId, Refusal, Timestamp};
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
+    batch::TraceId,
     engine::Fault,
     http::{self, Empty, Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
@@ -34,12 +36,13 @@ pub async fn confirm(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    http::run(&orders, Confirm { order_id: id, member_id: caller.member_id }, key, trace).await
+    http::run(&orders, Confirm { order_id: id, member_id: caller.member_id, trace: trace.0 }, key, trace).await
 }
 
 pub struct Confirm {
     order_id: OrderId,
     member_id: MemberId,
+    trace: TraceId,
 }
 
 impl Command for Confirm {
@@ -47,22 +50,7 @@ impl Command for Confirm {
     const OPERATION: &'static str = "orders.confirm";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
-        let now = work.now;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            let checkout = work.stash::<Touched>().get_mut(command.order_id);
-            let confirmed = match checkout.filter(|checkout| checkout.order.member_id == command.member_id) {
-                Some(checkout) => checkout.confirm(now),
-                None => Err(Code::NotFound.into()),
-            };
-            touched::emit_outgoing(work, command.order_id)?;
-            outcomes.push(match confirmed {
-                Ok(_) => Outcome::Later(command.order_id.0),
-                Err(refusal) => refusal.into(),
-            });
-        }
-        Ok(outcomes)
+        touched::change_each(work, commands).await
     }
 
     async fn resolve<'a>(
@@ -73,5 +61,22 @@ impl Command for Confirm {
         id: Uuid,
     ) -> Result<Option<Answer>, Fault> {
         view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    }
+}
+
+impl Change for Confirm {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn trace(&self) -> TraceId {
+        self.trace
+    }
+
+    fn apply(&self, checkout: &mut Checkout, now: Timestamp) -> Result<(), Refusal> {
+        if checkout.order.member_id != self.member_id {
+            return Err(Code::NotFound.into());
+        }
+        checkout.confirm(now).map(|_| ())
     }
 }

@@ -3,16 +3,17 @@
 use super::quote::PaymentChoice;
 use crate::{
     Orders,
-    model::Payment,
-    touched::{self, Touched},
+    model::{Checkout, Payment},
+    touched::{self, Change},
     view::OrderView,
     wait::{self, Wait},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
-use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Won, messages::PaymentMethod};
+use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won, messages::PaymentMethod};
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
+    batch::TraceId,
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
@@ -61,19 +62,7 @@ impl Command for Pay {
     const OPERATION: &'static str = "orders.pay";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(work, commands.iter().map(|command| command.order_id)).await?;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            outcomes.push(match command.decide(work) {
-                Ok(()) => {
-                    work.trace(command.order_id, command.wait.trace);
-                    touched::emit_outgoing(work, command.order_id)?;
-                    Outcome::Later(command.order_id.0)
-                }
-                Err(refusal) => refusal.into(),
-            });
-        }
-        Ok(outcomes)
+        touched::change_each(work, commands).await
     }
 
     async fn resolve<'a>(
@@ -87,11 +76,19 @@ impl Command for Pay {
     }
 }
 
-impl Pay {
-    fn decide(&self, work: &mut Work) -> Result<(), Refusal> {
-        let now = work.now;
-        let checkout = work.stash::<Touched>().get_mut(self.order_id).filter(|checkout| checkout.order.member_id == self.member_id);
-        let checkout = checkout.ok_or(Code::NotFound)?;
+impl Change for Pay {
+    fn order_id(&self) -> OrderId {
+        self.order_id
+    }
+
+    fn trace(&self) -> TraceId {
+        self.wait.trace
+    }
+
+    fn apply(&self, checkout: &mut Checkout, now: Timestamp) -> Result<(), Refusal> {
+        if checkout.order.member_id != self.member_id {
+            return Err(Code::NotFound.into());
+        }
         let total = checkout.order.total;
         if self.amount.is_some_and(|amount| amount != total) {
             return Err(Refusal::new(Code::AmountMismatch, format!("The order's total is {total} won.")));
