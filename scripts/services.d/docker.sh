@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# The services as containers, by Docker Compose: one project for each state folder.
+# shellcheck disable=SC2154 # parts and base are set by scripts/services
+
+docker_answers() { have docker && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
+
+# compose STATE ARGUMENT…
+compose() {
+    local state=$1
+    shift
+    ONRUSH_PORT_POSTGRES=$(field "$state" postgres_port) ONRUSH_PORT_REDIS=$(field "$state" redis_port) ONRUSH_PORT_KAFKA=$(field "$state" kafka_port) \
+        docker compose --project-name "$(basename "$(dirname "$state")")" --file "$parts/docker.compose.yaml" "$@" >&2
+}
+
+# docker_create FOLDER SERVICE: writes where it will be reached.
+docker_create() {
+    local port address
+    port=$(free_ports 1)
+    case "$2" in
+        postgres) address=postgres://postgres@127.0.0.1:$port/postgres ;;
+        redis) address=redis://127.0.0.1:$port ;;
+        kafka) address=127.0.0.1:$port ;;
+    esac
+    printf '%s\n' "$2_by=docker" "$2_address=$address" "$2_port=$port" >"$1/$2.state"
+}
+
+# docker_start STATE SERVICE…: also one that was stopped, with the data it had.
+docker_start() {
+    local state=$1
+    shift
+    compose "$state" up --detach --wait --quiet-pull "$@"
+}
+
+# docker_stop STATE SERVICE orderly|immediate|kill
+docker_stop() {
+    case "$3" in
+        orderly) compose "$1" stop --timeout 60 "$2" ;;
+        immediate)
+            # SIGQUIT is PostgreSQL's immediate shutdown; the others have none.
+            if [ "$2" = postgres ]; then compose "$1" kill --signal SIGQUIT "$2"; else compose "$1" kill "$2"; fi
+            ;;
+        kill) compose "$1" kill "$2" ;;
+    esac
+}
+
+docker_remove() { compose "$1" down --volumes --timeout 1; }
