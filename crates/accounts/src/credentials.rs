@@ -26,16 +26,22 @@ impl Accounts {
         password: &str,
     ) -> Result<Member, Problem> {
         let address = peer.source();
-        self.attempts.begin(account, address)?;
+        self.attempts.begin(account, address).await?;
         let checked = match member.as_ref().filter(|member| member.has_usable_password()) {
             Some(member) => password::verify(&self.passwords, password, &member.password_hash).await,
             None => password::verify_dummy(&self.passwords, password).await.map(|()| false),
         };
-        // Sent away before the password was looked at: that was no guess.
-        let right = checked.inspect_err(|_| self.attempts.not_looked_at(account, address))?;
+        let right = match checked {
+            Ok(right) => right,
+            Err(too_busy) => {
+                // Sent away before the password was looked at: that was no guess.
+                self.attempts.not_looked_at(account, address).await;
+                return Err(too_busy);
+            }
+        };
         match member {
             Some(member) if right && member.is_active() => {
-                self.attempts.succeeded(account, address);
+                self.attempts.succeeded(account, address).await;
                 Ok(member)
             }
             _ => {

@@ -110,6 +110,8 @@ impl Command for Import {
 
 async fn import(work: &mut Work, rows: &[Row]) -> Result<Outcome, Fault> {
     let known = store::members::with_emails(&mut work.tx, rows.iter().map(|row| row.email.normalized.as_str())).await?;
+    // Under lock: nobody closes an account while it gets a session here.
+    let known = store::members::lock(&mut work.tx, known.iter().map(|member| member.id)).await?;
     if known.iter().any(|member| member.has_usable_password() || !member.is_active()) {
         return Ok(Code::EmailTaken.into());
     }

@@ -10,6 +10,7 @@ mod import;
 mod jobs;
 mod messages;
 mod model;
+mod revocations;
 mod store;
 
 pub use import::{ImportError, Imported, NewMember};
@@ -44,7 +45,7 @@ pub struct Accounts {
 
 impl Accounts {
     pub fn new(kit: Kit, settings: AccountsSettings) -> Accounts {
-        let attempts = LoginAttempts::new(Arc::clone(&kit.clock));
+        let attempts = LoginAttempts::shared(kit.redis.clone(), Arc::clone(&kit.clock));
         Accounts { kit, settings, passwords: PasswordGate::default(), attempts }
     }
 
@@ -53,7 +54,13 @@ impl Accounts {
         if ids.is_empty() {
             return Ok(());
         }
+        let mut ids = ids;
+        ids.sort_unstable();
+        ids.dedup();
         store::sessions::revoke(&mut work.tx, &ids, reason, work.now).await?;
+        for text in revocations::texts(&ids) {
+            work.notice(text);
+        }
         let (auth, now) = (self.kit.auth.clone(), work.now);
         work.after_commit(move || {
             for id in ids {
@@ -63,10 +70,19 @@ impl Accounts {
         Ok(())
     }
 
-    /// Ends all sessions of a member but `keep`.
-    async fn end_sessions_of(&self, work: &mut Work, member_id: MemberId, keep: Option<Uuid>, reason: EndReason) -> Result<(), Fault> {
-        let mut ids = store::sessions::open_of(&mut work.tx, member_id).await?;
-        ids.retain(|id| Some(*id) != keep);
+    /// Ends all sessions of each of these members but the one named. The members must be locked: then none gets another one meanwhile.
+    async fn end_sessions_of(
+        &self,
+        work: &mut Work,
+        members: impl IntoIterator<Item = (MemberId, Option<Uuid>)> + Send,
+        reason: EndReason,
+    ) -> Result<(), Fault> {
+        let members: Vec<(MemberId, Option<Uuid>)> = members.into_iter().collect();
+        let mut ids = Vec::new();
+        for (member_id, keep) in members {
+            let open = store::sessions::open_of(&mut work.tx, member_id).await?;
+            ids.extend(open.into_iter().filter(|id| Some(*id) != keep));
+        }
         self.end_sessions(work, ids, reason).await
     }
 }
@@ -77,7 +93,8 @@ impl Service for Accounts {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+        const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {
@@ -94,6 +111,10 @@ impl Service for Accounts {
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(messages::consume(work, messages))
+    }
+
+    fn noticed(&self, text: Option<&str>) {
+        revocations::noticed(&self.kit, text);
     }
 
     fn jobs(self: Arc<Self>) -> Vec<Job> {

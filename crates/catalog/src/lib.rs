@@ -24,7 +24,8 @@ pub struct Catalog {
 
 impl Catalog {
     pub fn new(kit: Kit) -> Self {
-        Self { kit, shelf: Shelf::default() }
+        let shelf = Shelf::new(kit.is_shared());
+        Self { kit, shelf }
     }
 }
 

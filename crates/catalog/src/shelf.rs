@@ -1,8 +1,10 @@
-//! What readers see, in memory, so that a hot page costs no database. Never older than the last commit.
+//! What readers see, in memory, so that a hot page costs no database. Never older than the last commit of this process, and not older than
+//! a moment where other processes write as well.
 //!
 //! Every entry is kept under its key *and* a stamp that the commit of a change moves on. A reader takes the stamp before it reads the
 //! database; if a change commits meanwhile, what it read is kept under a stamp that nobody asks for any more. So nothing needs to be
-//! dropped, and an old value cannot come back. Prices of orders come from here as well.
+//! dropped, and an old value cannot come back. Prices of orders come from here as well. Of what other processes commit no stamp tells: for
+//! them all stamps move on by themselves, with the time.
 
 use crate::{
     model::Product,
@@ -11,7 +13,7 @@ use crate::{
 };
 use axum::body::Bytes;
 use contracts::{ProductId, Sku, StoreId, calls::PricedSku};
-use kit::cache::Cache;
+use kit::{cache::Cache, ports::Stopwatch};
 use std::{
     sync::{
         Arc,
@@ -38,6 +40,8 @@ pub const MAX_BODY: usize = 64 * 1024;
 const NAME_TTL: Duration = Duration::from_secs(5);
 /// Prices are always current; this only lets go of what nobody buys.
 const PRICE_TTL: Duration = Duration::from_secs(300);
+/// How long an entry is believed that another process may have changed.
+pub const SHARED_TTL: Duration = Duration::from_millis(500);
 
 /// A page of the list: what is on it, and whether another one follows.
 #[derive(Debug)]
@@ -73,36 +77,43 @@ pub struct Shelf {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stamp(u64);
+pub struct Stamp {
+    changes: u64,
+    moment: u128,
+}
 
 struct Stamps {
     stripes: Vec<AtomicU64>,
     any: AtomicU64,
-}
-
-impl Default for Shelf {
-    fn default() -> Self {
-        let stamps = Stamps { stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(), any: AtomicU64::new(0) };
-        Self {
-            views: Cache::new(PRODUCTS, NAME_TTL),
-            prices: Cache::new(PRICES, PRICE_TTL),
-            pages: Cache::new(PAGES, NAME_TTL),
-            bodies: Cache::new(BODIES, NAME_TTL),
-            store_names: Cache::new(STORES, NAME_TTL),
-            stamps: Arc::new(stamps),
-        }
-    }
+    /// Runs where other processes write as well.
+    moments: Option<Stopwatch>,
 }
 
 impl Shelf {
+    /// `shared`: other processes write as well.
+    pub fn new(shared: bool) -> Self {
+        let stripes = (0..STRIPES).map(|_| AtomicU64::new(0)).collect();
+        let stamps = Stamps { stripes, any: AtomicU64::new(0), moments: shared.then(Stopwatch::start) };
+        // What nobody can ask for any more need not be kept.
+        let (names, prices) = if shared { (SHARED_TTL * 2, SHARED_TTL * 2) } else { (NAME_TTL, PRICE_TTL) };
+        Self {
+            views: Cache::new(PRODUCTS, names),
+            prices: Cache::new(PRICES, prices),
+            pages: Cache::new(PAGES, names),
+            bodies: Cache::new(BODIES, names),
+            store_names: Cache::new(STORES, names),
+            stamps: Arc::new(stamps),
+        }
+    }
+
     /// The stamp of one product or SKU. Take it before reading the database.
     pub fn stamp(&self, id: impl Into<Uuid>) -> Stamp {
-        Stamp(self.stamps.stripe(id.into()).load(Ordering::SeqCst))
+        self.stamps.read(self.stamps.stripe(id.into()))
     }
 
     /// The stamp of the whole catalogue.
     pub fn stamp_of_all(&self) -> Stamp {
-        Stamp(self.stamps.any.load(Ordering::SeqCst))
+        self.stamps.read(&self.stamps.any)
     }
 
     /// What to do once a change of these products is durable.
@@ -123,6 +134,11 @@ impl Shelf {
 }
 
 impl Stamps {
+    fn read(&self, changes: &AtomicU64) -> Stamp {
+        let moment = self.moments.as_ref().map_or(0, |moments| moments.elapsed().as_millis() / SHARED_TTL.as_millis());
+        Stamp { changes: changes.load(Ordering::SeqCst), moment }
+    }
+
     fn stripe(&self, id: Uuid) -> &AtomicU64 {
         // The low bits of a UUIDv7 are random.
         &self.stripes[(id.as_u128() % STRIPES as u128) as usize]

@@ -1,4 +1,7 @@
 //! All SQL of the catalogue. Loads and saves; decides nothing.
+//!
+//! Several processes may write. A product is locked from its reading to the commit, products in the order of their ids; its row also guards
+//! its options.
 
 use crate::{
     model::{Product, ProductOption, SaleState},
@@ -11,7 +14,7 @@ use kit::{
 };
 use std::{collections::HashMap, fmt::Write};
 
-pub const MIGRATIONS: &[Migration] = &[(1, "init", include_str!("../migrations/V1__init.sql"))];
+pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
 
 macro_rules! product_sql {
     () => {

@@ -10,6 +10,9 @@ pub mod messages;
 pub mod money;
 pub mod time;
 
+/// Every service's name: the prefix of its tables, its schema and its stream.
+pub const SERVICES: &[&str] = &["accounts", "stores", "catalog", "orders", "stock", "coupons", "wallet", "payments"];
+
 pub use errors::{Code, Refusal};
 pub use ids::*;
 pub use messages::Message;

@@ -3,16 +3,23 @@
 //!
 //! It only repeats what a committed transaction would answer, and forgets what it knows with the commit that changes it. No correctness
 //! rests on it: when it knows nothing, claims go to the batch. It never lets anyone in, and never answers for who may have a coupon.
+//!
+//! Commits of other processes are not heard of here. Where there are any, what is known is looked up again after a moment, by one of those
+//! who ask, and nobody is refused for what is older: the refusal is then one that the batch would have given less than a second ago.
 
 use crate::{
     model::Definition,
     store::{definitions, issued},
 };
 use contracts::{Code, CouponId, MemberId, Timestamp};
-use kit::{DbError, Kit};
+use kit::{DbError, Kit, ports::Stopwatch};
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 /// Owners kept of one coupon (16 bytes each). A larger campaign is answered by the batch.
@@ -21,14 +28,24 @@ const MAX_OWNERS: usize = 250_000;
 const MAX_OWNERS_IN_ALL: usize = 1_000_000;
 /// Owners read at once: some milliseconds, after which other requests get their turn on this thread.
 const CHUNK: u32 = 10_000;
+/// How long it believes what other processes may have changed. After half of it somebody looks.
+pub const SHARED_TTL: Duration = Duration::from_millis(600);
 
-#[derive(Default)]
-pub struct Gate(RwLock<HashMap<CouponId, Slot>>);
+pub struct Gate {
+    slots: RwLock<HashMap<CouponId, Slot>>,
+    /// Without end where nobody else writes.
+    ttl: Option<Duration>,
+    running: Stopwatch,
+}
 
 /// What is remembered of one coupon.
 struct Slot {
     doors: Doors,
     owners: Owners,
+    /// When the doors were known to stand like this, by the gate's watch.
+    seen: Duration,
+    /// Somebody is about to look again.
+    is_looked_for: AtomicBool,
 }
 
 /// The part of a definition that turns applicants away.
@@ -74,6 +91,10 @@ enum Verdict {
 }
 
 impl Gate {
+    pub fn new(ttl: Option<Duration>) -> Self {
+        Self { slots: RwLock::default(), ttl, running: Stopwatch::start() }
+    }
+
     /// The refusal that the batch would give now, if memory is sure of it.
     pub async fn refusal(&self, kit: &Kit, coupon_id: CouponId, member_id: MemberId) -> Option<Code> {
         let now = kit.clock.now();
@@ -95,15 +116,20 @@ impl Gate {
 
     /// Definitions as a commit left them. Called in the order of the commits, before their answers leave.
     pub fn learn(&self, news: impl IntoIterator<Item = (CouponId, Doors)>) {
+        let seen = self.running.elapsed();
         let mut slots = self.write();
         for (id, doors) in news {
-            remember(&mut slots, id, doors);
+            remember(&mut slots, id, doors, seen);
         }
     }
 
     fn verdict(&self, coupon_id: CouponId, member_id: MemberId, now: Timestamp) -> Verdict {
         let slots = self.read();
-        let Some(Slot { doors, owners }) = slots.get(&coupon_id) else { return Verdict::Look };
+        let Some(slot) = slots.get(&coupon_id) else { return Verdict::Look };
+        if self.is_old(slot, self.running.elapsed()) {
+            return Verdict::Look;
+        }
+        let Slot { doors, owners, .. } = slot;
         if doors.gone {
             return Verdict::Refuse(Code::NotFound);
         }
@@ -122,21 +148,29 @@ impl Gate {
         }
     }
 
+    /// Whether the caller has to look before he may believe it. Of those who come in the second half of its time, one has to.
+    fn is_old(&self, slot: &Slot, at: Duration) -> bool {
+        let Some(ttl) = self.ttl else { return false };
+        let age = at.saturating_sub(slot.seen);
+        age >= ttl || (age >= ttl / 2 && !slot.is_looked_for.swap(true, Ordering::Relaxed))
+    }
+
     async fn look(&self, kit: &Kit, coupon_id: CouponId, now: Timestamp) -> Result<(), DbError> {
+        let seen = self.running.elapsed();
         let found = definitions::find(&mut *kit.db.reader().await?, &[coupon_id]).await?.pop();
         // Unknown ids leave nothing behind, or guessing them would fill the memory.
         let Some(definition) = found else { return Ok(()) };
         let doors = Doors::from(&definition);
-        let Some(looking) = self.start_looking(coupon_id, doors, now) else { return Ok(()) };
+        let Some(looking) = self.start_looking(coupon_id, doors, seen, now) else { return Ok(()) };
         let owners = read_owners(kit, coupon_id).await?;
         looking.finish(owners);
         Ok(())
     }
 
     /// Remembers the doors. Where they turn applicants away, the owners matter: the first who comes here reads them.
-    fn start_looking(&self, coupon_id: CouponId, doors: Doors, now: Timestamp) -> Option<Looking<'_>> {
+    fn start_looking(&self, coupon_id: CouponId, doors: Doors, seen: Duration, now: Timestamp) -> Option<Looking<'_>> {
         let mut slots = self.write();
-        let slot = remember(&mut slots, coupon_id, doors);
+        let slot = remember(&mut slots, coupon_id, doors, seen);
         let turns_away = slot.doors.sold_out || now >= slot.doors.closes_at;
         if slot.doors.version != doors.version || doors.gone || !turns_away || !matches!(slot.owners, Owners::Unknown) {
             return None;
@@ -146,22 +180,27 @@ impl Gate {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<CouponId, Slot>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.slots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<CouponId, Slot>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.slots.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Takes news of a coupon unless later ones are known. The owners stay known as long as nothing was issued.
-fn remember(slots: &mut HashMap<CouponId, Slot>, id: CouponId, doors: Doors) -> &mut Slot {
-    let slot = slots.entry(id).or_insert(Slot { doors, owners: Owners::Unknown });
+fn remember(slots: &mut HashMap<CouponId, Slot>, id: CouponId, doors: Doors, seen: Duration) -> &mut Slot {
+    let new = Slot { doors, owners: Owners::Unknown, seen, is_looked_for: AtomicBool::new(false) };
+    let slot = slots.entry(id).or_insert(new);
     if doors.version > slot.doors.version {
         if doors.next_number != slot.doors.next_number {
             slot.owners = Owners::Unknown;
         }
         slot.doors = doors;
+    }
+    if doors.version == slot.doors.version && seen > slot.seen {
+        slot.seen = seen;
+        slot.is_looked_for = AtomicBool::new(false);
     }
     slot
 }
@@ -239,9 +278,9 @@ mod tests {
     }
 
     fn sold_out() -> Gate {
-        let gate = Gate::default();
+        let gate = Gate::new(None);
         gate.learn([(ID, doors(1, true))]);
-        gate.start_looking(ID, doors(1, true), OPEN).unwrap().finish(Owners::Sorted([OWNER].into()));
+        gate.start_looking(ID, doors(1, true), Duration::ZERO, OPEN).unwrap().finish(Owners::Sorted([OWNER].into()));
         gate
     }
 
@@ -273,20 +312,20 @@ mod tests {
 
     #[test]
     fn what_was_read_before_a_commit_does_not_outlive_it() {
-        let gate = Gate::default();
-        let looking = gate.start_looking(ID, doors(1, true), OPEN).unwrap();
+        let gate = Gate::new(None);
+        let looking = gate.start_looking(ID, doors(1, true), Duration::ZERO, OPEN).unwrap();
         assert_eq!(gate.verdict(ID, OTHER, OPEN), Verdict::Pass, "others do not wait for the read");
         gate.learn([(ID, Doors { next_number: 3, ..doors(2, true) })]);
         looking.finish(Owners::Sorted([OWNER].into()));
         assert_eq!(gate.verdict(ID, OTHER, OPEN), Verdict::Look);
-        assert!(gate.start_looking(ID, doors(1, true), OPEN).is_none(), "an old state is no news");
+        assert!(gate.start_looking(ID, doors(1, true), Duration::ZERO, OPEN).is_none(), "an old state is no news");
     }
 
     #[test]
     fn a_read_that_was_given_up_is_started_again() {
-        let gate = Gate::default();
-        drop(gate.start_looking(ID, doors(1, true), OPEN).unwrap());
-        assert!(gate.start_looking(ID, doors(1, true), OPEN).is_some());
+        let gate = Gate::new(None);
+        drop(gate.start_looking(ID, doors(1, true), Duration::ZERO, OPEN).unwrap());
+        assert!(gate.start_looking(ID, doors(1, true), Duration::ZERO, OPEN).is_some());
     }
 
     #[test]
@@ -294,6 +333,23 @@ mod tests {
         let gate = sold_out();
         make_room(&mut gate.write(), MAX_OWNERS_IN_ALL);
         assert_eq!(gate.verdict(ID, OTHER, OPEN), Verdict::Look);
+    }
+
+    // C25
+    #[test]
+    fn what_others_may_have_changed_is_looked_up_again() {
+        let gate = Gate { ttl: Some(SHARED_TTL), ..Gate::new(None) };
+        let mut slots = HashMap::new();
+        remember(&mut slots, ID, doors(1, true), Duration::ZERO);
+        let is_old = |slots: &HashMap<CouponId, Slot>, millis: u64| gate.is_old(&slots[&ID], Duration::from_millis(millis));
+        assert_eq!([299, 300, 301, 599, 600, 601].map(|at| is_old(&slots, at)), [false, true, false, false, true, true]);
+        remember(&mut slots, ID, doors(1, true), Duration::from_millis(400));
+        assert_eq!([601, 699, 700, 701, 1_000].map(|at| is_old(&slots, at)), [false, false, true, false, true]);
+        // What was read before the last news says nothing about them.
+        remember(&mut slots, ID, doors(2, true), Duration::from_millis(500));
+        remember(&mut slots, ID, doors(1, true), Duration::from_millis(900));
+        assert_eq!((slots[&ID].doors.version, slots[&ID].seen), (2, Duration::from_millis(500)));
+        assert!(!Gate::new(None).is_old(&slots[&ID], Duration::from_secs(3_600)), "alone it is told of everything");
     }
 
     #[test]

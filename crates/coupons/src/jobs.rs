@@ -83,22 +83,19 @@ impl Command for Expire {
 /// Walks a coupon's numbers from where the last pass stopped to the first that is not due, at most `limit` of them; how many it saw.
 ///
 /// Later numbers were issued later and so expire later: everything below a number that is not due has been seen, held coupons included.
-/// Those meet the clock when they come back from their order.
+/// Those meet the clock when they come back from their order. (Where the clocks of several processes differ, a number may wait behind one
+/// that ends as much later; none is passed over.)
 async fn expire_next_in(work: &mut Work, books: &mut Books, id: CouponId, limit: u32) -> Result<u32, Fault> {
     let Some(definition) = books.definitions.get(id) else { return Ok(0) };
     let from = definition.expire_number;
     let rows = issued::by_number(&mut work.tx, id, from, limit).await?;
-    let (mut next, mut next_due, mut seen) = (from, None, 0);
-    for row in rows {
-        if row.expires_at > work.now {
-            next_due = Some(row.expires_at);
-            break;
-        }
-        next = row.number + 1;
-        seen += 1;
-        let coupon_id = row.id;
-        books.issued.learn(coupon_id, row);
-        expire_in(work, books, coupon_id)?;
+    let due = rows.iter().take_while(|(_, _, expires_at)| *expires_at <= work.now).count();
+    let mut next_due = rows.get(due).map(|(_, _, expires_at)| *expires_at);
+    let next = rows[..due].last().map_or(from, |(_, number, _)| number + 1);
+    let seen = u32::try_from(due).unwrap_or(limit);
+    books.load_issued(&mut work.tx, rows[..due].iter().map(|(id, _, _)| *id)).await?;
+    for (issued_id, _, _) in &rows[..due] {
+        expire_in(work, books, *issued_id)?;
     }
     if seen == limit {
         // There may be more; the next pass looks there.

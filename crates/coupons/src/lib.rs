@@ -13,12 +13,13 @@ mod jobs;
 mod links;
 mod messages;
 mod model;
+pub mod redis_gate;
 mod store;
 mod waitlist;
 
 use contracts::calls::GetIssuedCoupons;
 use futures::future::BoxFuture;
-use gate::{Doors, Gate};
+use gate::{Doors, Gate, SHARED_TTL};
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub struct Coupons {
 
 impl Coupons {
     pub fn new(kit: Kit, settings: CouponsSettings) -> Self {
-        Self { kit, settings, gate: Arc::default() }
+        let ttl = kit.is_shared().then_some(SHARED_TTL);
+        Self { kit, settings, gate: Arc::new(Gate::new(ttl)) }
     }
 }
 
@@ -60,7 +62,8 @@ impl Service for Coupons {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+        const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {
@@ -72,7 +75,7 @@ impl Service for Coupons {
     }
 
     fn reads(&self) -> &'static [&'static str] {
-        &["coupon.hold", "coupon.unhold", "coupon.use"]
+        messages::READS
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -2,14 +2,18 @@
 
 use crate::{
     model::Hold,
-    store::Books,
+    store::{Books, issued},
     waitlist::{expire_in, promote_in},
 };
 use contracts::{
-    CouponId, IssuedCouponId, Message, OrderId, Timestamp,
-    messages::{CouponHold, StepDone, StepRefused},
+    CouponId, IssuedCouponId, Message, OrderId, Refusal, Timestamp,
+    messages::{CouponHold, RoutingSlip, StepDone, StepRefused, Stop, Way},
 };
 use kit::{Fault, Work, engine::Envelope};
+
+pub const READS: &[&str] = &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"];
+
+const ME: &str = "coupons";
 
 /// What happened to these orders, in the order it was written.
 pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
@@ -20,8 +24,16 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
         match &envelope.message {
             Message::CouponHold(asked) => hold(work, &mut books, asked)?,
             Message::CouponUse(step) => use_up(&mut books, step.order_id),
-            Message::CouponUnhold(step) => released.extend(unhold(work, &mut books, step.order_id)?),
-            _ => {}
+            Message::CouponUnhold(step) => {
+                released.extend(unhold(&mut books, step.order_id, work.now));
+                work.emit(step.order_id, Message::CouponReleased(StepDone { order_id: step.order_id }))?;
+            }
+            other => {
+                if let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) {
+                    let slip = travel(&mut books, slip.clone(), &mut released, work.now);
+                    work.emit(slip.order_id, Message::CouponsSlip(slip))?;
+                }
+            }
         }
     }
     retire(work, &mut books, &released).await?;
@@ -40,12 +52,22 @@ async fn load(work: &mut Work, books: &mut Books, messages: &[&Envelope]) -> Res
                 to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
             }
             Message::CouponUse(step) | Message::CouponUnhold(step) => orders.push(step.order_id),
-            _ => {}
+            other => {
+                let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) else { continue };
+                orders.push(slip.order_id);
+                if let Some((Way::Forward, Stop::CouponHold(asked))) = slip.call(ME) {
+                    to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
+                }
+            }
         }
     }
     books.load_holds(&mut work.tx, orders.iter().copied()).await?;
-    coupons.extend_from_slice(&to_hold);
-    coupons.extend(orders.iter().filter_map(|order| books.holds.get(*order)).flat_map(|hold| &hold.coupons));
+    let held: Vec<IssuedCouponId> =
+        orders.iter().filter_map(|order| books.holds.get(*order)).flat_map(|hold| hold.coupons.iter().copied()).collect();
+    // What comes back after its end changes its definition as well, which is locked before it.
+    let pools = issued::ended(&mut work.tx, &held, work.now).await?;
+    books.load_definitions(&mut work.tx, pools).await?;
+    coupons.extend(to_hold.iter().chain(&held));
     books.load_issued(&mut work.tx, coupons).await?;
     let definitions: Vec<CouponId> = to_hold.iter().filter_map(|id| Some(books.issued.get(*id)?.coupon_id)).collect();
     books.load_terms(&mut work.tx, definitions).await?;
@@ -54,20 +76,39 @@ async fn load(work: &mut Work, books: &mut Books, messages: &[&Envelope]) -> Res
 
 fn hold(work: &mut Work, books: &mut Books, asked: &CouponHold) -> Result<(), Fault> {
     let order_id = asked.order_id;
-    let answer = match books.holds.get(order_id) {
-        Some(hold) => hold.answer(),
-        None => {
-            let hold = decide(books, asked, work.now);
-            let answer = hold.answer();
-            books.holds.add(order_id, hold);
-            answer
-        }
-    };
-    let message = match answer {
+    let message = match hold_for(books, asked, work.now) {
         Ok(()) => Message::CouponHeld(StepDone { order_id }),
         Err(refusal) => Message::CouponRefused(StepRefused { order_id, code: refusal.code, detail: refusal.detail }),
     };
     work.emit(order_id, message)
+}
+
+fn hold_for(books: &mut Books, asked: &CouponHold, now: Timestamp) -> Result<(), Refusal> {
+    if let Some(hold) = books.holds.get(asked.order_id) {
+        return hold.answer();
+    }
+    let hold = decide(books, asked, now);
+    let answer = hold.answer();
+    books.holds.add(asked.order_id, hold);
+    answer
+}
+
+/// Does or undoes what a slip calls for. What comes back is added to `released`.
+fn travel(books: &mut Books, mut slip: RoutingSlip, released: &mut Vec<IssuedCouponId>, now: Timestamp) -> RoutingSlip {
+    while let Some((way, stop)) = slip.call(ME) {
+        match (way, stop) {
+            (Way::Back, _) => {
+                released.extend(unhold(books, slip.order_id, now));
+                slip.undone(now);
+            }
+            (Way::Forward, Stop::CouponHold(asked)) => {
+                let answer = hold_for(books, asked, now);
+                slip.answer(answer, now);
+            }
+            (Way::Forward, _) => break,
+        }
+    }
+    slip
 }
 
 fn decide(books: &mut Books, asked: &CouponHold, now: Timestamp) -> Hold {
@@ -98,19 +139,18 @@ fn use_up(books: &mut Books, order_id: OrderId) {
 }
 
 /// The coupons that came back.
-fn unhold(work: &mut Work, books: &mut Books, order_id: OrderId) -> Result<Vec<IssuedCouponId>, Fault> {
+fn unhold(books: &mut Books, order_id: OrderId, now: Timestamp) -> Vec<IssuedCouponId> {
     let mut released = Vec::new();
     match books.holds.get_mut(order_id) {
         Some(hold) => released.extend_from_slice(hold.release()),
-        None => books.holds.add(order_id, Hold::tombstone(order_id, work.now)),
+        None => books.holds.add(order_id, Hold::tombstone(order_id, now)),
     }
     for id in &released {
         if let Some(coupon) = books.issued.get_mut(*id) {
             coupon.release();
         }
     }
-    work.emit(order_id, Message::CouponReleased(StepDone { order_id }))?;
-    Ok(released)
+    released
 }
 
 /// What came back too late to be used again is expired at once, and its unit goes to the next who waits (C18).

@@ -1,10 +1,48 @@
 //! A bounded cache in process memory with single flight: many readers of a missing key cause one load. It is never the truth; entries
 //! live for a limited time and services drop them when they change what is behind.
+//!
+//! With a second level, what one process has loaded the others find in Redis. It is asked only when memory has nothing, and when it does
+//! not answer the database is. Other processes' memories are not reached from here: they drop an entry when they read the message of the
+//! change, by the same [`Cache::forget`].
 
-use std::{future::Future, hash::Hash, sync::Arc, time::Duration};
+use crate::redis::{
+    Redis,
+    shared::{Found, Shared},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    future::Future,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Changes are told apart by this many counters: a load is not kept when something with the same counter was forgotten meanwhile.
+const STRIPES: usize = 64;
 
 #[derive(Clone)]
-pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(moka::future::Cache<K, V>);
+pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
+    memory: moka::future::Cache<K, V>,
+    changes: Arc<Changes>,
+    second: Option<Arc<Second<K, V>>>,
+}
+
+/// Copies in Redis, and how keys and values are written there.
+struct Second<K, V> {
+    shared: Shared,
+    name_of: fn(&K) -> Option<String>,
+    encode: fn(&V) -> Option<Vec<u8>>,
+    decode: fn(&[u8]) -> Option<V>,
+}
+
+/// How often something was forgotten.
+struct Changes {
+    stripes: [AtomicU64; STRIPES],
+    hasher: RandomState,
+}
 
 impl<K, V> Cache<K, V>
 where
@@ -12,32 +50,105 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
-        Self(moka::future::Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build())
+        let memory = moka::future::Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build();
+        let changes = Changes { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
+        Self { memory, changes: Arc::new(changes), second: None }
+    }
+
+    /// With Redis behind the memory, if there is one. `name` tells it from other caches there, and changes when the form of the values
+    /// does. An answer is never older than `time_to_live` and `shared_for` together. Must be called within the runtime.
+    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, shared_for: Duration) -> Self
+    where
+        K: Serialize,
+        V: Serialize + DeserializeOwned,
+    {
+        let mut cache = Self::new(capacity, time_to_live);
+        cache.second = redis.map(|redis| {
+            Arc::new(Second {
+                shared: Shared::new(redis, name, shared_for),
+                name_of: |key| serde_json::to_string(key).ok(),
+                encode: |value| serde_json::to_vec(value).ok(),
+                decode: |bytes| serde_json::from_slice(bytes).ok(),
+            })
+        });
+        cache
     }
 
     pub async fn get_or_load<E, F>(&self, key: K, load: F) -> Result<V, Arc<E>>
     where
+        K: Clone,
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        self.0.try_get_with(key, load).await
+        let before = self.changes.of(&key).load(Ordering::Acquire);
+        let value = self.memory.try_get_with_by_ref(&key, self.load(&key, load)).await?;
+        if self.changes.of(&key).load(Ordering::Acquire) != before {
+            // It was forgotten while it was read: this caller came before the change, the next one must not find what he found.
+            self.memory.invalidate(&key).await;
+        }
+        Ok(value)
     }
 
+    /// From the second level, or else from where it comes from.
+    async fn load<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
+        let Some((second, name)) = self.second.as_ref().and_then(|second| Some((second, (second.name_of)(key)?))) else {
+            return load.await;
+        };
+        let generation = match second.shared.look(&name).await {
+            Found::Value(bytes) => match (second.decode)(&bytes) {
+                Some(value) => return Ok(value),
+                // Written by another version of this program.
+                None => None,
+            },
+            Found::Nothing(generation) => Some(generation),
+            Found::Unknown => None,
+        };
+        let value = load.await?;
+        if let Some(generation) = generation
+            && let Some(bytes) = (second.encode)(&value)
+        {
+            second.shared.keep(&name, generation, &bytes).await;
+        }
+        Ok(value)
+    }
+
+    /// What memory has.
     pub async fn get(&self, key: &K) -> Option<V> {
-        self.0.get(key).await
+        self.memory.get(key).await
     }
 
+    /// Puts a value into memory.
     pub async fn insert(&self, key: K, value: V) {
-        self.0.insert(key, value).await;
+        self.memory.insert(key, value).await;
     }
 
-    /// Drops an entry at once; usable from a commit hook, which is not async.
+    /// Drops an entry at once; usable from a commit hook, which is not async. What is being loaded just now is not kept. Redis is told in
+    /// the background, and not looked into for this key before it knows.
     pub fn forget(&self, key: &K) {
+        self.changes.of(key).fetch_add(1, Ordering::AcqRel);
+        if let Some(second) = &self.second
+            && let Some(name) = (second.name_of)(key)
+        {
+            second.shared.forget(&name);
+        }
         // `invalidate` of the async cache only awaits listeners, and there are none.
-        futures::executor::block_on(self.0.invalidate(key));
+        futures::executor::block_on(self.memory.invalidate(key));
     }
 
     pub fn forget_all(&self) {
-        self.0.invalidate_all();
+        for stripe in &self.changes.stripes {
+            stripe.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(second) = &self.second {
+            second.shared.forget_all();
+        }
+        self.memory.invalidate_all();
+    }
+}
+
+impl Changes {
+    fn of<K: Hash>(&self, key: &K) -> &AtomicU64 {
+        let at = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0);
+        &self.stripes[at]
     }
 }

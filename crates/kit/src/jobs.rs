@@ -1,8 +1,14 @@
 //! What services do by the clock: a name, a period and an async pass with a bounded amount of work. One instance runs them.
 
-use crate::tasks::{self, Shutdown};
+use crate::{
+    db::DbError,
+    engine::{lease, steward::Steward},
+    tasks::{self, Shutdown},
+};
 use futures::future::BoxFuture;
 use std::{future::Future, sync::Arc, time::Duration};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 /// One pass says whether more work waits, in which case the next one follows at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +55,14 @@ impl Job {
         Ok(passes)
     }
 
-    /// Starts the schedule. A failed pass is logged and tried again at the next turn.
-    pub fn start(self, mut shutdown: Shutdown) {
+    /// Starts the schedule, for as long as it is this instance's turn. A failed pass is logged and tried again a period later.
+    pub fn start(self, mut shutdown: Shutdown, mut turn: Turn) {
         tasks::spawn(self.name, async move {
             loop {
+                tokio::select! {
+                    () = turn.ours() => {}
+                    () = shutdown.stopping() => return,
+                }
                 let wait = match self.pass().await {
                     Ok(Pass::More) => Duration::ZERO,
                     Ok(Pass::Done) => self.every,
@@ -68,4 +78,57 @@ impl Job {
             }
         });
     }
+}
+
+const LEASE: &str = "jobs";
+
+/// Whether the jobs of a service run in this process. A pass that outlives the turn does no harm: what it submits is decided on the rows as
+/// they are then, like any request.
+#[derive(Clone)]
+pub struct Turn(Option<watch::Receiver<bool>>);
+
+impl Turn {
+    /// There is only one instance.
+    pub fn always() -> Turn {
+        Turn(None)
+    }
+
+    /// Of several instances, the one that holds the lease.
+    pub(crate) fn by_lease(steward: Steward, service: &'static str, instance: Uuid, mut shutdown: Shutdown) -> Turn {
+        let (sender, receiver) = watch::channel(false);
+        tasks::spawn("jobs-lease", async move {
+            while !shutdown.is_stopping() {
+                let ours = match take(&steward, service, instance).await {
+                    Ok(ours) => ours,
+                    Err(error) => {
+                        tracing::warn!(%error, service, "cannot look after the lease of the jobs");
+                        false
+                    }
+                };
+                sender.send_if_modified(|before| std::mem::replace(before, ours) != ours);
+                tokio::select! {
+                    () = tokio::time::sleep(lease::TTL / 3) => {}
+                    () = shutdown.stopping() => {}
+                }
+            }
+            if let Ok(mut tx) = steward.tx().await {
+                let _ = lease::release(&mut tx, service, LEASE, instance).await;
+            }
+        });
+        Turn(Some(receiver))
+    }
+
+    /// Returns once it is this instance's turn.
+    async fn ours(&mut self) {
+        let Some(receiver) = &mut self.0 else { return };
+        if receiver.wait_for(|ours| *ours).await.is_err() {
+            // The lease is no longer looked after: the process stops.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn take(steward: &Steward, service: &str, instance: Uuid) -> Result<bool, DbError> {
+    let mut tx = steward.tx().await?;
+    Ok(lease::take(&mut tx, service, LEASE, instance).await?.is_some())
 }

@@ -6,15 +6,19 @@
 
 pub mod auth;
 pub mod batch;
+pub mod breaker;
 pub mod cache;
 pub mod db;
 pub mod engine;
+pub mod gateway;
 pub mod http;
 pub mod idempotency;
 pub mod jobs;
+pub mod kafka;
 pub mod links;
 pub mod ports;
 pub mod process;
+pub mod redis;
 pub mod service;
 pub mod tasks;
 pub mod telemetry;

@@ -10,9 +10,10 @@ use crate::{
     jobs::Job,
     links::{Answers, Links},
     ports::Clock,
+    redis::Redis,
 };
 use futures::future::BoxFuture;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use utoipa_axum::router::OpenApiRouter;
 
 /// What a service gets from the process it runs in. Cheap to clone.
@@ -20,13 +21,32 @@ use utoipa_axum::router::OpenApiRouter;
 pub struct Kit {
     pub batch: Batch,
     pub db: Db,
+    /// Databases of services that have one of their own.
+    pub(crate) databases: Arc<HashMap<&'static str, Db>>,
     pub clock: Arc<dyn Clock>,
     pub auth: Auth,
+    /// Shared with other processes, where it is set; never the truth.
+    pub redis: Option<Redis>,
     pub links: Links,
     pub cursors: Cursors,
 }
 
 impl Kit {
+    /// The kit of one service: with its own database, if it has one.
+    #[must_use]
+    pub fn of(&self, service: &str) -> Kit {
+        Kit { db: self.db_of(service).clone(), ..self.clone() }
+    }
+
+    pub(crate) fn db_of(&self, service: &str) -> &Db {
+        self.databases.get(service).unwrap_or(&self.db)
+    }
+
+    /// True where other processes may write what this one reads: what is kept in memory must not be trusted for long.
+    pub fn is_shared(&self) -> bool {
+        self.db.is_postgres()
+    }
+
     /// Queues a command of `service` and waits for its durable outcome.
     pub async fn submit<C: Command>(
         &self,
@@ -66,6 +86,12 @@ pub trait Service: Send + Sync + 'static {
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         let _ = work;
         Box::pin(async { Ok(()) })
+    }
+
+    /// What another instance of this service said by [`Work::notice`]; `None` when something may have been missed. Only hints: nothing
+    /// that must happen may depend on it.
+    fn noticed(&self, text: Option<&str>) {
+        let _ = text;
     }
 
     /// Registers the questions it answers.

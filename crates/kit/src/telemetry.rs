@@ -13,7 +13,7 @@ pub enum LogFormat {
 }
 
 /// What is logged when `ONRUSH_LOG` says nothing.
-const DEFAULT_FILTER: &str = "info,refinery_core=warn,librdkafka=error";
+const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn,librdkafka=error";
 
 /// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,kit::http=debug`. A second call does nothing.
 pub fn init_logging(format: LogFormat) {

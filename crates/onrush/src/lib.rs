@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod commands;
+pub mod copy;
 pub mod demo;
 pub mod documents;
 pub mod local;

@@ -40,21 +40,24 @@ pub enum MallError {
 /// Every service there is, in the order in which a checkout meets them.
 pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
     vec![
-        Arc::new(Accounts::new(kit.clone(), AccountsSettings { operator: settings.operator.clone() })),
-        Arc::new(Stores::new(kit.clone())),
-        Arc::new(Catalog::new(kit.clone())),
-        Arc::new(Orders::new(kit.clone(), OrdersSettings { unpaid_timeout: settings.unpaid_timeout })),
-        Arc::new(Stock::new(kit.clone())),
-        Arc::new(Coupons::new(kit.clone(), CouponsSettings { strategy: settings.claim_strategy })),
-        Arc::new(Wallet::new(kit.clone(), WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() })),
-        Payments::new(kit.clone(), PaymentsSettings { test_provider: settings.test_provider, ..PaymentsSettings::default() }),
+        Arc::new(Accounts::new(kit.of("accounts"), AccountsSettings { operator: settings.operator.clone() })),
+        Arc::new(Stores::new(kit.of("stores"))),
+        Arc::new(Catalog::new(kit.of("catalog"))),
+        Arc::new(Orders::new(kit.of("orders"), OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga })),
+        Arc::new(Stock::new(kit.of("stock"))),
+        Arc::new(Coupons::new(kit.of("coupons"), CouponsSettings { strategy: settings.claim_strategy })),
+        Arc::new(Wallet::new(kit.of("wallet"), WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() })),
+        Payments::new(
+            kit.of("payments"),
+            PaymentsSettings { test_provider: settings.test_provider, book: Some(settings.provider_book()), ..PaymentsSettings::default() },
+        ),
     ]
 }
 
 /// A running mall, and the lock that keeps a second writer away from its folder.
 pub struct Mall {
     pub process: Process,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Mall {
@@ -63,24 +66,42 @@ impl Mall {
     }
 
     pub async fn open_with(settings: &Settings, clock: Arc<dyn Clock>, faults: Faults) -> Result<Mall, MallError> {
-        let folder = |error: std::io::Error| MallError::Folder { path: settings.data_dir.display().to_string(), reason: error.to_string() };
-        std::fs::create_dir_all(&settings.data_dir).map_err(folder)?;
-        let lock = lock(&settings.data_dir)?;
+        let (secret, lock) = match (&settings.postgres, settings.secret) {
+            // Several processes may serve from one database, and need no folder.
+            (Some(_), Some(secret)) => (secret, None),
+            (_, given) => {
+                let folder =
+                    |error: std::io::Error| MallError::Folder { path: settings.data_dir.display().to_string(), reason: error.to_string() };
+                std::fs::create_dir_all(&settings.data_dir).map_err(folder)?;
+                let lock = lock(&settings.data_dir)?;
+                (given.map_or_else(|| secret(&settings.data_dir), Ok)?, Some(lock))
+            }
+        };
         let process_settings = ProcessSettings {
-            database: settings.database(),
-            synchronous: settings.synchronous,
+            database: settings.store(),
+            kafka: settings.kafka.clone(),
+            apart: settings.apart.clone(),
+            redis: settings.redis.clone(),
             engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
             queue: settings.queue,
-            secret: secret(&settings.data_dir)?,
+            secret,
             clock,
             faults,
         };
         let process = Process::start(process_settings, |kit| services(kit, settings)).await?;
         Ok(Mall { process, _lock: lock })
     }
+
+    /// Stops, and keeps the folder from others until what is returned is dropped.
+    pub async fn stop_and_keep(self) -> Option<File> {
+        let Mall { process, _lock: lock } = self;
+        process.stop().await;
+        lock
+    }
 }
 
-fn lock(folder: &Path) -> Result<File, MallError> {
+/// Keeps a folder from others until it is dropped.
+pub(crate) fn lock(folder: &Path) -> Result<File, MallError> {
     let path = folder.join("onrush.lock");
     let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;

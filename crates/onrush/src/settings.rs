@@ -2,9 +2,15 @@
 
 use clap::Args;
 use coupons::Strategy;
-use kit::db::Synchronous;
+use kit::{
+    db::Synchronous,
+    links::{Peers, PeersError},
+    process::{Apart, Database, KafkaSettings, PostgresSettings},
+};
+pub use orders::SagaMode;
 use serde::Deserialize;
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -28,6 +34,36 @@ pub struct Given {
     /// Where the database and the signing key live [default: ./data]
     #[arg(long, env = "ONRUSH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// PostgreSQL instead of a file, such as postgres://user:password@host/database; then several processes may serve one mall
+    #[arg(long, env = "ONRUSH_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Services with a database of their own, such as orders=postgres://…,stock=postgres://…
+    #[arg(long, env = "ONRUSH_DATABASES", hide_env_values = true)]
+    pub databases: Option<String>,
+    /// Read connections to each PostgreSQL database [default: 8]
+    #[arg(long, env = "ONRUSH_READERS")]
+    pub readers: Option<usize>,
+    /// Partitions of each new stream on PostgreSQL: so many processes can read it at once [default: 4]
+    #[arg(long, env = "ONRUSH_PARTITIONS")]
+    pub partitions: Option<u32>,
+    /// Addresses of Kafka, such as kafka1:9092,kafka2:9092: messages between services travel over it. Needed with --only
+    #[arg(long, env = "ONRUSH_KAFKA")]
+    pub kafka: Option<String>,
+    /// What stands before the dot in the names of Kafka topics [default: onrush]
+    #[arg(long, env = "ONRUSH_KAFKA_PREFIX")]
+    pub kafka_prefix: Option<String>,
+    /// Redis, such as redis://host:6379: limits then count for all processes together [default: each for itself]
+    #[arg(long, env = "ONRUSH_REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// Run only these services, such as orders,payments; requests for the others are forwarded to --peers
+    #[arg(long, env = "ONRUSH_ONLY")]
+    pub only: Option<String>,
+    /// Where the other services run, such as accounts=http://host:8080,stock=http://one:8080|http://two:8080
+    #[arg(long, env = "ONRUSH_PEERS")]
+    pub peers: Option<String>,
+    /// 64 hexadecimal digits that sign tokens; the same for all processes of a mall [default: made at the first start, in --data-dir]
+    #[arg(long, env = "ONRUSH_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
     /// Address of the API [default: 127.0.0.1:8080]
     #[arg(long, env = "ONRUSH_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -49,6 +85,9 @@ pub struct Given {
     /// How claims are settled: `group_commit` or `row_lock` [default: group_commit]
     #[arg(long, env = "ONRUSH_CLAIM_STRATEGY")]
     pub claim_strategy: Option<String>,
+    /// How checkouts are led: `orchestrated`, or `choreographed`; a running order ends as it began [default: orchestrated]
+    #[arg(long, env = "ONRUSH_SAGA")]
+    pub saga: Option<String>,
     /// Seconds until an unpaid order is undone [default: 600]
     #[arg(long, env = "ONRUSH_UNPAID_TIMEOUT_SECONDS")]
     pub unpaid_timeout_seconds: Option<u64>,
@@ -74,6 +113,13 @@ pub struct Given {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
+    /// PostgreSQL, if the data is not in a file.
+    pub postgres: Option<PostgresSettings>,
+    pub secret: Option<[u8; 32]>,
+    pub kafka: Option<KafkaSettings>,
+    pub redis: Option<String>,
+    /// Services apart; absent: all run here.
+    pub apart: Option<Apart>,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
     pub fold: bool,
@@ -81,6 +127,7 @@ pub struct Settings {
     pub queue: usize,
     pub synchronous: Synchronous,
     pub claim_strategy: Strategy,
+    pub saga: SagaMode,
     pub unpaid_timeout: Duration,
     pub charge_unit: i64,
     pub test_provider: bool,
@@ -106,11 +153,16 @@ impl Settings {
             "row_lock" => Strategy::RowLock,
             other => return Err(unusable("claim_strategy", format!("“{other}” is neither group_commit nor row_lock"))),
         };
+        let saga = match given.saga.as_deref().unwrap_or("orchestrated") {
+            "orchestrated" => SagaMode::Orchestrated,
+            "choreographed" => SagaMode::Choreographed,
+            other => return Err(unusable("saga", format!("“{other}” is neither orchestrated nor choreographed"))),
+        };
         let charge_unit = given.charge_unit.unwrap_or(1);
         if charge_unit < 1 {
             return Err(unusable("charge_unit", "must be at least 1".into()));
         }
-        let operator = match (given.operator_email, given.operator_password) {
+        let operator = match (given.operator_email.clone(), given.operator_password.clone()) {
             (Some(email), Some(password)) => Some((email, password)),
             (None, None) => None,
             _ => return Err(unusable("operator_email", "set operator_email and operator_password together".into())),
@@ -119,7 +171,19 @@ impl Settings {
         if unpaid_timeout.is_zero() {
             return Err(unusable("unpaid_timeout_seconds", "must be at least 1".into()));
         }
+        let secret = given.secret.as_deref().map(secret).transpose()?;
+        let postgres = postgres(&given)?;
+        let kafka = given
+            .kafka
+            .clone()
+            .map(|bootstrap| KafkaSettings { bootstrap, prefix: given.kafka_prefix.clone().unwrap_or_else(|| "onrush".to_owned()) });
+        let apart = apart(&given)?;
         Ok(Settings {
+            postgres,
+            kafka,
+            redis: given.redis,
+            apart,
+            secret,
             data_dir: given.data_dir.unwrap_or_else(|| "data".into()),
             listen: given.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             ops_listen: given.ops_listen,
@@ -128,6 +192,7 @@ impl Settings {
             queue,
             synchronous,
             claim_strategy,
+            saga,
             unpaid_timeout,
             charge_unit,
             test_provider: given.test_provider.unwrap_or(false),
@@ -135,6 +200,15 @@ impl Settings {
         })
     }
 
+    /// Where the data is.
+    pub fn store(&self) -> Database {
+        match &self.postgres {
+            Some(postgres) => Database::Postgres(postgres.clone()),
+            None => Database::Sqlite { path: self.database(), synchronous: self.synchronous },
+        }
+    }
+
+    /// The file, where the data is in one.
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("onrush.db")
     }
@@ -150,6 +224,16 @@ impl Given {
     fn or(self, other: Given) -> Given {
         Given {
             data_dir: self.data_dir.or(other.data_dir),
+            database_url: self.database_url.or(other.database_url),
+            databases: self.databases.or(other.databases),
+            readers: self.readers.or(other.readers),
+            partitions: self.partitions.or(other.partitions),
+            kafka: self.kafka.or(other.kafka),
+            kafka_prefix: self.kafka_prefix.or(other.kafka_prefix),
+            redis: self.redis.or(other.redis),
+            only: self.only.or(other.only),
+            peers: self.peers.or(other.peers),
+            secret: self.secret.or(other.secret),
             listen: self.listen.or(other.listen),
             ops_listen: self.ops_listen.or(other.ops_listen),
             fold: self.fold.or(other.fold),
@@ -157,6 +241,7 @@ impl Given {
             queue: self.queue.or(other.queue),
             synchronous: self.synchronous.or(other.synchronous),
             claim_strategy: self.claim_strategy.or(other.claim_strategy),
+            saga: self.saga.or(other.saga),
             unpaid_timeout_seconds: self.unpaid_timeout_seconds.or(other.unpaid_timeout_seconds),
             charge_unit: self.charge_unit.or(other.charge_unit),
             test_provider: self.test_provider.or(other.test_provider),
@@ -172,6 +257,68 @@ fn read(path: &Path) -> Result<Given, SettingsError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
     toml::from_str(&text).map_err(|error| SettingsError::Invalid { path: name, reason: error.to_string() })
+}
+
+fn postgres(given: &Given) -> Result<Option<PostgresSettings>, SettingsError> {
+    let own = given.databases.as_deref().map(own_databases).transpose()?.unwrap_or_default();
+    let Some(url) = &given.database_url else {
+        return if own.is_empty() { Ok(None) } else { Err(unusable("databases", "needs database_url, for the other services".into())) };
+    };
+    for (setting, url) in std::iter::once(("database_url", url)).chain(own.values().map(|url| ("databases", url))) {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(unusable(setting, "must be a URL such as postgres://user:password@host/database".into()));
+        }
+    }
+    if given.secret.is_none() {
+        let reason = "is needed with database_url: every process of the mall must have the same; make one with `openssl rand -hex 32`";
+        return Err(unusable("secret", reason.into()));
+    }
+    let readers = positive("readers", given.readers.unwrap_or(8))?;
+    let partitions = i64::from(given.partitions.unwrap_or(4));
+    if !(1..=256).contains(&partitions) {
+        return Err(unusable("partitions", "must be between 1 and 256".into()));
+    }
+    Ok(Some(PostgresSettings { url: url.clone(), own, readers, partitions }))
+}
+
+fn apart(given: &Given) -> Result<Option<Apart>, SettingsError> {
+    let Some(only) = &given.only else { return Ok(None) };
+    let only: Vec<String> = only.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    if only.is_empty() {
+        return Err(unusable("only", "names no service; leave it out to run all of them".into()));
+    }
+    let peers = match &given.peers {
+        Some(peers) => peers.parse().map_err(|error: PeersError| unusable("peers", error.to_string()))?,
+        None => Peers::default(),
+    };
+    Ok(Some(Apart { only, peers }))
+}
+
+fn own_databases(text: &str) -> Result<HashMap<String, String>, SettingsError> {
+    let mut own = HashMap::new();
+    for part in text.split(',') {
+        let (name, url) =
+            part.split_once('=').ok_or_else(|| unusable("databases", "must look like orders=postgres://…,stock=postgres://…".into()))?;
+        if !contracts::SERVICES.contains(&name) {
+            return Err(unusable("databases", format!("there is no service “{name}”; there are {}", contracts::SERVICES.join(", "))));
+        }
+        if own.insert(name.to_owned(), url.to_owned()).is_some() {
+            return Err(unusable("databases", format!("“{name}” is there twice")));
+        }
+    }
+    Ok(own)
+}
+
+fn secret(text: &str) -> Result<[u8; 32], SettingsError> {
+    let wrong = || unusable("secret", "must be 64 hexadecimal digits; make one with `openssl rand -hex 32`".into());
+    let digits: Vec<u8> = text
+        .trim()
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)?;
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    if digits.len() != 64 { Err(wrong()) } else { bytes.try_into().map_err(|_| wrong()) }
 }
 
 fn positive(setting: &'static str, value: usize) -> Result<usize, SettingsError> {
@@ -197,6 +344,8 @@ mod tests {
     fn what_cannot_work_is_refused_by_name() {
         let zero = Given { queue: Some(0), ..Given::default() };
         assert!(Settings::load(&zero).expect_err("no queue").to_string().starts_with("queue:"));
+        let saga = Given { saga: Some("conducted".into()), ..Given::default() };
+        assert!(Settings::load(&saga).expect_err("no such saga").to_string().starts_with("saga:"));
         let half = Given { operator_email: Some("a@b.c".into()), ..Given::default() };
         assert!(Settings::load(&half).expect_err("no password").to_string().starts_with("operator_email:"));
         assert!(toml::from_str::<Given>("no_such = 1").is_err());

@@ -7,7 +7,7 @@ use crate::{
 use contracts::{MemberId, Refusal, Sku};
 use kit::{Answer, Outcome, Work, engine::Fault};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// What a cart holds.
@@ -48,6 +48,7 @@ impl Carts {
 
 /// Makes sure these carts are in memory.
 pub async fn load(work: &mut Work, members: impl Iterator<Item = MemberId>) -> Result<(), Fault> {
+    let members: BTreeSet<MemberId> = members.collect();
     for member_id in members {
         if work.stash::<Carts>().0.contains_key(&member_id) {
             continue;

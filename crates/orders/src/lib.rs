@@ -13,6 +13,7 @@ mod touched;
 mod view;
 mod wait;
 
+use contracts::OrderId;
 use futures::future::BoxFuture;
 use kit::{
     Kit, Service, Work,
@@ -25,16 +26,27 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use view::{OrderSummary, OrderView};
 
+/// How new checkouts are led (decision 2). The journeys and their outcomes are the same; an order ends in the mode it began in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SagaMode {
+    /// Orders asks each participant in turn.
+    #[default]
+    Orchestrated,
+    /// The itinerary travels from participant to participant; orders sends it off and follows it.
+    Choreographed,
+}
+
 /// What the operator can set.
 #[derive(Clone, Copy, Debug)]
 pub struct OrdersSettings {
     /// An order that is not paid within this time is undone (decision 17).
     pub unpaid_timeout: Duration,
+    pub saga: SagaMode,
 }
 
 impl Default for OrdersSettings {
     fn default() -> Self {
-        Self { unpaid_timeout: Duration::from_secs(10 * 60) }
+        Self { unpaid_timeout: Duration::from_secs(10 * 60), saga: SagaMode::default() }
     }
 }
 
@@ -56,7 +68,11 @@ impl Service for Orders {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+        const MIGRATIONS: &[Migration] = &[
+            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+            Migration::new(2, "slips", include_str!("../migrations/V2__slips.sql")),
+        ];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {
@@ -77,6 +93,13 @@ impl Service for Orders {
 
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(touched::flush(self, work))
+    }
+
+    fn noticed(&self, text: Option<&str>) {
+        match text.map(uuid::Uuid::try_parse) {
+            Some(Ok(id)) => self.waiters.wake(OrderId(id)),
+            _ => self.waiters.wake_all(),
+        }
     }
 
     fn jobs(self: Arc<Self>) -> Vec<Job> {

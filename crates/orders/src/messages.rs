@@ -1,4 +1,5 @@
-//! What the participants of a checkout answered. Each answer moves its order on; those that come late or twice change nothing.
+//! What the participants of a checkout answered, or wrote on the slip that they passed on. Each answer moves its order on; those that come
+//! late or twice change nothing.
 
 use crate::{
     model::{Checkout, Reason, Step},
@@ -25,6 +26,10 @@ pub const READS: &[&str] = &[
     "payment.approved",
     "payment.failed",
     "payment.cancelled",
+    "stock.slip",
+    "coupons.slip",
+    "wallet.slip",
+    "payments.slip",
 ];
 
 pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
@@ -60,7 +65,11 @@ fn apply(checkout: &mut Checkout, message: &Message, now: Timestamp) {
         Message::PaymentFailed(failed) => {
             checkout.payment_failed(failed.payment_id, Refusal::new(failed.code, failed.detail.clone()).into(), now);
         }
-        _ => {}
+        message => {
+            if let Some(slip) = message.slip() {
+                checkout.follow(slip, now);
+            }
+        }
     }
 }
 

@@ -1,4 +1,9 @@
 //! All SQL of the orders service. Loads and saves; decides nothing.
+//!
+//! Several processes may write. What a decision rests on is locked from its reading to the commit, in the order of the keys, `orders_orders`
+//! before `orders_carts`. An order's row also guards its history, its saga and the answers that wait for it (`orders_open_answers`); a
+//! cart's row its items. Only where one transaction settles different operations, cart before order may occur as well; should two of those
+//! ever meet crosswise, the database undoes one, and it is repeated.
 
 pub mod cart;
 
@@ -15,7 +20,7 @@ use uuid::Uuid;
 
 const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, shipping, total, itinerary, progress, saga_state, due_at, \
      expires_at, paid_inline, method, payment_id, payment_token, ending, code, detail, idempotency_key, events, steps, created_at, \
-     updated_at, paid_at, from_cart";
+     updated_at, paid_at, from_cart, slip_run";
 
 fn parsed<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
     let text: String = row.get(index)?;
@@ -69,6 +74,7 @@ impl FromRow for Order {
             updated_at: row.get(24)?,
             paid_at: row.get(25)?,
             from_cart: row.get(26)?,
+            slip_run: row.get(27)?,
         })
     }
 }
@@ -213,7 +219,7 @@ fn detail_of(reason: Option<&Reason>) -> Option<&str> {
 
 async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
     let sql = format!(
-        "insert into orders_orders ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27)"
+        "insert into orders_orders ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)"
     );
     let new: Vec<(&Order, String)> =
         checkouts.iter().filter(|checkout| checkout.is_new).map(|checkout| (&checkout.order, itinerary_text(&checkout.order))).collect();
@@ -246,7 +252,8 @@ async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbErr
             order.created_at,
             order.updated_at,
             order.paid_at,
-            order.from_cart
+            order.from_cart,
+            order.slip_run
         ]
     });
     tx.execute_many(&sql, rows).await?;
@@ -255,7 +262,7 @@ async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbErr
 
 async fn update_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
     let sql = "update orders_orders set state=$2, progress=$3, saga_state=$4, due_at=$5, method=$6, payment_id=$7, payment_token=$8, \
-               ending=$9, code=$10, detail=$11, events=$12, steps=$13, updated_at=$14, paid_at=$15 where id=$1";
+               ending=$9, code=$10, detail=$11, events=$12, steps=$13, updated_at=$14, paid_at=$15, slip_run=$16 where id=$1";
     let changed = checkouts.iter().filter(|checkout| checkout.is_changed && !checkout.is_new);
     let rows = changed.map(|checkout| {
         let order = &checkout.order;
@@ -275,7 +282,8 @@ async fn update_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbErr
             order.events,
             order.steps,
             order.updated_at,
-            order.paid_at
+            order.paid_at,
+            order.slip_run
         ]
     });
     tx.execute_many(sql, rows).await?;

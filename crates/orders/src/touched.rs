@@ -132,6 +132,8 @@ async fn settle_open_answers(orders: &Orders, work: &mut Work, checkout: &Checko
     }
     let waiters = orders.waiters.clone();
     work.after_commit(move || waiters.wake(id));
+    // The caller may wait in another process.
+    work.notice(id.0.simple().to_string());
     Ok(())
 }
 

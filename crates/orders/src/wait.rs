@@ -2,6 +2,9 @@
 //!
 //! The answer itself is written by the transaction that brings the order to rest. When the wait is over first, the state as it then is
 //! becomes the answer. Either way it is stored with the key, so that a repeat gets the same.
+//!
+//! Another process may be the one that brings the order to rest. It tells the others; as that word may get lost, callers look from time to
+//! time.
 
 use crate::{
     Orders,
@@ -27,6 +30,8 @@ use uuid::Uuid;
 
 /// The longest wait a client may ask for; below the time-outs of common proxies.
 const MAX_WAIT: Duration = Duration::from_secs(25);
+/// How often a caller looks whose order other processes may work on.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a caller wants to wait, and the request that its answer belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +68,14 @@ impl Waiters {
     pub fn wake(&self, id: OrderId) {
         let woken = self.lock().remove(&id);
         if let Some(room) = woken {
+            room.notify.notify_waiters();
+        }
+    }
+
+    /// Something may have come to rest: everybody looks.
+    pub fn wake_all(&self) {
+        let woken = std::mem::take(&mut *self.lock());
+        for room in woken.into_values() {
             room.notify.notify_waiters();
         }
     }
@@ -119,6 +132,7 @@ pub async fn run<C: Command<Service = Orders>>(
         }
         tokio::select! {
             () = &mut woken => {}
+            () = tokio::time::sleep(LOOK_EVERY), if orders.kit.is_shared() => {}
             () = &mut deadline => break,
         }
     }

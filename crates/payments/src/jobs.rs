@@ -5,13 +5,16 @@
 
 use crate::{
     Payments,
-    api::{settle::Settle, settle_refund::SettleRefund},
+    api::{
+        settle::{OUTDATED, Settle},
+        settle_refund::SettleRefund,
+    },
     model::{Payment, Refund, Says, provider_key, refund_key},
     providers::{Charge, ChargeAnswer, GiveBack, Provider, ProviderError},
     store,
 };
 use contracts::{Code, PaymentId, Refusal};
-use kit::{DbError, jobs::Pass, ports::new_id, tasks, testing::crash_point};
+use kit::{DbError, Reply, jobs::Pass, ports::new_id, tasks, testing::crash_point};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -31,7 +34,8 @@ pub enum Errand {
     Refund(PaymentId),
 }
 
-/// Payments that a task of this process is asking the provider about, so that two never do so at once.
+/// Payments that a task of this process is asking the provider about, so that two of its tasks never do so at once. Tasks of other processes
+/// may: the provider's keys make a call that is repeated harmless, and [`Settle`] takes no conclusion from a silence that was broken since.
 #[derive(Default)]
 pub struct InFlight(Mutex<HashSet<Uuid>>);
 
@@ -138,8 +142,7 @@ impl Payments {
 
     /// Whether "no record" means that no call ever arrived.
     fn is_settled_silence(&self, payment: &Payment, provider: &dyn Provider) -> bool {
-        let last_call = payment.called_until.unwrap_or(payment.created_at);
-        self.kit.clock.now() >= last_call.after(provider.guarantee())
+        self.kit.clock.now() >= payment.last_call().after(provider.guarantee())
     }
 
     async fn charge_again(&self, payment: &Payment) -> bool {
@@ -149,8 +152,8 @@ impl Payments {
         };
         match waits {
             // The order is being undone: what was never charged will not be.
-            Ok(true) => self.settle(payment.id, Says::NeverCharged).await,
-            Ok(false) => self.settle(payment.id, Says::CallingAgain).await && self.charge(payment).await,
+            Ok(true) => self.conclude(payment, Says::NeverCharged).await,
+            Ok(false) => self.conclude(payment, Says::CallingAgain).await && self.charge(payment).await,
             Err(error) => {
                 tracing::warn!(payment.id = %payment.id, %error, "cannot read whether the payment is still wanted");
                 false
@@ -209,8 +212,17 @@ impl Payments {
     }
 
     async fn settle(&self, payment_id: PaymentId, says: Says) -> bool {
+        self.submit(Settle { payment_id, says, last_call: None }).await
+    }
+
+    /// What follows from the provider's silence. False also when another process has called meanwhile.
+    async fn conclude(&self, payment: &Payment, says: Says) -> bool {
+        self.submit(Settle { payment_id: payment.id, says, last_call: Some(payment.last_call()) }).await
+    }
+
+    async fn submit(&self, command: Settle) -> bool {
         let Some(me) = self.me.upgrade() else { return false };
-        written(payment_id, self.kit.submit(&me, Settle { payment_id, says }, None, new_id()).await)
+        written(command.payment_id, self.kit.submit(&me, command, None, new_id()).await)
     }
 
     async fn settle_refund(&self, refund: &Refund, reference: Option<String>) -> bool {
@@ -221,11 +233,11 @@ impl Payments {
 }
 
 /// What could not be written down is found out again by the next pass.
-fn written(payment_id: PaymentId, reply: Result<kit::Reply, kit::batch::SubmitError>) -> bool {
+fn written(payment_id: PaymentId, reply: Result<Reply, kit::batch::SubmitError>) -> bool {
     if let Err(error) = &reply {
         tracing::warn!(payment.id = %payment_id, %error, "the provider's word could not be written down");
     }
-    reply.is_ok()
+    matches!(reply, Ok(Reply::Answer(answer)) if answer.status != OUTDATED)
 }
 
 fn says(answer: ChargeAnswer) -> Says {

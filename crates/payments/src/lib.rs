@@ -19,6 +19,7 @@ use model::{Book, Next, Rules};
 use providers::{Provider, TestProvider};
 use serde::Deserialize;
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -35,6 +36,9 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 pub struct PaymentsSettings {
     /// Accept method `test`. For demonstrations and tests only: nobody pays there.
     pub test_provider: bool,
+    /// The file of the test provider's book. Absent: beside the database, which only a database in a file has. All processes of one
+    /// database must name the same one.
+    pub book: Option<PathBuf>,
     /// How long a provider may take to answer.
     #[serde(skip)]
     pub call_timeout: Duration,
@@ -42,7 +46,7 @@ pub struct PaymentsSettings {
 
 impl Default for PaymentsSettings {
     fn default() -> Self {
-        Self { test_provider: false, call_timeout: Duration::from_secs(3) }
+        Self { test_provider: false, book: None, call_timeout: Duration::from_secs(3) }
     }
 }
 
@@ -60,9 +64,9 @@ pub struct Payments {
 impl Payments {
     pub fn new(kit: Kit, settings: PaymentsSettings) -> Arc<Self> {
         let (errands, waiting) = channel(ERRANDS);
-        let book = ProviderBook::beside(kit.db.path());
-        let test = || Arc::new(TestProvider::new(&book, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
-        let provider = settings.test_provider.then(test);
+        let book = settings.book.clone().map(|path| ProviderBook { path }).or_else(|| kit.db.path().map(ProviderBook::beside));
+        let test = |book: &ProviderBook| Arc::new(TestProvider::new(book, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
+        let provider = book.filter(|_| settings.test_provider).as_ref().map(test);
         Arc::new_cyclic(|me| Self {
             kit,
             settings,
@@ -102,7 +106,11 @@ impl Service for Payments {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+        const MIGRATIONS: &[Migration] = &[
+            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+            Migration::new(2, "slips", include_str!("../migrations/V2__slips.sql")),
+        ];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {
@@ -134,6 +142,11 @@ impl Service for Payments {
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async move {
+            if self.settings.test_provider && self.provider.is_none() {
+                return Err(Fault::Setting(
+                    "test_provider: its book needs a file, and there is no database file to keep it beside: set book".into(),
+                ));
+            }
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(waiting) = waiting {
                 tasks::spawn("payments.worker", jobs::work(Arc::downgrade(&self), waiting));

@@ -5,11 +5,24 @@ use crate::{
     model::{Book, Next, Says},
     store,
 };
-use contracts::{Message, OrderId, PaymentId, Refusal};
+use contracts::{
+    Message, OrderId, PaymentId, Refusal,
+    messages::{Stop, Way},
+};
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::collections::BTreeSet;
 
-pub const READS: &[&str] = &["payment.request", "payment.cancel", "wallet.debited", "wallet.refused", "wallet.credited"];
+pub const READS: &[&str] = &[
+    "payment.request",
+    "payment.cancel",
+    "wallet.debited",
+    "wallet.refused",
+    "wallet.credited",
+    "orders.slip",
+    "stock.slip",
+    "coupons.slip",
+    "wallet.slip",
+];
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut book = work.take_stash::<Book>();
@@ -45,7 +58,13 @@ async fn load_for(tx: &mut Tx, book: &mut Book, messages: &[&Envelope]) -> Resul
                 payments.insert(moved.payment_id);
                 refunds.insert(moved.payment_id);
             }
-            _ => {}
+            other => {
+                let Some((slip, (way, stop))) = other.slip().and_then(|slip| Some((slip, slip.call("payments")?))) else { continue };
+                orders.insert(slip.order_id);
+                if let (Way::Forward, Stop::Payment(ask)) = (way, stop) {
+                    payments.insert(ask.payment_id);
+                }
+            }
         }
     }
     load(tx, book, &payments, orders, &refunds).await
@@ -59,6 +78,8 @@ pub async fn load(
     mut orders: BTreeSet<OrderId>,
     refunds: &BTreeSet<PaymentId>,
 ) -> Result<(), Fault> {
+    orders.extend(store::orders_of(tx, payments).await?);
+    store::lock_orders(tx, &orders).await?;
     store::load_payments(tx, book, payments).await?;
     for id in payments {
         orders.extend(book.payment(*id)?.map(|payment| payment.order_id));
@@ -79,6 +100,9 @@ fn act(payments: &Payments, work: &Work, book: &mut Book, message: &Message) -> 
             book.settle(refused.payment_id, &Says::Refused(refusal), new_id(), &rules, now)?
         }
         Message::WalletCredited(moved) => book.refunded(moved.payment_id, None, now)?,
-        _ => Next::Nothing,
+        other => match other.slip() {
+            Some(slip) => book.travel(slip, new_id(), &rules, now)?,
+            None => Next::Nothing,
+        },
     })
 }

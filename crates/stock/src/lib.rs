@@ -10,7 +10,7 @@ mod messages;
 mod model;
 mod store;
 
-use availability::Availability;
+use availability::{Availability, SHARED_TTL};
 use contracts::{
     Sku,
     calls::{GetAvailability, GetStockVersion},
@@ -27,15 +27,17 @@ pub struct Stock {
 
 impl Stock {
     pub fn new(kit: Kit) -> Self {
-        Self { kit, availability: Arc::default() }
+        let ttl = kit.is_shared().then_some(SHARED_TTL);
+        Self { kit, availability: Arc::new(Availability::new(ttl)) }
     }
 
     /// How many units could be ordered now; unknown SKUs are missing.
     async fn available(&self, skus: &[Sku]) -> Result<HashMap<Sku, i64>, DbError> {
         let (mut found, missing) = self.availability.look(skus);
         if !missing.is_empty() {
+            let at = self.availability.now();
             let read = store::available(&mut *self.kit.db.reader().await?, &missing).await?;
-            self.availability.learn(&read);
+            self.availability.learn(&read, at);
             found.extend(read);
         }
         Ok(found)

@@ -1,4 +1,9 @@
 //! All SQL of stock. Loads rows into the [`Book`] and saves what changed there; decides nothing.
+//!
+//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
+//! in the order of the keys: `stock_reservations`, `stock_items`. A reservation's row also guards its `stock_holds`, an item's row the
+//! numbers of its `stock_movements`. What is not there yet has no lock: of two transactions that write the same new row, the primary key
+//! refuses the second, which is then repeated and finds the first one's.
 
 use crate::model::{Book, Item, Line, LineState, Movement, Reservation, State, Step};
 use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
@@ -8,7 +13,7 @@ use kit::{
 };
 use std::collections::HashMap;
 
-pub const MIGRATIONS: &[Migration] = &[(1, "init", include_str!("../migrations/V1__init.sql"))];
+pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
 
 impl FromRow for Item {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {

@@ -1,23 +1,32 @@
 //! All stores in memory. A mall has some thousands at most and changes them rarely, while every product list and every coupon asks for them.
 //!
-//! Never the truth: dropped after each commit that changed a store, and read again by whoever asks next.
+//! Never the truth: dropped after each commit that changed a store, and read again by whoever asks next. Where other processes change stores
+//! as well, it is dropped after a moment.
 
 use crate::{model::Store, store};
 use contracts::{MemberId, StoreId};
-use kit::{Db, DbError};
+use kit::{Db, DbError, ports::Stopwatch};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-#[derive(Default)]
-pub struct Directory(RwLock<State>);
+/// How long what was read is believed that another process may have changed.
+pub const SHARED_TTL: Duration = Duration::from_millis(500);
+
+pub struct Directory {
+    state: RwLock<State>,
+    /// How long a snapshot is believed; without end where nobody else writes.
+    ttl: Option<Duration>,
+}
 
 #[derive(Default)]
 struct State {
     /// Counts the changes: what was read before one must not be kept after it.
     changes: u64,
-    snapshot: Option<Arc<Snapshot>>,
+    /// With the time since it was read.
+    snapshot: Option<(Stopwatch, Arc<Snapshot>)>,
 }
 
 /// The open stores at one moment, oldest first.
@@ -29,30 +38,37 @@ pub struct Snapshot {
 }
 
 impl Directory {
+    pub fn new(ttl: Option<Duration>) -> Self {
+        Self { state: RwLock::default(), ttl }
+    }
+
     /// To be called once a change is durable.
     pub fn forget(&self) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.changes += 1;
         state.snapshot = None;
     }
 
-    /// The stores as they are now, or were when this was called.
+    /// The stores as they are now, or were when this was called; of what other processes did, as they were a moment ago.
     pub async fn snapshot(&self, db: &Db) -> Result<Arc<Snapshot>, DbError> {
         let changes = {
-            let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(snapshot) = &state.snapshot {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((age, snapshot)) = &state.snapshot
+                && self.ttl.is_none_or(|ttl| age.elapsed() < ttl)
+            {
                 return Ok(Arc::clone(snapshot));
             }
             state.changes
         };
+        let age = Stopwatch::start();
         let stores = {
             let mut reader = db.reader().await?;
             store::all(&mut reader).await?
         };
         let snapshot = Arc::new(Snapshot::new(stores));
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.changes == changes {
-            state.snapshot = Some(Arc::clone(&snapshot));
+            state.snapshot = Some((age, Arc::clone(&snapshot)));
         }
         Ok(snapshot)
     }

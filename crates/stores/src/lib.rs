@@ -9,7 +9,7 @@ mod model;
 mod store;
 
 use contracts::calls::{GetStore, GetStores, GetStoresOfSeller, StoreCard};
-use directory::Directory;
+use directory::{Directory, SHARED_TTL};
 use futures::future::BoxFuture;
 use kit::{DbError, Fault, Kit, Service, db::Migration, links::Answers};
 use std::sync::Arc;
@@ -22,7 +22,8 @@ pub struct Stores {
 
 impl Stores {
     pub fn new(kit: Kit) -> Stores {
-        Stores { kit, directory: Arc::default() }
+        let ttl = kit.is_shared().then_some(SHARED_TTL);
+        Stores { kit, directory: Arc::new(Directory::new(ttl)) }
     }
 
     async fn store(&self, call: GetStore) -> Result<Option<StoreCard>, DbError> {
@@ -46,7 +47,8 @@ impl Service for Stores {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql"))]
+        const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {

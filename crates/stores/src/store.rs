@@ -1,4 +1,6 @@
 //! All SQL of stores. Loads and saves; decides nothing.
+//!
+//! Several processes may write, but rows are only added; the primary key refuses the second who founds the mall's own store.
 
 use crate::model::Store;
 use contracts::StoreId;

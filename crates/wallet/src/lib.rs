@@ -58,7 +58,12 @@ impl Service for Wallet {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", include_str!("../migrations/V1__init.sql")), (2, "append_only", include_str!("../migrations/V2__append_only.sql"))]
+        const MIGRATIONS: &[Migration] = &[
+            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+            Migration::new(2, "append_only", include_str!("../migrations/V2__append_only.sql"))
+                .on_postgres(include_str!("../migrations/V2__append_only.postgres.sql")),
+        ];
+        MIGRATIONS
     }
 
     fn kit(&self) -> &Kit {

@@ -4,19 +4,32 @@
 
 use crate::{
     Wallet,
-    model::{AccountKey, Cause, Ledger, POINTS_GRANTED, POINTS_SPENT, SALES},
+    model::{AccountKey, Broken, Cause, Ledger, POINTS_GRANTED, POINTS_SPENT, SALES},
     store,
 };
 use contracts::{
-    Message, OrderId,
-    messages::{StepDone, StepRefused, WalletMoved, WalletRefused},
+    Message, OrderId, Timestamp,
+    messages::{RoutingSlip, StepDone, StepRefused, Stop, WalletMoved, WalletRefused, Way},
 };
 use kit::{Fault, Tx, Work, engine::Envelope};
 use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
-pub const READS: &[&str] =
-    &["points.hold", "points.unhold", "points.use", "order.confirmed", "order.cancelled", "wallet.debit", "wallet.credit"];
+pub const READS: &[&str] = &[
+    "points.hold",
+    "points.unhold",
+    "points.use",
+    "order.confirmed",
+    "order.cancelled",
+    "wallet.debit",
+    "wallet.credit",
+    "orders.slip",
+    "stock.slip",
+    "coupons.slip",
+    "payments.slip",
+];
+
+const ME: &str = "wallet";
 
 pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut ledger = work.take_stash::<Ledger>();
@@ -44,7 +57,7 @@ async fn load(tx: &mut Tx, ledger: &mut Ledger, messages: &[&Envelope]) -> Resul
             Message::WalletCredit(ask) => causes.extend([(Cause::Pay, ask.payment_id.0), (Cause::Refund, ask.payment_id.0)]),
             Message::OrderConfirmed(order) => causes.push((Cause::Earn, order.order_id.0)),
             Message::OrderCancelled(order) => causes.extend([(Cause::Earn, order.order_id.0), (Cause::EarnBack, order.order_id.0)]),
-            _ => {}
+            other => orders.extend(other.slip().filter(|slip| slip.call(ME).is_some()).map(|slip| slip.order_id)),
         }
     }
     store::load_holds(tx, ledger, &orders).await?;
@@ -79,7 +92,16 @@ fn accounts_of(ledger: &Ledger, messages: &[&Envelope]) -> Result<BTreeSet<Accou
             {
                 accounts.extend([AccountKey::reward(order.member_id), POINTS_GRANTED]);
             }
-            _ => {}
+            other => match other.slip().and_then(|slip| Some((slip, slip.call(ME)?))) {
+                Some((_, (Way::Forward, Stop::PointsHold(ask)))) => {
+                    accounts.insert(AccountKey::reward(ask.member_id));
+                }
+                Some((slip, _)) => {
+                    accounts.extend(ledger.hold(slip.order_id)?.and_then(|hold| hold.member_id).map(AccountKey::reward));
+                    accounts.insert(POINTS_SPENT);
+                }
+                None => {}
+            },
         }
     }
     Ok(accounts)
@@ -115,6 +137,30 @@ fn act(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, message: &Message)
         }
         Message::OrderConfirmed(order) => Ok(ledger.earn(order, wallet.settings.earn_basis_points, at)?),
         Message::OrderCancelled(order) => Ok(ledger.take_back_earned(order.order_id, order.member_id, at)?),
-        _ => Ok(()),
+        other => match other.slip().filter(|slip| slip.call(ME).is_some()) {
+            Some(slip) => {
+                let slip = travel(ledger, slip.clone(), at)?;
+                work.emit(slip.order_id, Message::WalletSlip(slip))
+            }
+            None => Ok(()),
+        },
     }
+}
+
+/// Does or undoes what a slip calls for.
+fn travel(ledger: &mut Ledger, mut slip: RoutingSlip, at: Timestamp) -> Result<RoutingSlip, Broken> {
+    while let Some((way, stop)) = slip.call(ME) {
+        match (way, stop) {
+            (Way::Back, _) => {
+                ledger.unhold_points(slip.order_id, at)?;
+                slip.undone(at);
+            }
+            (Way::Forward, Stop::PointsHold(ask)) => {
+                let answer = ledger.hold_points(ask, at)?;
+                slip.answer(answer, at);
+            }
+            (Way::Forward, _) => break,
+        }
+    }
+    Ok(slip)
 }

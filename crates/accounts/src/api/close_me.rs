@@ -58,9 +58,7 @@ impl Command for Close {
             });
         }
         store::members::save(&mut work.tx, members.values()).await?;
-        for member_id in members.into_keys() {
-            accounts.end_sessions_of(work, member_id, None, EndReason::AccountClosed).await?;
-        }
+        accounts.end_sessions_of(work, members.into_keys().map(|member_id| (member_id, None)), EndReason::AccountClosed).await?;
         Ok(outcomes)
     }
 }

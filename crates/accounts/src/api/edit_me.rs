@@ -130,9 +130,8 @@ impl Command for Edit {
             }
         }
         store::members::save(&mut work.tx, members.values()).await?;
-        for command in new_passwords {
-            accounts.end_sessions_of(work, command.member_id, Some(command.session_id), EndReason::PasswordChanged).await?;
-        }
+        let ended = new_passwords.into_iter().map(|command| (command.member_id, Some(command.session_id)));
+        accounts.end_sessions_of(work, ended, EndReason::PasswordChanged).await?;
         Ok(outcomes)
     }
 }

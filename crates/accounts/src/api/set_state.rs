@@ -95,9 +95,7 @@ impl Command for SetState {
             }
         }
         store::members::save(&mut work.tx, members.values()).await?;
-        for member_id in disabled {
-            accounts.end_sessions_of(work, member_id, None, EndReason::AccountDisabled).await?;
-        }
+        accounts.end_sessions_of(work, disabled.into_iter().map(|member_id| (member_id, None)), EndReason::AccountDisabled).await?;
         Ok(outcomes)
     }
 }

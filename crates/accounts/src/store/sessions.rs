@@ -42,14 +42,14 @@ pub async fn lock(tx: &mut Tx, ids: impl IntoIterator<Item = Uuid>) -> Result<Ve
     tx.query_many(sql, ids.into_iter().map(|id| params![id])).await
 }
 
-/// The member's sessions that were not ended yet.
+/// The member's sessions that were not ended yet. Read without a lock: those of several members are locked together, in one order.
 pub async fn open_of(tx: &mut Tx, member_id: MemberId) -> Result<Vec<Uuid>, DbError> {
-    let sql = "select id from accounts_sessions where member_id=$1 and revoked_at is null order by id for update";
+    let sql = "select id from accounts_sessions where member_id=$1 and revoked_at is null";
     let found: Vec<(Uuid,)> = tx.query(sql, &params![member_id]).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Ends sessions and the live tokens of their families. A session that ended before keeps its time and reason.
+/// Ends sessions, given in the order of their ids, and the live tokens of their families. A session that ended before keeps its time and reason.
 pub async fn revoke(tx: &mut Tx, ids: &[Uuid], reason: EndReason, now: Timestamp) -> Result<(), DbError> {
     let sql = "update accounts_sessions set revoked_at=$2, reason=$3 where id=$1 and revoked_at is null";
     tx.execute_many(sql, ids.iter().map(|id| params![*id, now, reason.as_str()])).await?;
@@ -95,7 +95,8 @@ pub async fn save_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t T
 pub async fn prune(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<usize, DbError> {
     let sql = "select id from accounts_sessions where expires_at<$1 order by expires_at limit $2";
     let old: Vec<(Uuid,)> = tx.query(sql, &params![before, limit]).await?;
-    tx.execute_many("delete from accounts_refresh_tokens where session_id=$1", old.iter().map(|(id,)| params![*id])).await?;
-    tx.execute_many("delete from accounts_sessions where id=$1", old.iter().map(|(id,)| params![*id])).await?;
+    let old = lock(tx, old.into_iter().map(|(id,)| id)).await?;
+    tx.execute_many("delete from accounts_refresh_tokens where session_id=$1", old.iter().map(|session| params![session.id])).await?;
+    tx.execute_many("delete from accounts_sessions where id=$1", old.iter().map(|session| params![session.id])).await?;
     Ok(old.len())
 }

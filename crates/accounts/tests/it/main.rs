@@ -8,6 +8,7 @@ mod me;
 mod messages;
 mod prune_sessions;
 mod refresh;
+mod replicas;
 mod set_state;
 mod sign_in;
 mod sign_out;

@@ -3,7 +3,7 @@ use accounts::{Accounts, AccountsSettings};
 use kit::{Fault, Kit, Service, testing::App};
 use std::sync::Arc;
 
-fn with_operator(email: &'static str, password: &'static str) -> impl FnOnce(&Kit) -> Vec<Arc<dyn Service>> {
+fn with_operator(email: &'static str, password: &'static str) -> impl Fn(&Kit) -> Vec<Arc<dyn Service>> {
     move |kit| {
         let settings = AccountsSettings { operator: Some((email.into(), password.into())) };
         vec![Arc::new(Accounts::new(kit.clone(), settings))]

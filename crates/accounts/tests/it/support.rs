@@ -85,7 +85,7 @@ pub async fn broken_families(app: &App) -> i64 {
     app.sql_i64(
         "select count(*) from (select session_id from accounts_refresh_tokens group by 1 \
          having count(case when state='LIVE' then 1 end)>1 \
-         or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0))",
+         or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0)) broken",
     )
     .await
 }

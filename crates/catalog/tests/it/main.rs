@@ -7,5 +7,6 @@ mod fresh;
 mod get;
 mod list;
 mod prices;
+mod replicas;
 mod update;
 mod world;

@@ -13,7 +13,7 @@ use kit::{
     engine::Envelope,
     links::Answers,
     ports::new_id,
-    testing::{App, TestResponse},
+    testing::{App, AppBuilder, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{
@@ -129,24 +129,35 @@ pub struct World {
     available: Arc<Shelves>,
 }
 
+fn services(kit: &Kit, stores: &Arc<Mutex<Vec<StoreCard>>>, available: &Arc<Shelves>) -> Vec<Arc<dyn Service>> {
+    vec![
+        Arc::new(catalog::Catalog::new(kit.clone())),
+        Arc::new(Shops { kit: kit.clone(), stores: Arc::clone(stores) }),
+        Arc::new(Depot { kit: kit.clone(), available: Arc::clone(available) }),
+    ]
+}
+
 impl World {
     /// The mall's own store, and one with a seller.
     pub async fn new() -> World {
+        World::with(App::builder()).await
+    }
+
+    pub async fn with(builder: AppBuilder) -> World {
         let (store_id, seller_id) = (StoreId(new_id()), MemberId(new_id()));
         let mall = StoreCard { store_id: MALL_STORE, name: "Onrush".into(), seller_id: None };
         let own = StoreCard { store_id, name: "Cellar \"9\"".into(), seller_id: Some(seller_id) };
         let stores = Arc::new(Mutex::new(vec![mall, own]));
         let available: Arc<Shelves> = Arc::default();
-        let (shops, depot) = (Arc::clone(&stores), Arc::clone(&available));
-        let app = App::start(|kit| {
-            vec![
-                Arc::new(catalog::Catalog::new(kit.clone())) as Arc<dyn Service>,
-                Arc::new(Shops { kit: kit.clone(), stores: shops }),
-                Arc::new(Depot { kit: kit.clone(), available: depot }),
-            ]
-        })
-        .await;
+        let app = builder.start(|kit| services(kit, &stores, &available)).await;
         World { app, store_id, seller_id, stores, available }
+    }
+
+    /// The same mall, seen through another process on its database.
+    pub async fn beside(&self) -> World {
+        let app = self.app.beside(|kit| services(kit, &self.stores, &self.available)).await;
+        let (stores, available) = (Arc::clone(&self.stores), Arc::clone(&self.available));
+        World { app, store_id: self.store_id, seller_id: self.seller_id, stores, available }
     }
 
     pub fn open_store(&self, seller_id: MemberId) -> StoreId {

@@ -49,6 +49,10 @@ impl Command for GiveBack {
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let mut books = work.take_stash::<Books>();
         books.load_definitions(&mut work.tx, commands.iter().map(|command| command.coupon_id)).await?;
+        // All that may be given back, in one order: below, each command looks only at its own.
+        let owners: Vec<_> = commands.iter().map(|command| (command.coupon_id, command.member_id)).collect();
+        let ids = issued::ids_of_members(&mut work.tx, &owners).await?;
+        books.load_issued(&mut work.tx, ids).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
             // One after the other: who leaves here may be who would have been served by the next.

@@ -16,7 +16,16 @@ use std::{
 #[derive(Debug)]
 pub struct Tracked<V> {
     row: V,
+    /// The database has it.
+    stored: bool,
     changed: bool,
+}
+
+/// The rows of one table that are to be saved, each kind in the order of its keys.
+#[derive(Debug)]
+pub struct Changed<'r, V> {
+    pub new: Vec<&'r mut V>,
+    pub known: Vec<&'r mut V>,
 }
 
 impl<V> Deref for Tracked<V> {
@@ -54,7 +63,7 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
 
     /// Takes a row as the database has it. What this transaction made of it already wins.
     pub fn learn(&mut self, key: K, row: V) {
-        self.0.entry(key).or_insert(Tracked { row, changed: false });
+        self.0.entry(key).or_insert(Tracked { row, stored: true, changed: false });
     }
 
     /// The same for several; each as this transaction knows it.
@@ -67,9 +76,10 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
         keys.into_iter().filter_map(|key| self.get(key)).collect()
     }
 
-    /// Takes a row that is not in the database yet.
+    /// Takes a row that is not in the database yet, as far as this transaction knows: should another one have written it meanwhile,
+    /// the primary key refuses this one, and the transaction is repeated.
     pub fn add(&mut self, key: K, row: V) {
-        self.0.insert(key, Tracked { row, changed: true });
+        self.0.insert(key, Tracked { row, stored: false, changed: true });
     }
 
     /// Those of the keys that were not read yet, sorted: rows are locked in one order everywhere.
@@ -80,19 +90,17 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
         missing
     }
 
-    /// The changed rows, in the order of their keys, which then count as saved.
-    fn take_changed(&mut self) -> Vec<&mut V> {
-        let mut changed: Vec<(&K, &mut V)> = self
-            .0
-            .iter_mut()
-            .filter(|(_, tracked)| tracked.changed)
-            .map(|(key, tracked)| {
-                tracked.changed = false;
-                (key, &mut tracked.row)
-            })
-            .collect();
-        changed.sort_unstable_by_key(|(key, _)| **key);
-        changed.into_iter().map(|(_, row)| row).collect()
+    /// The changed rows, which then count as saved.
+    fn take_changed(&mut self) -> Changed<'_, V> {
+        let mut rows: Vec<(&K, &mut Tracked<V>)> = self.0.iter_mut().filter(|(_, tracked)| tracked.changed).collect();
+        rows.sort_unstable_by_key(|(key, _)| **key);
+        let mut changed = Changed { new: Vec::new(), known: Vec::new() };
+        for (_, tracked) in rows {
+            let kind = if tracked.stored { &mut changed.known } else { &mut changed.new };
+            (tracked.stored, tracked.changed) = (true, false);
+            kind.push(&mut tracked.row);
+        }
+        changed
     }
 }
 
@@ -114,6 +122,7 @@ impl Books {
         Ok(())
     }
 
+    /// Brings coupons in for a change. Whoever changes a definition as well loads that one before.
     pub async fn load_issued(&mut self, tx: &mut Tx, ids: impl IntoIterator<Item = IssuedCouponId>) -> Result<(), DbError> {
         let missing = self.issued.missing(ids);
         for coupon in issued::load(tx, &missing).await? {
@@ -146,14 +155,14 @@ impl Books {
 
     /// Writes the changed coupons now, where what follows in this transaction reads the table.
     pub async fn save_issued(&mut self, tx: &mut Tx) -> Result<(), DbError> {
-        issued::save(tx, &self.issued.take_changed()).await
+        issued::save(tx, &self.issued.take_changed().known).await
     }
 
     /// Writes what changed; the definitions that did, as they now are.
     pub async fn save(&mut self, tx: &mut Tx) -> Result<Vec<&Definition>, Fault> {
         holds::save(tx, &self.holds.take_changed()).await?;
         self.save_issued(tx).await?;
-        let mut changed = self.definitions.take_changed();
+        let mut changed = self.definitions.take_changed().known;
         definitions::save(tx, &mut changed).await?;
         Ok(changed.into_iter().map(|definition| &*definition).collect())
     }
@@ -166,15 +175,21 @@ mod tests {
     #[test]
     fn a_row_is_saved_once_for_each_change_and_in_the_order_of_the_keys() {
         let mut rows: Rows<u8, String> = Rows::default();
+        rows.add(4, "newer".into());
         rows.add(3, "new".into());
         rows.learn(2, "seen".into());
         rows.learn(1, "loaded".into());
         rows.get_mut(1).unwrap().push_str(" and changed");
         assert_eq!(rows.get_mut(2).unwrap().len(), 4, "looking is no change");
-        assert_eq!(rows.take_changed(), ["loaded and changed", "new"]);
-        assert!(rows.take_changed().is_empty());
+        let changed = rows.take_changed();
+        assert_eq!(changed.known, ["loaded and changed"]);
+        assert_eq!(changed.new, ["new", "newer"]);
+        let changed = rows.take_changed();
+        assert!(changed.known.is_empty() && changed.new.is_empty());
         rows.get_mut(3).unwrap().push('!');
-        assert_eq!(rows.take_changed(), ["new!"]);
+        let changed = rows.take_changed();
+        assert_eq!(changed.known, ["new!"], "it is there now");
+        assert!(changed.new.is_empty());
     }
 
     #[test]

@@ -213,7 +213,7 @@ pub async fn save(tx: &mut Tx, definitions: &mut [&mut Definition]) -> Result<()
         )
         .await?;
     if changed.iter().any(|changed| *changed != 1) {
-        return Err(Fault::Bug("a coupon definition was saved by somebody else meanwhile".into()));
+        return Err(DbError::Retry("a coupon definition was saved by somebody else meanwhile".into()).into());
     }
     Ok(())
 }

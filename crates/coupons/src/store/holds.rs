@@ -1,5 +1,6 @@
 //! `coupons_holds`: what each order did with its coupons.
 
+use super::books::Changed;
 use crate::model::{Hold, HoldState};
 use contracts::{Code, IssuedCouponId, OrderId, Refusal};
 use kit::{
@@ -39,18 +40,20 @@ pub async fn load(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<Hold>, DbError>
     tx.query_many(sql, orders.iter().map(|id| params![*id])).await
 }
 
-/// Writes holds, new and old.
-pub async fn save(tx: &mut Tx, holds: &[&mut Hold]) -> Result<(), DbError> {
-    let ids: Vec<Vec<u8>> = holds.iter().map(|hold| write_ids(&hold.coupons)).collect();
-    let rows = holds.iter().zip(&ids).map(|(hold, ids)| {
+/// Writes holds. A new one is never written over one that another transaction made meanwhile.
+pub async fn save(tx: &mut Tx, holds: &Changed<'_, Hold>) -> Result<(), DbError> {
+    let ids: Vec<Vec<u8>> = holds.new.iter().map(|hold| write_ids(&hold.coupons)).collect();
+    let rows = holds.new.iter().zip(&ids).map(|(hold, ids)| {
         let (code, detail) = hold.refusal.as_ref().map(|refusal| (refusal.code.slug(), refusal.detail.as_str())).unzip();
         params![hold.order_id, hold.state.as_str(), ids, hold.held_at, hold.expires_at, code, detail]
     });
     tx.execute_many(
         "insert into coupons_holds (order_id, state, coupons, held_at, expires_at, refusal_code, refusal_detail) \
-         values ($1,$2,$3,$4,$5,$6,$7) on conflict (order_id) do update set state=excluded.state",
+         values ($1,$2,$3,$4,$5,$6,$7)",
         rows,
     )
     .await?;
+    let rows = holds.known.iter().map(|hold| params![hold.order_id, hold.state.as_str()]);
+    tx.execute_many("update coupons_holds set state=$2 where order_id=$1", rows).await?;
     Ok(())
 }

@@ -75,15 +75,38 @@ pub async fn load_of_member(tx: &mut Tx, coupon_id: CouponId, member_id: MemberI
     tx.query(select!("where member_id=$1 and coupon_id=$2 order by nth for update"), &params![member_id, coupon_id]).await
 }
 
-/// A coupon's rows from a number on, to be changed.
-pub async fn by_number(tx: &mut Tx, coupon_id: CouponId, from: i64, limit: u32) -> Result<Vec<IssuedCoupon>, DbError> {
-    tx.query(select!("where coupon_id=$1 and number >= $2 order by number limit $3 for update"), &params![coupon_id, from, limit]).await
+/// Ids, numbers and ends of a coupon's rows from a number on. None of these ever changes, so they are read without a lock.
+pub async fn by_number(tx: &mut Tx, coupon_id: CouponId, from: i64, limit: u32) -> Result<Vec<(IssuedCouponId, i64, Timestamp)>, DbError> {
+    let sql = "select id, number, expires_at from coupons_issued where coupon_id=$1 and number >= $2 order by number limit $3";
+    tx.query(sql, &params![coupon_id, from, limit]).await
+}
+
+/// Of these coupons, the definitions of those that have reached their end. Read without a lock, as above.
+pub async fn ended(tx: &mut Tx, ids: &[IssuedCouponId], now: Timestamp) -> Result<Vec<CouponId>, DbError> {
+    let sql = "select coupon_id from coupons_issued where id=$1 and expires_at <= $2";
+    let found: Vec<(CouponId,)> = tx.query_many(sql, ids.iter().map(|id| params![*id, now])).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
+/// Everything of a coupon that was ever issued to these members. Read without a lock, as above.
+pub async fn ids_of_members(tx: &mut Tx, owners: &[(CouponId, MemberId)]) -> Result<Vec<IssuedCouponId>, DbError> {
+    let sql = "select id from coupons_issued where member_id=$1 and coupon_id=$2";
+    let found: Vec<(IssuedCouponId,)> =
+        tx.query_many(sql, owners.iter().map(|(coupon_id, member_id)| params![*member_id, *coupon_id])).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
 /// Numbers and owners of a coupon behind a number.
 pub async fn owners(tx: &mut Tx, coupon_id: CouponId, after: i64, limit: u32) -> Result<Vec<(i64, MemberId)>, DbError> {
     let sql = "select number, member_id from coupons_issued where coupon_id=$1 and number > $2 order by number limit $3";
     tx.query(sql, &params![coupon_id, after, limit]).await
+}
+
+/// The same below another number, and whether they were given back.
+pub async fn counted(tx: &mut Tx, coupon_id: CouponId, after: i64, below: i64, limit: u32) -> Result<Vec<(i64, MemberId, bool)>, DbError> {
+    let sql = "select number, member_id, state = 'CANCELLED' from coupons_issued where coupon_id=$1 and number > $2 and number < $3 \
+               order by number limit $4";
+    tx.query(sql, &params![coupon_id, after, below, limit]).await
 }
 
 pub async fn insert(tx: &mut Tx, coupons: &[IssuedCoupon]) -> Result<(), DbError> {

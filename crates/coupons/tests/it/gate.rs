@@ -89,7 +89,7 @@ async fn a_sold_out_coupon_costs_no_transaction() {
     mall.get_one(coupon, member()).await;
     let _ = mall.claim(coupon, member()).await.expect_problem(409, "sold-out");
     // With the table gone from under it, only memory can answer.
-    let writer = mall.app.kit().db.open_writer();
+    let writer = mall.app.kit().db.open_writer().await;
     writer.unwrap().execute("alter table coupons_definitions rename to coupons_definitions_away", &[]).await.unwrap();
     let answers = mall.claim_all(coupon, &members(20)).await;
     assert_eq!(count(&answers, "sold-out"), 20);

@@ -4,6 +4,7 @@
 
 mod change;
 mod checkout;
+mod choreography;
 mod claim;
 mod conformance;
 mod create;
@@ -15,6 +16,8 @@ mod give_back;
 mod list;
 mod list_mine;
 mod random;
+mod redis_gate;
+mod replicas;
 mod rush;
 mod standing;
 mod support;

@@ -33,7 +33,7 @@ pub struct Mall {
     pub strategy: Strategy,
 }
 
-fn services(kit: &Kit, strategy: Strategy) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, strategy: Strategy) -> Vec<Arc<dyn Service>> {
     let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy });
     vec![Arc::new(coupons), Puppet::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
 }
@@ -220,12 +220,12 @@ impl Mall {
             (
                 "I-C2: a member has more than his share",
                 "select count(*) from (select 1 from coupons_issued i join coupons_definitions d on d.id = i.coupon_id \
-                 where state <> 'CANCELLED' group by i.coupon_id, i.member_id, d.per_member having count(*) > d.per_member)",
+                 where state <> 'CANCELLED' group by i.coupon_id, i.member_id, d.per_member having count(*) > d.per_member) greedy",
             ),
             (
                 "I-C3: numbers have a hole or a repeat",
                 "select count(*) from (select 1 from coupons_issued group by coupon_id \
-                 having min(number) <> 1 or max(number) <> count(*) or count(distinct number) <> count(*))",
+                 having min(number) <> 1 or max(number) <> count(*) or count(distinct number) <> count(*)) broken",
             ),
             ("I-C7: used after its end", "select count(*) from coupons_issued where used_at >= expires_at"),
             (

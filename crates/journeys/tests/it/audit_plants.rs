@@ -50,6 +50,25 @@ async fn every_invariant_can_fail() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_and_epochs_alone_are_nothing_to_complain_of() {
+    let healthy = mall::build().await;
+    let audited = |sql: &str| {
+        let copy = healthy.copy();
+        copy.open().execute_batch(&healthy.named(sql)).unwrap_or_else(|error| panic!("cannot plant: {error}\n{sql}"));
+        copy.audit(healthy.now)
+    };
+    for sql in stream::harmless() {
+        let report = audited(&sql);
+        assert!(report.clean, "{report:#?}\n{sql}");
+    }
+    for sql in stream::unrests() {
+        let report = audited(&sql);
+        assert!(report.violations.is_empty(), "{report:#?}\n{sql}");
+        assert!(report.not_quiet.as_ref().is_some_and(|unrest| !unrest.starts_with("0 messages")), "{report:#?}\n{sql}");
+    }
+}
+
 /// What is wrong with the audit of a mall with this plant, if anything.
 fn failure(healthy: &Healthy, plant: &Plant) -> Option<String> {
     let copy = healthy.copy();

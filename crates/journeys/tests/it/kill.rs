@@ -158,7 +158,7 @@ fn kill_again_and_again(place: &Place, rush: &Rush, mut server: Server, kills: u
         let [a, b] = random_bytes::<2>();
         std::thread::sleep(Duration::from_millis(50 + u64::from(u16::from_le_bytes([a, b])) % 400));
         server.kill();
-        server = place.start(&Start { hop_by_hop: killed % 2 == 0, ..Start::default() });
+        server = place.start(&Start { hop_by_hop: killed % 2 == 0, choreographed: killed % 4 < 2, ..Start::default() });
         *rush.address.write().expect("nobody panics with it") = server.address;
         killed += 1;
     }

@@ -10,7 +10,7 @@ use kit::{
 use onrush::{
     audit,
     mall::services,
-    settings::{Given, Settings},
+    settings::{Given, SagaMode, Settings},
 };
 use serde_json::{Value, json};
 use std::{
@@ -23,6 +23,13 @@ use tokio::task::JoinSet;
 pub const PATIENCE: &str = "wait=25";
 /// Rounds of ten milliseconds until a mall must be quiet.
 const ROUNDS: u32 = 3_000;
+
+/// Folded or hop by hop, and how checkouts are led.
+pub type Way = (bool, SagaMode);
+
+/// Every way a checkout can go: its stories end the same in all of them (G3).
+pub const WAYS: [Way; 4] =
+    [(true, SagaMode::Orchestrated), (false, SagaMode::Orchestrated), (true, SagaMode::Choreographed), (false, SagaMode::Choreographed)];
 
 pub struct Mall {
     pub app: App,
@@ -54,12 +61,18 @@ impl Mall {
         Self::with(|settings| settings.fold = fold).await
     }
 
+    /// The same, with checkouts led like this.
+    pub async fn led((fold, saga): Way) -> Mall {
+        Self::with(|settings| (settings.fold, settings.saga) = (fold, saga)).await
+    }
+
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Mall {
         let builder = App::builder();
         let mut settings = Settings::load(&Given::default()).expect("the defaults are usable");
         settings.data_dir = builder.folder();
         change(&mut settings);
-        let app = builder.fold(settings.fold).max_batch(settings.max_batch).start(|kit| services(kit, &settings)).await;
+        let app = builder.fold(settings.fold).max_batch(settings.max_batch).start_mall(|kit| services(kit, &settings)).await;
+        settings.postgres = app.postgres();
         let operator = person(&app, Role::Operator);
         Mall { app, settings, operator }
     }
@@ -67,7 +80,7 @@ impl Mall {
     /// Stops everything and starts it again on the same data; messages are folded from then on.
     pub async fn restart(self) -> Mall {
         let Mall { app, settings, operator } = self;
-        let app = app.restart(|kit| services(kit, &settings)).await;
+        let app = app.restart_mall(|kit| services(kit, &settings)).await;
         Mall { app, settings, operator }
     }
 
@@ -76,7 +89,7 @@ impl Mall {
         let report = self.audited().await;
         assert!(report.clean, "the audit found {report:#?}");
         assert_eq!(report.checked, audit::checks().len(), "every check was made");
-        self.app.process.stop().await;
+        self.app.stop().await;
     }
 
     /// Waits until no message is under way and no saga runs: in hops, what follows an answer takes a moment.
@@ -86,19 +99,20 @@ impl Mall {
     }
 
     async fn audited(&self) -> audit::Report {
-        let mut report = self.audit();
+        let mut report = self.audit().await;
         for _ in 0..ROUNDS {
             if report.not_quiet.is_none() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
-            report = self.audit();
+            report = self.audit().await;
         }
         report
     }
 
-    fn audit(&self) -> audit::Report {
-        audit::run_files(&self.settings.database(), &self.settings.provider_book(), self.app.clock_now()).expect("the data can be read")
+    async fn audit(&self) -> audit::Report {
+        self.app.rest().await;
+        audit::run_any(&self.settings, self.app.clock_now()).await.expect("the data can be read")
     }
 
     /// An instant so many seconds from now, as the API writes it.
@@ -113,7 +127,7 @@ impl Mall {
 
     /// Members that exist, with empty wallets.
     pub async fn members(&self, count: usize) -> Vec<Person> {
-        let accounts = Arc::new(Accounts::new(self.app.kit().clone(), AccountsSettings::default()));
+        let accounts = Arc::new(Accounts::new(self.app.kit_of("accounts").clone(), AccountsSettings::default()));
         let new = |_| {
             let member_id = MemberId(new_id());
             NewMember { member_id, email: format!("{member_id}@example.com"), name: "Shopper".into() }

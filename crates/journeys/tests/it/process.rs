@@ -41,6 +41,8 @@ pub struct Member {
 #[derive(Clone, Debug, Default)]
 pub struct Start {
     pub hop_by_hop: bool,
+    /// How new checkouts are led.
+    pub choreographed: bool,
     /// Where the process is to die; see `kit::testing::crash_point`.
     pub crash_point: Option<String>,
     /// How long an order may stay unpaid, where it matters.
@@ -78,6 +80,7 @@ impl Place {
     pub fn try_start(&self, start: &Start) -> Option<Server> {
         let mut command = self.command("serve");
         command.args(["--listen", "127.0.0.1:0", "--test-provider", "true", "--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
         command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
         if let Some(seconds) = start.unpaid_seconds {
             command.args(["--unpaid-timeout-seconds", &seconds.to_string()]);

@@ -3,9 +3,10 @@
 mod afterwards;
 mod waitlist;
 
-use crate::mall::{Mall, Person, all, at_once, count, number, paid, tally, text, unpaid, with};
+use crate::mall::{Mall, Person, WAYS, Way, all, at_once, count, number, paid, tally, text, unpaid, with};
 use coupons::Strategy;
 use kit::testing::TestResponse;
+use onrush::settings::SagaMode;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -75,10 +76,10 @@ async fn c5_one_member_claims_twenty_times_at_once() {
 }
 
 /// S1, S2, B4, G1, J2: 1,000 buyers for a stock of 100, each with a coupon and points.
-async fn rush_for_stock(fold: bool) {
+async fn rush_for_stock(way: Way) {
     const CASH: i64 = 50_000;
     const POINTS: i64 = 800;
-    let mall = Mall::folding(fold).await;
+    let mall = Mall::led(way).await;
     let sku = mall.product(10_000, 100).await;
     let coupon = mall.coupon(json!({"quantity": 1_000})).await;
     let buyers = mall.shoppers(1_000, CASH, POINTS).await;
@@ -115,27 +116,36 @@ async fn rush_for_stock(fold: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_a_thousand_buyers_for_a_hundred() {
-    rush_for_stock(true).await;
+    rush_for_stock((true, SagaMode::Orchestrated)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_a_thousand_buyers_for_a_hundred_hop_by_hop() {
-    rush_for_stock(false).await;
+    rush_for_stock((false, SagaMode::Orchestrated)).await;
+}
+
+// G3
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g3_s1_a_thousand_buyers_for_a_hundred_choreographed() {
+    rush_for_stock((true, SagaMode::Choreographed)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g3_s1_a_thousand_buyers_for_a_hundred_choreographed_hop_by_hop() {
+    rush_for_stock((false, SagaMode::Choreographed)).await;
 }
 
 /// S1, S9: under both policies, folded and hop by hop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s9_thirty_orders_for_a_stock_of_twenty() {
-    for (fold, policy) in
-        [(true, "reserve_on_order"), (true, "deduct_on_payment"), (false, "reserve_on_order"), (false, "deduct_on_payment")]
-    {
-        let mall = Mall::folding(fold).await;
+    for (way, policy) in WAYS.into_iter().flat_map(|way| ["reserve_on_order", "deduct_on_payment"].map(|policy| (way, policy))) {
+        let mall = Mall::led(way).await;
         let sku = mall.product_of(&json!({"name": "Scarf", "price": 2_000, "stock": 20, "stock_policy": policy})).await;
         let buyers = mall.shoppers(30, 10_000, 0).await;
         let answers = at_once(30, buyers.iter().map(|buyer| mall.order(buyer, &paid(&sku))).collect()).await;
         let verdict = (count(&answers, 201, ""), count(&answers, 409, "out-of-stock"));
-        assert_eq!(verdict, (20, 10), "fold {fold}, {policy}: {:?}", tally(&answers));
-        assert_eq!(mall.stock(&sku).await, (0, 0, 20), "fold {fold}, {policy}");
+        assert_eq!(verdict, (20, 10), "{way:?}, {policy}: {:?}", tally(&answers));
+        assert_eq!(mall.stock(&sku).await, (0, 0, 20), "{way:?}, {policy}");
         mall.expect_nothing_held().await;
         mall.finish().await;
     }
@@ -144,8 +154,8 @@ async fn s9_thirty_orders_for_a_stock_of_twenty() {
 /// S2: orders of two things, of which one runs out, take all or nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s2_all_lines_of_an_order_or_none() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for way in WAYS {
+        let mall = Mall::led(way).await;
         let (plenty, scarce) = (mall.product(1_000, 100).await, mall.product(1_000, 7).await);
         let buyers = mall.shoppers(20, 10_000, 0).await;
         let body = json!({"items": [{"sku": plenty, "quantity": 2}, {"sku": scarce, "quantity": 1}], "payment": {"method": "wallet"}});
@@ -159,15 +169,15 @@ async fn s2_all_lines_of_an_order_or_none() {
 /// Row 52, C17, C6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c17_one_coupon_in_five_orders_at_once() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for way in WAYS {
+        let mall = Mall::led(way).await;
         let sku = mall.product(5_000, 50).await;
         let coupon = mall.coupon(json!({})).await;
         let buyer = mall.shopper(100_000, 0).await;
         let issued = mall.claimed(&buyer, &coupon).await;
         let body = with(paid(&sku), "coupons", json!([issued]));
         let answers = at_once(5, (0..5).map(|_| mall.order(&buyer, &body)).collect()).await;
-        assert_eq!((count(&answers, 201, ""), count(&answers, 409, "coupon-used")), (1, 4), "fold {fold}: {:?}", tally(&answers));
+        assert_eq!((count(&answers, 201, ""), count(&answers, 409, "coupon-used")), (1, 4), "{way:?}: {:?}", tally(&answers));
         assert_eq!(mall.stock(&sku).await, (49, 0, 1));
         assert_eq!(mall.wallet(&buyer).await, (96_000, 0));
         mall.finish().await;
@@ -177,13 +187,13 @@ async fn c17_one_coupon_in_five_orders_at_once() {
 /// Row 54, B1, B5: the same money, and the same points, in 20 orders at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b5_one_balance_in_twenty_orders_at_once() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for way in WAYS {
+        let mall = Mall::led(way).await;
         let sku = mall.product(3_000, 100).await;
         let buyer = mall.shopper(10_000, 0).await;
         let answers = at_once(20, (0..20).map(|_| mall.order(&buyer, &paid(&sku))).collect()).await;
         let verdict = (count(&answers, 201, ""), count(&answers, 409, "insufficient-funds"));
-        assert_eq!(verdict, (3, 17), "fold {fold}: {:?}", tally(&answers));
+        assert_eq!(verdict, (3, 17), "{way:?}: {:?}", tally(&answers));
         assert_eq!(mall.stock(&sku).await, (97, 0, 3));
         assert_eq!(mall.wallet(&buyer).await, (1_000, 0));
 
@@ -191,7 +201,7 @@ async fn b5_one_balance_in_twenty_orders_at_once() {
         let body = with(paid(&sku), "points", json!(300));
         let answers = at_once(20, (0..20).map(|_| mall.order(&saver, &body)).collect()).await;
         let verdict = (count(&answers, 201, ""), count(&answers, 409, "insufficient-points"));
-        assert_eq!(verdict, (3, 17), "fold {fold}: {:?}", tally(&answers));
+        assert_eq!(verdict, (3, 17), "{way:?}: {:?}", tally(&answers));
         mall.quiet().await;
         assert_eq!(mall.wallet(&saver).await, (100_000 - 3 * 2_700, 100));
         mall.expect_nothing_held().await;
@@ -219,8 +229,8 @@ async fn b3_a_hundred_charges_at_once() {
 /// O5, O8: an order is paid and cancelled at once. Whoever wins, the books balance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o8_cancel_and_pay_at_once() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for way in WAYS {
+        let mall = Mall::led(way).await;
         let sku = mall.product(4_000, 100).await;
         let coupon = mall.coupon(json!({})).await;
         let buyers = mall.shoppers(24, 10_000, 1_000).await;

@@ -10,7 +10,7 @@ use onrush::{
     audit::{self, Report},
     documents::readings,
     mall,
-    settings::{Given, Settings},
+    settings::{Given, SagaMode, Settings},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -29,10 +29,17 @@ pub struct Shopper {
 
 impl Stage {
     pub async fn open(fold: bool) -> Stage {
+        Self::led(fold, SagaMode::Orchestrated).await
+    }
+
+    /// The same, with checkouts led like this.
+    pub async fn led(fold: bool, saga: SagaMode) -> Stage {
         let builder = App::builder().fold(fold);
         let given = Given { data_dir: Some(builder.folder()), test_provider: Some(true), ..Given::default() };
-        let settings = Settings::load(&given).expect("the settings are good");
+        let mut settings = Settings::load(&given).expect("the settings are good");
+        settings.saga = saga;
         let app = builder.start(|kit| mall::services(kit, &settings)).await;
+        settings.postgres = app.postgres();
         let operator = app.token(MemberId(new_id()), Role::Operator);
         Stage { app, settings, operator, nobody: MemberId(new_id()) }
     }
@@ -124,7 +131,7 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("it does not come to rest: {:#?}", self.audit());
+        panic!("it does not come to rest: {:#?}", self.audit().await);
     }
 
     /// Gives the writer something to do, so that readers which were held go on at once and not at its next tick.
@@ -134,24 +141,27 @@ impl Stage {
     }
 
     pub async fn is_quiet(&self) -> bool {
+        let running = "(select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING'))";
+        if self.app.is_postgres() {
+            self.app.rest().await;
+            return self.app.sql_i64(&format!("select {running}")).await == 0;
+        }
         let lags = readings().into_iter().map(|(reader, source, _)| {
             format!(
                 "(select coalesce(max(seq),0) from {source}_outbox)-(select coalesce(max(seq),0) from {reader}_positions where source='{source}')"
             )
         });
         let lag = lags.collect::<Vec<_>>().join("+");
-        let running = "(select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING'))";
         self.app.sql_i64(&format!("select {lag}+{running}")).await == 0
     }
 
-    pub fn audit(&self) -> Report {
-        audit::run(&self.settings, self.app.clock_now()).expect("the audit runs")
+    pub async fn audit(&self) -> Report {
+        audit::run_any(&self.settings, self.app.clock_now()).await.expect("the audit runs")
     }
 
     /// Everything is at rest and every invariant holds.
-    #[track_caller]
-    pub fn assert_clean(&self, story: &str) {
-        let report = self.audit();
+    pub async fn assert_clean(&self, story: &str) {
+        let report = self.audit().await;
         assert!(report.clean, "{story}: {report:#?}");
     }
 }

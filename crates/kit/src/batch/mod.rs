@@ -17,9 +17,10 @@ use contracts::{Code, Refusal};
 use group::Job;
 use serde::Serialize;
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
-        Arc,
+        Arc, OnceLock,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
@@ -138,30 +139,67 @@ pub enum SubmitError {
     /// The process is stopping, or the database cannot take writes just now. Nothing was done.
     #[error("writes are not possible just now")]
     Unavailable,
+    /// The connection broke while it was committed, and what became of it cannot be found out now. A repeat with the same key tells.
+    #[error("whether it was done is not known; ask again with the same key")]
+    Unknown,
     /// The command failed for a technical reason, and was rolled back.
     #[error("the command failed and was rolled back")]
     Failed,
 }
 
-/// The sending end of the queue.
-#[derive(Clone)]
-pub struct Batch {
-    queue: SyncSender<Input>,
-}
+/// The queues of a process's writers: one for all services, or one for each.
+#[derive(Clone, Default)]
+pub struct Batch(Arc<OnceLock<HashMap<&'static str, Sender>>>);
 
-/// The writer's end of the queue.
-pub struct Queue(pub(crate) Receiver<Input>);
+/// The sending end of one queue.
+#[derive(Clone)]
+pub(crate) struct Sender(SyncSender<Input>);
+
+/// The writer's end of a queue.
+pub struct Queue {
+    pub(crate) inputs: Receiver<Input>,
+    sender: Sender,
+}
 
 pub(crate) enum Input {
     Job(Box<dyn AnyJob>),
+    /// A stream that is read here goes on.
+    Wake,
     Stop,
 }
 
-impl Batch {
+impl Queue {
     /// `capacity` bounds memory and waiting time under overload: what does not fit is refused at once.
-    pub fn channel(capacity: usize) -> (Batch, Queue) {
-        let (sender, receiver) = sync_channel(capacity);
-        (Batch { queue: sender }, Queue(receiver))
+    pub fn new(capacity: usize) -> Queue {
+        let (sender, inputs) = sync_channel(capacity);
+        Queue { inputs, sender: Sender(sender) }
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+}
+
+impl Sender {
+    pub(crate) fn stop(&self) {
+        let _ = self.0.send(Input::Stop);
+    }
+
+    /// The same for one that nobody waits for.
+    pub(crate) fn abandon(&self) {
+        let _ = self.0.try_send(Input::Stop);
+    }
+}
+
+impl Batch {
+    /// Connects services with their queues, once, when it is known which services there are.
+    pub fn bind<'q>(&self, queues: impl IntoIterator<Item = (&'static str, &'q Queue)>) {
+        // A second binding would change who writes under running requests; the first one stays.
+        let _ = self.0.set(queues.into_iter().map(|(service, queue)| (service, queue.sender())).collect());
+    }
+
+    fn queue(&self, service: &str) -> Option<&SyncSender<Input>> {
+        self.0.get()?.get(service).map(|sender| &sender.0)
     }
 
     /// Queues a command and waits for its durable outcome.
@@ -172,9 +210,10 @@ impl Batch {
         key: Option<IdempotencyKey>,
         trace: TraceId,
     ) -> Result<Reply, SubmitError> {
+        let queue = self.queue(service.name()).ok_or(SubmitError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
         let job = Job::new(Arc::clone(service), command, key, trace, reply);
-        self.queue.try_send(Input::Job(Box::new(job))).map_err(|error| match error {
+        queue.try_send(Input::Job(Box::new(job))).map_err(|error| match error {
             TrySendError::Full(_) => {
                 metrics::counter!("onrush_batch_shed_total").increment(1);
                 SubmitError::Overloaded
@@ -184,8 +223,11 @@ impl Batch {
         answer.await.unwrap_or(Err(SubmitError::Unavailable))
     }
 
-    pub(crate) fn stop(&self) {
-        let _ = self.queue.send(Input::Stop);
+    /// Wakes the writer of a service. With a full queue it is awake.
+    pub(crate) fn wake(&self, service: &str) {
+        if let Some(queue) = self.queue(service) {
+            let _ = queue.try_send(Input::Wake);
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+//! Failures, told apart by what a caller can do about them.
+
 use rusqlite::ffi;
 
 /// A technical database failure, or the last guard behind a rule.
@@ -9,7 +11,10 @@ pub enum DbError {
     /// A check or foreign-key constraint said no.
     #[error("constraint: {0}")]
     Constraint(String),
-    /// No connection, or a lock held too long.
+    /// Another transaction was in the way (serialization failure, deadlock, lock time-out): try the whole transaction again.
+    #[error("another transaction was in the way: {0}")]
+    Retry(String),
+    /// No connection is free, or a statement took too long.
     #[error("the database is busy")]
     Busy,
     #[error("the disk is full")]
@@ -17,6 +22,12 @@ pub enum DbError {
     /// The operating system could not read or write the file.
     #[error("the disk failed: {0}")]
     Io(String),
+    /// The connection is gone, or none can be made. Nothing of the running transaction stays.
+    #[error("no connection to the database: {0}")]
+    Closed(String),
+    /// The connection broke during the commit, and nobody could say what became of it: it stands, or nothing of it does.
+    #[error("the outcome of the commit is not known")]
+    Unknown,
     /// A value in the database does not have the type the code expects.
     #[error("column {index}: {reason}")]
     Column { index: usize, reason: String },
@@ -26,6 +37,9 @@ pub enum DbError {
     Migration(String),
     #[error(transparent)]
     Sqlite(rusqlite::Error),
+    /// What PostgreSQL said, with its SQLSTATE, or what the driver refused.
+    #[error("{0}")]
+    Postgres(String),
 }
 
 impl From<rusqlite::Error> for DbError {

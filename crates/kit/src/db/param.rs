@@ -1,3 +1,5 @@
+//! Questions: the values bound to the places of a statement.
+
 use contracts::{Timestamp, Won};
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use uuid::Uuid;

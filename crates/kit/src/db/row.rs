@@ -1,78 +1,157 @@
-use super::DbError;
+//! Answers: columns as the types of the product, whichever database they come from.
+
+use super::{DbError, postgres};
 use contracts::{Timestamp, Won};
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
 /// One row of an answer; columns are read by position.
 #[derive(Debug)]
-pub struct Row<'r>(pub(super) &'r rusqlite::Row<'r>);
+pub struct Row<'r>(Source<'r>);
 
-impl Row<'_> {
+#[derive(Debug)]
+enum Source<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    Postgres(&'r tokio_postgres::Row),
+}
+
+impl<'r> Row<'r> {
+    pub(super) fn sqlite(row: &'r rusqlite::Row<'r>) -> Self {
+        Self(Source::Sqlite(row))
+    }
+
+    pub(super) fn postgres(row: &'r tokio_postgres::Row) -> Self {
+        Self(Source::Postgres(row))
+    }
+
+    /// Columns there are.
+    pub fn width(&self) -> usize {
+        match self.0 {
+            Source::Sqlite(row) => row.as_ref().column_count(),
+            Source::Postgres(row) => row.len(),
+        }
+    }
+
     pub fn get<T: FromColumn>(&self, index: usize) -> Result<T, DbError> {
-        let value = self.0.get_ref(index)?;
-        T::from_column(value).map_err(|reason| DbError::Column { index, reason })
+        let value = match self.0 {
+            Source::Sqlite(row) => of_sqlite(row.get_ref(index)?),
+            Source::Postgres(row) => postgres::column(row, index),
+        };
+        value.and_then(T::from_column).map_err(|reason| DbError::Column { index, reason })
+    }
+}
+
+fn of_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, String> {
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Text(text) => Value::Text(std::str::from_utf8(text).map_err(|error| error.to_string())?),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes),
+        ValueRef::Real(_) => return Err("a floating-point number, which nothing here stores".into()),
+    })
+}
+
+/// A value of a column, whichever database it comes from. Ids are 16 bytes, truth values 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    Null,
+    Int(i64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    fn int(self) -> Result<i64, String> {
+        match self {
+            Value::Int(number) => Ok(number),
+            other => Err(other.is_not("a whole number")),
+        }
+    }
+
+    fn text(self) -> Result<&'a str, String> {
+        match self {
+            Value::Text(text) => Ok(text),
+            other => Err(other.is_not("text")),
+        }
+    }
+
+    fn bytes(self) -> Result<&'a [u8], String> {
+        match self {
+            Value::Bytes(bytes) => Ok(bytes),
+            other => Err(other.is_not("bytes")),
+        }
+    }
+
+    fn is_not(self, wanted: &str) -> String {
+        let is = match self {
+            Value::Null => "null",
+            Value::Int(_) => "a whole number",
+            Value::Text(_) => "text",
+            Value::Bytes(_) => "bytes",
+        };
+        format!("is {is}, not {wanted}")
     }
 }
 
 /// A type a column can be read as.
 pub trait FromColumn: Sized {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String>;
+    fn from_column(value: Value<'_>) -> Result<Self, String>;
 }
 
 impl FromColumn for i64 {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
-        value.as_i64().map_err(|error| error.to_string())
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
+        value.int()
     }
 }
 impl FromColumn for u32 {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         i64::from_column(value)?.try_into().map_err(|_| "out of range for u32".to_owned())
     }
 }
 impl FromColumn for u16 {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         i64::from_column(value)?.try_into().map_err(|_| "out of range for u16".to_owned())
     }
 }
 impl FromColumn for bool {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         i64::from_column(value).map(|flag| flag != 0)
     }
 }
 impl FromColumn for String {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
-        value.as_str().map(str::to_owned).map_err(|error| error.to_string())
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
+        value.text().map(str::to_owned)
     }
 }
 impl FromColumn for Vec<u8> {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
-        value.as_blob().map(<[u8]>::to_vec).map_err(|error| error.to_string())
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
+        value.bytes().map(<[u8]>::to_vec)
     }
 }
 impl<const N: usize> FromColumn for [u8; N] {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
-        value.as_blob().map_err(|error| error.to_string())?.try_into().map_err(|_| format!("not {N} bytes"))
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
+        value.bytes()?.try_into().map_err(|_| format!("not {N} bytes"))
     }
 }
 impl FromColumn for Uuid {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         <[u8; 16]>::from_column(value).map(Uuid::from_bytes)
     }
 }
 impl FromColumn for Won {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         i64::from_column(value).map(Won)
     }
 }
 impl FromColumn for Timestamp {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         i64::from_column(value).map(Timestamp)
     }
 }
 impl<T: FromColumn> FromColumn for Option<T> {
-    fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+    fn from_column(value: Value<'_>) -> Result<Self, String> {
         match value {
-            ValueRef::Null => Ok(None),
+            Value::Null => Ok(None),
             other => T::from_column(other).map(Some),
         }
     }
@@ -81,7 +160,7 @@ impl<T: FromColumn> FromColumn for Option<T> {
 macro_rules! id_column {
     ($($type:ty),*) => {$(
         impl FromColumn for $type {
-            fn from_column(value: ValueRef<'_>) -> Result<Self, String> {
+            fn from_column(value: Value<'_>) -> Result<Self, String> {
                 Uuid::from_column(value).map(Self)
             }
         }

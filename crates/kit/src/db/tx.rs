@@ -1,47 +1,109 @@
-use super::{DbError, FromRow, Param, Row};
+//! The calls every store makes, handed to the database at hand. Knows no SQL of its own but that of transactions.
+
+use super::{
+    DbError, FromRow, Param, Row,
+    postgres::{Rows, Session},
+    sqlite,
+};
 use futures::future::BoxFuture;
-use rusqlite::{CachedStatement, Connection, params_from_iter};
-use std::{borrow::Cow, future::ready};
+use rusqlite::Connection;
+use std::future::ready;
 
 /// A connection, and the transaction on it. `&mut Tx` is what every store function takes first.
 #[derive(Debug)]
-pub struct Tx {
-    connection: Connection,
+pub struct Tx(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Sqlite(Connection),
+    Postgres(Box<Session>),
 }
 
 impl Tx {
-    pub(super) fn new(connection: Connection) -> Self {
-        Self { connection }
+    pub(super) fn of_sqlite(connection: Connection) -> Self {
+        Self(Kind::Sqlite(connection))
     }
 
-    pub(super) fn into_connection(self) -> Connection {
-        self.connection
+    pub(super) fn of_postgres(session: Session) -> Self {
+        Self(Kind::Postgres(Box::new(session)))
     }
 
-    /// The raw connection, for what has no portable form: pragmas, attach, backup.
-    pub fn sqlite(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
-    /// Starts a write transaction. IMMEDIATE, because a deferred one that reads first can fail at its first write.
-    pub async fn begin(&mut self) -> Result<(), DbError> {
-        self.execute("begin immediate", &[]).await.map(|_| ())
-    }
-
-    pub async fn commit(&mut self) -> Result<(), DbError> {
-        self.execute("commit", &[]).await.map(|_| ())
-    }
-
-    pub async fn rollback(&mut self) -> Result<(), DbError> {
-        if self.connection.is_autocommit() {
-            return Ok(());
+    pub(super) fn into_sqlite(self) -> Option<Connection> {
+        match self.0 {
+            Kind::Sqlite(connection) => Some(connection),
+            Kind::Postgres(_) => None,
         }
-        self.execute("rollback", &[]).await.map(|_| ())
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.0, Kind::Postgres(_))
+    }
+
+    /// The raw SQLite connection, for what has no portable form: pragmas, attach, backup. None on PostgreSQL.
+    pub fn sqlite(&mut self) -> Option<&mut Connection> {
+        match &mut self.0 {
+            Kind::Sqlite(connection) => Some(connection),
+            Kind::Postgres(_) => None,
+        }
+    }
+
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.0 {
+            Kind::Sqlite(_) => None,
+            Kind::Postgres(session) => Some(session),
+        }
+    }
+
+    /// Connects anew, if the connection was lost since it was last used and no transaction is open.
+    /// [`Tx::begin`] and single statements do this by themselves.
+    pub async fn revive(&mut self) -> Result<(), DbError> {
+        match &mut self.0 {
+            Kind::Sqlite(_) => Ok(()),
+            Kind::Postgres(session) => session.ready().await,
+        }
+    }
+
+    /// Starts a write transaction; connects anew if the connection was lost since the last one.
+    /// On SQLite it is IMMEDIATE, because a deferred one that reads first can fail at its first write; on PostgreSQL READ COMMITTED.
+    pub async fn begin(&mut self) -> Result<(), DbError> {
+        match &mut self.0 {
+            Kind::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
+            Kind::Postgres(session) => session.begin().await,
+        }
+    }
+
+    /// Makes the transaction durable. Should the connection break meanwhile, asks what became of it, for up to ten seconds:
+    /// [`DbError::Closed`] says that nothing of it stays, [`DbError::Unknown`] that nobody could tell.
+    pub async fn commit(&mut self) -> Result<(), DbError> {
+        match &mut self.0 {
+            Kind::Sqlite(connection) => sqlite::execute(connection, "commit", &[]).map(|_| ()),
+            Kind::Postgres(session) => session.commit().await,
+        }
+    }
+
+    /// Takes the transaction back. Without one there is nothing to do.
+    pub async fn rollback(&mut self) -> Result<(), DbError> {
+        match &mut self.0 {
+            Kind::Sqlite(connection) if connection.is_autocommit() => Ok(()),
+            Kind::Sqlite(connection) => sqlite::execute(connection, "rollback", &[]).map(|_| ()),
+            Kind::Postgres(session) => session.rollback().await,
+        }
+    }
+
+    /// Runs several statements without parameters, separated by semicolons; on PostgreSQL they stand or fall together.
+    pub async fn batch(&mut self, sql: &str) -> Result<(), DbError> {
+        match &mut self.0 {
+            Kind::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Kind::Postgres(session) => session.batch(sql).await,
+        }
     }
 
     /// Runs a statement; the number of rows it changed.
     pub async fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
-        Ok(self.statement(sql)?.execute(params_from_iter(params))? as u64)
+        match &mut self.0 {
+            Kind::Sqlite(connection) => sqlite::execute(connection, sql, params),
+            Kind::Postgres(session) => session.execute(sql, params).await,
+        }
     }
 
     /// Runs one statement for many rows of parameters, in order; the numbers of rows changed.
@@ -52,24 +114,24 @@ impl Tx {
         sql: &str,
         rows: impl IntoIterator<Item = [Param<'p>; N]>,
     ) -> BoxFuture<'_, Result<Vec<u64>, DbError>> {
-        let result = self.execute_each(sql, rows);
-        Box::pin(ready(result))
-    }
-
-    fn execute_each<'p, const N: usize>(&mut self, sql: &str, rows: impl IntoIterator<Item = [Param<'p>; N]>) -> Result<Vec<u64>, DbError> {
-        let mut rows = rows.into_iter().peekable();
-        if rows.peek().is_none() {
-            return Ok(Vec::new());
+        match &mut self.0 {
+            Kind::Sqlite(connection) => Box::pin(ready(sqlite::execute_each(connection, sql, rows))),
+            Kind::Postgres(session) => {
+                let (sql, rows) = (sql.to_owned(), Rows::copied(rows));
+                Box::pin(async move { session.execute_many(&sql, &rows).await })
+            }
         }
-        let mut statement = self.statement(sql)?;
-        rows.map(|row| Ok(statement.execute(params_from_iter(row))? as u64)).collect()
     }
 
+    /// All found rows.
     pub async fn query<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<T>, DbError> {
-        let mut statement = self.statement(sql)?;
-        let mut found = Vec::new();
-        collect(&mut statement, params_from_iter(params), &mut found)?;
-        Ok(found)
+        match &mut self.0 {
+            Kind::Sqlite(connection) => sqlite::query(connection, sql, params),
+            Kind::Postgres(session) => {
+                let rows = session.query(sql, params).await?;
+                rows.iter().map(|row| T::from_row(&Row::postgres(row))).collect()
+            }
+        }
     }
 
     /// Runs one query for many rows of parameters, in order; all found rows behind each other.
@@ -78,66 +140,38 @@ impl Tx {
         sql: &str,
         rows: impl IntoIterator<Item = [Param<'p>; N]>,
     ) -> BoxFuture<'_, Result<Vec<T>, DbError>> {
-        let result = self.query_each(sql, rows);
-        Box::pin(ready(result))
-    }
-
-    fn query_each<'p, T: FromRow, const N: usize>(
-        &mut self,
-        sql: &str,
-        rows: impl IntoIterator<Item = [Param<'p>; N]>,
-    ) -> Result<Vec<T>, DbError> {
-        let mut statement = self.statement(sql)?;
-        let mut found = Vec::new();
-        for row in rows {
-            collect(&mut statement, params_from_iter(row), &mut found)?;
+        match &mut self.0 {
+            Kind::Sqlite(connection) => Box::pin(ready(sqlite::query_each(connection, sql, rows))),
+            Kind::Postgres(session) => {
+                let (sql, rows) = (sql.to_owned(), Rows::copied(rows));
+                Box::pin(async move {
+                    let found = session.query_many(&sql, &rows).await?;
+                    found.iter().map(|row| T::from_row(&Row::postgres(row))).collect()
+                })
+            }
         }
-        Ok(found)
     }
 
     /// The first row, if there is one.
     pub async fn query_opt<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<T>, DbError> {
-        let mut statement = self.statement(sql)?;
-        let mut rows = statement.query(params_from_iter(params))?;
-        rows.next()?.map(|row| T::from_row(&Row(row))).transpose()
+        match &mut self.0 {
+            Kind::Sqlite(connection) => sqlite::query_opt(connection, sql, params),
+            Kind::Postgres(session) => {
+                let rows = session.query(sql, params).await?;
+                rows.first().map(|row| T::from_row(&Row::postgres(row))).transpose()
+            }
+        }
     }
 
     /// The only row of a query that always has one, such as a count.
     pub async fn query_one<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
-        self.query_opt(sql, params).await?.ok_or(DbError::Sqlite(rusqlite::Error::QueryReturnedNoRows))
+        let none = if self.is_postgres() {
+            DbError::Postgres("a query that always has a row had none".into())
+        } else {
+            DbError::Sqlite(rusqlite::Error::QueryReturnedNoRows)
+        };
+        self.query_opt(sql, params).await?.ok_or(none)
     }
-
-    fn statement(&self, sql: &str) -> Result<CachedStatement<'_>, DbError> {
-        let sql = sql.trim_end();
-        let sql = sql.strip_suffix("for update").unwrap_or(sql);
-        Ok(self.connection.prepare_cached(&numbered(sql))?)
-    }
-}
-
-/// To SQLite `$1` is a name, and names are numbered as they appear: `set a=$2 where id=$1` would get its values crossed. `?1` is a number.
-/// Most texts have them in order, and are used as they are.
-fn numbered(sql: &str) -> Cow<'_, str> {
-    let mut seen = 0;
-    let mut in_order = true;
-    for (at, _) in sql.match_indices('$') {
-        let digits = sql[at + 1..].bytes().take_while(u8::is_ascii_digit);
-        let number = digits.fold(0_usize, |number, digit| number * 10 + usize::from(digit - b'0'));
-        in_order &= number <= seen + 1;
-        seen = seen.max(number);
-    }
-    if in_order {
-        return Cow::Borrowed(sql);
-    }
-    let is_number = |at: usize| sql[at + 1..].starts_with(|c: char| c.is_ascii_digit());
-    Cow::Owned(sql.char_indices().map(|(at, c)| if c == '$' && is_number(at) { '?' } else { c }).collect())
-}
-
-fn collect<T: FromRow, P: rusqlite::Params>(statement: &mut CachedStatement<'_>, params: P, found: &mut Vec<T>) -> Result<(), DbError> {
-    let mut rows = statement.query(params)?;
-    while let Some(row) = rows.next()? {
-        found.push(T::from_row(&Row(row))?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -147,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn parameters_go_by_their_number_wherever_they_stand() {
-        let mut tx = Tx::new(Connection::open_in_memory().expect("memory is there"));
+        let mut tx = Tx::of_sqlite(Connection::open_in_memory().expect("memory is there"));
         tx.execute("create table kit_pairs (id BIGINT primary key, value BIGINT not null)", &[]).await.expect("it is new");
         tx.execute("insert into kit_pairs (id, value) values ($1,$2)", &params![7_i64, 1_i64]).await.expect("it is new");
         let changed = tx.execute("update kit_pairs set value=$2 where id=$1 and value<$2", &params![7_i64, 5_i64]).await;
@@ -155,7 +189,5 @@ mod tests {
         let found: Vec<(i64, i64)> =
             tx.query("select value, $2 from kit_pairs where id=$1", &params![7_i64, 9_i64]).await.expect("it runs");
         assert_eq!(found, [(5, 9)]);
-        assert!(matches!(numbered("select $1, $2, $1, $3"), Cow::Borrowed(_)));
-        assert_eq!(numbered("select $2, $1, '$', '$a'"), "select ?2, ?1, '$', '$a'");
     }
 }

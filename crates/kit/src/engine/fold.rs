@@ -50,7 +50,7 @@ impl Engine {
     /// Counts what of `round` this reader takes. Moves its pending position over the whole round, or not at all when it is behind.
     async fn accept(&mut self, index: usize, round: &[Envelope], times: &mut [usize]) -> Result<(), Fault> {
         let reader = &mut self.readers[index];
-        let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.source);
+        let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.place.source);
         let (Some((_, first)), Some((_, last))) = (own().next(), own().next_back()) else { return Ok(()) };
         if reader.pending != first.seq - 1 {
             return Ok(());
@@ -63,7 +63,7 @@ impl Engine {
         reader.pending = last.seq;
         for (at, envelope) in wanted {
             if reader.parked.contains(&envelope.key) {
-                let grave = letters::Grave { reader: name, source: reader.source, epoch: self.epochs[reader.source], now: self.work.now };
+                let grave = letters::Grave { reader: name, place: reader.place, now: self.work.now };
                 grave.park(&mut self.work.tx, &log::Stored::of(envelope)?).await?;
                 continue;
             }

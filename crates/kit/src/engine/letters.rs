@@ -2,7 +2,7 @@
 
 use super::{
     Fault,
-    log::{PARTITION, Stored},
+    log::{Place, Stored},
 };
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::Timestamp;
@@ -22,8 +22,7 @@ pub(super) async fn parked_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String
 /// Where a message is put aside: by whom it could not be read, and from which stream.
 pub(super) struct Grave {
     pub reader: &'static str,
-    pub source: &'static str,
-    pub epoch: i64,
+    pub place: Place,
     pub now: Timestamp,
 }
 
@@ -39,13 +38,13 @@ impl Grave {
     }
 
     async fn put(&self, tx: &mut Tx, stored: &Stored, state: &str, error: &str) -> Result<(), DbError> {
-        let Grave { reader, source, epoch, now } = *self;
-        let Stored { seq, key, ref kind, ref data, at, trace } = *stored;
+        let Grave { reader, place: Place { source, epoch, partition }, now } = *self;
+        let Stored { seq, key, ref kind, ref data, at, trace, .. } = *stored;
         let sql = format!(
             "insert into {reader}_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at) \
              values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
         );
-        tx.execute(&sql, &params![source, epoch, PARTITION, seq, key, kind, data, at, trace, error, state, now]).await?;
+        tx.execute(&sql, &params![source, epoch, partition, seq, key, kind, data, at, trace, error, state, now]).await?;
         Ok(())
     }
 }
@@ -56,6 +55,7 @@ pub struct DeadLetter {
     pub reader: String,
     pub source: String,
     pub epoch: i64,
+    pub partition: i64,
     pub seq: i64,
     pub key: Uuid,
     pub kind: String,
@@ -75,28 +75,29 @@ impl FromRow for DeadLetter {
             reader: row.get(0)?,
             source: row.get(1)?,
             epoch: row.get(2)?,
-            seq: row.get(3)?,
-            key: row.get(4)?,
-            kind: row.get(5)?,
-            data: row.get(6)?,
-            written_at: row.get(7)?,
-            trace: row.get(8)?,
-            error: row.get(9)?,
-            state: row.get(10)?,
-            at: row.get(11)?,
+            partition: row.get(3)?,
+            seq: row.get(4)?,
+            key: row.get(5)?,
+            kind: row.get(6)?,
+            data: row.get(7)?,
+            written_at: row.get(8)?,
+            trace: row.get(9)?,
+            error: row.get(10)?,
+            state: row.get(11)?,
+            at: row.get(12)?,
         })
     }
 }
 
 fn select(reader: &str) -> String {
     format!(
-        "select '{reader}', source, epoch, seq, key, kind, data, written_at, trace, error, state, at from {reader}_dead_letters as letter"
+        "select '{reader}', source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at from {reader}_dead_letters as letter"
     )
 }
 
 /// A reader's unresolved dead letters, in stream order.
 pub async fn dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
-    let sql = format!("{} where state in ('dead', 'parked', 'redrive') order by source, epoch, seq", select(reader));
+    let sql = format!("{} where state in ('dead', 'parked', 'redrive') order by source, epoch, partition, seq", select(reader));
     tx.query(&sql, &[]).await
 }
 
@@ -110,8 +111,8 @@ pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Re
 pub(super) async fn to_redrive(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
     let sql = format!(
         "{} where state='redrive' or state='parked' and exists (select 1 from {reader}_dead_letters as marked where marked.state='redrive' \
-         and marked.source=letter.source and marked.epoch=letter.epoch and marked.key=letter.key and marked.seq<letter.seq) \
-         order by source, epoch, seq limit $1",
+         and marked.source=letter.source and marked.epoch=letter.epoch and marked.partition=letter.partition and marked.key=letter.key and marked.seq<letter.seq) \
+         order by source, epoch, partition, seq limit $1",
         select(reader)
     );
     tx.query(&sql, &params![REDRIVEN]).await
@@ -124,7 +125,7 @@ pub(super) async fn resolve(tx: &mut Tx, letter: &DeadLetter, now: Timestamp) ->
          where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
         letter.reader
     );
-    match tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.seq, now]).await? {
+    match tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.seq, now]).await? {
         1 => Ok(()),
         _ => Err(Fault::Fenced(format!("the letter {} <- {}:{} is resolved already", letter.reader, letter.source, letter.seq))),
     }
@@ -136,11 +137,11 @@ pub(super) async fn put_back(tx: &mut Tx, letter: &DeadLetter, error: &str) -> R
         "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and epoch=$2 and partition=$3 and key=$4 and seq>$5",
         letter.reader
     );
-    tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.key, letter.seq]).await?;
+    tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.key, letter.seq]).await?;
     let sql = format!(
         "update {}_dead_letters set state='dead', error=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
         letter.reader
     );
-    tx.execute(&sql, &params![&letter.source, letter.epoch, PARTITION, letter.seq, error]).await?;
+    tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.seq, error]).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The tables of a stream and its readers, one set per service, and the SQL over streams and positions.
+//! The SQL over streams and positions.
 
 use super::{Envelope, Fault};
 use crate::db::{DbError, FromRow, Row, Tx, params};
@@ -8,70 +8,68 @@ use uuid::Uuid;
 
 /// Messages that every reader has passed are kept this long, for looking into what happened.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The only partition of a stream in one process.
+/// The only partition of a stream that one process numbers as it writes.
 pub(super) const PARTITION: i64 = 0;
 
-/// Stream, positions, deliveries, dead letters and idempotency keys of one service. Idempotency keys alone have a row id on SQLite: an
-/// answer of two kilobytes would not fit the page of a keyed table, and each would take an overflow page of its own.
-pub fn kit_tables(service: &str) -> String {
-    format!(
-        "create table if not exists {service}_stream (epoch BIGINT primary key, started_at BIGINT not null);
-         create table if not exists {service}_outbox (
-             epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
-             key UUID not null, kind TEXT not null, data TEXT not null, at BIGINT not null, trace UUID,
-             primary key (epoch, partition, seq)) without rowid;
-         create table if not exists {service}_positions (
-             source TEXT not null, epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
-             primary key (source, epoch, partition)) without rowid;
-         create table if not exists {service}_deliveries (
-             source TEXT not null, epoch BIGINT not null, partition BIGINT not null,
-             from_seq BIGINT not null, to_seq BIGINT not null, at BIGINT not null,
-             primary key (source, epoch, partition, from_seq)) without rowid;
-         create table if not exists {service}_dead_letters (
-             source TEXT not null, epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
-             key UUID not null, kind TEXT not null, data TEXT not null, written_at BIGINT not null, trace UUID, error TEXT not null,
-             state TEXT not null check (state = 'dead' or state = 'parked' or state = 'redrive' or state = 'resolved'),
-             at BIGINT not null, resolved_at BIGINT,
-             primary key (source, epoch, partition, seq)) without rowid;
-         create index if not exists {service}_dead_letters_state on {service}_dead_letters (state);
-         create table if not exists {service}_idempotency (
-             scope UUID not null, operation TEXT not null, key TEXT not null, request_hash BYTEA not null,
-             status BIGINT, body BYTEA, location TEXT, at BIGINT not null,
-             primary key (scope, operation, key));
-         create index if not exists {service}_idempotency_at on {service}_idempotency (at);"
-    )
+/// A service's stream: which numbering it is in, and over how many partitions its keys are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub epoch: i64,
+    pub partitions: i64,
 }
 
-/// The epoch of a service's stream and the number of its last message.
-pub(super) async fn open_stream(tx: &mut Tx, service: &str, now: Timestamp) -> Result<(i64, i64), DbError> {
-    let epoch: Option<(i64,)> =
-        tx.query_opt(&format!("select max(epoch) from {service}_stream having max(epoch) is not null"), &[]).await?;
-    let epoch = match epoch {
-        Some((epoch,)) => epoch,
-        None => {
-            tx.execute(&format!("insert into {service}_stream (epoch, started_at) values (1, $1)"), &params![now]).await?;
-            1
-        }
-    };
-    // Retention keeps the last message, so that this number is known.
+impl Stream {
+    /// Where messages about this key go. Ids are time-ordered: only their tail is random.
+    pub fn partition_of(&self, key: Uuid) -> i64 {
+        let tail = key.as_u64_pair().1;
+        i64::try_from(tail % self.partitions.unsigned_abs().max(1)).unwrap_or(0)
+    }
+}
+
+/// A service's stream; made with that many partitions if it is new. An existing one keeps its own.
+pub(super) async fn open_stream(tx: &mut Tx, service: &str, partitions: i64, now: Timestamp) -> Result<Stream, DbError> {
+    if let Some(stream) = find_stream(tx, service).await? {
+        return Ok(stream);
+    }
+    let sql = format!("insert into {service}_stream (epoch, started_at, partitions) values (1, $1, $2) on conflict (epoch) do nothing");
+    tx.execute(&sql, &params![now, partitions]).await?;
+    let sql = format!("insert into {service}_heads (epoch, partition, seq) values (1, $1, 0) on conflict (epoch, partition) do nothing");
+    let stream = find_stream(tx, service).await?.unwrap_or(Stream { epoch: 1, partitions });
+    tx.execute_many(&sql, (0..stream.partitions).map(|partition| params![partition])).await?;
+    Ok(stream)
+}
+
+pub(super) async fn find_stream(tx: &mut Tx, service: &str) -> Result<Option<Stream>, DbError> {
+    let sql = format!("select epoch, partitions from {service}_stream order by epoch desc limit 1");
+    let found: Option<(i64, i64)> = tx.query_opt(&sql, &[]).await?;
+    Ok(found.map(|(epoch, partitions)| Stream { epoch, partitions }))
+}
+
+/// The number of the last message. Retention keeps that message, so that its number is known.
+pub(super) async fn head(tx: &mut Tx, service: &str, epoch: i64, partition: i64) -> Result<i64, DbError> {
     let sql = format!("select coalesce(max(seq), 0) from {service}_outbox where epoch=$1 and partition=$2");
-    let (head,): (i64,) = tx.query_one(&sql, &params![epoch, PARTITION]).await?;
-    Ok((epoch, head))
+    let (head,): (i64,) = tx.query_one(&sql, &params![epoch, partition]).await?;
+    Ok(head)
 }
 
-pub(super) async fn position(tx: &mut Tx, reader: &str, source: &str, epoch: i64) -> Result<i64, DbError> {
-    let sql = format!("select seq from {reader}_positions where source=$1 and epoch=$2 and partition=$3");
-    let found: Option<(i64,)> = tx.query_opt(&sql, &params![source, epoch, PARTITION]).await?;
-    Ok(found.map_or(0, |(seq,)| seq))
+/// How far a reader is in one partition, and where on Kafka that was.
+pub(super) async fn position(tx: &mut Tx, reader: &str, place: Place) -> Result<(i64, Option<i64>), DbError> {
+    let sql = format!("select seq, feed_offset from {reader}_positions where source=$1 and epoch=$2 and partition=$3");
+    let found: Option<(i64, Option<i64>)> = tx.query_opt(&sql, &params![place.source, place.epoch, place.partition]).await?;
+    Ok(found.unwrap_or((0, None)))
 }
 
+/// The numbering a reader was last in.
+pub(super) async fn last_epoch(tx: &mut Tx, reader: &str, place: Place) -> Result<Option<i64>, DbError> {
+    let sql = format!("select epoch from {reader}_positions where source=$1 and partition=$2 order by epoch desc limit 1");
+    let found: Option<(i64,)> = tx.query_opt(&sql, &params![place.source, place.partition]).await?;
+    Ok(found.map(|(epoch,)| epoch))
+}
+
+/// Writes messages that carry their numbers already.
 pub(super) async fn append(tx: &mut Tx, source: &str, epoch: i64, messages: &[&Envelope]) -> Result<(), Fault> {
     let sql = format!("insert into {source}_outbox (epoch, partition, seq, key, kind, data, at, trace) values ($1,$2,$3,$4,$5,$6,$7,$8)");
-    let mut encoded = Vec::with_capacity(messages.len());
-    for envelope in messages {
-        let data = envelope.message.encode().map_err(|error| Fault::Bug(format!("a message does not serialize: {error}")))?;
-        encoded.push((envelope, data));
-    }
+    let encoded = encode(messages)?;
     let rows = encoded.iter().map(|(envelope, data)| {
         params![epoch, PARTITION, envelope.seq, envelope.key, envelope.message.kind(), data, envelope.at, envelope.trace]
     });
@@ -79,39 +77,92 @@ pub(super) async fn append(tx: &mut Tx, source: &str, epoch: i64, messages: &[&E
     Ok(())
 }
 
-/// Moves a reader on, if it still is where this process believes it to be: a zombie changes no row and its transaction must roll back.
-pub(super) async fn advance(tx: &mut Tx, reader: &str, source: &str, epoch: i64, from: i64, to: i64, now: Timestamp) -> Result<(), Fault> {
-    let moved = if from == 0 {
-        let sql = format!(
-            "insert into {reader}_positions (source, epoch, partition, seq) values ($1,$2,$3,$4) \
-             on conflict (source, epoch, partition) do update set seq=$4 where {reader}_positions.seq=0"
-        );
-        tx.execute(&sql, &params![source, epoch, PARTITION, to]).await?
-    } else {
-        let sql = format!("update {reader}_positions set seq=$4 where source=$1 and epoch=$2 and partition=$3 and seq=$5");
-        tx.execute(&sql, &params![source, epoch, PARTITION, to, from]).await?
-    };
-    if moved != 1 {
-        return Err(Fault::Fenced(format!("{reader} is not at {source}:{from} any more")));
+/// Writes messages that the sequencer numbers once they are committed.
+pub(super) async fn append_pending(tx: &mut Tx, source: &str, stream: Stream, messages: &[&Envelope]) -> Result<(), Fault> {
+    let sql = format!("insert into {source}_pending (partition, key, kind, data, at, trace) values ($1,$2,$3,$4,$5,$6)");
+    let encoded = encode(messages)?;
+    let rows = encoded.iter().map(|(envelope, data)| {
+        params![stream.partition_of(envelope.key), envelope.key, envelope.message.kind(), data, envelope.at, envelope.trace]
+    });
+    tx.execute_many(&sql, rows).await?;
+    Ok(())
+}
+
+fn encode<'e>(messages: &[&'e Envelope]) -> Result<Vec<(&'e Envelope, String)>, Fault> {
+    let data =
+        |envelope: &Envelope| envelope.message.encode().map_err(|error| Fault::Bug(format!("a message does not serialize: {error}")));
+    messages.iter().map(|envelope| Ok((*envelope, data(envelope)?))).collect()
+}
+
+/// One partition of one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub source: &'static str,
+    pub epoch: i64,
+    pub partition: i64,
+}
+
+/// A reader's move over one partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Move {
+    pub place: Place,
+    pub from: i64,
+    pub to: i64,
+    pub offset: Option<i64>,
+}
+
+/// Moves a reader on where it still is where this process believes it to be: a zombie changes no row and its transaction must roll back.
+pub(super) async fn advance(tx: &mut Tx, reader: &str, moves: &[Move], now: Timestamp) -> Result<(), Fault> {
+    let (first, later): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(|step| step.from == 0);
+    let begin = format!(
+        "insert into {reader}_positions (source, epoch, partition, seq, feed_offset) values ($1,$2,$3,$4,$5) \
+         on conflict (source, epoch, partition) do update set seq=$4, feed_offset=$5 where {reader}_positions.seq=$6"
+    );
+    let go_on = format!("update {reader}_positions set seq=$4, feed_offset=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$6");
+    for (sql, moves) in [(begin, first), (go_on, later)] {
+        if moves.is_empty() {
+            continue;
+        }
+        let row = |step: &&Move| {
+            let Place { source, epoch, partition } = step.place;
+            params![source, epoch, partition, step.to, step.offset, step.from]
+        };
+        let moved = tx.execute_many(&sql, moves.iter().map(row)).await?;
+        if let Some((step, _)) = moves.iter().zip(&moved).find(|(_, moved)| **moved != 1) {
+            let Place { source, epoch, partition } = step.place;
+            return Err(Fault::Fenced(format!("{reader} is not at {source}:{epoch}:{partition}:{} any more", step.from)));
+        }
     }
     let sql = format!("insert into {reader}_deliveries (source, epoch, partition, from_seq, to_seq, at) values ($1,$2,$3,$4,$5,$6)");
-    tx.execute(&sql, &params![source, epoch, PARTITION, from + 1, to, now]).await?;
+    let row = |step: &Move| params![step.place.source, step.place.epoch, step.place.partition, step.from + 1, step.to, now];
+    tx.execute_many(&sql, moves.iter().map(row)).await?;
     Ok(())
 }
 
 /// A message as it is stored.
-pub(super) struct Stored {
+#[derive(Clone, Debug)]
+pub struct Stored {
     pub seq: i64,
     pub key: Uuid,
     pub kind: String,
     pub data: String,
     pub at: Timestamp,
     pub trace: Option<Uuid>,
+    /// Where it is on Kafka, if it came from there.
+    pub offset: Option<i64>,
 }
 
 impl FromRow for Stored {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Self { seq: row.get(0)?, key: row.get(1)?, kind: row.get(2)?, data: row.get(3)?, at: row.get(4)?, trace: row.get(5)? })
+        Ok(Self {
+            seq: row.get(0)?,
+            key: row.get(1)?,
+            kind: row.get(2)?,
+            data: row.get(3)?,
+            at: row.get(4)?,
+            trace: row.get(5)?,
+            offset: None,
+        })
     }
 }
 
@@ -119,7 +170,7 @@ impl Stored {
     pub fn of(envelope: &Envelope) -> Result<Self, Fault> {
         let Envelope { seq, key, at, trace, ref message, .. } = *envelope;
         let data = message.encode().map_err(|error| Fault::Bug(format!("a message does not serialize: {error}")))?;
-        Ok(Self { seq, key, kind: message.kind().to_owned(), data, at, trace })
+        Ok(Self { seq, key, kind: message.kind().to_owned(), data, at, trace, offset: None })
     }
 
     pub fn decode(&self, source: &'static str) -> Result<Envelope, Fault> {
@@ -128,37 +179,43 @@ impl Stored {
     }
 }
 
-pub(super) async fn read(tx: &mut Tx, source: &str, epoch: i64, after: i64, limit: i64) -> Result<Vec<Stored>, DbError> {
+/// The messages of a partition behind a number, in order.
+pub(super) async fn read(tx: &mut Tx, place: Place, after: i64, limit: i64) -> Result<Vec<Stored>, DbError> {
+    let Place { source, epoch, partition } = place;
     let sql = format!(
         "select seq, key, kind, data, at, trace from {source}_outbox where epoch=$1 and partition=$2 and seq>$3 order by seq limit $4"
     );
-    tx.query(&sql, &params![epoch, PARTITION, after, limit]).await
+    tx.query(&sql, &params![epoch, partition, after, limit]).await
 }
 
-/// Drops messages older than a week that every reader has passed, and the delivery records of that time, at most `limit` each a call.
-/// Looks only at the oldest rows, so that its cost does not grow with the stream.
-/// The last message of a stream always stays: it holds the number the next one follows.
-pub async fn prune(tx: &mut Tx, source: &str, readers: &[&str], now: Timestamp, limit: i64) -> Result<u64, DbError> {
-    let mut passed = i64::MAX;
-    for reader in readers {
-        let sql = format!("select coalesce(max(seq), 0) from {reader}_positions where source=$1");
-        let (seq,): (i64,) = tx.query_one(&sql, &params![source]).await?;
-        passed = passed.min(seq);
-    }
-    let before = now.before(KEPT);
+/// The last message of a partition that was published to Kafka.
+pub(super) async fn relayed(tx: &mut Tx, place: Place) -> Result<i64, DbError> {
+    let sql = format!("select coalesce(max(seq), 0) from {}_relay where epoch=$1 and partition=$2", place.source);
+    let (seq,): (i64,) = tx.query_one(&sql, &params![place.epoch, place.partition]).await?;
+    Ok(seq)
+}
+
+/// Drops messages of a partition that are older than a week and that every reader has `passed`, at most `limit`. Looks only at the oldest
+/// rows, so that its cost does not grow with the stream. The last message always stays: it holds the number the next one follows.
+pub async fn prune(tx: &mut Tx, place: Place, passed: i64, now: Timestamp, limit: i64) -> Result<u64, DbError> {
+    let Place { source, epoch, partition } = place;
+    // Several writers' clocks: an older message may stand behind a younger one, and nothing may go from the middle.
     let sql = format!(
-        "delete from {source}_outbox where (epoch, partition, seq) in \
-         (select epoch, partition, seq from (select epoch, partition, seq, at from {source}_outbox order by epoch, partition, seq limit $3) as oldest \
-         where at<$1 and seq<=$2 and seq<(select seq from {source}_outbox order by epoch desc, partition desc, seq desc limit 1))"
+        "with oldest as (select seq, at from {source}_outbox where epoch=$1 and partition=$2 order by seq limit $5) \
+         delete from {source}_outbox where epoch=$1 and partition=$2 and seq in \
+         (select seq from oldest where seq<=$4 and seq<coalesce((select min(seq) from oldest where at>=$3), 9223372036854775807)) \
+         and seq<(select max(seq) from {source}_outbox where epoch=$1 and partition=$2)"
     );
-    let mut dropped = tx.execute(&sql, &params![before, passed, limit]).await?;
-    for reader in readers {
-        let sql = format!(
-            "delete from {reader}_deliveries where (source, epoch, partition, from_seq) in (select source, epoch, partition, from_seq from \
-             (select source, epoch, partition, from_seq, at from {reader}_deliveries where source=$1 \
-             order by source, epoch, partition, from_seq limit $3) as oldest where at<$2)"
-        );
-        dropped += tx.execute(&sql, &params![source, before, limit]).await?;
-    }
-    Ok(dropped)
+    tx.execute(&sql, &params![epoch, partition, now.before(KEPT), passed, limit]).await
+}
+
+/// Drops a reader's delivery records of more than a week ago, at most `limit` of each source.
+pub async fn prune_deliveries(tx: &mut Tx, reader: &str, place: Place, now: Timestamp, limit: i64) -> Result<u64, DbError> {
+    let Place { source, epoch, partition } = place;
+    let sql = format!(
+        "delete from {reader}_deliveries where source=$1 and epoch=$2 and partition=$3 and from_seq in \
+         (select from_seq from (select from_seq, at from {reader}_deliveries where source=$1 and epoch=$2 and partition=$3 \
+         order by from_seq limit $5) as oldest where at<$4)"
+    );
+    tx.execute(&sql, &params![source, epoch, partition, now.before(KEPT), limit]).await
 }

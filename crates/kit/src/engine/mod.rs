@@ -1,33 +1,47 @@
 //! The writer: takes what waits, settles it in one transaction, hands messages to their readers, commits, answers.
 //!
-//! Owns the only writing connection of the process, the numbering of every stream and the readers' positions.
+//! On SQLite one engine writes for all services, numbers their streams as it writes and hands messages on inside the transaction. On
+//! PostgreSQL each service has an engine in every process that runs it; numbering is the sequencer's, and each hop is a transaction.
 //! It never looks at what a command or a message means.
 
 mod deliver;
+mod feed;
 mod fold;
+pub(crate) mod lanes;
+pub(crate) mod lease;
 mod letters;
 mod log;
 mod redrive;
-mod streams;
+pub(crate) mod relay;
+pub(crate) mod sequencer;
+pub(crate) mod steward;
+pub(crate) mod streams;
+mod tables;
 mod transaction;
 mod upkeep;
+pub(crate) mod wires;
 mod work;
 mod writer;
 
+pub use feed::Feed;
 pub use letters::{DeadLetter, dead_letters, request_redrive};
-pub use log::{kit_tables, prune};
+pub use log::{Place, Stored, Stream, prune, prune_deliveries};
+pub use streams::prepare;
+pub use wires::Wires;
 pub use work::{Envelope, Work};
 pub use writer::RunningEngine;
 
 use crate::{db::DbError, ports::Clock, service::Service, testing::Faults};
 use contracts::Timestamp;
+use lanes::Lanes;
 use std::{collections::HashMap, sync::Arc};
 use streams::Reader;
 
 /// How the engine works.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Hand messages to their readers inside the writing transaction. Off: each hop is a transaction of its own.
+    /// Hand messages to their readers inside the writing transaction. Off: each hop is a transaction of its own. Only where one writer
+    /// numbers the streams itself.
     pub fold: bool,
     /// Most commands settled by one transaction: bounds the time a caller waits for others.
     pub max_batch: usize,
@@ -45,12 +59,15 @@ pub struct Engine {
     settings: EngineSettings,
     services: Vec<Arc<dyn Service>>,
     readers: Vec<Reader>,
-    epochs: HashMap<&'static str, i64>,
-    /// Numbers of the last committed messages.
+    /// The streams of `services`.
+    streams: HashMap<&'static str, Stream>,
+    /// Numbers of the last committed messages, where this engine gives them.
     heads: HashMap<&'static str, i64>,
     faults: Faults,
     /// When old keys and messages are looked for next.
     upkeep_at: Timestamp,
+    /// Absent where this engine is the only one.
+    lanes: Option<Lanes>,
 }
 
 /// A technical failure: the transaction rolls back and is tried in smaller pieces. Never used for a rule that said no.
@@ -72,6 +89,9 @@ pub enum Fault {
     /// Somebody else moved this reader on: what is done here must not count.
     #[error("fenced: {0}")]
     Fenced(String),
+    /// Messages cannot be had from where they come.
+    #[error("feed: {0}")]
+    Feed(String),
     /// Brought about by a test.
     #[error("injected: {0}")]
     Injected(String),
@@ -80,7 +100,15 @@ pub enum Fault {
 impl Fault {
     /// True when trying smaller pieces cannot help: the database takes no writes at all.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(self, Fault::Db(DbError::Busy | DbError::DiskFull | DbError::Open(_) | DbError::Io(_)))
+        matches!(
+            self,
+            Fault::Db(DbError::Busy | DbError::DiskFull | DbError::Open(_) | DbError::Io(_) | DbError::Closed(_) | DbError::Unknown)
+        )
+    }
+
+    /// True when the same transaction may succeed at its next try: another one was in its way.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Fault::Db(DbError::Retry(_) | DbError::Unique(_)))
     }
 }
 

@@ -8,6 +8,9 @@ impl Engine {
     /// Tries again what an operator marked, key by key in stream order. A letter that fails again stays, and so do those behind it.
     pub(super) fn redrive(&mut self) {
         for service in self.services.clone() {
+            if !self.readers.iter().any(|reader| reader.service.name() == service.name()) {
+                continue;
+            }
             let marked = match futures::executor::block_on(letters::to_redrive(&mut self.work.tx, service.name())) {
                 Ok(marked) => marked,
                 Err(error) => {
@@ -20,6 +23,9 @@ impl Engine {
             }
             let mut failed: HashSet<(String, Uuid)> = HashSet::new();
             for letter in marked {
+                if self.is_elsewhere(&letter) {
+                    continue;
+                }
                 let line = (letter.source.clone(), letter.key);
                 if failed.contains(&line) {
                     continue;
@@ -34,13 +40,31 @@ impl Engine {
         }
     }
 
+    /// Another instance reads the messages of this letter's key. In an older numbering the stream may have had other partitions.
+    fn is_elsewhere(&self, letter: &DeadLetter) -> bool {
+        let Some(lanes) = &self.lanes else { return false };
+        let readers = || self.readers.iter().filter(|reader| reader.place.source == letter.source);
+        let lane = match readers().next() {
+            Some(reader) if reader.place.epoch != letter.epoch => {
+                match futures::executor::block_on(lanes.feed.stream_of(reader.place.source)) {
+                    Ok(Some(stream)) => stream.partition_of(letter.key),
+                    Ok(None) | Err(_) => return true,
+                }
+            }
+            _ => letter.partition,
+        };
+        !readers().any(|reader| reader.place.partition == lane)
+    }
+
     fn redrive_one(&mut self, letter: &DeadLetter) -> Result<(), Fault> {
-        let Some(reader) = self.readers.iter().find(|reader| reader.service.name() == letter.reader && reader.source == letter.source)
+        let Some(reader) =
+            self.readers.iter().find(|reader| reader.service.name() == letter.reader && reader.place.source == letter.source)
         else {
             return Err(Fault::Bug(format!("{} does not read {} any more", letter.reader, letter.source)));
         };
         let DeadLetter { seq, key, ref kind, ref data, written_at: at, trace, .. } = *letter;
-        let envelope = log::Stored { seq, key, kind: kind.clone(), data: data.clone(), at, trace }.decode(reader.source)?;
+        let envelope =
+            log::Stored { seq, key, kind: kind.clone(), data: data.clone(), at, trace, offset: None }.decode(reader.place.source)?;
         let service = reader.service.clone();
         self.attempt(
             async |engine: &mut Engine| {
@@ -74,7 +98,7 @@ impl Engine {
             }
         };
         for reader in self.readers.iter_mut().filter(|reader| reader.service.name() == name) {
-            reader.parked = parked.iter().filter(|(source, _)| source == reader.source).map(|(_, key)| *key).collect();
+            reader.parked = parked.iter().filter(|(source, _)| source == reader.place.source).map(|(_, key)| *key).collect();
         }
     }
 }

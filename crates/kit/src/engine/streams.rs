@@ -1,8 +1,8 @@
 //! Opening: tables, and where streams and readers are.
 
-use super::{Engine, EngineSettings, Fault, Work, letters, log};
+use super::{Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, tables};
 use crate::{
-    db::{Db, DbError, migrate},
+    db::{Db, Tx, migrate},
     ports::Clock,
     service::Service,
     testing::Faults,
@@ -14,20 +14,24 @@ use std::{
 };
 use uuid::Uuid;
 
-/// One service's reading of one stream.
+/// One service's reading of one partition of one stream.
 pub(super) struct Reader {
     pub service: Arc<dyn Service>,
-    pub source: &'static str,
+    pub place: Place,
     pub kinds: HashSet<&'static str>,
     /// The last message settled by a committed transaction.
     pub position: i64,
     /// The same within the running transaction.
     pub pending: i64,
+    /// Where on Kafka the messages at `pending` are.
+    pub offset: Option<i64>,
     pub parked: HashSet<Uuid>,
     /// Failed tries of the message right behind `position`.
     pub tries: u32,
     /// The position behind which a message is missing, once that has been reported.
     pub gap_after: Option<i64>,
+    /// Something may wait.
+    pub is_due: bool,
 }
 
 impl Reader {
@@ -37,58 +41,122 @@ impl Reader {
     }
 }
 
+/// Brings a service's tables up to date and opens its stream; a new one gets that many partitions.
+pub async fn prepare(tx: &mut Tx, service: &dyn Service, partitions: i64, now: Timestamp) -> Result<Stream, Fault> {
+    tables::migrate_kit(tx, service.name()).await?;
+    migrate(tx, service.name(), service.migrations()).await?;
+    Ok(log::open_stream(tx, service.name(), partitions, now).await?)
+}
+
 impl Engine {
-    /// Opens the database, brings every service's tables up to date and finds where streams and readers are.
-    pub fn open(
+    /// Opens the writer of these services and finds where their streams and readers are. With `lanes` it is one of several engines, each
+    /// of one service that has been prepared; without, it is the only one.
+    pub async fn open(
         db: &Db,
         services: Vec<Arc<dyn Service>>,
         clock: Arc<dyn Clock>,
         settings: EngineSettings,
         faults: Faults,
+        lanes: Option<Lanes>,
     ) -> Result<Engine, Fault> {
-        let mut tx = db.open_writer()?;
-        for service in &services {
-            tx.sqlite().execute_batch(&log::kit_tables(service.name())).map_err(DbError::from)?;
-            migrate(&mut tx, service.name(), service.migrations())?;
-        }
         let mut engine = Engine {
-            work: Work::new(tx),
+            work: Work::new(db.open_writer().await?),
             clock,
             settings,
             services,
             readers: Vec::new(),
-            epochs: HashMap::new(),
+            streams: HashMap::new(),
             heads: HashMap::new(),
             faults,
             upkeep_at: Timestamp(0),
+            lanes,
         };
-        futures::executor::block_on(engine.find_streams())?;
+        engine.find_streams().await?;
         Ok(engine)
     }
 
     async fn find_streams(&mut self) -> Result<(), Fault> {
         let now = self.clock.now();
-        for service in &self.services {
-            let (epoch, head) = log::open_stream(&mut self.work.tx, service.name(), now).await?;
-            self.epochs.insert(service.name(), epoch);
-            self.heads.insert(service.name(), head);
-        }
-        for service in &self.services {
-            for (source, kinds) in sources(service.as_ref()) {
-                let Some(&epoch) = self.epochs.get(source) else { continue };
-                let position = log::position(&mut self.work.tx, service.name(), source, epoch).await?;
-                let parked = letters::parked_keys(&mut self.work.tx, service.name()).await?;
-                let parked = parked.into_iter().filter(|(from, _)| from == source).map(|(_, key)| key).collect();
-                let service = Arc::clone(service);
-                self.readers.push(Reader { service, source, kinds, position, pending: position, parked, tries: 0, gap_after: None });
+        for service in self.services.clone() {
+            let name = service.name();
+            let stream = match &self.lanes {
+                Some(_) => {
+                    log::find_stream(&mut self.work.tx, name).await?.ok_or_else(|| Fault::Bug(format!("{name} was not prepared")))?
+                }
+                None => prepare(&mut self.work.tx, service.as_ref(), 1, now).await?,
+            };
+            self.streams.insert(name, stream);
+            if self.lanes.is_none() {
+                let head = log::head(&mut self.work.tx, name, stream.epoch, log::PARTITION).await?;
+                self.heads.insert(name, head);
             }
+        }
+        if self.lanes.is_none() {
+            self.work.heads = Some(HashMap::new());
+            self.open_lane(log::PARTITION).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts reading one partition of every stream that is read here.
+    pub(super) async fn open_lane(&mut self, partition: i64) -> Result<(), Fault> {
+        for service in self.services.clone() {
+            let parked = letters::parked_keys(&mut self.work.tx, service.name()).await?;
+            for (source, kinds) in sources(service.as_ref()) {
+                let Some(stream) = self.stream_of(source).await? else { continue };
+                if partition >= stream.partitions {
+                    continue;
+                }
+                let mut place = Place { source, epoch: stream.epoch, partition };
+                if self.reads_kafka() {
+                    place.epoch = log::last_epoch(&mut self.work.tx, service.name(), place).await?.unwrap_or(stream.epoch);
+                }
+                let (position, offset) = log::position(&mut self.work.tx, service.name(), place).await?;
+                if let Some(consumer) = self.lanes.as_mut().and_then(|lanes| lanes.consumer.as_mut()) {
+                    consumer.assign(source, partition, offset).map_err(feed::fault)?;
+                }
+                self.readers.push(Reader {
+                    service: Arc::clone(&service),
+                    place,
+                    kinds,
+                    position,
+                    pending: position,
+                    offset,
+                    parked: parked.iter().filter(|(from, _)| from == source).map(|(_, key)| *key).collect(),
+                    tries: 0,
+                    gap_after: None,
+                    is_due: true,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams of this process's only writer are known; those of others are asked for. `None`: it does not exist here (yet).
+    async fn stream_of(&mut self, source: &'static str) -> Result<Option<Stream>, Fault> {
+        match &self.lanes {
+            None => Ok(self.streams.get(source).copied()),
+            Some(lanes) => lanes.feed.stream_of(source).await,
+        }
+    }
+
+    fn reads_kafka(&self) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.consumer.is_some())
+    }
+
+    /// Where this process believed its readers to be is not true: reads it anew.
+    pub(super) async fn relearn(&mut self) -> Result<(), Fault> {
+        let lanes: HashSet<i64> = self.readers.iter().map(|reader| reader.place.partition).collect();
+        self.readers.clear();
+        for partition in lanes {
+            self.open_lane(partition).await?;
         }
         Ok(())
     }
 }
 
 /// The streams a service reads, with the kinds it acts on.
-fn sources(service: &dyn Service) -> Vec<(&'static str, HashSet<&'static str>)> {
+pub(crate) fn sources(service: &dyn Service) -> Vec<(&'static str, HashSet<&'static str>)> {
     let mut found: Vec<(&'static str, HashSet<&'static str>)> = Vec::new();
     for (kind, source, _) in Message::TABLE {
         if !service.reads().contains(kind) {

@@ -1,16 +1,42 @@
 //! One transaction: what happens in it, before it is committed, and after.
 
 use super::{Engine, Envelope, Fault, log};
-use crate::{ports::Stopwatch, service::Service, testing::crash_point};
-use std::panic::AssertUnwindSafe;
+use crate::{
+    ports::{Stopwatch, random_bytes},
+    service::Service,
+    testing::crash_point,
+};
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+/// Tries of a transaction that others were in the way of, before it is treated like any that failed.
+const TRIES: u32 = 6;
 
 impl Engine {
+    /// Repeats a whole transaction that lost against another one, a few times, after a short pause of random length. Where several
+    /// instances write, a unique constraint may say no because another one was faster: at the next try its row is seen.
+    pub(super) fn despite_conflicts(&mut self, mut attempt: impl FnMut(&mut Engine) -> Result<(), Fault>) -> Result<(), Fault> {
+        for tries in 1.. {
+            match attempt(self) {
+                Err(fault) if tries < TRIES && self.lanes.is_some() && fault.is_conflict() => {
+                    tracing::debug!(error = %fault, tries, "a transaction is tried again");
+                    metrics::counter!("onrush_transaction_conflicts_total").increment(1);
+                    let [jitter] = random_bytes::<1>();
+                    std::thread::sleep(Duration::from_micros(u64::from(jitter) * 50 * u64::from(tries)));
+                }
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
     /// One transaction: `body`, the log, the commit. On a fault, or a panic, everything is as before.
     pub(super) fn attempt(&mut self, body: impl AsyncFnOnce(&mut Engine) -> Result<(), Fault>, names: &[String]) -> Result<(), Fault> {
         let now = self.clock.now();
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             futures::executor::block_on(async {
-                self.work.heads.clone_from(&self.heads);
+                if let Some(heads) = &mut self.work.heads {
+                    heads.clone_from(&self.heads);
+                }
                 self.work.begin(now).await?;
                 body(self).await?;
                 self.persist_log().await?;
@@ -35,11 +61,16 @@ impl Engine {
     }
 
     fn committed(&mut self) {
-        std::mem::swap(&mut self.heads, &mut self.work.heads);
+        if let Some(heads) = &mut self.work.heads {
+            std::mem::swap(&mut self.heads, heads);
+        }
         for reader in &mut self.readers {
             if reader.position != reader.pending {
                 reader.position = reader.pending;
                 reader.tries = 0;
+                if let Some(lanes) = &mut self.lanes {
+                    Self::settled(lanes, reader);
+                }
             }
         }
         for action in std::mem::take(&mut self.work.after_commit) {
@@ -48,7 +79,21 @@ impl Engine {
                 tracing::error!(panic = panic_text(panic.as_ref()), "a commit hook panicked");
             }
         }
+        self.tell();
         self.work.clear();
+    }
+
+    /// Lets others know what is there now.
+    fn tell(&mut self) {
+        let Some(lanes) = &self.lanes else { return };
+        if !self.work.emitted.is_empty() {
+            for service in &self.work.emitted {
+                lanes.wires.written(service);
+            }
+        }
+        for (service, text) in &self.work.notices {
+            lanes.wires.notice(service, text);
+        }
     }
 
     fn rolled_back(&mut self, fault: Fault) -> Fault {
@@ -85,14 +130,31 @@ impl Engine {
         for service in &self.services {
             let source = service.name();
             let own: Vec<&Envelope> = emitted.iter().filter(|envelope| envelope.source == source).collect();
-            if !own.is_empty() {
-                log::append(&mut self.work.tx, source, self.epochs[source], &own).await?;
+            if own.is_empty() {
+                continue;
+            }
+            let stream = self.streams[source];
+            if self.lanes.is_some() {
+                log::append_pending(&mut self.work.tx, source, stream, &own).await?;
+                self.work.emitted.push(source);
+            } else {
+                log::append(&mut self.work.tx, source, stream.epoch, &own).await?;
             }
         }
+        self.persist_positions().await
+    }
+
+    async fn persist_positions(&mut self) -> Result<(), Fault> {
         let now = self.work.now;
-        for reader in self.readers.iter().filter(|reader| reader.pending != reader.position) {
-            let epoch = self.epochs[reader.source];
-            log::advance(&mut self.work.tx, reader.service.name(), reader.source, epoch, reader.position, reader.pending, now).await?;
+        for service in &self.services {
+            let name = service.name();
+            let own = self.readers.iter().filter(|reader| reader.service.name() == name && reader.pending != reader.position);
+            let moves: Vec<log::Move> = own
+                .map(|reader| log::Move { place: reader.place, from: reader.position, to: reader.pending, offset: reader.offset })
+                .collect();
+            if !moves.is_empty() {
+                log::advance(&mut self.work.tx, name, &moves, now).await?;
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub source: &'static str,
-    /// Dense per source: the first is 1 and none is left out.
+    /// Dense per source and partition: the first is 1 and none is left out. 0 for one that is numbered only after its commit.
     pub seq: i64,
     /// What it is about; order is kept per key.
     pub key: Uuid,
@@ -33,12 +33,16 @@ pub struct Work {
     pub now: Timestamp,
     /// The service whose code runs now; what it emits goes to its stream.
     pub(super) service: &'static str,
-    pub(super) heads: HashMap<&'static str, i64>,
+    /// Numbers of the last messages, where this writer gives them itself.
+    pub(super) heads: Option<HashMap<&'static str, i64>>,
     /// Emitted and not yet offered to the readers of this transaction.
     pub(super) fresh: Vec<Envelope>,
     /// Emitted and offered.
     pub(super) offered: Vec<Envelope>,
     pub(super) after_commit: Vec<AfterCommit>,
+    /// Services whose messages wait for their numbers once this transaction is committed.
+    pub(super) emitted: Vec<&'static str>,
+    pub(super) notices: Vec<(&'static str, String)>,
     traces: HashMap<Uuid, TraceId>,
     stash: HashMap<TypeId, Box<dyn Any + Send>>,
 }
@@ -49,10 +53,12 @@ impl Work {
             tx,
             now: Timestamp(0),
             service: "",
-            heads: HashMap::new(),
+            heads: None,
             fresh: Vec::new(),
             offered: Vec::new(),
             after_commit: Vec::new(),
+            emitted: Vec::new(),
+            notices: Vec::new(),
             traces: HashMap::new(),
             stash: HashMap::new(),
         }
@@ -68,6 +74,8 @@ impl Work {
         self.fresh.clear();
         self.offered.clear();
         self.after_commit.clear();
+        self.emitted.clear();
+        self.notices.clear();
         self.traces.clear();
         self.stash.clear();
     }
@@ -78,16 +86,25 @@ impl Work {
             return Err(Fault::Bug(format!("{} is not a message of {}", message.kind(), self.service)));
         }
         let key = key.into();
-        let head = self.heads.entry(self.service).or_insert(0);
-        *head += 1;
+        let seq = self.heads.as_mut().map_or(0, |heads| {
+            let head = heads.entry(self.service).or_insert(0);
+            *head += 1;
+            *head
+        });
         let trace = self.traces.get(&key).copied();
-        self.fresh.push(Envelope { source: self.service, seq: *head, key, message, at: self.now, trace });
+        self.fresh.push(Envelope { source: self.service, seq, key, message, at: self.now, trace });
         Ok(())
     }
 
     /// Messages emitted for `key` from here on belong to this request.
     pub fn trace(&mut self, key: impl Into<Uuid>, trace: TraceId) {
         self.traces.insert(key.into(), trace);
+    }
+
+    /// Tells the other instances of the running service something small once the transaction is durable: a hint that may get lost, such
+    /// as which caller's wait is over. In one process there is nobody to tell.
+    pub fn notice(&mut self, text: impl Into<String>) {
+        self.notices.push((self.service, text.into()));
     }
 
     /// What is emitted about the keys of these messages belongs to the requests that caused them.

@@ -2,7 +2,8 @@
 
 use super::{Engine, Fault};
 use crate::{
-    batch::{AnyGroup, AnyJob, Batch, Input, Queue, SubmitError},
+    batch::{AnyGroup, AnyJob, Input, Queue, Sender, SubmitError},
+    db::DbError,
     ports::Stopwatch,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
@@ -12,33 +13,49 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// The engine on its thread. Stops, after settling what is queued, when told to.
 pub struct RunningEngine {
-    batch: Batch,
+    queue: Sender,
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunningEngine {
     /// Settles what is queued, then stops. Later submits are refused as unavailable.
     pub fn stop(mut self) {
-        self.batch.stop();
+        self.queue.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
+impl Drop for RunningEngine {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.queue.abandon();
+        }
+    }
+}
+
 impl Engine {
     /// Runs on a thread of its own: SQLite calls block, and the one writer must never wait behind a request.
-    pub fn start(mut self, batch: Batch, queue: Queue) -> std::io::Result<RunningEngine> {
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || self.run(&queue))?;
-        Ok(RunningEngine { batch, thread: Some(thread) })
+    pub fn start(mut self, queue: Queue) -> std::io::Result<RunningEngine> {
+        let sender = queue.sender();
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
+            // A database across a network needs the runtime's timers and sockets; SQLite does not.
+            let _inside = runtime.enter();
+            self.run(&queue);
+        })?;
+        Ok(RunningEngine { queue: sender, thread: Some(thread) })
     }
 
     fn run(&mut self, queue: &Queue) {
+        self.keep_lanes();
         let mut wait = self.deliver_all();
         let mut since_tick = Stopwatch::start();
         loop {
-            let stop = match queue.0.recv_timeout(wait) {
+            let stop = match queue.inputs.recv_timeout(wait) {
                 Ok(Input::Job(job)) => self.settle_waiting(job, queue),
+                Ok(Input::Wake) => false,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => false,
             };
@@ -48,20 +65,29 @@ impl Engine {
             // By elapsed time and not only when idle: under steady load there is no idle moment.
             if since_tick.elapsed() >= TICK {
                 since_tick = Stopwatch::start();
+                self.mark_all_due();
+                self.keep_lanes();
                 self.redrive();
                 self.upkeep();
             }
             wait = self.deliver_all();
         }
         self.deliver_all();
-        // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
-        let _ = self.work.tx.sqlite().pragma_update(None, "wal_checkpoint", "truncate");
+        self.leave_lanes();
+        if let Some(sqlite) = self.work.tx.sqlite() {
+            // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
+            let _ = sqlite.pragma_update(None, "wal_checkpoint", "truncate");
+        }
     }
 
     /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
     fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
-        for batch in batches {
+        for mut batch in batches {
+            if self.lanes.is_some() {
+                // Other instances settle the same operations at the same time: in one order, or they wait for each other crosswise.
+                batch.sort_by_key(|group| group.operation());
+            }
             self.settle(batch, self.settings.fold);
         }
         stop
@@ -69,7 +95,7 @@ impl Engine {
 
     /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
     fn settle(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
-        let Err(fault) = self.attempt_commands(&mut groups, fold) else {
+        let Err(fault) = self.despite_conflicts(|engine| engine.attempt_commands(&mut groups, fold)) else {
             for group in groups {
                 group.answer();
             }
@@ -78,8 +104,9 @@ impl Engine {
         let commands: usize = groups.iter().map(|group| group.len()).sum();
         if fault.is_outage() {
             tracing::error!(error = %fault, commands, "the database takes no writes");
+            let error = if matches!(fault, Fault::Db(DbError::Unknown)) { SubmitError::Unknown } else { SubmitError::Unavailable };
             for group in groups {
-                group.fail(SubmitError::Unavailable);
+                group.fail(error.clone());
             }
         } else if groups.len() > 1 {
             let rest = groups.split_off(groups.len() / 2);
@@ -152,14 +179,25 @@ fn take_batch(first: Box<dyn AnyJob>, queue: &Queue, limit: usize) -> (Vec<Vec<B
         if taken >= limit {
             break;
         }
-        match queue.0.try_recv() {
-            Ok(Input::Job(job)) => next = Some(job),
-            Ok(Input::Stop) => stop = true,
-            Err(_) => {}
-        }
+        next = next_job(queue, &mut stop);
     }
     if !groups.is_empty() {
         alone.push(groups);
     }
     (alone, stop)
+}
+
+fn next_job(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyJob>> {
+    loop {
+        match queue.inputs.try_recv() {
+            Ok(Input::Job(job)) => return Some(job),
+            // What it is woken for comes after the commands.
+            Ok(Input::Wake) => {}
+            Ok(Input::Stop) => {
+                *stop = true;
+                return None;
+            }
+            Err(_) => return None,
+        }
+    }
 }

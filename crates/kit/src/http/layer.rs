@@ -118,6 +118,7 @@ impl Future for Guarding {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let trace = self.trace;
+        let _current = crate::links::trace::enter(trace);
         let response = match &mut self.state {
             State::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),
             State::Running(inner) => match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))) {

@@ -2,6 +2,7 @@
 //!
 //! It knows no operation. Everything a caller can get wrong is answered here with a problem that names the field and nothing of the inside.
 
+pub mod client;
 mod head;
 mod input;
 mod json;
@@ -13,6 +14,7 @@ mod page;
 mod parts;
 mod problem;
 mod query;
+mod raw;
 pub mod rules;
 mod server;
 #[cfg(test)]
@@ -27,6 +29,7 @@ pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, page_limit};
 pub use parts::{Path, Peer, Trace};
 pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
 pub use query::Query;
+pub(crate) use raw::read_whole;
 pub use server::{ServerLimits, serve};
 
 use crate::{

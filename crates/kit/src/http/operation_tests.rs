@@ -7,7 +7,7 @@ use crate::{
     db::{Migration, Synchronous, params},
     engine::EngineSettings,
     ports::{ManualClock, new_id},
-    process::{Process, ProcessSettings},
+    process::{Database, Process, ProcessSettings},
     testing::Faults,
 };
 use axum::{
@@ -36,7 +36,9 @@ impl Service for Notes {
         "notes"
     }
     fn migrations(&self) -> &'static [Migration] {
-        &[(1, "init", "create table notes_notes (id UUID not null primary key, text TEXT not null) without rowid;")]
+        const MIGRATIONS: &[Migration] =
+            &[Migration::new(1, "init", "create table notes_notes (id UUID not null primary key, text TEXT not null) without rowid;")];
+        MIGRATIONS
     }
     fn kit(&self) -> &Kit {
         &self.kit
@@ -153,8 +155,10 @@ impl Site {
         let folder = std::env::temp_dir().join(format!("onrush-door-{}", new_id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         let settings = ProcessSettings {
-            database: folder.join("onrush.db"),
-            synchronous: Synchronous::Normal,
+            database: Database::Sqlite { path: folder.join("onrush.db"), synchronous: Synchronous::Normal },
+            kafka: None,
+            apart: None,
+            redis: None,
             engine: EngineSettings::default(),
             queue,
             secret: [7; 32],

@@ -98,6 +98,10 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Overloaded => Problem::from(Code::Overloaded).retry_after(COME_BACK),
             SubmitError::Unavailable => Problem::from(Code::Unavailable).retry_after(COME_BACK),
+            SubmitError::Unknown => {
+                let detail = "Whether this was done is not known. Repeat the request with the same Idempotency-Key.";
+                Problem::new(Code::Unavailable, detail).retry_after(COME_BACK)
+            }
             // The writer logged why, with the operation.
             SubmitError::Failed => Code::Internal.into(),
         }
@@ -107,7 +111,7 @@ impl From<SubmitError> for Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Busy | DbError::DiskFull | DbError::Io(_) => {
+            DbError::Busy | DbError::DiskFull | DbError::Io(_) | DbError::Closed(_) | DbError::Retry(_) | DbError::Unknown => {
                 tracing::warn!(%error, "the database is not available to a request");
                 Problem::from(Code::Unavailable).retry_after(COME_BACK)
             }
@@ -319,6 +323,8 @@ mod tests {
     fn technical_failures_say_when_to_come_back_and_nothing_else() {
         for problem in
             [Problem::from(SubmitError::Overloaded), SubmitError::Unavailable.into(), DbError::Busy.into(), DbError::DiskFull.into()]
+                .into_iter()
+                .chain([DbError::Closed("gone".into()), DbError::Retry("40001".into()), DbError::Unknown].map(Problem::from))
         {
             assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
         }

@@ -100,6 +100,10 @@ mod plan {
                 state.held.remove(&(reader.into(), kind.into()));
             }
         }
+        /// Whether any message is to be held.
+        pub(super) fn hold_anything(&self) -> bool {
+            self.state().is_some_and(|state| !state.held.is_empty())
+        }
         /// The handler fails the next `times` times.
         pub fn fail(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
@@ -137,8 +141,18 @@ mod plan {
 #[cfg(feature = "testing")]
 mod app;
 #[cfg(feature = "testing")]
+mod database;
+#[cfg(feature = "testing")]
 mod puppet;
+#[cfg(feature = "testing")]
+mod rest;
+#[cfg(feature = "testing")]
+mod shape;
 #[cfg(feature = "testing")]
 pub use app::{App, AppBuilder, START, TempFolder, TestRequest, TestResponse};
 #[cfg(feature = "testing")]
+pub use database::TestDatabase;
+#[cfg(feature = "testing")]
 pub use puppet::Puppet;
+#[cfg(feature = "testing")]
+pub use shape::Shape;

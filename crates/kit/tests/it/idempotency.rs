@@ -166,7 +166,7 @@ async fn while_the_first_still_runs_a_repeat_is_told_so_and_later_gets_its_answe
 async fn an_open_key_is_settled_once() {
     let world = World::start().await;
     let (key, now) = (key(1, "k", 1), world.app.clock_now());
-    let mut tx = world.behind_the_back();
+    let mut tx = world.behind_the_back().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &key, None, now).await.unwrap();
     assert!(matches!(idempotency::claim(&mut tx, "orders", "orders.ask", &key).await.unwrap(), idempotency::Claim::Running));
     let (one, other) = (Answer::empty(204), Answer::empty(409));
@@ -184,7 +184,7 @@ async fn keys_are_kept_for_a_day_to_the_microsecond() {
     for n in 0..3 {
         answer(count(&world, 1, &key(n, "k", 1)).await);
     }
-    let mut tx = world.behind_the_back();
+    let mut tx = world.behind_the_back().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &key(9, "open", 1), None, stored).await.unwrap();
     let day = stored.after(idempotency::KEPT);
     assert_eq!(idempotency::prune(&mut tx, "orders", day, 100).await.unwrap(), 0);

@@ -7,7 +7,7 @@ use contracts::{
 };
 use kit::{
     cache::Cache,
-    jobs::{Job, Pass},
+    jobs::{Job, Pass, Turn},
     links::{Answers, LinkError},
     tasks,
 };
@@ -75,7 +75,7 @@ async fn a_schedule_outlives_failed_passes_and_ends_with_the_process() {
         async move { if pass.is_multiple_of(2) { Err("every second one") } else { Ok(Pass::More) } }
     });
     let (trigger, shutdown) = tasks::shutdown();
-    job.start(shutdown.clone());
+    job.start(shutdown.clone(), Turn::always());
     while passes.load(Ordering::SeqCst) < 20 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

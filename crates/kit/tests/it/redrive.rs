@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 async fn redrive(world: &World, key: Option<OrderId>) -> u64 {
-    request_redrive(&mut world.behind_the_back(), "stock", key.map(Uuid::from)).await.unwrap()
+    request_redrive(&mut world.behind_the_back().await, "stock", key.map(Uuid::from)).await.unwrap()
 }
 
 async fn states(world: &World) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use super::world::{World, commit, new_order};
 use contracts::Timestamp;
-use kit::engine::prune;
+use kit::engine::{Place, prune, prune_deliveries};
 use std::time::Duration;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -12,8 +12,15 @@ async fn numbers(world: &World, stream: &str) -> Vec<i64> {
     world.app.rows::<(i64,)>(&format!("select seq from {stream}_outbox order by seq")).await.into_iter().map(|(seq,)| seq).collect()
 }
 
+/// What goes of the stream of orders, and of what its two readers recorded, when both have passed all of it.
 async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
-    prune(&mut world.behind_the_back(), "orders", &["stock", "coupons"], now, limit).await.unwrap()
+    let place = Place { source: "orders", epoch: 1, partition: 0 };
+    let mut tx = world.behind_the_back().await;
+    let mut dropped = prune(&mut tx, place, i64::MAX, now, limit).await.unwrap();
+    for reader in ["stock", "coupons"] {
+        dropped += prune_deliveries(&mut tx, reader, place, now, limit).await.unwrap();
+    }
+    dropped
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use super::{Check, How, When};
+use super::{Check, How, When, copied::ORIGIN_TRIGGERS};
 use contracts::{Timestamp, Won};
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -46,13 +46,19 @@ pub fn checks() -> Vec<Check> {
 /// The triggers that keep entries from being changed.
 const GUARDS: &[&str] =
     &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
+/// The same on PostgreSQL.
+const POSTGRES_GUARDS: &[&str] =
+    &["wallet_entries_append_only", "wallet_entries_no_truncate", "wallet_transactions_append_only", "wallet_transactions_no_truncate"];
 
 fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
-    for guard in GUARDS {
-        let there: bool =
-            connection.query_row("select count(*)=1 from sqlite_master where type='trigger' and name=?1", [guard], |row| row.get(0))?;
-        if !there {
+    // A copy has triggers of its own, which say nothing about the database it came from.
+    let (guards, there) = match connection.table_exists(None, ORIGIN_TRIGGERS)? {
+        true => (POSTGRES_GUARDS, format!("select count(*)=1 from {ORIGIN_TRIGGERS} where name=?1")),
+        false => (GUARDS, "select count(*)=1 from sqlite_master where type='trigger' and name=?1".to_owned()),
+    };
+    for guard in guards {
+        if !connection.query_row(&there, [guard], |row| row.get::<_, bool>(0))? {
             found.push(format!("trigger {guard} is missing"));
         }
     }

@@ -1,9 +1,10 @@
 //! The audit: every invariant as a query that must return no row. It reads a snapshot of the database, beside a running server or
-//! without one, and changes nothing.
+//! without one, and changes nothing. Data on PostgreSQL are copied into a SQLite file first, so that there is one text of each check.
 //!
 //! Checks of kind `Quiet` only mean something when no message is under way and no saga runs; the audit waits a while for such a moment.
 
 mod accounts;
+mod copied;
 mod coupons;
 mod ledger;
 mod log;
@@ -11,15 +12,14 @@ mod orders;
 mod payments;
 mod stock;
 
-use crate::settings::Settings;
+use crate::{copy::CopyError, settings::Settings};
 use contracts::Timestamp;
 use kit::ports::Stopwatch;
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use serde::Serialize;
 use std::path::Path;
 
-/// Every service's name, which is the prefix of its tables.
-pub const SERVICES: &[&str] = &["accounts", "stores", "catalog", "orders", "stock", "coupons", "wallet", "payments"];
+pub use contracts::SERVICES;
 
 /// Rows of one check that are shown.
 const SHOWN: usize = 20;
@@ -28,6 +28,8 @@ const SHOWN: usize = 20;
 pub enum When {
     /// Holds at every commit.
     Always,
+    /// Holds at every commit where all services are seen at one moment: it compares what one of them has with what another has.
+    OneMoment,
     /// Holds when no message is under way and no saga runs.
     Quiet,
 }
@@ -50,6 +52,9 @@ pub enum How {
 impl Check {
     fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
         Check { id, when: When::Always, title, how: How::Sql(sql.into()) }
+    }
+    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
+        Check { id, when: When::OneMoment, title, how: How::Sql(sql.into()) }
     }
     fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
         Check { id, when: When::Quiet, title, how: How::Sql(sql.into()) }
@@ -86,13 +91,43 @@ pub struct Violation {
     pub found: Vec<String>,
 }
 
-/// Audits the data of these settings as it is now.
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    File(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    #[error("the audit broke off: {0}")]
+    Broken(String),
+}
+
+/// Audits the file of these settings as it is now. For data on PostgreSQL there is [`run_any`].
 pub fn run(settings: &Settings, now: Timestamp) -> rusqlite::Result<Report> {
     run_files(&settings.database(), &settings.provider_book(), now)
 }
 
+/// Audits the data of these settings as they are now, wherever they are.
+pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<Report, AuditError> {
+    let book = settings.provider_book();
+    let blocking = |check: Box<dyn FnOnce() -> rusqlite::Result<Report> + Send>| tokio::task::spawn_blocking(check);
+    let report = if settings.postgres.is_some() {
+        let copy = copied::copy(settings, now).await?;
+        blocking(Box::new(move || check_file(&copy.database(), &book, now, copy.moved.clone()))).await
+    } else {
+        let database = settings.database();
+        blocking(Box::new(move || run_files(&database, &book, now))).await
+    };
+    Ok(report.map_err(|error| AuditError::Broken(error.to_string()))??)
+}
+
 /// Audits a database file, and the test provider's book if there is one.
 pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusqlite::Result<Report> {
+    check_file(database, provider_book, now, None)
+}
+
+/// With `moved`, services in the file are of different moments, for the reason it gives.
+fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Option<String>) -> rusqlite::Result<Report> {
     // Not read-only by flag: reading beside a writer needs the shared-memory file, which a read-only connection cannot make.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
@@ -100,10 +135,19 @@ pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusql
     payments::attach_book(&connection, provider_book)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("begin")?;
-    let not_quiet = log::unrest(&connection, now)?;
+    let one_moment = moved.is_none();
+    let not_quiet = match moved {
+        Some(moved) => Some(moved),
+        None => log::unrest(&connection, now)?,
+    };
     let mut report = Report { clean: true, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
-        if check.when == When::Quiet && report.not_quiet.is_some() {
+        let left_out = match check.when {
+            When::Always => false,
+            When::OneMoment => !one_moment,
+            When::Quiet => report.not_quiet.is_some(),
+        };
+        if left_out {
             continue;
         }
         report.checked += 1;

@@ -20,13 +20,16 @@ pub struct Audit {
     patience: u64,
 }
 
+/// Between two looks for a quiet moment.
+const PAUSE: Duration = Duration::from_millis(250);
+
 impl Audit {
-    pub fn run(self) -> Result<ExitCode, CommandError> {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
         let settings = Settings::load(&self.given)?;
-        if !settings.database().exists() {
+        if settings.postgres.is_none() && !settings.database().exists() {
             return Err(CommandError::Other(format!("there is no mall in {}; set --data-dir", settings.data_dir.display())));
         }
-        let report = self.when_quiet(&settings)?;
+        let report = when_quiet(&settings, Duration::from_secs(self.patience)).await?;
         if self.json {
             say(serde_json::to_string_pretty(&report).map_err(|error| CommandError::Other(error.to_string()))?);
         } else {
@@ -34,21 +37,23 @@ impl Audit {
         }
         Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
 
-    fn when_quiet(&self, settings: &Settings) -> Result<Report, CommandError> {
-        let mut tries = self.patience * 4;
-        loop {
-            let report = audit::run(settings, SystemClock.now()).map_err(|error| CommandError::Other(format!("cannot audit: {error}")))?;
-            if report.not_quiet.is_none() || !report.violations.is_empty() || tries == 0 {
-                return Ok(report);
-            }
-            tries -= 1;
-            std::thread::sleep(Duration::from_millis(250));
+/// Audits again and again until it was a quiet moment, something is violated, or patience is over.
+pub(super) async fn when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
+    let mut tries = patience.as_millis() / PAUSE.as_millis();
+    loop {
+        let report =
+            audit::run_any(settings, SystemClock.now()).await.map_err(|error| CommandError::Other(format!("cannot audit: {error}")))?;
+        if report.not_quiet.is_none() || !report.violations.is_empty() || tries == 0 {
+            return Ok(report);
         }
+        tries -= 1;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
-fn text(report: &Report) -> String {
+pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
     for violation in &report.violations {
         text.push_str(&format!("{} VIOLATED: {}\n", violation.id, violation.title));

@@ -26,7 +26,7 @@ impl Config {
         let operator = settings.operator.as_ref().map_or("none", |(email, _)| email.as_str());
         say(format!(
             "data_dir = {}\nlisten = {}\nops_listen = {}\nfold = {}\nmax_batch = {}\nqueue = {}\nsynchronous = {:?}\nclaim_strategy = {:?}\n\
-             unpaid_timeout_seconds = {}\ncharge_unit = {}\ntest_provider = {}\noperator_email = {operator}\nThe settings can be used.",
+             saga = {:?}\nunpaid_timeout_seconds = {}\ncharge_unit = {}\ntest_provider = {}\noperator_email = {operator}\nThe settings can be used.",
             settings.data_dir.display(),
             settings.listen,
             settings.ops_listen.map_or_else(|| "on the API's address".into(), |address| address.to_string()),
@@ -35,6 +35,7 @@ impl Config {
             settings.queue,
             settings.synchronous,
             settings.claim_strategy,
+            settings.saga,
             settings.unpaid_timeout.as_secs(),
             settings.charge_unit,
             settings.test_provider,

@@ -2,13 +2,11 @@
 
 use super::{CommandError, say};
 use crate::{
+    copy::{is_served, stores},
     mall::{Mall, MallError},
     settings::{Given, Settings},
 };
-use kit::{
-    Db,
-    engine::{dead_letters, request_redrive},
-};
+use kit::engine::{DeadLetter, dead_letters, request_redrive};
 use std::{process::ExitCode, time::Duration};
 use uuid::Uuid;
 
@@ -38,8 +36,10 @@ enum DeadLettersCommand {
     },
 }
 
-/// How long a redrive without a running server may take; letters that fail again are back within moments.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a redrive without a running server may take; letters that fail again are back within moments. On PostgreSQL a process that
+/// died may have left leases, which end first.
+const PATIENCE: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(100);
 
 impl DeadLetters {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
@@ -51,20 +51,24 @@ impl DeadLetters {
 }
 
 async fn list(settings: &Settings, json: bool) -> Result<ExitCode, CommandError> {
-    let db = Db::new(settings.database(), settings.synchronous);
-    let mut reader = db.reader().await?;
     let mut count = 0;
-    for service in crate::audit::SERVICES {
-        for letter in dead_letters(&mut reader, service).await? {
-            count += 1;
-            if json {
-                say(serde_json::to_string(&letter).map_err(|error| CommandError::Other(error.to_string()))?);
-            } else {
-                say(format!(
-                    "{:8} {} <- {}:{}  {}  key {}\n         {}",
-                    letter.state, letter.reader, letter.source, letter.seq, letter.kind, letter.key, letter.error
-                ));
-            }
+    for letter in letters(settings).await? {
+        count += 1;
+        if json {
+            say(serde_json::to_string(&letter).map_err(|error| CommandError::Other(error.to_string()))?);
+        } else {
+            say(format!(
+                "{:8} {} <- {}:{}:{}:{}  {}  key {}\n         {}",
+                letter.state,
+                letter.reader,
+                letter.source,
+                letter.epoch,
+                letter.partition,
+                letter.seq,
+                letter.kind,
+                letter.key,
+                letter.error
+            ));
         }
     }
     if !json {
@@ -73,21 +77,42 @@ async fn list(settings: &Settings, json: bool) -> Result<ExitCode, CommandError>
     Ok(ExitCode::SUCCESS)
 }
 
+/// Unresolved letters of all services.
+async fn letters(settings: &Settings) -> Result<Vec<DeadLetter>, CommandError> {
+    let mut found = Vec::new();
+    for store in stores(settings)? {
+        let mut reader = store.db.reader().await?;
+        for service in store.services {
+            found.extend(dead_letters(&mut reader, service).await?);
+        }
+    }
+    Ok(found)
+}
+
 async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, CommandError> {
-    let db = Db::new(settings.database(), settings.synchronous);
-    let mut marked = 0;
-    {
-        let mut tx = db.open_writer()?;
-        for service in crate::audit::SERVICES {
+    let (mut marked, mut waits) = (0, false);
+    for store in stores(settings)? {
+        let mut tx = store.db.open_writer().await?;
+        let served = is_served(&mut tx, &store.services).await?;
+        for service in store.services {
             marked += request_redrive(&mut tx, service, key).await?;
+            // Also what was marked before, should nobody have come to it.
+            waits |= !served.contains(&service) && dead_letters(&mut tx, service).await?.iter().any(|letter| letter.state == "redrive");
         }
     }
     say(format!("{marked} marked to be tried again"));
+    if !waits {
+        if marked > 0 {
+            say("the running servers try them now");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     match Mall::open(settings).await {
         Ok(mall) => {
             // No server runs: this process is the one that tries them.
-            wait_for_redrive(&db).await?;
+            let waited = wait_for_redrive(settings).await;
             mall.process.stop().await;
+            waited?;
         }
         Err(MallError::InUse(_)) => say("the running server tries them now"),
         Err(error) => return Err(error.into()),
@@ -95,18 +120,13 @@ async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, Com
     Ok(ExitCode::SUCCESS)
 }
 
-async fn wait_for_redrive(db: &Db) -> Result<(), CommandError> {
-    let step = Duration::from_millis(100);
-    for _ in 0..PATIENCE.as_millis() / step.as_millis() {
-        let mut waiting = 0;
-        for service in crate::audit::SERVICES {
-            let letters = dead_letters(&mut *db.reader().await?, service).await?;
-            waiting += letters.iter().filter(|letter| letter.state == "redrive").count();
+async fn wait_for_redrive(settings: &Settings) -> Result<(), CommandError> {
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
+        if letters(settings).await?.iter().all(|letter| letter.state != "redrive") {
+            return Ok(());
         }
-        if waiting == 0 {
-            break;
-        }
-        tokio::time::sleep(step).await;
+        tokio::time::sleep(LOOK).await;
     }
+    say("some are still waiting; the next server that runs tries them");
     Ok(())
 }

@@ -4,6 +4,9 @@ mod audit;
 mod config;
 mod dead_letters;
 mod demo;
+mod export;
+mod import;
+mod migrate;
 mod openapi;
 mod rush;
 mod seed;
@@ -37,6 +40,12 @@ enum Command {
     Rush(rush::Rush),
     /// Check every invariant over all data
     Audit(audit::Audit),
+    /// Write all data into one SQLite file
+    Export(export::Export),
+    /// Move a solo mall, or an exported file, to PostgreSQL
+    Import(import::Import),
+    /// Bring the tables up to date
+    Migrate(migrate::Migrate),
     /// Print the OpenAPI document
     Openapi(openapi::Openapi),
     /// Show the services, what they own and what they read
@@ -56,6 +65,8 @@ pub enum CommandError {
     Mall(#[from] MallError),
     #[error(transparent)]
     Database(#[from] kit::DbError),
+    #[error(transparent)]
+    Copy(#[from] crate::copy::CopyError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
@@ -70,7 +81,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(command) => block_on(command.run()),
         Command::Seed(command) => block_on(command.run()),
         Command::Rush(command) => block_on(command.run()),
-        Command::Audit(command) => command.run(),
+        Command::Audit(command) => block_on(command.run()),
+        Command::Export(command) => block_on(command.run()),
+        Command::Import(command) => block_on(command.run()),
+        Command::Migrate(command) => block_on(command.run()),
         Command::Openapi(command) => command.run(),
         Command::Services(command) => command.run(),
         Command::DeadLetters(command) => block_on(command.run()),

@@ -2,7 +2,7 @@
 
 use super::quote::{OrderRequest, Priced, price};
 use crate::{
-    Orders,
+    Orders, SagaMode,
     carts::{self, Carts},
     model::{Checkout, Order, Payment, Quote, SagaState, State as OrderState, itinerary},
     touched::{self, Touched},
@@ -134,13 +134,13 @@ impl Create {
         }
         work.trace(self.id, self.wait.trace);
         let lines = purchase.quote.lines.iter().map(|priced| priced.line.clone()).collect();
-        let order = self.order(purchase, now, now.after(orders.settings.unpaid_timeout));
+        let order = self.order(purchase, orders.settings.saga, now, now.after(orders.settings.unpaid_timeout));
         work.stash::<Touched>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
         touched::emit_outgoing(work, self.id)?;
         Ok(Outcome::Later(self.id.0))
     }
 
-    fn order(&self, purchase: &Purchase, now: Timestamp, expires_at: Timestamp) -> Order {
+    fn order(&self, purchase: &Purchase, saga: SagaMode, now: Timestamp, expires_at: Timestamp) -> Order {
         let Purchase { quote, payment, cart_version } = purchase;
         let policies = quote.lines.iter().map(|priced| priced.line.policy);
         Order {
@@ -155,6 +155,7 @@ impl Create {
             itinerary: itinerary(policies, !quote.coupons.is_empty(), quote.points.0 > 0, payment.is_some()),
             progress: 0,
             saga_state: SagaState::Running,
+            slip_run: (saga == SagaMode::Choreographed).then_some(0),
             due_at: None,
             expires_at,
             paid_inline: payment.is_some(),

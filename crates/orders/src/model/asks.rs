@@ -2,10 +2,10 @@
 
 use super::{Checkout, Step};
 use contracts::{
-    Message, PaymentId, Won,
+    PaymentId, Won,
     messages::{
         CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, StockLine, StockPolicy,
-        StockReserve, StockTake,
+        StockReserve, StockTake, Stop,
     },
 };
 use std::time::Duration;
@@ -14,19 +14,18 @@ use std::time::Duration;
 const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
 
 impl Checkout {
-    pub(super) fn do_message(&self, step: Step) -> Message {
+    /// What is asked for at a step.
+    pub(super) fn stop(&self, step: Step) -> Stop {
         let (order_id, member_id) = (self.order.id, self.order.member_id);
         let expires_at = self.order.expires_at.after(HOLD_MARGIN);
         match step {
-            Step::StockReserve => Message::StockReserve(StockReserve {
+            Step::StockReserve => Stop::StockReserve(StockReserve {
                 order_id,
                 reserve: self.stock_lines(StockPolicy::ReserveOnOrder),
                 check_only: self.stock_lines(StockPolicy::DeductOnPayment),
                 expires_at,
             }),
-            Step::StockTake => {
-                Message::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at })
-            }
+            Step::StockTake => Stop::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at }),
             Step::CouponHold => {
                 let coupons = self
                     .coupons
@@ -38,10 +37,10 @@ impl Checkout {
                         store_id: coupon.store_id,
                     })
                     .collect();
-                Message::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
+                Stop::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
             }
-            Step::PointsHold => Message::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
-            Step::AwaitPayment | Step::Payment => Message::PaymentRequest(self.payment_request()),
+            Step::PointsHold => Stop::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
+            Step::AwaitPayment | Step::Payment => Stop::Payment(self.payment_request()),
         }
     }
 

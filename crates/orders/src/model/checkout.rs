@@ -2,6 +2,9 @@
 //!
 //! A method changes the order, notes what is to be stored (`events`, `steps`) and said (`outgoing`); the caller does both in one
 //! transaction. Answers that do not belong to the step that runs are ignored: they are late, or repeats.
+//!
+//! The rules are the same for both kinds of saga. What an orchestrated one says to each participant, a choreographed one leaves to its
+//! slips: see `choreography.rs`.
 
 use super::{AppliedCoupon, Event, Line, Order, Payment, Reason, SagaState, State, Step, StepKind, StepRecord, StepResult};
 use contracts::{
@@ -36,6 +39,7 @@ impl Checkout {
             Checkout { order, lines, coupons, events: Vec::new(), steps: Vec::new(), outgoing: Vec::new(), is_new: true, is_changed: true };
         checkout.note_event(None, State::Pending, None, now);
         checkout.enter_step(now);
+        checkout.send_forward();
         checkout
     }
 
@@ -91,6 +95,7 @@ impl Checkout {
                     self.order.progress += 1;
                 }
                 self.enter_step(now);
+                self.send_forward();
                 Ok(())
             }
             (State::AwaitingPayment | State::Expired, _) => Err(Code::OrderExpired.into()),
@@ -144,11 +149,12 @@ impl Checkout {
         match (self.order.state, self.order.saga_state) {
             (State::Cancelled | State::Cancelling, _) => Ok(false),
             (State::Pending | State::AwaitingPayment | State::Paid | State::Preparing, state) if state != SagaState::Undoing => {
-                // The step that runs may or may not have happened: undo it too. A finished itinerary starts at its last step.
-                let from = self.order.progress.min(self.order.itinerary.len() - 1);
+                // The step that runs may or may not have happened: undo it too.
+                let from = self.reach();
                 let reason = Reason { code: None, detail: reason.to_owned() };
                 self.move_to(State::Cancelling, Some(reason.clone()), now);
                 self.begin_undo(State::Cancelled, reason, Some(from), now);
+                self.send_back();
                 Ok(true)
             }
             (State::Paying, _) => Err(Code::PaymentInProgress.into()),
@@ -165,15 +171,20 @@ impl Checkout {
             SagaState::Waiting => {
                 let reason = Refusal::from(Code::OrderExpired).into();
                 self.begin_undo(State::Expired, reason, self.order.progress.checked_sub(1), now);
+                self.send_back();
             }
             SagaState::Running => {
                 let Some(step) = self.current_step() else { return };
                 let reason: Reason = Refusal::new(Code::StepTimedOut, format!("{} did not answer in time.", step.as_str())).into();
                 self.note_step(step, StepKind::Do, StepResult::TimedOut, Some(reason.clone()), now);
                 // It may have happened all the same: its undo goes first, and refuses the step should it come late.
-                self.begin_undo(State::Failed, reason, Some(self.order.progress), now);
+                self.begin_undo(State::Failed, reason, Some(self.reach()), now);
+                self.send_back();
             }
-            SagaState::Undoing => self.send_undo(now),
+            SagaState::Undoing => {
+                self.send_undo(now);
+                self.send_back_again();
+            }
             SagaState::Done | SagaState::Undone => self.order.due_at = None,
         }
     }
@@ -228,7 +239,7 @@ impl Checkout {
             }
             Step::StockTake => {
                 self.move_to(State::Paying, None, now);
-                self.outgoing.push(self.do_message(step));
+                self.ask(step);
             }
             Step::Payment => {
                 // A provider's silence is not a refusal: there is no deadline here, payments finds out.
@@ -236,9 +247,16 @@ impl Checkout {
                 if self.order.state != State::Paying {
                     self.move_to(State::Paying, None, now);
                 }
-                self.outgoing.push(self.do_message(step));
+                self.ask(step);
             }
-            Step::StockReserve | Step::CouponHold | Step::PointsHold => self.outgoing.push(self.do_message(step)),
+            Step::StockReserve | Step::CouponHold | Step::PointsHold => self.ask(step),
+        }
+    }
+
+    /// An orchestrated step is asked for by a message of its own; a choreographed one by the slip that is on its way.
+    fn ask(&mut self, step: Step) {
+        if !self.is_choreographed() {
+            self.outgoing.push(self.stop(step).into());
         }
     }
 
@@ -267,6 +285,9 @@ impl Checkout {
         self.is_changed = true;
         self.order.updated_at = now;
         self.order.due_at = Some(now.after(STEP_DEADLINE));
+        if self.is_choreographed() {
+            return;
+        }
         let command = StepCommand { order_id: self.order.id };
         let undo = match self.current_step() {
             Some(Step::StockReserve) => Message::StockRelease(command),

@@ -3,6 +3,7 @@
 mod asks;
 mod cart;
 mod checkout;
+mod choreography;
 mod order;
 mod pricing;
 mod saga;

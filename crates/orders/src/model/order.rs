@@ -20,6 +20,8 @@ pub struct Order {
     pub itinerary: Vec<Step>,
     pub progress: usize,
     pub saga_state: SagaState,
+    /// Choreographed: the number of its last slip, 0 before the first. Absent: orchestrated. A saga ends as it began, whatever is set by then.
+    pub slip_run: Option<u32>,
     pub due_at: Option<Timestamp>,
     pub expires_at: Timestamp,
     pub paid_inline: bool,

@@ -20,10 +20,17 @@ pub async fn cart_for_update(tx: &mut Tx, member_id: MemberId) -> Result<Option<
     cart(tx, member_id).await
 }
 
-/// Writes what became of a cart that was stored as `before`.
+/// Writes what became of a cart that was stored as `before`, under the lock of its row. Of two transactions that begin a member's cart, the
+/// primary key refuses the second.
 pub async fn save_cart(tx: &mut Tx, member_id: MemberId, before: &Cart, cart: &Cart) -> Result<(), DbError> {
-    let sql = "insert into orders_carts (member_id, version) values ($1,$2) on conflict (member_id) do update set version=excluded.version";
-    tx.execute(sql, &params![member_id, cart.version]).await?;
+    if before.version == 0 {
+        tx.execute("insert into orders_carts (member_id, version) values ($1,$2)", &params![member_id, cart.version]).await?;
+    } else {
+        let sql = "update orders_carts set version=$2 where member_id=$1 and version=$3";
+        if tx.execute(sql, &params![member_id, cart.version, before.version]).await? != 1 {
+            return Err(DbError::Retry("a cart was changed by somebody else meanwhile".into()));
+        }
+    }
     let gone = before.items.keys().filter(|sku| !cart.items.contains_key(sku));
     let sql = "delete from orders_cart_items where member_id=$1 and sku=$2";
     tx.execute_many(sql, gone.map(|sku| params![member_id, *sku])).await?;

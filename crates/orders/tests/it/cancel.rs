@@ -199,6 +199,6 @@ async fn it_takes_the_buyer_or_an_operator_and_a_key() {
     let blank = json!({"reason": "\u{202e}"});
     let _ = world.post(&path, "bad", &blank).send().await.expect_problem(422, "invalid-field");
     assert_eq!(world.get(id).await["state"], "AWAITING_PAYMENT");
-    let gone = world.app.post(&path).bearer(&world.operator()).key("k").send().await.expect(200);
+    let gone = world.app.post(&path).bearer(&world.operator()).key("k").header("prefer", "wait=20").send().await.expect(200);
     assert_eq!((&gone.body["state"], &gone.body["reason"]["detail"]), (&json!("CANCELLED"), &json!("Cancelled by the mall.")));
 }

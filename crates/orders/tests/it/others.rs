@@ -1,9 +1,9 @@
 //! Stand-ins for the services around orders: participants that do as the test says, and books to look prices, coupons and stores up in.
 
 use contracts::{
-    Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Sku, StoreId, Timestamp, Won,
+    Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
-    messages::{PaymentApproved, PaymentRefused, StepDone, StepRefused, StockPolicy},
+    messages::{PaymentApproved, PaymentRefused, RoutingSlip, StepCommand, StepDone, StepRefused, StockPolicy, Stop, Way},
 };
 use futures::future::BoxFuture;
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, links::Answers, ports::new_id};
@@ -37,10 +37,13 @@ struct Books {
 
 /// Who reads what.
 const PARTICIPANTS: &[(&str, &[&str])] = &[
-    ("stock", &["stock.reserve", "stock.take", "stock.release", "stock.commit"]),
-    ("coupons", &["coupon.hold", "coupon.unhold", "coupon.use"]),
-    ("wallet", &["points.hold", "points.unhold", "points.use"]),
-    ("payments", &["payment.request", "payment.cancel"]),
+    (
+        "stock",
+        &["stock.reserve", "stock.take", "stock.release", "stock.commit", "orders.slip", "coupons.slip", "wallet.slip", "payments.slip"],
+    ),
+    ("coupons", &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"]),
+    ("wallet", &["points.hold", "points.unhold", "points.use", "orders.slip", "stock.slip", "coupons.slip", "payments.slip"]),
+    ("payments", &["payment.request", "payment.cancel", "orders.slip", "stock.slip", "coupons.slip", "wallet.slip"]),
     ("catalog", &[]),
     ("stores", &[]),
 ];
@@ -114,9 +117,12 @@ impl Others {
         change(&mut found.expect("it was issued").1);
     }
 
+    fn reaction(&self, question: &Message) -> Reaction {
+        self.books().reactions.get(question.kind()).copied().unwrap_or(Reaction::Comply)
+    }
+
     fn answer(&self, message: &Message) -> Option<Message> {
-        let reaction = self.books().reactions.get(message.kind()).copied().unwrap_or(Reaction::Comply);
-        match reaction {
+        match self.reaction(message) {
             Reaction::Comply => done(message),
             Reaction::Refuse(code) => Some(refused(message, code)),
             Reaction::Silence => None,
@@ -168,6 +174,59 @@ struct StandIn {
     others: Others,
 }
 
+impl StandIn {
+    /// Only what is committed was heard.
+    fn hear(&self, work: &mut Work, key: Uuid, message: Message) {
+        let others = self.others.clone();
+        work.after_commit(move || others.books().heard.push((key, message)));
+    }
+
+    /// Meets what a slip calls for like the question that asks the same.
+    fn travel(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
+        if slip.call(self.name).is_none() {
+            return Ok(());
+        }
+        while let Some((way, stop)) = slip.call(self.name) {
+            let question = match way {
+                Way::Forward => stop.clone().into(),
+                Way::Back => undo(stop),
+            };
+            let reaction = self.others.reaction(&question);
+            self.hear(work, slip.order_id.0, question);
+            match (reaction, way) {
+                (Reaction::Silence, _) => return Ok(()),
+                (_, Way::Back) => slip.undone(work.now),
+                (Reaction::Comply, _) => slip.answer(Ok(()), work.now),
+                (Reaction::Refuse(code), _) => slip.answer(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
+            }
+        }
+        work.emit(slip.order_id, passed_on(self.name, slip))
+    }
+}
+
+/// The message that undoes a stop.
+fn undo(stop: &Stop) -> Message {
+    let command = |order_id| StepCommand { order_id };
+    match stop {
+        Stop::StockReserve(ask) => Message::StockRelease(command(ask.order_id)),
+        Stop::CouponHold(ask) => Message::CouponUnhold(command(ask.order_id)),
+        Stop::PointsHold(ask) => Message::PointsUnhold(command(ask.order_id)),
+        Stop::Payment(ask) => Message::PaymentCancel(command(ask.order_id)),
+        Stop::StockTake(_) => panic!("it is undone with the reservation"),
+    }
+}
+
+/// A slip in the stream of who passes it on.
+pub fn passed_on(by: &str, slip: RoutingSlip) -> Message {
+    match by {
+        "stock" => Message::StockSlip(slip),
+        "coupons" => Message::CouponsSlip(slip),
+        "wallet" => Message::WalletSlip(slip),
+        "payments" => Message::PaymentsSlip(slip),
+        other => panic!("{other} passes nothing on"),
+    }
+}
+
 impl Service for StandIn {
     fn name(&self) -> &'static str {
         self.name
@@ -187,12 +246,14 @@ impl Service for StandIn {
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             for envelope in messages {
+                if let Some(slip) = envelope.message.slip() {
+                    self.travel(work, slip.clone())?;
+                    continue;
+                }
                 if let Some(answer) = self.others.answer(&envelope.message) {
                     work.emit(envelope.key, answer)?;
                 }
-                // Only what is committed was heard.
-                let (others, heard) = (self.others.clone(), (envelope.key, envelope.message.clone()));
-                work.after_commit(move || others.books().heard.push(heard));
+                self.hear(work, envelope.key, envelope.message.clone());
             }
             Ok(())
         })

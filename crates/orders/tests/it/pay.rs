@@ -41,7 +41,7 @@ async fn the_amount_must_be_the_orders() {
         assert_eq!(refused.body["code"], 5002);
     }
     assert_eq!(world.get(id).await["state"], "AWAITING_PAYMENT");
-    let paid = world.post(&path, "e", &json!({"method": "wallet", "amount": 5_000})).send().await.expect(200);
+    let paid = world.post(&path, "e", &json!({"method": "wallet", "amount": 5_000})).header("prefer", "wait=20").send().await.expect(200);
     assert_eq!(paid.body["state"], "PAID");
 }
 

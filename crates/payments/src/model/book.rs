@@ -3,12 +3,15 @@
 //! An order is paid once, a captured payment of an undone order is given back, and what is not known is never taken for a failure.
 //! Every decision comes to at most one next step; calls to the outside are made by others, after the commit.
 
+mod told;
+
 use super::payment::{Cancellation, Payment, Refund, RefundState, Says, State, provider_key};
 use contracts::{
     Code, Message, OrderId, PaymentId, Refusal, Timestamp, Won,
-    messages::{PaymentApproved, PaymentMethod, PaymentRefused, PaymentRequest, StepDone, WalletTransfer},
+    messages::{PaymentMethod, PaymentRequest, RoutingSlip, Stop, Way},
 };
 use std::{collections::HashMap, time::Duration};
+use told::{tell_approved, tell_cancelled, tell_failed, transfer};
 use uuid::Uuid;
 
 /// What payments depend on besides themselves.
@@ -128,22 +131,35 @@ impl Book {
         changes
     }
 
+    /// A slip that calls for payments: the same step, or the same undo, whose answer is the slip passed on.
+    pub fn travel(&mut self, slip: &RoutingSlip, refund_id: Uuid, rules: &Rules, now: Timestamp) -> Result<Next, Broken> {
+        match slip.call("payments") {
+            Some((Way::Forward, Stop::Payment(ask))) => self.pay(ask, Some(slip), rules, now),
+            Some((Way::Back, _)) => self.give_up(slip.order_id, Some(slip), refund_id, rules, now),
+            _ => Ok(Next::Nothing),
+        }
+    }
+
     /// Saga step: an order is to be paid.
     pub fn request(&mut self, ask: &PaymentRequest, rules: &Rules, now: Timestamp) -> Result<Next, Broken> {
+        self.pay(ask, None, rules, now)
+    }
+
+    fn pay(&mut self, ask: &PaymentRequest, slip: Option<&RoutingSlip>, rules: &Rules, now: Timestamp) -> Result<Next, Broken> {
         if let Some(payment) = self.payment(ask.payment_id)? {
-            return Ok(self.answer_again(payment));
+            return Ok(self.answer_again(payment, now));
         }
-        let mut payment = Payment::intent(ask, now);
+        let mut payment = Payment::intent(ask, slip.cloned(), now);
         if let Some(refusal) = self.reason_against(ask, rules)? {
             payment.fail(refusal, now);
-            let next = tell_failed(&payment);
+            let next = tell_failed(&payment, now);
             self.put(payment);
             return Ok(next);
         }
         let next = match ask.method {
             _ if ask.amount == Won::ZERO => {
                 payment.capture(None, now);
-                tell_approved(&payment)
+                tell_approved(&payment, now)
             }
             PaymentMethod::Test => {
                 payment.provider_key = Some(provider_key(ask.payment_id));
@@ -180,27 +196,39 @@ impl Book {
     }
 
     /// What a repeated request is told.
-    fn answer_again(&self, payment: &Payment) -> Next {
+    fn answer_again(&self, payment: &Payment, now: Timestamp) -> Next {
         match payment.state {
             State::Intent | State::Unknown => Next::Nothing,
-            State::Approved => tell_approved(payment),
-            State::Failed => tell_failed(payment),
+            State::Approved => tell_approved(payment, now),
+            State::Failed => tell_failed(payment, now),
             State::Cancelled => {
                 let refused = Payment { code: Some(Code::StepTimedOut), detail: None, ..payment.clone() };
-                tell_failed(&refused)
+                tell_failed(&refused, now)
             }
         }
     }
 
     /// Saga undo: nothing captured for the order is kept. What is not known yet is found out first.
     pub fn cancel(&mut self, order_id: OrderId, refund_id: Uuid, rules: &Rules, now: Timestamp) -> Result<Next, Broken> {
+        self.give_up(order_id, None, refund_id, rules, now)
+    }
+
+    fn give_up(
+        &mut self,
+        order_id: OrderId,
+        slip: Option<&RoutingSlip>,
+        refund_id: Uuid,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Result<Next, Broken> {
         if let Some(cancellation) = self.cancellation(order_id)? {
-            return Ok(if cancellation.done { tell_cancelled(order_id) } else { Next::Nothing });
+            // The slip that is kept goes on when it is done; a repeat goes on at once when that was before.
+            return Ok(if cancellation.done { tell_cancelled(order_id, slip, now) } else { Next::Nothing });
         }
         let live = self.live(order_id)?.cloned();
-        self.put_cancellation(Cancellation { order_id, done: live.is_none(), created_at: now, updated_at: now });
+        self.put_cancellation(Cancellation { order_id, done: live.is_none(), created_at: now, updated_at: now, slip: slip.cloned() });
         match live {
-            None => Ok(tell_cancelled(order_id)),
+            None => Ok(tell_cancelled(order_id, slip, now)),
             Some(payment) if payment.state == State::Approved => self.give_back(payment, refund_id, rules, now),
             Some(_) => Ok(Next::Nothing),
         }
@@ -216,7 +244,7 @@ impl Book {
                 if unwanted {
                     return self.give_back(payment, refund_id, rules, now);
                 }
-                let next = tell_approved(&payment);
+                let next = tell_approved(&payment, now);
                 self.put(payment);
                 Ok(next)
             }
@@ -244,7 +272,7 @@ impl Book {
 
     fn not_captured(&mut self, mut payment: Payment, refusal: Refusal, unwanted: bool, now: Timestamp) -> Result<Next, Broken> {
         payment.fail(refusal, now);
-        let (order_id, failed) = (payment.order_id, tell_failed(&payment));
+        let (order_id, failed) = (payment.order_id, tell_failed(&payment, now));
         self.put(payment);
         if unwanted { self.end_cancellation(order_id, now) } else { Ok(failed) }
     }
@@ -298,9 +326,9 @@ impl Book {
         self.refunds.get_mut(&id).map(Option::as_mut).ok_or_else(|| Broken(format!("the refund of {id} was not loaded")))
     }
 
-    fn cancellation(&self, order_id: OrderId) -> Result<Option<Cancellation>, Broken> {
+    fn cancellation(&self, order_id: OrderId) -> Result<Option<&Cancellation>, Broken> {
         let slot = self.cancellations.get(&order_id).ok_or_else(|| Broken(format!("the cancellation of {order_id} was not loaded")))?;
-        Ok(slot.as_ref().map(|loaded| loaded.row))
+        Ok(slot.as_ref().map(|loaded| &loaded.row))
     }
 
     fn live(&self, order_id: OrderId) -> Result<Option<&Payment>, Broken> {
@@ -331,35 +359,15 @@ impl Book {
     /// Tells the order that nothing is kept, if it asked and nothing else of it is open.
     fn end_cancellation(&mut self, order_id: OrderId, now: Timestamp) -> Result<Next, Broken> {
         let open = self.live(order_id)?.is_some();
-        match self.cancellation(order_id)? {
+        match self.cancellation(order_id)?.cloned() {
             Some(cancellation) if !cancellation.done && !open => {
+                let next = tell_cancelled(order_id, cancellation.slip.as_ref(), now);
                 self.put_cancellation(Cancellation { done: true, updated_at: now, ..cancellation });
-                Ok(tell_cancelled(order_id))
+                Ok(next)
             }
             _ => Ok(Next::Nothing),
         }
     }
-}
-
-fn transfer(payment: &Payment) -> WalletTransfer {
-    WalletTransfer { payment_id: payment.id, order_id: payment.order_id, member_id: payment.member_id, amount: payment.amount }
-}
-
-fn tell_approved(payment: &Payment) -> Next {
-    let approved = PaymentApproved { order_id: payment.order_id, payment_id: payment.id, amount: payment.amount };
-    Next::Tell(payment.order_id, Message::PaymentApproved(approved))
-}
-
-fn tell_failed(payment: &Payment) -> Next {
-    let Refusal { code, detail } = payment.refusal();
-    Next::Tell(
-        payment.order_id,
-        Message::PaymentFailed(PaymentRefused { order_id: payment.order_id, payment_id: payment.id, code, detail }),
-    )
-}
-
-fn tell_cancelled(order_id: OrderId) -> Next {
-    Next::Tell(order_id, Message::PaymentCancelled(StepDone { order_id }))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use contracts::{
     Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won,
-    messages::{PaymentMethod, PaymentRequest},
+    messages::{PaymentMethod, PaymentRequest, RoutingSlip},
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -66,10 +66,12 @@ pub struct Payment {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub captured_at: Option<Timestamp>,
+    /// Of a choreographed order: the slip that asked for it, passed on when the outcome is known.
+    pub slip: Option<RoutingSlip>,
 }
 
 impl Payment {
-    pub fn intent(ask: &PaymentRequest, now: Timestamp) -> Self {
+    pub fn intent(ask: &PaymentRequest, slip: Option<RoutingSlip>, now: Timestamp) -> Self {
         Self {
             id: ask.payment_id,
             order_id: ask.order_id,
@@ -88,6 +90,7 @@ impl Payment {
             created_at: now,
             updated_at: now,
             captured_at: None,
+            slip,
         }
     }
 
@@ -116,6 +119,11 @@ impl Payment {
     pub fn lease(&mut self, lease: Duration, now: Timestamp) {
         self.next_try_at = Some(now.after(lease));
         self.called_until = self.next_try_at;
+    }
+
+    /// No call of ours to charge it is made after this instant.
+    pub fn last_call(&self) -> Timestamp {
+        self.called_until.unwrap_or(self.created_at)
     }
 
     /// The provider gave no usable answer; ask again, later each time.
@@ -231,13 +239,15 @@ impl Refund {
 }
 
 /// The undoing of an order's payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancellation {
     pub order_id: OrderId,
     /// Nothing captured is kept. Until then a payment's outcome, or its refund, is waited for.
     pub done: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+    /// Of a choreographed order: the slip that asked for it, passed on when it is done.
+    pub slip: Option<RoutingSlip>,
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ enum Manner {
 
 impl TestProvider {
     pub fn new(book: &ProviderBook, clock: Arc<dyn Clock>) -> Self {
-        Self { database: Db::new(&book.path, Synchronous::Full), connection: Arc::default(), clock }
+        Self { database: Db::sqlite(&book.path, Synchronous::Full), connection: Arc::default(), clock }
     }
 
     /// Runs `book` in one transaction of the provider's database, on a thread that may block.
@@ -79,8 +79,8 @@ impl TestProvider {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             futures::executor::block_on(async {
                 if connection.is_none() {
-                    let mut opened = database.open_writer()?;
-                    opened.sqlite().execute_batch(TABLES)?;
+                    let mut opened = database.open_writer().await?;
+                    opened.batch(TABLES).await?;
                     *connection = Some(opened);
                 }
                 let Some(tx) = connection.as_mut() else { return Err(DbError::Busy) };

@@ -1,7 +1,8 @@
+use super::slips::{encoded, slip};
 use crate::model::{Book, Cancellation};
 use contracts::OrderId;
 use kit::{
-    DbError, Row, Tx,
+    DbError, Fault, Row, Tx,
     db::{FromRow, params},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -9,7 +10,8 @@ use std::collections::{BTreeSet, HashMap};
 impl FromRow for Cancellation {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let state: String = row.get(1)?;
-        Ok(Self { order_id: row.get(0)?, done: state == "DONE", created_at: row.get(2)?, updated_at: row.get(3)? })
+        let (created_at, updated_at) = (row.get(2)?, row.get(3)?);
+        Ok(Self { order_id: row.get(0)?, done: state == "DONE", created_at, updated_at, slip: slip(row, 4)? })
     }
 }
 
@@ -18,7 +20,7 @@ pub async fn load_cancellations(tx: &mut Tx, book: &mut Book, orders: &BTreeSet<
     if missing.is_empty() {
         return Ok(());
     }
-    let sql = "select order_id, state, created_at, updated_at from payments_cancellations where order_id=$1 for update";
+    let sql = "select order_id, state, created_at, updated_at, slip from payments_cancellations where order_id=$1 for update";
     let found: Vec<Cancellation> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
     let mut found: HashMap<OrderId, Cancellation> = found.into_iter().map(|row| (row.order_id, row)).collect();
     for order_id in missing {
@@ -34,9 +36,12 @@ pub async fn waits(tx: &mut Tx, order_id: OrderId) -> Result<bool, DbError> {
     Ok(waiting > 0)
 }
 
-pub async fn save(tx: &mut Tx, new: &[Cancellation], changed: &[Cancellation]) -> Result<(), DbError> {
-    let sql = "insert into payments_cancellations (order_id, state, created_at, updated_at) values ($1,$2,$3,$4)";
-    tx.execute_many(sql, new.iter().map(|row| params![row.order_id, state(row), row.created_at, row.updated_at])).await?;
+pub async fn save(tx: &mut Tx, new: &[Cancellation], changed: &[Cancellation]) -> Result<(), Fault> {
+    let sql = "insert into payments_cancellations (order_id, state, created_at, updated_at, slip) values ($1,$2,$3,$4,$5)";
+    let slips: Vec<Option<String>> = new.iter().map(|row| encoded(row.slip.as_ref())).collect::<Result<_, _>>()?;
+    let rows = new.iter().zip(&slips);
+    tx.execute_many(sql, rows.map(|(row, slip)| params![row.order_id, state(row), row.created_at, row.updated_at, slip.as_deref()]))
+        .await?;
     let sql = "update payments_cancellations set state=$2, updated_at=$3 where order_id=$1";
     tx.execute_many(sql, changed.iter().map(|row| params![row.order_id, state(row), row.updated_at])).await?;
     Ok(())

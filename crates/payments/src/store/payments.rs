@@ -1,3 +1,4 @@
+use super::slips::{encoded, slip};
 use crate::model::{Book, Payment, State};
 use contracts::{Code, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
 use kit::{
@@ -29,15 +30,23 @@ impl FromRow for Payment {
             created_at: row.get(14)?,
             updated_at: row.get(15)?,
             captured_at: row.get(16)?,
+            slip: slip(row, 17)?,
         })
     }
 }
 
 const COLUMNS: &str = "id, order_id, member_id, method, amount, state, provider_key, provider_ref, token, code, detail, attempts, \
-                       next_try_at, called_until, created_at, updated_at, captured_at";
+                       next_try_at, called_until, created_at, updated_at, captured_at, slip";
 
 pub async fn payment(tx: &mut Tx, id: PaymentId) -> Result<Option<Payment>, DbError> {
     tx.query_opt(&format!("select {COLUMNS} from payments_payments where id=$1"), &params![id]).await
+}
+
+/// The orders of these payments, as far as they exist. A payment never changes its order, so that is read without a lock.
+pub async fn orders_of(tx: &mut Tx, ids: &BTreeSet<PaymentId>) -> Result<Vec<OrderId>, DbError> {
+    let found: Vec<(OrderId,)> =
+        tx.query_many("select order_id from payments_payments where id=$1", ids.iter().map(|id| params![*id])).await?;
+    Ok(found.into_iter().map(|(order_id,)| order_id).collect())
 }
 
 pub async fn load_payments(tx: &mut Tx, book: &mut Book, ids: &BTreeSet<PaymentId>) -> Result<(), DbError> {
@@ -102,14 +111,15 @@ pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(State, Payment)]) ->
     });
     let saved = tx.execute_many(sql, rows).await?;
     if let Some((_, (_, stale))) = saved.iter().zip(ordered).find(|(rows, _)| **rows != 1) {
-        return Err(Fault::Bug(format!("stale: payment {} was changed since it was read", stale.id)));
+        return Err(DbError::Retry(format!("payment {} was changed since it was read", stale.id)).into());
     }
-    let sql = format!("insert into payments_payments ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)");
-    tx.execute_many(&sql, new.iter().map(row)).await?;
+    let sql = format!("insert into payments_payments ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)");
+    let slips: Vec<Option<String>> = new.iter().map(|payment| encoded(payment.slip.as_ref())).collect::<Result<_, _>>()?;
+    tx.execute_many(&sql, new.iter().zip(&slips).map(|(payment, slip)| row(payment, slip.as_deref()))).await?;
     Ok(())
 }
 
-fn row(payment: &Payment) -> [Param<'_>; 17] {
+fn row<'a>(payment: &'a Payment, slip: Option<&'a str>) -> [Param<'a>; 18] {
     params![
         payment.id,
         payment.order_id,
@@ -127,6 +137,7 @@ fn row(payment: &Payment) -> [Param<'_>; 17] {
         payment.called_until,
         payment.created_at,
         payment.updated_at,
-        payment.captured_at
+        payment.captured_at,
+        slip
     ]
 }

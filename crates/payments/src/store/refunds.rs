@@ -66,7 +66,7 @@ pub async fn save(tx: &mut Tx, new: &[Refund], changed: &[Refund]) -> Result<(),
     });
     let saved = tx.execute_many(sql, rows).await?;
     match saved.iter().zip(changed).find(|(rows, _)| **rows != 1) {
-        Some((_, stale)) => Err(Fault::Bug(format!("stale: refund {} was changed since it was read", stale.id))),
+        Some((_, stale)) => Err(DbError::Retry(format!("refund {} was changed since it was read", stale.id)).into()),
         None => Ok(()),
     }
 }

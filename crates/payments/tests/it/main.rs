@@ -1,6 +1,8 @@
 //! Payments through their routes and streams, against the test provider and a wallet played by the test.
 
+mod choreography;
 mod read;
+mod replicas;
 mod saga;
 mod settle;
 mod settle_refund;
@@ -14,21 +16,42 @@ use kit::{
     db::{FromRow, Synchronous},
     ports::new_id,
     service::{Kit, Service},
-    testing::{App, Puppet},
+    testing::{App, AppBuilder, Puppet},
 };
-use payments::{Payments, PaymentsSettings, ProviderBook};
-use std::{sync::Arc, time::Duration};
+use payments::{Payments, PaymentsSettings};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Long enough for the test provider on a busy machine, short enough to wait for when it stays silent.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-pub fn services(kit: &Kit, test_provider: bool) -> Vec<Arc<dyn Service>> {
-    let settings = PaymentsSettings { test_provider, call_timeout: CALL_TIMEOUT };
+/// With the test provider, if its book has a place.
+pub fn services(kit: &Kit, book: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
+    let settings = PaymentsSettings { test_provider: book.is_some(), book, call_timeout: CALL_TIMEOUT };
     vec![Payments::new(kit.clone(), settings), Puppet::new(kit, "orders"), Puppet::new(kit, "wallet")]
 }
 
 pub async fn app() -> App {
-    App::start(|kit| services(kit, true)).await
+    start(App::builder()).await
+}
+
+pub async fn start(builder: AppBuilder) -> App {
+    let book = book_in(&builder.folder());
+    builder.start(|kit| services(kit, Some(book.clone()))).await
+}
+
+/// The same payments after a restart.
+pub async fn restarted(app: App) -> App {
+    let book = book_in(app.folder());
+    app.restart(|kit| services(kit, Some(book.clone()))).await
+}
+
+/// Where the test provider keeps its book: not beside the database, which need not be a file.
+pub fn book_in(folder: &Path) -> PathBuf {
+    folder.join("provider.db")
 }
 
 /// An order that is to be paid.
@@ -116,8 +139,7 @@ pub async fn pass_time(app: &App) {
 
 /// Rows of the provider's own book.
 pub async fn provider_rows<T: FromRow>(app: &App, sql: &str) -> Vec<T> {
-    let book = ProviderBook::beside(app.kit().db.path());
-    let mut reader = Db::new(book.path, Synchronous::Full).reader().await.expect("the provider has a book");
+    let mut reader = Db::sqlite(book_in(app.folder()), Synchronous::Full).reader().await.expect("the provider has a book");
     reader.query(sql, &[]).await.expect("the query runs")
 }
 
@@ -130,7 +152,8 @@ pub async fn audit(app: &App) {
         provider_rows(app, "select psp_key, amount, refunded from psp_charges where captured order by psp_key").await;
     let mut ours: Vec<(String, i64, i64)> = app
         .rows(
-            "select p.provider_key, p.amount, coalesce((select sum(r.amount) from payments_refunds r where r.payment_id=p.id and r.state='DONE'),0) \
+            "select p.provider_key, p.amount, coalesce((select cast(sum(r.amount) as BIGINT) from payments_refunds r \
+             where r.payment_id=p.id and r.state='DONE'),0) \
              from payments_payments p where p.method='test' and p.captured_at is not null and p.amount>0",
         )
         .await;
@@ -141,7 +164,7 @@ pub async fn audit(app: &App) {
         (
             "I-P2",
             "select count(*) from (select p.id from payments_payments p join payments_refunds r on r.payment_id=p.id \
-             group by p.id, p.amount, p.captured_at having sum(r.amount)>p.amount or p.captured_at is null)",
+             group by p.id, p.amount, p.captured_at having sum(r.amount)>p.amount or p.captured_at is null) wrong",
         ),
         ("I-P4", "select count(*) from payments_payments where state in ('INTENT', 'UNKNOWN')"),
         ("refunds", "select count(*) from payments_refunds where state<>'DONE'"),

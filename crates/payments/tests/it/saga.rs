@@ -1,4 +1,4 @@
-use super::{Purchase, app, services};
+use super::{Purchase, app, services, start};
 use contracts::{Message, messages::PaymentMethod};
 use kit::testing::App;
 
@@ -55,7 +55,7 @@ async fn an_order_is_paid_once() {
 // Y1: the test provider is off unless the operator enables it.
 #[tokio::test]
 async fn the_test_provider_must_be_enabled() {
-    let app = App::start(|kit| services(kit, false)).await;
+    let app = App::start(|kit| services(kit, None)).await;
     let purchase = Purchase::of(1_000);
     purchase.pay(&app, PaymentMethod::Test, None).await;
     assert_eq!(purchase.told(&app).await, ["payment.failed payment-method-not-allowed"]);
@@ -107,7 +107,7 @@ async fn an_undo_finds_out_first() {
 #[tokio::test]
 async fn repeats_change_nothing() {
     for fold in [true, false] {
-        let app = App::builder().fold(fold).start(|kit| services(kit, true)).await;
+        let app = start(App::builder().fold(fold)).await;
         for kind in ["payment.request", "payment.cancel", "wallet.debited", "wallet.refused", "wallet.credited"] {
             app.faults.repeat("payments", kind, 100);
         }
@@ -139,7 +139,7 @@ async fn constraints_stand_behind_the_rules() {
     let app = app().await;
     let purchase = Purchase::of(4_000);
     purchase.pay(&app, PaymentMethod::Wallet, None).await;
-    let mut writer = kit::Db::new(app.kit().db.path(), kit::db::Synchronous::Normal).open_writer().expect("opens");
+    let mut writer = app.kit().db.open_writer().await.expect("opens");
     for sql in [
         "insert into payments_payments (id, order_id, member_id, method, amount, state, attempts, created_at, updated_at) \
          select zeroblob(16), order_id, member_id, method, amount, 'UNKNOWN', 0, 0, 0 from payments_payments",

@@ -1,12 +1,11 @@
 //! F30: whatever the provider does, our book comes to say what its book says, and the order hears it once.
 
-use super::{CALL_TIMEOUT, Purchase, app, audit, pass_time, provider_rows, services};
+use super::{CALL_TIMEOUT, Purchase, app, audit, book_in, pass_time, provider_rows, restarted};
 use contracts::messages::PaymentMethod;
 use kit::{
     db::{Synchronous, params},
     testing::App,
 };
-use payments::ProviderBook;
 use std::time::Duration;
 
 async fn settled(token: Option<&str>, state: &str) -> (App, Purchase) {
@@ -100,14 +99,14 @@ async fn unknown_is_not_a_failure() {
 async fn a_forgotten_intent_is_carried_out() {
     let app = app().await;
     let purchase = Purchase::of(7_000);
-    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    let mut writer = app.kit().db.open_writer().await.expect("opens");
     let key = format!("onrush-{}", purchase.payment_id.0.simple());
     let (now, lease) = (app.clock_now(), app.clock_now().after(CALL_TIMEOUT * 2));
     let sql = "insert into payments_payments (id, order_id, member_id, method, amount, state, provider_key, attempts, next_try_at, \
                called_until, created_at, updated_at) values ($1,$2,$3,'test',$4,'INTENT',$5,0,$6,$6,$7,$7)";
     let row = params![purchase.payment_id, purchase.order_id, purchase.member_id, purchase.amount, &key, lease, now];
     writer.execute(sql, &row).await.expect("as the crash left it");
-    let app = app.restart(|kit| services(kit, true)).await;
+    let app = restarted(app).await;
     purchase.comes_to(&app, "APPROVED").await;
     assert_eq!((purchase.told(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
     assert!(app.clock_now() >= lease.after(Duration::from_secs(5)), "not before the provider's promise had run out");
@@ -121,7 +120,7 @@ async fn a_charge_nobody_heard_of_is_found() {
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, Some("timeout_after_charge")).await;
     app.eventually("select count(*) from payments_payments where state='UNKNOWN'", 1).await;
-    let app = app.restart(|kit| services(kit, true)).await;
+    let app = restarted(app).await;
     purchase.comes_to(&app, "APPROVED").await;
     assert_eq!((purchase.told(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
     audit(&app).await;
@@ -134,7 +133,7 @@ async fn a_call_that_arrives_late_is_found() {
     let warm_up = Purchase::of(1_000);
     warm_up.pay(&app, PaymentMethod::Test, None).await;
     warm_up.comes_to(&app, "APPROVED").await;
-    let mut hanging = kit::Db::new(ProviderBook::beside(app.kit().db.path()).path, Synchronous::Full).open_writer().expect("opens");
+    let mut hanging = kit::Db::sqlite(book_in(app.folder()), Synchronous::Full).open_writer().await.expect("opens");
     hanging.begin().await.expect("locks the provider's book");
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, None).await;

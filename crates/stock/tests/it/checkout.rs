@@ -268,7 +268,7 @@ async fn holds_survive_a_restart() {
     world.tell(of, vec![world.reserve(of, &[(sku, 2)])]).await;
     let World { app, store_id, seller_id } = world;
     let store = contracts::calls::StoreCard { store_id, name: "Cellar".into(), seller_id: Some(seller_id) };
-    let app = app.restart(|kit| crate::world::services(kit, store)).await;
+    let app = app.restart(|kit| crate::world::services(kit, store.clone())).await;
     let world = World { app, store_id, seller_id };
     assert_eq!(world.level(sku).await, [5, 2, 3, 0]);
     world.tell(of, vec![commit(of)]).await;

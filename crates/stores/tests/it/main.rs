@@ -4,5 +4,6 @@ mod create;
 mod get;
 mod links;
 mod list;
+mod replicas;
 mod start;
 mod support;

@@ -181,8 +181,8 @@ impl Ledger {
     pub fn use_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), Broken> {
         let hold = self.hold(order_id)?.cloned().ok_or_else(|| Broken(format!("order {order_id} is paid but never held points")))?;
         match (hold.state, hold.member_id) {
-            // A repeat, or a repeat that comes after the order was undone.
-            (HoldState::Used | HoldState::Returned, _) => Ok(()),
+            // A repeat, or one that comes after the order was undone: a paid order's slip back may overtake this in another stream.
+            (HoldState::Used | HoldState::Returned | HoldState::Released, _) => Ok(()),
             (HoldState::Held, Some(member_id)) => {
                 let reward = AccountKey::reward(member_id);
                 self.account_mut(reward)?.unhold(hold.amount);

@@ -38,8 +38,8 @@ pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<Acc
     Ok(())
 }
 
-/// Saves each account once, if it still is as it was read. Rows are locked from load to commit, so a stale one means a broken lock:
-/// the transaction must not commit.
+/// Saves each account once, if it still is as it was read. One that was opened by another transaction meanwhile, or changed despite its
+/// lock, stops this one, to be repeated from the start.
 pub async fn save_accounts(tx: &mut Tx, new: &[Account], changed: &[Account]) -> Result<(), Fault> {
     let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1 \
                where owner_id=$1 and kind=$2 and version=$8";
@@ -48,7 +48,7 @@ pub async fn save_accounts(tx: &mut Tx, new: &[Account], changed: &[Account]) ->
                values ($1,$2,$3,$4,$5,$6,$7,$8+1) on conflict (owner_id, kind) do nothing";
     let opened = tx.execute_many(sql, new.iter().map(row)).await?;
     match saved.into_iter().zip(changed).chain(opened.into_iter().zip(new)).find(|(rows, _)| *rows != 1) {
-        Some((_, stale)) => Err(Fault::Bug(format!("stale: account {:?} was changed since it was read", stale.key))),
+        Some((_, stale)) => Err(DbError::Retry(format!("account {:?} was changed since it was read", stale.key)).into()),
         None => Ok(()),
     }
 }
@@ -93,8 +93,8 @@ mod tests {
     #[tokio::test]
     async fn a_stale_save_changes_no_row() {
         let folder = TempFolder::new();
-        let mut tx = Db::new(folder.path().join("wallet.db"), Synchronous::Normal).open_writer().expect("opens");
-        tx.sqlite().execute_batch(include_str!("../../migrations/V1__init.sql")).expect("migrates");
+        let mut tx = Db::sqlite(folder.path().join("wallet.db"), Synchronous::Normal).open_writer().await.expect("opens");
+        tx.batch(include_str!("../../migrations/V1__init.sql")).await.expect("migrates");
         let member_id = MemberId(Uuid::from_u128(3));
         let keys = BTreeSet::from([AccountKey::cash(member_id), crate::model::CASH_IN]);
         for (round, expected) in [1_000, 4_000].into_iter().enumerate() {
@@ -103,7 +103,7 @@ mod tests {
             charge(&mut first, member_id, expected - [0, 1_000][round]);
             charge(&mut second, member_id, 9_000);
             save(&mut tx, first).await.expect("the first change is saved");
-            assert!(matches!(save(&mut tx, second).await, Err(Fault::Bug(text)) if text.starts_with("stale")));
+            assert!(matches!(save(&mut tx, second).await, Err(Fault::Db(DbError::Retry(_)))));
             let now = loaded(&mut tx, &keys).await;
             assert_eq!(now.account(AccountKey::cash(member_id)).expect("loaded").balance, Won(expected));
         }

@@ -1,4 +1,9 @@
 //! All SQL of the wallet. Loads and saves; decides nothing.
+//!
+//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
+//! in the order of the keys: `wallet_holds`, `wallet_accounts`. What is not there yet has no lock: of two transactions that open the same
+//! account, settle the same cause (`wallet_transactions`) or hold for the same order, the keys refuse the second, which is then repeated
+//! and finds what the first one wrote. Causes never change, so they are read without a lock.
 
 mod accounts;
 mod history;

@@ -1,7 +1,15 @@
 use super::{Member, answers, app, audit, new_order, new_payment, step};
 use contracts::{Message, OrderId, PaymentId};
-use kit::{db::Synchronous, testing::App};
+use kit::{
+    Db, DbError, Service,
+    db::migrate,
+    params,
+    ports::new_id,
+    process::detached_kit,
+    testing::{App, TestDatabase},
+};
 use proptest::prelude::*;
+use wallet::{Wallet, WalletSettings};
 
 // B5, row 54: 20 payments at once from a balance that covers 7 of them.
 #[tokio::test]
@@ -54,7 +62,7 @@ async fn parallel_changes_of_one_account_are_exact() {
 async fn the_ledger_is_append_only() {
     let app = app().await;
     let _ = Member::with(&app, 5_000, 10).await;
-    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    let mut writer = app.kit().db.open_writer().await.expect("opens");
     for sql in [
         "update wallet_entries set amount=amount+1",
         "delete from wallet_entries",
@@ -67,13 +75,39 @@ async fn the_ledger_is_append_only() {
     audit(&app).await;
 }
 
+// I-L4: PostgreSQL has a text of its own for it.
+#[tokio::test]
+async fn the_ledger_is_append_only_on_postgres_too() {
+    let database = TestDatabase::create().await;
+    let mut tx = Db::postgres(&database.url(), &["wallet"]).unwrap().open_writer().await.unwrap();
+    let wallet = Wallet::new(detached_kit(), WalletSettings::default());
+    migrate(&mut tx, "wallet", wallet.migrations()).await.unwrap();
+    let (id, owner) = (new_id(), new_id());
+    let sql = "insert into wallet_transactions (id, kind, ref, amount, at) values ($1,'charge',$1,5,0)";
+    tx.execute(sql, &params![id]).await.unwrap();
+    let sql = "insert into wallet_entries (tx_id, owner_id, kind, n, amount, balance_after, at, hash) values ($1,$2,'CASH',1,5,5,0,$3)";
+    tx.execute(sql, &params![id, owner, &[0_u8; 32]]).await.unwrap();
+    for table in ["wallet_entries", "wallet_transactions"] {
+        for sql in [format!("update {table} set amount=amount+1"), format!("delete from {table}"), format!("truncate {table}")] {
+            let refused = tx.batch(&sql).await;
+            assert!(matches!(&refused, Err(DbError::Constraint(text)) if text.contains("append-only")), "{sql}: {refused:?}");
+        }
+    }
+    assert_eq!(tx.query_one::<(i64,)>("select amount from wallet_entries", &[]).await.unwrap(), (5,));
+}
+
 // I-L4: the audit's arithmetic notices a changed entry (the trigger is taken away first), so it can fail.
 #[tokio::test]
 async fn a_forged_entry_breaks_the_chain() {
     let app = app().await;
     let _ = Member::with(&app, 5_000, 0).await;
-    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
-    writer.execute("drop trigger wallet_entries_no_update", &[]).await.unwrap();
+    let mut writer = app.kit().db.open_writer().await.expect("opens");
+    let unguard = if writer.is_postgres() {
+        "drop trigger wallet_entries_append_only on wallet_entries"
+    } else {
+        "drop trigger wallet_entries_no_update"
+    };
+    writer.execute(unguard, &[]).await.unwrap();
     writer.execute("update wallet_entries set amount=amount*2", &[]).await.unwrap();
     let rows: Vec<(uuid::Uuid, i64, contracts::Won, contracts::Timestamp, [u8; 32])> =
         app.rows("select tx_id, n, amount, at, hash from wallet_entries where kind='CASH'").await;
@@ -86,7 +120,7 @@ async fn a_forged_entry_breaks_the_chain() {
 async fn constraints_stand_behind_the_rules() {
     let app = app().await;
     let _ = Member::with(&app, 5_000, 10).await;
-    let mut writer = kit::Db::new(app.kit().db.path(), Synchronous::Normal).open_writer().expect("opens");
+    let mut writer = app.kit().db.open_writer().await.expect("opens");
     for sql in [
         "update wallet_accounts set balance=-1 where kind='CASH'",
         "update wallet_accounts set held=11 where kind='REWARD'",

@@ -1,11 +1,13 @@
 //! The wallet through its routes and its streams.
 
 mod charge;
+mod choreography;
 mod entries;
 mod grant;
 mod ledger;
 mod messages;
 mod read;
+mod replicas;
 
 use contracts::{
     Code, MemberId, Message, OrderId, PaymentId, Timestamp, Won,
@@ -106,7 +108,7 @@ pub async fn answers(app: &App, key: OrderId) -> Vec<String> {
 /// I-L1 to I-L3, I-L5 and the holds, by SQL; I-L4 by recomputing every chain. Each query must find nothing.
 pub async fn audit(app: &App) {
     let checks = [
-        ("I-L1", "select count(*) from (select tx_id from wallet_entries group by tx_id having sum(amount)<>0 or count(*)<>2)"),
+        ("I-L1", "select count(*) from (select tx_id from wallet_entries group by tx_id having sum(amount)<>0 or count(*)<>2) uneven"),
         (
             "I-L1 without entries",
             "select count(*) from wallet_transactions t where (refused is null) <> exists(select 1 from wallet_entries e where e.tx_id=t.id)",
@@ -115,14 +117,14 @@ pub async fn audit(app: &App) {
             "I-L2",
             "select count(*) from (select a.owner_id from wallet_accounts a left join wallet_entries e \
              on e.owner_id=a.owner_id and e.kind=a.kind group by a.owner_id, a.kind, a.balance, a.entries \
-             having coalesce(sum(e.amount),0)<>a.balance or count(e.n)<>a.entries or coalesce(max(e.n),0)<>a.entries)",
+             having coalesce(sum(e.amount),0)<>a.balance or count(e.n)<>a.entries or coalesce(max(e.n),0)<>a.entries) wrong",
         ),
         (
             "I-L3",
-            "select count(*) from (select kind, sum(amount) over (partition by owner_id, kind order by n) b from wallet_entries) \
+            "select count(*) from (select kind, sum(amount) over (partition by owner_id, kind order by n) b from wallet_entries) sums \
              where kind in ('CASH', 'REWARD') and b<0",
         ),
-        ("I-L5", "select count(*) from (select 1 from wallet_transactions group by kind, ref having count(*)>1)"),
+        ("I-L5", "select count(*) from (select 1 from wallet_transactions group by kind, ref having count(*)>1) twice"),
         (
             "held",
             "select count(*) from wallet_accounts a where a.held<>coalesce((select sum(h.amount) from wallet_holds h \

@@ -71,7 +71,7 @@ async fn repeats_answer_again_and_change_nothing() {
         app.eventually("select count(*) from wallet_transactions where kind in ('refund', 'return', 'earn_back')", 3).await;
         assert_eq!(member.purse(&app).await, (10_000, 1_000, 0));
         let net = "select count(*) from (select 1 from wallet_transactions t join wallet_entries e on e.tx_id=t.id \
-                   where t.order_id is not null group by t.order_id, e.owner_id, e.kind having sum(e.amount)<>0)";
+                   where t.order_id is not null group by t.order_id, e.owner_id, e.kind having sum(e.amount)<>0) nets";
         assert_eq!(app.sql_i64(net).await, 0, "I-O7: what is undone nets to zero");
         audit(&app).await;
     }

@@ -82,7 +82,7 @@ fn payments() -> Vec<Plant> {
                 "insert into book.psp_charges select 'another', 'another', order_ref, amount, token, captured, reason, 0, at from book.psp_charges
                   where psp_key={tested};
                  insert into payments_payments select zeroblob(16), order_id, member_id, method, amount, state, 'another', provider_ref, token, code,
-                  detail, attempts, next_try_at, called_until, created_at, updated_at, captured_at from payments_payments where order_id={{tested}}"
+                  detail, attempts, next_try_at, called_until, created_at, updated_at, captured_at, slip from payments_payments where order_id={{tested}}"
             ),
             "{tested} 2",
         ),

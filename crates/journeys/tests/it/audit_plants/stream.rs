@@ -1,9 +1,89 @@
 //! Plants in the streams: messages, positions, deliveries, dead letters.
 
 use super::{Plant, plant};
+use onrush::audit::SERVICES;
 
 pub fn plants() -> Vec<Plant> {
-    [said(), order_of_steps(), readers()].into_iter().flatten().collect()
+    [said(), order_of_steps(), readers(), partitions(), epochs()].into_iter().flatten().collect()
+}
+
+/// The same for every service.
+fn each(sql: &str) -> String {
+    SERVICES.iter().map(|service| sql.replace("{service}", service)).collect::<Vec<_>>().join(";")
+}
+
+/// What is wrong in a partition that is not the first.
+fn partitions() -> Vec<Plant> {
+    let deliveries =
+        |ranges: &str| format!("insert into stock_deliveries (source, epoch, partition, from_seq, to_seq, at) values {ranges}");
+    let position = "insert into stock_positions (source, epoch, partition, seq) values ('orders',1,3,4)";
+    vec![
+        plant(
+            "I-M2",
+            &[],
+            "insert into orders_outbox select epoch, 1, seq*2, key, kind, data, at, trace from orders_outbox where seq<3",
+            "orders 1 1 2 4 2",
+        ),
+        plant(
+            "I-M3",
+            &[],
+            "insert into orders_outbox select epoch, 1, 1, key, kind, data, at, trace from orders_outbox where kind='order.paid' and key={paid}",
+            "{paid} orders 2",
+        ),
+        plant("I-M4", &[], deliveries("('orders',1,1,1,3,0),('orders',1,1,3,4,0)"), "stock orders 3 3"),
+        plant("I-M5", &[], deliveries("('orders',1,1,1,2,0),('orders',1,1,4,5,0)"), "stock orders 4 2"),
+        plant("I-M6", &[], format!("{position};{}", deliveries("('orders',1,3,1,5,0)")), "stock orders 4 5"),
+        plant("I-M7", &[], position, "stock orders 4 –"),
+    ]
+}
+
+/// What is wrong where a stream was numbered anew.
+fn epochs() -> Vec<Plant> {
+    let anew = each("insert into {service}_stream (epoch, started_at, partitions) values (2, 0, 1)");
+    // The dead letter is the last of its key in its epoch, and everybody has read what came later.
+    let after_dead_letter = format!(
+        "{anew};
+         insert into stock_dead_letters select 'orders', epoch, partition, seq, key, kind, data, at, trace, 'no', 'dead', at, null
+          from orders_outbox where key={{paid}} and kind='stock.commit';
+         insert into orders_outbox select 2, 0, 1, key, kind, data, at, trace from orders_outbox where key={{paid}} and kind='stock.commit';
+         {}",
+        each("insert into {service}_positions (source, epoch, partition, seq) values ('orders', 2, 0, 1)")
+    );
+    vec![
+        plant("I-M3", &[], "update orders_outbox set epoch=2 where kind='stock.reserve'", "stock.commit"),
+        plant("I-M5", &[], format!("{anew}; delete from stock_positions where source='orders'"), "stock orders"),
+        plant("I-M8", &[], after_dead_letter, "stock orders {paid} 1"),
+    ]
+}
+
+/// Data of which the audit must say that messages are under way, and that nothing is violated.
+pub fn unrests() -> Vec<String> {
+    let unread = "insert into orders_outbox values (1, 1, 1, x'00000000000070008000000000000001', 'nothing', '{}', 0, null)";
+    vec![
+        unread.to_owned(),
+        // One reader is behind, and another is as far ahead in a partition of its own.
+        format!("{unread};{}; delete from wallet_positions where partition=1", passed(1)),
+        "create table stock_pending (id BIGINT primary key); insert into stock_pending values (7)".to_owned(),
+    ]
+}
+
+fn passed(seq: i64) -> String {
+    each(&format!("insert into {{service}}_positions (source, epoch, partition, seq) values ('orders', 1, 1, {seq})"))
+}
+
+/// Data that look odd and are as they should be.
+pub fn harmless() -> Vec<String> {
+    vec![
+        // One partition has forgotten all but its last message, as they do after a week; in another the last one is much older.
+        format!(
+            "delete from orders_outbox where seq<(select max(seq) from orders_outbox);
+             insert into orders_outbox values (1, 1, 7, x'00000000000070008000000000000001', 'nothing', '{{}}', 0, null);
+             {}",
+            passed(7)
+        ),
+        // Numbered anew, and read to the end before.
+        each("insert into {service}_stream (epoch, started_at, partitions) values (2, 0, 4)"),
+    ]
 }
 
 /// Changes that were made and not said.

@@ -61,8 +61,8 @@ impl Play {
         Play::Money,
     ];
 
-    pub fn start(self, hop_by_hop: bool) -> Start {
-        Start { hop_by_hop, crash_point: None, unpaid_seconds: (self == Play::Expired).then_some(1) }
+    pub fn start(self, hop_by_hop: bool, choreographed: bool) -> Start {
+        Start { hop_by_hop, choreographed, crash_point: None, unpaid_seconds: (self == Play::Expired).then_some(1) }
     }
 
     /// Whether it always ends in the same way.

@@ -2,6 +2,7 @@
 
 use super::trial::{Place, Trial};
 use crate::stage::Shopper;
+use onrush::settings::SagaMode;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -119,7 +120,7 @@ async fn coupon_twice(trial: &Trial<'_>) {
     let issued = trial.stage.issued(&shopper, &coupon).await;
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "coupons": [issued], "payment": {"method": "wallet"}});
     trial.begins().await;
-    at_once(trial, &shopper, &body, Place { reader: "coupons", source: "orders", kind: "coupon.hold" }).await;
+    at_once(trial, &shopper, &body, arrival(trial, "coupons", "coupon.hold")).await;
 }
 
 async fn points_twice(trial: &Trial<'_>) {
@@ -127,7 +128,15 @@ async fn points_twice(trial: &Trial<'_>) {
     let shopper = trial.stage.shopper(1_000_000, 800).await;
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "points": 800, "payment": {"method": "wallet"}});
     trial.begins().await;
-    at_once(trial, &shopper, &body, Place { reader: "wallet", source: "orders", kind: "points.hold" }).await;
+    at_once(trial, &shopper, &body, arrival(trial, "wallet", "points.hold")).await;
+}
+
+/// The message that brings an order from stock, its first step, to this participant: the question itself, or the slip.
+fn arrival(trial: &Trial<'_>, reader: &'static str, question: &'static str) -> Place {
+    match trial.stage.settings.saga {
+        SagaMode::Orchestrated => Place { reader, source: "orders", kind: question },
+        SagaMode::Choreographed => Place { reader, source: "stock", kind: "stock.slip" },
+    }
 }
 
 /// Places the same order twice; both come to the step before either passes it.

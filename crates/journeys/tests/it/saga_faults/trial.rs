@@ -105,7 +105,7 @@ impl<'a> Trial<'a> {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{:?} {:?}: it does not come to rest: {:#?}", self.place, self.trouble, self.stage.audit());
+        panic!("{:?} {:?}: it does not come to rest: {:#?}", self.place, self.trouble, self.stage.audit().await);
     }
 
     /// True when the message is written, and everything before it is read.

@@ -104,7 +104,7 @@ fn out_of_stock() -> Answer {
     Answer::refusal(&Code::OutOfStock.into())
 }
 
-const MIGRATIONS: &[Migration] = &[(
+const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
     "init",
     "create table orders_counter (id BIGINT primary key, value BIGINT not null check (value >= 0)) without rowid;

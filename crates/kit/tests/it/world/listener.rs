@@ -18,8 +18,11 @@ impl Listener {
     }
 }
 
-const MIGRATIONS: &[Migration] =
-    &[(1, "init", "create table wallet_seen (n INTEGER primary key, call BIGINT not null, source TEXT not null, seq BIGINT not null);")];
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    "init",
+    "create table wallet_seen (n INTEGER primary key, call BIGINT not null, source TEXT not null, seq BIGINT not null);",
+)];
 
 impl Service for Listener {
     fn name(&self) -> &'static str {

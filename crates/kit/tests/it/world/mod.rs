@@ -138,12 +138,12 @@ impl World {
     }
 
     /// A second writing connection, as an operator's tool or a zombie would have.
-    pub fn behind_the_back(&self) -> Tx {
-        Db::new(self.app.folder().join("onrush.db"), Synchronous::Normal).open_writer().expect("the file is there")
+    pub async fn behind_the_back(&self) -> Tx {
+        Db::sqlite(self.app.folder().join("onrush.db"), Synchronous::Normal).open_writer().await.expect("the file is there")
     }
 
     pub async fn alter(&self, sql: &str) -> u64 {
-        self.behind_the_back().execute(sql, &[]).await.expect("the statement runs")
+        self.behind_the_back().await.execute(sql, &[]).await.expect("the statement runs")
     }
 
     pub async fn position(&self, reader: &str, source: &str) -> i64 {

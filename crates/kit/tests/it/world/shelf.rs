@@ -103,7 +103,7 @@ impl Shelf {
 }
 
 const MIGRATIONS: &[Migration] = &[
-    (
+    Migration::new(
         1,
         "init",
         "create table stock_shelf (id BIGINT primary key, units BIGINT not null check (units >= 0));
@@ -111,7 +111,7 @@ const MIGRATIONS: &[Migration] = &[
          create table stock_seen (n INTEGER primary key, source TEXT not null, seq BIGINT not null, key UUID not null, kind TEXT not null,
              at BIGINT not null, trace UUID);",
     ),
-    (2, "fill", "insert into stock_shelf (id, units) values (1, 100000);"),
+    Migration::new(2, "fill", "insert into stock_shelf (id, units) values (1, 100000);"),
 ];
 const _: () = assert!(STOCK == 100_000);
 

@@ -50,7 +50,7 @@ impl Command for Sweep {
     }
 }
 
-const MIGRATIONS: &[Migration] = &[(
+const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
     "init",
     "create table coupons_holds (order_id UUID primary key) without rowid;

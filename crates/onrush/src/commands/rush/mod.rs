@@ -3,13 +3,9 @@
 
 mod stage;
 
-use super::{CommandError, say};
-use crate::{
-    audit,
-    settings::{Given, Settings},
-};
+use super::{CommandError, audit::when_quiet, say};
+use crate::settings::{Given, Settings};
 use clap::{Args, Subcommand};
-use kit::ports::{Clock, SystemClock};
 use rush::{Checkout, Claims, Floor, Mixed, Operator, Report, RushOptions, Scenario};
 use stage::Stage;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -147,9 +143,10 @@ fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
     if stage.is_some() && !common.no_floor {
         options.floor_per_second = Some(floor(common.concurrency)?);
     }
-    if settings.database().exists() {
+    if settings.postgres.is_some() || settings.database().exists() {
         let settings = settings.clone();
-        options.audit = Some(Box::new(move || audit_when_quiet(&settings)));
+        let runtime = tokio::runtime::Handle::current();
+        options.audit = Some(Box::new(move || runtime.block_on(audit_when_quiet(&settings))));
     }
     let report = rush::run(&options, &mut std::io::stdout().lock()).map_err(|error| CommandError::Other(error.to_string()))?;
     if let Some(out) = &common.out {
@@ -176,16 +173,12 @@ fn floor(concurrency: usize) -> Result<f64, CommandError> {
     report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the floor was not measured".into()))
 }
 
+/// How long the last messages and jobs may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Waits a moment for the last messages and jobs, then names what is violated.
-fn audit_when_quiet(settings: &Settings) -> Result<Vec<String>, String> {
-    let mut report = audit::run(settings, SystemClock.now()).map_err(|error| error.to_string())?;
-    for _ in 0..40 {
-        if report.not_quiet.is_none() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(250));
-        report = audit::run(settings, SystemClock.now()).map_err(|error| error.to_string())?;
-    }
+async fn audit_when_quiet(settings: &Settings) -> Result<Vec<String>, String> {
+    let report = when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
     let mut found: Vec<String> =
         report.violations.iter().map(|violation| format!("{} {}: {}", violation.id, violation.title, violation.found.join("; "))).collect();
     found.extend(report.not_quiet.map(|unrest| format!("no quiet moment: {unrest}")));

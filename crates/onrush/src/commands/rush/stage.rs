@@ -77,6 +77,7 @@ fn onrush(data_dir: &PathBuf, given: &Given) -> Result<Command, CommandError> {
     set(&mut command, "ONRUSH_QUEUE", given.queue.map(|size| size.to_string()));
     set(&mut command, "ONRUSH_SYNCHRONOUS", given.synchronous.clone());
     set(&mut command, "ONRUSH_CLAIM_STRATEGY", given.claim_strategy.clone());
+    set(&mut command, "ONRUSH_SAGA", given.saga.clone());
     Ok(command)
 }
 

@@ -1,7 +1,9 @@
 //! The rules of a checkout, by example and at random.
 
+mod choreographed;
 mod examples;
 mod random;
+mod slips;
 mod world;
 
 use super::{super::itinerary, *};
@@ -58,6 +60,11 @@ impl Shape {
     }
 
     fn place(self) -> Checkout {
+        self.place_as(None)
+    }
+
+    /// `slip_run` as of an order that was just made: absent, or 0 for a choreographed one.
+    fn place_as(self, slip_run: Option<u32>) -> Checkout {
         let policy = |n: u32| if self.deduct && n == 2 { StockPolicy::DeductOnPayment } else { StockPolicy::ReserveOnOrder };
         let discount = if self.coupon { 1_000 } else { 0 };
         let lines: Vec<Line> = (1..=2)
@@ -94,6 +101,7 @@ impl Shape {
             itinerary: itinerary(lines.iter().map(|line| line.policy), self.coupon, self.points, self.inline),
             progress: 0,
             saga_state: SagaState::Running,
+            slip_run,
             due_at: None,
             expires_at: NOW.after(UNPAID),
             paid_inline: self.inline,

@@ -40,7 +40,7 @@ impl Tables {
             book.load_payment(payment_id(n), self.payments.get(&payment_id(n)).cloned());
             book.load_refund(payment_id(n), self.refunds.get(&payment_id(n)).cloned());
             book.load_live(order(n), self.payments.values().find(|p| p.order_id == order(n) && p.state.is_live()).cloned());
-            book.load_cancellation(order(n), self.cancellations.get(&order(n)).copied());
+            book.load_cancellation(order(n), self.cancellations.get(&order(n)).cloned());
         }
         self.refund_ids += 1;
         let value = decide(&mut book, Uuid::from_u128(self.refund_ids)).expect("sound");

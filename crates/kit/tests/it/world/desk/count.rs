@@ -105,7 +105,8 @@ impl Command for Fill {
 
     async fn handle<'a>(_: &'a Desk, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for fill in commands {
-            work.tx.sqlite().pragma_update(None, "max_page_count", fill.pages).map_err(DbError::from)?;
+            let sqlite = work.tx.sqlite().ok_or_else(|| Fault::Bug("only a file can be full of pages".into()))?;
+            sqlite.pragma_update(None, "max_page_count", fill.pages).map_err(DbError::from)?;
             work.tx.execute("insert into orders_blobs (data) values ($1)", &params![&vec![7_u8; 1 << 20]]).await?;
         }
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())

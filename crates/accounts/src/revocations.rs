@@ -1,0 +1,97 @@
+//! Access tokens live on their own; those of sessions that ended lately are refused by a list in memory, which is kept here.
+//!
+//! Where several processes run accounts, the one that ends a session tells the others at once. That word may get lost, so each looks into
+//! the database as well, every moment. Processes without accounts are not reached from here.
+
+use crate::{Accounts, store};
+use contracts::Timestamp;
+use kit::{DbError, Kit, auth::TOKEN_LIFETIME, tasks};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// How often the sessions that others ended are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So much further back than the last look: for transactions that took long to commit, and for clocks that differ.
+const MARGIN: Duration = Duration::from_secs(60);
+/// Sessions named in one notice; it must stay below 7,500 bytes.
+const IN_A_NOTICE: usize = 200;
+
+/// What the others are told.
+pub fn texts(ended: &[Uuid]) -> impl Iterator<Item = String> {
+    ended.chunks(IN_A_NOTICE).map(|ids| ids.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>().join(","))
+}
+
+/// Another process has ended these sessions, or some that are not known.
+pub fn noticed(kit: &Kit, text: Option<&str>) {
+    let now = kit.clock.now();
+    match text {
+        Some(text) => {
+            for id in text.split(',').filter_map(|id| Uuid::try_parse(id).ok()) {
+                kit.auth.revoke_session(id, now);
+            }
+        }
+        None => {
+            let kit = kit.clone();
+            tasks::spawn("accounts.revocations", async move {
+                if let Err(error) = reload(&kit, now.before(TOKEN_LIFETIME)).await {
+                    tracing::warn!(%error, "cannot read which sessions have ended");
+                }
+            });
+        }
+    }
+}
+
+/// Before the first request, and from then on where others may end sessions.
+pub async fn start(accounts: &Arc<Accounts>) -> Result<(), DbError> {
+    let now = accounts.kit.clock.now();
+    reload(&accounts.kit, now.before(TOKEN_LIFETIME)).await?;
+    if accounts.kit.is_shared() {
+        tasks::spawn("accounts.revocations", look(Arc::downgrade(accounts), now));
+    }
+    Ok(())
+}
+
+/// Looks for what others ended, until the service is gone.
+async fn look(accounts: Weak<Accounts>, mut looked: Timestamp) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(accounts) = accounts.upgrade() else { return };
+        let now = accounts.kit.clock.now();
+        match reload(&accounts.kit, looked.before(MARGIN)).await {
+            Ok(()) => looked = now,
+            Err(error) => tracing::warn!(%error, "cannot read which sessions have ended"),
+        }
+    }
+}
+
+async fn reload(kit: &Kit, since: Timestamp) -> Result<(), DbError> {
+    let revoked = store::sessions::revoked_since(&mut *kit.db.reader().await?, since).await?;
+    for (session_id, at) in revoked {
+        kit.auth.revoke_session(session_id, at);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::MemberId;
+    use kit::auth::Role;
+
+    #[tokio::test]
+    async fn a_notice_fits_and_says_all() {
+        let ids: Vec<Uuid> = (0..450).map(Uuid::from_u128).collect();
+        let texts: Vec<String> = texts(&ids).collect();
+        assert!(texts.len() == 3 && texts.iter().all(|text| text.len() <= 7_500));
+        let kit = kit::process::detached_kit();
+        let token = kit.auth.issue(MemberId(Uuid::from_u128(1)), Role::Customer, ids[449], kit.clock.now());
+        assert!(kit.auth.verify(&token).is_some());
+        for text in &texts {
+            noticed(&kit, Some(text));
+        }
+        assert!(kit.auth.verify(&token).is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! The itinerary of a choreographed checkout as it travels: a routing slip.
+//!
+//! Owns how a slip moves: forward from stop to stop, back over what came before a refusal, and home to the orders service when its way is
+//! over. It never knows what a stop does. Whoever reads a slip does its part when it is called, writes down what came of it and passes the
+//! slip on in its own stream; everybody else leaves it alone.
+
+use super::{CouponHold, DecodeError, Message, PaymentRequest, PointsHold, StockReserve, StockTake};
+use crate::{OrderId, Refusal, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A step of the itinerary, with what is asked for there: the same as the command of that name asks in an orchestrated checkout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", content = "ask")]
+pub enum Stop {
+    #[serde(rename = "stock.reserve")]
+    StockReserve(StockReserve),
+    #[serde(rename = "coupon.hold")]
+    CouponHold(CouponHold),
+    #[serde(rename = "points.hold")]
+    PointsHold(PointsHold),
+    #[serde(rename = "stock.take")]
+    StockTake(StockTake),
+    #[serde(rename = "payment.request")]
+    Payment(PaymentRequest),
+}
+
+impl Stop {
+    /// The name of the step: the command's type.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Stop::StockReserve(_) => "stock.reserve",
+            Stop::CouponHold(_) => "coupon.hold",
+            Stop::PointsHold(_) => "points.hold",
+            Stop::StockTake(_) => "stock.take",
+            Stop::Payment(_) => "payment.request",
+        }
+    }
+
+    /// The service that acts there.
+    pub fn service(&self) -> &'static str {
+        match self {
+            Stop::StockReserve(_) | Stop::StockTake(_) => "stock",
+            Stop::CouponHold(_) => "coupons",
+            Stop::PointsHold(_) => "wallet",
+            Stop::Payment(_) => "payments",
+        }
+    }
+
+    /// Stock gives back at once whatever an order holds or took: that is done where it was reserved.
+    fn has_undo(&self) -> bool {
+        !matches!(self, Stop::StockTake(_))
+    }
+}
+
+impl From<Stop> for Message {
+    /// The command that asks the same.
+    fn from(stop: Stop) -> Message {
+        match stop {
+            Stop::StockReserve(ask) => Message::StockReserve(ask),
+            Stop::CouponHold(ask) => Message::CouponHold(ask),
+            Stop::PointsHold(ask) => Message::PointsHold(ask),
+            Stop::StockTake(ask) => Message::StockTake(ask),
+            Stop::Payment(ask) => Message::PaymentRequest(ask),
+        }
+    }
+}
+
+/// Which way a slip travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Stops are done, first to last.
+    Forward,
+    /// Stops are undone, last to first.
+    Back,
+}
+
+/// What came of a visit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    Done,
+    Refused(Refusal),
+    Undone,
+}
+
+/// One stop, visited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// Index into the slip's stops.
+    pub stop: usize,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    pub at: Timestamp,
+}
+
+/// An itinerary under way, with everything that happened on it so far. Readers may see it late, twice, and in any order among the streams it
+/// travels in; the longest log tells all that the shorter ones do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingSlip {
+    pub order_id: OrderId,
+    /// Which slip of this order it is: raised by orders with every new one, so that older ones are known when they come late.
+    pub run: u32,
+    pub stops: Vec<Stop>,
+    pub way: Way,
+    /// The stop that is to act now; none when the way is over.
+    pub next: Option<usize>,
+    /// A refused payment ends the way and leaves the rest as it is, because the buyer may try again. Otherwise every refusal turns it back.
+    pub payable_again: bool,
+    pub log: Vec<Visit>,
+}
+
+impl RoutingSlip {
+    /// A slip that does these stops, from the one at index `from` on; those before it are done already, and undone when one is refused.
+    pub fn forward(order_id: OrderId, run: u32, stops: Vec<Stop>, from: usize, payable_again: bool) -> RoutingSlip {
+        let next = Some(from).filter(|from| *from < stops.len());
+        RoutingSlip { order_id, run, stops, way: Way::Forward, next, payable_again, log: Vec::new() }
+    }
+
+    /// A slip that undoes these stops, whether or not they were done.
+    pub fn back(order_id: OrderId, run: u32, stops: Vec<Stop>) -> RoutingSlip {
+        let mut slip = RoutingSlip { order_id, run, stops, way: Way::Back, next: None, payable_again: false, log: Vec::new() };
+        slip.next = slip.undo_before(slip.stops.len());
+        slip
+    }
+
+    /// What this service is called upon to do now, if it is.
+    pub fn call(&self, service: &str) -> Option<(Way, &Stop)> {
+        let stop = self.stops.get(self.next?)?;
+        (stop.service() == service).then_some((self.way, stop))
+    }
+
+    /// The stop that was called upon did its part, or refused it: on to the next one, or back.
+    pub fn answer(&mut self, answer: Result<(), Refusal>, at: Timestamp) {
+        let Some(here) = self.next else { return };
+        match answer {
+            Ok(()) => {
+                self.log.push(Visit { stop: here, outcome: Outcome::Done, at });
+                self.next = Some(here + 1).filter(|next| *next < self.stops.len());
+            }
+            Err(refusal) => {
+                self.log.push(Visit { stop: here, outcome: Outcome::Refused(refusal), at });
+                if self.payable_again && matches!(self.stops.get(here), Some(Stop::Payment(_))) {
+                    self.next = None;
+                } else {
+                    self.way = Way::Back;
+                    self.next = self.undo_before(here);
+                }
+            }
+        }
+    }
+
+    /// The stop that was called upon undid its part: on to the one before it.
+    pub fn undone(&mut self, at: Timestamp) {
+        let Some(here) = self.next else { return };
+        self.log.push(Visit { stop: here, outcome: Outcome::Undone, at });
+        self.next = self.undo_before(here);
+    }
+
+    /// As text, for those who keep a slip until they can answer.
+    pub fn encode(&self) -> Result<String, DecodeError> {
+        Ok(serde_json::to_string(self)?)
+    }
+
+    pub fn decode(text: &str) -> Result<RoutingSlip, DecodeError> {
+        Ok(serde_json::from_str(text)?)
+    }
+
+    fn undo_before(&self, end: usize) -> Option<usize> {
+        self.stops.iter().take(end).rposition(Stop::has_undo)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Code, MemberId, PaymentId, Won, messages::PaymentMethod};
+    use uuid::Uuid;
+
+    const ORDER: OrderId = OrderId(Uuid::from_u128(1));
+    const NOW: Timestamp = Timestamp(5);
+
+    fn stops() -> Vec<Stop> {
+        let (member_id, expires_at) = (MemberId(Uuid::from_u128(2)), Timestamp(9));
+        let (payment_id, method) = (PaymentId(Uuid::from_u128(3)), PaymentMethod::Wallet);
+        vec![
+            Stop::StockReserve(StockReserve { order_id: ORDER, reserve: vec![], check_only: vec![], expires_at }),
+            Stop::CouponHold(CouponHold { order_id: ORDER, member_id, coupons: vec![], expires_at }),
+            Stop::PointsHold(PointsHold { order_id: ORDER, member_id, amount: Won(1), expires_at }),
+            Stop::StockTake(StockTake { order_id: ORDER, lines: vec![], expires_at }),
+            Stop::Payment(PaymentRequest { order_id: ORDER, payment_id, member_id, amount: Won(2), method, token: None }),
+        ]
+    }
+
+    /// Who is called upon, one after the other, when `refuse` says no.
+    fn travel(mut slip: RoutingSlip, refuse: Option<usize>) -> (Vec<String>, RoutingSlip) {
+        let mut calls = Vec::new();
+        while let Some((way, stop)) = slip.next.and_then(|next| slip.call(slip.stops[next].service())) {
+            calls.push(format!("{} {}", stop.step(), if way == Way::Forward { "do" } else { "undo" }));
+            match way {
+                Way::Back => slip.undone(NOW),
+                Way::Forward if slip.next == refuse => slip.answer(Err(Code::OutOfStock.into()), NOW),
+                Way::Forward => slip.answer(Ok(()), NOW),
+            }
+        }
+        (calls, slip)
+    }
+
+    // G3
+    #[test]
+    fn a_slip_goes_from_stop_to_stop_and_back_over_what_was_done() {
+        let there = ["stock.reserve do", "coupon.hold do", "points.hold do", "stock.take do", "payment.request do"];
+        let back = ["points.hold undo", "coupon.hold undo", "stock.reserve undo"];
+        let (calls, slip) = travel(RoutingSlip::forward(ORDER, 1, stops(), 0, false), None);
+        assert_eq!((calls, slip.next, slip.way), (there.map(str::to_owned).to_vec(), None, Way::Forward));
+        for (refused, undone) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)] {
+            let (calls, slip) = travel(RoutingSlip::forward(ORDER, 1, stops(), 0, false), Some(refused));
+            assert_eq!(calls, [&there[..=refused], &back[3 - undone..]].concat());
+            assert_eq!((slip.next, slip.way, slip.log.len()), (None, Way::Back, calls.len()));
+        }
+        let (calls, _) = travel(RoutingSlip::back(ORDER, 2, stops()), None);
+        assert_eq!(calls, [&["payment.request undo"], &back[..]].concat());
+    }
+
+    // G3: on the slip that pays, what was done before is undone when stock is gone, and stays when only the payment is refused.
+    #[test]
+    fn a_refused_payment_may_leave_the_rest_as_it_is() {
+        let (calls, slip) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(4));
+        assert_eq!((calls.len(), slip.next, slip.way), (2, None, Way::Forward));
+        let (calls, _) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(3));
+        assert_eq!(calls, ["stock.take do", "points.hold undo", "coupon.hold undo", "stock.reserve undo"]);
+    }
+
+    #[test]
+    fn a_slip_reads_back_as_written_and_calls_nobody_else() {
+        let (_, slip) = travel(RoutingSlip::forward(ORDER, 7, stops(), 0, false), Some(2));
+        let message = Message::WalletSlip(slip);
+        let data = message.encode().expect("plain data encodes");
+        assert_eq!(Message::decode(message.kind(), &data).expect("it was just encoded"), message);
+        let fresh = RoutingSlip::forward(ORDER, 1, stops(), 0, false);
+        assert!(fresh.call("stock").is_some());
+        assert!(["orders", "coupons", "wallet", "payments"].iter().all(|other| fresh.call(other).is_none()));
+        let broken = RoutingSlip { next: Some(99), ..fresh };
+        assert!(["stock", "coupons", "wallet", "payments"].iter().all(|other| broken.call(other).is_none()));
+    }
+}

@@ -1,0 +1,268 @@
+//! Circuit breakers: stop asking what does not answer, and look now and then whether it is back.
+//!
+//! A breaker counts outcomes and says yes or no. It never makes a call, never waits and never repeats: what a failure is, and what to do
+//! instead of the call, is for its user. Its time is the process's clock, so that a test moves it by hand.
+
+use crate::ports::Clock;
+use contracts::Timestamp;
+use metrics::{Counter, Gauge};
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// When a breaker opens, and how it closes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// The last so many outcomes are looked at.
+    pub window: usize,
+    /// With fewer outcomes than this nothing is concluded.
+    pub min_calls: usize,
+    /// It opens at this share of failures, in percent.
+    pub failure_percent: usize,
+    /// It refuses for this long before it lets somebody try.
+    pub open_for: Duration,
+    /// So many calls may try at a time then, and so many must succeed in a row before it closes.
+    pub trials: u32,
+}
+
+impl Default for BreakerSettings {
+    /// Opens at two failures in ten. Five seconds are long enough for a restart, and short enough that nobody has to close it by hand.
+    fn default() -> Self {
+        Self { window: 10, min_calls: 5, failure_percent: 20, open_for: Duration::from_secs(5), trials: 2 }
+    }
+}
+
+/// What a breaker does with the next call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Lets all calls through.
+    Closed,
+    /// Lets a few calls try.
+    HalfOpen,
+    /// Lets none through.
+    Open,
+}
+
+/// The breaker is open: the call was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not tried: it did not answer lately; to be tried again in {} ms", retry_in.as_millis())]
+pub struct Open {
+    /// The time until a call may try again. Zero when others are trying already.
+    pub retry_in: Duration,
+}
+
+/// Why [`Breaker::run`] has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BreakerError<E> {
+    #[error(transparent)]
+    Open(#[from] Open),
+    #[error("{0}")]
+    Failed(E),
+}
+
+/// Guards the calls to one thing: a peer, a cache. Cheap to clone; clones share what they know.
+#[derive(Clone)]
+pub struct Breaker(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    settings: BreakerSettings,
+    clock: Arc<dyn Clock>,
+    book: Mutex<Book>,
+    gauge: Gauge,
+    refused: Counter,
+}
+
+struct Book {
+    phase: Phase,
+    /// Counts the changes of phase: an outcome of an earlier phase says nothing about this one.
+    generation: u64,
+}
+
+enum Phase {
+    Closed {
+        /// True for a failure, the latest last.
+        outcomes: VecDeque<bool>,
+    },
+    Open {
+        since: Timestamp,
+    },
+    HalfOpen {
+        running: u32,
+        succeeded: u32,
+    },
+}
+
+impl Breaker {
+    /// A closed breaker. `name` says in metrics and logs what is guarded; there must be few different ones.
+    pub fn new(name: impl Into<String>, settings: BreakerSettings, clock: Arc<dyn Clock>) -> Breaker {
+        let name = name.into();
+        let gauge = metrics::gauge!("onrush_breaker_state", "name" => name.clone());
+        gauge.set(0.0);
+        let refused = metrics::counter!("onrush_breaker_refused_total", "name" => name.clone());
+        let book = Mutex::new(Book { phase: Phase::closed(), generation: 0 });
+        Breaker(Arc::new(Inner { name, settings, clock, book, gauge, refused }))
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Asks whether a call may be made. Tell the permit how it went; one that is dropped untold (the call was given up) counts as nothing.
+    pub fn acquire(&self) -> Result<Permit, Open> {
+        let inner = &*self.0;
+        let now = inner.clock.now();
+        let mut book = inner.book();
+        if let Phase::Open { since } = &mut book.phase {
+            // The clock was set back: it must not stay open until the old time comes again.
+            *since = (*since).min(now);
+            let waited = now.since(*since);
+            if waited < inner.settings.open_for {
+                inner.refused.increment(1);
+                return Err(Open { retry_in: inner.settings.open_for.saturating_sub(waited) });
+            }
+            inner.enter(&mut book, Phase::HalfOpen { running: 0, succeeded: 0 });
+        }
+        if let Phase::HalfOpen { running, .. } = &mut book.phase {
+            if *running >= inner.settings.trials.max(1) {
+                inner.refused.increment(1);
+                return Err(Open { retry_in: Duration::ZERO });
+            }
+            *running += 1;
+        }
+        Ok(Permit { inner: Arc::clone(&self.0), generation: book.generation, told: false })
+    }
+
+    /// Makes the call if the breaker lets it through, and counts every error as a failure.
+    pub async fn run<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, BreakerError<E>> {
+        let permit = self.acquire()?;
+        match call.await {
+            Ok(value) => {
+                permit.succeeded();
+                Ok(value)
+            }
+            Err(error) => {
+                permit.failed();
+                Err(BreakerError::Failed(error))
+            }
+        }
+    }
+
+    /// What the next call would meet.
+    pub fn state(&self) -> BreakerState {
+        let now = self.0.clock.now();
+        match self.0.book().phase {
+            Phase::Closed { .. } => BreakerState::Closed,
+            Phase::Open { since } if now >= since && now.since(since) < self.0.settings.open_for => BreakerState::Open,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+        }
+    }
+}
+
+impl fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker").field("name", &self.0.name).field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl Phase {
+    fn closed() -> Phase {
+        Phase::Closed { outcomes: VecDeque::new() }
+    }
+}
+
+impl Inner {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Each change of the book is whole before the lock is given back: a panic elsewhere leaves nothing half done.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, book: &mut Book, phase: Phase) {
+        let (level, text) = match phase {
+            Phase::Closed { .. } => (0.0, "closed"),
+            Phase::HalfOpen { .. } => (1.0, "half-open"),
+            Phase::Open { .. } => (2.0, "open"),
+        };
+        book.phase = phase;
+        book.generation += 1;
+        self.gauge.set(level);
+        tracing::info!(breaker = %self.name, state = text, "the breaker of {} is {text}", self.name);
+    }
+
+    fn told(&self, generation: u64, outcome: Option<bool>) {
+        let now = self.clock.now();
+        let mut book = self.book();
+        if book.generation != generation {
+            return;
+        }
+        let settings = &self.settings;
+        let next = match (&mut book.phase, outcome) {
+            (Phase::Closed { outcomes }, Some(failed)) => {
+                outcomes.push_back(failed);
+                if outcomes.len() > settings.window.max(1) {
+                    outcomes.pop_front();
+                }
+                let failures = outcomes.iter().filter(|failed| **failed).count();
+                let enough = outcomes.len() >= settings.min_calls.clamp(1, settings.window.max(1));
+                // A success never opens it: what failed before it did not suffice then.
+                (failed && enough && failures * 100 >= settings.failure_percent * outcomes.len()).then_some(Phase::Open { since: now })
+            }
+            (Phase::HalfOpen { .. }, Some(true)) => Some(Phase::Open { since: now }),
+            (Phase::HalfOpen { running, succeeded }, outcome) => {
+                *running = running.saturating_sub(1);
+                *succeeded += u32::from(outcome.is_some());
+                (*succeeded >= settings.trials.max(1)).then(Phase::closed)
+            }
+            _ => None,
+        };
+        if let Some(next) = next {
+            self.enter(&mut book, next);
+        }
+    }
+}
+
+/// The right to make one call.
+#[must_use = "the breaker learns from the outcome"]
+pub struct Permit {
+    inner: Arc<Inner>,
+    generation: u64,
+    told: bool,
+}
+
+impl Permit {
+    /// It answered.
+    pub fn succeeded(mut self) {
+        self.tell(Some(false));
+    }
+
+    /// It did not.
+    pub fn failed(mut self) {
+        self.tell(Some(true));
+    }
+
+    fn tell(&mut self, outcome: Option<bool>) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.inner.told(self.generation, outcome);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("breaker", &self.inner.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;

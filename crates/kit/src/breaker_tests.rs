@@ -1,0 +1,162 @@
+use super::*;
+use crate::ports::ManualClock;
+
+fn breaker(settings: BreakerSettings) -> (Breaker, ManualClock) {
+    let clock = ManualClock::at(Timestamp(1_795_132_800_000_000));
+    (Breaker::new("test", settings, Arc::new(clock.clone())), clock)
+}
+
+fn tell(breaker: &Breaker, failed: bool) {
+    let permit = breaker.acquire().expect("it lets calls through");
+    if failed { permit.failed() } else { permit.succeeded() }
+}
+
+fn open(breaker: &Breaker) {
+    for _ in 0..BreakerSettings::default().min_calls {
+        tell(breaker, true);
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+// Z1
+#[test]
+fn it_opens_at_two_failures_in_ten_and_not_at_one() {
+    let (breaker, _) = breaker(BreakerSettings::default());
+    for _ in 0..9 {
+        tell(&breaker, false);
+    }
+    tell(&breaker, true);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    tell(&breaker, true);
+    assert_eq!(breaker.state(), BreakerState::Open);
+    assert_eq!(breaker.acquire().expect_err("it is open").retry_in, Duration::from_secs(5));
+}
+
+#[test]
+fn few_calls_conclude_nothing() {
+    let (breaker, _) = breaker(BreakerSettings::default());
+    for _ in 0..4 {
+        tell(&breaker, true);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    tell(&breaker, true);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[test]
+fn failures_that_left_the_window_are_forgotten() {
+    let (breaker, _) = breaker(BreakerSettings::default());
+    for round in 0..50 {
+        tell(&breaker, round % 10 == 9);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+// Z1
+#[test]
+fn half_open_lets_a_few_try_and_closes_when_they_succeed() {
+    let (breaker, clock) = breaker(BreakerSettings::default());
+    open(&breaker);
+    clock.advance(Duration::from_millis(4_999));
+    assert_eq!(breaker.acquire().expect_err("still open").retry_in, Duration::from_millis(1));
+    clock.advance(Duration::from_millis(1));
+    let (one, two) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    assert!(breaker.acquire().is_err(), "two are trying");
+    one.succeeded();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    two.succeeded();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    // The old failures are forgotten.
+    tell(&breaker, true);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn a_failed_trial_opens_it_for_as_long_again() {
+    let (breaker, clock) = breaker(BreakerSettings::default());
+    open(&breaker);
+    clock.advance(Duration::from_secs(5));
+    let (one, late) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
+    one.failed();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    // Comes from a phase that is over.
+    late.succeeded();
+    assert_eq!(breaker.acquire().expect_err("open again").retry_in, Duration::from_secs(5));
+}
+
+#[test]
+fn a_trial_that_was_given_up_makes_room() {
+    let (breaker, clock) = breaker(BreakerSettings { trials: 1, ..BreakerSettings::default() });
+    open(&breaker);
+    clock.advance(Duration::from_secs(5));
+    for _ in 0..3 {
+        drop(breaker.acquire().expect("room for a trial"));
+    }
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    tell(&breaker, false);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn a_clock_set_back_does_not_keep_it_open() {
+    let clock = ManualClock::at(Timestamp(1_795_132_800_000_000));
+    struct Shifted(ManualClock, std::sync::atomic::AtomicI64);
+    impl Clock for Shifted {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.now().0 - self.1.load(std::sync::atomic::Ordering::SeqCst))
+        }
+    }
+    let shifted = Arc::new(Shifted(clock.clone(), Default::default()));
+    let breaker = Breaker::new("shifted", BreakerSettings::default(), Arc::clone(&shifted) as Arc<dyn Clock>);
+    open(&breaker);
+    shifted.1.store(3_600_000_000, std::sync::atomic::Ordering::SeqCst);
+    assert!(breaker.acquire().is_err());
+    clock.advance(Duration::from_secs(5));
+    assert!(breaker.acquire().is_ok());
+}
+
+#[tokio::test]
+async fn run_counts_errors_and_does_not_call_when_open() {
+    let (breaker, _) = breaker(BreakerSettings::default());
+    for _ in 0..5 {
+        assert_eq!(breaker.run(async { Err::<(), _>("down") }).await, Err(BreakerError::Failed("down")));
+    }
+    let mut called = false;
+    let result = breaker
+        .run(async {
+            called = true;
+            Ok::<_, &str>(1)
+        })
+        .await;
+    assert!(matches!(result, Err(BreakerError::Open(_))) && !called, "{result:?}");
+}
+
+// I8
+#[test]
+fn its_state_is_a_metric() {
+    crate::telemetry::install_metrics();
+    let clock = ManualClock::at(Timestamp(1_795_132_800_000_000));
+    let breaker = Breaker::new("measured", BreakerSettings::default(), Arc::new(clock.clone()));
+    let shows = |line: &str| assert!(crate::telemetry::metrics_text().contains(&format!("{line}\n")), "{line}");
+    shows(r#"onrush_breaker_state{name="measured"} 0"#);
+    open(&breaker);
+    assert!(breaker.acquire().is_err());
+    shows(r#"onrush_breaker_state{name="measured"} 2"#);
+    shows(r#"onrush_breaker_refused_total{name="measured"} 1"#);
+    clock.advance(Duration::from_secs(5));
+    drop(breaker.acquire().expect("a trial"));
+    shows(r#"onrush_breaker_state{name="measured"} 1"#);
+}
+
+#[test]
+fn many_threads_get_no_more_trials_than_allowed() {
+    let (breaker, clock) = breaker(BreakerSettings::default());
+    open(&breaker);
+    clock.advance(Duration::from_secs(5));
+    let permits: Vec<_> = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..32).map(|_| scope.spawn(|| breaker.acquire())).collect();
+        tries.into_iter().map(|one| one.join().expect("no panic")).collect()
+    });
+    assert_eq!(permits.iter().filter(|permit| permit.is_ok()).count(), 2);
+}

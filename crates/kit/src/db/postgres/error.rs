@@ -1,0 +1,93 @@
+//! What PostgreSQL and its driver say, told apart by what a caller can do about it.
+
+use crate::db::DbError;
+use std::{error::Error as _, fmt::Write, io};
+use tokio_postgres::error::Severity;
+
+/// An error of a statement.
+pub fn of(error: &tokio_postgres::Error) -> DbError {
+    let Some(said) = error.as_db_error() else {
+        return if error.is_closed() || is_io(error) { DbError::Closed(chain(error)) } else { DbError::Postgres(chain(error)) };
+    };
+    of_state(said.code().code(), said.message(), said.parsed_severity())
+}
+
+/// The message alone and not its detail: that would show values, which may be somebody's address.
+fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
+    let text = || message.to_owned();
+    match state {
+        "23505" => DbError::Unique(text()),
+        _ if state.starts_with("23") => DbError::Constraint(text()),
+        "40001" | "40P01" | "55P03" => DbError::Retry(format!("{state}: {message}")),
+        "53100" => DbError::DiskFull,
+        "58030" => DbError::Io(text()),
+        "57014" => DbError::Busy,
+        "57P01" | "57P02" | "57P03" | "53300" | "25P03" => DbError::Closed(text()),
+        _ if state.starts_with("08") => DbError::Closed(text()),
+        _ if matches!(severity, Some(Severity::Fatal | Severity::Panic)) => DbError::Closed(format!("{state}: {message}")),
+        _ => DbError::Postgres(format!("{state}: {message}")),
+    }
+}
+
+/// An error of making a connection: a server that will not have us has to be told apart from one that is away.
+pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
+    match error.as_db_error() {
+        Some(said) if ["28", "3D", "42", "22"].iter().any(|class| said.code().code().starts_with(class)) => {
+            DbError::Open(said.message().to_owned())
+        }
+        Some(_) => of(error),
+        None if is_io(error) || error.is_closed() => DbError::Closed(chain(error)),
+        None => {
+            let text = chain(error);
+            if text.starts_with("error connecting") || text.starts_with("timeout") { DbError::Closed(text) } else { DbError::Open(text) }
+        }
+    }
+}
+
+/// True when the server said no and lives on, so that what it was asked has not happened.
+pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|said| {
+        let state = said.code().code();
+        said.parsed_severity() == Some(Severity::Error) && !state.starts_with("08") && !state.starts_with("57P")
+    })
+}
+
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<io::Error>())
+}
+
+/// An error with its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_told_apart_by_what_can_be_done() {
+        let of = |state| of_state(state, "text", Some(Severity::Error));
+        assert!(matches!(of("23505"), DbError::Unique(_)));
+        for state in ["23514", "23503", "23502"] {
+            assert!(matches!(of(state), DbError::Constraint(_)), "{state}");
+        }
+        for state in ["40001", "40P01", "55P03"] {
+            assert!(matches!(of(state), DbError::Retry(text) if text.starts_with(state)), "{state}");
+        }
+        for state in ["57P01", "57P02", "57P03", "53300", "08006", "25P03"] {
+            assert!(matches!(of(state), DbError::Closed(_)), "{state}");
+        }
+        assert!(matches!(of("53100"), DbError::DiskFull));
+        assert!(matches!(of("58030"), DbError::Io(_)));
+        assert!(matches!(of("57014"), DbError::Busy));
+        assert!(matches!(of("42P01"), DbError::Postgres(text) if text == "42P01: text"));
+        assert!(matches!(of_state("XX000", "text", Some(Severity::Fatal)), DbError::Closed(_)));
+    }
+}

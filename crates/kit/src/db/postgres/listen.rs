@@ -1,0 +1,54 @@
+//! Notifications: a connection that only listens.
+
+use super::{CONNECT_TIMEOUT, error};
+use crate::{db::DbError, tasks};
+use std::future::poll_fn;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+/// Payloads kept for a listener that is busy; one who falls further behind is cut off, and looks anew after connecting again.
+const BACKLOG: usize = 1_024;
+
+/// Hears what is said on one channel, from the moment it was made until its connection is lost.
+#[derive(Debug)]
+pub struct Listener {
+    payloads: mpsc::Receiver<String>,
+    _client: Client,
+}
+
+impl Listener {
+    /// The next payload. None when the connection is lost, or so much was said meanwhile that some of it is lost:
+    /// the caller makes a new listener, and then looks for itself at what may have happened in between.
+    pub async fn next(&mut self) -> Option<String> {
+        self.payloads.recv().await
+    }
+}
+
+/// Must run inside the runtime.
+pub async fn listen(config: Config, channel: String) -> Result<Listener, DbError> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(NoTls)).await;
+    let (client, mut connection) = match connecting {
+        Ok(connected) => connected.map_err(|error| error::of_connecting(&error))?,
+        Err(_) => return Err(DbError::Closed("the server does not answer".into())),
+    };
+    let (sender, payloads) = mpsc::channel(BACKLOG);
+    tasks::spawn("postgres listener", async move {
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match message {
+                Ok(AsyncMessage::Notification(said)) => {
+                    if sender.try_send(said.payload().to_owned()).is_err() {
+                        break;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(error = error::chain(&error), "a listening connection ended");
+                    break;
+                }
+            }
+        }
+    });
+    let quoted = channel.replace('"', "\"\"");
+    client.batch_execute(&format!("listen \"{quoted}\"")).await.map_err(|error| error::of(&error))?;
+    Ok(Listener { payloads, _client: client })
+}

@@ -1,0 +1,244 @@
+//! PostgreSQL 15 or later: where the server is, how connections to it are made, and the pool of those that read.
+//! Never prints the password.
+
+mod bulk;
+mod error;
+mod listen;
+mod migrate;
+mod outcome;
+mod prepare;
+mod session;
+mod values;
+
+pub use listen::Listener;
+pub use session::Session;
+pub use values::{Rows, column};
+
+use super::DbError;
+use crate::tasks;
+use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use futures::future::BoxFuture;
+use std::{collections::HashMap, fmt, future::Future, str::FromStr, sync::Arc, sync::Mutex, time::Duration};
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_postgres::{
+    Client, Config, NoTls, SimpleQueryMessage,
+    config::{Host, SslMode},
+    types::Type,
+};
+
+const OLDEST: i64 = 150_000;
+/// How long making a connection may take: a caller waits for it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for the first one, when nobody waits yet and the server may be starting as well.
+const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the server ends on its own, in milliseconds: a statement, a wait for a lock, a transaction whose owner went silent.
+const TIMEOUTS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
+/// A connection that died without a word is noticed after 10 + 3 * 5 seconds.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent and not received that long ends the connection.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One database on a server.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    writer: Config,
+    pool: Pool,
+    runtime: Handle,
+    /// For people: host, port and database, without user and password.
+    place: String,
+    /// Types of parameters the server cannot find out from the text alone, by text.
+    types: Mutex<HashMap<String, Arc<[Type]>>>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "postgres://{}", self.0.place)
+    }
+}
+
+impl Server {
+    pub fn new(url: &str, schemas: &[&str], readers: usize) -> Result<Self, DbError> {
+        let runtime = Handle::try_current().map_err(|_| DbError::Open("connections to PostgreSQL need a running runtime".into()))?;
+        let given = Config::from_str(url).map_err(|error| DbError::Open(format!("the database URL: {}", error::chain(&error))))?;
+        if given.get_ssl_mode() == SslMode::Require {
+            return Err(DbError::Open(
+                "the database URL asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into(),
+            ));
+        }
+        let writer = configured(given, schemas)?;
+        let mut reader = writer.clone();
+        let options = format!("{} -c default_transaction_read_only=on", writer.get_options().unwrap_or_default());
+        reader.options(options);
+        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_connect(reader, Connector, settings))
+            .max_size(readers)
+            .wait_timeout(Some(super::READER_WAIT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(CONNECT_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| DbError::Open(error.to_string()))?;
+        let place = place(&writer);
+        Ok(Self(Arc::new(Inner { writer, pool, runtime, place, types: Mutex::default() })))
+    }
+
+    /// Runs on the runtime of the connections, from whatever thread it is awaited.
+    async fn inside<T: Send + 'static>(&self, future: impl Future<Output = Result<T, DbError>> + Send + 'static) -> Result<T, DbError> {
+        match self.0.runtime.spawn(future).await {
+            Ok(result) => result,
+            Err(error) => Err(DbError::Closed(format!("the runtime of the connections is gone: {error}"))),
+        }
+    }
+
+    /// A connection of its own for writing.
+    pub async fn writer(&self) -> Result<Session, DbError> {
+        let client = self.connect(FIRST_CONNECT_TIMEOUT).await?;
+        Session::writer(self.clone(), client).await
+    }
+
+    async fn connect(&self, within: Duration) -> Result<ClientWrapper, DbError> {
+        let config = self.0.writer.clone();
+        self.inside(connected(config, within)).await
+    }
+
+    /// A connection from the pool.
+    pub async fn reader(&self) -> Result<Session, DbError> {
+        Ok(Session::reader(self.clone(), self.pooled().await?))
+    }
+
+    async fn pooled(&self) -> Result<deadpool_postgres::Object, DbError> {
+        let pool = self.0.pool.clone();
+        let got = async move { pool.get().await.map_err(pool_error) };
+        // The pool counts time with the timers of a runtime; the engine's threads have none.
+        if Handle::try_current().is_ok() { got.await } else { self.inside(got).await }
+    }
+
+    pub async fn check(&self) -> Result<(), DbError> {
+        let client = self.connect(FIRST_CONNECT_TIMEOUT).await?;
+        let sql = "select current_setting('server_version_num'), current_setting('fsync'), current_setting('synchronous_commit'), \
+                   current_setting('server_encoding')";
+        let rows = client.simple_query(sql).await.map_err(|error| error::of(&error))?;
+        let shown = |index| first_row(&rows, index).unwrap_or_default();
+        let refuse = |text: &str| Err(DbError::Open(format!("{}: {text}", self.0.place)));
+        if shown(0).parse::<i64>().unwrap_or(0) < OLDEST {
+            return refuse("the server is older than PostgreSQL 15");
+        }
+        if shown(1) != "on" {
+            return refuse("the server's setting fsync is off, so it would lose commits with the power: set fsync = on");
+        }
+        if shown(2) == "off" {
+            return refuse(
+                "the setting synchronous_commit is off for this user or server, so commits would be acknowledged before they are durable: set synchronous_commit = on",
+            );
+        }
+        if shown(3) != "UTF8" {
+            return refuse("the database's encoding is not UTF8: create it with encoding 'UTF8'");
+        }
+        Ok(())
+    }
+
+    pub async fn listen(&self, channel: &str) -> Result<Listener, DbError> {
+        self.inside(listen::listen(self.0.writer.clone(), channel.to_owned())).await
+    }
+}
+
+/// The first answer's column, as text.
+fn first_row(messages: &[SimpleQueryMessage], index: usize) -> Option<&str> {
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.try_get(index).ok().flatten(),
+        _ => None,
+    })
+}
+
+fn configured(mut config: Config, schemas: &[&str]) -> Result<Config, DbError> {
+    let plain =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if let Some(name) = schemas.iter().find(|name| !plain(name)) {
+        return Err(DbError::Open(format!("{name:?} is not the name of a schema")));
+    }
+    let mut options = format!("{} {TIMEOUTS}", config.get_options().unwrap_or_default());
+    if !schemas.is_empty() {
+        options.push_str(" -c search_path=");
+        options.push_str(&schemas.join(","));
+    }
+    config.options(options.trim_start());
+    if config.get_application_name().is_none() {
+        config.application_name("onrush");
+    }
+    config
+        .keepalives(true)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    Ok(config)
+}
+
+fn place(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".into(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("{host}:{port}/{}", config.get_dbname().or_else(|| config.get_user()).unwrap_or_default())
+}
+
+/// Makes a connection and the task that drives it. Must run inside the runtime.
+async fn connected(config: Config, within: Duration) -> Result<ClientWrapper, DbError> {
+    match tokio::time::timeout(within, Connector.connect(&config)).await {
+        Ok(Ok((client, driver))) => Ok(ClientWrapper::new(client, driver)),
+        Ok(Err(error)) => Err(error::of_connecting(&error)),
+        Err(_) => Err(DbError::Closed(format!("{} does not answer", place(&config)))),
+    }
+}
+
+struct Connector;
+
+impl Connect for Connector {
+    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let config = config.clone();
+        Box::pin(async move {
+            let (client, connection) = config.connect(NoTls).await?;
+            let driver = tasks::spawn("postgres connection", async move {
+                if let Err(error) = connection.await {
+                    tracing::warn!(error = error::chain(&error), "a connection to the database ended");
+                }
+            });
+            Ok((client, driver))
+        })
+    }
+}
+
+fn pool_error(error: PoolError) -> DbError {
+    match error {
+        PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => DbError::Busy,
+        PoolError::Timeout(_) => DbError::Closed("the server does not answer".into()),
+        PoolError::Backend(error) => error::of_connecting(&error),
+        other => DbError::Closed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // F29: a connection whose other end vanished is noticed within half a minute.
+    #[test]
+    fn connections_end_by_themselves_what_hangs() {
+        let given = Config::from_str("postgres://u:p@h/mall?options=-c%20jit%3Doff&keepalives_idle=7200").expect("a URL");
+        let config = configured(given, &["stock", "orders"]).expect("names of schemas");
+        assert!(config.get_keepalives());
+        let noticed =
+            config.get_keepalives_idle() + config.get_keepalives_interval().expect("set") * config.get_keepalives_retries().expect("set");
+        assert!(noticed <= Duration::from_secs(30), "{noticed:?}");
+        assert!(config.get_tcp_user_timeout().is_some_and(|after| *after <= Duration::from_secs(30)));
+        assert_eq!(config.get_options(), Some(format!("-c jit=off {TIMEOUTS} -c search_path=stock,orders").as_str()));
+        assert_eq!((config.get_application_name(), place(&config).as_str()), (Some("onrush"), "h:5432/mall"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Values on their way to and from the server, in its binary form.
+
+use crate::db::{Param, row::Value};
+use std::{error::Error, ops::Range};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+use uuid::Uuid;
+
+type Refusal = Box<dyn Error + Sync + Send>;
+
+/// The server says what type it wants; a value that does not fit it is refused here.
+impl ToSql for Param<'_> {
+    fn to_sql(&self, wanted: &Type, out: &mut BytesMut) -> Result<IsNull, Refusal> {
+        match *self {
+            Param::Null => return Ok(IsNull::Yes),
+            Param::Int(number) => integer(number, wanted, out)?,
+            Param::Text(text) if is_text(wanted) => out.extend_from_slice(text.as_bytes()),
+            Param::Bytes(bytes) if *wanted == Type::BYTEA || *wanted == Type::UUID && bytes.len() == 16 => out.extend_from_slice(bytes),
+            Param::Id(id) if *wanted == Type::UUID || *wanted == Type::BYTEA => out.extend_from_slice(id.as_bytes()),
+            Param::Text(_) => return Err(format!("text does not fit {wanted}").into()),
+            Param::Bytes(bytes) => return Err(format!("{} bytes do not fit {wanted}", bytes.len()).into()),
+            Param::Id(_) => return Err(format!("an id does not fit {wanted}").into()),
+        }
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+fn integer(number: i64, wanted: &Type, out: &mut BytesMut) -> Result<(), Refusal> {
+    let range = |_| format!("{number} is out of range for {wanted}");
+    match *wanted {
+        Type::INT8 => out.extend_from_slice(&number.to_be_bytes()),
+        Type::INT4 => out.extend_from_slice(&i32::try_from(number).map_err(range)?.to_be_bytes()),
+        Type::INT2 => out.extend_from_slice(&i16::try_from(number).map_err(range)?.to_be_bytes()),
+        Type::BOOL if number == 0 || number == 1 => out.extend_from_slice(&[u8::from(number == 1)]),
+        _ => return Err(format!("the number {number} does not fit {wanted}").into()),
+    }
+    Ok(())
+}
+
+fn is_text(wanted: &Type) -> bool {
+    [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN].contains(wanted)
+}
+
+/// The value of a column.
+pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<Value<'_>, String> {
+    match row.try_get::<_, Raw<'_>>(index) {
+        Ok(Raw(value)) => Ok(value),
+        Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
+    }
+}
+
+struct Raw<'a>(Value<'a>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Refusal> {
+        Ok(Raw(match *kind {
+            Type::INT8 => Value::Int(i64::from_be_bytes(raw.try_into()?)),
+            Type::INT4 => Value::Int(i32::from_be_bytes(raw.try_into()?).into()),
+            Type::INT2 => Value::Int(i16::from_be_bytes(raw.try_into()?).into()),
+            Type::BOOL => Value::Int(i64::from(raw != [0])),
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => Value::Text(std::str::from_utf8(raw)?),
+            Type::BYTEA | Type::UUID => Value::Bytes(raw),
+            Type::NUMERIC => return Err("a NUMERIC, which sums of BIGINT are here: cast the sum to BIGINT".into()),
+            ref other => return Err(format!("the type {other} is not read here: cast it").into()),
+        }))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Refusal> {
+        Ok(Raw(Value::Null))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Rows of parameters, copied so that they live across awaits: a few allocations for all of them.
+#[derive(Debug)]
+pub struct Rows {
+    cells: Vec<Cell>,
+    width: usize,
+    text: String,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Cell {
+    Null,
+    Int(i64),
+    Id(Uuid),
+    Text(Range<usize>),
+    Bytes(Range<usize>),
+}
+
+impl Rows {
+    pub fn copied<'p, const N: usize>(rows: impl IntoIterator<Item = [Param<'p>; N]>) -> Self {
+        let mut copied = Rows { cells: Vec::new(), width: N, text: String::new(), bytes: Vec::new() };
+        for param in rows.into_iter().flatten() {
+            let cell = match param {
+                Param::Null => Cell::Null,
+                Param::Int(number) => Cell::Int(number),
+                Param::Id(id) => Cell::Id(id),
+                Param::Text(text) => {
+                    let start = copied.text.len();
+                    copied.text.push_str(text);
+                    Cell::Text(start..copied.text.len())
+                }
+                Param::Bytes(bytes) => {
+                    let start = copied.bytes.len();
+                    copied.bytes.extend_from_slice(bytes);
+                    Cell::Bytes(start..copied.bytes.len())
+                }
+            };
+            copied.cells.push(cell);
+        }
+        copied
+    }
+
+    /// Parameters of one row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    pub fn len(&self) -> usize {
+        self.cells.len() / self.width.max(1)
+    }
+
+    /// The parameters of these rows, one behind the other.
+    pub fn params(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = Param<'_>> {
+        self.cells[rows.start * self.width..rows.end * self.width].iter().map(|cell| match cell {
+            Cell::Null => Param::Null,
+            Cell::Int(number) => Param::Int(*number),
+            Cell::Id(id) => Param::Id(*id),
+            Cell::Text(range) => Param::Text(&self.text[range.clone()]),
+            Cell::Bytes(range) => Param::Bytes(&self.bytes[range.clone()]),
+        })
+    }
+}

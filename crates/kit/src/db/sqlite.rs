@@ -1,0 +1,177 @@
+//! SQLite: one file, one writer, a few read connections. Calls run on the calling thread and are ready at once.
+
+use super::{
+    DbError, FromRow, Param, Row, Tx,
+    portable::{numbered, without_lock},
+};
+use rusqlite::{CachedStatement, Connection, OpenFlags, config::DbConfig, params_from_iter};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+/// How long a statement waits for another process's lock (audit, backup) before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages the writer keeps: the upper levels of every index and what is being sold just now.
+const WRITER_CACHE_KIB: i64 = 48 * 1024;
+/// Pages each reader keeps; the system's page cache is behind it.
+const READER_CACHE_KIB: i64 = 4 * 1024;
+/// Prepared statements kept per connection; above the number of distinct queries in the product.
+const STATEMENT_CACHE: usize = 512;
+
+/// Whether a commit reaches the disk before it is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Synchronous {
+    /// Every commit is synced: survives power loss.
+    #[default]
+    Full,
+    /// Survives a process kill; power loss may take the last commits.
+    Normal,
+}
+
+/// One file: opens the writer once, and read connections as needed.
+#[derive(Clone, Debug)]
+pub struct File {
+    path: PathBuf,
+    synchronous: Synchronous,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+/// Where a read connection goes when it is not needed any more.
+#[derive(Debug)]
+pub struct Place {
+    idle: Arc<Mutex<Vec<Connection>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    pub fn give_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+impl File {
+    pub fn new(path: PathBuf, synchronous: Synchronous) -> Self {
+        Self { path, synchronous, idle: Arc::default(), permits: Arc::new(Semaphore::new(super::READERS)) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn open_writer(&self) -> Result<Tx, DbError> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| DbError::Open(format!("{}: {error}", folder.display())))?;
+        }
+        let connection = Connection::open(&self.path)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        let synchronous = match self.synchronous {
+            Synchronous::Full => "full",
+            Synchronous::Normal => "normal",
+        };
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        // Checkpoint less often than the default 1,000 pages: under load each one copies the same hot pages again.
+        connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        Ok(Tx::of_sqlite(configured(connection)?))
+    }
+
+    /// A connection that only reads, from the pool. It sees each commit as soon as that is acknowledged.
+    pub async fn reader(&self) -> Result<(Tx, Place), DbError> {
+        let permits = Arc::clone(&self.permits);
+        let permit = match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            // Only a runtime has timers to wait by.
+            Err(_) if Handle::try_current().is_err() => return Err(DbError::Busy),
+            Err(_) => {
+                let waited = tokio::time::timeout(super::READER_WAIT, permits.acquire_owned()).await;
+                waited.map_err(|_| DbError::Busy)?.map_err(|_| DbError::Busy)?
+            }
+        };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.open_reader()?,
+        };
+        Ok((Tx::of_sqlite(connection), Place { idle: Arc::clone(&self.idle), _permit: permit }))
+    }
+
+    fn open_reader(&self) -> Result<Connection, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        configured(connection)
+    }
+}
+
+fn configured(connection: Connection) -> Result<Connection, DbError> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Plans must not depend on bound values: where a partial index exists, SQLite would otherwise prepare a statement anew at each
+    // binding, which was a fifth of the time spent on requests.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(connection)
+}
+
+fn statement<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, DbError> {
+    Ok(connection.prepare_cached(&numbered(without_lock(sql)))?)
+}
+
+pub fn execute(connection: &Connection, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
+    Ok(statement(connection, sql)?.execute(params_from_iter(params))? as u64)
+}
+
+pub fn execute_each<'p, const N: usize>(
+    connection: &Connection,
+    sql: &str,
+    rows: impl IntoIterator<Item = [Param<'p>; N]>,
+) -> Result<Vec<u64>, DbError> {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut statement = statement(connection, sql)?;
+    rows.map(|row| Ok(statement.execute(params_from_iter(row))? as u64)).collect()
+}
+
+pub fn query<T: FromRow>(connection: &Connection, sql: &str, params: &[Param<'_>]) -> Result<Vec<T>, DbError> {
+    let mut found = Vec::new();
+    collect(&mut statement(connection, sql)?, params_from_iter(params), &mut found)?;
+    Ok(found)
+}
+
+pub fn query_each<'p, T: FromRow, const N: usize>(
+    connection: &Connection,
+    sql: &str,
+    rows: impl IntoIterator<Item = [Param<'p>; N]>,
+) -> Result<Vec<T>, DbError> {
+    let mut statement = statement(connection, sql)?;
+    let mut found = Vec::new();
+    for row in rows {
+        collect(&mut statement, params_from_iter(row), &mut found)?;
+    }
+    Ok(found)
+}
+
+pub fn query_opt<T: FromRow>(connection: &Connection, sql: &str, params: &[Param<'_>]) -> Result<Option<T>, DbError> {
+    let mut statement = statement(connection, sql)?;
+    let mut rows = statement.query(params_from_iter(params))?;
+    rows.next()?.map(|row| T::from_row(&Row::sqlite(row))).transpose()
+}
+
+fn collect<T: FromRow, P: rusqlite::Params>(statement: &mut CachedStatement<'_>, params: P, found: &mut Vec<T>) -> Result<(), DbError> {
+    let mut rows = statement.query(params)?;
+    while let Some(row) = rows.next()? {
+        found.push(T::from_row(&Row::sqlite(row))?);
+    }
+    Ok(())
+}

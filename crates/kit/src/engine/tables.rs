@@ -1,0 +1,65 @@
+//! The tables kit keeps for every service: its stream, what it read of others, answers it gave, leases of its instances.
+
+use crate::db::{DbError, Tx, migrate_text};
+
+/// Idempotency keys alone have a row id on SQLite: an answer of two kilobytes would not fit the page of a keyed table, and each would
+/// take an overflow page of its own.
+fn first(service: &str) -> String {
+    format!(
+        "create table if not exists {service}_stream (epoch BIGINT primary key, started_at BIGINT not null);
+         create table if not exists {service}_outbox (
+             epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
+             key UUID not null, kind TEXT not null, data TEXT not null, at BIGINT not null, trace UUID,
+             primary key (epoch, partition, seq)) without rowid;
+         create table if not exists {service}_positions (
+             source TEXT not null, epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
+             primary key (source, epoch, partition)) without rowid;
+         create table if not exists {service}_deliveries (
+             source TEXT not null, epoch BIGINT not null, partition BIGINT not null,
+             from_seq BIGINT not null, to_seq BIGINT not null, at BIGINT not null,
+             primary key (source, epoch, partition, from_seq)) without rowid;
+         create table if not exists {service}_dead_letters (
+             source TEXT not null, epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
+             key UUID not null, kind TEXT not null, data TEXT not null, written_at BIGINT not null, trace UUID, error TEXT not null,
+             state TEXT not null check (state = 'dead' or state = 'parked' or state = 'redrive' or state = 'resolved'),
+             at BIGINT not null, resolved_at BIGINT,
+             primary key (source, epoch, partition, seq)) without rowid;
+         create index if not exists {service}_dead_letters_state on {service}_dead_letters (state);
+         create table if not exists {service}_idempotency (
+             scope UUID not null, operation TEXT not null, key TEXT not null, request_hash BYTEA not null,
+             status BIGINT, body BYTEA, location TEXT, at BIGINT not null,
+             primary key (scope, operation, key));
+         create index if not exists {service}_idempotency_at on {service}_idempotency (at);"
+    )
+}
+
+/// What many instances need: partitions, the fence of the sequencer, leases, how far the relay is, and where on Kafka a reader is.
+fn second(service: &str) -> String {
+    format!(
+        "alter table {service}_stream add column partitions BIGINT not null default 1;
+         alter table {service}_stream add column fence BIGINT not null default 0;
+         alter table {service}_positions add column feed_offset BIGINT;
+         create table {service}_heads (epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
+             primary key (epoch, partition)) without rowid;
+         create table {service}_relay (epoch BIGINT not null, partition BIGINT not null, seq BIGINT not null,
+             primary key (epoch, partition)) without rowid;
+         create table {service}_leases (name TEXT primary key, holder UUID not null, fence BIGINT not null, until BIGINT not null) without rowid;
+         create table {service}_fences (name TEXT primary key, fence BIGINT not null) without rowid;"
+    )
+}
+
+/// Messages written and not numbered yet. SQLite's one writer numbers as it writes and needs no such table.
+fn pending(service: &str) -> String {
+    format!(
+        "create table {service}_pending (id BIGINT generated always as identity primary key, partition BIGINT not null,
+             key UUID not null, kind TEXT not null, data TEXT not null, at BIGINT not null, trace UUID);"
+    )
+}
+
+pub(super) async fn migrate_kit(tx: &mut Tx, service: &str) -> Result<(), DbError> {
+    let mut steps = vec![(1, "kit", first(service)), (2, "instances", second(service))];
+    if tx.is_postgres() {
+        steps.push((3, "pending", pending(service)));
+    }
+    migrate_text(tx, &format!("{service}_kit"), service, &steps).await
+}

@@ -1,0 +1,189 @@
+//! Publishes a stream, in order and without a gap.
+//!
+//! A gap would come from a message that fails while one behind it gets through. So no message is given up alone: they wait without an end
+//! in the client library, and when nothing moves for too long, or one is refused, the client is thrown away with all that waits in it. Of
+//! what it was given, the brokers then hold a beginning; the next client starts from what is not acknowledged.
+
+use super::{
+    Cluster, KafkaError, Record,
+    error::{passes, unknown_topic},
+    log::Log,
+    wire,
+};
+use rdkafka::{
+    error::{KafkaError as ClientError, RDKafkaErrorCode},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// What may wait in the client library, for all streams of a process; who publishes faster waits.
+const QUEUED_MESSAGES: &str = "20000";
+const QUEUED_KIB: &str = "65536";
+/// Fits what a broker takes when it was not told otherwise (1,048,588 with its own bytes around). No request body comes near it.
+const MAX_MESSAGE_BYTES: &str = "1000000";
+/// How long to wait for room in the queue when others have filled it.
+const ROOM: Duration = Duration::from_millis(10);
+
+type Client = FutureProducer<Log>;
+
+/// Publishes to the topics of any service. Shared by reference; several may publish at once, in no order among themselves.
+pub struct Producer {
+    cluster: Cluster,
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+impl Producer {
+    pub(super) fn new(cluster: &Cluster) -> Result<Producer, KafkaError> {
+        let client = connect(cluster)?;
+        Ok(Producer { cluster: cluster.clone(), client: Mutex::new(Some(Arc::new(client))) })
+    }
+
+    /// Publishes in order, many at a time. Returns when all replicas that are in step have all of them.
+    /// Needs a Tokio runtime. Dropped halfway, what was handed over may still be published.
+    ///
+    /// # Errors
+    /// The first that is not acknowledged decides: [`KafkaError::Refused`] names it, [`KafkaError::NoTopic`] says that the topic is missing,
+    /// [`KafkaError::Unreachable`] that nothing was acknowledged for as long as the cluster's patience. Some or all of the records may have
+    /// been published, always a beginning per partition: publish all again. Others who are publishing then fail as unreachable too.
+    pub async fn publish(&self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let client = self.client()?;
+        let topic = self.cluster.topic(service);
+        let published = Publishing { client: &client, topic: &topic, patience: self.cluster.patience, waiting: VecDeque::new() }
+            .all(service, records)
+            .await;
+        if published.is_err() {
+            self.discard(&client);
+        }
+        if !self.uses(&client) {
+            // Maybe the last hold on it, and its end waits for its threads.
+            drop(tokio::task::spawn_blocking(move || drop(client)));
+        }
+        published
+    }
+
+    fn client(&self) -> Result<Arc<Client>, KafkaError> {
+        let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*slot {
+            return Ok(client.clone());
+        }
+        let client = Arc::new(connect(&self.cluster)?);
+        *slot = Some(client.clone());
+        Ok(client)
+    }
+
+    fn uses(&self, client: &Arc<Client>) -> bool {
+        let slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, client))
+    }
+
+    fn discard(&self, client: &Arc<Client>) {
+        let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take_if(|current| Arc::ptr_eq(current, client));
+        // Those who are publishing over it learn at once.
+        client.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+fn connect(cluster: &Cluster) -> Result<Client, KafkaError> {
+    let mut config = cluster.config();
+    config
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        // A batch that is refused ends this client instead of being left out.
+        .set("enable.gapless.guarantee", "true")
+        // Without an end: a message that times out alone would leave a gap. `patience` bounds the wait for all of them.
+        .set("delivery.timeout.ms", "0")
+        .set("request.timeout.ms", "10000")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "2")
+        .set("queue.buffering.max.messages", QUEUED_MESSAGES)
+        .set("queue.buffering.max.kbytes", QUEUED_KIB)
+        .set("message.max.bytes", MAX_MESSAGE_BYTES);
+    Ok(config.create_with_context(Log)?)
+}
+
+/// A message that is handed over and not acknowledged.
+struct Waiting {
+    partition: i64,
+    seq: i64,
+    acknowledged: DeliveryFuture,
+}
+
+struct Publishing<'p> {
+    client: &'p Client,
+    topic: &'p str,
+    patience: Duration,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Publishing<'_> {
+    async fn all(mut self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
+        for record in records {
+            self.hand_over(service, record).await?;
+        }
+        while let Some(first) = self.waiting.pop_front() {
+            self.acknowledged(first).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, service: &str, record: &Record) -> Result<(), KafkaError> {
+        let (partition, seq) = (record.partition, record.seq);
+        let number = wire::number(partition).ok_or_else(|| self.refused(partition, seq, "no partition has this number".to_owned()))?;
+        let key = record.key.to_string();
+        let headers = wire::headers(service, record);
+        let mut message = FutureRecord::to(self.topic).partition(number).key(&key).payload(&record.data).headers(headers);
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.client.send_result(message) {
+                Ok(acknowledged) => {
+                    self.waiting.push_back(Waiting { partition, seq, acknowledged });
+                    return Ok(());
+                }
+                Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    message = back;
+                    match self.waiting.pop_front() {
+                        Some(first) => self.acknowledged(first).await?,
+                        None if waited >= self.patience => return Err(KafkaError::Unreachable("the queue stays full".to_owned())),
+                        None => {
+                            tokio::time::sleep(ROOM).await;
+                            waited += ROOM;
+                        }
+                    }
+                }
+                Err((error, _)) => return Err(self.failed(partition, seq, error)),
+            }
+        }
+    }
+
+    async fn acknowledged(&self, waiting: Waiting) -> Result<(), KafkaError> {
+        let Waiting { partition, seq, acknowledged } = waiting;
+        match tokio::time::timeout(self.patience, acknowledged).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err((error, _)))) => Err(self.failed(partition, seq, error)),
+            Ok(Err(_)) => Err(KafkaError::Unreachable("the client has ended".to_owned())),
+            Err(_) => Err(KafkaError::Unreachable(format!("nothing was acknowledged for {} seconds", self.patience.as_secs()))),
+        }
+    }
+
+    fn failed(&self, partition: i64, seq: i64, error: ClientError) -> KafkaError {
+        match error.rdkafka_error_code() {
+            Some(code) if unknown_topic(code) => KafkaError::NoTopic { topic: self.topic.to_owned() },
+            // The client has ended for the sake of another message.
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => KafkaError::Unreachable(error.to_string()),
+            Some(code) if passes(code) => KafkaError::Unreachable(error.to_string()),
+            _ => self.refused(partition, seq, error.to_string()),
+        }
+    }
+
+    fn refused(&self, partition: i64, seq: i64, reason: String) -> KafkaError {
+        KafkaError::Refused { topic: self.topic.to_owned(), partition, seq, reason }
+    }
+}

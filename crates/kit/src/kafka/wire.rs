@@ -1,0 +1,192 @@
+//! A message of a stream as a CloudEvent 1.0 in Kafka's binary mode, and back. What is written here is what outside systems rely on.
+
+use contracts::Timestamp;
+use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
+use uuid::Uuid;
+
+const SPEC: &str = "1.0";
+const JSON: &str = "application/json";
+/// How much of a message that is not ours is kept, for looking into it.
+const KEPT_CHARS: usize = 4_096;
+
+/// A message of a stream: what the outbox row holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub epoch: i64,
+    /// Of the stream and of the topic alike.
+    pub partition: i64,
+    /// Dense per epoch and partition.
+    pub seq: i64,
+    /// What it is about; order is kept per key.
+    pub key: Uuid,
+    pub kind: String,
+    /// JSON.
+    pub data: String,
+    /// When it was written, which may be long before it was published.
+    pub at: Timestamp,
+    /// The request that caused it. The nil id is none.
+    pub trace: Option<Uuid>,
+}
+
+/// What a partition holds at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    Record(i64, Record),
+    /// Not written by us, or damaged: `reason` names topic, partition and offset. `data` is the beginning of its text, for people to look at.
+    Foreign {
+        offset: i64,
+        reason: String,
+        data: String,
+    },
+}
+
+impl Arrival {
+    pub fn offset(&self) -> i64 {
+        match self {
+            Arrival::Record(offset, _) | Arrival::Foreign { offset, .. } => *offset,
+        }
+    }
+}
+
+/// The attributes of the event. The key and the data are the key and the payload of Kafka's message.
+pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
+    let Record { epoch, partition, seq, key, kind, at, trace, .. } = record;
+    let with = |headers: OwnedHeaders, key: &str, value: &str| headers.insert(Header { key, value: Some(value) });
+    let mut headers = OwnedHeaders::new_with_capacity(10);
+    headers = with(headers, "ce_specversion", SPEC);
+    headers = with(headers, "ce_id", &id(service, *epoch, *partition, *seq));
+    headers = with(headers, "ce_source", &source(service));
+    headers = with(headers, "ce_type", kind);
+    headers = with(headers, "ce_subject", &key.to_string());
+    headers = with(headers, "ce_time", &at.to_string());
+    headers = with(headers, "ce_epoch", &epoch.to_string());
+    headers = with(headers, "ce_sequence", &seq.to_string());
+    headers = with(headers, "content-type", JSON);
+    match trace {
+        Some(trace) if !trace.is_nil() => with(headers, "traceparent", &traceparent(*trace)),
+        _ => headers,
+    }
+}
+
+/// Reads a message back. Strict: whatever a [`super::Producer`] would not have written is foreign. Headers it knows nothing of are let pass,
+/// since tracing agents and brokers add their own.
+pub(super) fn read(service: &str, message: &impl Message) -> Arrival {
+    let offset = message.offset();
+    match record(service, message) {
+        Ok(record) => Arrival::Record(offset, record),
+        Err(reason) => {
+            let reason = format!("{}, partition {}, offset {offset}: {reason}", message.topic(), message.partition());
+            let data = String::from_utf8_lossy(message.payload().unwrap_or_default()).chars().take(KEPT_CHARS).collect();
+            Arrival::Foreign { offset, reason, data }
+        }
+    }
+}
+
+/// A partition's number for Kafka. Negative ones have meanings of their own there.
+pub(super) fn number(partition: i64) -> Option<i32> {
+    i32::try_from(partition).ok().filter(|number| *number >= 0)
+}
+
+fn record(service: &str, message: &impl Message) -> Result<Record, String> {
+    let attributes = Attributes::of(message)?;
+    attributes.is("ce_specversion", SPEC)?;
+    attributes.is("content-type", JSON)?;
+    attributes.is("ce_source", &source(service))?;
+    let key = text("the key", message.key())?;
+    attributes.is("ce_subject", key)?;
+    let partition = i64::from(message.partition());
+    let (epoch, seq) = (attributes.count("ce_epoch")?, attributes.count("ce_sequence")?);
+    attributes.is("ce_id", &id(service, epoch, partition, seq))?;
+    let kind = attributes.get("ce_type")?;
+    if kind.is_empty() {
+        return Err("ce_type is empty".to_owned());
+    }
+    let time = attributes.get("ce_time")?;
+    Ok(Record {
+        epoch,
+        partition,
+        seq,
+        key: Uuid::parse_str(key).ok().filter(|id| id.to_string() == key).ok_or_else(|| format!("the key {key:?} is no id"))?,
+        kind: kind.to_owned(),
+        data: text("the payload", message.payload())?.to_owned(),
+        at: Timestamp::parse(time).ok_or_else(|| format!("ce_time is {time:?}"))?,
+        trace: attributes.find("traceparent").map(trace).transpose()?,
+    })
+}
+
+fn id(service: &str, epoch: i64, partition: i64, seq: i64) -> String {
+    format!("{service}:{epoch}:{partition}:{seq}")
+}
+
+fn source(service: &str) -> String {
+    format!("/onrush/{service}")
+}
+
+/// W3C trace context. The parent is no span of ours, and must not be zero.
+fn traceparent(trace: Uuid) -> String {
+    let trace = trace.simple().to_string();
+    let parent = match &trace[..16] {
+        "0000000000000000" => "0000000000000001",
+        parent => parent,
+    };
+    format!("00-{trace}-{parent}-01")
+}
+
+fn trace(header: &str) -> Result<Uuid, String> {
+    let wrong = || format!("traceparent is {header:?}");
+    let trace = header.get(3..35).and_then(|hex| Uuid::try_parse(hex).ok()).ok_or_else(wrong)?;
+    if traceparent(trace) == header && !trace.is_nil() { Ok(trace) } else { Err(wrong()) }
+}
+
+fn text<'m>(what: &str, bytes: Option<&'m [u8]>) -> Result<&'m str, String> {
+    let bytes = bytes.ok_or_else(|| format!("{what} is missing"))?;
+    std::str::from_utf8(bytes).map_err(|_| format!("{what} is not UTF-8"))
+}
+
+/// The headers this module writes, as found on a message.
+struct Attributes<'m>(Vec<(&'m str, &'m str)>);
+
+const KNOWN: [&str; 10] =
+    ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_epoch", "ce_sequence", "content-type", "traceparent"];
+
+impl<'m> Attributes<'m> {
+    fn of(message: &'m impl Message) -> Result<Self, String> {
+        let mut found: Vec<(&str, &str)> = Vec::with_capacity(KNOWN.len());
+        for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+            if !KNOWN.contains(&header.key) {
+                continue;
+            }
+            if found.iter().any(|(key, _)| *key == header.key) {
+                return Err(format!("{} is given twice", header.key));
+            }
+            found.push((header.key, text(header.key, header.value)?));
+        }
+        Ok(Self(found))
+    }
+
+    fn find(&self, name: &str) -> Option<&'m str> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    fn get(&self, name: &str) -> Result<&'m str, String> {
+        self.find(name).ok_or_else(|| format!("{name} is missing"))
+    }
+
+    fn is(&self, name: &str, wanted: &str) -> Result<(), String> {
+        match self.get(name)? {
+            found if found == wanted => Ok(()),
+            found => Err(format!("{name} is {found:?}, not {wanted:?}")),
+        }
+    }
+
+    /// A number from 1 up, as we write it.
+    fn count(&self, name: &str) -> Result<i64, String> {
+        let found = self.get(name)?;
+        let number = found.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == found);
+        number.ok_or_else(|| format!("{name} is {found:?}"))
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! So many a window, counted over all processes.
+//!
+//! A window slides: it holds the instants of what was let through, and lets the next through when the oldest is old enough. With Redis
+//! the instants are there, by its own clock; each process also notes its own, and decides by those while Redis is away. Then a limit is
+//! as many times wider as there are processes, and never gone.
+
+use super::{Redis, RedisError, Script, millis};
+use crate::ports::Clock;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use contracts::Timestamp;
+use moka::{policy::EvictionPolicy, sync::Cache};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Keys remembered in a process at a time, the least recently used going first …
+const MAX_KEYS: u64 = 50_000;
+/// … and their instants, of 8 bytes: together some 20 MB at most.
+const MAX_INSTANTS: u64 = 1_000_000;
+
+/// Lets one through and answers 0, or the microseconds to wait.
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local window = tonumber(ARGV[2])
+local oldest = redis.call('LINDEX', KEYS[1], -1)
+while oldest and tonumber(oldest) <= now - window do
+  redis.call('RPOP', KEYS[1])
+  oldest = redis.call('LINDEX', KEYS[1], -1)
+end
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+  return math.min(math.max(tonumber(oldest) + window - now, 1), window)
+end
+redis.call('LPUSH', KEYS[1], string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 0",
+    )
+});
+
+/// There were too many; the time until one more is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many; one more in {} ms", wait.as_millis())]
+pub struct TooMany {
+    pub wait: Duration,
+}
+
+/// At most `limit` a key and window. Cheap to clone; clones share their counts, and so do all processes with the same Redis and name.
+#[derive(Clone)]
+pub struct Limit {
+    redis: Option<Redis>,
+    name: &'static str,
+    limit: u32,
+    window: Duration,
+    own: Cache<String, Arc<Mutex<VecDeque<Timestamp>>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Limit {
+    /// `name` tells it from other limits in Redis. A limit of 0 lets nothing through.
+    pub fn new(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Limit {
+        let keys = (MAX_INSTANTS / u64::from(limit.max(1))).clamp(1, MAX_KEYS);
+        let own = Cache::builder().max_capacity(keys).eviction_policy(EvictionPolicy::lru()).build();
+        Limit { redis, name, limit, window, own, clock }
+    }
+
+    /// Counts one, if there may be one more. It counts before anything else is known, so that many at once do not slip through together.
+    pub async fn take(&self, key: &str) -> Result<(), TooMany> {
+        if self.limit == 0 {
+            return Err(TooMany { wait: self.window });
+        }
+        let Some(redis) = &self.redis else { return self.take_own(key) };
+        match self.take_shared(redis, key).await {
+            Ok(0) => {
+                self.note(key);
+                Ok(())
+            }
+            Ok(wait) => Err(TooMany { wait: Duration::from_micros(wait) }),
+            Err(error) => {
+                self.alone(&error);
+                self.take_own(key)
+            }
+        }
+    }
+
+    /// Takes the latest one back: it should not have counted.
+    pub async fn give_back(&self, key: &str) {
+        if let Some(instants) = self.own.get(key) {
+            instants.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        }
+        if let Some(redis) = &self.redis
+            && let Err(error) = redis.call::<()>(super::cmd("LPOP").arg(self.key(redis, key))).await
+        {
+            self.alone(&error);
+        }
+    }
+
+    /// Forgets all of this key.
+    pub async fn forget(&self, key: &str) {
+        self.own.invalidate(key);
+        if let Some(redis) = &self.redis
+            && let Err(error) = redis.call::<()>(super::cmd("DEL").arg(self.key(redis, key))).await
+        {
+            self.alone(&error);
+        }
+    }
+
+    async fn take_shared(&self, redis: &Redis, key: &str) -> Result<u64, RedisError> {
+        let micros = u64::try_from(self.window.as_micros()).unwrap_or(u64::MAX);
+        redis.run(TAKE.key(self.key(redis, key)).arg(self.limit).arg(micros).arg(millis(self.window) + 1)).await
+    }
+
+    fn take_own(&self, key: &str) -> Result<(), TooMany> {
+        let now = self.clock.now();
+        let instants = self.own.get_with_by_ref(key, Arc::default);
+        let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
+        while instants.front().is_some_and(|oldest| oldest.after(self.window) <= now) {
+            instants.pop_front();
+        }
+        if let Some(oldest) = instants.front().filter(|_| instants.len() >= self.limit as usize) {
+            return Err(TooMany { wait: oldest.after(self.window).since(now).min(self.window) });
+        }
+        instants.push_back(now);
+        Ok(())
+    }
+
+    /// Remembers what Redis let through, for the time when it is away.
+    fn note(&self, key: &str) {
+        let instants = self.own.get_with_by_ref(key, Arc::default);
+        let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
+        if instants.len() >= self.limit as usize {
+            instants.pop_front();
+        }
+        instants.push_back(self.clock.now());
+    }
+
+    /// Keys are digests: they name persons, and may be as long as a caller likes.
+    fn key(&self, redis: &Redis, key: &str) -> String {
+        redis.key("limit", &format!("{}:{}", self.name, BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(key)[..16])))
+    }
+
+    fn alone(&self, error: &RedisError) {
+        metrics::counter!("onrush_limit_unshared_total", "name" => self.name).increment(1);
+        tracing::debug!(%error, limit = self.name, "counted in this process alone");
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limit").field("name", &self.name).field("limit", &self.limit).field("window", &self.window).finish_non_exhaustive()
+    }
+}

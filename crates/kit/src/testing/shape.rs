@@ -1,0 +1,147 @@
+//! The shapes a mall can be deployed in, inside one test: alone on SQLite, three replicas on PostgreSQL, four processes apart with Kafka
+//! between them. `ONRUSH_TEST_SHAPE` chooses, so that the same story is told in each.
+
+use super::{
+    app::{App, AppBuilder},
+    database::TestDatabase,
+    rest::Rest,
+};
+use crate::{
+    engine::Fault,
+    http::{ServerLimits, layers, serve},
+    ports::new_id,
+    process::{Apart, Database, KafkaSettings, PostgresSettings, Process, ProcessSettings},
+    service::{Kit, Service},
+    tasks::{self, ShutdownTrigger},
+};
+use axum::Router;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::net::TcpListener;
+use tower::{ServiceExt, service_fn};
+
+/// How the processes of a mall are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One process on SQLite.
+    Solo,
+    /// Three processes with all services on one PostgreSQL.
+    Replicas,
+    /// Four processes with two services each, and Kafka between them.
+    Split,
+}
+
+/// Which services go together when they are apart.
+const APART: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
+const REPLICAS: usize = 3;
+const PARTITIONS: i64 = 2;
+
+impl Shape {
+    pub fn of_environment() -> Shape {
+        match std::env::var("ONRUSH_TEST_SHAPE").as_deref() {
+            Ok("solo") | Err(_) => Shape::Solo,
+            Ok("replicas") => Shape::Replicas,
+            Ok("split") => Shape::Split,
+            Ok(other) => panic!("ONRUSH_TEST_SHAPE is “{other}”: it must be solo, replicas or split"),
+        }
+    }
+}
+
+/// What the processes of one mall have in common outside themselves.
+pub(super) struct Ground {
+    pub database: Option<Arc<TestDatabase>>,
+    pub kafka: Option<KafkaSettings>,
+}
+
+/// The processes of a mall.
+pub(super) struct Processes {
+    pub all: Vec<Process>,
+    pub router: Router,
+    pub servers: Vec<ShutdownTrigger>,
+    pub rest: Option<Arc<Rest>>,
+}
+
+impl AppBuilder {
+    /// Starts a mall in the shape of the environment.
+    pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+        let shape = Shape::of_environment();
+        self.start_in(shape, build).await
+    }
+
+    pub async fn start_in(mut self, shape: Shape, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+        if shape == Shape::Solo {
+            return self.start(build).await;
+        }
+        let ground = self.ground(shape).await;
+        let database = ground.database.as_ref().expect("both shapes have one");
+        let postgres = PostgresSettings { readers: 4, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
+        let settings =
+            ProcessSettings { database: Database::Postgres(postgres), kafka: ground.kafka.clone(), apart: None, ..self.process_settings() };
+        let processes = match shape {
+            Shape::Solo | Shape::Replicas => replicas(&settings, &build).await,
+            Shape::Split => split(&settings, &build).await,
+        };
+        self.assemble(processes.expect("the processes start"), ground, shape).await
+    }
+}
+
+pub(super) async fn make_ground(shape: Shape) -> Ground {
+    let kafka = (shape == Shape::Split).then(|| KafkaSettings {
+        bootstrap: std::env::var("ONRUSH_TEST_KAFKA")
+            .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>"),
+        prefix: format!("test{}", new_id().simple()),
+    });
+    Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka }
+}
+
+async fn replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+    let mut all = Vec::new();
+    for _ in 0..REPLICAS {
+        all.push(Process::start(settings.clone(), build).await?);
+    }
+    let router = in_turn(all.iter().map(|process| layers(process.router.clone())).collect());
+    let rest = Some(Arc::new(Rest::of(&all[0].kit, &all[0].services)));
+    Ok(Processes { all, router, servers: Vec::new(), rest })
+}
+
+async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+    let mut listeners = Vec::new();
+    let mut peers = Vec::new();
+    for services in APART {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        peers.extend(services.iter().map(|service| format!("{service}=http://{address}")));
+        listeners.push(listener);
+    }
+    let peers: crate::links::Peers = peers.join(",").parse().expect("the list is well-formed");
+    let (mut all, mut servers, mut routers) = (Vec::new(), Vec::new(), Vec::new());
+    for (services, listener) in APART.into_iter().zip(listeners) {
+        let apart = Apart { only: services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
+        let process = Process::start(ProcessSettings { apart: Some(apart), ..settings.clone() }, build).await?;
+        let router = layers(process.router.clone());
+        let (trigger, shutdown) = tasks::shutdown();
+        let served = router.clone();
+        tasks::spawn("test-server", async move {
+            if let Err(error) = serve(listener, served, ServerLimits::default(), shutdown).await {
+                tracing::error!(%error, "a process of the test ended");
+            }
+        });
+        routers.push(router);
+        servers.push(trigger);
+        all.push(process);
+    }
+    let services: Vec<Arc<dyn Service>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
+    let rest = Some(Arc::new(Rest::of(&all[0].kit, &services)));
+    Ok(Processes { all, router: in_turn(routers), servers, rest })
+}
+
+/// Gives each request to the next process: whatever a client does, it does it to all of them.
+fn in_turn(routers: Vec<Router>) -> Router {
+    let (routers, next) = (Arc::new(routers), Arc::new(AtomicUsize::new(0)));
+    Router::new().fallback_service(service_fn(move |request| {
+        let router = routers[next.fetch_add(1, Ordering::Relaxed) % routers.len()].clone();
+        router.oneshot(request)
+    }))
+}

@@ -1,0 +1,93 @@
+//! Many rows at once.
+
+use super::{Place, count, insert, on_both};
+use kit::{DbError, db::params};
+use uuid::Uuid;
+
+on_both!(
+    many_rows_keep_their_order,
+    each_row_is_counted_where_rows_may_meet,
+    more_rows_than_a_statement_takes_parameters,
+    a_row_that_is_refused_refuses_all,
+    a_row_may_change_twice,
+);
+
+const INSERT: &str = "insert into kit_things (id, n) values ($1,$2)";
+
+fn row(id: u128, n: i64) -> [kit::Param<'static>; 2] {
+    params![Uuid::from_u128(id), n]
+}
+
+async fn many_rows_keep_their_order(place: Place) {
+    let mut tx = place.with_table().await;
+    let rows = (1..=5).map(|n| row(n, i64::try_from(n).unwrap()));
+    assert_eq!(tx.execute_many(INSERT, rows).await.unwrap(), [1; 5]);
+    let changed = [1_u128, 9, 3].map(|n| params![Uuid::from_u128(n)]);
+    assert_eq!(tx.execute_many("update kit_things set n=n+100 where id=$1", changed).await.unwrap(), [1, 0, 1]);
+    let wanted = [3_u128, 9, 1, 3].map(|n| params![Uuid::from_u128(n)]);
+    let found: Vec<(i64,)> = tx.query_many("select n from kit_things where id=$1 for update", wanted).await.unwrap();
+    assert_eq!(found, [(103,), (101,), (103,)]);
+    let wanted = [2_i64, 0].map(|n| params![n]);
+    let found: Vec<(i64,)> = tx.query_many("select n from kit_things where n>$1 and n<=5 order by n", wanted).await.unwrap();
+    assert_eq!(found, [(4,), (5,), (2,), (4,), (5,)]);
+    let wanted = (0..1_000_i64).map(|n| params![n % 5 + 1]);
+    let found: Vec<(i64,)> =
+        tx.query_many("select $1+0 from kit_things where id<>$1 limit 0", [] as [[kit::Param<'_>; 1]; 0]).await.unwrap();
+    assert_eq!(found, []);
+    let found: Vec<(i64,)> = tx.query_many("select n % 100 from kit_things where n % 100 = $1 + 0", wanted).await.unwrap();
+    assert!(found.iter().zip(0..1_000_i64).all(|((found,), n)| *found == n % 5 + 1));
+    assert_eq!(found.len(), 1_000);
+    assert_eq!(tx.execute_many::<1>("not even looked at", []).await.unwrap(), [0_u64; 0]);
+}
+
+async fn each_row_is_counted_where_rows_may_meet(place: Place) {
+    let mut tx = place.with_table().await;
+    insert(&mut tx, 2, 2).await.unwrap();
+    let sql = "insert into kit_things (id, n) values ($1,$2) on conflict (id) do nothing";
+    assert_eq!(tx.execute_many(sql, [row(1, 1), row(2, 9), row(3, 3), row(1, 7)]).await.unwrap(), [1, 0, 1, 0]);
+    let sql = "insert into kit_things (id, n) values ($1,$2) on conflict (id) do update set n=excluded.n where kit_things.n<excluded.n";
+    assert_eq!(tx.execute_many(sql, [row(1, 0), row(2, 5), row(4, 4), row(4, 6)]).await.unwrap(), [0, 1, 1, 1]);
+    let found: Vec<(i64,)> = tx.query("select n from kit_things order by id", &[]).await.unwrap();
+    assert_eq!(found, [(1,), (5,), (3,), (6,)]);
+}
+
+async fn more_rows_than_a_statement_takes_parameters(place: Place) {
+    const ROWS: usize = 10_007;
+    let mut tx = place.with_table().await;
+    tx.begin().await.unwrap();
+    let sql = "insert into kit_things (id, n, word, flag, bytes, price, at) values ($1,$2,$3,$4,$5,$6,$7)";
+    let rows = (0..ROWS).map(|n| {
+        let word = ["even", "odd"][n % 2];
+        let bytes: &[u8] = &[1, 2, 3][..n % 4];
+        params![Uuid::from_u128(n as u128), n as i64, word, n % 3 == 0, bytes, Some(n as i64).filter(|n| *n > 10), 5_i64]
+    });
+    assert_eq!(tx.execute_many(sql, rows).await.unwrap(), vec![1; ROWS]);
+    tx.commit().await.unwrap();
+    let sql = "select count(*), max(n), count(price), cast(sum(n) as BIGINT), count(distinct bytes) from kit_things where word=$1";
+    let found: (i64, i64, i64, i64, i64) = tx.query_one(sql, &params!["odd"]).await.unwrap();
+    assert_eq!(found, (5_003, 10_005, 4_998, 25_030_009, 2));
+    assert_eq!(count(&mut tx).await, ROWS as i64);
+}
+
+async fn a_row_that_is_refused_refuses_all(place: Place) {
+    let mut tx = place.with_table().await;
+    tx.begin().await.unwrap();
+    let rows = (0..300).map(|n| row(n % 299, 1));
+    assert!(matches!(tx.execute_many(INSERT, rows).await, Err(DbError::Unique(_))));
+    tx.rollback().await.unwrap();
+    assert_eq!(count(&mut tx).await, 0);
+    insert(&mut tx, 1, 1).await.unwrap();
+    tx.begin().await.unwrap();
+    let rows = [1, 2, -5, 4].map(|n| params![n]);
+    assert!(matches!(tx.execute_many("update kit_things set n=$1", rows).await, Err(DbError::Constraint(_))));
+    tx.rollback().await.unwrap();
+    assert_eq!(tx.query_one::<(i64,)>("select n from kit_things", &[]).await.unwrap(), (1,));
+}
+
+async fn a_row_may_change_twice(place: Place) {
+    let mut tx = place.with_table().await;
+    insert(&mut tx, 1, 0).await.unwrap();
+    let steps = (0..600_i64).map(|n| params![n]);
+    let changed = tx.execute_many("update kit_things set n=n+1 where n=$1", steps).await.unwrap();
+    assert_eq!(changed, [1; 600], "each sees what the one before did");
+}

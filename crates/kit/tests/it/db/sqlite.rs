@@ -1,0 +1,50 @@
+//! What only SQLite has.
+
+use super::Place;
+use kit::{Db, DbError, Tx, db::Synchronous, testing::TempFolder};
+
+#[test]
+fn failures_of_the_disk_are_told_apart_from_mistakes() {
+    use rusqlite::{Error, ffi};
+    let failed = |code| DbError::from(Error::SqliteFailure(ffi::Error::new(code), Some("text".into())));
+    assert!(matches!(failed(ffi::SQLITE_FULL), DbError::DiskFull));
+    for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_CANTOPEN, ffi::SQLITE_READONLY] {
+        assert!(matches!(failed(code), DbError::Io(_)), "{code}");
+    }
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_LOCKED] {
+        assert!(matches!(failed(code), DbError::Busy), "{code}");
+    }
+    assert!(matches!(failed(ffi::SQLITE_CORRUPT), DbError::Sqlite(_)));
+}
+
+#[tokio::test]
+async fn what_is_committed_is_on_the_disk_unless_the_operator_said_otherwise() {
+    let folder = TempFolder::new();
+    for (synchronous, number) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
+        let mut tx = Db::sqlite(folder.path().join("kit.db"), synchronous).open_writer().await.unwrap();
+        let pragma = |tx: &mut Tx, name| {
+            let connection = tx.sqlite().expect("a file");
+            connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap()
+        };
+        assert_eq!(pragma(&mut tx, "synchronous"), rusqlite::types::Value::Integer(number));
+        assert_eq!(pragma(&mut tx, "journal_mode"), rusqlite::types::Value::Text("wal".into()));
+    }
+    assert_eq!(Synchronous::default(), Synchronous::Full);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_said() {
+    let folder = TempFolder::new();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let refused = Db::sqlite(folder.path().join("file").join("kit.db"), Synchronous::Full).open_writer().await;
+    assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("file")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_has_a_path_and_no_notifications() {
+    let place = Place::sqlite().await;
+    assert!(place.db.path().is_some_and(|path| path.ends_with("new/kit.db")));
+    assert!(!place.db.is_postgres());
+    place.db.check().await.unwrap();
+    assert!(matches!(place.db.notifications("news").await, Err(DbError::Open(_))));
+}

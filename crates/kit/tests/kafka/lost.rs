@@ -1,0 +1,110 @@
+//! A reader stops at what is lost and never skips it.
+
+use crate::world::{World, is_silent, numbers, read, read_records, record, records, trouble, until};
+use kit::kafka::{Consumer, KafkaError};
+
+#[track_caller]
+fn assert_lost(error: &KafkaError, wanted: i64) {
+    assert!(matches!(error, KafkaError::OffsetLost { service: "orders", partition: 0, offset, .. } if *offset == wanted), "{error}");
+}
+
+/// Nothing comes any more, whatever is published.
+async fn assert_stopped(world: &World, consumer: &mut Consumer, wanted: i64) {
+    world.producer().unwrap().publish("orders", &[record(0, 1_000)]).await.unwrap();
+    for _ in 0..5 {
+        consumer.poll(std::time::Duration::from_millis(100)).unwrap();
+        assert_lost(&consumer.peek("orders", 0, 500).unwrap_err(), wanted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_dropped_before_it_was_read_is_lost() {
+    let world = World::with_orders().await;
+    world.producer().unwrap().publish("orders", &records(0, 1, 100)).await.unwrap();
+    world.forget_before("orders", 0, 50).await;
+    let mut consumer = world.consumer().unwrap();
+    // A new reader, too, has missed something.
+    for (position, wanted) in [(None, 0), (Some(10), 11), (Some(48), 49)] {
+        consumer.assign("orders", 0, position).unwrap();
+        assert_lost(&trouble(&mut consumer, 0), wanted);
+    }
+    assert_stopped(&world, &mut consumer, 49).await;
+    // Right behind what was dropped nothing is missing.
+    consumer.assign("orders", 0, Some(49)).unwrap();
+    assert_eq!(numbers(&read_records(&mut consumer, 0, 50)), (51..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_behind_the_end_is_lost() {
+    let world = World::with_orders().await;
+    world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
+    let mut consumer = world.consumer().unwrap();
+    consumer.assign("orders", 0, Some(9)).unwrap();
+    assert!(is_silent(&mut consumer, 0), "the end is no loss");
+    consumer.assign("orders", 0, Some(10)).unwrap();
+    assert_lost(&trouble(&mut consumer, 0), 11);
+    assert_stopped(&world, &mut consumer, 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_is_lost() {
+    let world = World::with_orders().await;
+    world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
+    let mut consumer = world.consumer().unwrap();
+    consumer.assign("orders", 0, None).unwrap();
+    read(&mut consumer, 0, 10);
+    world.drop_topic("orders").await;
+    world.ensure_topic("orders", 4).await.unwrap();
+    world.producer().unwrap().publish("orders", &records(0, 1, 5)).await.unwrap();
+    assert_lost(&trouble(&mut consumer, 0), 10);
+    // Whoever looked at it and decided to begin again can.
+    consumer.assign("orders", 0, None).unwrap();
+    assert_eq!(numbers(&read_records(&mut consumer, 0, 5)), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_topic_a_position_is_lost() {
+    let world = World::with_orders().await;
+    world.producer().unwrap().publish("orders", &records(0, 1, 3)).await.unwrap();
+    let mut running = world.consumer().unwrap();
+    running.assign("orders", 0, None).unwrap();
+    read(&mut running, 0, 3);
+    world.drop_topic("orders").await;
+    assert_lost(&trouble(&mut running, 0), 3);
+
+    let mut starting = world.consumer().unwrap();
+    starting.assign("orders", 0, Some(2)).unwrap();
+    assert_lost(&trouble(&mut starting, 0), 3);
+}
+
+/// Processes start in any order: a new reader may come before the topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_reader_waits_for_its_topic() {
+    let mut world = World::empty();
+    let mut consumer = world.consumer().unwrap();
+    consumer.assign("orders", 0, None).unwrap();
+    let missing = trouble(&mut consumer, 0);
+    assert!(matches!(&missing, KafkaError::NoTopic { topic } if *topic == world.topic("orders")), "{missing}");
+    let missing = consumer.assign_latest("orders", 1).unwrap_err();
+    assert!(matches!(missing, KafkaError::NoTopic { .. }), "{missing}");
+
+    world.topic_of("orders", 2).await;
+    world.producer().unwrap().publish("orders", &records(0, 1, 3)).await.unwrap();
+    let first = until(&mut consumer, "message", |consumer| match consumer.peek("orders", 0, 10) {
+        Ok(found) => found.first().map(kit::kafka::Arrival::offset),
+        Err(KafkaError::NoTopic { .. }) => None,
+        Err(error) => panic!("{error}"),
+    });
+    assert_eq!(first, 0);
+    assert_eq!(numbers(&read_records(&mut consumer, 0, 3)), [1, 2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_not_there_is_told() {
+    let world = World::with_orders().await;
+    let mut consumer = world.consumer().unwrap();
+    consumer.assign("orders", 4, None).unwrap();
+    assert!(matches!(trouble(&mut consumer, 4), KafkaError::NoTopic { .. }));
+    assert!(matches!(consumer.assign("orders", i64::MAX, None), Err(KafkaError::NoTopic { .. })));
+    assert!(matches!(consumer.assign("orders", -1, None), Err(KafkaError::NoTopic { .. })));
+}

@@ -1,0 +1,192 @@
+//! Clusters to test on, records to publish, and reading with a bound.
+
+use contracts::Timestamp;
+use futures::executor::block_on;
+use kit::{
+    kafka::{Arrival, Cluster, Consumer, KafkaError, Producer, Record},
+    ports::{Stopwatch, new_id},
+};
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+};
+use std::{ops::Deref, time::Duration};
+use uuid::Uuid;
+
+/// Nothing here takes longer, unless it never comes.
+pub const BOUND: Duration = Duration::from_secs(30);
+
+/// The real brokers, with a prefix of its own for topics. What it made is dropped at the end.
+pub struct World {
+    pub bootstrap: String,
+    cluster: Cluster,
+    topics: Vec<String>,
+}
+
+impl Deref for World {
+    type Target = Cluster;
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl World {
+    /// With no topics yet.
+    pub fn empty() -> World {
+        let bootstrap = std::env::var("ONRUSH_TEST_KAFKA").expect(
+            "ONRUSH_TEST_KAFKA is not set. These tests need a broker: run `./scripts/services run -- cargo test -p kit --test kafka`",
+        );
+        let cluster = Cluster::new(&bootstrap, &format!("test-{}", new_id().simple())).unwrap();
+        World { bootstrap, cluster, topics: Vec::new() }
+    }
+
+    /// With the topic `orders` of four partitions.
+    pub async fn with_orders() -> World {
+        let mut world = World::empty();
+        world.topic_of("orders", 4).await;
+        world
+    }
+
+    pub async fn topic_of(&mut self, service: &str, partitions: i32) {
+        self.ensure_topic(service, partitions).await.unwrap();
+        self.topics.push(self.topic(service));
+    }
+
+    /// A client that knows nothing of us.
+    pub fn outsider(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.outsider().create().unwrap()
+    }
+
+    /// Drops what a partition holds before an offset, as retention would.
+    pub async fn forget_before(&self, service: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic(service), partition, rdkafka::Offset::Offset(offset)).unwrap();
+        let done = self.admin().delete_records(&list, &admin_options()).await.unwrap();
+        for element in done.elements() {
+            element.error().unwrap();
+        }
+    }
+
+    pub async fn drop_topic(&self, service: &str) {
+        let done = self.admin().delete_topics(&[&self.topic(service)], &admin_options()).await.unwrap();
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        if !topics.is_empty() {
+            // A test may have dropped it itself.
+            let _ = block_on(self.admin().delete_topics(&topics, &admin_options()));
+        }
+    }
+}
+
+pub fn admin_options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND))
+}
+
+/// A mock of three brokers with the topic `onrush.orders` of four partitions. Its clients give up early.
+pub fn mock() -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
+    let mock = MockCluster::new(3).unwrap();
+    mock.create_topic("onrush.orders", 4, 3).unwrap();
+    let cluster = Cluster::new(&mock.bootstrap_servers(), "onrush").unwrap().patience(Duration::from_secs(2));
+    (mock, cluster)
+}
+
+pub fn record(partition: i64, seq: i64) -> Record {
+    Record {
+        epoch: 1,
+        partition,
+        seq,
+        key: Uuid::from_u128(seq.unsigned_abs().into()),
+        kind: "order.placed".to_owned(),
+        data: format!(r#"{{"number":{seq}}}"#),
+        at: Timestamp(1_700_000_000_000_000 + seq),
+        trace: (seq % 2 == 0).then(new_id),
+    }
+}
+
+/// Numbers `from` to `to` of a partition.
+pub fn records(partition: i64, from: i64, to: i64) -> Vec<Record> {
+    (from..=to).map(|seq| record(partition, seq)).collect()
+}
+
+/// Publishes as a relay does: again, until it is done.
+pub async fn publish(producer: &Producer, service: &str, records: &[Record]) {
+    let published = async {
+        while let Err(failed) = producer.publish(service, records).await {
+            assert!(matches!(failed, KafkaError::Unreachable(_)), "{failed}");
+        }
+    };
+    tokio::time::timeout(BOUND, published).await.expect("published within 30 seconds");
+}
+
+/// Lets a consumer work until `done` says something.
+#[track_caller]
+pub fn until<T>(consumer: &mut Consumer, what: &str, mut done: impl FnMut(&mut Consumer) -> Option<T>) -> T {
+    let waiting = Stopwatch::start();
+    loop {
+        if let Some(found) = done(consumer) {
+            return found;
+        }
+        assert!(waiting.elapsed() < BOUND, "no {what} within {BOUND:?}");
+        consumer.poll(Duration::from_millis(200)).unwrap();
+    }
+}
+
+/// Reads on in a partition until there are `count` more, and settles them.
+#[track_caller]
+pub fn read(consumer: &mut Consumer, partition: i64, count: usize) -> Vec<Arrival> {
+    let mut read = Vec::new();
+    until(consumer, &format!("{count} messages in partition {partition}"), |consumer| {
+        loop {
+            let found = consumer.peek("orders", partition, 500.min(count - read.len())).unwrap().to_vec();
+            let Some(last) = found.last() else { break };
+            consumer.advance_past("orders", partition, last.offset());
+            read.extend(found);
+        }
+        (read.len() == count).then_some(())
+    });
+    read
+}
+
+/// What is read as records, without their offsets.
+#[track_caller]
+pub fn read_records(consumer: &mut Consumer, partition: i64, count: usize) -> Vec<Record> {
+    let ours = |arrival| match arrival {
+        Arrival::Record(_, record) => record,
+        Arrival::Foreign { reason, .. } => panic!("{reason}"),
+    };
+    read(consumer, partition, count).into_iter().map(ours).collect()
+}
+
+pub fn numbers(records: &[Record]) -> Vec<i64> {
+    records.iter().map(|record| record.seq).collect()
+}
+
+/// The error that a partition ends in.
+#[track_caller]
+pub fn trouble(consumer: &mut Consumer, partition: i64) -> KafkaError {
+    until(consumer, "error", |consumer| match consumer.peek("orders", partition, 500) {
+        Ok([]) => None,
+        Ok(found) => panic!("{found:?}"),
+        Err(error) => Some(error),
+    })
+}
+
+/// Nothing more comes: what was read is all there is.
+pub fn is_silent(consumer: &mut Consumer, partition: i64) -> bool {
+    consumer.poll(Duration::from_millis(500)).unwrap();
+    consumer.peek("orders", partition, 1).unwrap().is_empty()
+}

@@ -1,0 +1,215 @@
+//! The second level of caches: one load for all instances, and no copy older than an announced change.
+
+use crate::support::{Server, eventually, fearless, flush, instance, prefix, redis};
+use futures::future::join_all;
+use kit::{
+    cache::Cache,
+    ports::SystemClock,
+    redis::{
+        Redis, cmd,
+        shared::{Found, Shared},
+    },
+};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+const LONG: Duration = Duration::from_secs(600);
+
+fn cache(redis: &Redis) -> Cache<String, u32> {
+    Cache::shared(100, LONG, Some(redis.clone()), "things", LONG)
+}
+
+/// Where the values come from; counts how often it is asked.
+#[derive(Default)]
+struct Source {
+    value: AtomicU32,
+    loads: AtomicU32,
+}
+
+impl Source {
+    async fn load(&self) -> Result<u32, Infallible> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        Ok(self.value.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, value: u32) {
+        self.value.store(value, Ordering::SeqCst);
+    }
+
+    fn loads(&self) -> u32 {
+        self.loads.load(Ordering::SeqCst)
+    }
+}
+
+async fn get(cache: &Cache<String, u32>, source: &Source) -> u32 {
+    cache.get_or_load("a".to_owned(), source.load()).await.unwrap()
+}
+
+// H1
+#[tokio::test]
+async fn one_instance_loads_and_the_others_find_it() {
+    let prefix = prefix();
+    let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
+    source.set(7);
+    let found = join_all((0..50).map(|_| get(&one, &source))).await;
+    assert!(found.into_iter().all(|value| value == 7));
+    assert_eq!(source.loads(), 1, "a single flight");
+    assert_eq!(get(&two, &source).await, 7);
+    assert_eq!(source.loads(), 1, "from Redis");
+    let other: Cache<String, u32> = Cache::shared(100, LONG, Some(instance(&prefix)), "other things", LONG);
+    get(&other, &source).await;
+    assert_eq!(source.loads(), 2, "another cache has entries of its own");
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_loaded_again_by_all() {
+    let prefix = prefix();
+    let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
+    get(&one, &source).await;
+    source.set(8);
+    one.forget(&"a".to_owned());
+    assert_eq!(get(&one, &source).await, 8, "at once, whether Redis knows yet or not");
+    eventually("Redis was told", || async { get(&two, &source).await == 8 }).await;
+}
+
+/// Other entries stay, and so does what they were loaded from.
+#[tokio::test]
+async fn everything_can_be_forgotten() {
+    let prefix = prefix();
+    let (redis, source) = (instance(&prefix), Source::default());
+    let one = cache(&redis);
+    get(&one, &source).await;
+    source.set(9);
+    one.forget_all();
+    assert_eq!(get(&one, &source).await, 9);
+    // A new instance, with nothing in memory.
+    eventually("nobody finds the old one", || async { get(&cache(&redis), &source).await == 9 }).await;
+}
+
+// H1: the load began before the change and ends after it
+#[tokio::test]
+async fn a_stale_load_is_kept_nowhere() {
+    let prefix = prefix();
+    let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
+    let (read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (one, read, go) = (one.clone(), Arc::clone(&read), Arc::clone(&go));
+        async move {
+            let load = async {
+                read.notify_one();
+                go.notified().await;
+                Ok::<u32, Infallible>(1)
+            };
+            one.get_or_load("a".to_owned(), load).await.unwrap()
+        }
+    };
+    let change = async {
+        read.notified().await;
+        source.set(2);
+        // The change is announced where the load is not.
+        two.forget(&"a".to_owned());
+        assert_eq!(get(&two, &source).await, 2);
+        go.notify_one();
+    };
+    let (old, ()) = futures::join!(slow, change);
+    assert_eq!(old, 1, "he came before the change");
+    let third = cache(&instance(&prefix));
+    eventually("Redis has the new one or none", || async { get(&third, &source).await == 2 }).await;
+    one.forget(&"a".to_owned());
+    assert_eq!(get(&one, &source).await, 2);
+}
+
+#[tokio::test]
+async fn a_stale_load_is_not_kept_in_memory_either() {
+    let source = Source::default();
+    let cache: Cache<String, u32> = Cache::new(100, LONG);
+    source.set(2);
+    let load = async {
+        cache.forget(&"a".to_owned());
+        Ok::<u32, Infallible>(1)
+    };
+    assert_eq!(cache.get_or_load("a".to_owned(), load).await.unwrap(), 1);
+    assert_eq!(get(&cache, &source).await, 2);
+}
+
+#[tokio::test]
+async fn a_generation_is_good_once_and_not_after_a_change_or_a_loss() {
+    let server = Server::start().await;
+    let redis = server.patient();
+    let shelf = Shared::new(redis.clone(), "shelf", LONG);
+    let generation = |found| match found {
+        Found::Nothing(generation) => generation,
+        other => panic!("{other:?}"),
+    };
+    let before_change = generation(shelf.look("a").await);
+    let with_it = generation(shelf.look("a").await);
+    shelf.forget_now("a").await.unwrap();
+    shelf.keep("a", before_change, b"old").await;
+    assert!(matches!(shelf.look("a").await, Found::Nothing(_)));
+    flush(&redis).await;
+    shelf.keep("a", with_it, b"old").await;
+    let new = generation(shelf.look("a").await);
+    shelf.keep("a", new, b"new").await;
+    assert!(matches!(shelf.look("a").await, Found::Value(value) if value == b"new"));
+    let left: i64 = redis.call(cmd("PTTL").arg(redis.key("copy", "shelf:a"))).await.unwrap();
+    assert!((400_000..=600_000).contains(&left), "{left}");
+    // The era was evicted: what was kept in it counts as nothing.
+    redis.call::<()>(cmd("DEL").arg(redis.key("era", "shelf"))).await.unwrap();
+    assert!(matches!(shelf.look("a").await, Found::Nothing(_)));
+}
+
+// F15: the change is announced while Redis is away, and the old copy is in it when it is back
+#[tokio::test]
+async fn what_changed_while_redis_was_away_is_not_found_there_afterwards() {
+    let server = Server::start().await;
+    let new = || server.connect(fearless(), Arc::new(SystemClock));
+    let (one, two, source) = (cache(&new()), cache(&new()), Source::default());
+    source.set(1);
+    assert_eq!(get(&one, &source).await, 1);
+    server.freeze();
+    source.set(2);
+    one.forget(&"a".to_owned());
+    assert_eq!(get(&one, &source).await, 2, "without Redis");
+    one.forget(&"a".to_owned());
+    server.thaw();
+    assert_eq!(get(&one, &source).await, 2, "the copy in Redis may still be the old one");
+    eventually("the others find the new one too", || async {
+        two.forget_all();
+        get(&two, &source).await == 2
+    })
+    .await;
+    let third = cache(&server.patient());
+    eventually("Redis was told", || async {
+        let value = get(&third, &source).await;
+        third.forget_all();
+        value == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_another_version_is_as_good_as_none() {
+    let redis = redis();
+    let texts: Cache<String, String> = Cache::shared(100, LONG, Some(redis.clone()), "things", LONG);
+    texts.get_or_load("a".to_owned(), async { Ok::<_, Infallible>("text".to_owned()) }).await.unwrap();
+    let source = Source::default();
+    source.set(5);
+    assert_eq!(get(&cache(&redis), &source).await, 5);
+}
+
+#[tokio::test]
+async fn a_failed_load_is_kept_nowhere() {
+    let redis = redis();
+    let (one, source) = (cache(&redis), Source::default());
+    assert_eq!(*one.get_or_load("a".to_owned(), async { Err("down") }).await.unwrap_err(), "down");
+    source.set(3);
+    assert_eq!(get(&cache(&redis), &source).await, 3);
+}

@@ -1,0 +1,161 @@
+//! Limits that all instances share.
+
+use crate::support::{Server, eventually, fearless, flush, instance, manual_clock, prefix, redis};
+use axum::response::IntoResponse;
+use contracts::Code;
+use futures::future::join_all;
+use kit::{
+    auth::LoginAttempts,
+    breaker::BreakerSettings,
+    ports::{Clock, SystemClock},
+    redis::{Redis, limit::Limit},
+};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn limit(redis: &Redis, limit: u32, window: Duration) -> Limit {
+    Limit::new(Some(redis.clone()), "test", limit, window, Arc::new(SystemClock))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn instances_share_the_count_however_many_come_at_once() {
+    let prefix = prefix();
+    let instances: Vec<Limit> = (0..2).map(|_| limit(&instance(&prefix), 10, HOUR)).collect();
+    let tries = join_all((0..60).map(|number| {
+        let limit = instances[number % 2].clone();
+        async move { limit.take("somebody").await }
+    }))
+    .await;
+    assert_eq!(tries.iter().filter(|one| one.is_ok()).count(), 10);
+    for refused in tries.iter().filter_map(|one| one.as_ref().err()) {
+        assert!(refused.wait > Duration::ZERO && refused.wait <= HOUR, "{refused}");
+    }
+    assert!(instances[0].take("somebody else").await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_given_back_or_forgotten_counts_nowhere() {
+    let prefix = prefix();
+    let (one, two) = (limit(&instance(&prefix), 2, HOUR), limit(&instance(&prefix), 2, HOUR));
+    one.take("a").await.unwrap();
+    one.take("a").await.unwrap();
+    two.take("a").await.unwrap_err();
+    one.give_back("a").await;
+    two.take("a").await.unwrap();
+    one.take("a").await.unwrap_err();
+    two.forget("a").await;
+    for _ in 0..2 {
+        one.take("a").await.expect("the other instance has forgotten it for both");
+    }
+    one.take("a").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn the_window_slides() {
+    let limit = limit(&redis(), 1, Duration::from_millis(100));
+    limit.take("a").await.unwrap();
+    eventually("the first is old enough", || async { limit.take("a").await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn nothing_is_kept_longer_than_the_window_and_no_key_tells_whose_it_is() {
+    let prefix = prefix();
+    let redis = instance(&prefix);
+    limit(&redis, 5, HOUR).take("somebody@example.com 203.0.113.1").await.unwrap();
+    let keys: Vec<String> = redis.call(kit::redis::cmd("KEYS").arg(format!("{prefix}*"))).await.unwrap();
+    assert_eq!(keys.len(), 1);
+    assert!(!keys[0].contains("example") && !keys[0].contains("203"), "{keys:?}");
+    let left: i64 = redis.call(kit::redis::cmd("PTTL").arg(&keys[0])).await.unwrap();
+    assert!(left > 0 && left <= 3_600_001, "{left}");
+}
+
+#[tokio::test]
+async fn a_limit_of_nothing_lets_nothing_through() {
+    assert!(limit(&redis(), 0, HOUR).take("a").await.is_err());
+}
+
+// F15
+#[tokio::test]
+async fn without_redis_each_instance_counts_for_itself_and_never_without_end() {
+    let mut server = Server::start().await;
+    let (clock, shared_clock) = manual_clock();
+    let new = || Limit::new(Some(server.connect(fearless(), Arc::new(SystemClock))), "test", 3, HOUR, Arc::clone(&shared_clock));
+    let (one, two) = (new(), new());
+    one.take("a").await.unwrap();
+    two.take("a").await.unwrap();
+    server.kill();
+    // Each knows its own: one of three.
+    for limit in [&one, &two] {
+        let passed = join_all((0..5).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();
+        assert_eq!(passed, 2);
+        limit.forget("b").await;
+        limit.give_back("a").await;
+        limit.take("a").await.expect("one was given back");
+        assert_eq!(limit.take("a").await.unwrap_err().wait, HOUR);
+    }
+    clock.advance(HOUR);
+    one.take("a").await.expect("the window slides without Redis too");
+    server.restart().await;
+    let redis = server.patient();
+    eventually("the count is shared again", || async {
+        one.take("b").await.unwrap();
+        one.give_back("b").await;
+        one.take("c").await.ok();
+        redis.call::<i64>(&kit::redis::cmd("DBSIZE")).await.is_ok_and(|keys| keys > 0)
+    })
+    .await;
+}
+
+// F15
+#[tokio::test]
+async fn a_redis_that_was_emptied_starts_the_count_anew() {
+    let server = Server::start().await;
+    let redis = server.patient();
+    let limit = limit(&redis, 1, HOUR);
+    limit.take("a").await.unwrap();
+    limit.take("a").await.unwrap_err();
+    flush(&redis).await;
+    limit.take("a").await.unwrap();
+    limit.take("a").await.unwrap_err();
+}
+
+// row 30, over instances
+#[tokio::test]
+async fn wrong_passwords_count_at_every_instance() {
+    let prefix = prefix();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (one, two) =
+        (LoginAttempts::shared(Some(instance(&prefix)), Arc::clone(&clock)), LoginAttempts::shared(Some(instance(&prefix)), clock));
+    let address: IpAddr = [203, 0, 113, 1].into();
+    for number in 0..5 {
+        let logins = if number % 2 == 0 { &one } else { &two };
+        logins.begin("a@example.com", address).await.expect("five are allowed");
+    }
+    for logins in [&one, &two] {
+        let problem = logins.begin("a@example.com", address).await.expect_err("the sixth");
+        assert_eq!(problem.code(), Code::TooManyAttempts);
+        let response = problem.into_response();
+        let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=600).contains(&seconds), "{seconds}");
+    }
+    one.begin("b@example.com", address).await.expect("another account");
+    // Five and these: a right password forgives here and there.
+    two.succeeded("a@example.com", address).await;
+    one.begin("a@example.com", address).await.expect("forgiven");
+    one.not_looked_at("a@example.com", address).await;
+}
+
+// F16
+#[tokio::test]
+async fn a_redis_that_hangs_does_not_let_everybody_in() {
+    let server = Server::start().await;
+    let (_clock, clock) = manual_clock();
+    let redis = server.connect(BreakerSettings::default(), Arc::clone(&clock));
+    let limit = Limit::new(Some(redis), "test", 4, HOUR, clock);
+    limit.take("a").await.unwrap();
+    server.freeze();
+    let passed = join_all((0..20).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(passed, 3);
+    server.thaw();
+}

@@ -1,0 +1,221 @@
+//! The lock with its fencing number (X1, F16).
+
+use crate::support::{Server, database, eventually, flush, instance, prefix, redis};
+use futures::future::join_all;
+use kit::{
+    Fault, Tx,
+    db::params,
+    redis::{
+        cmd, fence,
+        lock::{Guard, Lock},
+    },
+    testing::TempFolder,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Mutex;
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(50);
+
+async fn taken(lock: &Lock, lease: Duration) -> Guard {
+    lock.acquire(LONG, lease).await.unwrap().expect("it is free in time")
+}
+
+/// A transaction that writes one row under the lock.
+async fn write(tx: &mut Tx, id: i64, fence: i64) -> Result<(), Fault> {
+    tx.begin().await?;
+    let result = async {
+        tx.execute("insert into kit_writes (id, fence) values ($1,$2)", &params![id, fence]).await?;
+        fence::check(tx, "kit", "report", fence).await
+    }
+    .await;
+    match result {
+        Ok(()) => Ok(tx.commit().await?),
+        Err(fault) => {
+            tx.rollback().await?;
+            Err(fault)
+        }
+    }
+}
+
+async fn written(tx: &mut Tx) -> Vec<(i64, i64)> {
+    tx.query("select id, fence from kit_writes order by id", &[]).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_holder_at_a_time_and_the_next_has_a_higher_number() {
+    let lock = Lock::new(&redis(), "report");
+    let first = taken(&lock, LONG).await;
+    assert!(lock.acquire(Duration::ZERO, LONG).await.unwrap().is_none());
+    assert!(lock.acquire(SHORT, LONG).await.unwrap().is_none());
+    let number = first.fence();
+    assert!(first.release().await.unwrap());
+    let second = taken(&lock, LONG).await;
+    assert!(second.fence() > number);
+    let other = Lock::new(&redis(), "another");
+    assert!(other.acquire(Duration::ZERO, LONG).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_dropped_guard_gives_it_back() {
+    let lock = Lock::new(&redis(), "report");
+    drop(taken(&lock, LONG).await);
+    // Sooner than the lease would end.
+    taken(&lock, LONG).await;
+}
+
+#[tokio::test]
+async fn who_gave_up_waiting_leaves_nothing_behind() {
+    let lock = Lock::new(&redis(), "report");
+    let first = taken(&lock, LONG).await;
+    for _ in 0..20 {
+        let given_up = tokio::time::timeout(Duration::from_millis(5), lock.acquire(LONG, LONG)).await;
+        assert!(given_up.is_err(), "it is held");
+    }
+    assert!(first.release().await.unwrap(), "none of them took it");
+    taken(&lock, LONG).await;
+}
+
+#[tokio::test]
+async fn a_lease_ends_and_only_its_holder_can_extend_or_release() {
+    let lock = Lock::new(&redis(), "report");
+    let first = taken(&lock, SHORT).await;
+    let second = taken(&lock, LONG).await;
+    assert!(second.fence() > first.fence());
+    assert!(!first.extend(LONG).await.unwrap());
+    assert!(!first.release().await.unwrap(), "it has become somebody else's");
+    assert!(second.extend(LONG).await.unwrap());
+    assert!(lock.acquire(Duration::ZERO, LONG).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_extended_lease_holds() {
+    let redis = redis();
+    let lock = Lock::new(&redis, "report");
+    let guard = taken(&lock, Duration::from_secs(5)).await;
+    assert!(guard.extend(LONG).await.unwrap());
+    let left: i64 = redis.call(cmd("PTTL").arg(redis.key("lock", "report"))).await.unwrap();
+    assert!(left > 30_000, "{left}");
+}
+
+// X1
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn holders_of_many_instances_never_overlap() {
+    let prefix = prefix();
+    let (inside, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    join_all((0..8).map(|_| {
+        let lock = Lock::new(&instance(&prefix), "report");
+        let (inside, rounds, numbers) = (Arc::clone(&inside), Arc::clone(&rounds), Arc::clone(&numbers));
+        async move {
+            for _ in 0..10 {
+                let guard = taken(&lock, LONG).await;
+                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+                tokio::task::yield_now().await;
+                numbers.lock().await.push(guard.fence());
+                rounds.fetch_add(1, Ordering::SeqCst);
+                inside.store(false, Ordering::SeqCst);
+                assert!(guard.release().await.unwrap());
+            }
+        }
+    }))
+    .await;
+    assert_eq!(rounds.load(Ordering::SeqCst), 80);
+    assert!(numbers.lock().await.is_sorted_by(|a, b| a < b));
+}
+
+// F16
+#[tokio::test]
+async fn the_late_holder_changes_nothing() {
+    let folder = TempFolder::new();
+    let mut tx = database(&folder).await;
+    let lock = Lock::new(&redis(), "report");
+    let late = taken(&lock, SHORT).await;
+    write(&mut tx, 1, late.fence()).await.unwrap();
+    write(&mut tx, 2, late.fence()).await.expect("a holder may write more than once");
+    let next = taken(&lock, LONG).await;
+    write(&mut tx, 3, next.fence()).await.unwrap();
+    let fenced = write(&mut tx, 4, late.fence()).await;
+    assert!(matches!(fenced, Err(Fault::Fenced(_))), "{fenced:?}");
+    assert_eq!(written(&mut tx).await, [(1, late.fence()), (2, late.fence()), (3, next.fence())]);
+    assert_eq!(fence::last(&mut tx, "kit", "report").await.unwrap(), next.fence());
+    assert_eq!(fence::last(&mut tx, "kit", "never written").await.unwrap(), 0);
+}
+
+// F15, F16
+#[tokio::test]
+async fn numbers_rise_over_a_redis_that_was_emptied() {
+    let folder = TempFolder::new();
+    let mut tx = database(&folder).await;
+    let mut server = Server::start().await;
+    let redis = server.patient();
+    let mut numbers = Vec::new();
+    for round in 0..3 {
+        let floor = fence::last(&mut tx, "kit", "report").await.unwrap();
+        let lock = Lock::new(&redis, "report").above(floor);
+        let holder = taken(&lock, LONG).await;
+        write(&mut tx, round, holder.fence()).await.unwrap();
+        numbers.push(holder);
+        // Its holder is still there, and the next one gets it all the same.
+        if round == 0 {
+            flush(&redis).await
+        } else {
+            server.restart().await
+        }
+        eventually("the lock is lost", || async { redis.call::<i64>(&cmd("DBSIZE")).await.is_ok_and(|keys| keys == 0) }).await;
+    }
+    assert!(numbers.is_sorted_by(|a, b| a.fence() < b.fence()));
+    for late in &numbers[..2] {
+        assert!(matches!(write(&mut tx, 9, late.fence()).await, Err(Fault::Fenced(_))));
+    }
+    assert_eq!(written(&mut tx).await.len(), 3);
+}
+
+#[tokio::test]
+async fn numbers_are_above_what_the_database_has_seen_even_if_the_clock_is_behind() {
+    let far = 4_000_000_000_000_000;
+    let lock = Lock::new(&redis(), "report").above(far);
+    let first = taken(&lock, LONG).await;
+    assert_eq!(first.fence(), far + 1);
+    assert!(first.release().await.unwrap());
+    // The next one does not know the floor, and Redis does.
+    let second = taken(&lock.clone().above(0), LONG).await;
+    assert_eq!(second.fence(), far + 2);
+}
+
+// X1: two who both believe to hold it, all the time
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_fire_the_database_sees_no_number_fall() {
+    let folder = TempFolder::new();
+    let tx = Arc::new(Mutex::new(database(&folder).await));
+    let prefix = prefix();
+    let (id, fenced) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    join_all((0..6).map(|_| {
+        let lock = Lock::new(&instance(&prefix), "report");
+        let (tx, id, fenced) = (Arc::clone(&tx), Arc::clone(&id), Arc::clone(&fenced));
+        async move {
+            for _ in 0..15 {
+                // The lease is over long before the holder is done.
+                let guard = taken(&lock, Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
+                let mut tx = tx.lock().await;
+                match write(&mut tx, i64::from(id.fetch_add(1, Ordering::SeqCst)), guard.fence()).await {
+                    Ok(()) => {}
+                    Err(Fault::Fenced(_)) => drop(fenced.fetch_add(1, Ordering::SeqCst)),
+                    Err(fault) => panic!("{fault}"),
+                }
+            }
+        }
+    }))
+    .await;
+    let rows = written(&mut *tx.lock().await).await;
+    assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
+    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(rows.is_sorted_by(|a, b| a.1 < b.1), "{rows:?}");
+}

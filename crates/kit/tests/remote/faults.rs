@@ -1,0 +1,199 @@
+//! Services that fail behind a gateway: what is sent again, what is not, and when a peer is left alone.
+
+use crate::stage::{Door, Installation, Mood, Server, document, json, nobody, problem, send, within};
+use axum::{
+    Router,
+    extract::Request as Incoming,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use bytes::Bytes;
+use contracts::Code;
+use http::{Method, Request, StatusCode};
+use kit::{gateway::GatewaySettings, http::Problem};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// A service whose first `failures` answers are this one, and how many it gave.
+async fn failing(failures: usize, fail: impl Fn() -> Response + Clone + Send + Sync + 'static) -> (Server, Arc<AtomicUsize>) {
+    let count: Arc<AtomicUsize> = Arc::default();
+    let counted = Arc::clone(&count);
+    let handler =
+        async move || -> Response { if counted.fetch_add(1, Ordering::SeqCst) < failures { fail() } else { "fine".into_response() } };
+    (Server::start(Router::new().route("/v1/things/{id}", any(handler))).await, count)
+}
+
+async fn ask(gateway: &Server, method: Method, key: Option<&str>) -> http::Response<Bytes> {
+    let mut request = Request::builder().method(method).uri(format!("{}/v1/things/1", gateway.url()));
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    within(send(request.body(Bytes::from_static(b"{}")).expect("a request"))).await.expect("an answer")
+}
+
+fn internal() -> Response {
+    Problem::from(Code::Internal).into_response()
+}
+
+// A11
+#[tokio::test]
+async fn reading_is_tried_three_times_more() {
+    for (failures, expected) in [(1, (200, 2)), (3, (200, 4)), (4, (500, 4)), (100, (500, 4))] {
+        let (service, count) = failing(failures, internal).await;
+        let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+        let response = ask(&gateway, Method::GET, None).await;
+        assert_eq!((response.status().as_u16(), count.load(Ordering::SeqCst)), expected);
+        if expected.0 == 500 {
+            assert_eq!(problem(&response), (500, 1000), "the service's own answer is the last word");
+        }
+    }
+    let (service, count) = failing(1, internal).await;
+    let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+    assert_eq!((ask(&gateway, Method::HEAD, None).await.status().as_u16(), count.load(Ordering::SeqCst)), (200, 2));
+}
+
+// A11
+#[tokio::test]
+async fn writing_and_refusals_are_not_tried_again() {
+    for (method, key) in
+        [(Method::POST, None), (Method::POST, Some("k")), (Method::PUT, None), (Method::PATCH, None), (Method::DELETE, None)]
+    {
+        let (service, count) = failing(1, internal).await;
+        let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+        assert_eq!(problem(&ask(&gateway, method, key).await), (500, 1000));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+    for (status, code) in [(404, Code::NotFound), (409, Code::SoldOut), (429, Code::TooManyAttempts)] {
+        let (service, count) = failing(1, move || Problem::from(code).into_response()).await;
+        let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+        assert_eq!(ask(&gateway, Method::GET, None).await.status().as_u16(), status);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn shedding_goes_through_with_its_retry_after() {
+    let (service, _) = failing(1, || Problem::from(Code::Overloaded).retry_after(3).into_response()).await;
+    let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+    let response = ask(&gateway, Method::POST, None).await;
+    assert_eq!((problem(&response), &response.headers()["retry-after"]), ((503, 1023), &"3".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn answers_of_something_in_between_are_ours() {
+    for (status, post) in
+        [(StatusCode::BAD_GATEWAY, (502, 8000)), (StatusCode::SERVICE_UNAVAILABLE, (503, 8001)), (StatusCode::GATEWAY_TIMEOUT, (502, 8000))]
+    {
+        let plain = Router::new().route("/v1/things/{id}", any(async move || (status, [("content-type", "text/html")], "<h1>oops")));
+        let service = Server::start(plain).await;
+        let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
+        assert_eq!(problem(&ask(&gateway, Method::POST, None).await), post, "{status}");
+        assert_eq!(problem(&ask(&gateway, Method::GET, None).await), (503, 8001), "{status}");
+    }
+}
+
+// F27, F31
+#[tokio::test]
+async fn any_request_goes_to_another_address_when_nothing_was_sent() {
+    let (service, count) = failing(0, internal).await;
+    let gateway = Installation::new(&format!("things={}|{}", nobody(), service.url())).start_gateway().await;
+    for turn in 0..20 {
+        let method = if turn % 2 == 0 { Method::POST } else { Method::GET };
+        assert_eq!(ask(&gateway, method, None).await.status(), 200);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 20);
+}
+
+// F8
+#[tokio::test]
+async fn a_broken_connection_is_tried_again_only_where_twice_is_once() {
+    let (service, count) = failing(0, internal).await;
+    for (method, key, connections, expected) in [
+        (Method::GET, None, 4, (503, 8001)),
+        (Method::POST, Some("k"), 2, (503, 8001)),
+        (Method::POST, None, 1, (502, 8000)),
+        (Method::PATCH, None, 1, (502, 8000)),
+        (Method::DELETE, None, 1, (503, 8001)),
+    ] {
+        let door = Door::before(service.address, Mood::Dying).await;
+        let gateway = Installation::new(&format!("things={}", door.url())).start_gateway().await;
+        let response = ask(&gateway, method.clone(), key).await;
+        assert_eq!((problem(&response), door.connections()), (expected, connections), "{method}");
+        assert_eq!(response.headers().contains_key("retry-after"), expected == (503, 8001), "{method}");
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    // With a healthy address beside it, a key is enough to get the answer; without one the client is told that nobody knows.
+    let door = Door::before(service.address, Mood::Dying).await;
+    let peers = format!("things={}|{}", door.url(), service.url());
+    let gateway = Installation::new(&peers).start_gateway().await;
+    for _ in 0..4 {
+        assert_eq!(ask(&gateway, Method::POST, Some("k")).await.status(), 200);
+    }
+    assert!(door.connections() > 0);
+}
+
+// A11, Z1
+#[tokio::test]
+async fn a_dead_peer_is_left_alone_until_it_is_back() {
+    let (service, count) = failing(0, internal).await;
+    let door = Door::before(service.address, Mood::Dying).await;
+    let installation = Installation::new(&format!("things={}", door.url()));
+    let gateway = installation.start_gateway().await;
+    for _ in 0..5 {
+        assert_eq!(problem(&ask(&gateway, Method::POST, None).await), (502, 8000));
+    }
+    for _ in 0..20 {
+        let response = ask(&gateway, Method::POST, None).await;
+        assert_eq!((problem(&response), &response.headers()["retry-after"]), ((503, 8001), &"5".parse().unwrap()));
+    }
+    assert_eq!(door.connections(), 5);
+    door.set(Mood::Open);
+    installation.clock.advance(Duration::from_secs(5));
+    for _ in 0..10 {
+        assert_eq!(ask(&gateway, Method::POST, None).await.status(), 200);
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 10);
+}
+
+// F29
+#[tokio::test]
+async fn a_silent_peer_is_given_up_and_not_asked_again() {
+    let (service, _) = failing(0, internal).await;
+    for (method, expected) in [(Method::GET, (503, 8001)), (Method::POST, (502, 8000))] {
+        let door = Door::before(service.address, Mood::Silent).await;
+        let settings = GatewaySettings { answer_time: Duration::from_millis(200), ..GatewaySettings::default() };
+        let installation = Installation::new(&format!("things={}", door.url()));
+        let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
+        assert_eq!(problem(&ask(&gateway, method, None).await), expected);
+        assert_eq!(door.connections(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_wants_to_wait_is_waited_for() {
+    let slow = Router::new().route(
+        "/v1/things/{id}",
+        any(async |request: Incoming| {
+            if request.headers()["prefer"] == "wait=0" {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            "{}"
+        }),
+    );
+    let service = Server::start(slow).await;
+    let settings = GatewaySettings { answer_time: Duration::from_millis(100), ..GatewaySettings::default() };
+    let installation = Installation::new(&format!("things={}", service.url()));
+    let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
+    let request = |prefer: &str| {
+        Request::post(format!("{}/v1/things/1", gateway.url())).header("prefer", prefer).body(Bytes::new()).expect("a request")
+    };
+    let waited = send(request("respond-async, wait=25")).await.expect("an answer");
+    assert_eq!((waited.status().as_u16(), json(&waited)), (200, serde_json::json!({})));
+    assert_eq!(problem(&send(request("wait=0")).await.expect("an answer")), (502, 8000));
+}

@@ -1,0 +1,192 @@
+use crate::stage::{Door, Double, Installation, Mood, PATIENCE, SECRET, Server, answering, clock, get, nobody, numbers, within};
+use axum::{Router, extract::Request, middleware, routing};
+use kit::links::{Answers, LinkError, Links, RemoteSettings, ServeError};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+#[tokio::test]
+async fn a_question_is_answered_here_when_the_service_is_here() {
+    let (server, asked) = numbers(&clock(), SECRET).await;
+    let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
+    let mut answers = Answers::default();
+    answers.add(async |Double(number)| Ok::<_, String>(number * 2 + 1));
+    links.bind(answers);
+    assert_eq!(links.call(Double(4)).await.expect("an answer"), 9);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_question_goes_to_the_process_that_runs_the_service() {
+    let (server, asked) = numbers(&clock(), SECRET).await;
+    let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
+    assert_eq!(links.call(Double(4)).await.expect("an answer"), 8);
+    assert_eq!(links.call(Double(-1)).await.expect("an answer"), -2);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn without_an_address_the_mistake_is_named() {
+    let links = Installation::new(&format!("others={}", nobody())).links(RemoteSettings::default());
+    let error = links.call(Double(1)).await.expect_err("nobody knows it");
+    assert!(matches!(error, LinkError::NotHere { service: "numbers", call: "double" }), "{error}");
+}
+
+// Z2, F27
+#[tokio::test]
+async fn another_address_is_asked_when_one_fails() {
+    let (server, asked) = numbers(&clock(), SECRET).await;
+    let dying = Door::before(server.address, Mood::Dying).await;
+    for broken in [nobody(), dying.url()] {
+        let links = Installation::new(&format!("numbers={broken}|{}", server.url())).links(RemoteSettings::default());
+        for number in 0..20 {
+            assert_eq!(links.call(Double(number)).await.expect("the other one answers"), number * 2);
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 40);
+}
+
+#[tokio::test]
+async fn another_address_is_asked_when_one_does_not_know_the_question() {
+    let (server, _) = numbers(&clock(), SECRET).await;
+    let other = Server::start(Router::new()).await;
+    let links = Installation::new(&format!("numbers={}|{}", other.url(), server.url())).links(RemoteSettings::default());
+    for number in 0..20 {
+        assert_eq!(links.call(Double(number)).await.expect("the other one answers"), number * 2);
+    }
+    let links = Installation::new(&format!("numbers={}", other.url())).links(RemoteSettings::default());
+    let error = links.call(Double(1)).await.expect_err("it does not run the service");
+    assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("does not run")), "{error}");
+}
+
+// Z2
+#[tokio::test]
+async fn silence_is_not_waited_for_longer_than_allowed() {
+    let (server, asked) = numbers(&clock(), SECRET).await;
+    let silent = Door::before(server.address, Mood::Silent).await;
+    let settings = RemoteSettings { total_time: PATIENCE, try_time: Duration::from_secs(1), tries: 3 };
+    let links = Installation::new(&format!("numbers={}|{}", silent.url(), server.url())).links(settings);
+    for number in 0..4 {
+        assert_eq!(within(links.call(Double(number))).await.expect("the other one answers"), number * 2);
+    }
+    assert!(silent.connections() > 0);
+    let settings = RemoteSettings { total_time: Duration::from_millis(300), ..settings };
+    let links = Installation::new(&format!("numbers={}", silent.url())).links(settings);
+    let error = within(links.call(Double(1))).await.expect_err("nobody answers");
+    assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("no answer within")), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+}
+
+// Z1
+#[tokio::test]
+async fn a_failing_service_is_asked_three_times_and_then_given_up() {
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let count = Arc::clone(&asked);
+    let router = answering(&clock(), SECRET, move |Double(number)| {
+        let turn = count.fetch_add(1, Ordering::SeqCst);
+        async move { if turn % 3 == 2 || number < 0 { Ok(number * 2) } else { Err("not now".to_owned()) } }
+    });
+    let server = Server::start(router).await;
+    let installation = Installation::new(&format!("numbers={}", server.url()));
+    assert_eq!(installation.links(RemoteSettings::default()).call(Double(2)).await.expect("the third try"), 4);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    let twice = installation.links(RemoteSettings { tries: 2, ..RemoteSettings::default() });
+    let error = twice.call(Double(2)).await.expect_err("two tries do not suffice");
+    assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("500")), "{error}");
+    // What went wrong there is in its log, not in ours.
+    assert!(!error.to_string().contains("not now"), "{error}");
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+}
+
+// Z1
+#[tokio::test]
+async fn a_dead_peer_is_left_alone_until_it_is_back() {
+    let (server, asked) = numbers(&clock(), SECRET).await;
+    let door = Door::before(server.address, Mood::Dying).await;
+    let installation = Installation::new(&format!("numbers={}", door.url()));
+    let links = installation.links(RemoteSettings::default());
+    for _ in 0..2 {
+        links.call(Double(1)).await.expect_err("it is dead");
+    }
+    let tried = door.connections();
+    assert_eq!(tried, 5, "five failures open the breaker");
+    for _ in 0..20 {
+        let error = links.call(Double(1)).await.expect_err("it is left alone");
+        assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("not tried")), "{error}");
+    }
+    assert_eq!(door.connections(), tried);
+
+    // It is still dead: one try shows it.
+    installation.clock.advance(Duration::from_secs(5));
+    links.call(Double(1)).await.expect_err("it is dead");
+    assert_eq!(door.connections(), tried + 1);
+    links.call(Double(1)).await.expect_err("it is left alone");
+    assert_eq!(door.connections(), tried + 1);
+
+    door.set(Mood::Open);
+    links.call(Double(1)).await.expect_err("nobody looked yet");
+    installation.clock.advance(Duration::from_secs(5));
+    for number in 0..10 {
+        assert_eq!(links.call(Double(number)).await.expect("it is back"), number * 2);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 10);
+}
+
+// Z1
+#[tokio::test]
+async fn something_can_stand_in_for_an_answer() {
+    let (server, _) = numbers(&clock(), SECRET).await;
+    let up = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
+    assert_eq!(up.call_or(Double(4), -1).await, 8);
+    let down = Installation::new(&format!("numbers={}", nobody())).links(RemoteSettings::default());
+    assert_eq!(down.call_or(Double(4), -1).await, -1);
+    assert_eq!(Links::default().call_or(Double(4), -1).await, -1);
+}
+
+// I3
+#[tokio::test]
+async fn the_trace_of_a_request_goes_with_its_questions() {
+    let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let record = Arc::clone(&seen);
+    let router = answering(&clock(), SECRET, async |Double(number)| Ok(number)).layer(middleware::map_request(move |request: Request| {
+        let text = |name: &str| request.headers()[name].to_str().expect("ASCII").to_owned();
+        record.lock().expect("no panic").push((text("traceparent"), text("x-request-id")));
+        async move { request }
+    }));
+    let server = Server::start(router).await;
+    let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
+    let asking = Server::start(Router::new().route(
+        "/v1/ask",
+        routing::get(async move || {
+            tokio::task::yield_now().await;
+            links.call(Double(1)).await.map(|number| number.to_string()).map_err(kit::http::Problem::from)
+        }),
+    ))
+    .await;
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let request = http::Request::get(format!("{}/v1/ask", asking.url())).header("traceparent", format!("00-{id}-b7ad6b7169203331-01"));
+    let response = crate::stage::send(request.body(Default::default()).expect("a request")).await.expect("an answer");
+    assert_eq!((response.status().as_u16(), &response.headers()["x-request-id"]), (200, &http::HeaderValue::from_static(id)));
+    let other = get(format!("{}/v1/ask", asking.url())).await;
+    let seen = seen.lock().expect("no panic").clone();
+    assert!(seen[0].0.starts_with(&format!("00-{id}-")) && seen[0].1 == id, "{seen:?}");
+    assert!(!seen[0].0.contains("b7ad6b7169203331"), "the question is a step of its own: {seen:?}");
+    assert_eq!(seen[1].1, other.headers()["x-request-id"].to_str().expect("ASCII"));
+}
+
+#[tokio::test]
+async fn questions_as_json_are_answered_or_refused() {
+    let mut answers = Answers::default();
+    answers.add(async |Double(number)| if number == 13 { Err("unlucky") } else { Ok(number * 2) });
+    let serve = |service, name, body: &'static str| answers.serve(service, name, body.into());
+    assert_eq!(serve("numbers", "double", "21").await.expect("an answer"), "42");
+    assert_eq!(serve("numbers", "double", "13").await, Err(ServeError::Failed("unlucky".into())));
+    assert_eq!(serve("numbers", "halve", "21").await, Err(ServeError::Unknown));
+    assert_eq!(serve("letters", "double", "21").await, Err(ServeError::Unknown));
+    assert!(matches!(serve("numbers", "double", "{}").await, Err(ServeError::Unreadable(_))));
+    assert_eq!(Links::default().serve("numbers", "double", "21".into()).await, Err(ServeError::Unknown));
+}

@@ -1,0 +1,111 @@
+//! Answers that come in pieces.
+
+use crate::stage::{Installation, PATIENCE, Server, document, within};
+use axum::{
+    Router,
+    body::Body,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use futures::Stream;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use kit::{
+    gateway::GatewaySettings,
+    http::client::{Client, ClientSettings},
+};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// What a test says, piece by piece. Tells when nobody listens any more.
+struct Said {
+    pieces: mpsc::UnboundedReceiver<&'static str>,
+    _gone: mpsc::UnboundedSender<()>,
+}
+
+impl Stream for Said {
+    type Item = Result<&'static str, Infallible>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.pieces.poll_recv(cx).map(|piece| piece.map(Ok))
+    }
+}
+
+struct Stage {
+    say: mpsc::UnboundedSender<&'static str>,
+    gone: mpsc::UnboundedReceiver<()>,
+    answer: http::Response<Incoming>,
+    _servers: [Server; 2],
+}
+
+/// A client behind a gateway in front of a service that says what the test says.
+async fn listen(kind: &'static str, stall_time: Duration) -> Stage {
+    let (say, pieces) = mpsc::unbounded_channel();
+    let (left, gone) = mpsc::unbounded_channel();
+    let said = Arc::new(Mutex::new(Some(Said { pieces, _gone: left })));
+    let handler = async move || -> Response {
+        let said = said.lock().expect("no panic").take().expect("it is asked once");
+        ([("content-type", kind)], Body::from_stream(said)).into_response()
+    };
+    let service = Server::start(Router::new().route("/v1/events", get(handler))).await;
+    let installation = Installation::new(&format!("things={}", service.url()));
+    let settings = GatewaySettings { stall_time, ..GatewaySettings::default() };
+    let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
+    let request = Request::get(format!("{}/v1/events", gateway.url())).header("accept", kind).body(Bytes::new()).expect("a request");
+    let answer = Client::new(ClientSettings::default()).open(request, PATIENCE).await.expect("the head comes before any piece");
+    Stage { say, gone, answer, _servers: [service, gateway] }
+}
+
+async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    within(body.frame()).await.map(|frame| frame.map(|frame| frame.into_data().expect("no trailers")))
+}
+
+#[tokio::test]
+async fn events_pass_one_by_one() {
+    // Silence between events is not a fault, however long.
+    let mut stage = listen("text/event-stream", Duration::ZERO).await;
+    assert_eq!(stage.answer.headers()["content-type"], "text/event-stream");
+    for event in ["data: 1\n\n", "data: 2\n\n", ": still here\n\n"] {
+        tokio::task::yield_now().await;
+        stage.say.send(event).expect("the service listens");
+        assert_eq!(next(stage.answer.body_mut()).await.expect("it goes on").expect("it is whole"), event);
+    }
+    drop(stage.say);
+    assert!(next(stage.answer.body_mut()).await.is_none(), "the end goes through, too");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_services_work() {
+    let mut stage = listen("text/event-stream", Duration::ZERO).await;
+    stage.say.send("data: 1\n\n").expect("the service listens");
+    next(stage.answer.body_mut()).await.expect("it comes").expect("it is whole");
+    drop(stage.answer);
+    // A closed connection is noticed when something is written to it.
+    let (say, mut gone) = (stage.say, stage.gone);
+    within(async {
+        loop {
+            let _ = say.send("data: more\n\n");
+            tokio::select! {
+                left = gone.recv() => break assert_eq!(left, None),
+                () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_in_the_middle_is_cut_off_and_not_called_whole() {
+    let mut stage = listen("application/json", Duration::from_secs(1)).await;
+    stage.say.send("[1,").expect("the service listens");
+    assert_eq!(next(stage.answer.body_mut()).await.expect("it comes").expect("it is whole"), "[1,");
+    let end = next(stage.answer.body_mut()).await;
+    assert!(matches!(end, Some(Err(_))), "{end:?}");
+}

@@ -1,0 +1,75 @@
+//! `onrush export`: all data of a mall into one SQLite file, beside running processes or without.
+
+use super::{CommandError, audit::text, import::table, say};
+use crate::{
+    audit,
+    copy::{self, Exported, is_served, stores},
+    mall::Mall,
+    settings::{Given, Settings},
+};
+use kit::ports::{Clock, SystemClock};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+#[derive(clap::Args)]
+pub struct Export {
+    #[command(flatten)]
+    given: Given,
+    /// The file to write; must not exist
+    #[arg(long)]
+    to: PathBuf,
+    /// Seconds to wait for a moment without messages under way, which an export from PostgreSQL needs
+    #[arg(long, default_value_t = 10)]
+    patience: u64,
+}
+
+/// Between two looks for a quiet moment.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Export {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        let settings = Settings::load(&self.given)?;
+        if settings.postgres.is_none() && !settings.database().exists() {
+            return Err(CommandError::Other(format!("there is no mall in {}; set --data-dir", settings.data_dir.display())));
+        }
+        let exported = self.when_quiet(&settings).await?;
+        say(table(&exported.tables));
+        let report = audit::run_files(&self.to, &settings.provider_book(), SystemClock.now())
+            .map_err(|error| CommandError::Other(format!("cannot audit {}: {error}", self.to.display())))?;
+        say(format!("audit of {}:\n{}", self.to.display(), text(&report)));
+        say("To serve it: name it onrush.db in a folder of its own, and give `onrush serve --data-dir` the secret it was served with.");
+        Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+
+    async fn when_quiet(&self, settings: &Settings) -> Result<Exported, CommandError> {
+        let mut tries = u128::from(self.patience) * 1_000 / PAUSE.as_millis();
+        let mut mall: Option<Mall> = None;
+        let exported = loop {
+            if let Some(exported) = copy::export(settings, &self.to, SystemClock.now()).await? {
+                break exported;
+            }
+            if tries == 0 {
+                let text = "messages are under way all the time; stop the processes, or give it more time with --patience";
+                return Err(CommandError::Other(text.into()));
+            }
+            tries -= 1;
+            if mall.is_none() && !is_anything_served(settings).await? {
+                // Nobody runs who would deliver what the last one left: this process does.
+                mall = Some(Mall::open(settings).await?);
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        if let Some(mall) = mall {
+            mall.process.stop().await;
+        }
+        Ok(exported)
+    }
+}
+
+async fn is_anything_served(settings: &Settings) -> Result<bool, CommandError> {
+    for store in stores(settings)? {
+        if !is_served(&mut *store.db.reader().await?, &store.services).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,95 @@
+//! `onrush import`: a solo mall, or a file that was exported, into an empty PostgreSQL.
+
+use super::{CommandError, audit::text, say};
+use crate::{
+    audit::{self, Report},
+    copy::{self, Copied, Source},
+    settings::{Given, Settings, SettingsError},
+};
+use kit::ports::{Clock, SystemClock};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(clap::Args)]
+pub struct Import {
+    #[command(flatten)]
+    given: Given,
+    /// The folder of a mall that is not running, or a file that `onrush export` made
+    #[arg(long)]
+    from: PathBuf,
+}
+
+impl Import {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        import(&self.given, &self.from).await
+    }
+}
+
+/// Exit code 0 when everything is there and the audit finds the same on both sides.
+pub(super) async fn import(given: &Given, from: &Path) -> Result<ExitCode, CommandError> {
+    let (settings, secret) = load(given)?;
+    if settings.postgres.is_none() {
+        return Err(CommandError::Other("an import goes to PostgreSQL: set --database-url".into()));
+    }
+    let source = Source::open(from, &settings).await?;
+    let before = audited(from, audit::run_files(&source.database, &source.book, SystemClock.now()))?;
+    let imported = copy::import(&source, &settings, SystemClock.now()).await?;
+    say(table(&imported.tables));
+    if imported.book {
+        say(format!("The test provider's book was copied to {}.", settings.provider_book().display()));
+    }
+    let after = audited(from, audit::run_any(&settings, SystemClock.now()).await)?;
+    say(format!("audit of {}:\n{}", from.display(), text(&before)));
+    say(format!("audit of what was imported:\n{}", text(&after)));
+    say(about_secret(&source, secret));
+    // What was wrong before is wrong now: an import repairs nothing, such as what waits for a dead letter.
+    Ok(if before.violations == after.violations { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The settings, and the secret among them. An import signs nothing, so it does without.
+fn load(given: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
+    match Settings::load(given) {
+        Err(SettingsError::Unusable { setting: "secret", .. }) if given.secret.is_none() => {
+            let unsigned = Given { secret: Some("0".repeat(64)), ..given.clone() };
+            Ok((Settings::load(&unsigned)?, None))
+        }
+        loaded => {
+            let settings = loaded?;
+            let secret = settings.secret;
+            Ok((settings, secret))
+        }
+    }
+}
+
+fn audited<E: std::fmt::Display>(from: &Path, report: Result<Report, E>) -> Result<Report, CommandError> {
+    report.map_err(|error| CommandError::Other(format!("cannot audit {}: {error}", from.display())))
+}
+
+/// What was copied, a line for each table with rows.
+pub(super) fn table(tables: &[Copied]) -> String {
+    let mut text = String::new();
+    let mut rows = 0;
+    for copied in tables.iter().filter(|copied| copied.digest.rows > 0) {
+        text.push_str(&format!("{:32} {:>12}\n", copied.table, copied.digest.rows));
+        rows += copied.digest.rows;
+    }
+    text.push_str(&format!("{rows} rows in {} tables are the same on both sides", tables.len()));
+    text
+}
+
+fn about_secret(source: &Source, given: Option<[u8; 32]>) -> String {
+    let key = source.database.with_file_name("secret.key");
+    match (source.secret, given) {
+        (Some(old), Some(new)) if old == new => "The secret is the one that was used before: everyone stays signed in.".into(),
+        (None, _) => {
+            "Serve it with the secret that was used before (ONRUSH_SECRET); with another, everyone has to renew their access token.".into()
+        }
+        (Some(_), _) => format!(
+            "So that everyone stays signed in, serve it with the secret of {}:\n    export ONRUSH_SECRET=$(od -An -v -tx1 {} | tr -d ' \\n')",
+            key.display(),
+            key.display()
+        ),
+    }
+}

@@ -1,0 +1,44 @@
+//! `onrush migrate`: brings the tables of the configured database up to date and exits. With `--from` and `--to` it is `onrush import`.
+
+use super::{CommandError, import::import, say};
+use crate::{
+    copy,
+    mall::{self, MallError},
+    settings::{Given, Settings},
+};
+use kit::ports::{Clock, SystemClock};
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(clap::Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    given: Given,
+    /// Move the mall in this folder, or this exported file, to the database of --to
+    #[arg(long, requires = "to")]
+    from: Option<PathBuf>,
+    /// Where to move it, such as postgres://user:password@host/database
+    #[arg(long, requires = "from")]
+    to: Option<String>,
+}
+
+impl Migrate {
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        if let (Some(from), Some(to)) = (&self.from, self.to) {
+            let given = Given { database_url: Some(to), ..self.given };
+            return import(&given, from).await;
+        }
+        let settings = Settings::load(&self.given)?;
+        let _lock = match &settings.postgres {
+            // Others may serve meanwhile: each migration is made once, and by one.
+            Some(_) => None,
+            None => {
+                let path = settings.data_dir.display().to_string();
+                std::fs::create_dir_all(&settings.data_dir).map_err(|error| MallError::Folder { path, reason: error.to_string() })?;
+                Some(mall::lock(&settings.data_dir)?)
+            }
+        };
+        copy::prepare(&settings, SystemClock.now()).await?;
+        say("The tables are up to date.");
+        Ok(ExitCode::SUCCESS)
+    }
+}

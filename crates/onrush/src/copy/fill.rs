@@ -1,0 +1,101 @@
+//! Rows of one database into the tables of another, and proof that they arrived.
+
+use super::{
+    CopyError, Digest, Table,
+    cell::{Cell, Cells},
+    digest,
+    rows::Scan,
+    schema::quoted,
+    tables,
+};
+use kit::{Param, Tx};
+use std::collections::BTreeMap;
+
+/// Rows of one insert, while their values fit one statement: SQLite takes 32,766, PostgreSQL twice as many.
+const ROWS: usize = 256;
+const VALUES: usize = 30_000;
+
+/// A table that was copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    pub table: String,
+    pub digest: Digest,
+}
+
+/// Copies all rows of these services into empty tables, both sides in a transaction of the caller's, and compares what arrived.
+pub async fn fill(from: &mut Tx, to: &mut Tx, services: &[&'static str]) -> Result<Vec<Copied>, CopyError> {
+    let mut copied = Vec::new();
+    for service in services {
+        for (mine, theirs) in matched(tables(from, service).await?, tables(to, service).await?)? {
+            let sent = fill_table(from, to, &mine, &theirs).await?;
+            let arrived = digest(to, &theirs, None).await?;
+            if sent != arrived {
+                return Err(CopyError::Differs { table: mine.name, sent: sent.rows, arrived: arrived.rows });
+            }
+            copied.push(Copied { table: mine.name, digest: sent });
+        }
+    }
+    Ok(copied)
+}
+
+/// The tables of both sides in pairs, in the order in which they can be filled.
+pub fn matched(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, Table)>, CopyError> {
+    let advice = "bring both sides to this version first, with `onrush migrate`";
+    let mut from: BTreeMap<String, Table> = from.into_iter().map(|table| (table.name.clone(), table)).collect();
+    let mut pairs = Vec::with_capacity(from.len());
+    for theirs in to {
+        let Some(mine) = from.remove(&theirs.name) else {
+            return Err(CopyError::Schema(format!("the table {} is not where the data come from: {advice}", theirs.name)));
+        };
+        if let Some(difference) = mine.difference(&theirs) {
+            return Err(CopyError::Schema(format!("the tables {} differ ({difference}): {advice}", mine.name)));
+        }
+        pairs.push((mine, theirs));
+    }
+    match from.into_keys().next() {
+        Some(table) => Err(CopyError::Schema(format!("the table {table} is not where the data go: {advice}"))),
+        None => Ok(pairs),
+    }
+}
+
+async fn fill_table(from: &mut Tx, to: &mut Tx, mine: &Table, theirs: &Table) -> Result<Digest, CopyError> {
+    let mut digest = Digest::default();
+    let mut scan = Scan::open(from, mine, None).await?;
+    loop {
+        let rows = scan.next(from).await?;
+        if rows.is_empty() {
+            return Ok(digest);
+        }
+        for row in &rows {
+            fits(row, theirs)?;
+            digest.add(row);
+        }
+        insert(to, theirs, &rows).await?;
+    }
+}
+
+fn fits(row: &Cells, table: &Table) -> Result<(), CopyError> {
+    for (cell, column) in row.0.iter().zip(&table.columns) {
+        cell.fits(column.kind).map_err(|reason| CopyError::Value {
+            table: table.name.clone(),
+            column: column.name.clone(),
+            reason: reason.to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+async fn insert(to: &mut Tx, table: &Table, rows: &[Cells]) -> Result<(), CopyError> {
+    let width = table.columns.len().max(1);
+    for rows in rows.chunks(ROWS.min(VALUES / width)) {
+        let place = |row: usize| {
+            let places: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
+            format!("({})", places.join(","))
+        };
+        let places: Vec<String> = (0..rows.len()).map(place).collect();
+        let sql = format!("insert into {} ({}) values {}", quoted(&table.name), table.list(), places.join(","));
+        let params: Vec<Param<'_>> = rows.iter().flat_map(|row| row.0.iter().map(Cell::param)).collect();
+        to.execute(&sql, &params).await?;
+    }
+    Ok(())
+}

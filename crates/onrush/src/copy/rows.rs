@@ -1,0 +1,117 @@
+//! Reading a table from its beginning to its end, some rows at a time, and counting what is in it.
+
+use super::{
+    CopyError, Table,
+    cell::{Cell, Cells},
+    schema::quoted,
+};
+use kit::{Param, Tx};
+use sha2::{Digest as _, Sha256};
+
+/// Rows held in memory at a time.
+const AT_ONCE: usize = 1_000;
+
+/// How many rows a table has, and a sum over what is in them that does not depend on their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    pub rows: u64,
+    sum: u128,
+}
+
+impl Digest {
+    pub fn add(&mut self, cells: &Cells) {
+        let mut hash = Sha256::new();
+        cells.0.iter().for_each(|cell| cell.feed(&mut hash));
+        let mut half = [0; 16];
+        half.copy_from_slice(&hash.finalize()[..16]);
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(u128::from_be_bytes(half));
+    }
+}
+
+/// A table being read, within one transaction.
+pub struct Scan<'t> {
+    table: &'t Table,
+    filter: String,
+    /// The key of the last row, on SQLite.
+    last: Option<Vec<Cell>>,
+    is_over: bool,
+}
+
+impl<'t> Scan<'t> {
+    /// With `up_to`, only rows of epochs up to that one.
+    pub async fn open(tx: &mut Tx, table: &'t Table, up_to: Option<i64>) -> Result<Scan<'t>, CopyError> {
+        let filter = up_to.map(|epoch| format!("epoch<={epoch}")).unwrap_or_default();
+        let scan = Scan { table, filter, last: None, is_over: false };
+        if tx.is_postgres() {
+            let filter = if scan.filter.is_empty() { String::new() } else { format!(" where {}", scan.filter) };
+            // Outside of a transaction this fails, so rows of two moments are never mixed after a connection was lost.
+            let sql =
+                format!("declare {} no scroll cursor for select {} from {}{filter}", scan.cursor(), table.list(), quoted(&table.name));
+            tx.batch(&sql).await?;
+        }
+        Ok(scan)
+    }
+
+    fn cursor(&self) -> String {
+        quoted(&format!("scan_{}", self.table.name))
+    }
+
+    /// The next rows, their cells in the order of the table's columns; none at the end.
+    pub async fn next(&mut self, tx: &mut Tx) -> Result<Vec<Cells>, CopyError> {
+        if self.is_over {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<Cells> = if tx.is_postgres() {
+            tx.query(&format!("fetch {AT_ONCE} from {}", self.cursor()), &[]).await?
+        } else {
+            self.next_of_sqlite(tx).await?
+        };
+        if rows.len() < AT_ONCE {
+            self.is_over = true;
+            if tx.is_postgres() {
+                tx.batch(&format!("close {}", self.cursor())).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// From key to key: a statement that stays open would keep the connection from everything else.
+    async fn next_of_sqlite(&mut self, tx: &mut Tx) -> Result<Vec<Cells>, CopyError> {
+        let key: Vec<String> = self.table.key.iter().map(|name| quoted(name)).collect();
+        if key.is_empty() {
+            return Err(CopyError::Schema(format!("{} has no primary key", self.table.name)));
+        }
+        let mut conditions: Vec<String> = Vec::new();
+        if !self.filter.is_empty() {
+            conditions.push(self.filter.clone());
+        }
+        if self.last.is_some() {
+            let places: Vec<String> = (1..=key.len()).map(|place| format!("${place}")).collect();
+            conditions.push(format!("({})>({})", key.join(","), places.join(",")));
+        }
+        let filter = if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
+        let sql =
+            format!("select {} from {}{filter} order by {} limit {AT_ONCE}", self.table.list(), quoted(&self.table.name), key.join(","));
+        let params: Vec<Param<'_>> = self.last.iter().flatten().map(Cell::param).collect();
+        let rows: Vec<Cells> = tx.query(&sql, &params).await?;
+        if let Some(row) = rows.last() {
+            let place = |name: &String| self.table.columns.iter().position(|column| column.name == *name);
+            self.last = Some(self.table.key.iter().filter_map(place).map(|index| row.0[index].clone()).collect());
+        }
+        Ok(rows)
+    }
+}
+
+/// Counts a table.
+pub async fn digest(tx: &mut Tx, table: &Table, up_to: Option<i64>) -> Result<Digest, CopyError> {
+    let mut digest = Digest::default();
+    let mut scan = Scan::open(tx, table, up_to).await?;
+    loop {
+        let rows = scan.next(tx).await?;
+        if rows.is_empty() {
+            return Ok(digest);
+        }
+        rows.iter().for_each(|row| digest.add(row));
+    }
+}

@@ -1,0 +1,149 @@
+//! What is imported: a solo mall's folder, or a file that was exported.
+
+use super::{CopyError, Standing, Store, stores};
+use crate::{
+    mall::{self, Mall},
+    settings::Settings,
+};
+use contracts::SERVICES;
+use kit::{Db, db::Synchronous};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Between two looks at what is not delivered yet.
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks without progress after which messages are taken to be held up for good: half a minute.
+const LOOKS: u32 = 300;
+
+/// A SQLite database at rest: every message is delivered, and nobody writes while this value lives.
+#[derive(Debug)]
+pub struct Source {
+    pub database: PathBuf,
+    /// The test provider's book beside it; may not exist.
+    pub book: PathBuf,
+    /// Signs the tokens that are out there; unknown for an exported file.
+    pub secret: Option<[u8; 32]>,
+    _lock: Option<File>,
+}
+
+impl Source {
+    /// Delivers what is still under way in a folder by opening its mall without serving it; an exported file is only looked at.
+    /// Refuses a folder in use.
+    pub async fn open(from: &Path, settings: &Settings) -> Result<Source, CopyError> {
+        let refuse = |text: String| Err(CopyError::Refused(text));
+        let folder = match from.parent() {
+            Some(parent) if from.is_file() && parent.join("onrush.lock").exists() && from.ends_with("onrush.db") => parent,
+            _ => from,
+        };
+        if folder.is_dir() {
+            if !folder.join("onrush.db").exists() {
+                return refuse(format!("there is no mall in {}: it has no file onrush.db", folder.display()));
+            }
+            return Self::open_folder(folder, settings).await;
+        }
+        if !from.is_file() {
+            return refuse(format!("there is nothing at {}: name a mall's folder, or a file that `onrush export` made", from.display()));
+        }
+        let file = Source { database: from.to_owned(), book: book_beside(from), secret: None, _lock: None };
+        match Standing::of(&file.stores()).await?.behind() {
+            0 => Ok(file),
+            behind => refuse(format!(
+                "{behind} messages in {} are not delivered: put it into a folder of its own as onrush.db and import the folder, \
+                 which delivers them",
+                from.display()
+            )),
+        }
+    }
+
+    async fn open_folder(folder: &Path, settings: &Settings) -> Result<Source, CopyError> {
+        let solo = Settings {
+            data_dir: folder.to_owned(),
+            postgres: None,
+            kafka: None,
+            apart: None,
+            secret: None,
+            operator: None,
+            ..settings.clone()
+        };
+        let mall = Mall::open(&solo).await?;
+        let delivered = deliver(&stores(&solo)?).await;
+        let lock = mall.stop_and_keep().await;
+        delivered?;
+        let database = solo.database();
+        Ok(Source { book: book_beside(&database), database, secret: Some(mall::secret(folder)?), _lock: lock })
+    }
+
+    pub(super) fn stores(&self) -> Vec<Store> {
+        vec![Store { db: Db::sqlite(&self.database, Synchronous::Full), services: SERVICES.to_vec() }]
+    }
+}
+
+fn book_beside(database: &Path) -> PathBuf {
+    payments::ProviderBook::beside(database).path
+}
+
+/// Waits until every reader has read everything.
+async fn deliver(stores: &[Store]) -> Result<(), CopyError> {
+    let (mut before, mut same) = (i64::MAX, 0);
+    loop {
+        let behind = Standing::of(stores).await?.behind();
+        if behind == 0 {
+            return Ok(());
+        }
+        same = if behind == before { same + 1 } else { 0 };
+        before = behind;
+        if same == LOOKS {
+            return Err(CopyError::Refused(format!(
+                "{behind} messages cannot be delivered; start the mall once with `onrush serve` and look at its log"
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Copies the test provider's book to where the new mall looks for it. False where it is there already, or there is none.
+pub(super) fn carry_book(from: &Path, to: &Path) -> Result<bool, CopyError> {
+    if !from.exists() || to.exists() {
+        return Ok(false);
+    }
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| CopyError::file(folder, &error))?;
+    }
+    let book = rusqlite::Connection::open(from)?;
+    book.execute("vacuum into ?1", [to.to_string_lossy()])?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Given;
+    use kit::testing::TempFolder;
+
+    #[tokio::test]
+    async fn what_is_no_mall_is_refused_by_name() {
+        let settings = Settings::load(&Given::default()).expect("the defaults are good");
+        let folder = TempFolder::new();
+        let empty = Source::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
+        assert!(empty.contains("has no file onrush.db"), "{empty}");
+        assert!(std::fs::read_dir(folder.path()).expect("it is there").next().is_none(), "nothing was made in it");
+        let nothing = Source::open(&folder.path().join("gone"), &settings).await.expect_err("nothing").to_string();
+        assert!(nothing.contains("there is nothing at"), "{nothing}");
+    }
+
+    #[tokio::test]
+    async fn a_folder_in_use_is_refused() {
+        let folder = TempFolder::new();
+        let given = Given { data_dir: Some(folder.path().to_owned()), ..Given::default() };
+        let settings = Settings::load(&given).expect("the settings are good");
+        let mall = Mall::open(&settings).await.expect("it opens");
+        for from in [folder.path().to_owned(), settings.database()] {
+            let refused = Source::open(&from, &settings).await.expect_err("it is in use").to_string();
+            assert!(refused.contains("in use"), "{refused}");
+        }
+        mall.process.stop().await;
+    }
+}

@@ -1,0 +1,60 @@
+//! Where streams and their readers are: what is still under way between services.
+
+use super::{CopyError, Store, store::snapshot};
+use crate::documents::readings;
+use kit::Tx;
+use std::collections::BTreeMap;
+
+/// Ends of streams, positions of readers, and messages without a number. Two that are equal saw no message move in between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// (source, epoch, partition) → last number.
+    heads: BTreeMap<(String, i64, i64), i64>,
+    /// (reader, source, epoch, partition) → last number read.
+    positions: BTreeMap<(String, String, i64, i64), i64>,
+    pending: i64,
+}
+
+impl Standing {
+    /// Adds what these services say of themselves.
+    pub async fn look(&mut self, tx: &mut Tx, services: &[&'static str]) -> Result<(), CopyError> {
+        for service in services {
+            let sql = format!("select epoch, partition, max(seq) from {service}_outbox group by epoch, partition");
+            for (epoch, partition, head) in tx.query::<(i64, i64, i64)>(&sql, &[]).await? {
+                self.heads.insert(((*service).to_owned(), epoch, partition), head);
+            }
+            let sql = format!("select source, epoch, partition, seq from {service}_positions");
+            for (source, epoch, partition, seq) in tx.query::<(String, i64, i64, i64)>(&sql, &[]).await? {
+                self.positions.insert(((*service).to_owned(), source, epoch, partition), seq);
+            }
+            if tx.is_postgres() {
+                let (pending,): (i64,) = tx.query_one(&format!("select count(*) from {service}_pending"), &[]).await?;
+                self.pending += pending;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a whole mall, now.
+    pub async fn of(stores: &[Store]) -> Result<Standing, CopyError> {
+        let mut standing = Standing::default();
+        for store in stores {
+            let mut tx = snapshot(&store.db).await?;
+            standing.look(&mut tx, &store.services).await?;
+            tx.finish().await?;
+        }
+        Ok(standing)
+    }
+
+    /// Messages that some reader has not read: each counts once for each of its readers.
+    pub fn behind(&self) -> i64 {
+        let mut behind = self.pending;
+        for (reader, source, _) in readings() {
+            for ((_, epoch, partition), head) in self.heads.iter().filter(|((name, ..), _)| name == source) {
+                let place = (reader.to_owned(), source.to_owned(), *epoch, *partition);
+                behind += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);
+            }
+        }
+        behind
+    }
+}

@@ -1,0 +1,162 @@
+//! The databases of a mall, and how they are opened for copying.
+
+use super::CopyError;
+use crate::{mall, settings::Settings};
+use contracts::{SERVICES, Timestamp};
+use kit::{
+    Db, DbError, Tx,
+    db::Synchronous,
+    process::{PostgresSettings, detached_kit},
+};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, DerefMut},
+    path::Path,
+};
+
+/// One database, and the services whose data are in it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub db: Db,
+    pub services: Vec<&'static str>,
+}
+
+/// The databases of these settings: a file, or as many as services have of their own on PostgreSQL.
+pub fn stores(settings: &Settings) -> Result<Vec<Store>, DbError> {
+    match &settings.postgres {
+        None => Ok(vec![Store { db: Db::sqlite(settings.database(), settings.synchronous), services: SERVICES.to_vec() }]),
+        Some(PostgresSettings { url, own, readers, .. }) => {
+            let mut by_url: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
+            for service in SERVICES {
+                by_url.entry(own.get(*service).unwrap_or(url)).or_default().push(service);
+            }
+            let store =
+                |(url, services): (&str, Vec<&'static str>)| Ok(Store { db: Db::postgres_with(url, &services, *readers)?, services });
+            by_url.into_iter().map(store).collect()
+        }
+    }
+}
+
+/// Brings the tables of a mall up to date, and opens the streams of a new one.
+pub async fn prepare(settings: &Settings, now: Timestamp) -> Result<(), CopyError> {
+    let partitions = settings.postgres.as_ref().map_or(1, |postgres| postgres.partitions);
+    for store in stores(settings)? {
+        store.db.check().await?;
+        let mut tx = store.db.open_writer().await?;
+        prepare_in(&mut tx, settings, &store.services, partitions, now).await?;
+    }
+    Ok(())
+}
+
+async fn prepare_in(tx: &mut Tx, settings: &Settings, services: &[&str], partitions: i64, now: Timestamp) -> Result<(), CopyError> {
+    for service in mall::services(&detached_kit(), settings) {
+        if services.contains(&service.name()) {
+            kit::engine::prepare(tx, service.as_ref(), partitions, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A new file with all tables and no row in any of them, in an open transaction. Not to be served before it is filled.
+pub async fn blank(path: &Path, settings: &Settings, now: Timestamp) -> Result<Tx, CopyError> {
+    // What a crash leaves of it is thrown away.
+    let mut tx = Db::sqlite(path, Synchronous::Normal).open_writer().await?;
+    prepare_in(&mut tx, settings, SERVICES, 1, now).await?;
+    tx.begin().await?;
+    forget_streams(&mut tx, SERVICES).await?;
+    Ok(tx)
+}
+
+/// Takes back what opening the streams of a new mall wrote.
+pub async fn forget_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
+    for service in services {
+        tx.execute(&format!("delete from {service}_stream"), &[]).await?;
+        tx.execute(&format!("delete from {service}_heads"), &[]).await?;
+    }
+    Ok(())
+}
+
+/// Commits a file that was filled, and leaves it without a log beside it.
+pub async fn commit_file(mut tx: Tx) -> Result<(), CopyError> {
+    tx.commit().await?;
+    if let Some(connection) = tx.sqlite() {
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "journal_mode", "delete")?;
+    }
+    Ok(())
+}
+
+/// A connection whose transaction sees one moment, whatever others do meanwhile.
+#[derive(Debug)]
+pub struct Snapshot(Held);
+
+#[derive(Debug)]
+enum Held {
+    Own(Tx),
+    Pooled(kit::db::Reader),
+}
+
+impl Deref for Snapshot {
+    type Target = Tx;
+    fn deref(&self) -> &Tx {
+        match &self.0 {
+            Held::Own(tx) => tx,
+            Held::Pooled(reader) => reader,
+        }
+    }
+}
+
+impl DerefMut for Snapshot {
+    fn deref_mut(&mut self) -> &mut Tx {
+        match &mut self.0 {
+            Held::Own(tx) => tx,
+            Held::Pooled(reader) => reader,
+        }
+    }
+}
+
+/// How long the other side may take between two of our statements is not for the server to judge.
+pub const PATIENT: &str = "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
+
+/// Opens a database for reading, as it is at this moment.
+pub async fn snapshot(db: &Db) -> Result<Snapshot, DbError> {
+    if db.is_postgres() {
+        let mut tx = db.open_writer().await?;
+        tx.batch(&format!("begin isolation level repeatable read, read only; {PATIENT}")).await?;
+        return Ok(Snapshot(Held::Own(tx)));
+    }
+    let mut reader = db.reader().await?;
+    // Left over from one that failed halfway.
+    reader.rollback().await?;
+    reader.batch("begin").await?;
+    Ok(Snapshot(Held::Pooled(reader)))
+}
+
+impl Snapshot {
+    /// Fails where the connection was lost and replaced meanwhile: what was read then is not of one moment.
+    pub async fn finish(mut self) -> Result<(), CopyError> {
+        if self.is_postgres() {
+            let (level,): (String,) = self.query_one("select current_setting('transaction_isolation')", &[]).await?;
+            if level != "repeatable read" {
+                return Err(DbError::Closed("it was lost while the data were read".into()).into());
+            }
+        }
+        Ok(self.batch("rollback").await?)
+    }
+}
+
+/// Names services of which a process runs on this database now.
+pub async fn is_served(tx: &mut Tx, services: &[&'static str]) -> Result<Vec<&'static str>, DbError> {
+    let mut served = Vec::new();
+    for service in services.iter().filter(|_| tx.is_postgres()).copied().collect::<Vec<_>>() {
+        let sql = format!(
+            "select count(*) from {service}_leases where name like 'instance:%' \
+             and until>cast(extract(epoch from clock_timestamp())*1000000 as BIGINT)"
+        );
+        let (running,): (i64,) = tx.query_one(&sql, &[]).await?;
+        if running > 0 {
+            served.push(service);
+        }
+    }
+    Ok(served)
+}

@@ -1,0 +1,280 @@
+//! A solo mall with something of everything in it, and the binary that moves it.
+
+use contracts::MemberId;
+use kit::{
+    auth::Role,
+    http::layers,
+    ports::{SystemClock, new_id},
+    testing::{Faults, TempFolder, TestDatabase},
+};
+use onrush::{
+    local::{Local, Post},
+    mall::Mall,
+    settings::{Given, Settings},
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+use tower::ServiceExt;
+
+/// What a command said, and its exit code.
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Said {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn shows(self, text: &str) -> Said {
+        assert!(self.out.contains(text) || self.err.contains(text), "no “{text}” in: {}\n{}", self.out, self.err);
+        self
+    }
+}
+
+/// The binary, with nothing of our environment but where its log goes.
+pub fn onrush(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onrush"));
+    command.args(args).env_clear().env("RUST_LOG", "error").env("TMPDIR", std::env::temp_dir());
+    command
+}
+
+pub fn run(args: &[&str]) -> Said {
+    said(&mut onrush(args))
+}
+
+pub fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // A process that aborted has no code.
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// A mall that runs inside the test, and a client of it.
+pub struct Running {
+    pub mall: Mall,
+    router: axum::Router,
+    pub local: Local,
+}
+
+impl Running {
+    pub async fn open(settings: &Settings, faults: Faults) -> Running {
+        let mall = Mall::open_with(settings, Arc::new(SystemClock), faults).await.expect("the mall opens");
+        let router = layers(mall.process.router.clone());
+        Running { local: Local::new(router.clone()), mall, router }
+    }
+
+    pub fn token(&self, member: MemberId, role: Role) -> String {
+        let kit = &self.mall.process.kit;
+        kit.auth.issue(member, role, new_id(), kit.clock.now())
+    }
+
+    pub async fn post(&self, path: &str, token: &str, body: Value) -> Value {
+        let token = Some(token).filter(|token| !token.is_empty());
+        self.local.post(Post::new(path, token, body).wait(20)).await.expect("it is accepted")
+    }
+
+    /// Status and body.
+    pub async fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        let request = http::Request::get(path).header("authorization", format!("Bearer {token}"));
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("it answers");
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    /// Orders one of a SKU, paid from the wallet; the order.
+    pub async fn order(&self, token: &str, sku: &str, coupons: &[&str]) -> Value {
+        let body = json!({"items": [{"sku": sku, "quantity": 1}], "coupons": coupons, "points": 100, "payment": {"method": "wallet"}});
+        self.post("/v1/orders", token, body).await
+    }
+
+    pub async fn stop(self) {
+        self.mall.process.stop().await;
+    }
+}
+
+/// The folder of a mall that has stopped.
+pub struct Solo {
+    pub folder: TempFolder,
+    pub token: String,
+    pub refresh_token: String,
+    pub sku: String,
+    pub paid: String,
+    pub unpaid: String,
+    /// Paid, but its coupon was never told: that message is dead.
+    pub wounded: String,
+}
+
+impl Solo {
+    pub async fn build() -> Solo {
+        let folder = TempFolder::new();
+        let faults = Faults::planned();
+        let running = Running::open(&settings(folder.path()), faults.clone()).await;
+        let operator = running.token(MemberId(new_id()), Role::Operator);
+        let product = running.post("/v1/products", &operator, json!({"name": "Umbrella", "price": 9_000, "stock": 50})).await;
+        let sku = text(&product["options"][0]["sku"]);
+        let (token, refresh_token, member) = sign_up(&running).await;
+        running.post("/v1/wallet/charges", &token, json!({"amount": 1_000_000})).await;
+        running.post("/v1/wallet/grants", &operator, json!({"member_id": member, "amount": 5_000, "reason": "welcome"})).await;
+
+        let coupon = coupon(&running, &operator, 3).await;
+        let used = claim(&running, &coupon, &token).await;
+        let paid = running.order(&token, &sku, &[&text(&used["issued_coupon_id"])]).await;
+        assert_eq!(paid["state"], "PAID");
+        let second = coupon_of_two(&running, &operator).await;
+        let third = claim(&running, &second, &token).await;
+        // One has one and keeps it, one waits.
+        let others = [MemberId(new_id()), MemberId(new_id())].map(|member| running.token(member, Role::Customer));
+        for other in &others {
+            claim(&running, &second, other).await;
+        }
+        let unpaid = running.post("/v1/orders", &token, json!({"items": [{"sku": sku, "quantity": 1}]})).await;
+        let undone = running.post("/v1/orders", &token, json!({"items": [{"sku": sku, "quantity": 2}]})).await;
+        running.post(&format!("/v1/orders/{}/cancellation", text(&undone["id"])), &token, json!({})).await;
+
+        faults.fail("coupons", "coupon.use", 1_000);
+        let wounded = running.order(&token, &sku, &[&text(&third["issued_coupon_id"])]).await;
+        let solo =
+            Solo { token, refresh_token, sku, paid: text(&paid["id"]), unpaid: text(&unpaid["id"]), wounded: text(&wounded["id"]), folder };
+        eventually(|| count(&solo.open(), "coupons_dead_letters") > 0).await;
+        running.stop().await;
+        solo
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn name(&self) -> String {
+        self.path().display().to_string()
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path().join("onrush.db")
+    }
+
+    pub fn open(&self) -> Connection {
+        Connection::open(self.database()).expect("the database opens")
+    }
+
+    /// As `ONRUSH_SECRET` takes it.
+    pub fn secret(&self) -> String {
+        let bytes = std::fs::read(self.path().join("secret.key")).expect("the key is there");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    pub fn on_postgres(&self, database: &TestDatabase) -> Settings {
+        let given = Given {
+            database_url: Some(database.url()),
+            secret: Some(self.secret()),
+            data_dir: Some(self.path().join("elsewhere")),
+            ..Given::default()
+        };
+        Settings::load(&given).expect("the settings are good")
+    }
+
+    /// `onrush import` of this mall.
+    pub fn import(&self, database: &TestDatabase) -> Command {
+        let mut command = onrush(&["import", "--from", &self.name()]);
+        command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_DATA_DIR", self.path().join("elsewhere"));
+        command
+    }
+
+    /// A command on that database.
+    pub fn command(&self, args: &[&str], database: &TestDatabase) -> Command {
+        let mut command = onrush(args);
+        command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", self.secret());
+        command.env("ONRUSH_DATA_DIR", self.path().join("elsewhere"));
+        command
+    }
+}
+
+pub fn settings(folder: &Path) -> Settings {
+    let given = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
+    Settings::load(&given).expect("the settings are good")
+}
+
+async fn sign_up(running: &Running) -> (String, String, String) {
+    let (email, password) = ("minji@example.com", "maple-syrup-2026");
+    let member = running.post("/v1/accounts", "", json!({"email": email, "password": password, "name": "Kim Minji"})).await;
+    let session = running.post("/v1/sessions", "", json!({"email": email, "password": password})).await;
+    (text(&session["access_token"]), text(&session["refresh_token"]), text(&member["id"]))
+}
+
+async fn coupon(running: &Running, operator: &str, quantity: u32) -> String {
+    let body = json!({
+        "name": "Autumn", "kind": "first_come", "quantity": quantity, "waitlist": true, "scope": "order",
+        "discount": {"type": "amount", "won": 500}, "issue_from": "2020-01-01T00:00:00Z", "issue_until": "2100-01-01T00:00:00Z",
+        "valid_until": "2100-01-01T00:00:00Z",
+    });
+    text(&running.post("/v1/coupons", operator, body).await["id"])
+}
+
+async fn coupon_of_two(running: &Running, operator: &str) -> String {
+    coupon(running, operator, 2).await
+}
+
+async fn claim(running: &Running, coupon: &str, token: &str) -> Value {
+    running.post(&format!("/v1/coupons/{coupon}/claims"), token, json!({})).await
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
+}
+
+pub fn count(connection: &Connection, table: &str) -> i64 {
+    connection.query_row(&format!("select count(*) from {table}"), [], |row| row.get(0)).expect("the table is there")
+}
+
+/// Rows of all tables of a file, without what belongs to a database and not to a mall.
+pub fn counts_of_file(path: &Path) -> BTreeMap<String, i64> {
+    let connection = Connection::open(path).expect("the file opens");
+    let mut statement =
+        connection.prepare("select name from sqlite_master where type='table' and name not like 'sqlite_%'").expect("a query");
+    let names: Vec<String> = statement.query_map([], |row| row.get(0)).expect("it runs").map(|name| name.expect("a name")).collect();
+    names.into_iter().filter(|name| is_data(name)).map(|name| (name.clone(), count(&connection, &name))).collect()
+}
+
+/// The same of a PostgreSQL database.
+pub async fn counts_of_postgres(database: &TestDatabase) -> BTreeMap<String, i64> {
+    let client = database.bystander().await;
+    let sql = "select cast(schemaname as text), cast(tablename as text) from pg_tables where schemaname not in ('pg_catalog','information_schema')";
+    let mut counts = BTreeMap::new();
+    for row in client.query(sql, &[]).await.expect("it runs") {
+        let (schema, name): (String, String) = (row.get(0), row.get(1));
+        if is_data(&name) {
+            let row = client.query_one(&format!("select count(*) from {schema}.{name}"), &[]).await.expect("it runs");
+            counts.insert(name, row.get(0));
+        }
+    }
+    counts
+}
+
+/// Not the histories of migrations, leases, and what is written anew with each epoch.
+fn is_data(table: &str) -> bool {
+    !["_migrations", "_leases", "_pending", "_stream", "_heads"].iter().any(|end| table.ends_with(end))
+}
+
+pub async fn eventually(mut there: impl FnMut() -> bool) {
+    for _ in 0..3_000 {
+        if there() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come within 30 seconds");
+}

@@ -1,0 +1,115 @@
+//! Several processes on one database, with one provider: an order is charged once, whoever looks into it.
+
+use super::{Purchase, audit, book_in, provider_rows, services};
+use contracts::{Message, messages::PaymentMethod};
+use futures::future::join_all;
+use kit::{Fault, Service, testing::App};
+use payments::{Payments, PaymentsSettings};
+use std::time::Duration;
+
+async fn two() -> (App, App) {
+    let builder = App::builder().on_postgres().await.partitions(4);
+    let book = book_in(&builder.folder());
+    let one = builder.start(|kit| services(kit, Some(book.clone()))).await;
+    let other = one.beside(|kit| services(kit, Some(book.clone()))).await;
+    (one, other)
+}
+
+/// Lets time pass; both look into what is open.
+async fn pass_time(one: &App, other: &App) {
+    one.clock.advance(Duration::from_millis(250));
+    tokio::join!(one.job("payments.reconcile"), other.job("payments.reconcile"));
+}
+
+// Y2, I-P1: many orders at once, each with its own misfortune, looked into by two processes
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_payments_with_many_faults_balance() {
+    let (one, other) = two().await;
+    let tokens =
+        ["approve", "decline", "timeout_before_charge", "timeout_after_charge", "error_after_charge", "answer_twice", "refund_fails_once"];
+    let purchases: Vec<(Purchase, &str)> = (0..35).map(|n| (Purchase::of(1_000 + n), tokens[n as usize % tokens.len()])).collect();
+    join_all(purchases.iter().enumerate().map(|(n, (purchase, token))| {
+        let app = if n % 2 == 0 { &one } else { &other };
+        purchase.pay(app, PaymentMethod::Test, Some(token))
+    }))
+    .await;
+    join_all(purchases.iter().enumerate().filter(|(n, _)| n % 3 == 0).map(|(n, (purchase, _))| {
+        let app = if n % 2 == 0 { &other } else { &one };
+        purchase.cancel(app)
+    }))
+    .await;
+    for (n, (purchase, token)) in purchases.iter().enumerate() {
+        let cancelled = n % 3 == 0;
+        let mut told = Vec::new();
+        for _ in 0..600 {
+            told = purchase.told(&one).await;
+            if told.iter().any(|told| told == "payment.cancelled" || (!cancelled && told.starts_with("payment."))) {
+                break;
+            }
+            pass_time(&one, &other).await;
+        }
+        let count = |kind: &str| told.iter().filter(|told| told.starts_with(kind)).count();
+        assert!(count("payment.approved") <= 1 && count("payment.failed") <= 1, "{token}: {told:?}");
+        assert_eq!(count("payment.cancelled"), usize::from(cancelled), "{token}: {told:?}");
+    }
+    audit(&one).await;
+}
+
+// Y1: wallet payments of many orders, whose answers reach either process
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wallets_answers_reach_either_process() {
+    let (one, other) = two().await;
+    let purchases: Vec<Purchase> = (0..20).map(|_| Purchase::of(4_000)).collect();
+    join_all(purchases.iter().map(|purchase| purchase.pay(&one, PaymentMethod::Wallet, None))).await;
+    join_all(purchases.iter().enumerate().map(|(n, purchase)| {
+        let (one, other) = (&one, &other);
+        async move {
+            // The answer and the order's end come at the same time.
+            let answer = purchase.wallet_says(if n % 2 == 0 { one } else { other }, Message::WalletDebited);
+            if n % 4 == 0 {
+                tokio::join!(answer, purchase.cancel(other));
+                purchase.wallet_says(one, Message::WalletCredited).await;
+            } else {
+                answer.await;
+            }
+        }
+    }))
+    .await;
+    for (n, purchase) in purchases.iter().enumerate() {
+        let state = purchase.state(&one).await;
+        assert_eq!(state, if n % 4 == 0 { "CANCELLED" } else { "APPROVED" }, "{:?}", purchase.told(&one).await);
+    }
+    assert_eq!(one.sql_i64("select count(*) from payments_dead_letters").await, 0);
+}
+
+// G5, F30: what the crash of one process left open is carried out by the others, once
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_left_open_another_settles() {
+    let (one, other) = two().await;
+    let purchases: Vec<Purchase> = (0..5).map(|_| Purchase::of(7_000)).collect();
+    for purchase in &purchases {
+        purchase.pay(&one, PaymentMethod::Test, Some("timeout_before_charge")).await;
+    }
+    one.eventually("select count(*) from payments_payments where state='UNKNOWN'", 5).await;
+    for _ in 0..600 {
+        pass_time(&one, &other).await;
+        if one.sql_i64("select count(*) from payments_payments where state='APPROVED'").await == 5 {
+            break;
+        }
+    }
+    for purchase in &purchases {
+        assert_eq!(purchase.told(&one).await, ["payment.approved"]);
+    }
+    let charged: Vec<(i64,)> = provider_rows(&one, "select count(*) from psp_charges where captured").await;
+    assert_eq!(charged, [(5,)]);
+    audit(&one).await;
+}
+
+// The test provider's book has no place beside a database that is no file: it must be named.
+#[tokio::test]
+async fn the_providers_book_needs_a_place() {
+    let app = App::builder().on_postgres().await.start(|kit| services(kit, None)).await;
+    let settings = PaymentsSettings { test_provider: true, ..PaymentsSettings::default() };
+    let refused = Payments::new(app.kit().clone(), settings).start().await.expect_err("it has no place");
+    assert!(matches!(&refused, Fault::Setting(text) if text.contains("book")), "{refused}");
+}

@@ -1,0 +1,34 @@
+//! Several processes on one database: the mall's own store is founded once, and what one opens the others know within moments.
+
+use crate::support::{open, services};
+use contracts::{
+    MemberId,
+    calls::{GetStore, GetStoresOfSeller},
+};
+use kit::{ports::new_id, testing::App};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_opened_on_one_process_is_known_to_the_others() {
+    let one = App::builder().on_postgres().await.start(services).await;
+    let (second, third) = tokio::join!(one.beside(services), one.beside(services));
+    assert_eq!(one.sql_i64("select count(*) from stores_stores").await, 1, "the mall's own");
+    let seller_id = MemberId(new_id());
+    for app in [&one, &second, &third] {
+        assert_eq!(app.kit().links.call(GetStoresOfSeller { seller_id }).await.unwrap(), []);
+    }
+    let store_id = open(&second, "Wine", Some(seller_id)).await;
+    assert!(second.kit().links.call(GetStore { store_id }).await.unwrap().is_some(), "at once where it was opened");
+    for app in [&one, &third] {
+        let mut found = None;
+        for _ in 0..300 {
+            found = app.kit().links.call(GetStore { store_id }).await.unwrap();
+            if found.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(found.and_then(|store| store.seller_id), Some(seller_id));
+        assert_eq!(app.get(format!("/v1/stores/{store_id}")).send().await.expect(200).body["name"], "Wine");
+    }
+}
