@@ -83,11 +83,7 @@ impl Engine {
     /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
     fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
-        for mut batch in batches {
-            if self.lanes.is_some() {
-                // Other instances settle the same operations at the same time: in one order, or they wait for each other crosswise.
-                batch.sort_by_key(|group| group.operation());
-            }
+        for batch in batches {
             self.settle(batch, self.settings.fold);
         }
         stop
