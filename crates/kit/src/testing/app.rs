@@ -1,8 +1,10 @@
+//! A test's mall, or a part of it: services on a database of their own, behind the real router.
+
 use super::{
-    Faults, TestDatabase,
+    AppBuilder, Faults, TempFolder, TestRequest,
     puppet::{Emit, Puppet},
     rest::{self, Rest},
-    shape::{Ground, Processes, Shape, make_ground},
+    shape::{Ground, Processes, Shape},
 };
 use crate::{
     auth::Role,
@@ -10,24 +12,19 @@ use crate::{
     db::{FromRow, Synchronous},
     engine::EngineSettings,
     ports::{ManualClock, new_id},
-    process::{DEFAULT_QUEUE, Database, PostgresSettings, Process, ProcessSettings},
+    process::{DEFAULT_QUEUE, PostgresSettings, Process},
     service::{Kit, Service},
     tasks::ShutdownTrigger,
 };
-use axum::{Router, body::Body};
+use axum::Router;
 use bytes::Bytes;
 use contracts::{MemberId, Message, Timestamp};
-use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::BodyExt;
-use std::{path::PathBuf, sync::Arc, time::Duration};
-use tower::ServiceExt;
+use http::{Method, Request};
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// 2026-11-20T00:00:00Z: where the clock of every test starts.
 pub const START: Timestamp = Timestamp(1_795_132_800_000_000);
-
-/// How often a request is sent again that was refused for the moment.
-const COME_BACK: u32 = 100;
 
 /// Services on a database of their own, behind the real router. Time moves only when the test moves it; jobs run only when it says so.
 pub struct App {
@@ -45,127 +42,6 @@ pub struct App {
     rest: Option<Arc<Rest>>,
 }
 
-/// A folder that goes away with the test.
-pub struct TempFolder(PathBuf);
-
-impl TempFolder {
-    #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
-    pub fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("onrush-test-{}", new_id()));
-        std::fs::create_dir_all(&path).expect("the temporary folder is writable");
-        Self(path)
-    }
-    pub fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-}
-
-impl Drop for TempFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What the tests of a service run on: `ONRUSH_TEST_DATABASE=postgres` chooses PostgreSQL, so that every one of them can be run there.
-fn wants_postgres() -> bool {
-    match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
-        Ok("postgres") => true,
-        Ok("sqlite") | Err(_) => false,
-        Ok(other) => panic!("ONRUSH_TEST_DATABASE is “{other}”: it must be sqlite or postgres"),
-    }
-}
-
-pub struct AppBuilder {
-    engine: EngineSettings,
-    synchronous: Synchronous,
-    queue: usize,
-    folder: TempFolder,
-    clock: ManualClock,
-    ground: Option<Ground>,
-    partitions: i64,
-    faults: Faults,
-}
-
-impl AppBuilder {
-    /// Of each stream, on PostgreSQL. With one, a service's messages are read back in the order in which it wrote them.
-    pub fn partitions(mut self, partitions: i64) -> Self {
-        self.partitions = partitions;
-        self
-    }
-    /// On PostgreSQL, whatever the environment says.
-    pub async fn on_postgres(mut self) -> Self {
-        self.ground = Some(Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
-        self
-    }
-
-    pub(super) fn process_settings(&self) -> ProcessSettings {
-        ProcessSettings {
-            database: Database::Sqlite { path: self.folder.0.join("onrush.db"), synchronous: self.synchronous },
-            kafka: None,
-            apart: None,
-            redis: None,
-            engine: self.engine.clone(),
-            queue: self.queue,
-            secret: [7; 32],
-            clock: Arc::new(self.clock.clone()),
-            faults: self.faults.clone(),
-        }
-    }
-
-    /// Where the processes are to stand: what was used before a restart, or something new.
-    pub(super) async fn ground(&mut self, shape: Shape) -> Ground {
-        match self.ground.take() {
-            Some(ground) => ground,
-            None => make_ground(shape).await,
-        }
-    }
-
-    pub(super) async fn assemble(self, processes: Processes, ground: Ground, shape: Shape) -> App {
-        let Processes { mut all, router, servers, rest } = processes;
-        if let Some(rest) = &rest {
-            rest.mind(&self.faults);
-        }
-        let process = all.remove(0);
-        let app =
-            App { process, others: all, servers, clock: self.clock, faults: self.faults, router, folder: self.folder, ground, shape, rest };
-        app.rest().await;
-        app
-    }
-    pub fn fold(mut self, fold: bool) -> Self {
-        self.engine.fold = fold;
-        self
-    }
-    pub fn max_batch(mut self, commands: usize) -> Self {
-        self.engine.max_batch = commands;
-        self
-    }
-    pub fn queue(mut self, commands: usize) -> Self {
-        self.queue = commands;
-        self
-    }
-    /// The folder the database will be in, for services that keep a file beside it.
-    pub fn folder(&self) -> PathBuf {
-        self.folder.0.clone()
-    }
-    /// One process.
-    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let ground = match self.ground.take() {
-            Some(ground) => ground,
-            None if wants_postgres() => Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => Ground { database: None, kafka: None },
-        };
-        let mut settings = self.process_settings();
-        if let Some(database) = &ground.database {
-            let postgres = PostgresSettings { readers: 4, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
-            settings.database = Database::Postgres(postgres);
-        }
-        let process = Process::start(settings, build).await.expect("the services start");
-        let router = crate::http::layers(process.router.clone());
-        let rest = ground.database.as_ref().map(|_| Arc::new(Rest::of(&process.kit, &process.services)));
-        self.assemble(Processes { all: vec![process], router, servers: Vec::new(), rest }, ground, Shape::Solo).await
-    }
-}
-
 impl App {
     /// Commits are not synced here: tests kill processes, never the power. What must survive that is tested on the real binary.
     pub fn builder() -> AppBuilder {
@@ -179,6 +55,18 @@ impl App {
             partitions: 1,
             faults: Faults::planned(),
         }
+    }
+
+    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, ground: Ground, shape: Shape) -> App {
+        let AppBuilder { clock, faults, folder, .. } = builder;
+        let Processes { mut all, router, servers, rest } = processes;
+        if let Some(rest) = &rest {
+            rest.mind(&faults);
+        }
+        let process = all.remove(0);
+        let app = App { process, others: all, servers, clock, faults, router, folder, ground, shape, rest };
+        app.rest().await;
+        app
     }
 
     pub async fn start(build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
@@ -339,90 +227,5 @@ impl App {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{sql}: wanted {wanted}, stayed {last:?}");
-    }
-}
-
-pub struct TestRequest {
-    router: Router,
-    is_patient: bool,
-    rest: Option<Arc<Rest>>,
-    builder: http::request::Builder,
-    body: Bytes,
-}
-
-impl TestRequest {
-    #[must_use]
-    pub fn bearer(self, token: &str) -> Self {
-        self.header("authorization", &format!("Bearer {token}"))
-    }
-    /// The `Idempotency-Key`.
-    #[must_use]
-    pub fn key(self, key: &str) -> Self {
-        self.header("idempotency-key", key)
-    }
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.builder = self.builder.header(name, value);
-        self
-    }
-    #[must_use]
-    pub fn json(self, body: &serde_json::Value) -> Self {
-        self.raw("application/json", body.to_string())
-    }
-    #[must_use]
-    pub fn raw(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
-        self.header("content-type", content_type)
-    }
-    pub async fn send(self) -> TestResponse {
-        let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
-        let changes = request.method != Method::GET;
-        let ask = || async {
-            let request = Request::from_parts(request.clone(), Body::from(self.body.clone()));
-            self.router.clone().oneshot(request).await.expect("the router answers")
-        };
-        let mut response = ask().await;
-        // Where a crowd meets processes apart, some are told to come back; they do.
-        let mut times = if self.is_patient { COME_BACK } else { 0 };
-        while response.status() == StatusCode::SERVICE_UNAVAILABLE && times > 0 {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            response = ask().await;
-            times -= 1;
-        }
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.expect("the body arrives").to_bytes();
-        if let Some(rest) = self.rest.filter(|_| changes) {
-            rest.wait().await;
-        }
-        let body = serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null);
-        TestResponse { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
-    }
-}
-
-#[derive(Debug)]
-pub struct TestResponse {
-    pub status: u16,
-    pub headers: HeaderMap,
-    /// Null where the body is not JSON.
-    pub body: serde_json::Value,
-    pub bytes: Bytes,
-}
-
-impl TestResponse {
-    /// The problem's slug, such as `sold-out`; empty for other answers.
-    pub fn problem(&self) -> &str {
-        self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
-    }
-    #[must_use]
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
-        self
-    }
-    #[must_use]
-    #[track_caller]
-    pub fn expect_problem(self, status: u16, slug: &str) -> Self {
-        assert_eq!((self.status, self.problem()), (status, slug), "{}", String::from_utf8_lossy(&self.bytes));
-        self
     }
 }

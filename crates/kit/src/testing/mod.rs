@@ -141,18 +141,26 @@ mod plan {
 #[cfg(feature = "testing")]
 mod app;
 #[cfg(feature = "testing")]
+mod builder;
+#[cfg(feature = "testing")]
 mod database;
 #[cfg(feature = "testing")]
 mod puppet;
+#[cfg(feature = "testing")]
+mod request;
 #[cfg(feature = "testing")]
 mod rest;
 #[cfg(feature = "testing")]
 mod shape;
 #[cfg(feature = "testing")]
-pub use app::{App, AppBuilder, START, TempFolder, TestRequest, TestResponse};
+pub use app::{App, START};
+#[cfg(feature = "testing")]
+pub use builder::{AppBuilder, TempFolder};
 #[cfg(feature = "testing")]
 pub use database::TestDatabase;
 #[cfg(feature = "testing")]
 pub use puppet::Puppet;
+#[cfg(feature = "testing")]
+pub use request::{TestRequest, TestResponse};
 #[cfg(feature = "testing")]
 pub use shape::Shape;

@@ -1,11 +1,7 @@
 //! The shapes a mall can be deployed in, inside one test: alone on SQLite, three replicas on PostgreSQL, four processes apart with Kafka
 //! between them. `ONRUSH_TEST_SHAPE` chooses, so that the same story is told in each.
 
-use super::{
-    app::{App, AppBuilder},
-    database::TestDatabase,
-    rest::Rest,
-};
+use super::{app::App, builder::AppBuilder, database::TestDatabase, rest::Rest};
 use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
@@ -83,7 +79,7 @@ impl AppBuilder {
             Shape::Solo | Shape::Replicas => replicas(&settings, &build).await,
             Shape::Split => split(&settings, &build).await,
         };
-        self.assemble(processes.expect("the processes start"), ground, shape).await
+        App::assemble(self, processes.expect("the processes start"), ground, shape).await
     }
 }
 

@@ -1,0 +1,30 @@
+//! The databases of a process, opened.
+
+use super::{Database, PostgresSettings};
+use crate::db::{Db, DbError};
+use std::collections::HashMap;
+
+/// One for all, and those that single services have of their own.
+pub(super) struct Databases {
+    pub(super) common: Db,
+    pub(super) own: HashMap<&'static str, Db>,
+}
+
+impl Databases {
+    pub(super) fn open(database: &Database) -> Result<Databases, DbError> {
+        match database {
+            Database::Sqlite { path, synchronous } => Ok(Databases { common: Db::sqlite(path.clone(), *synchronous), own: HashMap::new() }),
+            Database::Postgres(PostgresSettings { url, own, readers, .. }) => {
+                let names = || contracts::SERVICES.iter().copied();
+                let common: Vec<&str> = names().filter(|name| !own.contains_key(*name)).collect();
+                let mut databases = HashMap::new();
+                for name in names() {
+                    if let Some(url) = own.get(name) {
+                        databases.insert(name, Db::postgres_with(url, &[name], *readers)?);
+                    }
+                }
+                Ok(Databases { common: Db::postgres_with(url, &common, *readers)?, own: databases })
+            }
+        }
+    }
+}

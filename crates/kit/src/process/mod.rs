@@ -1,0 +1,205 @@
+//! One process of Onrush: its services, their database, and the writers in front of it.
+//!
+//! On SQLite one writer serves all services. On PostgreSQL each service has a writer of its own, and other processes may run the same
+//! services on the same database.
+
+mod databases;
+mod settings;
+mod shared;
+
+pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings};
+
+use crate::{
+    Db,
+    auth::Auth,
+    batch::{Batch, Queue},
+    breaker::BreakerSettings,
+    db::Synchronous,
+    engine::{Engine, Fault, RunningEngine},
+    gateway::{Gateway, GatewaySettings, accept_origins},
+    http::{
+        Cursors,
+        client::{Client, ClientSettings},
+    },
+    jobs::{Job, Turn},
+    links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
+    ports::Clock,
+    redis::{Redis, RedisSettings},
+    service::{Kit, Service},
+    tasks::{self, Shutdown, ShutdownTrigger},
+};
+use databases::Databases;
+use shared::{Member, Shared};
+use std::sync::Arc;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+pub struct Process {
+    pub kit: Kit,
+    pub services: Vec<Arc<dyn Service>>,
+    /// All operations, without the layers every request passes.
+    pub router: axum::Router,
+    pub openapi: OpenApi,
+    engines: Vec<RunningEngine>,
+    /// What looks after this process's leases; absent where it is alone.
+    member: Option<Member>,
+    trigger: ShutdownTrigger,
+}
+
+impl Process {
+    /// Opens the database, starts the writers, connects the services and lets each of them prepare.
+    pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
+        let (trigger, shutdown) = tasks::shutdown();
+        let databases = Databases::open(&settings.database)?;
+        let kit = Kit {
+            batch: Batch::default(),
+            db: databases.common.clone(),
+            databases: Arc::new(databases.own.clone()),
+            clock: Arc::clone(&settings.clock),
+            auth: Auth::new(settings.secret, Arc::clone(&settings.clock)),
+            links: Links::default(),
+            cursors: Cursors::new(&settings.secret),
+            redis: settings.redis.as_deref().map(|url| redis(url, &settings.clock)).transpose()?,
+        };
+        let (services, elsewhere) = split(build(&kit), settings.apart.as_ref())?;
+        let (engines, member) = match &settings.database {
+            Database::Sqlite { .. } => {
+                refuse_on_a_file(&settings)?;
+                (vec![start_alone(&settings, &kit, &services).await?], None)
+            }
+            Database::Postgres(postgres) => {
+                let member = Member::new(&kit);
+                let shared = Shared { settings: &settings, postgres, kit: &kit, services: &services, member: &member, shutdown: &shutdown };
+                (shared.start().await?, Some(member))
+            }
+        };
+
+        let mut answers = Answers::default();
+        let mut router = OpenApiRouter::new();
+        for service in &services {
+            Arc::clone(service).answers(&mut answers);
+            router = router.merge(Arc::clone(service).router());
+        }
+        kit.links.bind(answers);
+        let (mut router, mut openapi) = router.split_for_parts();
+        if let Some(apart) = &settings.apart {
+            router = connect(&settings, apart, &kit, &elsewhere, router, &mut openapi);
+        }
+        for service in &services {
+            Arc::clone(service).start().await?;
+        }
+        Ok(Process { kit, services, router, openapi, engines, member, trigger })
+    }
+
+    pub fn jobs(&self) -> Vec<Job> {
+        self.services.iter().flat_map(|service| Arc::clone(service).jobs()).collect()
+    }
+
+    /// Starts what services do by the clock; of several instances of a service, one does it.
+    pub fn start_jobs(&self, shutdown: &Shutdown) {
+        for service in &self.services {
+            let jobs = Arc::clone(service).jobs();
+            if jobs.is_empty() {
+                continue;
+            }
+            let turn = match &self.member {
+                None => Turn::always(),
+                Some(member) => Turn::by_lease(member.steward(service.name()), service.name(), member.instance, shutdown.clone()),
+            };
+            for job in jobs {
+                job.start(shutdown.clone(), turn.clone());
+            }
+        }
+    }
+
+    /// Settles what is queued and closes the database.
+    pub async fn stop(self) {
+        let stopping = self.engines.into_iter().map(|engine| tokio::task::spawn_blocking(move || engine.stop()));
+        if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
+            tracing::error!("a writer did not stop cleanly");
+        }
+        self.trigger.stop();
+    }
+}
+
+fn redis(url: &str, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
+    Redis::connect(url, RedisSettings::default(), Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
+}
+
+type Services = Vec<Arc<dyn Service>>;
+
+/// What runs here, and what runs elsewhere.
+fn split(all: Services, apart: Option<&Apart>) -> Result<(Services, Services), Fault> {
+    let Some(Apart { only, peers }) = apart else { return Ok((all, Vec::new())) };
+    let names: Vec<&str> = all.iter().map(|service| service.name()).collect();
+    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(Fault::Setting(format!("only: there is no service “{unknown}”; there are {}", names.join(", "))));
+    }
+    peers.check(&names).map_err(|error| Fault::Setting(format!("peers: {error}")))?;
+    let (here, elsewhere): (Services, Services) = all.into_iter().partition(|service| only.iter().any(|name| name == service.name()));
+    let homeless: Vec<&str> = elsewhere.iter().map(|service| service.name()).filter(|name| peers.addresses(name).is_empty()).collect();
+    if !homeless.is_empty() {
+        let reason = format!("no address for {}; say where they run, such as {}=http://host:8080", homeless.join(", "), homeless[0]);
+        return Err(Fault::Setting(format!("peers: {reason}")));
+    }
+    Ok((here, elsewhere))
+}
+
+/// One file has one process.
+fn refuse_on_a_file(settings: &ProcessSettings) -> Result<(), Fault> {
+    if settings.apart.is_some() {
+        return Err(Fault::Setting("only: services apart need PostgreSQL; set database_url".into()));
+    }
+    if settings.kafka.is_some() {
+        return Err(Fault::Setting("kafka: streams over Kafka need PostgreSQL; set database_url".into()));
+    }
+    Ok(())
+}
+
+/// Makes the operations and answers of services elsewhere available here, and those of here elsewhere.
+fn connect(
+    settings: &ProcessSettings,
+    apart: &Apart,
+    kit: &Kit,
+    elsewhere: &[Arc<dyn Service>],
+    mut router: axum::Router,
+    openapi: &mut OpenApi,
+) -> axum::Router {
+    let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
+    let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
+    kit.links.connect(Remote::new(pool.clone(), signer.clone(), RemoteSettings::default()));
+    let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), GatewaySettings::default());
+    for service in elsewhere {
+        let (_, document) = Arc::clone(service).router().split_for_parts();
+        router = router.merge(gateway.routes(service.name(), &document));
+        openapi.merge(document);
+    }
+    accept_origins(router.merge(internal_router(kit.links.clone(), signer.clone())), signer)
+}
+
+async fn start_alone(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Service>]) -> Result<RunningEngine, Fault> {
+    let queue = Queue::new(settings.queue);
+    kit.batch.bind(services.iter().map(|service| (service.name(), &queue)));
+    let (clock, faults) = (Arc::clone(&settings.clock), settings.faults.clone());
+    let engine = Engine::open(&kit.db, services.to_vec(), clock, settings.engine.clone(), faults, None).await?;
+    engine.start(queue).map_err(no_thread)
+}
+
+fn no_thread(error: std::io::Error) -> Fault {
+    Fault::Bug(format!("cannot start the writer thread: {error}"))
+}
+
+/// A kit that belongs to no process: enough to ask services what they are, not to run them. Nothing is opened.
+pub fn detached_kit() -> Kit {
+    let clock: Arc<dyn Clock> = Arc::new(crate::ports::SystemClock);
+    Kit {
+        batch: Batch::default(),
+        db: Db::sqlite("", Synchronous::Full),
+        databases: Arc::default(),
+        auth: Auth::new([0; 32], Arc::clone(&clock)),
+        clock,
+        links: Links::default(),
+        cursors: Cursors::new(&[0; 32]),
+        redis: None,
+    }
+}

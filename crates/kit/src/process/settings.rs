@@ -1,0 +1,76 @@
+//! What a process is told: where its data is, what it runs, and how it reaches the rest.
+
+use crate::{db::Synchronous, engine::EngineSettings, links::Peers, ports::Clock, testing::Faults};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+/// Commands that may wait for the writer. At 10,000 a second the last one waits about half a second; what comes on top is refused at once.
+pub const DEFAULT_QUEUE: usize = 4_096;
+/// Partitions of a new stream on PostgreSQL: so many instances of a service can read at once.
+pub const DEFAULT_PARTITIONS: i64 = 4;
+
+/// Where the data is.
+#[derive(Clone)]
+pub enum Database {
+    /// One file for all services, for one process.
+    Sqlite { path: PathBuf, synchronous: Synchronous },
+    /// A schema per service, for any number of processes.
+    Postgres(PostgresSettings),
+}
+
+#[derive(Clone)]
+pub struct PostgresSettings {
+    pub url: String,
+    /// Services with a database of their own: name and URL.
+    pub own: HashMap<String, String>,
+    /// Read connections of this process, for each database.
+    pub readers: usize,
+    /// Partitions of streams that do not exist yet.
+    pub partitions: i64,
+}
+
+/// URLs hold passwords.
+impl std::fmt::Debug for PostgresSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresSettings").field("readers", &self.readers).field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+impl PostgresSettings {
+    pub fn at(url: impl Into<String>) -> PostgresSettings {
+        PostgresSettings { url: url.into(), own: HashMap::new(), readers: 8, partitions: DEFAULT_PARTITIONS }
+    }
+}
+
+/// Streams over Kafka, for services whose databases other processes cannot read.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// A list of `host:port`.
+    pub bootstrap: String,
+    /// What stands before the dot in the name of every topic.
+    pub prefix: String,
+}
+
+/// Services apart: which run here, and where the others are.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    pub only: Vec<String>,
+    pub peers: Peers,
+}
+
+#[derive(Clone)]
+pub struct ProcessSettings {
+    pub database: Database,
+    /// Absent: readers look into the outbox tables.
+    pub kafka: Option<KafkaSettings>,
+    /// Absent: every service runs here.
+    pub apart: Option<Apart>,
+    /// URL of Redis. Absent: limits count, and caches keep, for this process alone.
+    pub redis: Option<String>,
+    pub engine: EngineSettings,
+    /// Capacity of each command queue.
+    pub queue: usize,
+    /// Signs access tokens and page cursors.
+    pub secret: [u8; 32],
+    pub clock: Arc<dyn Clock>,
+    pub faults: Faults,
+}

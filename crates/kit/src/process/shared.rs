@@ -1,0 +1,154 @@
+//! One of several processes on shared databases: a writer for each service, and what looks after streams between processes.
+
+use super::{PostgresSettings, ProcessSettings, no_thread};
+use crate::{
+    batch::Queue,
+    engine::{
+        Engine, Fault, Feed, RunningEngine, Wires, lanes::Lanes, prepare, relay::Relay, sequencer::Sequencer, steward::Steward, streams,
+    },
+    kafka::{Cluster, KafkaError},
+    ports::new_id,
+    service::{Kit, Service},
+    tasks::Shutdown,
+};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// A process among others on the same databases.
+pub(super) struct Member {
+    /// Names it in leases.
+    pub(super) instance: Uuid,
+    /// One steward for each database.
+    common: Steward,
+    own: HashMap<&'static str, Steward>,
+}
+
+impl Member {
+    pub(super) fn new(kit: &Kit) -> Member {
+        let own = kit.databases.iter().map(|(name, db)| (*name, Steward::new(db.clone()))).collect();
+        Member { instance: new_id(), common: Steward::new(kit.db.clone()), own }
+    }
+
+    /// Looks after the leases of this service.
+    pub(super) fn steward(&self, service: &str) -> Steward {
+        self.own.get(service).unwrap_or(&self.common).clone()
+    }
+}
+
+/// Starting one of several processes on shared databases.
+pub(super) struct Shared<'s> {
+    pub(super) settings: &'s ProcessSettings,
+    pub(super) postgres: &'s PostgresSettings,
+    pub(super) kit: &'s Kit,
+    pub(super) services: &'s [Arc<dyn Service>],
+    pub(super) member: &'s Member,
+    pub(super) shutdown: &'s Shutdown,
+}
+
+impl Shared<'_> {
+    pub(super) async fn start(&self) -> Result<Vec<RunningEngine>, Fault> {
+        self.prepare().await?;
+        let wires = Wires::new(contracts::SERVICES.iter().copied());
+        let feed = self.feed().await?;
+        let readings: HashSet<(&str, &str)> = self
+            .services
+            .iter()
+            .flat_map(|service| streams::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
+            .collect();
+        let readings = Arc::new(readings);
+        let queues: Vec<Queue> = self.services.iter().map(|_| Queue::new(self.settings.queue)).collect();
+        self.kit.batch.bind(self.services.iter().map(|service| service.name()).zip(&queues));
+        let mut engines = Vec::with_capacity(queues.len());
+        for (service, queue) in self.services.iter().zip(queues) {
+            let (instance, readings) = (self.member.instance, Arc::clone(&readings));
+            let lanes = Lanes::new(instance, wires.clone(), feed.clone(), readings, service.as_ref(), &self.kit.batch)?;
+            let (clock, faults) = (Arc::clone(&self.settings.clock), self.settings.faults.clone());
+            let db = self.kit.db_of(service.name());
+            let engine = Engine::open(db, vec![Arc::clone(service)], clock, self.settings.engine.clone(), faults, Some(lanes)).await?;
+            engines.push(engine.start(queue).map_err(no_thread)?);
+        }
+        self.connect(&wires);
+        if let Feed::Kafka { cluster, .. } = &feed {
+            self.relay(&wires, cluster)?;
+        }
+        Ok(engines)
+    }
+
+    /// The cable: Kafka where it is set, else the tables, which must then all be in reach.
+    async fn feed(&self) -> Result<Feed, Fault> {
+        let Some(kafka) = &self.settings.kafka else {
+            if self.settings.apart.is_some() {
+                return Err(Fault::Setting("kafka: services apart speak over Kafka; set kafka to its addresses".into()));
+            }
+            let here = self.services.iter().map(|service| service.name());
+            return Ok(Feed::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
+        };
+        let unusable = |error: KafkaError| Fault::Setting(format!("kafka: {error}"));
+        let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(unusable)?;
+        let partitions = self.postgres.partitions;
+        let read = self.services.iter().flat_map(|service| streams::sources(service.as_ref())).map(|(source, _)| source);
+        let topics: BTreeSet<&str> = self.services.iter().map(|service| service.name()).chain(read).collect();
+        for topic in topics {
+            cluster.ensure_topic(topic, i32::try_from(partitions).unwrap_or(i32::MAX)).await.map_err(unusable)?;
+        }
+        Ok(Feed::Kafka { cluster, partitions })
+    }
+
+    fn relay(&self, wires: &Wires, cluster: &Cluster) -> Result<(), Fault> {
+        let producer = Arc::new(cluster.producer().map_err(|error| Fault::Setting(format!("kafka: {error}")))?);
+        for service in self.services {
+            let name = service.name();
+            let relay = Relay {
+                service: name,
+                db: self.kit.db_of(name).clone(),
+                steward: self.member.steward(name),
+                wires: wires.clone(),
+                producer: Arc::clone(&producer),
+                instance: self.member.instance,
+            };
+            relay.start(self.shutdown.clone());
+        }
+        Ok(())
+    }
+
+    /// Tables and streams of all services here; several processes may do this at once.
+    async fn prepare(&self) -> Result<(), Fault> {
+        for service in self.services {
+            let db = self.kit.db_of(service.name());
+            db.check().await?;
+            let mut tx = db.open_writer().await?;
+            let stream = prepare(&mut tx, service.as_ref(), self.postgres.partitions, self.settings.clock.now()).await?;
+            if self.settings.kafka.is_some() && stream.partitions != self.postgres.partitions {
+                let (name, there, wanted) = (service.name(), stream.partitions, self.postgres.partitions);
+                let reason =
+                    format!("the stream of {name} has {there} partitions, not {wanted}: all streams on Kafka need the same number");
+                return Err(Fault::Setting(format!("partitions: {reason}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&self, wires: &Wires) {
+        for service in self.services {
+            let (name, service) = (service.name(), Arc::clone(service));
+            wires.on_notice(name, Arc::new(move |text| service.noticed(text)));
+            let sequencer = Sequencer {
+                service: name,
+                db: self.kit.db_of(name).clone(),
+                steward: self.member.steward(name),
+                wires: wires.clone(),
+                instance: self.member.instance,
+            };
+            sequencer.start(self.shutdown.clone());
+        }
+        let (own, common): (Vec<&str>, Vec<&str>) =
+            self.services.iter().map(|service| service.name()).partition(|name| self.kit.databases.contains_key(name));
+        wires.connect(&self.kit.db, &common, self.shutdown);
+        for name in own {
+            wires.connect(self.kit.db_of(name), &[name], self.shutdown);
+        }
+    }
+}

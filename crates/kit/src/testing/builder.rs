@@ -1,0 +1,125 @@
+//! How a test's mall is set up.
+
+use super::{
+    App, Faults, TestDatabase,
+    rest::Rest,
+    shape::{Ground, Processes, Shape, make_ground},
+};
+use crate::{
+    db::Synchronous,
+    engine::EngineSettings,
+    ports::{ManualClock, new_id},
+    process::{Database, PostgresSettings, Process, ProcessSettings},
+    service::{Kit, Service},
+};
+use std::{path::PathBuf, sync::Arc};
+
+/// A folder that goes away with the test.
+pub struct TempFolder(PathBuf);
+
+impl TempFolder {
+    #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("onrush-test-{}", new_id()));
+        std::fs::create_dir_all(&path).expect("the temporary folder is writable");
+        Self(path)
+    }
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for TempFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the tests of a service run on: `ONRUSH_TEST_DATABASE=postgres` chooses PostgreSQL, so that every one of them can be run there.
+fn wants_postgres() -> bool {
+    match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
+        Ok("postgres") => true,
+        Ok("sqlite") | Err(_) => false,
+        Ok(other) => panic!("ONRUSH_TEST_DATABASE is “{other}”: it must be sqlite or postgres"),
+    }
+}
+
+pub struct AppBuilder {
+    pub(super) engine: EngineSettings,
+    pub(super) synchronous: Synchronous,
+    pub(super) queue: usize,
+    pub(super) folder: TempFolder,
+    pub(super) clock: ManualClock,
+    pub(super) ground: Option<Ground>,
+    pub(super) partitions: i64,
+    pub(super) faults: Faults,
+}
+
+impl AppBuilder {
+    /// Of each stream, on PostgreSQL. With one, a service's messages are read back in the order in which it wrote them.
+    pub fn partitions(mut self, partitions: i64) -> Self {
+        self.partitions = partitions;
+        self
+    }
+    /// On PostgreSQL, whatever the environment says.
+    pub async fn on_postgres(mut self) -> Self {
+        self.ground = Some(Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
+        self
+    }
+
+    pub(super) fn process_settings(&self) -> ProcessSettings {
+        ProcessSettings {
+            database: Database::Sqlite { path: self.folder.0.join("onrush.db"), synchronous: self.synchronous },
+            kafka: None,
+            apart: None,
+            redis: None,
+            engine: self.engine.clone(),
+            queue: self.queue,
+            secret: [7; 32],
+            clock: Arc::new(self.clock.clone()),
+            faults: self.faults.clone(),
+        }
+    }
+
+    /// Where the processes are to stand: what was used before a restart, or something new.
+    pub(super) async fn ground(&mut self, shape: Shape) -> Ground {
+        match self.ground.take() {
+            Some(ground) => ground,
+            None => make_ground(shape).await,
+        }
+    }
+
+    pub fn fold(mut self, fold: bool) -> Self {
+        self.engine.fold = fold;
+        self
+    }
+    pub fn max_batch(mut self, commands: usize) -> Self {
+        self.engine.max_batch = commands;
+        self
+    }
+    pub fn queue(mut self, commands: usize) -> Self {
+        self.queue = commands;
+        self
+    }
+    /// The folder the database will be in, for services that keep a file beside it.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.0.clone()
+    }
+    /// One process.
+    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+        let ground = match self.ground.take() {
+            Some(ground) => ground,
+            None if wants_postgres() => Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
+            None => Ground { database: None, kafka: None },
+        };
+        let mut settings = self.process_settings();
+        if let Some(database) = &ground.database {
+            let postgres = PostgresSettings { readers: 4, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
+            settings.database = Database::Postgres(postgres);
+        }
+        let process = Process::start(settings, build).await.expect("the services start");
+        let router = crate::http::layers(process.router.clone());
+        let rest = ground.database.as_ref().map(|_| Arc::new(Rest::of(&process.kit, &process.services)));
+        App::assemble(self, Processes { all: vec![process], router, servers: Vec::new(), rest }, ground, Shape::Solo).await
+    }
+}

@@ -1,0 +1,99 @@
+//! What a test asks, and what it gets.
+
+use super::rest::Rest;
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use std::{sync::Arc, time::Duration};
+use tower::ServiceExt;
+
+/// How often a request is sent again that was refused for the moment.
+const COME_BACK: u32 = 100;
+
+pub struct TestRequest {
+    pub(super) router: Router,
+    /// It comes back when it is refused for the moment.
+    pub(super) is_patient: bool,
+    /// Waits for what follows a change.
+    pub(super) rest: Option<Arc<Rest>>,
+    pub(super) builder: http::request::Builder,
+    pub(super) body: Bytes,
+}
+
+impl TestRequest {
+    #[must_use]
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+    /// The `Idempotency-Key`.
+    #[must_use]
+    pub fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.builder = self.builder.header(name, value);
+        self
+    }
+    #[must_use]
+    pub fn json(self, body: &serde_json::Value) -> Self {
+        self.raw("application/json", body.to_string())
+    }
+    #[must_use]
+    pub fn raw(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header("content-type", content_type)
+    }
+    pub async fn send(self) -> TestResponse {
+        let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
+        let changes = request.method != Method::GET;
+        let ask = || async {
+            let request = Request::from_parts(request.clone(), Body::from(self.body.clone()));
+            self.router.clone().oneshot(request).await.expect("the router answers")
+        };
+        let mut response = ask().await;
+        // Where a crowd meets processes apart, some are told to come back; they do.
+        let mut times = if self.is_patient { COME_BACK } else { 0 };
+        while response.status() == StatusCode::SERVICE_UNAVAILABLE && times > 0 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            response = ask().await;
+            times -= 1;
+        }
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("the body arrives").to_bytes();
+        if let Some(rest) = self.rest.filter(|_| changes) {
+            rest.wait().await;
+        }
+        let body = serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null);
+        TestResponse { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
+    }
+}
+
+#[derive(Debug)]
+pub struct TestResponse {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// Null where the body is not JSON.
+    pub body: serde_json::Value,
+    pub bytes: Bytes,
+}
+
+impl TestResponse {
+    /// The problem's slug, such as `sold-out`; empty for other answers.
+    pub fn problem(&self) -> &str {
+        self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
+    }
+    #[must_use]
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
+        self
+    }
+    #[must_use]
+    #[track_caller]
+    pub fn expect_problem(self, status: u16, slug: &str) -> Self {
+        assert_eq!((self.status, self.problem()), (status, slug), "{}", String::from_utf8_lossy(&self.bytes));
+        self
+    }
+}
