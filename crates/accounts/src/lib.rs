@@ -15,7 +15,7 @@ mod store;
 
 pub use import::{ImportError, Imported, NewMember};
 
-use contracts::MemberId;
+use contracts::{MemberId, calls::GetEndedSessions};
 use futures::future::BoxFuture;
 use kit::{
     Fault, Kit, Service, Work,
@@ -23,6 +23,7 @@ use kit::{
     db::Migration,
     engine::Envelope,
     jobs::Job,
+    links::Answers,
 };
 use model::EndReason;
 use std::sync::Arc;
@@ -121,7 +122,18 @@ impl Service for Accounts {
         vec![jobs::prune_sessions(self)]
     }
 
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        answers.add::<GetEndedSessions, _, _, _>(move |call| {
+            let accounts = Arc::clone(&self);
+            async move { store::sessions::revoked_since(&mut *accounts.kit.db.reader().await?, call.since).await }
+        });
+    }
+
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(bootstrap::start(self))
+    }
+
+    fn start_elsewhere(self: Arc<Self>) {
+        revocations::start_elsewhere(&self);
     }
 }

@@ -1,15 +1,14 @@
 //! Access tokens live on their own; those of sessions that ended lately are refused by a list in memory, which is kept here.
 //!
 //! Where several processes run accounts, the one that ends a session tells the others at once. That word may get lost, so each looks into
-//! the database as well, every moment. Processes without accounts are not reached from here.
+//! the database as well, every moment. Processes that run without accounts ask one that has it, as often: there a token outlives its
+//! session by about a second, and by as long as no process with accounts can be reached.
 
 use crate::{Accounts, store};
-use contracts::Timestamp;
-use kit::{DbError, Kit, auth::TOKEN_LIFETIME, tasks};
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use contracts::{Timestamp, calls::GetEndedSessions};
+use futures::future::BoxFuture;
+use kit::{DbError, Kit, auth::TOKEN_LIFETIME, links::LinkError, tasks};
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// How often the sessions that others ended are looked for.
@@ -49,30 +48,57 @@ pub async fn start(accounts: &Arc<Accounts>) -> Result<(), DbError> {
     let now = accounts.kit.clock.now();
     reload(&accounts.kit, now.before(TOKEN_LIFETIME)).await?;
     if accounts.kit.is_shared() {
-        tasks::spawn("accounts.revocations", look(Arc::downgrade(accounts), now));
+        follow(accounts, now, |kit, since| Box::pin(async move { Ok(reload(&kit, since).await?) }));
     }
     Ok(())
 }
 
-/// Looks for what others ended, until the service is gone.
-async fn look(accounts: Weak<Accounts>, mut looked: Timestamp) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let Some(accounts) = accounts.upgrade() else { return };
-        let now = accounts.kit.clock.now();
-        match reload(&accounts.kit, looked.before(MARGIN)).await {
-            Ok(()) => looked = now,
-            Err(error) => tracing::warn!(%error, "cannot read which sessions have ended"),
+/// Where accounts run in other processes only.
+pub fn start_elsewhere(accounts: &Arc<Accounts>) {
+    let nothing_known = accounts.kit.clock.now().before(TOKEN_LIFETIME);
+    follow(accounts, nothing_known, |kit, since| Box::pin(async move { Ok(ask(&kit, since).await?) }));
+}
+
+/// What keeps the list from being brought up to date.
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+type Refresh = fn(Kit, Timestamp) -> BoxFuture<'static, Result<(), Trouble>>;
+
+/// Learns every moment what others ended since it was last known, until the service is gone.
+fn follow(accounts: &Arc<Accounts>, mut known: Timestamp, refresh: Refresh) {
+    let accounts = Arc::downgrade(accounts);
+    tasks::spawn("accounts.revocations", async move {
+        let mut in_trouble = false;
+        while let Some(accounts) = accounts.upgrade() {
+            let now = accounts.kit.clock.now();
+            let learnt = refresh(accounts.kit.clone(), known.before(MARGIN)).await;
+            drop(accounts);
+            match learnt {
+                Ok(()) => (known, in_trouble) = (now, false),
+                Err(_) if in_trouble => {}
+                Err(error) => {
+                    in_trouble = true;
+                    tracing::warn!(%error, "cannot learn which sessions have ended; until then their access tokens are good here");
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
+    });
 }
 
 async fn reload(kit: &Kit, since: Timestamp) -> Result<(), DbError> {
-    let revoked = store::sessions::revoked_since(&mut *kit.db.reader().await?, since).await?;
-    for (session_id, at) in revoked {
+    revoke(kit, store::sessions::revoked_since(&mut *kit.db.reader().await?, since).await?);
+    Ok(())
+}
+
+async fn ask(kit: &Kit, since: Timestamp) -> Result<(), LinkError> {
+    revoke(kit, kit.links.call(GetEndedSessions { since }).await?);
+    Ok(())
+}
+
+fn revoke(kit: &Kit, ended: Vec<(Uuid, Timestamp)>) {
+    for (session_id, at) in ended {
         kit.auth.revoke_session(session_id, at);
     }
-    Ok(())
 }
 
 #[cfg(test)]

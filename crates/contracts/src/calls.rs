@@ -3,6 +3,7 @@
 use crate::{Code, CouponId, IssuedCouponId, MemberId, ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// A question to one service.
 pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -10,6 +11,18 @@ pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The service that answers.
     const SERVICE: &'static str;
     const NAME: &'static str;
+}
+
+/// Sessions that were ended at or after this instant, with the time of their end: their access tokens are to be refused.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GetEndedSessions {
+    pub since: Timestamp,
+}
+
+impl Call for GetEndedSessions {
+    type Reply = Vec<(Uuid, Timestamp)>;
+    const SERVICE: &'static str = "accounts";
+    const NAME: &'static str = "get_ended_sessions";
 }
 
 /// What these SKUs cost now and whether they can be bought. A SKU that is unknown, deleted or not on sale is missing from the reply.

@@ -108,4 +108,7 @@ pub trait Service: Send + Sync + 'static {
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async { Ok(()) })
     }
+
+    /// Runs instead of [`Service::start`] in a process that the service does not run in: for what every process has to know of it.
+    fn start_elsewhere(self: Arc<Self>) {}
 }

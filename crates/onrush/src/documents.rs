@@ -60,7 +60,7 @@ fn complete(mut openapi: OpenApi) -> OpenApi {
     openapi
 }
 
-fn all_services() -> Result<Vec<Arc<dyn Service>>, String> {
+pub(crate) fn all_services() -> Result<Vec<Arc<dyn Service>>, String> {
     let settings = Settings::load(&Given::default()).map_err(|error| error.to_string())?;
     let kit = kit::process::detached_kit();
     Ok(mall::services(&kit, &settings))
@@ -138,7 +138,7 @@ pub fn readings() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     found
 }
 
-/// The table of `onrush services`.
+/// The table of services: what they offer and read.
 pub fn services() -> Result<String, String> {
     let mut text = String::new();
     let _ = writeln!(text, "{:<10} {:>10}  acts on", "service", "operations");
@@ -147,6 +147,5 @@ pub fn services() -> Result<String, String> {
         let operations = operations(&service.router().split_for_parts().1).len();
         let _ = writeln!(text, "{name:<10} {operations:>10}  {}", if reads.is_empty() { "–" } else { &reads });
     }
-    text.push_str("All of them run in this one process, on one SQLite file.");
     Ok(text)
 }

@@ -4,7 +4,7 @@ use crate::support::{PASSWORD, Tokens, broken_families, is_let_in, operator, ser
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::MemberId;
 use futures::future::join_all;
-use kit::{Kit, Service, ports::new_id, testing::App};
+use kit::{Kit, Service, ports::new_id, process::presences, testing::App};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
@@ -25,13 +25,7 @@ async fn sessions(app: &App, email: &str, count: usize) -> Vec<Tokens> {
 
 /// Waits until an access token is refused; the others are told within moments.
 async fn is_refused_soon(app: &App, access: &str) {
-    for _ in 0..300 {
-        if !is_let_in(app, access).await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the token still opens the door");
+    soon(async || !is_let_in(app, access).await).await;
 }
 
 // A13, row 28: signed out on one process, the token is refused by the other
@@ -156,4 +150,30 @@ async fn sessions_are_forgotten_by_both_at_once() {
     tokio::join!(one.job("accounts.prune_sessions"), other.job("accounts.prune_sessions"));
     assert_eq!(one.sql_i64("select count(*) from accounts_sessions").await, 0);
     assert_eq!(one.sql_i64("select count(*) from accounts_refresh_tokens").await, 0);
+}
+
+// what `onrush services` shows: each process that runs accounts, every lane with one of them, each duty too
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_runs_accounts_can_be_looked_up() {
+    let (one, other) = two().await;
+    let seen = async || {
+        let found = presences(&one.kit().db, "accounts").await.expect("leases can be read");
+        let mut lanes: Vec<i64> = found.values().flat_map(|presence| presence.lanes.clone()).collect();
+        lanes.sort_unstable();
+        let sequencers = found.values().filter(|presence| presence.duties.iter().any(|duty| duty == "sequencer")).count();
+        (found.len(), lanes, sequencers)
+    };
+    soon(async || seen().await == (2, vec![0, 1, 2, 3], 1)).await;
+    other.stop().await;
+    soon(async || seen().await == (1, vec![0, 1, 2, 3], 1)).await;
+}
+
+async fn soon(is_so: impl AsyncFn() -> bool) {
+    for _ in 0..1_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not come to that");
 }

@@ -14,8 +14,14 @@ use uuid::Uuid;
 
 /// How often leases are renewed and the spread is looked at; a third of what a lease lasts.
 const EVERY: Duration = Duration::from_secs(1);
-const PRESENCE: &str = "instance:";
+/// The lease each instance of a service has for being there.
+pub(crate) const PRESENCE: &str = "instance:";
 const LANE: &str = "lane:";
+
+/// Which lane a lease is for, if it is for one.
+pub(crate) fn lane_of(lease: &str) -> Option<i64> {
+    lease.strip_prefix(LANE)?.parse().ok()
+}
 
 /// (reader, source) over all services.
 pub type Readings = Arc<HashSet<(&'static str, &'static str)>>;
@@ -107,7 +113,6 @@ impl Engine {
         lease::take(tx, name, &format!("{PRESENCE}{instance}"), instance).await?;
         let instances = lease::running(tx, name, PRESENCE).await?.len().max(1);
         let taken = lease::running(tx, name, LANE).await?;
-        let lane_of = |name: &str| name.strip_prefix(LANE).and_then(|lane| lane.parse::<i64>().ok());
         let mut held: BTreeSet<i64> =
             taken.iter().filter(|(_, holder)| *holder == instance).filter_map(|(name, _)| lane_of(name)).collect();
         let others: HashSet<i64> = taken.iter().filter(|(_, holder)| *holder != instance).filter_map(|(name, _)| lane_of(name)).collect();

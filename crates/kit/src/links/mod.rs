@@ -11,12 +11,14 @@ pub mod pool;
 mod remote;
 pub mod sign;
 pub(crate) mod trace;
+mod whereabouts;
 
 pub use internal::{CALL_LIMIT, SIGNATURE, internal_router};
 pub use peers::{Address, Peers, PeersError};
 pub use pool::Pool;
 pub use remote::{Remote, RemoteSettings};
 pub use sign::Signer;
+pub use whereabouts::{Whereabouts, whereabouts};
 
 use bytes::Bytes;
 use contracts::calls::Call;

@@ -5,13 +5,18 @@ use crate::db::{Db, DbError};
 use std::collections::HashMap;
 
 /// One for all, and those that single services have of their own.
-pub(super) struct Databases {
+pub struct Databases {
     pub(super) common: Db,
     pub(super) own: HashMap<&'static str, Db>,
 }
 
 impl Databases {
-    pub(super) fn open(database: &Database) -> Result<Databases, DbError> {
+    /// The one a service has its tables in.
+    pub fn of(&self, service: &str) -> &Db {
+        self.own.get(service).unwrap_or(&self.common)
+    }
+
+    pub fn open(database: &Database) -> Result<Databases, DbError> {
         match database {
             Database::Sqlite { path, synchronous } => Ok(Databases { common: Db::sqlite(path.clone(), *synchronous), own: HashMap::new() }),
             Database::Postgres(PostgresSettings { url, own, readers, .. }) => {

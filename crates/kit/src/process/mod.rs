@@ -4,9 +4,12 @@
 //! services on the same database.
 
 mod databases;
+mod presence;
 mod settings;
 mod shared;
 
+pub use databases::Databases;
+pub use presence::{Presence, presences};
 pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings};
 
 use crate::{
@@ -28,7 +31,6 @@ use crate::{
     service::{Kit, Service},
     tasks::{self, Shutdown, ShutdownTrigger},
 };
-use databases::Databases;
 use shared::{Member, Shared};
 use std::sync::Arc;
 use utoipa::openapi::OpenApi;
@@ -37,6 +39,8 @@ use utoipa_axum::router::OpenApiRouter;
 pub struct Process {
     pub kit: Kit,
     pub services: Vec<Arc<dyn Service>>,
+    /// Services that run in other processes only. They are kept for what this one has to know of them.
+    elsewhere: Vec<Arc<dyn Service>>,
     /// All operations, without the layers every request passes.
     pub router: axum::Router,
     pub openapi: OpenApi,
@@ -78,6 +82,9 @@ impl Process {
         let mut router = OpenApiRouter::new();
         for service in &services {
             Arc::clone(service).answers(&mut answers);
+            if let Some(member) = &member {
+                answers.introduce(service.name(), member.instance);
+            }
             router = router.merge(Arc::clone(service).router());
         }
         kit.links.bind(answers);
@@ -88,7 +95,10 @@ impl Process {
         for service in &services {
             Arc::clone(service).start().await?;
         }
-        Ok(Process { kit, services, router, openapi, engines, member, trigger })
+        for service in &elsewhere {
+            Arc::clone(service).start_elsewhere();
+        }
+        Ok(Process { kit, services, elsewhere, router, openapi, engines, member, trigger })
     }
 
     pub fn jobs(&self) -> Vec<Job> {
@@ -118,6 +128,7 @@ impl Process {
         if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
             tracing::error!("a writer did not stop cleanly");
         }
+        drop(self.elsewhere);
         self.trigger.stop();
     }
 }

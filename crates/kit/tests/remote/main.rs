@@ -8,3 +8,4 @@ mod links;
 mod signatures;
 mod stage;
 mod streams;
+mod whereabouts;

@@ -48,7 +48,7 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document
     Openapi(openapi::Openapi),
-    /// Show the services, what they own and what they read
+    /// Show the services: what they read, and where they run now
     Services(services::Services),
     /// List or retry messages that a reader could not act on
     DeadLetters(dead_letters::DeadLetters),
@@ -86,7 +86,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Import(command) => block_on(command.run()),
         Command::Migrate(command) => block_on(command.run()),
         Command::Openapi(command) => command.run(),
-        Command::Services(command) => command.run(),
+        Command::Services(command) => block_on(command.run()),
         Command::DeadLetters(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
     };

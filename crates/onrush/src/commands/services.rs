@@ -1,15 +1,102 @@
-//! `onrush services`: the table of services.
+//! `onrush services`: what services there are, and where they run now.
 
 use super::{CommandError, say};
-use crate::documents;
-use std::process::ExitCode;
+use crate::{
+    documents,
+    settings::{Given, Settings},
+};
+use kit::{
+    Db,
+    http::client::{Client, ClientSettings},
+    links::{Signer, whereabouts},
+    ports::SystemClock,
+    process::{Apart, Database, Databases, presences},
+};
+use std::{fmt::Write, process::ExitCode, sync::Arc};
+use uuid::Uuid;
 
 #[derive(clap::Args)]
-pub struct Services {}
+pub struct Services {
+    #[command(flatten)]
+    given: Given,
+}
 
 impl Services {
-    pub fn run(self) -> Result<ExitCode, CommandError> {
-        say(documents::services().map_err(CommandError::Other)?);
+    /// With the settings of any process of the mall. Whatever cannot be reached is said in its place: this is for finding out what is wrong.
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        let settings = Settings::load(&self.given)?;
+        let services = documents::all_services().map_err(CommandError::Other)?;
+        let names: Vec<&'static str> = services.iter().map(|service| service.name()).collect();
+        let mut text = documents::services().map_err(CommandError::Other)?;
+        let Some(postgres) = &settings.postgres else {
+            say(text + "\nAll of them run in one process, on one SQLite file.");
+            return Ok(ExitCode::SUCCESS);
+        };
+        let databases = Databases::open(&Database::Postgres(postgres.clone()))?;
+        let peers = settings.apart.as_ref().map(|apart| Asked::new(&settings, apart)).transpose()?;
+        let _ = writeln!(text, "\n{:<10} where", "service");
+        for name in names {
+            let mut lines = Vec::new();
+            if let Some(peers) = &peers {
+                lines.extend(peers.ask(name).await);
+            }
+            lines.extend(by_leases(databases.of(name), name).await);
+            for (number, line) in lines.iter().enumerate() {
+                let _ = writeln!(text, "{:<10} {line}", if number == 0 { name } else { "" });
+            }
+        }
+        say(text.trim_end());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The processes of `peers`, asked one by one.
+struct Asked<'s> {
+    apart: &'s Apart,
+    client: Client,
+    signer: Signer,
+}
+
+impl<'s> Asked<'s> {
+    fn new(settings: &Settings, apart: &'s Apart) -> Result<Asked<'s>, CommandError> {
+        let secret =
+            settings.secret.ok_or_else(|| CommandError::Other("secret: it signs what is asked of other processes; set it".into()))?;
+        let signer = Signer::new(&secret, Arc::new(SystemClock));
+        Ok(Asked { apart, client: Client::new(ClientSettings::default()), signer })
+    }
+
+    async fn ask(&self, service: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.apart.only.iter().any(|name| name == service) {
+            lines.push("here, by these settings".to_owned());
+        }
+        for address in self.apart.peers.addresses(service) {
+            lines.push(match whereabouts(&self.client, &self.signer, address, service).await {
+                Ok(found) => format!("{address}  process {}, version {}", short(found.instance), found.version),
+                Err(reason) => format!("{address}  {reason}"),
+            });
+        }
+        lines
+    }
+}
+
+/// Who says in the database that it runs the service.
+async fn by_leases(db: &Db, service: &str) -> Vec<String> {
+    match presences(db, service).await {
+        Err(error) => vec![format!("its database cannot be asked: {error}")],
+        Ok(found) if found.is_empty() => vec!["no process runs it now".to_owned()],
+        Ok(found) => {
+            let line = |(instance, presence): (&Uuid, &kit::process::Presence)| {
+                let lanes: Vec<String> = presence.lanes.iter().map(i64::to_string).collect();
+                let lanes = if lanes.is_empty() { "no lanes".to_owned() } else { format!("lanes {}", lanes.join(" ")) };
+                format!("process {}  {lanes}; {}", short(*instance), presence.duties.join(", ")).trim_end_matches("; ").to_owned()
+            };
+            found.iter().map(line).collect()
+        }
+    }
+}
+
+/// Enough of a name to tell a handful of processes apart: its random end.
+fn short(instance: Uuid) -> String {
+    instance.simple().to_string().split_off(24)
 }
