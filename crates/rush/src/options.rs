@@ -7,7 +7,7 @@ pub type Audit = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
 pub struct RushOptions {
     pub scenario: Scenario,
-    /// `http://host:port` of the server.
+    /// `http://host:port` of the server; of several, with commas between, each gets its share of the connections.
     pub url: String,
     /// JSON lines `{member_id, email, access_token}`; not needed for the floor.
     pub tokens: Option<PathBuf>,
@@ -25,8 +25,8 @@ pub struct RushOptions {
     pub read_back: bool,
     /// Where `report.json`, `report.html` and `acks.jsonl` go.
     pub out: Option<PathBuf>,
-    /// The server's process, for its CPU time and peak memory (Linux).
-    pub server_pid: Option<u32>,
+    /// The servers' processes, for their CPU time and peak memory, added up (Linux).
+    pub server_pids: Vec<u32>,
     /// What an acknowledgement of this server promises, in one sentence for the report.
     pub durability: Option<String>,
     /// Requests a second of a bare server measured just before, for the ratio.
@@ -49,7 +49,7 @@ impl RushOptions {
             patience: Duration::from_secs(30),
             read_back: true,
             out: None,
-            server_pid: None,
+            server_pids: Vec::new(),
             durability: None,
             floor_per_second: None,
             progress: true,

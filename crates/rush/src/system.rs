@@ -62,6 +62,20 @@ fn stat_seconds(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
+/// The same of several processes together; absent when there is none, or one cannot say.
+pub fn cpu_seconds_of_all(pids: &[u32]) -> Option<f64> {
+    sum(pids, cpu_seconds)
+}
+
+/// The sum of the peaks of several processes, which need not have come at the same time.
+pub fn peak_rss_mib_of_all(pids: &[u32]) -> Option<f64> {
+    sum(pids, peak_rss_mib)
+}
+
+fn sum(pids: &[u32], of: fn(u32) -> Option<f64>) -> Option<f64> {
+    if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
+}
+
 /// The most memory a process has had resident since it started.
 pub fn peak_rss_mib(pid: u32) -> Option<f64> {
     let kib = kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")?;

@@ -117,6 +117,22 @@ impl Cluster {
         Err(KafkaError::NoTopic { topic })
     }
 
+    /// Removes the topics of these services, with all that is in them: the end of a mall that was made for a while.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unreachable`] when no broker answers. A topic that is not there is no error.
+    pub async fn remove_topics(&self, services: &[&str]) -> Result<(), KafkaError> {
+        let (config, topics) = (self.config(), services.iter().map(|service| self.topic(service)).collect::<Vec<_>>());
+        blocking(move || {
+            let admin: AdminClient<Log> = config.create_with_context(Log)?;
+            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+            futures::executor::block_on(admin.delete_topics(&topics, &options))?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Asks a broker something, to see that one answers.
     ///
     /// # Errors

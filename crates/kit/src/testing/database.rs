@@ -1,37 +1,38 @@
 //! Databases for tests on a PostgreSQL server, which has to be there: without it a test fails, and says what to start.
 
-use crate::ports::new_id;
+use crate::db::ScratchDatabase;
 use tokio_postgres::{Client, NoTls};
 
 /// Where the tests find a server: the URL of a superuser.
 const SERVER: &str = "ONRUSH_TEST_POSTGRES";
+const PURPOSE: &str = "onrush_test";
 
 /// An empty database on the test server, gone with the value.
 #[derive(Debug)]
-pub struct TestDatabase {
-    server: String,
-    name: String,
-}
+pub struct TestDatabase(ScratchDatabase);
 
 impl TestDatabase {
     pub async fn create() -> Self {
-        let server = server();
-        let name = format!("onrush_test_{}", new_id().simple());
-        let client = connect(&server).await;
-        client
-            .batch_execute(&format!("create database {name} template template0 encoding 'UTF8'"))
-            .await
-            .expect("the test user may make databases");
-        Self { server, name }
+        Self(ScratchDatabase::create(&server(), PURPOSE).await.expect("the test user may make databases"))
     }
 
     /// The URL of the database, as the server's superuser.
     pub fn url(&self) -> String {
-        at(&self.server, &self.name)
+        self.0.url()
+    }
+
+    /// Another database with the same in it. Nobody may be connected with this one.
+    pub async fn copy(&self) -> Self {
+        Self(self.0.copy(PURPOSE).await.expect("nobody is connected with it"))
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        self.0.name()
+    }
+
+    /// What a query answers that asks for one BIGINT.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.bystander().await.query_one(sql, &[]).await.expect("the query runs").get(0)
     }
 
     /// A connection of a bystander to it, such as an operator's `psql`.
@@ -43,10 +44,10 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     /// On a thread of its own: whoever drops it may be inside a runtime. Failing that, the server keeps a database nobody uses.
     fn drop(&mut self) {
-        let (server, sql) = (self.server.clone(), format!("drop database if exists {} with (force)", self.name));
+        let database = self.0.clone();
         let dropped = std::thread::spawn(move || {
             if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                runtime.block_on(async { connect(&server).await.batch_execute(&sql).await.ok() });
+                let _ = runtime.block_on(database.remove());
             }
         });
         let _ = dropped.join();
@@ -63,24 +64,4 @@ async fn connect(url: &str) -> Client {
         let _ = connection.await;
     });
     client
-}
-
-/// The same server's URL for another database.
-fn at(url: &str, name: &str) -> String {
-    let (address, options) = url.split_once('?').map_or((url, None), |(address, options)| (address, Some(options)));
-    let from = address.find("://").map_or(0, |at| at + 3);
-    let end = address[from..].find('/').map_or(address.len(), |at| from + at);
-    let options = options.map(|options| format!("?{options}")).unwrap_or_default();
-    format!("{}/{name}{options}", &address[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::at;
-
-    #[test]
-    fn only_the_database_of_the_url_changes() {
-        assert_eq!(at("postgres://u:p@h:1/postgres?a=b", "x"), "postgres://u:p@h:1/x?a=b");
-        assert_eq!(at("postgres://h", "x"), "postgres://h/x");
-    }
 }

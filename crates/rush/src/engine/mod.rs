@@ -37,12 +37,13 @@ const PROGRESS_TICK: Duration = Duration::from_millis(100);
 /// How hard to push.
 #[derive(Clone, Debug)]
 pub struct Load {
-    pub target: Arc<Target>,
+    /// At least one; connections are spread over them.
+    pub targets: Vec<Arc<Target>>,
     pub epoch: Epoch,
     pub connections: usize,
     pub threads: usize,
     pub patience: Duration,
-    pub server_pid: Option<u32>,
+    pub server_pids: Vec<u32>,
 }
 
 /// What a load did and cost.
@@ -90,7 +91,7 @@ pub fn drive<P: Plan>(plan: Arc<P>, load: &Load, bar: &ProgressBar) -> Result<Dr
         let share = connections / threads + usize::from(index < connections % threads);
         let (shared, ready, go, finished) = (Arc::clone(&shared), Arc::clone(&ready), Arc::clone(&go), finished.clone());
         handles.push(thread::spawn(move || {
-            let wires = runtime.block_on(connect_all(&shared.load.target, share));
+            let wires = runtime.block_on(connect_all(&shared.load.targets, share));
             ready.wait();
             go.wait();
             let tally = runtime.block_on(work_all(&shared, wires));
@@ -101,19 +102,19 @@ pub fn drive<P: Plan>(plan: Arc<P>, load: &Load, bar: &ProgressBar) -> Result<Dr
     drop(finished);
     ready.wait();
     let client_before = system::cpu_seconds(std::process::id());
-    let server_before = load.server_pid.and_then(system::cpu_seconds);
+    let server_before = system::cpu_seconds_of_all(&load.server_pids);
     shared.started.store(load.epoch.nanos(), Ordering::Release);
     shared.last_answer.store(load.epoch.nanos(), Ordering::Release);
     go.wait();
     watch(&shared, &finishes, bar);
-    let used = |before: Option<f64>, pid: u32| Some(system::cpu_seconds(pid)? - before?).filter(|used| *used >= 0.0);
-    let client_cpu_seconds = used(client_before, std::process::id());
-    let server_cpu_seconds = load.server_pid.and_then(|pid| used(server_before, pid));
+    let used = |before: Option<f64>, after: Option<f64>| Some(after? - before?).filter(|used| *used >= 0.0);
+    let client_cpu_seconds = used(client_before, system::cpu_seconds(std::process::id()));
+    let server_cpu_seconds = used(server_before, system::cpu_seconds_of_all(&load.server_pids));
     let mut tally = Tally::new(shared.plan.operations().len());
     for handle in handles {
         tally.merge(handle.join().map_err(|_| RushError::Panic)?);
     }
-    let server_peak_rss_mib = load.server_pid.and_then(system::peak_rss_mib);
+    let server_peak_rss_mib = system::peak_rss_mib_of_all(&load.server_pids);
     let seconds = tally.last_end_nanos as f64 / 1e9;
     Ok(Driven { tally, connections, seconds, client_cpu_seconds, server_cpu_seconds, server_peak_rss_mib })
 }
@@ -133,9 +134,9 @@ fn watch<P: Plan>(shared: &Shared<P>, finishes: &mpsc::Receiver<()>, bar: &Progr
 }
 
 /// Opens the connections before the clock starts. One that cannot be opened now is tried again by its worker.
-async fn connect_all(target: &Arc<Target>, connections: usize) -> Vec<Wire> {
+async fn connect_all(targets: &[Arc<Target>], connections: usize) -> Vec<Wire> {
     let mut opening = JoinSet::new();
-    for _ in 0..connections {
+    for target in targets.iter().cycle().take(connections) {
         let mut wire = Wire::new(Arc::clone(target));
         opening.spawn(async move {
             let _ = wire.connect().await;

@@ -51,19 +51,20 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn new(options: &'a RushOptions) -> Result<Self, RushError> {
-        let target = Arc::new(Target::parse(&options.url)?);
+        let targets: Vec<Arc<Target>> =
+            options.url.split(',').map(|url| Target::parse(url.trim()).map(Arc::new)).collect::<Result<_, _>>()?;
         let shoppers = match (&options.scenario, &options.tokens) {
             (Scenario::Floor(_), _) => Vec::new(),
             (_, Some(path)) => shoppers::read(path, options.members)?,
             (_, None) => return Err(RushError::Missing("a file of shoppers with their tokens")),
         };
         let load = Load {
-            target,
+            targets,
             epoch: Epoch::start(),
             connections: options.concurrency.max(1),
             threads: options.threads.max(1),
             patience: options.patience,
-            server_pid: options.server_pid,
+            server_pids: options.server_pids.clone(),
         };
         Ok(Self {
             options,
@@ -86,7 +87,7 @@ impl<'a> Stage<'a> {
     /// A caller with the operator's rights.
     pub fn operator(&self) -> Result<Caller, RushError> {
         let operator = self.options.operator.as_ref().ok_or(RushError::Missing("an operator: a token, or e-mail and password"))?;
-        let mut caller = Caller::new(Arc::clone(&self.load.target))?;
+        let mut caller = Caller::new(Arc::clone(&self.load.targets[0]))?;
         caller.sign_in(operator)?;
         Ok(caller)
     }
@@ -163,7 +164,7 @@ impl<'a> Stage<'a> {
         Report {
             scenario: self.options.scenario.name().to_owned(),
             started_at: self.started_at,
-            url: self.load.target.url.clone(),
+            url: self.load.targets.iter().map(|target| target.url.as_str()).collect::<Vec<_>>().join(", "),
             machine: Machine::look(),
             members: self.shoppers.len(),
             concurrency: self.load.connections,

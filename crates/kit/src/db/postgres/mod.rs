@@ -7,10 +7,12 @@ mod listen;
 mod migrate;
 mod outcome;
 mod prepare;
+mod scratch;
 mod session;
 mod values;
 
 pub use listen::Listener;
+pub use scratch::ScratchDatabase;
 pub use session::Session;
 pub use values::{Rows, column};
 

@@ -7,7 +7,7 @@ use super::{CommandError, audit::when_quiet, say};
 use crate::settings::{Given, Settings};
 use clap::{Args, Subcommand};
 use rush::{Checkout, Claims, Floor, Mixed, Operator, Report, RushOptions, Scenario};
-use stage::Stage;
+use stage::{Shape, Stage};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 #[derive(Args)]
@@ -65,9 +65,16 @@ enum ScenarioCommand {
 struct Common {
     #[command(flatten)]
     given: Given,
-    /// Address of a running mall; without it, a fresh one is started and thrown away
+    /// Address of a running mall, or of its processes with commas between; without it, a fresh one is started and thrown away.
+    /// With --database-url that one is in a new database on the same server
     #[arg(long)]
     url: Option<String>,
+    /// Processes of a mall of our own, each with all services
+    #[arg(long, default_value_t = 1, conflicts_with = "apart")]
+    replicas: u32,
+    /// A mall of our own in four processes with some services each; needs --database-url and --kafka
+    #[arg(long)]
+    apart: bool,
     /// Shoppers that take part
     #[arg(long, default_value_t = 1_000)]
     members: u32,
@@ -83,9 +90,9 @@ struct Common {
     /// Where report.json, report.html and acks.jsonl go
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Process of the server, for its CPU time and memory; needed with --url only
-    #[arg(long)]
-    server_pid: Option<u32>,
+    /// Processes of the server, for their CPU time and memory; needed with --url only
+    #[arg(long, value_delimiter = ',')]
+    server_pid: Vec<u32>,
     /// Leave out the measurement of a bare server before the scenario
     #[arg(long)]
     no_floor: bool,
@@ -122,18 +129,17 @@ fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
                 return Err(CommandError::Other("--strategy is for a mall of our own; set claim_strategy on the server of --url".into()));
             }
             options.tokens = common.tokens.clone();
-            options.server_pid = common.server_pid;
+            options.server_pids.clone_from(&common.server_pid);
             None
         }
         None => {
             given.claim_strategy = common.strategy.clone().or(given.claim_strategy);
-            let stage = Stage::set(&given, common.members)?;
+            let shape = if common.apart { Shape::Apart } else { Shape::Replicas(common.replicas) };
+            let stage = Stage::set(&given, shape, common.members)?;
             options.url = stage.url.clone();
             options.tokens = Some(stage.tokens.clone());
-            options.server_pid = Some(stage.server_pid());
-            given.data_dir = Some(stage.data_dir.clone());
-            given.operator_email = Some(stage::OPERATOR.0.into());
-            given.operator_password = Some(stage::OPERATOR.1.into());
+            options.server_pids = stage.server_pids();
+            given.clone_from(&stage.given);
             Some(stage)
         }
     };

@@ -1,22 +1,45 @@
-//! A mall of the rush's own: fresh folder, seeded shoppers, a server process; all gone afterwards.
+//! A mall of the rush's own: fresh folder or database, seeded shoppers, the server's processes; all gone afterwards.
 
 use crate::{commands::CommandError, settings::Given};
 use axum::{Router, routing::get};
-use kit::ports::new_id;
+use kit::{
+    db::ScratchDatabase,
+    kafka::Cluster,
+    ports::{new_id, random_bytes},
+};
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
 };
+use tokio::runtime::Handle;
 
 pub const OPERATOR: (&str, &str) = ("operator@rush.onrush.example", "thundering-herd-2026");
 
+/// Which services go together when they run apart.
+const APART: [&str; 4] = ["accounts,stores,catalog", "orders,payments", "stock,coupons", "wallet"];
+
+/// How the mall is laid out.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// So many processes with all services. More than one need PostgreSQL.
+    Replicas(u32),
+    /// Four processes with some services each, on PostgreSQL and Kafka.
+    Apart,
+}
+
 pub struct Stage {
+    /// Of all processes, with commas between.
     pub url: String,
     pub tokens: PathBuf,
-    pub data_dir: PathBuf,
-    server: Server,
+    /// The settings of the mall that was made.
+    pub given: Given,
+    folder: PathBuf,
+    servers: Vec<Server>,
+    database: Option<ScratchDatabase>,
+    topics: Option<Cluster>,
+    runtime: Handle,
 }
 
 /// A child process that ends with its owner.
@@ -30,55 +53,138 @@ impl Drop for Server {
 }
 
 impl Stage {
-    pub fn set(given: &Given, members: u32) -> Result<Stage, CommandError> {
-        let data_dir = std::env::temp_dir().join(format!("onrush-rush-{}", new_id()));
-        std::fs::create_dir_all(&data_dir)?;
-        let tokens = data_dir.join("tokens.jsonl");
-        let status = onrush(&data_dir, given)?
-            .args(["seed", "--members", &members.to_string(), "--tokens"])
-            .arg(&tokens)
-            .stdout(Stdio::null())
-            .status()?;
-        if !status.success() {
-            return Err(CommandError::Other("cannot seed the shoppers".into()));
-        }
-        let (server, url) = start(onrush(&data_dir, given)?.args(["serve", "--listen", "127.0.0.1:0"]))?;
-        Ok(Stage { url, tokens, data_dir, server })
+    /// With the settings given, but for where the data is: on PostgreSQL that is a new database on the same server.
+    /// To be called where the runtime may be waited for.
+    pub fn set(given: &Given, shape: Shape, members: u32) -> Result<Stage, CommandError> {
+        let name = new_id().simple().to_string();
+        let folder = std::env::temp_dir().join(format!("onrush-rush-{name}"));
+        std::fs::create_dir_all(&folder)?;
+        let given = Given {
+            data_dir: Some(folder.clone()),
+            operator_email: Some(OPERATOR.0.into()),
+            operator_password: Some(OPERATOR.1.into()),
+            ..given.clone()
+        };
+        let (tokens, runtime) = (folder.join("tokens.jsonl"), Handle::current());
+        let mut stage = Stage { url: String::new(), tokens, given, folder, servers: Vec::new(), database: None, topics: None, runtime };
+        stage.find_ground(&name)?;
+        stage.seed(members)?;
+        stage.url = stage.start_all(shape)?;
+        Ok(stage)
     }
 
-    pub fn server_pid(&self) -> u32 {
-        self.server.0.id()
+    fn find_ground(&mut self, name: &str) -> Result<(), CommandError> {
+        let Some(server) = self.given.database_url.clone() else { return Ok(()) };
+        if self.given.databases.is_some() {
+            return Err(CommandError::Other("databases: a rush with a mall of its own makes one database, at --database-url".into()));
+        }
+        let database = self.runtime.block_on(ScratchDatabase::create(&server, "onrush_rush"))?;
+        self.given.database_url = Some(database.url());
+        self.database = Some(database);
+        let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.given.secret.get_or_insert(secret);
+        if let Some(bootstrap) = &self.given.kafka {
+            let prefix = format!("onrush-rush-{name}");
+            let cluster = Cluster::new(bootstrap, &prefix).map_err(|error| CommandError::Other(format!("kafka: {error}")))?;
+            self.topics = Some(cluster);
+            self.given.kafka_prefix = Some(prefix);
+        }
+        Ok(())
+    }
+
+    fn seed(&self, members: u32) -> Result<(), CommandError> {
+        let mut command = self.onrush()?;
+        let status =
+            command.args(["seed", "--members", &members.to_string(), "--tokens"]).arg(&self.tokens).stdout(Stdio::null()).status()?;
+        if status.success() { Ok(()) } else { Err(CommandError::Other("cannot seed the shoppers".into())) }
+    }
+
+    fn start_all(&mut self, shape: Shape) -> Result<String, CommandError> {
+        let mut urls = Vec::new();
+        match shape {
+            Shape::Replicas(count) => {
+                for _ in 0..count.max(1) {
+                    urls.push(self.start(&["--listen", "127.0.0.1:0"])?);
+                }
+            }
+            Shape::Apart => {
+                let addresses = free_addresses(APART.len())?;
+                let peer = |(services, address): (&&str, &SocketAddr)| {
+                    services.split(',').map(|service| format!("{service}=http://{address}")).collect::<Vec<_>>().join(",")
+                };
+                let peers = APART.iter().zip(&addresses).map(peer).collect::<Vec<_>>().join(",");
+                for (only, address) in APART.iter().zip(&addresses) {
+                    urls.push(self.start(&["--only", only, "--peers", &peers, "--listen", &address.to_string()])?);
+                }
+            }
+        }
+        Ok(urls.join(","))
+    }
+
+    fn start(&mut self, arguments: &[&str]) -> Result<String, CommandError> {
+        let (server, url) = start(self.onrush()?.arg("serve").args(arguments))?;
+        self.servers.push(server);
+        Ok(url)
+    }
+
+    pub fn server_pids(&self) -> Vec<u32> {
+        self.servers.iter().map(|server| server.0.id()).collect()
+    }
+
+    /// This program with the settings of the mall.
+    fn onrush(&self) -> Result<Command, CommandError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env("ONRUSH_DATA_DIR", &self.folder).env_remove("ONRUSH_LISTEN").env_remove("ONRUSH_ONLY").env_remove("ONRUSH_PEERS");
+        let given = &self.given;
+        for (name, value) in [
+            ("ONRUSH_OPERATOR_EMAIL", given.operator_email.clone()),
+            ("ONRUSH_OPERATOR_PASSWORD", given.operator_password.clone()),
+            ("ONRUSH_DATABASE_URL", given.database_url.clone()),
+            ("ONRUSH_SECRET", given.secret.clone()),
+            ("ONRUSH_KAFKA", given.kafka.clone()),
+            ("ONRUSH_KAFKA_PREFIX", given.kafka_prefix.clone()),
+            ("ONRUSH_REDIS", given.redis.clone()),
+            ("ONRUSH_READERS", given.readers.map(|number| number.to_string())),
+            ("ONRUSH_PARTITIONS", given.partitions.map(|number| number.to_string())),
+            ("ONRUSH_FOLD", given.fold.map(|fold| fold.to_string())),
+            ("ONRUSH_MAX_BATCH", given.max_batch.map(|size| size.to_string())),
+            ("ONRUSH_QUEUE", given.queue.map(|size| size.to_string())),
+            ("ONRUSH_SYNCHRONOUS", given.synchronous.clone()),
+            ("ONRUSH_CLAIM_STRATEGY", given.claim_strategy.clone()),
+            ("ONRUSH_SAGA", given.saga.clone()),
+        ] {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        Ok(command)
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.server.0.kill();
-        let _ = self.server.0.wait();
-        let _ = std::fs::remove_dir_all(&self.data_dir);
+        self.servers.clear();
+        let _ = std::fs::remove_dir_all(&self.folder);
+        let (database, topics) = (self.database.take(), self.topics.take());
+        self.runtime.block_on(async {
+            if let Some(database) = database
+                && let Err(error) = database.remove().await
+            {
+                tracing::warn!(%error, name = database.name(), "a database was left behind");
+            }
+            if let Some(topics) = topics
+                && let Err(error) = topics.remove_topics(contracts::SERVICES).await
+            {
+                tracing::warn!(%error, "topics were left behind");
+            }
+        });
     }
 }
 
-/// This program with the settings that a rush varies.
-fn onrush(data_dir: &PathBuf, given: &Given) -> Result<Command, CommandError> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .env("ONRUSH_DATA_DIR", data_dir)
-        .env("ONRUSH_OPERATOR_EMAIL", OPERATOR.0)
-        .env("ONRUSH_OPERATOR_PASSWORD", OPERATOR.1)
-        .env_remove("ONRUSH_LISTEN");
-    let set = |command: &mut Command, name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    };
-    set(&mut command, "ONRUSH_FOLD", given.fold.map(|fold| fold.to_string()));
-    set(&mut command, "ONRUSH_MAX_BATCH", given.max_batch.map(|size| size.to_string()));
-    set(&mut command, "ONRUSH_QUEUE", given.queue.map(|size| size.to_string()));
-    set(&mut command, "ONRUSH_SYNCHRONOUS", given.synchronous.clone());
-    set(&mut command, "ONRUSH_CLAIM_STRATEGY", given.claim_strategy.clone());
-    set(&mut command, "ONRUSH_SAGA", given.saga.clone());
-    Ok(command)
+/// Addresses that were free a moment ago.
+fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
+    let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
+    listeners.iter().map(TcpListener::local_addr).collect()
 }
 
 /// Starts a server and waits for the line that names its address.
