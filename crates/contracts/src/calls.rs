@@ -25,6 +25,30 @@ impl Call for GetEndedSessions {
     const NAME: &'static str = "get_ended_sessions";
 }
 
+/// Whom a browser's cookie stands for; `None` for one that is unknown, has expired or was ended. To be asked for is to be used, which may
+/// move the session's end; asking twice does nothing more.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GetWebSession {
+    /// SHA-256 of the cookie's secret.
+    pub hash: [u8; 32],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSession {
+    pub member_id: MemberId,
+    /// As access tokens say it.
+    pub role: String,
+    /// What ends it when it is ended, and is named by [`GetEndedSessions`] then.
+    pub session_id: Uuid,
+    pub expires_at: Timestamp,
+}
+
+impl Call for GetWebSession {
+    type Reply = Option<WebSession>;
+    const SERVICE: &'static str = "accounts";
+    const NAME: &'static str = "get_web_session";
+}
+
 /// What these SKUs cost now and whether they can be bought. A SKU that is unknown, deleted or not on sale is missing from the reply.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetPrices {

@@ -83,6 +83,7 @@ codes! {
     TooManyAttempts = 3004, "too-many-attempts", 429, "Too many attempts";
     WeakPassword = 3005, "weak-password", 422, "The password is too weak";
     EmailTaken = 3006, "email-taken", 409, "An account with this e-mail exists";
+    Csrf = 3007, "csrf", 403, "The request comes from another site";
 
     PriceChanged = 4000, "price-changed", 409, "The price has changed";
     NotOnSale = 4001, "not-on-sale", 409, "The product is not on sale";

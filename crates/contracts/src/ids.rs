@@ -52,6 +52,8 @@ id! {
     Sku,
     /// A coupon definition (campaign).
     CouponId,
+    /// A member's asking for a coupon, where its outcome is asked for later.
+    ClaimId,
     /// One coupon in one member's hands.
     IssuedCouponId,
     /// An order; also the id of its checkout saga and the key of all its messages.

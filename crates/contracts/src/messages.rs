@@ -108,6 +108,8 @@ messages! {
     "coupons" => CouponReleased(StepDone) = "coupon.released";
     /// Choreography: coupons did, refused or undid their part and pass the itinerary on.
     "coupons" => CouponsSlip(RoutingSlip) = "coupons.slip";
+    /// A member asked for a coupon and was told that it is taken down; it is settled in its turn.
+    "coupons.claims" => ClaimAsked(ClaimAsked) = "coupon.claim";
     /// A member got a coupon, by claim or from the waitlist.
     "coupons" => CouponIssued(CouponIssued) = "coupon.issued";
     /// A member gave an unused coupon back.
@@ -147,6 +149,9 @@ messages! {
     /// New SKUs can be stocked and sold.
     "catalog" => SkusListed(SkusListed) = "skus.listed";
 }
+
+/// Logs into which callers' requests are written before they are done. Kafka numbers them, and no service has them in its outbox.
+pub const REQUEST_LOGS: &[&str] = &["coupons.claims"];
 
 impl Message {
     /// The itinerary this message carries, whoever passed it on.

@@ -3,7 +3,7 @@
 use crate::{
     db::DbError,
     engine::{lease, steward::Steward},
-    tasks::{self, Shutdown},
+    tasks::{self, Crew, Shutdown},
 };
 use futures::future::BoxFuture;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -94,9 +94,9 @@ impl Turn {
     }
 
     /// Of several instances, the one that holds the lease.
-    pub(crate) fn by_lease(steward: Steward, service: &'static str, instance: Uuid, mut shutdown: Shutdown) -> Turn {
+    pub(crate) fn by_lease(steward: Steward, service: &'static str, instance: Uuid, mut shutdown: Shutdown, crew: &Crew) -> Turn {
         let (sender, receiver) = watch::channel(false);
-        tasks::spawn("jobs-lease", async move {
+        crew.spawn("jobs-lease", async move {
             while !shutdown.is_stopping() {
                 let ours = match take(&steward, service, instance).await {
                     Ok(ours) => ours,

@@ -1,13 +1,14 @@
 //! What every service is, and what it is given.
 
 use crate::{
-    auth::Auth,
+    auth::{Auth, cookie::Cookies},
     batch::{Batch, Command, Reply, SubmitError, TraceId},
     db::{Db, Migration},
     engine::{Envelope, Fault, Work},
     http::Cursors,
     idempotency::IdempotencyKey,
     jobs::Job,
+    kafka::Requests,
     links::{Answers, Links},
     ports::Clock,
     redis::Redis,
@@ -27,6 +28,8 @@ pub struct Kit {
     pub auth: Auth,
     /// Shared with other processes, where it is set; never the truth.
     pub redis: Option<Redis>,
+    /// Where requests are written down that are done later; absent without Kafka.
+    pub requests: Option<Requests>,
     pub links: Links,
     pub cursors: Cursors,
 }
@@ -92,6 +95,12 @@ pub trait Service: Send + Sync + 'static {
     /// that must happen may depend on it.
     fn noticed(&self, text: Option<&str>) {
         let _ = text;
+    }
+
+    /// Who knows whose a browser's cookie is, where this is the service that hands cookies out. Asked for in every process, also where the
+    /// service does not run.
+    fn cookies(self: Arc<Self>) -> Option<Arc<dyn Cookies>> {
+        None
     }
 
     /// Registers the questions it answers.

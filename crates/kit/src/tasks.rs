@@ -1,7 +1,11 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and shutdown is a signal they all see.
 
-use std::future::Future;
-use tokio::sync::watch;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Tells every task that the process is stopping.
 #[derive(Clone, Debug)]
@@ -31,9 +35,29 @@ impl Shutdown {
     }
 }
 
+/// Tasks that have something to give back when the process stops, and are therefore waited for. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Crew(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+impl Crew {
+    /// Starts a named task that ends soon after the process is told to stop.
+    pub fn spawn<F>(&self, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spawn(name, future));
+    }
+
+    /// Returns when all have ended; false when they have not by then.
+    pub async fn ended(&self, within: Duration) -> bool {
+        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_ok()
+    }
+}
+
 /// Starts a named task on the runtime.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-pub fn spawn<F>(name: &'static str, future: F) -> tokio::task::JoinHandle<()>
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -1,6 +1,6 @@
 //! What messages carry. Plain data; each struct says what its writer promises.
 
-use crate::{Code, CouponId, IssuedCouponId, MemberId, OrderId, PaymentId, ProductId, Sku, StoreId, Timestamp, Won};
+use crate::{ClaimId, Code, CouponId, IssuedCouponId, MemberId, OrderId, PaymentId, ProductId, Sku, StoreId, Timestamp, Won};
 use serde::{Deserialize, Serialize};
 
 /// How a product's stock moves (decision 1): when the order is placed, or when it is paid.
@@ -261,4 +261,32 @@ pub struct CouponGone {
     pub coupon_id: CouponId,
     pub issued_coupon_id: IssuedCouponId,
     pub member_id: MemberId,
+}
+
+/// A claim that is settled later, by whichever process comes to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimAsked {
+    /// The same for a repeat: however often it is written down, it is settled once.
+    pub claim_id: ClaimId,
+    pub coupon_id: CouponId,
+    pub member_id: MemberId,
+    pub key: Option<ClaimKey>,
+    pub place: Option<ClaimPlace>,
+}
+
+/// The idempotency key of the claim's request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimKey {
+    pub key: String,
+    /// What a repeat must agree in.
+    pub request_hash: [u8; 32],
+}
+
+/// What the gate of all processes keeps for the claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimPlace {
+    /// Of the gate that keeps it.
+    pub era: String,
+    pub nth: u32,
+    pub held_at: Timestamp,
 }

@@ -4,9 +4,11 @@
 //! (verified tokens, revocations, counts of attempts) is bounded and can be rebuilt.
 
 mod attempts;
+pub mod cookie;
 mod extract;
 pub mod password;
 mod revoked;
+mod site;
 mod token;
 mod verified;
 

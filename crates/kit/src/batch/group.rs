@@ -87,6 +87,7 @@ enum JobState {
     Open(Outcome),
     /// Repeats the key of an earlier job of this group.
     SameAs(usize),
+    Stale,
 }
 
 impl<C: Command> Group<C> {
@@ -171,6 +172,10 @@ impl<C: Command> AnyGroup for Group<C> {
                 let JobState::Open(outcome) = state else { continue };
                 let reply = match outcome {
                     Outcome::Answer(answer) => Reply::Answer(with_trace(answer.clone(), job.trace)),
+                    Outcome::Stale => {
+                        *state = JobState::Stale;
+                        continue;
+                    }
                     Outcome::Later(id) => match job.command.resolve(&self.service, work, job.key.as_ref(), *id).await? {
                         Some(answer) => Reply::Answer(with_trace(answer, job.trace)),
                         None => Reply::Pending(*id),
@@ -191,10 +196,10 @@ impl<C: Command> AnyGroup for Group<C> {
 
     fn answer(self: Box<Self>) {
         let group = *self;
-        let replies: Vec<Reply> = (0..group.jobs.len()).map(|index| group.reply(index)).collect();
+        let replies: Vec<Result<Reply, SubmitError>> = (0..group.jobs.len()).map(|index| group.reply(index)).collect();
         for (job, reply) in group.jobs.into_iter().zip(replies) {
             // A caller that went away has no use for its answer; the effect stands.
-            let _ = job.reply.send(Ok(reply));
+            let _ = job.reply.send(reply);
         }
     }
 
@@ -212,14 +217,15 @@ impl<C: Command> AnyGroup for Group<C> {
 }
 
 impl<C: Command> Group<C> {
-    fn reply(&self, index: usize) -> Reply {
+    fn reply(&self, index: usize) -> Result<Reply, SubmitError> {
         match self.states.get(index) {
-            Some(JobState::Settled(reply)) => reply.clone(),
-            Some(JobState::SameAs(earlier)) => match self.reply(*earlier) {
+            Some(JobState::Settled(reply)) => Ok(reply.clone()),
+            Some(JobState::SameAs(earlier)) => Ok(match self.reply(*earlier)? {
                 Reply::Answer(answer) => Reply::Answer(Answer { replayed: true, ..answer }),
                 Reply::Pending(id) => Reply::Pending(id),
-            },
-            Some(JobState::Open(_)) | None => Reply::Answer(Answer::refusal(&Code::Internal.into())),
+            }),
+            Some(JobState::Stale) => Err(SubmitError::Stale),
+            Some(JobState::Open(_)) | None => Ok(Reply::Answer(Answer::refusal(&Code::Internal.into()))),
         }
     }
 }

@@ -70,6 +70,9 @@ pub enum Outcome {
     Answer(Answer),
     /// The answer depends on what follows in this transaction, or later: asked again by [`Command::resolve`] before the commit.
     Later(Uuid),
+    /// What the command was submitted on does not hold any more. It did nothing, its key is not used up, and its submitter gets
+    /// [`SubmitError::Stale`].
+    Stale,
 }
 
 impl From<Answer> for Outcome {
@@ -145,6 +148,9 @@ pub enum SubmitError {
     /// The command failed for a technical reason, and was rolled back.
     #[error("the command failed and was rolled back")]
     Failed,
+    /// It waited for too long: see [`Outcome::Stale`]. Nothing was done.
+    #[error("what the command was submitted on does not hold any more")]
+    Stale,
 }
 
 /// The queues of a process's writers: one for all services, or one for each.

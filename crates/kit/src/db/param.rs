@@ -53,6 +53,7 @@ from_id!(
     contracts::ProductId,
     contracts::Sku,
     contracts::CouponId,
+    contracts::ClaimId,
     contracts::IssuedCouponId,
     contracts::OrderId,
     contracts::PaymentId

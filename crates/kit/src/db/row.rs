@@ -172,6 +172,7 @@ id_column!(
     contracts::ProductId,
     contracts::Sku,
     contracts::CouponId,
+    contracts::ClaimId,
     contracts::IssuedCouponId,
     contracts::OrderId,
     contracts::PaymentId

@@ -1,7 +1,12 @@
 //! Readers catching up: each reads on from its position. What waits for one service is settled in one transaction, whatever the number
 //! of streams and partitions it came from; if that fails, reader by reader, and message by message.
 
-use super::{Engine, Envelope, Fault, letters, log, streams::Reader, writer::TICK};
+use super::{
+    Engine, Envelope, Fault, letters, log,
+    streams::Reader,
+    trouble::{Troubles, Why},
+    writer::TICK,
+};
 use crate::{service::Service, testing::Verdict};
 use std::{sync::Arc, time::Duration};
 
@@ -53,7 +58,7 @@ impl Engine {
                 return RETRY;
             }
             if !moved {
-                return TICK;
+                return if self.faults.hold_anything() { RETRY } else { TICK };
             }
         }
         Duration::ZERO
@@ -87,11 +92,14 @@ impl Engine {
         let mut loads = Vec::with_capacity(indices.len());
         for index in indices {
             match self.load(index, READ) {
-                Ok(stored) if stored.is_empty() => self.readers[index].is_due = false,
+                // What a test holds is looked at again before long.
+                Ok(stored) if stored.is_empty() => self.readers[index].is_due = self.faults.hold_anything(),
                 Ok(stored) => loads.push((index, stored)),
                 Err(fault) => {
-                    let place = self.readers[index].place;
-                    tracing::error!(error = %fault, reader = service.name(), source = place.source, "cannot read the stream");
+                    let reader = &mut self.readers[index];
+                    // Looked at again with the next tick: whoever rings meanwhile knows no more.
+                    reader.is_due = false;
+                    self.troubles.shows(reader.spot(), Why::Feed, &fault.to_string());
                 }
             }
         }
@@ -123,13 +131,13 @@ impl Engine {
     fn load(&mut self, index: usize, limit: i64) -> Result<Vec<log::Stored>, Fault> {
         let stored = futures::executor::block_on(self.fetch(index, limit))?;
         let is_more = !stored.is_empty() || self.lanes.is_none();
-        let stored = up_to_gap(&mut self.readers[index], stored, is_more);
+        let stored = up_to_gap(&self.readers[index], stored, is_more, &mut self.troubles);
         Ok(self.up_to_held(index, stored))
     }
 
     fn deliver(&mut self, index: usize, stored: &[log::Stored]) -> Delivery {
         let reader = &self.readers[index];
-        if reader.position + 1 != stored[0].seq {
+        if reader.position + 1 != stored[0].seq && !(reader.is_log && stored[0].seq > reader.position) {
             // Another try of this round moved it already, or showed that it is somewhere else.
             return Delivery::Retry;
         }
@@ -276,15 +284,25 @@ impl Engine {
 }
 
 /// Cuts the batch before the first number that is missing. A lost message must stop its reader, not be passed over: where nothing is
-/// left to read although the stream goes on, that is reported, once.
-fn up_to_gap(reader: &mut Reader, mut stored: Vec<log::Stored>, is_more: bool) -> Vec<log::Stored> {
-    let dense = stored.iter().zip(reader.position + 1..).take_while(|(message, seq)| message.seq == *seq).count();
-    stored.truncate(dense);
-    if dense == 0 && is_more && reader.gap_after != Some(reader.position) {
-        let (name, source, position) = (reader.service.name(), reader.place.source, reader.position);
-        tracing::error!(reader = name, source, position, "gap in the stream: the reader stops here");
-        metrics::counter!("onrush_stream_gaps_total", "reader" => name, "source" => source).increment(1);
-        reader.gap_after = Some(position);
+/// left to read although the stream goes on, that is trouble.
+fn up_to_gap(reader: &Reader, mut stored: Vec<log::Stored>, is_more: bool, troubles: &mut Troubles) -> Vec<log::Stored> {
+    if reader.is_log {
+        // What Kafka lost it says so; a number it left out was nobody's.
+        troubles.is_well(reader.spot(), !stored.is_empty());
+        return stored;
     }
+    let dense = stored.iter().zip(reader.position + 1..).take_while(|(message, seq)| message.seq == *seq).count();
+    if dense > 0 || !is_more {
+        troubles.is_well(reader.spot(), dense > 0);
+    } else {
+        let next = reader.position + 1;
+        let there = stored.first().map_or_else(|| "nothing".to_owned(), |message| format!("number {}", message.seq));
+        let reason = match reader.position {
+            0 => format!("{there} is the oldest kept, and it has read nothing yet; if it is a new reader, it can be told to begin there"),
+            _ => format!("number {next} is missing; {there} comes next"),
+        };
+        troubles.shows(reader.spot(), Why::Gap, &reason);
+    }
+    stored.truncate(dense);
     stored
 }

@@ -4,8 +4,14 @@ use super::{Engine, Fault, Place, Stream, lanes::Lanes, log, streams::Reader};
 use crate::{
     db::Db,
     kafka::{Arrival, Cluster, Consumer},
+    ports::new_id,
 };
+use contracts::{Message, Timestamp};
 use std::{collections::HashMap, time::Duration};
+
+/// The kind of a request that cannot be read, in the dead letters, and how much of it is kept.
+const UNREADABLE: &str = "unreadable";
+const KEPT_CHARS: usize = 4_096;
 
 /// The cable between a stream and its readers in other processes.
 #[derive(Clone)]
@@ -86,6 +92,9 @@ fn take(consumer: &mut Consumer, reader: &mut Reader, limit: usize) -> Result<Ve
                     let last = stored.last().map_or(reader.position, |message| message.seq);
                     let is_repeat = record.epoch < reader.place.epoch || record.seq <= last;
                     match (is_repeat, stored.last_mut()) {
+                        (false, _) if reader.is_log && Message::decode(&record.kind, &record.data).is_err() => {
+                            stored.push(unreadable(*offset, &format!("{} {}", record.kind, record.data)));
+                        }
                         (false, _) => stored.push(log::Stored {
                             seq: record.seq,
                             key: record.key,
@@ -101,6 +110,9 @@ fn take(consumer: &mut Consumer, reader: &mut Reader, limit: usize) -> Result<Ve
                     }
                 }
                 // Nobody here wrote it: a message of ours that got damaged leaves a gap in the numbers, and that stops the reader.
+                Arrival::Foreign { offset, reason, data } if reader.is_log => {
+                    stored.push(unreadable(*offset, &format!("{reason}: {data}")))
+                }
                 Arrival::Foreign { offset, reason, .. } => {
                     tracing::error!(reader = reader.service.name(), reason, "a message in our topic is not ours");
                     metrics::counter!("onrush_foreign_messages_total", "source" => source).increment(1);
@@ -117,6 +129,13 @@ fn take(consumer: &mut Consumer, reader: &mut Reader, limit: usize) -> Result<Ve
             return Ok(stored);
         }
     }
+}
+
+/// A request that nobody can read holds up no other: it is put aside under a key of its own.
+fn unreadable(offset: i64, text: &str) -> log::Stored {
+    // PostgreSQL keeps no zero characters.
+    let data = text.chars().filter(|sign| *sign != '\0').take(KEPT_CHARS).collect();
+    log::Stored { seq: offset + 1, key: new_id(), kind: UNREADABLE.into(), data, at: Timestamp(0), trace: None, offset: Some(offset) }
 }
 
 /// The stream was numbered anew, because its database was moved or restored.

@@ -142,6 +142,7 @@ impl Engine {
             }
         }
         self.readers.retain(|reader| held.contains(&reader.place.partition));
+        self.troubles.keep(|lane| held.contains(&lane));
         for lane in held {
             // A lane whose streams were not there yet has no reader and is looked at again.
             let is_new = !before.contains(&lane) || !self.readers.iter().any(|reader| reader.place.partition == lane);

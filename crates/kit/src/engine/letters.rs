@@ -107,13 +107,20 @@ pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Re
     tx.execute(&sql, &params![key]).await
 }
 
-/// The next letters to try again, with those that were parked behind them since they were marked.
+/// The next letters to try again, with those that were parked behind them since they were marked; none of a key whose next letter is dead.
+/// Within a numbering a key is in one partition, so that epoch and number are the order of its messages.
 pub(super) async fn to_redrive(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+    let before = |state: &str| {
+        format!(
+            "exists (select 1 from {reader}_dead_letters as other where other.state='{state}' and other.source=letter.source \
+             and other.key=letter.key and (other.epoch<letter.epoch or other.epoch=letter.epoch and other.seq<letter.seq))"
+        )
+    };
     let sql = format!(
-        "{} where state='redrive' or state='parked' and exists (select 1 from {reader}_dead_letters as marked where marked.state='redrive' \
-         and marked.source=letter.source and marked.epoch=letter.epoch and marked.partition=letter.partition and marked.key=letter.key and marked.seq<letter.seq) \
-         order by source, epoch, partition, seq limit $1",
-        select(reader)
+        "{} where (state='redrive' or state='parked' and {}) and not {} order by source, epoch, partition, seq limit $1",
+        select(reader),
+        before("redrive"),
+        before("dead")
     );
     tx.query(&sql, &params![REDRIVEN]).await
 }
@@ -134,10 +141,10 @@ pub(super) async fn resolve(tx: &mut Tx, letter: &DeadLetter, now: Timestamp) ->
 /// The letter failed again: it stays dead, and what was marked of its key waits behind it again.
 pub(super) async fn put_back(tx: &mut Tx, letter: &DeadLetter, error: &str) -> Result<(), DbError> {
     let sql = format!(
-        "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and epoch=$2 and partition=$3 and key=$4 and seq>$5",
+        "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and key=$2 and (epoch>$3 or epoch=$3 and seq>$4)",
         letter.reader
     );
-    tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.key, letter.seq]).await?;
+    tx.execute(&sql, &params![&letter.source, letter.key, letter.epoch, letter.seq]).await?;
     let sql = format!(
         "update {}_dead_letters set state='dead', error=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
         letter.reader

@@ -201,21 +201,72 @@ pub async fn prune(tx: &mut Tx, place: Place, passed: i64, now: Timestamp, limit
     let Place { source, epoch, partition } = place;
     // Several writers' clocks: an older message may stand behind a younger one, and nothing may go from the middle.
     let sql = format!(
-        "with oldest as (select seq, at from {source}_outbox where epoch=$1 and partition=$2 order by seq limit $5) \
-         delete from {source}_outbox where epoch=$1 and partition=$2 and seq in \
-         (select seq from oldest where seq<=$4 and seq<coalesce((select min(seq) from oldest where at>=$3), 9223372036854775807)) \
-         and seq<(select max(seq) from {source}_outbox where epoch=$1 and partition=$2)"
+        "select min(case when at>=$3 then seq end), max(seq), \
+         (select coalesce(max(seq), 0) from {source}_outbox where epoch=$1 and partition=$2) \
+         from (select seq, at from {source}_outbox where epoch=$1 and partition=$2 order by seq limit $4) as oldest"
     );
-    tx.execute(&sql, &params![epoch, partition, now.before(KEPT), passed, limit]).await
+    let (young, last, head): (Option<i64>, Option<i64>, i64) =
+        tx.query_one(&sql, &params![epoch, partition, now.before(KEPT), limit]).await?;
+    let Some(last) = last else { return Ok(0) };
+    let kept = young.unwrap_or(last + 1).min(passed.saturating_add(1)).min(head);
+    // One range: named one by one, PostgreSQL compares each of them with each.
+    let sql = format!("delete from {source}_outbox where epoch=$1 and partition=$2 and seq<$3");
+    tx.execute(&sql, &params![epoch, partition, kept]).await
 }
 
 /// Drops a reader's delivery records of more than a week ago, at most `limit` of each source.
 pub async fn prune_deliveries(tx: &mut Tx, reader: &str, place: Place, now: Timestamp, limit: i64) -> Result<u64, DbError> {
     let Place { source, epoch, partition } = place;
     let sql = format!(
-        "delete from {reader}_deliveries where source=$1 and epoch=$2 and partition=$3 and from_seq in \
-         (select from_seq from (select from_seq, at from {reader}_deliveries where source=$1 and epoch=$2 and partition=$3 \
-         order by from_seq limit $5) as oldest where at<$4)"
+        "select max(case when at<$4 then from_seq end) from (select from_seq, at from {reader}_deliveries \
+         where source=$1 and epoch=$2 and partition=$3 order by from_seq limit $5) as oldest"
     );
-    tx.execute(&sql, &params![source, epoch, partition, now.before(KEPT), limit]).await
+    let (last,): (Option<i64>,) = tx.query_one(&sql, &params![source, epoch, partition, now.before(KEPT), limit]).await?;
+    let Some(last) = last else { return Ok(0) };
+    let sql = format!("delete from {reader}_deliveries where source=$1 and epoch=$2 and partition=$3 and from_seq<=$4 and at<$5");
+    tx.execute(&sql, &params![source, epoch, partition, last, now.before(KEPT)]).await
+}
+
+/// The numberings a service's stream was in before this one. Nobody reads them any more.
+pub(super) async fn older_streams(tx: &mut Tx, service: &str, epoch: i64) -> Result<Vec<Stream>, DbError> {
+    let sql = format!("select epoch, partitions from {service}_stream where epoch<$1 order by epoch");
+    let found: Vec<(i64, i64)> = tx.query(&sql, &params![epoch]).await?;
+    Ok(found.into_iter().map(|(epoch, partitions)| Stream { epoch, partitions }).collect())
+}
+
+/// Where a reader was in numberings of a source before this one: epoch and partition.
+pub(super) async fn older_places(tx: &mut Tx, reader: &str, place: Place) -> Result<Vec<Place>, DbError> {
+    let sql = format!("select epoch, partition from {reader}_positions where source=$1 and epoch<$2");
+    let found: Vec<(i64, i64)> = tx.query(&sql, &params![place.source, place.epoch]).await?;
+    Ok(found.into_iter().map(|(epoch, partition)| Place { source: place.source, epoch, partition }).collect())
+}
+
+/// Lets a reader that has read nothing of a partition yet begin with message `first`, although the ones before it are not kept any more:
+/// what a reader that came with a new version needs, and what only a person can decide, for it looks the same as one that lost its
+/// positions. That it did not read them stays on record, as a delivery from number 0. A running process takes it up within seconds.
+///
+/// # Errors
+/// [`Fault::Fenced`] when the reader has a position there, which is never changed.
+pub async fn begin_at(tx: &mut Tx, reader: &str, place: Place, first: i64, now: Timestamp) -> Result<(), Fault> {
+    let Place { source, epoch, partition } = place;
+    let sql = format!("insert into {reader}_positions (source, epoch, partition, seq) values ($1,$2,$3,$4) on conflict do nothing");
+    if tx.execute(&sql, &params![source, epoch, partition, first - 1]).await? != 1 {
+        return Err(Fault::Fenced(format!("{reader} has a position in {source}:{epoch}:{partition} already")));
+    }
+    let sql = format!("insert into {reader}_deliveries (source, epoch, partition, from_seq, to_seq, at) values ($1,$2,$3,0,$4,$5)");
+    tx.execute(&sql, &params![source, epoch, partition, first - 1, now]).await?;
+    Ok(())
+}
+
+/// Has a reader over Kafka look for its place by the messages' numbers, from the first that the topics still hold: after a topic was made
+/// anew. It skips nothing: where the next number is missing, it stops as before. The number of partitions. A running process takes it up
+/// within seconds.
+pub async fn find_by_number(tx: &mut Tx, reader: &str, source: &str) -> Result<u64, DbError> {
+    let sql = format!("update {reader}_positions set feed_offset=null where source=$1");
+    tx.execute(&sql, &params![source]).await
+}
+
+/// Has the relay publish again what the outbox of a service still holds, from the oldest. Readers pass over what they have seen.
+pub async fn publish_again(tx: &mut Tx, service: &str) -> Result<u64, DbError> {
+    tx.execute(&format!("delete from {service}_relay"), &[]).await
 }

@@ -18,6 +18,7 @@ pub(crate) mod steward;
 pub(crate) mod streams;
 mod tables;
 mod transaction;
+mod trouble;
 mod upkeep;
 pub(crate) mod wires;
 mod work;
@@ -25,17 +26,23 @@ mod writer;
 
 pub use feed::Feed;
 pub use letters::{DeadLetter, dead_letters, request_redrive};
-pub use log::{Place, Stored, Stream, prune, prune_deliveries};
+pub use log::{Place, Stored, Stream, begin_at, find_by_number, prune, prune_deliveries, publish_again};
 pub use streams::prepare;
 pub use wires::Wires;
 pub use work::{Envelope, Work};
 pub use writer::RunningEngine;
 
-use crate::{db::DbError, ports::Clock, service::Service, testing::Faults};
+use crate::{
+    db::DbError,
+    ports::{Clock, Stopwatch},
+    service::Service,
+    testing::Faults,
+};
 use contracts::Timestamp;
 use lanes::Lanes;
 use std::{collections::HashMap, sync::Arc};
 use streams::Reader;
+use trouble::Troubles;
 
 /// How the engine works.
 #[derive(Clone, Debug)]
@@ -64,8 +71,11 @@ pub struct Engine {
     /// Numbers of the last committed messages, where this engine gives them.
     heads: HashMap<&'static str, i64>,
     faults: Faults,
+    troubles: Troubles,
     /// When old keys and messages are looked for next.
     upkeep_at: Timestamp,
+    /// When it was last measured how far readers are behind.
+    lag_looked: Option<Stopwatch>,
     /// Absent where this engine is the only one.
     lanes: Option<Lanes>,
 }

@@ -66,20 +66,22 @@ impl Engine {
         let envelope =
             log::Stored { seq, key, kind: kind.clone(), data: data.clone(), at, trace, offset: None }.decode(reader.place.source)?;
         let service = reader.service.clone();
-        self.attempt(
-            async |engine: &mut Engine| {
-                engine.hand_over(service.as_ref(), &[&envelope]).await?;
-                let now = engine.work.now;
-                letters::resolve(&mut engine.work.tx, letter, now).await?;
-                engine.flush().await
-            },
-            &[],
-        )
+        self.despite_conflicts(|engine| {
+            engine.attempt(
+                async |engine: &mut Engine| {
+                    engine.hand_over(service.as_ref(), &[&envelope]).await?;
+                    let now = engine.work.now;
+                    letters::resolve(&mut engine.work.tx, letter, now).await?;
+                    engine.flush().await
+                },
+                &[],
+            )
+        })
     }
 
     fn put_back(&mut self, letter: &DeadLetter, fault: &Fault) {
-        if fault.is_outage() {
-            // Not the letter's fault: it stays marked and is tried again when writes are possible.
+        if fault.is_outage() || matches!(fault, Fault::Fenced(_)) {
+            // Not the letter's fault: it stays marked and is tried again when writes are possible, or another instance has settled it.
             return;
         }
         let error = fault.to_string();

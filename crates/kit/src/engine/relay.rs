@@ -12,7 +12,7 @@ use super::{
 use crate::{
     db::{Db, params},
     kafka::{Producer, Record},
-    tasks::{self, Shutdown},
+    tasks::{Crew, Shutdown},
     testing::crash_point,
 };
 use std::{sync::Arc, time::Duration};
@@ -34,8 +34,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub fn start(self, shutdown: Shutdown) {
-        tasks::spawn("relay", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, crew: &Crew) {
+        crew.spawn("relay", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     db::{Db, DbError, Tx, params},
     ports::Stopwatch,
-    tasks::{self, Shutdown},
+    tasks::{Crew, Shutdown},
     testing::crash_point,
 };
 use std::time::Duration;
@@ -43,8 +43,8 @@ struct Seat {
 }
 
 impl Sequencer {
-    pub fn start(self, shutdown: Shutdown) {
-        tasks::spawn("sequencer", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, crew: &Crew) {
+        crew.spawn("sequencer", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {

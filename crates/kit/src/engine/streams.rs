@@ -1,13 +1,13 @@
 //! Opening: tables, and where streams and readers are.
 
-use super::{Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, tables};
+use super::{Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, tables, trouble::Troubles};
 use crate::{
     db::{Db, Tx, migrate},
     ports::Clock,
     service::Service,
     testing::Faults,
 };
-use contracts::{Message, Timestamp};
+use contracts::{Message, Timestamp, messages};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -19,6 +19,8 @@ pub(super) struct Reader {
     pub service: Arc<dyn Service>,
     pub place: Place,
     pub kinds: HashSet<&'static str>,
+    /// Callers' requests: numbered by Kafka, which leaves numbers out when it likes.
+    pub is_log: bool,
     /// The last message settled by a committed transaction.
     pub position: i64,
     /// The same within the running transaction.
@@ -28,8 +30,6 @@ pub(super) struct Reader {
     pub parked: HashSet<Uuid>,
     /// Failed tries of the message right behind `position`.
     pub tries: u32,
-    /// The position behind which a message is missing, once that has been reported.
-    pub gap_after: Option<i64>,
     /// Something may wait.
     pub is_due: bool,
 }
@@ -59,6 +59,8 @@ impl Engine {
         faults: Faults,
         lanes: Option<Lanes>,
     ) -> Result<Engine, Fault> {
+        // Only a writer that is alone numbers what it writes, and can so hand it on before the commit.
+        let settings = EngineSettings { fold: settings.fold && lanes.is_none(), ..settings };
         let mut engine = Engine {
             work: Work::new(db.open_writer().await?),
             clock,
@@ -68,7 +70,9 @@ impl Engine {
             streams: HashMap::new(),
             heads: HashMap::new(),
             faults,
+            troubles: Troubles::default(),
             upkeep_at: Timestamp(0),
+            lag_looked: None,
             lanes,
         };
         engine.find_streams().await?;
@@ -107,28 +111,43 @@ impl Engine {
                 if partition >= stream.partitions {
                     continue;
                 }
-                let mut place = Place { source, epoch: stream.epoch, partition };
-                if self.reads_kafka() {
-                    place.epoch = log::last_epoch(&mut self.work.tx, service.name(), place).await?.unwrap_or(stream.epoch);
-                }
-                let (position, offset) = log::position(&mut self.work.tx, service.name(), place).await?;
-                if let Some(consumer) = self.lanes.as_mut().and_then(|lanes| lanes.consumer.as_mut()) {
-                    consumer.assign(source, partition, offset).map_err(feed::fault)?;
-                }
-                self.readers.push(Reader {
+                let mut reader = Reader {
                     service: Arc::clone(&service),
-                    place,
+                    place: Place { source, epoch: stream.epoch, partition },
                     kinds,
-                    position,
-                    pending: position,
-                    offset,
+                    is_log: messages::REQUEST_LOGS.contains(&source),
+                    position: 0,
+                    pending: 0,
+                    offset: None,
                     parked: parked.iter().filter(|(from, _)| from == source).map(|(_, key)| *key).collect(),
                     tries: 0,
-                    gap_after: None,
                     is_due: true,
-                });
+                };
+                self.find_place(&mut reader).await?;
+                self.readers.push(reader);
             }
         }
+        Ok(())
+    }
+
+    /// Takes a reader to where its service's tables say it is.
+    pub(super) async fn find_place(&mut self, reader: &mut Reader) -> Result<(), Fault> {
+        let (name, Place { source, partition, .. }) = (reader.service.name(), reader.place);
+        if self.reads_kafka() {
+            reader.place.epoch = log::last_epoch(&mut self.work.tx, name, reader.place).await?.unwrap_or(reader.place.epoch);
+        }
+        let (position, offset) = log::position(&mut self.work.tx, name, reader.place).await?;
+        if let Some(consumer) = self.lanes.as_mut().and_then(|lanes| lanes.consumer.as_mut()) {
+            let assigned = match offset {
+                _ if reader.is_log => consumer.assign_log(source, partition, offset),
+                // It came from the tables, or was told to look: numbers say which message is the next.
+                None if position > 0 => consumer.assign_oldest(source, partition),
+                _ => consumer.assign(source, partition, offset),
+            };
+            assigned.map_err(feed::fault)?;
+        }
+        (reader.position, reader.pending, reader.offset) = (position, position, offset);
+        (reader.tries, reader.is_due) = (0, true);
         Ok(())
     }
 

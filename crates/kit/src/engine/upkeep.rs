@@ -1,22 +1,23 @@
 //! What keeps tables small: old keys, old messages and old delivery records go, a bounded number at a time.
 
-use super::{Engine, Fault, Feed, Place, log};
-use crate::idempotency;
-use std::time::Duration;
+use super::{Engine, Fault, Feed, Place, Stream, log};
+use crate::{idempotency, ports::Stopwatch};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 /// What is kept for hours or days need not go to the minute.
 const EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often it is measured how far readers are behind.
+const LAG_EVERY: Duration = Duration::from_secs(5);
 /// Rows dropped per table in one transaction; callers wait meanwhile. While more is left, each tick takes as many.
 const DROPPED: i64 = 5_000;
 
 impl Engine {
     /// Drops what is too old, when it is time to look, and reports how far readers are behind.
     pub(super) fn upkeep(&mut self) {
-        for reader in &self.readers {
-            let head = self.heads.get(reader.place.source).copied().unwrap_or(reader.position);
-            metrics::gauge!("onrush_reader_lag", "reader" => reader.service.name(), "source" => reader.place.source)
-                .set((head - reader.position) as f64);
-        }
+        self.report_lag();
         let now = self.clock.now();
         if now < self.upkeep_at {
             return;
@@ -31,9 +32,10 @@ impl Engine {
                         let passed = engine.passed(place).await?;
                         most = most.max(log::prune(&mut engine.work.tx, place, passed, now, DROPPED).await?);
                     }
-                    let read: Vec<Place> =
-                        engine.readers.iter().filter(|reader| reader.service.name() == name).map(|reader| reader.place).collect();
-                    for place in read {
+                    for place in engine.older_places_of(name).await? {
+                        most = most.max(log::prune(&mut engine.work.tx, place, i64::MAX, now, DROPPED).await?);
+                    }
+                    for place in engine.places_read_by(name).await? {
                         most = most.max(log::prune_deliveries(&mut engine.work.tx, name, place, now, DROPPED).await?);
                     }
                     more |= most >= DROPPED.unsigned_abs();
@@ -50,9 +52,55 @@ impl Engine {
         }
     }
 
+    /// Of numberings before this one. Nobody reads there any more; the last message stays there, too.
+    async fn older_places_of(&mut self, source: &'static str) -> Result<Vec<Place>, Fault> {
+        let Some(stream) = self.streams.get(source).copied() else { return Ok(Vec::new()) };
+        let older = log::older_streams(&mut self.work.tx, source, stream.epoch).await?;
+        let places = |stream: Stream| (0..stream.partitions).map(move |partition| Place { source, epoch: stream.epoch, partition });
+        Ok(older.into_iter().flat_map(places).collect())
+    }
+
+    /// Where a service reads here, and where it did in numberings before.
+    async fn places_read_by(&mut self, name: &'static str) -> Result<HashSet<Place>, Fault> {
+        let mut places: HashSet<Place> =
+            self.readers.iter().filter(|reader| reader.service.name() == name).map(|reader| reader.place).collect();
+        let newest: HashMap<&'static str, Place> = places.iter().map(|place| (place.source, *place)).collect();
+        for place in newest.into_values() {
+            places.extend(log::older_places(&mut self.work.tx, name, place).await?);
+        }
+        Ok(places)
+    }
+
     fn places_of(&self, source: &'static str) -> Vec<Place> {
         let Some(stream) = self.streams.get(source) else { return Vec::new() };
         (0..stream.partitions).map(|partition| Place { source, epoch: stream.epoch, partition }).collect()
+    }
+
+    /// How far readers are behind. Over Kafka the end of a stream is not known here; the brokers know it.
+    fn report_lag(&mut self) {
+        if self.lag_looked.is_some_and(|looked| looked.elapsed() < LAG_EVERY) {
+            return;
+        }
+        self.lag_looked = Some(Stopwatch::start());
+        let mut lags: HashMap<(&'static str, &'static str), i64> = HashMap::new();
+        for reader in &self.readers {
+            let place = reader.place;
+            let head = match self.lanes.as_ref().map(|lanes| &lanes.feed) {
+                None => self.heads.get(place.source).copied(),
+                Some(Feed::Kafka { .. }) => None,
+                // Whoever cannot be asked cannot be read either, and that is shown elsewhere.
+                Some(Feed::Tables(databases)) => databases.get(place.source).and_then(|db| {
+                    let head = async { log::head(&mut *db.reader().await?, place.source, place.epoch, place.partition).await };
+                    futures::executor::block_on(head).ok()
+                }),
+            };
+            if let Some(head) = head {
+                *lags.entry((reader.service.name(), place.source)).or_default() += (head - reader.position).max(0);
+            }
+        }
+        for ((reader, source), lag) in lags {
+            metrics::gauge!("onrush_reader_lag", "reader" => reader, "source" => source).set(lag as f64);
+        }
     }
 
     /// The last message of a partition that nobody needs any more: every reader, or the relay, has passed it.

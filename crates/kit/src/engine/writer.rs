@@ -67,6 +67,7 @@ impl Engine {
                 since_tick = Stopwatch::start();
                 self.mark_all_due();
                 self.keep_lanes();
+                self.look_again();
                 self.redrive();
                 self.upkeep();
             }

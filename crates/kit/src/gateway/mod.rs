@@ -15,12 +15,17 @@ pub use origin::accept_origins;
 
 use crate::{
     auth::Auth,
+    http::described::{operations, takes_caller},
     links::{Pool, Signer},
 };
-use axum::{Router, extract::Request, routing::on};
+use axum::{
+    Router,
+    extract::Request,
+    routing::{MethodFilter, on},
+};
 use forward::Meters;
 use std::{sync::Arc, time::Duration};
-use utoipa::openapi::{OpenApi, PathItem, path::Operation};
+use utoipa::openapi::OpenApi;
 
 /// How long the gateway waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +75,11 @@ impl Gateway {
         let mut router = Router::new();
         for (path, item) in openapi.paths.paths.iter().filter(|(path, _)| !path.starts_with("/internal/")) {
             for (method, operation) in operations(item) {
+                let Ok(method) = MethodFilter::try_from(method) else { continue };
                 let route = Arc::new(Route {
                     gateway: self.clone(),
                     service: service.to_owned(),
-                    takes_token: operation.security.as_ref().is_some_and(|schemes| !schemes.is_empty()),
+                    takes_token: takes_caller(operation),
                     meters: Meters::new(service),
                 });
                 let handler = move |request: Request| {
@@ -85,19 +91,4 @@ impl Gateway {
         }
         router
     }
-}
-
-/// The operations of a path, each with its method. axum lets GET answer HEAD, too.
-fn operations(item: &PathItem) -> impl Iterator<Item = (axum::routing::MethodFilter, &Operation)> {
-    use axum::routing::MethodFilter as M;
-    let all = [
-        (M::GET, &item.get),
-        (M::PUT, &item.put),
-        (M::POST, &item.post),
-        (M::DELETE, &item.delete),
-        (M::OPTIONS, &item.options),
-        (M::HEAD, &item.head),
-        (M::PATCH, &item.patch),
-    ];
-    all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
 }

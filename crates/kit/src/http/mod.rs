@@ -3,6 +3,7 @@
 //! It knows no operation. Everything a caller can get wrong is answered here with a problem that names the field and nothing of the inside.
 
 pub mod client;
+pub(crate) mod described;
 mod head;
 mod input;
 mod json;
@@ -52,11 +53,16 @@ pub async fn run<C: Command>(
     key: Option<IdempotencyKey>,
     trace: Trace,
 ) -> Result<Response, Problem> {
-    match service.kit().submit(service, command, key, trace.0).await? {
-        Reply::Answer(given) => Ok(answer(given)),
+    service.kit().submit(service, command, key, trace.0).await.map(reply).map_err(Problem::from)
+}
+
+/// The answer to what a command came to.
+pub fn reply(reply: Reply) -> Response {
+    match reply {
+        Reply::Answer(given) => answer(given),
         Reply::Pending(id) => {
             let body = format!("{{\"id\":\"{id}\"}}").into();
-            Ok(answer(Answer { status: 202, body, location: None, replayed: false }))
+            answer(Answer { status: 202, body, location: None, replayed: false })
         }
     }
 }

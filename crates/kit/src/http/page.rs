@@ -68,6 +68,13 @@ impl Cursors {
         serde_json::from_slice(body).map_err(|_| refused())
     }
 
+    /// A signature, for ids that must be known again without having been stored. `kind` says what they are of.
+    pub fn tag(&self, kind: &str, body: &[u8]) -> [u8; TAG] {
+        let mut tag = [0; TAG];
+        tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG]);
+        tag
+    }
+
     fn sign(&self, kind: &str, body: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.key.clone();
         mac.update(kind.as_bytes());

@@ -97,7 +97,7 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Overloaded => Problem::from(Code::Overloaded).retry_after(COME_BACK),
-            SubmitError::Unavailable => Problem::from(Code::Unavailable).retry_after(COME_BACK),
+            SubmitError::Unavailable | SubmitError::Stale => Problem::from(Code::Unavailable).retry_after(COME_BACK),
             SubmitError::Unknown => {
                 let detail = "Whether this was done is not known. Repeat the request with the same Idempotency-Key.";
                 Problem::new(Code::Unavailable, detail).retry_after(COME_BACK)

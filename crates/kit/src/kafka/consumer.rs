@@ -57,6 +57,8 @@ struct Lane {
     more: bool,
     /// The offset that comes next from the queue.
     next: i64,
+    /// Requests, which have no numbers of ours.
+    is_log: bool,
     trouble: Option<KafkaError>,
 }
 
@@ -94,7 +96,26 @@ impl Consumer {
     /// When no partition can have this number, or the client library cannot go on. The brokers are not waited for.
     pub fn assign(&mut self, service: &'static str, partition: i64, offset: Option<i64>) -> Result<(), KafkaError> {
         // The very first and not the first that is left: messages that were dropped before anyone saw them are lost, too.
-        self.start(service, partition, offset.map_or(0, |offset| offset + 1))
+        let next = offset.map_or(0, |offset| offset + 1);
+        self.start(service, partition, next, Offset::Offset(next), false)
+    }
+
+    /// Starts reading a partition with the oldest message that is left, whatever that is: for those who know by the messages' numbers where
+    /// they are and what is missing.
+    ///
+    /// # Errors
+    /// As for [`assign`](Self::assign).
+    pub fn assign_oldest(&mut self, service: &'static str, partition: i64) -> Result<(), KafkaError> {
+        self.start(service, partition, 0, Offset::Beginning, false)
+    }
+
+    /// The same for a log of requests ([`super::Requests`]): each has the number one above its offset, in epoch 1.
+    ///
+    /// # Errors
+    /// As for [`assign`](Self::assign).
+    pub fn assign_log(&mut self, log: &'static str, partition: i64, offset: Option<i64>) -> Result<(), KafkaError> {
+        let next = offset.map_or(0, |offset| offset + 1);
+        self.start(log, partition, next, Offset::Offset(next), true)
     }
 
     /// Starts reading a partition at its end: what is published after this call. For those who only need to hear of changes.
@@ -105,13 +126,13 @@ impl Consumer {
         let topic = self.cluster.topic(service);
         let number = wire::number(partition).ok_or_else(|| KafkaError::NoTopic { topic: topic.clone() })?;
         match self.client.fetch_watermarks(&topic, number, ASK) {
-            Ok((_, end)) => self.start(service, partition, end),
+            Ok((_, end)) => self.start(service, partition, end, Offset::Offset(end), false),
             Err(error) if error.rdkafka_error_code().is_some_and(unknown_topic) => Err(KafkaError::NoTopic { topic }),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn start(&mut self, service: &'static str, partition: i64, next: i64) -> Result<(), KafkaError> {
+    fn start(&mut self, service: &'static str, partition: i64, next: i64, from: Offset, is_log: bool) -> Result<(), KafkaError> {
         self.unassign(service, partition);
         let topic = self.cluster.topic(service);
         let number = wire::number(partition).ok_or_else(|| KafkaError::NoTopic { topic: topic.clone() })?;
@@ -121,9 +142,9 @@ impl Consumer {
         let bell = self.bell.clone();
         queue.set_nonempty_callback(move || bell.arrived());
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, number, Offset::Offset(next))?;
+        list.add_partition_offset(&topic, number, from)?;
         self.client.incremental_assign(&list)?;
-        let lane = Lane { service, partition, topic, queue, buffer: VecDeque::new(), bytes: 0, more: false, next, trouble: None };
+        let lane = Lane { service, partition, topic, queue, buffer: VecDeque::new(), bytes: 0, more: false, next, is_log, trouble: None };
         self.lanes.insert((service, partition), lane);
         Ok(())
     }
@@ -244,7 +265,8 @@ impl Lane {
                 None => break,
                 Some(Ok(message)) => {
                     self.next = message.offset() + 1;
-                    let arrival = wire::read(self.service, &message);
+                    let read = if self.is_log { wire::read_request } else { wire::read };
+                    let arrival = read(self.service, &message);
                     self.bytes += size(&arrival);
                     self.buffer.push_back(arrival);
                 }

@@ -16,13 +16,15 @@ mod consumer;
 mod error;
 mod log;
 mod producer;
+mod requests;
 mod wire;
 
 pub use bell::Waker;
 pub use consumer::Consumer;
 pub use error::KafkaError;
 pub use producer::Producer;
-pub use wire::{Arrival, Record};
+pub use requests::Requests;
+pub use wire::{Arrival, Record, Request};
 
 use log::Log;
 use rdkafka::{

@@ -5,13 +5,14 @@
 //! what it was given, the brokers then hold a beginning; the next client starts from what is not acknowledged.
 
 use super::{
-    Cluster, KafkaError, Record,
+    Cluster, KafkaError, Record, Request,
     error::{passes, unknown_topic},
     log::Log,
     wire,
 };
 use rdkafka::{
     error::{KafkaError as ClientError, RDKafkaErrorCode},
+    message::OwnedHeaders,
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig},
 };
 use std::{
@@ -55,9 +56,28 @@ impl Producer {
         }
         let client = self.client()?;
         let topic = self.cluster.topic(service);
-        let published = Publishing { client: &client, topic: &topic, patience: self.cluster.patience, waiting: VecDeque::new() }
-            .all(service, records)
-            .await;
+        let published = self.publishing(&client, &topic).all(service, records).await;
+        self.keep_or_discard(client, published)
+    }
+
+    /// Writes a caller's request down. Returns when all replicas that are in step have it; until then it may be there or not.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish).
+    pub async fn take_down(&self, log: &str, partition: i64, request: &Request) -> Result<(), KafkaError> {
+        let client = self.client()?;
+        let topic = self.cluster.topic(log);
+        let headers = wire::request_headers(log, request);
+        let message = Outgoing { partition, seq: 0, key: request.key.to_string(), data: &request.data, headers };
+        let published = self.publishing(&client, &topic).one(message).await;
+        self.keep_or_discard(client, published)
+    }
+
+    fn publishing<'p>(&self, client: &'p Client, topic: &'p str) -> Publishing<'p> {
+        Publishing { client, topic, patience: self.cluster.patience, waiting: VecDeque::new() }
+    }
+
+    fn keep_or_discard(&self, client: Arc<Client>, published: Result<(), KafkaError>) -> Result<(), KafkaError> {
         if published.is_err() {
             self.discard(&client);
         }
@@ -109,6 +129,15 @@ fn connect(cluster: &Cluster) -> Result<Client, KafkaError> {
     Ok(config.create_with_context(Log)?)
 }
 
+/// A message as it is handed over.
+struct Outgoing<'m> {
+    partition: i64,
+    seq: i64,
+    key: String,
+    data: &'m str,
+    headers: OwnedHeaders,
+}
+
 /// A message that is handed over and not acknowledged.
 struct Waiting {
     partition: i64,
@@ -126,20 +155,29 @@ struct Publishing<'p> {
 impl Publishing<'_> {
     async fn all(mut self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
         for record in records {
-            self.hand_over(service, record).await?;
+            let headers = wire::headers(service, record);
+            let Record { partition, seq, key, data, .. } = record;
+            self.hand_over(Outgoing { partition: *partition, seq: *seq, key: key.to_string(), data, headers }).await?;
         }
+        self.acknowledged_all().await
+    }
+
+    async fn one(mut self, message: Outgoing<'_>) -> Result<(), KafkaError> {
+        self.hand_over(message).await?;
+        self.acknowledged_all().await
+    }
+
+    async fn acknowledged_all(mut self) -> Result<(), KafkaError> {
         while let Some(first) = self.waiting.pop_front() {
             self.acknowledged(first).await?;
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, service: &str, record: &Record) -> Result<(), KafkaError> {
-        let (partition, seq) = (record.partition, record.seq);
+    async fn hand_over(&mut self, outgoing: Outgoing<'_>) -> Result<(), KafkaError> {
+        let Outgoing { partition, seq, key, data, headers } = outgoing;
         let number = wire::number(partition).ok_or_else(|| self.refused(partition, seq, "no partition has this number".to_owned()))?;
-        let key = record.key.to_string();
-        let headers = wire::headers(service, record);
-        let mut message = FutureRecord::to(self.topic).partition(number).key(&key).payload(&record.data).headers(headers);
+        let mut message = FutureRecord::to(self.topic).partition(number).key(&key).payload(data).headers(headers);
         let mut waited = Duration::ZERO;
         loop {
             match self.client.send_result(message) {

@@ -28,6 +28,20 @@ pub struct Record {
     pub trace: Option<Uuid>,
 }
 
+/// A caller's request, written down before it is done. Where Kafka puts it is its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The same for a repeat of the request.
+    pub id: Uuid,
+    /// What it is about; order is kept per key.
+    pub key: Uuid,
+    pub kind: String,
+    /// JSON.
+    pub data: String,
+    pub at: Timestamp,
+    pub trace: Option<Uuid>,
+}
+
 /// What a partition holds at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
@@ -51,19 +65,32 @@ impl Arrival {
 /// The attributes of the event. The key and the data are the key and the payload of Kafka's message.
 pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
     let Record { epoch, partition, seq, key, kind, at, trace, .. } = record;
+    let (epoch_text, seq_text) = (epoch.to_string(), seq.to_string());
+    let numbers = [("ce_epoch", epoch_text.as_str()), ("ce_sequence", seq_text.as_str())];
+    attributes(&id(service, *epoch, *partition, *seq), &source(service), kind, *key, *at, &numbers, *trace)
+}
+
+/// The same for a request, which has no number of ours.
+pub(super) fn request_headers(log: &str, request: &Request) -> OwnedHeaders {
+    let Request { id, key, kind, at, trace, .. } = request;
+    attributes(&id.to_string(), &source(log), kind, *key, *at, &[], *trace)
+}
+
+fn attributes(id: &str, source: &str, kind: &str, key: Uuid, at: Timestamp, numbers: &[(&str, &str)], trace: Option<Uuid>) -> OwnedHeaders {
     let with = |headers: OwnedHeaders, key: &str, value: &str| headers.insert(Header { key, value: Some(value) });
     let mut headers = OwnedHeaders::new_with_capacity(10);
     headers = with(headers, "ce_specversion", SPEC);
-    headers = with(headers, "ce_id", &id(service, *epoch, *partition, *seq));
-    headers = with(headers, "ce_source", &source(service));
+    headers = with(headers, "ce_id", id);
+    headers = with(headers, "ce_source", source);
     headers = with(headers, "ce_type", kind);
     headers = with(headers, "ce_subject", &key.to_string());
     headers = with(headers, "ce_time", &at.to_string());
-    headers = with(headers, "ce_epoch", &epoch.to_string());
-    headers = with(headers, "ce_sequence", &seq.to_string());
+    for (name, number) in numbers {
+        headers = with(headers, name, number);
+    }
     headers = with(headers, "content-type", JSON);
     match trace {
-        Some(trace) if !trace.is_nil() => with(headers, "traceparent", &traceparent(*trace)),
+        Some(trace) if !trace.is_nil() => with(headers, "traceparent", &traceparent(trace)),
         _ => headers,
     }
 }
@@ -71,8 +98,17 @@ pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
 /// Reads a message back. Strict: whatever a [`super::Producer`] would not have written is foreign. Headers it knows nothing of are let pass,
 /// since tracing agents and brokers add their own.
 pub(super) fn read(service: &str, message: &impl Message) -> Arrival {
+    arrival(message, record(service, message))
+}
+
+/// Reads a request back, as strictly. Its number is one more than its place.
+pub(super) fn read_request(log: &str, message: &impl Message) -> Arrival {
+    arrival(message, request(log, message))
+}
+
+fn arrival(message: &impl Message, read: Result<Record, String>) -> Arrival {
     let offset = message.offset();
-    match record(service, message) {
+    match read {
         Ok(record) => Arrival::Record(offset, record),
         Err(reason) => {
             let reason = format!("{}, partition {}, offset {offset}: {reason}", message.topic(), message.partition());
@@ -89,23 +125,35 @@ pub(super) fn number(partition: i64) -> Option<i32> {
 
 fn record(service: &str, message: &impl Message) -> Result<Record, String> {
     let attributes = Attributes::of(message)?;
+    let record = event(service, message, &attributes)?;
+    let (epoch, seq) = (attributes.count("ce_epoch")?, attributes.count("ce_sequence")?);
+    attributes.is("ce_id", &id(service, epoch, record.partition, seq))?;
+    Ok(Record { epoch, seq, ..record })
+}
+
+fn request(log: &str, message: &impl Message) -> Result<Record, String> {
+    let attributes = Attributes::of(message)?;
+    attributes.get("ce_id")?;
+    event(log, message, &attributes)
+}
+
+/// What all our messages have. The numbers are those of a request.
+fn event(service: &str, message: &impl Message, attributes: &Attributes<'_>) -> Result<Record, String> {
     attributes.is("ce_specversion", SPEC)?;
     attributes.is("content-type", JSON)?;
     attributes.is("ce_source", &source(service))?;
     let key = text("the key", message.key())?;
     attributes.is("ce_subject", key)?;
     let partition = i64::from(message.partition());
-    let (epoch, seq) = (attributes.count("ce_epoch")?, attributes.count("ce_sequence")?);
-    attributes.is("ce_id", &id(service, epoch, partition, seq))?;
     let kind = attributes.get("ce_type")?;
     if kind.is_empty() {
         return Err("ce_type is empty".to_owned());
     }
     let time = attributes.get("ce_time")?;
     Ok(Record {
-        epoch,
+        epoch: 1,
         partition,
-        seq,
+        seq: message.offset() + 1,
         key: Uuid::parse_str(key).ok().filter(|id| id.to_string() == key).ok_or_else(|| format!("the key {key:?} is no id"))?,
         kind: kind.to_owned(),
         data: text("the payload", message.payload())?.to_owned(),

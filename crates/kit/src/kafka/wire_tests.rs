@@ -177,3 +177,26 @@ fn records_at_the_ends_of_what_is_allowed_read_back() {
         }
     }
 }
+
+// C25
+#[test]
+fn a_request_reads_back_with_its_place_for_a_number() {
+    let request = Request {
+        id: Uuid::from_u128(11),
+        key: Uuid::from_u128(7),
+        kind: "coupon.claim".to_owned(),
+        data: "{}".to_owned(),
+        at: Timestamp(1_700_000_000_123_456),
+        trace: Some(Uuid::from_u128(5)),
+    };
+    let (key, data) = (request.key.to_string().into_bytes(), request.data.clone().into_bytes());
+    let written = request_headers("coupons.claims", &request);
+    let message = OwnedMessage::new(Some(data), Some(key), "onrush.coupons.claims".to_owned(), Stamp::NotAvailable, 3, 9, Some(written));
+    let Request { key, kind, data, at, trace, .. } = request;
+    let record = Record { epoch: 1, partition: 3, seq: 10, key, kind, data, at, trace };
+    assert_eq!(read_request("coupons.claims", &message), Arrival::Record(9, record));
+    // Neither is taken for the other.
+    assert!(matches!(read("coupons.claims", &message), Arrival::Foreign { offset: 9, .. }));
+    assert!(matches!(read_request("coupons.claims", &published(&a_record())), Arrival::Foreign { offset: 9, .. }));
+    assert!(matches!(read_request("coupons.claims", &message.replace_headers(None)), Arrival::Foreign { offset: 9, .. }));
+}

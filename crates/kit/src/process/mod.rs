@@ -14,17 +14,18 @@ pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSett
 
 use crate::{
     Db,
-    auth::Auth,
+    auth::{Auth, cookie::accept_cookies},
     batch::{Batch, Queue},
     breaker::BreakerSettings,
     db::Synchronous,
-    engine::{Engine, Fault, RunningEngine},
+    engine::{Engine, Fault, RunningEngine, lease},
     gateway::{Gateway, GatewaySettings, accept_origins},
     http::{
         Cursors,
         client::{Client, ClientSettings},
     },
     jobs::{Job, Turn},
+    kafka::{Cluster, Requests},
     links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::Clock,
     redis::{Redis, RedisSettings},
@@ -64,6 +65,7 @@ impl Process {
             links: Links::default(),
             cursors: Cursors::new(&settings.secret),
             redis: settings.redis.as_deref().map(|url| redis(url, &settings.clock)).transpose()?,
+            requests: requests(&settings)?,
         };
         let (services, elsewhere) = split(build(&kit), settings.apart.as_ref())?;
         let (engines, member) = match &settings.database {
@@ -89,8 +91,17 @@ impl Process {
         }
         kit.links.bind(answers);
         let (mut router, mut openapi) = router.split_for_parts();
+        let mut signer = None;
         if let Some(apart) = &settings.apart {
-            router = connect(&settings, apart, &kit, &elsewhere, router, &mut openapi);
+            let (own, gateway) = connect(&settings, apart, &kit);
+            router = forward(&gateway, &elsewhere, router, &mut openapi);
+            signer = Some(own);
+        }
+        if let Some(cookies) = services.iter().chain(&elsewhere).find_map(|service| Arc::clone(service).cookies()) {
+            router = accept_cookies(router, cookies, &openapi);
+        }
+        if let Some(signer) = signer {
+            router = accept_origins(router.merge(internal_router(kit.links.clone(), signer.clone())), signer);
         }
         for service in &services {
             Arc::clone(service).start().await?;
@@ -114,7 +125,9 @@ impl Process {
             }
             let turn = match &self.member {
                 None => Turn::always(),
-                Some(member) => Turn::by_lease(member.steward(service.name()), service.name(), member.instance, shutdown.clone()),
+                Some(member) => {
+                    Turn::by_lease(member.steward(service.name()), service.name(), member.instance, shutdown.clone(), &member.crew)
+                }
             };
             for job in jobs {
                 job.start(shutdown.clone(), turn.clone());
@@ -122,7 +135,7 @@ impl Process {
         }
     }
 
-    /// Settles what is queued and closes the database.
+    /// Settles what is queued, gives the leases back, and closes the database. Jobs must have been told to stop before.
     pub async fn stop(self) {
         let stopping = self.engines.into_iter().map(|engine| tokio::task::spawn_blocking(move || engine.stop()));
         if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
@@ -130,11 +143,23 @@ impl Process {
         }
         drop(self.elsewhere);
         self.trigger.stop();
+        // After this time they have run out, and others go on anyway.
+        if let Some(member) = self.member
+            && !member.crew.ended(lease::TTL).await
+        {
+            tracing::warn!("not every lease was given back: they end by themselves");
+        }
     }
 }
 
 fn redis(url: &str, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
     Redis::connect(url, RedisSettings::default(), Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
+}
+
+fn requests(settings: &ProcessSettings) -> Result<Option<Requests>, Fault> {
+    let (Some(kafka), Database::Postgres(postgres)) = (&settings.kafka, &settings.database) else { return Ok(None) };
+    let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(|error| Fault::Setting(format!("kafka: {error}")))?;
+    Ok(Some(Requests::new(&cluster, postgres.partitions, Arc::clone(&settings.clock))))
 }
 
 type Services = Vec<Arc<dyn Service>>;
@@ -167,25 +192,23 @@ fn refuse_on_a_file(settings: &ProcessSettings) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes the operations and answers of services elsewhere available here, and those of here elsewhere.
-fn connect(
-    settings: &ProcessSettings,
-    apart: &Apart,
-    kit: &Kit,
-    elsewhere: &[Arc<dyn Service>],
-    mut router: axum::Router,
-    openapi: &mut OpenApi,
-) -> axum::Router {
+/// The ways to other processes: for questions, and for requests.
+fn connect(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gateway) {
     let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
     let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
     kit.links.connect(Remote::new(pool.clone(), signer.clone(), RemoteSettings::default()));
     let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), GatewaySettings::default());
+    (signer, gateway)
+}
+
+/// Makes the operations of services elsewhere available here.
+fn forward(gateway: &Gateway, elsewhere: &[Arc<dyn Service>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
     for service in elsewhere {
         let (_, document) = Arc::clone(service).router().split_for_parts();
         router = router.merge(gateway.routes(service.name(), &document));
         openapi.merge(document);
     }
-    accept_origins(router.merge(internal_router(kit.links.clone(), signer.clone())), signer)
+    router
 }
 
 async fn start_alone(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Service>]) -> Result<RunningEngine, Fault> {
@@ -212,5 +235,6 @@ pub fn detached_kit() -> Kit {
         links: Links::default(),
         cursors: Cursors::new(&[0; 32]),
         redis: None,
+        requests: None,
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     kafka::{Cluster, KafkaError},
     ports::new_id,
     service::{Kit, Service},
-    tasks::Shutdown,
+    tasks::{Crew, Shutdown},
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -24,12 +24,14 @@ pub(super) struct Member {
     /// One steward for each database.
     common: Steward,
     own: HashMap<&'static str, Steward>,
+    /// Who gives leases back at the end.
+    pub(super) crew: Crew,
 }
 
 impl Member {
     pub(super) fn new(kit: &Kit) -> Member {
         let own = kit.databases.iter().map(|(name, db)| (*name, Steward::new(db.clone()))).collect();
-        Member { instance: new_id(), common: Steward::new(kit.db.clone()), own }
+        Member { instance: new_id(), common: Steward::new(kit.db.clone()), own, crew: Crew::default() }
     }
 
     /// Looks after the leases of this service.
@@ -109,7 +111,7 @@ impl Shared<'_> {
                 producer: Arc::clone(&producer),
                 instance: self.member.instance,
             };
-            relay.start(self.shutdown.clone());
+            relay.start(self.shutdown.clone(), &self.member.crew);
         }
         Ok(())
     }
@@ -142,7 +144,7 @@ impl Shared<'_> {
                 wires: wires.clone(),
                 instance: self.member.instance,
             };
-            sequencer.start(self.shutdown.clone());
+            sequencer.start(self.shutdown.clone(), &self.member.crew);
         }
         let (own, common): (Vec<&str>, Vec<&str>) =
             self.services.iter().map(|service| service.name()).partition(|name| self.kit.databases.contains_key(name));

@@ -4,7 +4,7 @@ use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
     puppet::{Emit, Puppet},
     rest::{self, Rest},
-    shape::{Ground, Processes, Shape},
+    shape::{Ground, Processes, Shape, in_turn},
 };
 use crate::{
     auth::Role,
@@ -31,15 +31,18 @@ pub struct App {
     pub process: Process,
     pub clock: ManualClock,
     pub faults: Faults,
+    /// Of all processes, in turn.
     pub router: Router,
+    routers: Vec<Router>,
     /// Further processes of the same mall, where it has several.
     others: Vec<Process>,
     servers: Vec<ShutdownTrigger>,
     folder: TempFolder,
+    /// Of its streams: processes over Kafka must all have as many.
+    partitions: i64,
     ground: Ground,
     shape: Shape,
-    /// Waits for what follows a request, where that is not part of its transaction.
-    rest: Option<Arc<Rest>>,
+    rest: Arc<Rest>,
 }
 
 impl App {
@@ -58,13 +61,12 @@ impl App {
     }
 
     pub(super) async fn assemble(builder: AppBuilder, processes: Processes, ground: Ground, shape: Shape) -> App {
-        let AppBuilder { clock, faults, folder, .. } = builder;
-        let Processes { mut all, router, servers, rest } = processes;
-        if let Some(rest) = &rest {
-            rest.mind(&faults);
-        }
+        let AppBuilder { clock, faults, folder, partitions, .. } = builder;
+        let Processes { mut all, routers, servers, rest } = processes;
+        rest.mind(&faults);
         let process = all.remove(0);
-        let app = App { process, others: all, servers, clock, faults, router, folder, ground, shape, rest };
+        let router = in_turn(routers.clone());
+        let app = App { process, others: all, servers, clock, faults, router, routers, folder, partitions, ground, shape, rest };
         app.rest().await;
         app
     }
@@ -91,7 +93,7 @@ impl App {
     }
 
     async fn halt(self) -> (AppBuilder, Shape) {
-        let App { process, others, servers, clock, folder, ground, shape, .. } = self;
+        let App { process, others, servers, clock, folder, partitions, ground, shape, .. } = self;
         for server in servers {
             server.stop();
         }
@@ -99,15 +101,15 @@ impl App {
         for process in others {
             process.stop().await;
         }
-        let ground = ground.database.is_some().then_some(ground);
-        (AppBuilder { folder, clock, ground, ..Self::builder() }, shape)
+        (AppBuilder { folder, clock, partitions, ground: Some(ground), ..Self::builder() }, shape)
     }
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
     pub async fn beside(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let ground = Ground { database: self.ground.database.clone(), kafka: self.ground.kafka.clone() };
         assert!(ground.database.is_some(), "only PostgreSQL takes several processes");
-        let builder = AppBuilder { clock: self.clock.clone(), ground: Some(ground), faults: self.faults.clone(), ..Self::builder() };
+        let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
+        let builder = AppBuilder { clock, ground: Some(ground), faults, partitions, ..Self::builder() };
         builder.start(build).await
     }
 
@@ -118,20 +120,42 @@ impl App {
 
     /// The kit of a process that runs this service.
     pub fn kit_of(&self, service: &str) -> &Kit {
-        let mut processes = std::iter::once(&self.process).chain(&self.others);
-        let here = processes.find(|process| process.services.iter().any(|found| found.name() == service));
-        &here.unwrap_or(&self.process).kit
+        &self.running(service).next().unwrap_or(&self.process).kit
+    }
+
+    /// How many processes the mall has.
+    pub fn instances(&self) -> usize {
+        self.processes().count()
+    }
+
+    /// How many processes run this service.
+    pub fn instances_of(&self, service: &str) -> usize {
+        self.running(service).count()
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Process> {
+        std::iter::once(&self.process).chain(&self.others)
+    }
+
+    fn running(&self, service: &str) -> impl Iterator<Item = &Process> {
+        self.processes().filter(move |process| process.services.iter().any(|found| found.name() == service))
     }
 
     pub fn is_postgres(&self) -> bool {
         self.ground.database.is_some()
     }
 
-    /// Returns when no message is under way, or when those that are do not move: a test holds them.
+    /// Returns when no message is under way but those a test holds. On SQLite at once: what follows is part of the transaction, or is
+    /// waited for by [`App::eventually`].
     pub async fn rest(&self) {
-        if let Some(rest) = &self.rest {
-            rest.wait().await;
+        if self.is_postgres() {
+            self.rest.wait().await;
         }
+    }
+
+    /// True when no message is under way, and none is held, on any database.
+    pub async fn is_at_rest(&self) -> bool {
+        self.rest.lag().await.is_ok_and(|lag| lag == 0)
     }
 
     pub fn kit(&self) -> &Kit {
@@ -169,8 +193,9 @@ impl App {
     pub fn request(&self, method: Method, path: impl Into<String>) -> TestRequest {
         TestRequest {
             router: self.router.clone(),
+            routers: self.routers.clone(),
             // Stories that are told in several shapes know of hops; waiting after each of a thousand requests would be another story.
-            rest: self.rest.clone().filter(|_| self.shape == Shape::Solo),
+            rest: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.rest)),
             is_patient: self.shape != Shape::Solo,
             builder: Request::builder().method(method).uri(path.into()),
             body: Bytes::new(),
@@ -200,7 +225,7 @@ impl App {
 
     /// Runs one job until it has nothing left to do.
     pub async fn job(&self, name: &str) {
-        let mut jobs = std::iter::once(&self.process).chain(&self.others).flat_map(Process::jobs);
+        let mut jobs = self.processes().flat_map(Process::jobs);
         let job = jobs.find(|job| job.name == name).unwrap_or_else(|| panic!("there is no job {name}"));
         job.drain().await.expect("the job succeeds");
         self.rest().await;

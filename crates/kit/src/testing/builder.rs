@@ -1,7 +1,7 @@
 //! How a test's mall is set up.
 
 use super::{
-    App, Faults, TestDatabase,
+    App, Faults, TestDatabase, TestTopics,
     rest::Rest,
     shape::{Ground, Processes, Shape, make_ground},
 };
@@ -67,6 +67,18 @@ impl AppBuilder {
         self
     }
 
+    /// On PostgreSQL, with Kafka between the services.
+    pub async fn on_kafka(mut self) -> Self {
+        self.ground = Some(make_ground(Shape::Split).await);
+        self
+    }
+
+    /// On SQLite, whatever the environment says.
+    pub fn on_sqlite(mut self) -> Self {
+        self.ground = Some(Ground { database: None, kafka: None });
+        self
+    }
+
     pub(super) fn process_settings(&self) -> ProcessSettings {
         ProcessSettings {
             database: Database::Sqlite { path: self.folder.0.join("onrush.db"), synchronous: self.synchronous },
@@ -116,10 +128,11 @@ impl AppBuilder {
         if let Some(database) = &ground.database {
             let postgres = PostgresSettings { readers: 4, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
             settings.database = Database::Postgres(postgres);
+            settings.kafka = ground.kafka.as_deref().map(TestTopics::settings);
         }
         let process = Process::start(settings, build).await.expect("the services start");
-        let router = crate::http::layers(process.router.clone());
-        let rest = ground.database.as_ref().map(|_| Arc::new(Rest::of(&process.kit, &process.services)));
-        App::assemble(self, Processes { all: vec![process], router, servers: Vec::new(), rest }, ground, Shape::Solo).await
+        let routers = vec![crate::http::layers(process.router.clone())];
+        let rest = Arc::new(Rest::of(&process.kit, &process.services));
+        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), rest }, ground, Shape::Solo).await
     }
 }

@@ -57,6 +57,9 @@ impl Faults {
     pub(crate) fn is_held(&self, _reader: &str, _kind: &str) -> bool {
         false
     }
+    pub(crate) fn hold_anything(&self) -> bool {
+        false
+    }
     pub(crate) fn verdict(&self, _reader: &str, _kind: &str) -> Verdict {
         Verdict::Pass
     }
@@ -101,7 +104,7 @@ mod plan {
             }
         }
         /// Whether any message is to be held.
-        pub(super) fn hold_anything(&self) -> bool {
+        pub(crate) fn hold_anything(&self) -> bool {
             self.state().is_some_and(|state| !state.held.is_empty())
         }
         /// The handler fails the next `times` times.
@@ -145,13 +148,21 @@ mod builder;
 #[cfg(feature = "testing")]
 mod database;
 #[cfg(feature = "testing")]
+pub mod proxy;
+#[cfg(feature = "testing")]
 mod puppet;
+#[cfg(feature = "testing")]
+mod redis;
 #[cfg(feature = "testing")]
 mod request;
 #[cfg(feature = "testing")]
 mod rest;
 #[cfg(feature = "testing")]
 mod shape;
+#[cfg(feature = "testing")]
+mod slips;
+#[cfg(feature = "testing")]
+mod topics;
 #[cfg(feature = "testing")]
 pub use app::{App, START};
 #[cfg(feature = "testing")]
@@ -161,6 +172,12 @@ pub use database::TestDatabase;
 #[cfg(feature = "testing")]
 pub use puppet::Puppet;
 #[cfg(feature = "testing")]
+pub use redis::TestRedis;
+#[cfg(feature = "testing")]
 pub use request::{TestRequest, TestResponse};
 #[cfg(feature = "testing")]
 pub use shape::Shape;
+#[cfg(feature = "testing")]
+pub use slips::slip_outcomes;
+#[cfg(feature = "testing")]
+pub use topics::TestTopics;

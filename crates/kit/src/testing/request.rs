@@ -13,6 +13,8 @@ const COME_BACK: u32 = 100;
 
 pub struct TestRequest {
     pub(super) router: Router,
+    /// Those of all processes, one by one.
+    pub(super) routers: Vec<Router>,
     /// It comes back when it is refused for the moment.
     pub(super) is_patient: bool,
     /// Waits for what follows a change.
@@ -44,6 +46,23 @@ impl TestRequest {
     pub fn raw(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self.header("content-type", content_type)
+    }
+    /// Takes the first answer, also one that says to come back.
+    #[must_use]
+    pub fn once(self) -> Self {
+        Self { is_patient: false, ..self }
+    }
+    /// Asks every process of the mall for the same.
+    pub async fn send_to_each(self) -> Vec<TestResponse> {
+        let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
+        let mut answers = Vec::new();
+        for router in self.routers {
+            let mut builder = Request::builder().method(request.method.clone()).uri(request.uri.clone());
+            builder.headers_mut().expect("nothing is wrong with it yet").extend(request.headers.clone());
+            let (routers, body, rest) = (Vec::new(), self.body.clone(), self.rest.clone());
+            answers.push(TestRequest { router, routers, is_patient: self.is_patient, rest, builder, body }.send().await);
+        }
+        answers
     }
     pub async fn send(self) -> TestResponse {
         let request = self.builder.body(()).expect("a well-formed request").into_parts().0;

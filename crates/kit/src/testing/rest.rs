@@ -1,4 +1,6 @@
-//! On PostgreSQL what follows a request happens in transactions of its own. Tests written for one transaction wait here until it has.
+//! When a mall has come to rest: nothing waits for a number, and nothing for a reader but what a test holds back.
+//!
+//! Where hops are transactions of their own, what follows a request goes on after its answer. Tests written for one transaction wait here.
 
 use super::Faults;
 use crate::{
@@ -11,10 +13,8 @@ use std::{
     time::Duration,
 };
 
-/// Looks without progress after which messages are taken to be held, while a test holds some.
-const HELD: u32 = 60;
-/// The same while none does: longer than a busy machine takes for the next step. What stands still then waits for something else, such as a
-/// process that is gone.
+/// Looks without progress after which a message is taken to wait for something that will not come, such as a process that is gone: longer
+/// than a busy machine takes for the next step.
 const STUCK: u32 = 1_000;
 const LOOK: Duration = Duration::from_millis(5);
 /// Looks after which a test fails that never comes to rest.
@@ -22,26 +22,36 @@ const MOST: u32 = 6_000;
 
 pub(super) struct Rest {
     kit: Kit,
-    sql: String,
+    /// How many messages wait.
+    count: String,
+    /// Of each reader that is behind, the kind of message before it; empty where messages wait for their numbers.
+    next: String,
     faults: OnceLock<Faults>,
 }
 
 impl Rest {
     pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Rest {
-        let mut lags: Vec<String> = Vec::new();
+        let (mut counts, mut next) = (Vec::new(), Vec::new());
         for service in services {
             let reader = service.name();
-            lags.push(format!("(select count(*) from {reader}_pending)"));
+            // SQLite's one writer numbers as it writes.
+            if kit.db.is_postgres() {
+                counts.push(format!("(select count(*) from {reader}_pending)"));
+                next.push(format!("select '{reader}', '' where exists (select 1 from {reader}_pending)"));
+            }
             for (source, _) in sources(service.as_ref()) {
                 if services.iter().any(|service| service.name() == source) {
-                    lags.push(format!(
-                        "(select coalesce(sum(h.seq - coalesce(p.seq, 0)), 0) from {source}_heads h left join {reader}_positions p \
-                         on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition)"
+                    let behind = behind(kit, reader, source);
+                    counts.push(format!("(select coalesce(sum(h.seq - coalesce(p.seq, 0)), 0) from {behind})"));
+                    next.push(format!(
+                        "select '{reader}', o.kind from {behind} join {source}_outbox o \
+                         on o.epoch=h.epoch and o.partition=h.partition and o.seq=coalesce(p.seq, 0)+1 where h.seq>coalesce(p.seq, 0)"
                     ));
                 }
             }
         }
-        Rest { kit: kit.clone(), sql: format!("select cast({} as BIGINT)", lags.join("+")), faults: OnceLock::new() }
+        let (count, next) = (format!("select cast({}+0 as BIGINT)", counts.join("+")), next.join(" union all "));
+        Rest { kit: kit.clone(), count, next, faults: OnceLock::new() }
     }
 
     /// Where it is planned what is held.
@@ -49,6 +59,7 @@ impl Rest {
         let _ = self.faults.set(faults.clone());
     }
 
+    /// Returns when nothing moves any more.
     pub async fn wait(&self) {
         let (mut before, mut same) = (0, 0);
         for _ in 0..MOST {
@@ -56,22 +67,40 @@ impl Rest {
             let Ok(lag) = self.lag().await else { continue };
             same = if lag == before { same + 1 } else { 0 };
             before = lag;
-            let is_held = self.faults.get().is_some_and(Faults::hold_anything);
-            if lag == 0 || same >= if is_held { HELD } else { STUCK } {
+            if lag == 0 || same >= STUCK || self.is_held().await {
                 return;
             }
             tokio::time::sleep(LOOK).await;
         }
         panic!("messages keep moving and never come to rest");
     }
-}
 
-impl Rest {
-    async fn lag(&self) -> Result<i64, DbError> {
+    /// How many messages wait for a number or a reader.
+    pub async fn lag(&self) -> Result<i64, DbError> {
         let mut reader = self.kit.db.reader().await?;
-        let (lag,): (i64,) = reader.query_one(&self.sql, &[]).await?;
+        let (lag,): (i64,) = reader.query_one(&self.count, &[]).await?;
         Ok(lag)
     }
+
+    /// True when a test holds whatever waits.
+    async fn is_held(&self) -> bool {
+        let Some(faults) = self.faults.get().filter(|faults| faults.hold_anything()) else { return false };
+        let next = async {
+            let mut reader = self.kit.db.reader().await?;
+            reader.query::<(String, String)>(&self.next, &[]).await
+        };
+        next.await.is_ok_and(|next| next.iter().all(|(reader, kind)| faults.is_held(reader, kind)))
+    }
+}
+
+/// The ends of a stream's partitions, as `h`, with where a reader is, as `p`.
+fn behind(kit: &Kit, reader: &str, source: &str) -> String {
+    let heads = if kit.db.is_postgres() {
+        format!("{source}_heads")
+    } else {
+        format!("(select epoch, partition, max(seq) as seq from {source}_outbox group by epoch, partition)")
+    };
+    format!("{heads} h left join {reader}_positions p on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition")
 }
 
 /// Tests write ids as SQLite's blobs; on PostgreSQL they are UUIDs.

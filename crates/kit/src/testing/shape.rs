@@ -1,12 +1,12 @@
 //! The shapes a mall can be deployed in, inside one test: alone on SQLite, three replicas on PostgreSQL, four processes apart with Kafka
 //! between them. `ONRUSH_TEST_SHAPE` chooses, so that the same story is told in each.
 
-use super::{app::App, builder::AppBuilder, database::TestDatabase, rest::Rest};
+use super::{app::App, builder::AppBuilder, database::TestDatabase, rest::Rest, topics::TestTopics};
 use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
     ports::new_id,
-    process::{Apart, Database, KafkaSettings, PostgresSettings, Process, ProcessSettings},
+    process::{Apart, Database, PostgresSettings, Process, ProcessSettings},
     service::{Kit, Service},
     tasks::{self, ShutdownTrigger},
 };
@@ -48,15 +48,16 @@ impl Shape {
 /// What the processes of one mall have in common outside themselves.
 pub(super) struct Ground {
     pub database: Option<Arc<TestDatabase>>,
-    pub kafka: Option<KafkaSettings>,
+    pub kafka: Option<Arc<TestTopics>>,
 }
 
 /// The processes of a mall.
 pub(super) struct Processes {
     pub all: Vec<Process>,
-    pub router: Router,
+    /// The door of each.
+    pub routers: Vec<Router>,
     pub servers: Vec<ShutdownTrigger>,
-    pub rest: Option<Arc<Rest>>,
+    pub rest: Arc<Rest>,
 }
 
 impl AppBuilder {
@@ -73,8 +74,12 @@ impl AppBuilder {
         let ground = self.ground(shape).await;
         let database = ground.database.as_ref().expect("both shapes have one");
         let postgres = PostgresSettings { readers: 4, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
-        let settings =
-            ProcessSettings { database: Database::Postgres(postgres), kafka: ground.kafka.clone(), apart: None, ..self.process_settings() };
+        let settings = ProcessSettings {
+            database: Database::Postgres(postgres),
+            kafka: ground.kafka.as_deref().map(TestTopics::settings),
+            apart: None,
+            ..self.process_settings()
+        };
         let processes = match shape {
             Shape::Solo | Shape::Replicas => replicas(&settings, &build).await,
             Shape::Split => split(&settings, &build).await,
@@ -84,10 +89,10 @@ impl AppBuilder {
 }
 
 pub(super) async fn make_ground(shape: Shape) -> Ground {
-    let kafka = (shape == Shape::Split).then(|| KafkaSettings {
-        bootstrap: std::env::var("ONRUSH_TEST_KAFKA")
-            .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>"),
-        prefix: format!("test{}", new_id().simple()),
+    let kafka = (shape == Shape::Split).then(|| {
+        let bootstrap = std::env::var("ONRUSH_TEST_KAFKA")
+            .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>");
+        Arc::new(TestTopics::new(&bootstrap, &format!("test{}", new_id().simple())))
     });
     Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka }
 }
@@ -97,9 +102,9 @@ async fn replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<d
     for _ in 0..REPLICAS {
         all.push(Process::start(settings.clone(), build).await?);
     }
-    let router = in_turn(all.iter().map(|process| layers(process.router.clone())).collect());
-    let rest = Some(Arc::new(Rest::of(&all[0].kit, &all[0].services)));
-    Ok(Processes { all, router, servers: Vec::new(), rest })
+    let routers = all.iter().map(|process| layers(process.router.clone())).collect();
+    let rest = Arc::new(Rest::of(&all[0].kit, &all[0].services));
+    Ok(Processes { all, routers, servers: Vec::new(), rest })
 }
 
 async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
@@ -129,12 +134,15 @@ async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn 
         all.push(process);
     }
     let services: Vec<Arc<dyn Service>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
-    let rest = Some(Arc::new(Rest::of(&all[0].kit, &services)));
-    Ok(Processes { all, router: in_turn(routers), servers, rest })
+    let rest = Arc::new(Rest::of(&all[0].kit, &services));
+    Ok(Processes { all, routers, servers, rest })
 }
 
 /// Gives each request to the next process: whatever a client does, it does it to all of them.
-fn in_turn(routers: Vec<Router>) -> Router {
+pub(super) fn in_turn(routers: Vec<Router>) -> Router {
+    if let [only] = routers.as_slice() {
+        return only.clone();
+    }
     let (routers, next) = (Arc::new(routers), Arc::new(AtomicUsize::new(0)));
     Router::new().fallback_service(service_fn(move |request| {
         let router = routers[next.fetch_add(1, Ordering::Relaxed) % routers.len()].clone();

@@ -5,7 +5,6 @@ mod commit;
 mod connections;
 mod migrations;
 mod postgres;
-mod proxy;
 mod sqlite;
 mod values;
 

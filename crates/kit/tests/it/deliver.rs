@@ -31,6 +31,7 @@ async fn commands_are_answered_while_a_reader_catches_up() {
     gate.open().await;
     super::world::answer(count.await);
     assert!(world.position("stock", "orders").await < 10_000, "the command waited for the whole backlog");
+    world.app.rest().await;
     world.app.eventually("select seq from stock_positions where source='orders'", 10_000).await;
     world.app.eventually("select seq from orders_positions where source='stock'", 10_000).await;
     check_log(&world, true).await;
@@ -38,7 +39,7 @@ async fn commands_are_answered_while_a_reader_catches_up() {
 
 #[tokio::test]
 async fn a_passing_failure_is_tried_again_and_leaves_no_trace() {
-    for world in [World::start().await, World::unfolded().await] {
+    for world in World::each_way().await {
         world.app.faults.fail("stock", "stock.reserve", 2);
         world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;

@@ -1,4 +1,6 @@
 //! Hops inside the writing transaction, and the same hop by hop.
+//!
+//! One transaction for several services is SQLite's alone. What must hold of it on PostgreSQL, too, is that the end is the same.
 
 use super::world::{Ask, Submitted, World, answer, check_log, commit, dump, hold, new_order, release, reserve, together};
 use contracts::OrderId;
@@ -15,7 +17,7 @@ fn status(submitted: &Submitted) -> u16 {
 
 #[tokio::test]
 async fn a_whole_exchange_is_one_commit() {
-    let world = World::start().await;
+    let world = World::on_sqlite().await;
     let before = world.desk.committed();
     let order = new_order();
     let held = answer(world.submit(Ask::one(order)).await);
@@ -36,7 +38,8 @@ async fn unfolded_each_hop_is_a_commit_and_the_answer_is_open() {
     assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     world.app.eventually("select seq from wallet_positions where source='coupons'", 1).await;
-    assert!(world.desk.committed() - before >= 5);
+    // Counted are all of SQLite's one writer; on PostgreSQL those of the desk's own: asked, reserved, held.
+    assert!(world.desk.committed() - before >= if world.app.is_postgres() { 3 } else { 5 });
     check_log(&world, true).await;
 }
 
@@ -45,6 +48,7 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     world.alter("update stock_shelf set units=10").await;
     let asks = orders.iter().zip(0..).map(|(order, n)| Ask { quantity: 1 + n % 3, ..Ask::one(*order) });
     let statuses = together(world, asks).await.iter().map(status).collect();
+    world.app.rest().await;
     for order in orders {
         for message in [commit(*order), release(*order), reserve(*order, 1), hold(*order)] {
             world.say(message).await;
@@ -60,21 +64,22 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     statuses
 }
 
+// The unfolded one is on the database of the environment.
 #[tokio::test]
 async fn folded_or_not_the_end_is_the_same() {
     let orders: Vec<OrderId> = (1..=12).map(|n| OrderId(Uuid::from_u128(n))).collect();
-    let (folded, unfolded) = (World::start().await, World::unfolded().await);
+    let (folded, unfolded) = (World::on_sqlite().await, World::unfolded().await);
     let statuses = run(&folded, &orders).await;
     assert!(statuses.contains(&201) && statuses.contains(&409), "{statuses:?}");
     assert!(run(&unfolded, &orders).await.iter().all(|status| *status == 202));
-    let (one, other) = (dump(&folded).await, dump(&unfolded).await);
+    let (one, other) = (dump(&folded.app.kit().db).await, dump(&unfolded.app.kit().db).await);
     assert!(one.len() > 40, "{one:?}");
     assert_eq!(one, other);
 }
 
 #[tokio::test]
 async fn a_batch_of_exchanges_reads_the_hot_row_once() {
-    let world = World::start().await;
+    let world = World::on_sqlite().await;
     let loads = world.shelf.loads.load(std::sync::atomic::Ordering::SeqCst);
     let results = together(&world, (0..200).map(|_| Ask::one(new_order()))).await;
     assert!(results.iter().all(|result| status(result) == 201));
@@ -85,7 +90,7 @@ async fn a_batch_of_exchanges_reads_the_hot_row_once() {
 
 #[tokio::test]
 async fn a_held_reader_stays_behind_without_stopping_others() {
-    let world = World::start().await;
+    let world = World::on_sqlite().await;
     world.app.faults.hold("stock", "stock.reserve");
     let first = new_order();
     assert_eq!(status(&world.submit(Ask::one(first)).await), 202);
@@ -104,7 +109,7 @@ async fn a_held_reader_stays_behind_without_stopping_others() {
 
 #[tokio::test]
 async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
-    for world in [World::start().await, World::unfolded().await] {
+    for world in World::each_way().await {
         world.app.faults.repeat("stock", "stock.reserve", 1);
         let order = world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
@@ -121,7 +126,7 @@ async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
 // Messages of one round reach a reader of several streams in the order they were written, each as often as it should.
 #[tokio::test]
 async fn a_round_of_several_streams_keeps_its_order_and_its_repeats() {
-    let world = World::start().await;
+    let world = World::on_sqlite().await;
     let order = new_order();
     world.app.faults.repeat("wallet", "stock.reserved", 1);
     let both = vec![reserve(order, 1), hold(order)];

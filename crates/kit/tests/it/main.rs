@@ -3,13 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod batch;
+#[path = "../common/broker.rs"]
+mod broker;
 mod db;
 mod dead_letters;
 mod deliver;
+mod epochs;
 mod faults;
 mod fold;
 mod idempotency;
 mod parts;
+mod processes;
 mod redrive;
 mod retention;
 mod streams;

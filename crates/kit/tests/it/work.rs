@@ -5,9 +5,10 @@ use contracts::OrderId;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
+// Rounds within a transaction are SQLite's.
 #[tokio::test]
 async fn flush_runs_once_however_many_rounds_there_were() {
-    let world = World::start().await;
+    let world = World::on_sqlite().await;
     let tried = world.desk.tried();
     let calls = world.shelf.calls.load(Ordering::SeqCst);
     answer(world.submit(super::world::Laps { order_id: new_order(), laps: 20 }).await);
@@ -45,7 +46,7 @@ async fn traces(world: &World, order: OrderId) -> Vec<Option<Uuid>> {
 
 #[tokio::test]
 async fn a_trace_follows_every_message_it_caused() {
-    for world in [World::start().await, World::unfolded().await] {
+    for world in World::each_way().await {
         let orders: Vec<OrderId> = (0..3).map(|_| new_order()).collect();
         let trace_of = [Some(Uuid::from_u128(11)), None, Some(Uuid::from_u128(22))];
         let asks = orders.iter().zip(trace_of).map(|(order, trace)| Ask { trace, ..Ask::one(*order) });

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../common/broker.rs"]
+mod broker;
 mod lost;
 mod outage;
 mod publishing;

@@ -1,23 +1,15 @@
 //! Clusters to test on, records to publish, and reading with a bound.
 
+use crate::broker;
 use contracts::Timestamp;
 use futures::executor::block_on;
 use kit::{
     kafka::{Arrival, Cluster, Consumer, KafkaError, Producer, Record},
     ports::{Stopwatch, new_id},
 };
-use rdkafka::{
-    ClientConfig, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-    mocking::MockCluster,
-    producer::DefaultProducerContext,
-};
+use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext, mocking::MockCluster, producer::DefaultProducerContext};
 use std::{ops::Deref, time::Duration};
 use uuid::Uuid;
-
-/// Nothing here takes longer, unless it never comes.
-pub const BOUND: Duration = Duration::from_secs(30);
 
 /// The real brokers, with a prefix of its own for topics. What it made is dropped at the end.
 pub struct World {
@@ -36,9 +28,7 @@ impl Deref for World {
 impl World {
     /// With no topics yet.
     pub fn empty() -> World {
-        let bootstrap = std::env::var("ONRUSH_TEST_KAFKA").expect(
-            "ONRUSH_TEST_KAFKA is not set. These tests need a broker: run `./scripts/services run -- cargo test -p kit --test kafka`",
-        );
+        let bootstrap = broker::bootstrap();
         let cluster = Cluster::new(&bootstrap, &format!("test-{}", new_id().simple())).unwrap();
         World { bootstrap, cluster, topics: Vec::new() }
     }
@@ -68,17 +58,11 @@ impl World {
 
     /// Drops what a partition holds before an offset, as retention would.
     pub async fn forget_before(&self, service: &str, partition: i32, offset: i64) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic(service), partition, rdkafka::Offset::Offset(offset)).unwrap();
-        let done = self.admin().delete_records(&list, &admin_options()).await.unwrap();
-        for element in done.elements() {
-            element.error().unwrap();
-        }
+        broker::forget_before(self, service, partition, offset).await;
     }
 
     pub async fn drop_topic(&self, service: &str) {
-        let done = self.admin().delete_topics(&[&self.topic(service)], &admin_options()).await.unwrap();
-        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        broker::drop_topic(self, service).await;
     }
 }
 
@@ -92,9 +76,7 @@ impl Drop for World {
     }
 }
 
-pub fn admin_options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND))
-}
+pub use crate::broker::{BOUND, admin_options};
 
 /// A mock of three brokers with the topic `onrush.orders` of four partitions. Its clients give up early.
 pub fn mock() -> (MockCluster<'static, DefaultProducerContext>, Cluster) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod cache;
+mod fenced;
 mod limit;
 mod lock;
 mod outage;

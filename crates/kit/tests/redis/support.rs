@@ -7,12 +7,11 @@ use kit::{
     db::Synchronous,
     ports::{Clock, ManualClock, SystemClock, new_id},
     redis::{Redis, RedisSettings, cmd},
-    testing::TempFolder,
+    testing::{TempFolder, TestRedis},
 };
 use std::{
     future::Future,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
+    ops::{Deref, DerefMut},
     sync::Arc,
     time::Duration,
 };
@@ -53,30 +52,12 @@ pub fn manual_clock() -> (ManualClock, Arc<dyn Clock>) {
     (clock.clone(), Arc::new(clock))
 }
 
-/// A server that ends with the test.
-pub struct Server {
-    child: Child,
-    port: u16,
-    folder: TempFolder,
-}
+/// A server of its own, and instances that use it.
+pub struct Server(TestRedis);
 
 impl Server {
     pub async fn start() -> Server {
-        // The port is free when it is chosen; whoever takes it meanwhile makes the start fail, and another one is tried.
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let folder = TempFolder::new();
-            let child = launch(port, &folder);
-            let mut server = Server { child, port, folder };
-            if server.is_up().await {
-                return server;
-            }
-        }
-        panic!("redis-server does not start: install it (Debian: apt-get install redis-server)");
-    }
-
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        Server(TestRedis::start().await)
     }
 
     /// An instance whose calls fail soon.
@@ -84,70 +65,19 @@ impl Server {
         let settings = RedisSettings { call_timeout: Duration::from_millis(250), prefix: "onrush:".into(), breaker };
         Redis::connect(&self.url(), settings, clock).unwrap()
     }
+}
 
-    /// An instance that waits for answers.
-    pub fn patient(&self) -> Redis {
-        let settings = RedisSettings { breaker: fearless(), ..settings("onrush:") };
-        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).unwrap()
-    }
-
-    /// It takes connections and bytes, and answers nothing.
-    pub fn freeze(&self) {
-        self.signal("-STOP");
-    }
-
-    pub fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success(), "kill {signal}");
-    }
-
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Starts it again on the same port, with nothing in it.
-    pub async fn restart(&mut self) {
-        self.kill();
-        self.child = launch(self.port, &self.folder);
-        assert!(self.is_up().await, "redis-server does not start again");
-    }
-
-    async fn is_up(&mut self) -> bool {
-        let probe = self.patient();
-        for _ in 0..600 {
-            if self.child.try_wait().unwrap().is_some() {
-                return false;
-            }
-            if probe.call::<String>(&cmd("PING")).await.is_ok() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        false
+impl Deref for Server {
+    type Target = TestRedis;
+    fn deref(&self) -> &TestRedis {
+        &self.0
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut TestRedis {
+        &mut self.0
     }
-}
-
-fn launch(port: u16, folder: &TempFolder) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .arg("--dir")
-        .arg(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server cannot be started: install it (Debian: apt-get install redis-server)")
 }
 
 pub async fn flush(redis: &Redis) {

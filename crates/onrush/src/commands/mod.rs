@@ -8,6 +8,7 @@ mod export;
 mod import;
 mod migrate;
 mod openapi;
+mod repair;
 mod rush;
 mod seed;
 mod serve;
@@ -52,6 +53,8 @@ enum Command {
     Services(services::Services),
     /// List or retry messages that a reader could not act on
     DeadLetters(dead_letters::DeadLetters),
+    /// Help a reader that has stopped because messages are not there any more
+    Repair(repair::Repair),
     /// Look at the settings
     Config(config::Config),
 }
@@ -88,6 +91,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Openapi(command) => command.run(),
         Command::Services(command) => block_on(command.run()),
         Command::DeadLetters(command) => block_on(command.run()),
+        Command::Repair(command) => block_on(command.run()),
         Command::Config(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -6,4 +6,5 @@ mod arguments;
 mod audit;
 mod moving;
 mod refusals;
+mod repair;
 mod solo;

@@ -1,10 +1,13 @@
 //! What becomes of a commit whose connection breaks.
 
-use super::{
-    count, insert,
-    proxy::{Cut, Proxy},
+use super::{count, insert};
+use kit::{
+    Db, DbError, Tx,
+    testing::{
+        TestDatabase,
+        proxy::{Cut, Proxy},
+    },
 };
-use kit::{Db, DbError, Tx, testing::TestDatabase};
 
 /// A writer behind the proxy.
 async fn behind() -> (TestDatabase, Proxy, Tx) {

@@ -104,16 +104,28 @@ fn out_of_stock() -> Answer {
     Answer::refusal(&Code::OutOfStock.into())
 }
 
-const MIGRATIONS: &[Migration] = &[Migration::new(
-    1,
-    "init",
-    "create table orders_counter (id BIGINT primary key, value BIGINT not null check (value >= 0)) without rowid;
-     insert into orders_counter (id, value) values (1, 0);
-     create table orders_log (n INTEGER primary key, who BIGINT not null unique, batch BIGINT not null);
-     create table orders_blobs (n INTEGER primary key, data BYTEA not null);
-     create table orders_asks (id UUID primary key, state TEXT not null, laps BIGINT not null, scope UUID, key TEXT) without rowid;
-     create table orders_seen (n INTEGER primary key, source TEXT not null, seq BIGINT not null, kind TEXT not null);",
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::new(
+        1,
+        "init",
+        "create table orders_counter (id BIGINT primary key, value BIGINT not null check (value >= 0)) without rowid;
+         insert into orders_counter (id, value) values (1, 0);
+         create table orders_asks (id UUID primary key, state TEXT not null, laps BIGINT not null, scope UUID, key TEXT) without rowid;",
+    ),
+    Migration::new(
+        2,
+        "lists",
+        "create table orders_log (n INTEGER primary key, who BIGINT not null unique, batch BIGINT not null);
+         create table orders_blobs (n INTEGER primary key, data BYTEA not null);
+         create table orders_seen (n INTEGER primary key, source TEXT not null, seq BIGINT not null, kind TEXT not null,
+             key UUID not null);",
+    )
+    .on_postgres(
+        "create table orders_log (n BIGINT generated always as identity primary key, who BIGINT not null unique, batch BIGINT not null);
+         create table orders_seen (n BIGINT generated always as identity primary key, source TEXT not null, seq BIGINT not null,
+             kind TEXT not null, key UUID not null);",
+    ),
+];
 
 impl Service for Desk {
     fn name(&self) -> &'static str {
@@ -135,8 +147,8 @@ impl Service for Desk {
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             for envelope in messages {
-                let sql = "insert into orders_seen (source, seq, kind) values ($1,$2,$3)";
-                work.tx.execute(sql, &params![envelope.source, envelope.seq, envelope.message.kind()]).await?;
+                let sql = "insert into orders_seen (source, seq, kind, key) values ($1,$2,$3,$4)";
+                work.tx.execute(sql, &params![envelope.source, envelope.seq, envelope.message.kind(), envelope.key]).await?;
                 self.act(work, envelope).await?;
             }
             Ok(())

@@ -21,7 +21,12 @@ impl Listener {
 const MIGRATIONS: &[Migration] = &[Migration::new(
     1,
     "init",
-    "create table wallet_seen (n INTEGER primary key, call BIGINT not null, source TEXT not null, seq BIGINT not null);",
+    "create table wallet_seen (n INTEGER primary key, call BIGINT not null, source TEXT not null, seq BIGINT not null,
+         key UUID not null);",
+)
+.on_postgres(
+    "create table wallet_seen (n BIGINT generated always as identity primary key, call BIGINT not null, source TEXT not null,
+         seq BIGINT not null, key UUID not null);",
 )];
 
 impl Service for Listener {
@@ -44,8 +49,8 @@ impl Service for Listener {
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             let (call,): (i64,) = work.tx.query_one("select coalesce(max(call), 0) + 1 from wallet_seen", &[]).await?;
-            let rows = messages.iter().map(|envelope| params![call, envelope.source, envelope.seq]);
-            work.tx.execute_many("insert into wallet_seen (call, source, seq) values ($1,$2,$3)", rows).await?;
+            let rows = messages.iter().map(|envelope| params![call, envelope.source, envelope.seq, envelope.key]);
+            work.tx.execute_many("insert into wallet_seen (call, source, seq, key) values ($1,$2,$3,$4)", rows).await?;
             Ok(())
         })
     }

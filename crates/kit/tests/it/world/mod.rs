@@ -5,11 +5,13 @@
 mod checks;
 mod desk;
 mod listener;
+mod mall;
 mod shelf;
 mod till;
 
-pub use checks::{check_log, dump};
+pub use checks::{check_log, dump, lag};
 pub use desk::{Ask, Count, Fill, Laps, Trouble};
+pub use mall::{CABLES, Cable, Instance, Mall};
 pub use shelf::How;
 
 use contracts::{
@@ -51,13 +53,27 @@ pub struct World {
 pub type Submitted = Result<Reply, SubmitError>;
 
 impl World {
+    /// On the database of the environment. On SQLite a command is settled together with what follows from it; on PostgreSQL each hop is a
+    /// transaction of its own.
     pub async fn start() -> World {
         Self::with(App::builder()).await
+    }
+
+    /// On SQLite, whatever the environment says: for what belongs to one file and its one writer. That is above all one transaction for
+    /// several services, which PostgreSQL's writers, one for each service, do not have.
+    pub async fn on_sqlite() -> World {
+        Self::with(App::builder().on_sqlite()).await
     }
 
     /// Each hop is a transaction of its own.
     pub async fn unfolded() -> World {
         Self::with(App::builder().fold(false)).await
+    }
+
+    /// In each way this database has of handing messages on.
+    pub async fn each_way() -> Vec<World> {
+        let first = Self::start().await;
+        if first.app.is_postgres() { vec![first] } else { vec![first, Self::unfolded().await] }
     }
 
     pub async fn with(builder: AppBuilder) -> World {
@@ -97,6 +113,7 @@ impl World {
     pub async fn ask(&self) -> OrderId {
         let order = new_order();
         self.submit(Ask::one(order)).await.expect("it is durable");
+        self.app.rest().await;
         order
     }
 
@@ -128,6 +145,11 @@ impl World {
         OpenGate { open, reply }
     }
 
+    /// Something will stand still that no planned fault holds: resting must not take that for work that is slow.
+    pub fn expect_standstill(&self) {
+        self.app.faults.hold("nobody", "nothing");
+    }
+
     /// Handler behaviour for one key, at the shelf and the till, until [`World::mend`].
     pub fn break_for(&self, order: OrderId, how: How) {
         self.troubles.set(order, Some(how));
@@ -139,7 +161,11 @@ impl World {
 
     /// A second writing connection, as an operator's tool or a zombie would have.
     pub async fn behind_the_back(&self) -> Tx {
-        Db::sqlite(self.app.folder().join("onrush.db"), Synchronous::Normal).open_writer().await.expect("the file is there")
+        let db = match self.app.postgres() {
+            Some(postgres) => Db::postgres(&postgres.url, contracts::SERVICES).expect("it is the URL of this test"),
+            None => Db::sqlite(self.app.folder().join("onrush.db"), Synchronous::Normal),
+        };
+        db.open_writer().await.expect("the database is there")
     }
 
     pub async fn alter(&self, sql: &str) -> u64 {
@@ -147,7 +173,7 @@ impl World {
     }
 
     pub async fn position(&self, reader: &str, source: &str) -> i64 {
-        self.app.sql_i64(&format!("select coalesce(max(seq), 0) from {reader}_positions where source='{source}'")).await
+        self.app.sql_i64(&format!("select cast(coalesce(sum(seq), 0) as BIGINT) from {reader}_positions where source='{source}'")).await
     }
 
     pub async fn left(&self) -> i64 {

@@ -6,7 +6,7 @@ use contracts::{
 };
 use futures::future::BoxFuture;
 use kit::{
-    Fault, Kit, Service, Tx, Work,
+    DbError, Fault, Kit, Service, Tx, Work,
     db::{Migration, params},
     engine::Envelope,
     links::Answers,
@@ -16,6 +16,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
+        mpsc,
     },
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -25,26 +26,49 @@ use utoipa_axum::router::OpenApiRouter;
 pub enum How {
     Fault,
     Panic,
+    /// Loses against another transaction, each time.
+    Conflict,
 }
 
 /// Keys whose messages cannot be handled; shared by the services and kept over a restart.
 #[derive(Clone, Default)]
-pub struct Troubles(Arc<Mutex<HashMap<OrderId, How>>>);
+pub struct Troubles(Arc<Mutex<Plan>>);
+
+#[derive(Default)]
+struct Plan {
+    broken: HashMap<OrderId, How>,
+    stalled: HashMap<OrderId, mpsc::Receiver<()>>,
+}
 
 impl Troubles {
     pub fn set(&self, order: OrderId, how: Option<How>) {
-        let mut troubles = self.0.lock().unwrap();
+        let broken = &mut self.0.lock().unwrap().broken;
         match how {
-            Some(how) => troubles.insert(order, how),
-            None => troubles.remove(&order),
+            Some(how) => broken.insert(order, how),
+            None => broken.remove(&order),
         };
     }
 
+    /// The first handler that gets to this order waits until the other end sends or is dropped.
+    pub fn stall(&self, order: OrderId, until: mpsc::Receiver<()>) {
+        self.0.lock().unwrap().stalled.insert(order, until);
+    }
+
+    /// Before anything is written, so that nothing is locked meanwhile.
+    pub fn wait(&self, envelope: &Envelope) {
+        let stall = self.0.lock().unwrap().stalled.remove(&OrderId(envelope.key));
+        if let Some(stall) = stall {
+            let _ = stall.recv();
+        }
+    }
+
     pub fn check(&self, envelope: &Envelope) -> Result<(), Fault> {
-        let how = self.0.lock().unwrap().get(&OrderId(envelope.key)).copied();
+        let order = OrderId(envelope.key);
+        let how = self.0.lock().unwrap().broken.get(&order).copied();
         match how {
             None => Ok(()),
             Some(How::Fault) => Err(Fault::Bug(format!("cannot act on {}", envelope.message.kind()))),
+            Some(How::Conflict) => Err(DbError::Retry("40001: asked to lose".into()).into()),
             Some(How::Panic) => panic!("stumbled over {}", envelope.message.kind()),
         }
     }
@@ -107,11 +131,19 @@ const MIGRATIONS: &[Migration] = &[
         1,
         "init",
         "create table stock_shelf (id BIGINT primary key, units BIGINT not null check (units >= 0));
-         create table stock_reservations (order_id UUID primary key, quantity BIGINT not null) without rowid;
-         create table stock_seen (n INTEGER primary key, source TEXT not null, seq BIGINT not null, key UUID not null, kind TEXT not null,
-             at BIGINT not null, trace UUID);",
+         create table stock_reservations (order_id UUID primary key, quantity BIGINT not null) without rowid;",
     ),
     Migration::new(2, "fill", "insert into stock_shelf (id, units) values (1, 100000);"),
+    Migration::new(
+        3,
+        "seen",
+        "create table stock_seen (n INTEGER primary key, source TEXT not null, seq BIGINT not null, key UUID not null, kind TEXT not null,
+             at BIGINT not null, trace UUID);",
+    )
+    .on_postgres(
+        "create table stock_seen (n BIGINT generated always as identity primary key, source TEXT not null, seq BIGINT not null,
+             key UUID not null, kind TEXT not null, at BIGINT not null, trace UUID);",
+    ),
 ];
 const _: () = assert!(STOCK == 100_000);
 
@@ -137,6 +169,7 @@ impl Service for Shelf {
             self.calls.fetch_add(1, Ordering::SeqCst);
             self.offered.fetch_add(u32::try_from(messages.len()).unwrap(), Ordering::SeqCst);
             for envelope in messages {
+                self.troubles.wait(envelope);
                 // Written before it fails: a rollback must take this away again.
                 Self::see(&mut work.tx, envelope).await?;
                 self.troubles.check(envelope)?;

@@ -1,0 +1,69 @@
+//! Callers' requests, written down before they are done: once a broker's replicas have one, it will be done, whatever becomes of the process
+//! that took it. Who does it reads the log like any stream, from the position in his own database.
+
+use super::{Cluster, KafkaError, Producer, Request};
+use crate::{
+    breaker::{Breaker, BreakerSettings},
+    ports::Clock,
+};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// How long a caller waits for the replicas. A healthy cluster takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where requests are written. Cheap to clone; connects when it is first used.
+#[derive(Clone)]
+pub struct Requests(Arc<Inner>);
+
+struct Inner {
+    cluster: Cluster,
+    partitions: i64,
+    producer: OnceLock<Producer>,
+    breaker: Breaker,
+}
+
+impl Requests {
+    /// Logs have as many partitions as streams.
+    pub fn new(cluster: &Cluster, partitions: i64, clock: Arc<dyn Clock>) -> Requests {
+        let breaker = Breaker::new("kafka requests", BreakerSettings::default(), clock);
+        Requests(Arc::new(Inner { cluster: cluster.clone().patience(PATIENCE), partitions, producer: OnceLock::new(), breaker }))
+    }
+
+    /// Writes a request down, into the partition of its key. Returns when it is durable.
+    ///
+    /// # Errors
+    /// It may be there or not, and is to be done otherwise, under the same id: whoever reads it later must find that it was done. After
+    /// several failures in a row this is said at once, for a while.
+    pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
+        let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
+        let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
+        let written = match self.producer() {
+            Ok(producer) => producer.take_down(log, partition, request).await,
+            Err(error) => Err(error),
+        };
+        if written.is_ok() {
+            permit.succeeded()
+        } else {
+            permit.failed()
+        }
+        written
+    }
+
+    fn producer(&self) -> Result<&Producer, KafkaError> {
+        if let Some(producer) = self.0.producer.get() {
+            return Ok(producer);
+        }
+        let new = self.0.cluster.producer()?;
+        Ok(self.0.producer.get_or_init(|| new))
+    }
+}
+
+impl fmt::Debug for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requests").field("cluster", &self.0.cluster).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! A Redis server of a test's own, for tests that hurt theirs.
+
+use super::TempFolder;
+use crate::{
+    breaker::BreakerSettings,
+    ports::SystemClock,
+    redis::{Redis, RedisSettings, cmd},
+};
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Ends with the test.
+pub struct TestRedis {
+    child: Child,
+    port: u16,
+    folder: TempFolder,
+    options: Vec<&'static str>,
+}
+
+impl TestRedis {
+    /// One that keeps nothing on disk.
+    pub async fn start() -> TestRedis {
+        Self::start_with(&["--appendonly", "no"]).await
+    }
+
+    /// With options as on its command line.
+    pub async fn start_with(options: &[&'static str]) -> TestRedis {
+        // The port is free when it is chosen; whoever takes it meanwhile makes the start fail, and another one is tried.
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+            let (folder, options) = (TempFolder::new(), options.to_vec());
+            let child = launch(port, folder.path(), &options);
+            let mut server = TestRedis { child, port, folder, options };
+            if server.is_up().await {
+                return server;
+            }
+        }
+        panic!("redis-server does not start: install it (Debian: apt-get install redis-server)");
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it keeps what it keeps.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client that waits for answers.
+    pub fn patient(&self) -> Redis {
+        let breaker = BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() };
+        let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: "onrush:".into(), breaker };
+        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is one")
+    }
+
+    /// It takes connections and bytes, and answers nothing.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("there is a program kill");
+        assert!(done.success(), "kill {signal}");
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it was started here");
+        self.child.wait().expect("it was started here");
+    }
+
+    /// Starts it again on the same port, with what it finds in its folder.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.child = launch(self.port, self.folder.path(), &self.options);
+        assert!(self.is_up().await, "redis-server does not start again");
+    }
+
+    async fn is_up(&mut self) -> bool {
+        let probe = self.patient();
+        for _ in 0..600 {
+            if self.child.try_wait().expect("it was started here").is_some() {
+                return false;
+            }
+            if probe.call::<String>(&cmd("PING")).await.is_ok() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn launch(port: u16, folder: &Path, options: &[&str]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .arg("--dir")
+        .arg(folder)
+        .args(options)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server cannot be started: install it (Debian: apt-get install redis-server)")
+}

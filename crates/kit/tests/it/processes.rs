@@ -1,0 +1,11 @@
+//! Several processes on one PostgreSQL database, over its tables and over Kafka, with all that can go wrong between them. These choose
+//! their databases themselves; `ONRUSH_TEST_DATABASE` changes nothing here.
+
+mod lost;
+mod poison;
+mod relays;
+mod replay;
+mod storm;
+mod zombies;
+
+use super::{broker, world};

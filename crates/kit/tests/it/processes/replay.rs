@@ -1,0 +1,50 @@
+//! Reading again from the beginning, in a copy.
+
+use super::world::{CABLES, Mall};
+use uuid::Uuid;
+
+/// What the services have come to. How often something was heard is not part of it.
+async fn state(mall: &Mall) -> Vec<String> {
+    let mut found = vec![format!("left: {}", mall.number("select units from stock_shelf").await)];
+    for sql in [
+        "select id, state || ' ' || laps from orders_asks order by 1",
+        "select order_id, cast(quantity as text) from stock_reservations order by 1",
+        "select order_id, '' from coupons_holds order by 1",
+        "select distinct s.key, s.source from wallet_seen s order by 1, 2",
+    ] {
+        found.extend(mall.rows::<(Uuid, String)>(sql).await.into_iter().map(|(key, value)| format!("{key}: {value}")));
+    }
+    found
+}
+
+// F21, I-M9: every reader begins with the first message again; what comes of it is what was there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_from_zero_comes_to_the_same_end() {
+    for cable in CABLES {
+        let mall = Mall::new(cable, 2).await;
+        let instance = mall.join().await;
+        instance.ask_all(30).await;
+        mall.eventually("select count(*) from orders_asks where state='HELD'", 30).await;
+        mall.check().await;
+        instance.stop().await;
+        let (mall, copy) = mall.copy().await;
+        let before = state(&mall).await;
+        assert!(before.len() > 90, "{before:?}");
+        for service in ["orders", "stock", "coupons", "wallet"] {
+            copy.alter(&format!("update {service}_positions set seq=0, feed_offset=null")).await;
+            copy.alter(&format!("delete from {service}_deliveries")).await;
+            // The copy has topics of its own, and nothing is in them yet.
+            copy.alter(&format!("delete from {service}_relay")).await;
+        }
+        // The listener only listens: its table can be made anew.
+        copy.alter("delete from wallet_seen").await;
+        let instance = copy.join().await;
+        copy.eventually(&super::world::lag(&copy.db), 0).await;
+        copy.eventually("select count(*) from wallet_seen where source='stock'", 60).await;
+        assert_eq!(state(&copy).await, before, "{cable:?}");
+        // And it goes on from there.
+        instance.ask_all(3).await;
+        copy.eventually("select count(*) from orders_asks where state='HELD'", 33).await;
+        instance.stop().await;
+    }
+}

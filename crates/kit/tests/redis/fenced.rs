@@ -1,0 +1,95 @@
+//! The fencing number in PostgreSQL, where holders write at the same time and not one after the other (X1, F16).
+
+use crate::support::{instance, prefix, redis};
+use futures::future::join_all;
+use kit::{
+    Db, Fault, Tx,
+    db::params,
+    redis::{fence, lock::Lock},
+    testing::TestDatabase,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+const LONG: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// A database with the fences every service has, and rows that only the holder of a lock may write.
+async fn database() -> (TestDatabase, Db) {
+    let database = TestDatabase::create().await;
+    let db = Db::postgres(&database.url(), &["public"]).unwrap();
+    let mut tx = db.open_writer().await.unwrap();
+    tx.execute("create table kit_fences (name TEXT primary key, fence BIGINT not null)", &[]).await.unwrap();
+    tx.execute("create table kit_writes (id BIGINT primary key, fence BIGINT not null)", &[]).await.unwrap();
+    (database, db)
+}
+
+/// The next row, under the lock of whoever checked.
+async fn write(tx: &mut Tx, fence: i64) -> Result<(), Fault> {
+    fence::check(tx, "kit", "report", fence).await?;
+    tx.execute("insert into kit_writes (id, fence) select coalesce(max(id), 0) + 1, $1 from kit_writes", &params![fence]).await?;
+    Ok(())
+}
+
+async fn written(tx: &mut Tx) -> Vec<i64> {
+    let rows: Vec<(i64,)> = tx.query("select fence from kit_writes order by id", &[]).await.unwrap();
+    rows.into_iter().map(|(fence,)| fence).collect()
+}
+
+// X1, F16: it stood still in the middle of its transaction while its lock ran out and the next one was there.
+#[tokio::test]
+async fn the_late_holder_of_an_open_transaction_changes_nothing() {
+    let (_database, db) = database().await;
+    let (mut one, mut other) = (db.open_writer().await.unwrap(), db.open_writer().await.unwrap());
+    let lock = Lock::new(&redis(), "report");
+    let late = lock.acquire(LONG, SHORT).await.unwrap().expect("it is free");
+    one.begin().await.unwrap();
+    one.execute("insert into kit_writes (id, fence) values (100, $1)", &params![late.fence()]).await.unwrap();
+    let next = lock.acquire(LONG, LONG).await.unwrap().expect("the first one's time is over");
+    other.begin().await.unwrap();
+    write(&mut other, next.fence()).await.unwrap();
+    other.commit().await.unwrap();
+    let fenced = write(&mut one, late.fence()).await;
+    assert!(matches!(fenced, Err(Fault::Fenced(_))), "{fenced:?}");
+    one.rollback().await.unwrap();
+    assert_eq!(written(&mut one).await, [next.fence()]);
+    assert_eq!(fence::last(&mut one, "kit", "report").await.unwrap(), next.fence());
+}
+
+// X1: many who all believe to hold it, each on a connection of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holders_that_write_at_once_leave_no_number_that_falls() {
+    let (_database, db) = database().await;
+    let prefix = prefix();
+    let fenced = Arc::new(AtomicU32::new(0));
+    join_all((0..6).map(|_| {
+        let (lock, db, fenced) = (Lock::new(&instance(&prefix), "report"), db.clone(), Arc::clone(&fenced));
+        async move {
+            let mut tx = db.open_writer().await.unwrap();
+            for _ in 0..15 {
+                // The lease is over long before the holder is done.
+                let guard = lock.acquire(LONG, Duration::from_millis(1)).await.unwrap().expect("it is free in time");
+                tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
+                tx.begin().await.unwrap();
+                match write(&mut tx, guard.fence()).await {
+                    Ok(()) => tx.commit().await.unwrap(),
+                    Err(Fault::Fenced(_)) => {
+                        tx.rollback().await.unwrap();
+                        fenced.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(fault) => panic!("{fault}"),
+                }
+            }
+        }
+    }))
+    .await;
+    let rows = written(&mut db.open_writer().await.unwrap()).await;
+    assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
+    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
+}
