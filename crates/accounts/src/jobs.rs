@@ -1,4 +1,4 @@
-//! What accounts does by the clock: forgets sessions that ended long ago.
+//! What accounts does by the clock: forgets sessions that ended long ago, and cookies as soon as they have expired.
 
 use crate::{Accounts, store};
 use kit::{
@@ -13,7 +13,7 @@ use uuid::Uuid;
 const EVERY: Duration = Duration::from_secs(3600);
 /// Sessions that ended stay this long, with the reason, for those who must find out what happened.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Sessions a transaction forgets: each has up to a few hundred used tokens, and shoppers wait meanwhile.
+/// Sessions, and as many cookies, that a transaction forgets: each session has up to a few hundred used tokens, and shoppers wait meanwhile.
 const PER_PASS: usize = 50;
 
 pub fn prune_sessions(accounts: Arc<Accounts>) -> Job {
@@ -30,7 +30,7 @@ pub fn prune_sessions(accounts: Arc<Accounts>) -> Job {
     })
 }
 
-/// Answers with the number of sessions it forgot.
+/// Answers with the number of sessions or of cookies it forgot, whichever is larger.
 struct PruneSessions;
 
 impl Command for PruneSessions {
@@ -39,7 +39,8 @@ impl Command for PruneSessions {
 
     async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let limit = i64::try_from(PER_PASS).unwrap_or(i64::MAX);
-        let pruned = store::sessions::prune(&mut work.tx, work.now.before(KEPT), limit).await?;
+        let sessions = store::sessions::prune(&mut work.tx, work.now.before(KEPT), limit).await?;
+        let pruned = sessions.max(store::web_sessions::prune(&mut work.tx, work.now, limit).await?);
         commands.iter().map(|_| Ok(Answer::json(200, &pruned)?.into())).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Accounts: who may come in, and as what.
 //!
-//! Owns members, their sessions and refresh tokens. Everyone else knows a member only by its id and by what its access token says.
-//! It never keeps a password or a refresh token, only their hashes; and it never hashes a password on the writer's thread.
+//! Owns members, their sessions, and what these are continued with: refresh tokens, and the cookies of browsers. Everyone else knows a member only by its id and by what its access token says.
+//! It never keeps a password, a refresh token or a cookie, only their hashes; and it never hashes a password on the writer's thread.
 
 mod api;
 mod bootstrap;
@@ -12,14 +12,18 @@ mod messages;
 mod model;
 mod revocations;
 mod store;
+mod web;
 
 pub use import::{ImportError, Imported, NewMember};
 
-use contracts::{MemberId, calls::GetEndedSessions};
+use contracts::{
+    MemberId,
+    calls::{GetEndedSessions, GetWebSession},
+};
 use futures::future::BoxFuture;
 use kit::{
     Fault, Kit, Service, Work,
-    auth::{LoginAttempts, PasswordGate},
+    auth::{LoginAttempts, PasswordGate, cookie::Cookies},
     db::Migration,
     engine::Envelope,
     jobs::Job,
@@ -29,6 +33,7 @@ use model::EndReason;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
+use web::WebSessions;
 
 /// What the process is told about accounts.
 #[derive(Clone, Default)]
@@ -42,15 +47,17 @@ pub struct Accounts {
     settings: AccountsSettings,
     passwords: PasswordGate,
     attempts: LoginAttempts,
+    web: Arc<WebSessions>,
 }
 
 impl Accounts {
     pub fn new(kit: Kit, settings: AccountsSettings) -> Accounts {
         let attempts = LoginAttempts::shared(kit.redis.clone(), Arc::clone(&kit.clock));
-        Accounts { kit, settings, passwords: PasswordGate::default(), attempts }
+        let web = Arc::new(WebSessions::new(&kit));
+        Accounts { kit, settings, passwords: PasswordGate::default(), attempts, web }
     }
 
-    /// Ends sessions: in the database with this transaction, and for their access tokens as soon as it is durable.
+    /// Ends sessions: in the database with this transaction, and for their access tokens and cookies as soon as it is durable.
     async fn end_sessions(&self, work: &mut Work, ids: Vec<Uuid>, reason: EndReason) -> Result<(), Fault> {
         if ids.is_empty() {
             return Ok(());
@@ -59,14 +66,16 @@ impl Accounts {
         ids.sort_unstable();
         ids.dedup();
         store::sessions::revoke(&mut work.tx, &ids, reason, work.now).await?;
+        let cookies = store::web_sessions::end(&mut work.tx, &ids).await?;
         for text in revocations::texts(&ids) {
             work.notice(text);
         }
-        let (auth, now) = (self.kit.auth.clone(), work.now);
+        let (auth, web, now) = (self.kit.auth.clone(), Arc::clone(&self.web), work.now);
         work.after_commit(move || {
             for id in ids {
                 auth.revoke_session(id, now);
             }
+            web.forget(cookies);
         });
         Ok(())
     }
@@ -94,7 +103,10 @@ impl Service for Accounts {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+        const MIGRATIONS: &[Migration] = &[
+            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+            Migration::new(2, "web_sessions", include_str!("../migrations/V2__web_sessions.sql")),
+        ];
         MIGRATIONS
     }
 
@@ -122,7 +134,13 @@ impl Service for Accounts {
         vec![jobs::prune_sessions(self)]
     }
 
+    fn cookies(self: Arc<Self>) -> Option<Arc<dyn Cookies>> {
+        Some(Arc::clone(&self.web) as _)
+    }
+
     fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let accounts = Arc::clone(&self);
+        answers.add::<GetWebSession, _, _, _>(move |call| web::answer(Arc::clone(&accounts), call));
         answers.add::<GetEndedSessions, _, _, _>(move |call| {
             let accounts = Arc::clone(&self);
             async move { store::sessions::revoked_since(&mut *accounts.kit.db.reader().await?, call.since).await }

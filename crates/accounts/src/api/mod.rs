@@ -11,6 +11,8 @@ mod sign_out;
 mod sign_up;
 mod tokens;
 mod views;
+mod web_sign_in;
+mod web_sign_out;
 
 pub(crate) use sign_up::SignUp;
 
@@ -25,6 +27,8 @@ pub fn router(accounts: Arc<Accounts>) -> OpenApiRouter {
         .routes(routes!(sign_in::sign_in))
         .routes(routes!(refresh::refresh))
         .routes(routes!(sign_out::sign_out))
+        .routes(routes!(web_sign_in::web_sign_in))
+        .routes(routes!(web_sign_out::web_sign_out))
         .routes(routes!(me::me, edit_me::edit_me, close_me::close_me))
         .with_state(accounts)
 }

@@ -28,8 +28,8 @@ pub async fn sign_out(
     kit::http::run(&accounts, EndSession { session_id: caller.session_id }, key, trace).await
 }
 
-struct EndSession {
-    session_id: Uuid,
+pub(super) struct EndSession {
+    pub session_id: Uuid,
 }
 
 impl Command for EndSession {

@@ -6,4 +6,4 @@ mod session;
 
 pub use contact::{Email, phone};
 pub use member::{Changes, Member, MemberState, NewPassword, UNUSABLE_PASSWORD};
-pub use session::{Digest, EndReason, Presented, Session, Token, TokenState, present};
+pub use session::{Digest, EndReason, Presented, SESSION_LIFETIME, Session, Token, TokenState, WebSession, present};

@@ -1,4 +1,4 @@
-//! Sessions and their refresh tokens. A session is the family of the tokens that one sign-in led to.
+//! Sessions, with their refresh tokens or the cookie of a browser. A session is the family of what one sign-in led to.
 //!
 //! A token is good once. Whoever shows a used one again holds a copy, and nobody can tell which of the two holders is the thief:
 //! the whole family ends. This also holds for requests that run at the same time: the first one wins, the others end the family.
@@ -10,10 +10,14 @@ use uuid::Uuid;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A member who does not come back for this long signs in again.
 pub const REFRESH_LIFETIME: Duration = DAY.saturating_mul(14);
+/// The same for one who comes by cookie.
+const COOKIE_IDLE: Duration = REFRESH_LIFETIME;
+/// A cookie's time is made longer by so much at least.
+const WORTH_A_WRITE: Duration = DAY;
 /// And so does everyone after this long, however often the token was renewed.
 pub const SESSION_LIFETIME: Duration = DAY.saturating_mul(90);
 
-/// SHA-256 of a refresh token.
+/// SHA-256 of a refresh token, or of the secret in a cookie.
 pub type Digest = [u8; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +106,32 @@ impl Token {
         let expires_at = now.after(REFRESH_LIFETIME).min(session.expires_at);
         Token { hash, session_id: session.id, state: TokenState::Live, issued_at: now, expires_at }
     }
+}
+
+/// The cookie of a session that a browser opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSession {
+    pub hash: Digest,
+    pub session_id: Uuid,
+    pub expires_at: Timestamp,
+}
+
+impl WebSession {
+    pub fn open(hash: Digest, session: &Session, now: Timestamp) -> WebSession {
+        WebSession { hash, session_id: session.id, expires_at: cookie_end(session.expires_at, now) }
+    }
+
+    /// Where its end moves to when it is used; `None` where that would gain little, so that not every page writes. `session_ends` is the end
+    /// of its session, which it never outlives.
+    pub fn extension(&self, session_ends: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let end = cookie_end(session_ends, now);
+        (end.since(self.expires_at) >= WORTH_A_WRITE).then_some(end)
+    }
+}
+
+/// The end of a cookie that is used now.
+fn cookie_end(session_ends: Timestamp, now: Timestamp) -> Timestamp {
+    now.after(COOKIE_IDLE).min(session_ends)
 }
 
 /// What becomes of a refresh token that someone shows.
@@ -228,6 +258,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    // A13
+    #[test]
+    fn a_cookie_lives_as_long_as_it_is_used_and_no_longer_than_its_session() {
+        let session = Session::open(Uuid::from_u128(1), MemberId(Uuid::from_u128(2)), START);
+        let mut web = WebSession::open([1; 32], &session, START);
+        assert_eq!(web.expires_at, START.after(14 * DAY));
+        assert_eq!(web.extension(session.expires_at, START.after(DAY - Duration::from_micros(1))), None);
+        let (mut now, mut writes) = (START, 0);
+        while now < session.expires_at {
+            assert!(now < web.expires_at && web.expires_at <= session.expires_at);
+            if let Some(end) = web.extension(session.expires_at, now) {
+                assert!(end > web.expires_at);
+                (web.expires_at, writes) = (end, writes + 1);
+            }
+            now = now.after(Duration::from_secs(3600));
+        }
+        assert_eq!((web.expires_at, writes), (session.expires_at, 90 - 14));
     }
 
     #[test]

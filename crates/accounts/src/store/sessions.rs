@@ -91,12 +91,13 @@ pub async fn save_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t T
     tx.execute_many(sql, tokens.into_iter().map(|token| params![&token.hash, token.state.as_str()])).await.map(|_| ())
 }
 
-/// Forgets sessions whose time ended before `before`, with their tokens, at most `limit`. Returns how many.
+/// Forgets sessions whose time ended before `before`, with all that was theirs, at most `limit`. Returns how many.
 pub async fn prune(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<usize, DbError> {
     let sql = "select id from accounts_sessions where expires_at<$1 order by expires_at limit $2";
     let old: Vec<(Uuid,)> = tx.query(sql, &params![before, limit]).await?;
     let old = lock(tx, old.into_iter().map(|(id,)| id)).await?;
     tx.execute_many("delete from accounts_refresh_tokens where session_id=$1", old.iter().map(|session| params![session.id])).await?;
+    tx.execute_many("delete from accounts_web_sessions where session_id=$1", old.iter().map(|session| params![session.id])).await?;
     tx.execute_many("delete from accounts_sessions where id=$1", old.iter().map(|session| params![session.id])).await?;
     Ok(old.len())
 }

@@ -15,3 +15,6 @@ mod sign_out;
 mod sign_up;
 mod start;
 mod support;
+mod web_apart;
+mod web_sign_in;
+mod web_sign_out;

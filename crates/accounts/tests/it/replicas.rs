@@ -1,6 +1,6 @@
 //! Several processes on one database: an address is one account, a token is good once, and who is signed out is so everywhere.
 
-use crate::support::{PASSWORD, Tokens, broken_families, is_let_in, operator, services, sign_in, sign_up, try_refresh};
+use crate::support::{PASSWORD, Tokens, broken_families, is_let_in, operator, services, sign_in, sign_up, soon, try_refresh};
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::MemberId;
 use futures::future::join_all;
@@ -166,14 +166,4 @@ async fn who_runs_accounts_can_be_looked_up() {
     soon(async || seen().await == (2, vec![0, 1, 2, 3], 1)).await;
     other.stop().await;
     soon(async || seen().await == (1, vec![0, 1, 2, 3], 1)).await;
-}
-
-async fn soon(is_so: impl AsyncFn() -> bool) {
-    for _ in 0..1_000 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("it does not come to that");
 }

@@ -63,6 +63,8 @@ async fn a2_no_secret_reaches_the_database() {
     let body = json!({"refresh_token": tokens.refresh});
     let renewed = app.post("/v1/sessions/refresh").key("three").json(&body).send().await.expect(200);
     let renewed = crate::support::Tokens::of(&renewed);
+    let cookie = crate::support::web_sign_in(&app, "minji@example.com").await;
+    let secret = cookie.strip_prefix("__Host-onrush=").unwrap().to_owned();
     let raw = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
     // Nor a digest that could be tried against guesses.
     let digest =
@@ -76,6 +78,8 @@ async fn a2_no_secret_reaches_the_database() {
         raw(&renewed.refresh),
         tokens.access.into_bytes(),
         renewed.access.into_bytes(),
+        raw(&secret),
+        secret.into_bytes(),
     ];
     let kept = everything_kept(&app).await;
     assert!(kept.iter().any(|bytes| contains(bytes, b"minji@example.com")), "it does not look into the database");

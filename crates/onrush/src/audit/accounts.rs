@@ -20,5 +20,11 @@ pub fn checks() -> Vec<Check> {
                  or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0)",
         ),
         Check::always("I-A3", "one stored answer for each member, operation and key", answers),
+        Check::always(
+            "I-A4",
+            "a browser's cookie belongs to a session that was not ended, and does not outlive it",
+            "select w.session_id from accounts_web_sessions w left join accounts_sessions s on s.id=w.session_id
+             where s.id is null or s.revoked_at is not null or w.expires_at>s.expires_at",
+        ),
     ]
 }

@@ -4,7 +4,7 @@
 //! Checks of kind `Quiet` only mean something when no message is under way and no saga runs; the audit waits a while for such a moment.
 
 mod accounts;
-mod copied;
+pub mod copied;
 mod coupons;
 mod ledger;
 mod log;
