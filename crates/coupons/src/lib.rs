@@ -8,22 +8,25 @@
 //! transaction), `waitlist.rs` (units that come back), `messages.rs` (the coupon step of a checkout).
 
 mod api;
+mod entrance;
 mod gate;
 mod jobs;
+mod later;
 mod links;
 mod messages;
 mod model;
 pub mod redis_gate;
+mod settle;
 mod store;
 mod waitlist;
 
 use contracts::calls::GetIssuedCoupons;
 use futures::future::BoxFuture;
-use gate::{Doors, Gate, SHARED_TTL};
+use gate::{Gate, SHARED_TTL};
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
+use redis_gate::{Database, GateTimes, SharedGate};
 use serde::Deserialize;
 use std::sync::Arc;
-use store::Books;
 use utoipa_axum::router::OpenApiRouter;
 
 /// How claims reach the database (C25). The answers are the same; one conformance suite holds for all.
@@ -33,26 +36,47 @@ pub enum Strategy {
     /// All claims that arrived meanwhile are settled by one transaction.
     #[default]
     GroupCommit,
-    /// A transaction for each claim: the baseline that the other is compared with.
+    /// A transaction for each claim: the baseline that the others are compared with.
     RowLock,
+    /// One gate for all processes, in Redis, lets in as many as there are units; their claims are settled like those of `GroupCommit`.
+    Redis,
+}
+
+impl Strategy {
+    /// As it is called in settings and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::GroupCommit => "group_commit",
+            Strategy::RowLock => "row_lock",
+            Strategy::Redis => "redis",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CouponsSettings {
     pub strategy: Strategy,
+    /// Of the gate in Redis.
+    #[serde(skip)]
+    pub gate: GateTimes,
 }
 
 pub struct Coupons {
     kit: Kit,
     settings: CouponsSettings,
     gate: Arc<Gate>,
+    /// The gate of all processes, under that strategy.
+    shared: Option<SharedGate>,
+    held: Arc<later::Held>,
 }
 
 impl Coupons {
     pub fn new(kit: Kit, settings: CouponsSettings) -> Self {
         let ttl = kit.is_shared().then_some(SHARED_TTL);
-        Self { kit, settings, gate: Arc::new(Gate::new(ttl)) }
+        let redis = kit.redis.clone().filter(|_| settings.strategy == Strategy::Redis);
+        let shared = redis.map(|redis| SharedGate::new(redis, Arc::new(Database(kit.db.clone())), settings.gate));
+        Self { kit, settings, gate: Arc::new(Gate::new(ttl)), shared, held: Arc::default() }
     }
 }
 
@@ -62,7 +86,10 @@ impl Service for Coupons {
     }
 
     fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+        const MIGRATIONS: &[Migration] = &[
+            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+            Migration::new(2, "claims", include_str!("../migrations/V2__claims.sql")),
+        ];
         MIGRATIONS
     }
 
@@ -79,21 +106,11 @@ impl Service for Coupons {
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(work, messages))
+        Box::pin(messages::consume(self, work, messages))
     }
 
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            let mut books = work.take_stash::<Books>();
-            let changed = books.save(&mut work.tx).await?;
-            let news: Vec<_> = changed.into_iter().map(|definition| (definition.id, Doors::from(definition))).collect();
-            if !news.is_empty() {
-                let gate = Arc::clone(&self.gate);
-                work.after_commit(move || gate.learn(news));
-            }
-            work.put_stash(books);
-            Ok(())
-        })
+        Box::pin(self.save(work))
     }
 
     fn answers(self: Arc<Self>, answers: &mut Answers) {
@@ -101,6 +118,15 @@ impl Service for Coupons {
             let coupons = Arc::clone(&self);
             async move { links::issued_coupons(&coupons, call).await }
         });
+    }
+
+    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async move {
+            if self.settings.strategy == Strategy::Redis && self.shared.is_none() {
+                return Err(Fault::Setting("claim_strategy: redis needs a Redis; set redis to its URL".into()));
+            }
+            Ok(())
+        })
     }
 
     fn jobs(self: Arc<Self>) -> Vec<Job> {

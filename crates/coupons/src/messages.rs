@@ -1,22 +1,53 @@
 //! The coupon step of a checkout: hold for an order, make used, undo. Each is decided once per order; a repeat gets the same answer.
 
 use crate::{
+    Coupons,
     model::Hold,
     store::{Books, issued},
     waitlist::{expire_in, promote_in},
 };
 use contracts::{
     CouponId, IssuedCouponId, Message, OrderId, Refusal, Timestamp,
-    messages::{CouponHold, RoutingSlip, StepDone, StepRefused, Stop, Way},
+    messages::{ClaimAsked, CouponHold, RoutingSlip, StepDone, StepRefused, Stop, Way},
 };
 use kit::{Fault, Work, engine::Envelope};
 
-pub const READS: &[&str] = &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"];
+pub const READS: &[&str] =
+    &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip", "coupon.claim"];
 
 const ME: &str = "coupons";
 
 /// What happened to these orders, in the order it was written.
-pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let (claims, orders): (Vec<&Envelope>, Vec<&Envelope>) =
+        messages.iter().partition(|envelope| matches!(envelope.message, Message::ClaimAsked(_)));
+    let asked: Vec<&ClaimAsked> = claims
+        .iter()
+        .filter_map(|envelope| match &envelope.message {
+            Message::ClaimAsked(asked) => Some(asked),
+            _ => None,
+        })
+        .collect();
+    if !asked.is_empty() {
+        // Locked before the coupons that are claimed, as everywhere.
+        let mut books = work.take_stash::<Books>();
+        books.load_holds(&mut work.tx, orders.iter().filter_map(|envelope| order_of(&envelope.message))).await?;
+        work.put_stash(books);
+        coupons.settle_asked(work, &asked).await?;
+    }
+    if orders.is_empty() { Ok(()) } else { serve_orders(work, &orders).await }
+}
+
+/// Whose coupons a message is about.
+fn order_of(message: &Message) -> Option<OrderId> {
+    match message {
+        Message::CouponHold(asked) => Some(asked.order_id),
+        Message::CouponUse(step) | Message::CouponUnhold(step) => Some(step.order_id),
+        other => other.slip().filter(|slip| slip.call(ME).is_some()).map(|slip| slip.order_id),
+    }
+}
+
+async fn serve_orders(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut books = work.take_stash::<Books>();
     load(work, &mut books, messages).await?;
     let mut released = Vec::new();
@@ -43,18 +74,14 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
 
 /// Everything these messages decide on, each row once.
 async fn load(work: &mut Work, books: &mut Books, messages: &[&Envelope]) -> Result<(), Fault> {
-    let (mut orders, mut coupons) = (Vec::with_capacity(messages.len()), Vec::with_capacity(messages.len()));
+    let orders: Vec<OrderId> = messages.iter().filter_map(|envelope| order_of(&envelope.message)).collect();
+    let mut coupons = Vec::with_capacity(messages.len());
     let mut to_hold: Vec<IssuedCouponId> = Vec::new();
     for envelope in messages {
         match &envelope.message {
-            Message::CouponHold(asked) => {
-                orders.push(asked.order_id);
-                to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
-            }
-            Message::CouponUse(step) | Message::CouponUnhold(step) => orders.push(step.order_id),
+            Message::CouponHold(asked) => to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id)),
             other => {
-                let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) else { continue };
-                orders.push(slip.order_id);
+                let Some(slip) = other.slip() else { continue };
                 if let Some((Way::Forward, Stop::CouponHold(asked))) = slip.call(ME) {
                     to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
                 }

@@ -33,6 +33,7 @@ pub async fn promote_in(work: &mut Work, books: &mut Books, ids: impl IntoIterat
             let unit = definition.admit(ticket, work.now);
             let before = standings.get(&(id, member_id)).map_or(0, |standing| standing.issued);
             coupons.push(issue(work, id, member_id, before + 1, unit, true)?);
+            books.changes.share(id, member_id, 1);
         }
         issued::insert(&mut work.tx, &coupons).await?;
         waiting::settle(&mut work.tx, id, next.iter().map(|(ticket, _)| *ticket), TicketState::Admitted).await?;

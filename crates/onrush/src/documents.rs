@@ -124,11 +124,12 @@ fn messages(services: &[Arc<dyn Service>]) -> String {
     text
 }
 
-/// Who reads whose stream, and which kinds of it: (reader, source, kinds).
+/// Who reads whose stream, and which kinds of it: (reader, source, kinds). Logs of requests are nobody's stream.
 pub fn readings() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let mut found: Vec<(&'static str, &'static str, Vec<&'static str>)> = Vec::new();
     for service in all_services().unwrap_or_default() {
-        for (kind, source, _) in Message::TABLE.iter().filter(|(kind, ..)| service.reads().contains(kind)) {
+        let streams = Message::TABLE.iter().filter(|(_, source, _)| contracts::SERVICES.contains(source));
+        for (kind, source, _) in streams.filter(|(kind, ..)| service.reads().contains(kind)) {
             match found.iter_mut().find(|(reader, from, _)| *reader == service.name() && from == source) {
                 Some((.., kinds)) => kinds.push(kind),
                 None => found.push((service.name(), source, vec![kind])),

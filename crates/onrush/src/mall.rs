@@ -45,7 +45,7 @@ pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
         Arc::new(Catalog::new(kit.of("catalog"))),
         Arc::new(Orders::new(kit.of("orders"), OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga })),
         Arc::new(Stock::new(kit.of("stock"))),
-        Arc::new(Coupons::new(kit.of("coupons"), CouponsSettings { strategy: settings.claim_strategy })),
+        Arc::new(Coupons::new(kit.of("coupons"), CouponsSettings { strategy: settings.claim_strategy, ..CouponsSettings::default() })),
         Arc::new(Wallet::new(kit.of("wallet"), WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() })),
         Payments::new(
             kit.of("payments"),

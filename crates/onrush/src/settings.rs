@@ -82,7 +82,7 @@ pub struct Given {
     /// `full`: a commit survives power loss; `normal`: only a crash of the process [default: full]
     #[arg(long, env = "ONRUSH_SYNCHRONOUS")]
     pub synchronous: Option<String>,
-    /// How claims are settled: `group_commit` or `row_lock` [default: group_commit]
+    /// How claims are settled: `group_commit`, `row_lock`, or `redis`, which needs --redis [default: group_commit]
     #[arg(long, env = "ONRUSH_CLAIM_STRATEGY")]
     pub claim_strategy: Option<String>,
     /// How checkouts are led: `orchestrated`, or `choreographed`; a running order ends as it began [default: orchestrated]
@@ -151,7 +151,9 @@ impl Settings {
         let claim_strategy = match given.claim_strategy.as_deref().unwrap_or("group_commit") {
             "group_commit" => Strategy::GroupCommit,
             "row_lock" => Strategy::RowLock,
-            other => return Err(unusable("claim_strategy", format!("“{other}” is neither group_commit nor row_lock"))),
+            "redis" if given.redis.is_some() => Strategy::Redis,
+            "redis" => return Err(unusable("claim_strategy", "redis needs a Redis; set redis to its URL".into())),
+            other => return Err(unusable("claim_strategy", format!("“{other}” is none of group_commit, row_lock and redis"))),
         };
         let saga = match given.saga.as_deref().unwrap_or("orchestrated") {
             "orchestrated" => SagaMode::Orchestrated,
@@ -346,6 +348,10 @@ mod tests {
         assert!(Settings::load(&zero).expect_err("no queue").to_string().starts_with("queue:"));
         let saga = Given { saga: Some("conducted".into()), ..Given::default() };
         assert!(Settings::load(&saga).expect_err("no such saga").to_string().starts_with("saga:"));
+        let gate = Given { claim_strategy: Some("redis".into()), ..Given::default() };
+        assert!(Settings::load(&gate).expect_err("no Redis").to_string().starts_with("claim_strategy: redis needs"));
+        let gate = Given { redis: Some("redis://127.0.0.1".into()), ..gate };
+        assert_eq!(Settings::load(&gate).expect("there is one").claim_strategy, Strategy::Redis);
         let half = Given { operator_email: Some("a@b.c".into()), ..Given::default() };
         assert!(Settings::load(&half).expect_err("no password").to_string().starts_with("operator_email:"));
         assert!(toml::from_str::<Given>("no_such = 1").is_err());

@@ -114,11 +114,13 @@ pub struct Claims {
     pub ask_again: Duration,
     /// The first-come strategy the server runs, for the report: it is a setting of the server, not of a coupon.
     pub strategy: Option<String>,
+    /// Claims ask to be answered before they are settled; each turn goes on until its claim is.
+    pub respond_async: bool,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        Self { quantity: 100, waitlist: false, ask_again: Duration::ZERO, strategy: None }
+        Self { quantity: 100, waitlist: false, ask_again: Duration::ZERO, strategy: None, respond_async: false }
     }
 }
 

@@ -62,7 +62,9 @@ pub async fn change(
     may_manage(&coupons, &caller, definition.terms.store_id).await?;
     // Decided on what cannot change, so it still holds when the writer comes to it.
     refuse(definition.mistakes_in(&change))?;
-    kit::http::run(&coupons, ChangeCoupon { id, change }, key, trace).await
+    let answer = kit::http::run(&coupons, ChangeCoupon { id, change }, key, trace).await;
+    coupons.told().await;
+    answer
 }
 
 struct ChangeCoupon {

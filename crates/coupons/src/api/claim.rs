@@ -1,54 +1,87 @@
 //! `coupons.claim`: takes a coupon, first come, first served. Any signed-in account, for itself.
 //!
 //! All claims that arrived while the last transaction committed are settled by one: the coupon is read once, they are decided in the
-//! order of their arrival, and it is saved once. Each is answered after the commit.
+//! order of their arrival, and it is saved once. Each is answered after the commit. Who prefers not to wait is answered as soon as his claim
+//! is durable in the log of claims, and asks for its outcome later.
 
 use crate::{
     Coupons, Strategy,
-    model::{Claim as Decision, Entry, IssuedCoupon, Standing, Ticket, TicketState},
-    store::{Books, issued, waiting},
-    waitlist::issue,
+    entrance::{Applicant, Pass},
+    later,
+    model::Ticket,
+    settle::{Claimant, settle},
+    store::{
+        Books,
+        claims::{self, Claimed},
+    },
 };
-use axum::{extract::State, response::Response};
-use contracts::{Code, CouponId, IssuedCouponId, MemberId, Timestamp};
+use axum::{extract::State, http::HeaderMap, response::Response};
+use contracts::{ClaimId, CouponId, IssuedCouponId, Timestamp};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::SignedIn,
+    batch::SubmitError,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+    idempotency::IdempotencyKey,
 };
 use serde::Serialize;
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 use utoipa::ToSchema;
+
+/// How often a claim comes to its transaction too late for what the gate had told it, before it is sent away: then there is too much to do.
+const ENTRIES: u32 = 3;
 
 /// The coupon is the caller's.
 #[derive(Debug, Serialize, ToSchema)]
-struct ClaimIssued {
+pub struct ClaimIssued {
     #[schema(example = "issued")]
-    state: &'static str,
-    issued_coupon_id: IssuedCouponId,
+    pub state: &'static str,
+    pub issued_coupon_id: IssuedCouponId,
     /// The first that was issued has 1.
-    number: i64,
-    expires_at: Timestamp,
+    pub number: i64,
+    pub expires_at: Timestamp,
 }
 
 /// The caller waits for a unit to come free.
 #[derive(Debug, Serialize, ToSchema)]
-struct ClaimWaiting {
+pub struct ClaimWaiting {
     #[schema(example = "waiting")]
-    state: &'static str,
-    ticket: Ticket,
+    pub state: &'static str,
+    pub ticket: Ticket,
     /// 1 is next.
-    position: i64,
+    pub position: i64,
+}
+
+/// The claim is durable and will be settled in its turn; what it came to is told where `Location` points.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClaimPending {
+    #[schema(example = "pending")]
+    pub state: &'static str,
+    pub claim_id: ClaimId,
+}
+
+/// Why there is no coupon yet: told apart by `state`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes two answers that are written apart")]
+pub enum ClaimAccepted {
+    Waiting(ClaimWaiting),
+    Pending(ClaimPending),
 }
 
 /// Takes a coupon, first come, first served
 ///
-/// Any signed-in account, for itself.
+/// Any signed-in account, for itself. `Prefer: respond-async` is honoured where claims go through the gate of all processes and a log:
+/// the answer is then 202 with state `pending`, and the claim is settled in the order of the log.
 #[utoipa::path(
-    post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons", params(("id" = CouponId, Path)),
+    post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons",
+    params(("id" = CouponId, Path),
+           ("Prefer" = Option<String>, Header, description = "`respond-async`: answer as soon as the claim is durable, where that is possible")),
     responses(
         (status = 201, description = "issued", body = ClaimIssued),
-        (status = 202, description = "on the waitlist; asked again, the same ticket", body = ClaimWaiting),
+        (status = 202, description = "on the waitlist (asked again, the same ticket), or taken down to be settled", body = ClaimAccepted,
+            headers(("Location" = String, description = "of a claim that is pending"),
+                    ("Preference-Applied" = String, description = "`respond-async`, of a claim that is pending"))),
         (status = 404, description = "unknown or withdrawn", body = ProblemBody),
         (status = 409, description = "already-issued, sold-out, not-open or closed", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -57,23 +90,53 @@ pub async fn claim(
     SignedIn(caller): SignedIn,
     Path(coupon_id): Path<CouponId>,
     trace: Trace,
+    headers: HeaderMap,
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let (member_id, key) = (caller.member_id, input.key(caller.member_id));
-    // With a key the answer may have been given before, and must then be the same: that is for the batch to know.
-    if key.is_none()
-        && let Some(code) = coupons.gate.refusal(&coupons.kit, coupon_id, member_id).await
+    let claimant = Claimant { coupon_id, member_id };
+    if later::is_preferred(&headers)
+        && let Some(log) = coupons.claims_log()
     {
-        return Err(code.into());
+        let id = later::claim_id(&coupons.kit, claimant, key.as_ref());
+        return match coupons.take_down(log, id, claimant, key.as_ref(), trace).await? {
+            Some(taken) => Ok(taken),
+            // It may be in the log or not: only the database may decide, once under this id.
+            None => claim_now(&coupons, claimant, Some(id), key, trace).await,
+        };
     }
-    let alone = coupons.settings.strategy == Strategy::RowLock;
-    kit::http::run(&coupons, Claim { coupon_id, member_id, alone }, key, trace).await
+    claim_now(&coupons, claimant, None, key, trace).await
 }
 
+async fn claim_now(
+    coupons: &Arc<Coupons>,
+    claimant: Claimant,
+    id: Option<ClaimId>,
+    key: Option<IdempotencyKey>,
+    trace: Trace,
+) -> Result<Response, Problem> {
+    let Claimant { coupon_id, member_id } = claimant;
+    let applicant = Applicant { coupon_id, member_id, repeats: key.is_some() || id.is_some(), waits: false };
+    let alone = coupons.settings.strategy == Strategy::RowLock;
+    for _ in 0..ENTRIES {
+        let pass = coupons.enter(applicant).await?;
+        match coupons.kit.submit(coupons, Claim { claimant, id, alone, pass }, key.clone(), trace.0).await {
+            Err(SubmitError::Stale) => {}
+            reply => return Ok(kit::http::reply(reply?)),
+        }
+    }
+    Err(SubmitError::Overloaded.into())
+}
+
+/// What a claim is called, in keys too: an answer is the same whichever way its claim was settled.
+pub const OPERATION: &str = <Claim as Command>::OPERATION;
+
 struct Claim {
-    coupon_id: CouponId,
-    member_id: MemberId,
+    claimant: Claimant,
+    /// Of a claim that may also be in the log.
+    id: Option<ClaimId>,
     alone: bool,
+    pass: Pass,
 }
 
 impl Command for Claim {
@@ -84,68 +147,36 @@ impl Command for Claim {
         self.alone
     }
 
-    async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, claims: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+    async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let mut books = work.take_stash::<Books>();
-        books.load_definitions(&mut work.tx, claims.iter().map(|claim| claim.coupon_id)).await?;
-        let mut settled = Settled { standings: standings(work, &books, claims).await?, ..Settled::default() };
-        let mut outcomes = Vec::with_capacity(claims.len());
-        for claim in claims {
-            outcomes.push(settled.decide(work, &mut books, claim).await?);
+        books.load_definitions(&mut work.tx, commands.iter().map(|claim| claim.claimant.coupon_id)).await?;
+        let known = claims::find(&mut work.tx, commands.iter().filter_map(|claim| claim.id)).await?;
+        // Now that the rows are locked.
+        let is_fresh = |claim: &Claim| claim.pass.is_current() && claim.id.is_none_or(|id| !known.contains_key(&id));
+        let fresh: Vec<bool> = commands.iter().map(|claim| is_fresh(claim)).collect();
+        let to_settle: Vec<&Claim> = commands.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(claim, _)| *claim).collect();
+        for claim in &to_settle {
+            claim.pass.settled(&mut books, claim.claimant.coupon_id);
         }
-        issued::insert(&mut work.tx, &settled.issued).await?;
-        waiting::join(&mut work.tx, &settled.joined).await?;
+        let claimants: Vec<Claimant> = to_settle.iter().map(|claim| claim.claimant).collect();
+        let answers = settle(work, &mut books, &claimants).await?;
+        let kept: Vec<Claimed> = to_settle.iter().zip(&answers).filter_map(|(claim, answer)| claim.kept(answer)).collect();
+        claims::insert(&mut work.tx, &kept, work.now).await?;
         work.put_stash(books);
-        Ok(outcomes)
-    }
-}
-
-/// What the applicants have already: one point query each, and one more where somebody may wait.
-async fn standings(work: &mut Work, books: &Books, claims: &[&Claim]) -> Result<HashMap<(CouponId, MemberId), Standing>, Fault> {
-    let mut applicants: Vec<(CouponId, MemberId)> = claims.iter().map(|claim| (claim.coupon_id, claim.member_id)).collect();
-    applicants.sort_unstable();
-    applicants.dedup();
-    let mut standings = issued::standings(&mut work.tx, &applicants).await?;
-    applicants.retain(|(coupon_id, _)| books.definitions.get(*coupon_id).is_some_and(|definition| definition.waiting > 0));
-    for (coupon_id, member_id, ticket) in waiting::tickets(&mut work.tx, &applicants).await? {
-        standings.entry((coupon_id, member_id)).or_default().ticket = Some(ticket);
-    }
-    Ok(standings)
-}
-
-/// A batch as far as it is decided: each claim sees what the ones before it got.
-#[derive(Default)]
-struct Settled {
-    standings: HashMap<(CouponId, MemberId), Standing>,
-    issued: Vec<IssuedCoupon>,
-    joined: Vec<(CouponId, Entry)>,
-}
-
-impl Settled {
-    async fn decide(&mut self, work: &mut Work, books: &mut Books, claim: &Claim) -> Result<Outcome, Fault> {
-        let &Claim { coupon_id, member_id, .. } = claim;
-        let Some(definition) = books.definitions.get_mut(coupon_id) else { return Ok(Code::NotFound.into()) };
-        let standing = self.standings.entry((coupon_id, member_id)).or_default();
-        let answer = match definition.claim(*standing, work.now) {
-            Decision::Granted => {
-                let unit = definition.issue(work.now);
-                standing.issued += 1;
-                let coupon = issue(work, coupon_id, member_id, standing.issued, unit, false)?;
-                let answer = ClaimIssued { state: "issued", issued_coupon_id: coupon.id, number: unit.number, expires_at: unit.expires_at };
-                self.issued.push(coupon);
-                Answer::json(201, &answer)?
-            }
-            Decision::Queued => {
-                let (ticket, position) = definition.enqueue();
-                standing.ticket = Some(ticket);
-                self.joined.push((coupon_id, Entry { ticket, member_id, state: TicketState::Waiting, at: work.now }));
-                Answer::json(202, &ClaimWaiting { state: "waiting", ticket, position })?
-            }
-            Decision::Waiting(ticket) => {
-                let position = waiting::position_of(&mut work.tx, coupon_id, ticket, definition.head_ticket).await?;
-                Answer::json(202, &ClaimWaiting { state: "waiting", ticket, position })?
-            }
-            Decision::Refused(code) => return Ok(code.into()),
+        let mut answers = answers.into_iter();
+        let outcome = |(claim, fresh): (&&Claim, bool)| match claim.id.and_then(|id| known.get(&id)) {
+            Some(answer) => answer.clone().into(),
+            None if fresh => answers.next().map_or(Outcome::Stale, Outcome::from),
+            None => Outcome::Stale,
         };
-        Ok(answer.into())
+        Ok(commands.iter().zip(fresh).map(outcome).collect())
+    }
+}
+
+impl Claim {
+    /// What is kept of a claim that may be read from the log later.
+    fn kept(&self, answer: &Answer) -> Option<Claimed> {
+        let Claimant { coupon_id, member_id } = self.claimant;
+        Some(Claimed { id: self.id?, coupon_id, member_id, answer: answer.clone() })
     }
 }

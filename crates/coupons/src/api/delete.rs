@@ -33,7 +33,9 @@ pub async fn delete(
     let key = input.key(caller.member_id);
     let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
     may_manage(&coupons, &caller, found.terms.store_id).await?;
-    kit::http::run(&coupons, Delete { id }, key, trace).await
+    let answer = kit::http::run(&coupons, Delete { id }, key, trace).await;
+    coupons.told().await;
+    answer
 }
 
 struct Delete {

@@ -34,7 +34,9 @@ pub async fn give_back(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    kit::http::run(&coupons, GiveBack { coupon_id, member_id: caller.member_id }, key, trace).await
+    let answer = kit::http::run(&coupons, GiveBack { coupon_id, member_id: caller.member_id }, key, trace).await;
+    coupons.told().await;
+    answer
 }
 
 struct GiveBack {
@@ -99,10 +101,13 @@ async fn return_in(work: &mut Work, books: &mut Books, id: IssuedCouponId) -> Re
     if let Err(code) = coupon.give_back(work.now) {
         return Ok(code.into());
     }
-    let coupon_id = coupon.coupon_id;
+    let (coupon_id, member_id) = (coupon.coupon_id, coupon.member_id);
     work.emit(coupon_id, Message::CouponCancelled(gone(coupon)))?;
     if let Some(definition) = books.definitions.get_mut(coupon_id) {
         definition.take_back();
+        if definition.terms.reissue_after_cancel {
+            books.changes.share(coupon_id, member_id, -1);
+        }
     }
     // At once: a claim of the same member may follow in this transaction, and looks in the table for what he has.
     books.save_issued(&mut work.tx).await?;

@@ -8,7 +8,10 @@ mod get;
 mod give_back;
 mod list;
 mod list_mine;
+mod outcome;
 mod standing;
+
+pub use claim::{ClaimIssued, ClaimPending, ClaimWaiting, OPERATION as CLAIM};
 
 use crate::{
     Coupons,
@@ -33,6 +36,7 @@ pub fn router(coupons: Arc<Coupons>) -> OpenApiRouter {
         .routes(routes!(get::get, change::change, delete::delete))
         .routes(routes!(claim::claim))
         .routes(routes!(standing::standing, give_back::give_back))
+        .routes(routes!(outcome::outcome))
         .routes(routes!(list_mine::list_mine))
         .with_state(coupons)
 }

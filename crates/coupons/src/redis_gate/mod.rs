@@ -26,13 +26,12 @@ pub use build::{Database, Shares, Snapshot, Truth};
 pub use news::News;
 
 use crate::model::Definition;
-use contracts::{Code, CouponId, MemberId, Timestamp};
+use contracts::{Code, CouponId, MemberId, Timestamp, messages::ClaimPlace};
 use kit::{
     ports::{Stopwatch, new_id},
     redis::{Redis, RedisError, Script, ScriptInvocation},
 };
 use news::Desk;
-use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc,
@@ -40,6 +39,9 @@ use std::{
     },
     time::Duration,
 };
+
+/// How long the answer to a change waits for the gate to know of it.
+const TOLD: Duration = Duration::from_millis(250);
 
 /// The times of the gate.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +145,7 @@ impl Place {
 }
 
 /// A place as it travels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandedPlace {
     coupon_id: CouponId,
     member_id: MemberId,
@@ -153,6 +155,16 @@ pub struct HandedPlace {
 }
 
 impl HandedPlace {
+    /// As it travels with its claim.
+    pub fn to_message(&self) -> ClaimPlace {
+        ClaimPlace { era: self.era.clone(), nth: self.nth, held_at: self.held_at }
+    }
+
+    pub fn of(coupon_id: CouponId, member_id: MemberId, place: &ClaimPlace) -> HandedPlace {
+        let ClaimPlace { era, nth, held_at } = place.clone();
+        HandedPlace { coupon_id, member_id, era, nth, held_at }
+    }
+
     /// Its name in the gate.
     fn name(&self) -> Vec<u8> {
         [self.member_id.0.as_bytes(), format!(":{}", self.nth).as_bytes()].concat()
@@ -177,17 +189,53 @@ impl SharedGate {
 
     /// Asks for one applicant. `now` is the time the database would decide by. Whatever is wrong with Redis, the answer is "ask".
     pub async fn admit(&self, coupon_id: CouponId, member_id: MemberId, now: Timestamp) -> Verdict {
+        self.judge(coupon_id, member_id, now, false).await
+    }
+
+    /// A place for a claim that goes to the database whatever the gate believes: what it settles must be counted meanwhile like any
+    /// other. `None`: the gate cannot be asked.
+    pub async fn insist(&self, coupon_id: CouponId, member_id: MemberId, now: Timestamp) -> Option<Arc<Place>> {
+        match self.judge(coupon_id, member_id, now, true).await {
+            Verdict::Admitted(place) => Some(place),
+            Verdict::Ask(place) => place,
+            Verdict::Refused(_) | Verdict::Full => None,
+        }
+    }
+
+    /// Claims that were refused on a coupon that did not change: the doors on which they were. Called like [`learn`](Self::learn).
+    pub fn refused(&self, news: impl IntoIterator<Item = News>) {
+        self.desk.hand_in_refused(news);
+    }
+
+    /// What is known of these gates may be wrong, as nobody knows what a commit came to: they are built anew. Returns at once.
+    pub fn doubt(&self, coupons: impl IntoIterator<Item = CouponId>) {
+        self.desk.doubt(coupons);
+    }
+
+    /// Returns when Redis knows all the news so far, or a moment later if it does not answer: who was told that a unit is free finds it.
+    pub async fn told(&self) {
+        let _ = tokio::time::timeout(TOLD, self.desk.told()).await;
+    }
+
+    /// How long an answer may be relied on.
+    pub fn current(&self) -> Duration {
+        self.times.current
+    }
+
+    async fn judge(&self, coupon_id: CouponId, member_id: MemberId, now: Timestamp, insists: bool) -> Verdict {
         if self.desk.is_doubtful(coupon_id) {
             return Verdict::Ask(None);
         }
         // Before the call: the place is not younger than it is believed to be.
         let held = Stopwatch::start();
         let new_gate = new_id().to_string();
-        let answer = self.ask(coupon_id, member_id, now, &new_gate).await;
+        let answer = self.ask(coupon_id, member_id, now, &new_gate, insists).await;
         let (what, era, nth, barrier) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, coupon.id = %coupon_id, "the gate in Redis cannot be asked");
+                // Claims are settled now without a place; and one may be held there of which nobody knows.
+                self.doubt([coupon_id]);
                 return Verdict::Ask(None);
             }
         };
@@ -225,10 +273,18 @@ impl SharedGate {
         self.desk.hand_in(news);
     }
 
-    /// Units that are offered to newcomers now. `None`: the gate knows nothing, or there is no limit.
+    /// Units that are offered to newcomers now. `None`: the gate knows nothing, is not believed here, or there is no limit.
     pub async fn on_offer(&self, coupon_id: CouponId) -> Result<Option<i64>, RedisError> {
-        let units: i64 = self.redis.run(&call(&self.redis, &scripts::ON_OFFER, coupon_id)).await?;
-        Ok((units >= 0).then_some(units))
+        if self.desk.is_doubtful(coupon_id) {
+            return Ok(None);
+        }
+        match self.redis.run::<i64>(&call(&self.redis, &scripts::ON_OFFER, coupon_id)).await {
+            Ok(units) => Ok((units >= 0).then_some(units)),
+            Err(error) => {
+                self.doubt([coupon_id]);
+                Err(error)
+            }
+        }
     }
 
     async fn ask(
@@ -237,11 +293,12 @@ impl SharedGate {
         member_id: MemberId,
         now: Timestamp,
         new_gate: &str,
+        insists: bool,
     ) -> Result<(String, String, u32, u64), RedisError> {
         let times = &self.times;
         let mut call = call(&self.redis, &scripts::ADMIT, coupon_id);
         call.arg(member_id.0.as_bytes()).arg(now.0).arg(new_gate);
-        call.arg(micros(times.place)).arg(micros(times.lease)).arg(micros(times.barrier)).arg(micros(times.hole));
+        call.arg(micros(times.place)).arg(micros(times.lease)).arg(micros(times.barrier)).arg(micros(times.hole)).arg(u8::from(insists));
         self.redis.run(&call).await
     }
 }

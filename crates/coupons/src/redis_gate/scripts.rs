@@ -13,6 +13,12 @@ local function clock()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
+-- Another one after a restart, while it is a copy, and after a copy took over: then what is kept may be older than what was told.
+local function server()
+  local copies = redis.call('INFO', 'replication')
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') .. string.match(copies, 'role:(%a+)')
+    .. string.match(copies, 'master_replid:(%x+)')
+end
 local function whole(number) return string.format('%.0f', number) end
 local function clear() redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4]) end
 -- From ARGV[first]: version, limit, issued, opens, closes, share, queue, gone.
@@ -38,20 +44,21 @@ end
 ";
 
 /// ARGV: member, the caller's time, a name for a new gate, and in microseconds: the life of a place, the lease of a builder, the barrier,
-/// the longest wait for missing news. Answers: what, the gate's name, the count of the place held (0: none), microseconds to the barrier.
+/// the longest wait for missing news; last, 1 if he is to have a place whatever is known. Answers: what, the gate's name, the count of the place held (0: none), microseconds to the barrier.
 pub static ADMIT: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
 local member, now, at = ARGV[1], tonumber(ARGV[2]), clock()
-local fields = {'era', 'state', 'limit', 'issued', 'opens', 'closes', 'share', 'queue', 'gone', 'blind', 'lease', 'since', 'hole_since'}
+local fields = {'era', 'state', 'limit', 'issued', 'opens', 'closes', 'share', 'queue', 'gone', 'blind', 'lease', 'since', 'hole_since', 'server'}
 local known = redis.call('HMGET', KEYS[1], unpack(fields))
 local s = {}
 for i, name in ipairs(fields) do s[name] = known[i] end
-local answer = 'ask'
+local answer, insists, server = 'ask', ARGV[8] == '1', server()
 
 -- Nothing is known; or part of it was evicted; or a place was never settled and some news never came: then a process has died with what
 -- it knew, and only the database knows more.
 local lapsed = redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', whole(at))
+if s.era and s.server ~= server then s.era = false end
 if s.era and s.state == 'ready' and (lapsed > 0 or redis.call('HEXISTS', KEYS[2], '') == 0 or not redis.call('ZSCORE', KEYS[3], '')
     or (s.hole_since and tonumber(s.hole_since) + tonumber(ARGV[7]) <= at)) then
   s.era = false
@@ -59,7 +66,7 @@ end
 if not s.era then
   clear()
   s = {era = ARGV[3], state = 'building', since = at, lease = 0}
-  redis.call('HSET', KEYS[1], 'era', s.era, 'state', s.state, 'since', whole(at))
+  redis.call('HSET', KEYS[1], 'era', s.era, 'state', s.state, 'since', whole(at), 'server', server)
   redis.call('ZADD', KEYS[3], '+inf', '')
   redis.call('HSET', KEYS[4], '', '')
 end
@@ -73,7 +80,7 @@ if s.state == 'building' then
     for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], math.ceil((tonumber(ARGV[6]) + 2 * tonumber(ARGV[5])) / 1000)) end
     answer = 'build'
   end
-else
+elseif not insists then
   taken, share = tonumber(redis.call('HGET', KEYS[2], member) or '0'), tonumber(s.share)
   local closed = now >= tonumber(s.closes)
   if s.gone == '1' then return {'gone', s.era, 0, 0} end
@@ -85,7 +92,8 @@ else
 end
 
 local nth = 0
-for i = taken + 1, math.min(share, taken + 16) do
+-- More than he may have are not offered to others either, for the moment.
+for i = taken + 1, insists and 4096 or math.min(share, taken + 16) do
   if not redis.call('ZSCORE', KEYS[3], member .. ':' .. i) then nth = i break end
 end
 -- All he may have are being settled for him already.
@@ -157,6 +165,20 @@ return 1",
     )
 });
 
+/// ARGV: the eight of the doors as they were when these claims were refused, then their places as (gate, name). What was committed before
+/// counts from here on, if its own news are late: a place must not be offered again before the unit is counted that its claim was refused for.
+pub static REFUSED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local known = redis.call('HMGET', KEYS[1], 'era', 'state', 'version')
+if known[2] == 'ready' and tonumber(ARGV[1]) > tonumber(known[3]) then take_doors(ARGV, 1) end
+for i = 9, #ARGV, 2 do
+  if ARGV[i] == known[1] then redis.call('ZREM', KEYS[3], ARGV[i + 1]) end
+end
+return 1",
+    )
+});
+
 /// ARGV: the gate's name, the place's.
 pub static GIVE_BACK: LazyLock<Script> = LazyLock::new(|| {
     script("if redis.call('HGET', KEYS[1], 'era') == ARGV[1] then return redis.call('ZREM', KEYS[3], ARGV[2]) end return 0")
@@ -171,8 +193,8 @@ pub static CLEAR: LazyLock<Script> =
 pub static ON_OFFER: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-local s = redis.call('HMGET', KEYS[1], 'state', 'limit', 'issued', 'queue', 'gone')
-if s[1] ~= 'ready' or redis.call('HEXISTS', KEYS[2], '') == 0 or not redis.call('ZSCORE', KEYS[3], '')
+local s = redis.call('HMGET', KEYS[1], 'state', 'limit', 'issued', 'queue', 'gone', 'server')
+if s[1] ~= 'ready' or s[6] ~= server() or redis.call('HEXISTS', KEYS[2], '') == 0 or not redis.call('ZSCORE', KEYS[3], '')
     or redis.call('ZCOUNT', KEYS[3], '-inf', whole(clock())) > 0 then
   return -2
 end

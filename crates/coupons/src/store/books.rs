@@ -2,8 +2,11 @@
 //! command and message that needs it, and saved once before the commit.
 
 use super::{definitions, holds, issued};
-use crate::model::{Definition, Hold, IssuedCoupon, Terms};
-use contracts::{CouponId, IssuedCouponId, OrderId};
+use crate::{
+    model::{Definition, Hold, IssuedCoupon, Terms},
+    redis_gate::Place,
+};
+use contracts::{CouponId, IssuedCouponId, MemberId, OrderId};
 use kit::{DbError, Fault, Tx};
 use std::{
     collections::HashMap,
@@ -104,11 +107,43 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
     }
 }
 
+/// What the gate of all processes must be told of a coupon besides its row.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// By member: how many more, or fewer, coupons count against his share.
+    pub shares: Vec<(MemberId, i64)>,
+    /// The places of the claims that were settled, granted or not.
+    pub settled: Vec<Arc<Place>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Changes(HashMap<CouponId, Change>);
+
+impl Changes {
+    pub fn share(&mut self, coupon_id: CouponId, member_id: MemberId, change: i64) {
+        self.0.entry(coupon_id).or_default().shares.push((member_id, change));
+    }
+
+    pub fn settled(&mut self, coupon_id: CouponId, place: &Arc<Place>) {
+        self.0.entry(coupon_id).or_default().settled.push(Arc::clone(place));
+    }
+
+    pub fn take(&mut self, coupon_id: CouponId) -> Change {
+        self.0.remove(&coupon_id).unwrap_or_default()
+    }
+
+    /// Those that were not taken: of coupons that did not change.
+    pub fn rest(self) -> impl Iterator<Item = (CouponId, Change)> {
+        self.0.into_iter()
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Books {
     pub definitions: Rows<CouponId, Definition>,
     pub issued: Rows<IssuedCouponId, IssuedCoupon>,
     pub holds: Rows<OrderId, Hold>,
+    pub changes: Changes,
     /// Terms never change, so they are read without a lock on the hot row they are stored in.
     terms: HashMap<CouponId, Arc<Terms>>,
 }

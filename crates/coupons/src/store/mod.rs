@@ -5,6 +5,7 @@
 //! counted in it: who has how many of it, its waitlist (`coupons_waiting`, `coupons_departures`) and its next number; whoever touches
 //! those holds that lock. New rows have no lock: there the primary and unique keys refuse the second writer, who is then repeated.
 
+pub mod claims;
 pub mod definitions;
 pub mod holds;
 pub mod issued;

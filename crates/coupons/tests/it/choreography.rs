@@ -2,32 +2,14 @@
 
 use crate::support::*;
 use contracts::{
-    Code, IssuedCouponId, MemberId, Message, OrderId, Won,
-    messages::{CouponApplication, CouponHold, Outcome, RoutingSlip, Stop},
+    Code, IssuedCouponId, MemberId, OrderId, Won,
+    messages::{CouponApplication, CouponHold, RoutingSlip, Stop},
 };
 use serde_json::json;
 
 fn stops(mall: &Mall, order_id: OrderId, member_id: MemberId, coupon: IssuedCouponId) -> Vec<Stop> {
     let application = CouponApplication { issued_coupon_id: coupon, base: Won(5_000), discount: Won(1_000), store_id: None };
     vec![Stop::CouponHold(CouponHold { order_id, member_id, coupons: vec![application], expires_at: mall.now().after(HOUR) })]
-}
-
-async fn send(mall: &Mall, slip: RoutingSlip) {
-    mall.app.emit("orders", slip.order_id, Message::OrdersSlip(slip)).await;
-}
-
-/// What coupons wrote on the slips of an order.
-async fn outcomes(mall: &Mall, order: OrderId) -> Vec<&'static str> {
-    let messages = mall.app.messages("coupons").await;
-    let slips = messages.iter().filter(|(key, _)| *key == order.0).filter_map(|(_, message)| message.slip());
-    slips
-        .flat_map(|slip| &slip.log)
-        .map(|visit| match &visit.outcome {
-            Outcome::Done => "held",
-            Outcome::Undone => "released",
-            Outcome::Refused(refusal) => refusal.code.slug(),
-        })
-        .collect()
 }
 
 // G3, G4, C17, C18
@@ -39,17 +21,17 @@ async fn a_slip_holds_and_gives_back_once() {
         let asked = stops(&mall, order, me, coupon);
         let said = async |times: i64| mall.app.eventually("select count(*) from coupons_outbox where kind='coupons.slip'", times).await;
         mall.app.faults.repeat("coupons", "orders.slip", 2);
-        send(&mall, RoutingSlip::forward(order, 1, asked.clone(), 0, false)).await;
+        mall.app.send_slip(RoutingSlip::forward(order, 1, asked.clone(), 0, false)).await;
         said(2).await;
-        assert_eq!((mall.state(coupon).await.as_str(), outcomes(&mall, order).await), ("HELD", vec!["held"; 2]));
-        send(&mall, RoutingSlip::back(order, 2, asked.clone())).await;
+        assert_eq!((mall.state(coupon).await.as_str(), mall.app.slip_outcomes("coupons", order).await), ("HELD", vec!["done"; 2]));
+        mall.app.send_slip(RoutingSlip::back(order, 2, asked.clone())).await;
         said(4).await;
         assert_eq!(mall.state(coupon).await, "ISSUED");
         // Late: it finds it undone, and so does what was to make it used.
-        send(&mall, RoutingSlip::forward(order, 1, asked, 0, false)).await;
+        mall.app.send_slip(RoutingSlip::forward(order, 1, asked, 0, false)).await;
         said(5).await;
         mall.use_up(order).await;
-        assert_eq!(outcomes(&mall, order).await[2..], ["released", "released", Code::StepTimedOut.slug()]);
+        assert_eq!(mall.app.slip_outcomes("coupons", order).await[2..], ["undone", "undone", Code::StepTimedOut.slug()]);
         assert_eq!(mall.state(coupon).await, "ISSUED");
         mall.audit().await;
     }
@@ -62,9 +44,9 @@ async fn a_slip_that_comes_after_its_undo_is_refused() {
     let (me, order) = (member(), order());
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
     let asked = stops(&mall, order, me, coupon);
-    send(&mall, RoutingSlip::back(order, 2, asked.clone())).await;
-    send(&mall, RoutingSlip::forward(order, 1, asked, 0, false)).await;
-    assert_eq!(outcomes(&mall, order).await, ["released", Code::StepTimedOut.slug()]);
+    mall.app.send_slip(RoutingSlip::back(order, 2, asked.clone())).await;
+    mall.app.send_slip(RoutingSlip::forward(order, 1, asked, 0, false)).await;
+    assert_eq!(mall.app.slip_outcomes("coupons", order).await, ["undone", Code::StepTimedOut.slug()]);
     assert_eq!(mall.state(coupon).await, "ISSUED");
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_holds where state='TOMBSTONE'").await, 1);
 }
@@ -76,9 +58,12 @@ async fn of_two_slips_one_gets_the_coupon() {
     let (me, first, second) = (member(), order(), order());
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
     for order in [first, second] {
-        send(&mall, RoutingSlip::forward(order, 1, stops(&mall, order, me, coupon), 0, false)).await;
+        mall.app.send_slip(RoutingSlip::forward(order, 1, stops(&mall, order, me, coupon), 0, false)).await;
     }
-    assert_eq!((outcomes(&mall, first).await, outcomes(&mall, second).await), (vec!["held"], vec!["coupon-used"]));
+    assert_eq!(
+        (mall.app.slip_outcomes("coupons", first).await, mall.app.slip_outcomes("coupons", second).await),
+        (vec!["done"], vec!["coupon-used"])
+    );
     mall.audit().await;
 }
 
@@ -89,6 +74,6 @@ async fn a_slip_for_somebody_else_is_left_alone() {
     let (me, order) = (member(), order());
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
     let slip = RoutingSlip::forward(order, 1, stops(&mall, order, me, coupon), 0, false);
-    send(&mall, RoutingSlip { next: None, ..slip }).await;
-    assert_eq!((mall.state(coupon).await.as_str(), outcomes(&mall, order).await), ("ISSUED", vec![]));
+    mall.app.send_slip(RoutingSlip { next: None, ..slip }).await;
+    assert_eq!((mall.state(coupon).await.as_str(), mall.app.slip_outcomes("coupons", order).await), ("ISSUED", vec![]));
 }

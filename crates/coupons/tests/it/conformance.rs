@@ -18,6 +18,12 @@ macro_rules! every_strategy {
                 super::$case(coupons::Strategy::RowLock).await;
             })*
         }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case(coupons::Strategy::Redis).await;
+            })*
+        }
     };
 }
 

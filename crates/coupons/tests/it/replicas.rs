@@ -6,36 +6,36 @@ use coupons::Strategy;
 use futures::future::join_all;
 use kit::testing::{App, TestResponse};
 use serde_json::json;
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 /// Processes on one database, each with a share of the lanes.
-async fn malls(count: usize) -> Vec<Mall> {
-    let strategy = Strategy::default();
-    let first = App::builder().on_postgres().await.partitions(4).queue(16_384).start(|kit| services(kit, strategy)).await;
-    let mut malls = vec![Mall { app: first, strategy }];
+pub async fn malls_at(count: usize, setup: Setup) -> Vec<Mall> {
+    let app = App::builder().on_postgres().await.partitions(4).queue(16_384).start(|kit| services(kit, &setup)).await;
+    let mut malls = vec![Mall { app, setup }];
     for _ in 1..count {
-        let app = malls[0].app.beside(|kit| services(kit, strategy)).await;
-        malls.push(Mall { app, strategy });
+        malls.push(malls[0].beside().await);
     }
     malls
 }
 
-/// Tries until it comes out as wanted; what one process knows reaches the others within moments.
-async fn eventually<F: Future<Output = TestResponse>>(status: u16, attempt: impl Fn() -> F) -> TestResponse {
-    for _ in 0..300 {
-        let answer = attempt().await;
-        if answer.status == status {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    attempt().await.expect(status)
+async fn malls(count: usize) -> Vec<Mall> {
+    malls_at(count, Setup::of(Strategy::default())).await
 }
 
 // C6, C8, I-C1 to I-C3: 200 members ask two of three processes at once for 100 units
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_for_a_hundred_over_three_processes() {
-    let malls = malls(3).await;
+    two_hundred_for_a_hundred(Strategy::GroupCommit).await;
+}
+
+// C6, C25, I-C1 to I-C3: the same through the gate in Redis
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_for_a_hundred_over_three_processes_and_redis() {
+    two_hundred_for_a_hundred(Strategy::Redis).await;
+}
+
+async fn two_hundred_for_a_hundred(strategy: Strategy) {
+    let malls = malls_at(3, Setup::of(strategy)).await;
     let coupon = malls[0].announce(json!({"quantity": 100})).await;
     let crowd = members(200);
     let claims = crowd.iter().enumerate().flat_map(|(n, member)| [(n % 3, *member), ((n + 1) % 3, *member)]);
@@ -55,6 +55,23 @@ async fn two_hundred_for_a_hundred_over_three_processes() {
     for mall in &malls {
         let _ = mall.claim(coupon, winners[0]).await.expect_problem(409, "already-issued");
         let _ = mall.claim(coupon, member()).await.expect_problem(409, "sold-out");
+    }
+}
+
+// C25, I-C1 to I-C3: 1,500 members ask three processes for 100 units through one gate, whether it is open or not built yet
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifteen_hundred_for_a_hundred_through_one_gate() {
+    let malls = malls_at(3, Setup::of(Strategy::Redis)).await;
+    for warm in [true, false] {
+        let coupon = match warm {
+            true => malls[0].announce(json!({"quantity": 100})).await,
+            false => malls[0].announce_cold(json!({"quantity": 100})).await,
+        };
+        let crowd = members(1_500);
+        let answers = join_all(crowd.iter().enumerate().map(|(n, member)| malls[n % 3].claim(coupon, *member))).await;
+        assert_eq!(numbers(&answers), (1..=100).collect::<Vec<i64>>());
+        assert_eq!(count(&answers, "sold-out"), 1_400);
+        malls[0].audit().await;
     }
 }
 

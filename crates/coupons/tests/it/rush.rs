@@ -1,4 +1,5 @@
 use crate::support::*;
+use coupons::Strategy;
 use futures::StreamExt;
 use serde_json::json;
 use std::{
@@ -17,10 +18,15 @@ async fn ten_thousand_for_a_hundred() {
     mall.audit().await;
 }
 
-// C8, I-C4: once anybody was told "sold out", nobody who asked later gets one
+// C8, C25, I-C4: once anybody was told "sold out", nobody who asked later gets one
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_gets_one_after_it_was_sold_out() {
-    let mall = Mall::open().await;
+    for strategy in [Strategy::GroupCommit, Strategy::RowLock, Strategy::Redis] {
+        sold_out_for_all(&Mall::open_with(strategy).await).await;
+    }
+}
+
+async fn sold_out_for_all(mall: &Mall) {
     let coupon = mall.announce(json!({"quantity": 1_000})).await;
     let (clock, crowd) = (AtomicUsize::new(0), members(3_000));
     let tick = || clock.fetch_add(1, Ordering::SeqCst);

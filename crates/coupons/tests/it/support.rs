@@ -5,14 +5,20 @@ use contracts::{
     calls::{GetStore, StoreCard},
     messages::{CouponApplication, CouponHold, StepCommand, StepRefused},
 };
-use coupons::{Coupons, CouponsSettings, Strategy};
+use coupons::{
+    Coupons, CouponsSettings, Strategy,
+    redis_gate::{Database, GateTimes, SharedGate, Verdict},
+};
 use futures::future::join_all;
 use kit::{
     Kit, Service,
     auth::Role,
+    breaker::BreakerSettings,
     db::Migration,
+    kafka::Requests,
     links::Answers,
-    ports::new_id,
+    ports::{SystemClock, new_id},
+    redis::{Redis, RedisSettings},
     testing::{App, Puppet, TestResponse},
 };
 use serde_json::{Value, json};
@@ -30,11 +36,47 @@ pub const SELLER: MemberId = MemberId(Uuid::from_u128(0x61));
 
 pub struct Mall {
     pub app: App,
-    pub strategy: Strategy,
+    pub setup: Setup,
 }
 
-pub fn services(kit: &Kit, strategy: Strategy) -> Vec<Arc<dyn Service>> {
-    let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy });
+/// What the processes of a mall have in common besides their database.
+#[derive(Clone)]
+pub struct Setup {
+    pub strategy: Strategy,
+    /// Under that strategy: where Redis is, and how it is asked. Keys of other tests begin otherwise.
+    pub redis: Option<(String, RedisSettings)>,
+    pub gate: GateTimes,
+    /// Coupons are announced with the gate open.
+    pub warm: bool,
+    /// Instead of the log that the process would have.
+    pub requests: Option<Requests>,
+}
+
+impl Setup {
+    /// On the Redis that all tests share: none of its answers comes too late, and the gate is built at once.
+    pub fn of(strategy: Strategy) -> Setup {
+        let address = || {
+            std::env::var("ONRUSH_TEST_REDIS").expect("ONRUSH_TEST_REDIS is not set: start the test services with ./scripts/services up")
+        };
+        let breaker = BreakerSettings { window: usize::MAX, min_calls: usize::MAX, ..BreakerSettings::default() };
+        let asked = RedisSettings { call_timeout: Duration::from_secs(10), prefix: format!("test-{}:", new_id()), breaker };
+        let redis = (strategy == Strategy::Redis).then(|| (address(), asked));
+        let gate = GateTimes { barrier: Duration::from_millis(20), current: Duration::from_secs(600), ..GateTimes::default() };
+        Setup { strategy, redis, gate, warm: true, requests: None }
+    }
+
+    pub fn redis(&self) -> Option<Redis> {
+        let (url, settings) = self.redis.as_ref()?;
+        Some(Redis::connect(url, settings.clone(), Arc::new(SystemClock)).expect("the address is one"))
+    }
+}
+
+pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Service>> {
+    let mut kit = kit.clone();
+    kit.redis = setup.redis();
+    kit.requests = setup.requests.clone().or(kit.requests);
+    let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy: setup.strategy, gate: setup.gate });
+    let kit = &kit;
     vec![Arc::new(coupons), Puppet::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
 }
 
@@ -72,21 +114,50 @@ impl Mall {
     }
 
     pub async fn open_with(strategy: Strategy) -> Mall {
+        Self::open_at(Setup::of(strategy)).await
+    }
+
+    pub async fn open_at(setup: Setup) -> Mall {
         // The queue holds the largest crowd of these tests: nobody is to be sent away for want of room.
-        let app = App::builder().queue(16_384).start(|kit| services(kit, strategy)).await;
-        Mall { app, strategy }
+        let app = App::builder().queue(16_384).start(|kit| services(kit, &setup)).await;
+        Mall { app, setup }
     }
 
     /// Every hop in a transaction of its own.
     pub async fn open_unfolded() -> Mall {
-        let strategy = Strategy::default();
-        Mall { app: App::builder().fold(false).start(|kit| services(kit, strategy)).await, strategy }
+        let setup = Setup::of(Strategy::default());
+        Mall { app: App::builder().fold(false).start(|kit| services(kit, &setup)).await, setup }
     }
 
     /// Stops and starts again on the same data.
     pub async fn restart(self) -> Mall {
-        let strategy = self.strategy;
-        Mall { app: self.app.restart(|kit| services(kit, strategy)).await, strategy }
+        let Mall { app, setup } = self;
+        Mall { app: app.restart(|kit| services(kit, &setup)).await, setup }
+    }
+
+    /// One more process of the same mall.
+    pub async fn beside(&self) -> Mall {
+        Mall { app: self.app.beside(|kit| services(kit, &self.setup)).await, setup: self.setup.clone() }
+    }
+
+    /// The gate in Redis, as one more process sees it that settles nothing.
+    pub fn gate(&self) -> Option<SharedGate> {
+        Some(SharedGate::new(self.setup.redis()?, Arc::new(Database(self.app.kit().db.clone())), self.setup.gate))
+    }
+
+    /// Returns when the gate is built, if there is one.
+    pub async fn warm(&self, coupon: CouponId) {
+        let Some(gate) = self.gate() else { return };
+        for _ in 0..3_000 {
+            // What is asked for before the gate is open counts there until it is given back.
+            let built = !matches!(gate.admit(coupon, member(), self.now()).await, Verdict::Ask(_));
+            gate.told().await;
+            if built || gate.on_offer(coupon).await.expect("Redis answers").is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the gate is not built");
     }
 
     pub fn now(&self) -> Timestamp {
@@ -122,7 +193,16 @@ impl Mall {
         coupon
     }
 
+    /// With the gate open, if there is one.
     pub async fn announce(&self, fields: Value) -> CouponId {
+        let coupon = self.announce_cold(fields).await;
+        if self.setup.warm {
+            self.warm(coupon).await;
+        }
+        coupon
+    }
+
+    pub async fn announce_cold(&self, fields: Value) -> CouponId {
         let coupon = self.coupon(fields);
         let made = self.app.post("/v1/coupons").bearer(&self.operator()).json(&coupon).send().await.expect(201);
         id(&made.body["id"]).into()
@@ -252,6 +332,18 @@ impl Mall {
             assert_eq!(self.app.sql_i64(sql).await, 0, "{what}");
         }
     }
+}
+
+/// Tries until it comes out as wanted; what one process knows reaches the others within moments.
+pub async fn eventually<F: Future<Output = TestResponse>>(status: u16, attempt: impl Fn() -> F) -> TestResponse {
+    for _ in 0..300 {
+        let answer = attempt().await;
+        if answer.status == status {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    attempt().await.expect(status)
 }
 
 pub fn member() -> MemberId {

@@ -5,7 +5,7 @@ use crate::{
     audit::{self, Report},
     settings::{Given, Settings},
 };
-use kit::ports::{Clock, SystemClock};
+use kit::ports::{Clock, Stopwatch, SystemClock};
 use std::{process::ExitCode, time::Duration};
 
 #[derive(clap::Args)]
@@ -41,14 +41,13 @@ impl Audit {
 
 /// Audits again and again until it was a quiet moment, something is violated, or patience is over.
 pub(super) async fn when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
-    let mut tries = patience.as_millis() / PAUSE.as_millis();
+    let waiting = Stopwatch::start();
     loop {
         let report =
             audit::run_any(settings, SystemClock.now()).await.map_err(|error| CommandError::Other(format!("cannot audit: {error}")))?;
-        if report.not_quiet.is_none() || !report.violations.is_empty() || tries == 0 {
+        if report.not_quiet.is_none() || !report.violations.is_empty() || waiting.elapsed() >= patience {
             return Ok(report);
         }
-        tries -= 1;
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -8,10 +8,15 @@ use crate::{
     shoppers::Shopper,
 };
 use bytes::Bytes;
-use http::Uri;
+use http::{HeaderValue, Uri};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use uuid::Uuid;
+
+/// When a claim that was answered before it was settled is asked after: its turn lasts until it is.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const NEXT_LOOK: Duration = Duration::from_millis(40);
 
 /// How a claim ended, as its shopper saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +80,25 @@ pub fn read_claim(answer: &Answer<'_>, found: bool) -> Done<ClaimSeen> {
     }
 }
 
-/// Paths of a coupon's claims.
+/// A claim that was answered before it was settled; asked for later, with the answer it then has.
+#[derive(Deserialize)]
+struct OutcomeBody<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    claim_id: Uuid,
+    #[serde(default)]
+    status: Option<u16>,
+    #[serde(default, borrow)]
+    answer: Option<&'a RawValue>,
+}
+
+/// Paths of a coupon's claims, and how they are asked.
 #[derive(Clone, Debug)]
 pub struct ClaimPaths {
     pub claims: Uri,
     pub mine: Uri,
+    coupon_id: Uuid,
+    respond_async: bool,
 }
 
 impl ClaimPaths {
@@ -88,11 +107,25 @@ impl ClaimPaths {
         Self {
             claims: path("").expect("a path of letters, digits and dashes is a URI"),
             mine: path("/mine").expect("a path of letters, digits and dashes is a URI"),
+            coupon_id,
+            respond_async: false,
         }
     }
 
+    /// Claims prefer to be answered before they are settled, or do not.
+    #[must_use]
+    pub fn respond_async(mut self, respond_async: bool) -> Self {
+        self.respond_async = respond_async;
+        self
+    }
+
     pub fn claim(&self, shopper: &Shopper) -> Call {
-        Call::post(self.claims.clone(), Some(shopper.bearer.clone()), Bytes::new())
+        let prefer = self.respond_async.then(|| HeaderValue::from_static("respond-async"));
+        Call { prefer, ..Call::post(self.claims.clone(), Some(shopper.bearer.clone()), Bytes::new()) }
+    }
+    fn outcome(&self, shopper: &Shopper, claim_id: Uuid) -> Call {
+        let path = format!("/v1/coupons/{}/claims/{claim_id}", self.coupon_id);
+        Call::get(Uri::try_from(path).expect("a path of letters, digits and dashes is a URI"), Some(shopper.bearer.clone()))
     }
     pub fn mine(&self, shopper: &Shopper) -> Call {
         Call::get(self.mine.clone(), Some(shopper.bearer.clone()))
@@ -100,6 +133,21 @@ impl ClaimPaths {
 
     /// "You have it already" to someone whose earlier answer was lost means: it was given then. Asking tells which it is.
     pub fn read(&self, shopper: &Shopper, answer: &Answer<'_>, trail: &Trail) -> Step<ClaimSeen> {
+        if self.respond_async
+            && let Ok(OutcomeBody { state, claim_id, status, answer: settled }) = serde_json::from_slice(answer.body)
+        {
+            return match (state.as_ref(), status, settled) {
+                ("pending", ..) => {
+                    let after = if trail.follow_ups == 0 { FIRST_LOOK } else { NEXT_LOOK };
+                    Step::Follow { call: Box::new(self.outcome(shopper, claim_id)), after }
+                }
+                (_, Some(status), Some(body)) => {
+                    let settled = Answer { status, retry_after: None, body: body.get().as_bytes() };
+                    Step::Done(read_claim(&settled, false))
+                }
+                _ => Step::Done(Done::not("unreadable", ClaimSeen::Other)),
+            };
+        }
         let done = read_claim(answer, trail.follow_ups > 0);
         if done.label == "already-issued" && trail.may_have_acted() && trail.follow_ups == 0 {
             return Step::Follow { call: Box::new(self.mine(shopper)), after: Duration::ZERO };

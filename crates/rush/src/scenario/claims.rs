@@ -33,7 +33,10 @@ pub fn play(claims: &Claims, stage: &mut Stage<'_>) -> Result<(), RushError> {
     if let Some(strategy) = &claims.strategy {
         stage.fact("strategy", strategy);
     }
-    let paths = ClaimPaths::of(coupon_id);
+    if claims.respond_async {
+        stage.fact("claims ask with", "Prefer: respond-async");
+    }
+    let paths = ClaimPaths::of(coupon_id).respond_async(claims.respond_async);
     let plan = Arc::new(ClaimOnce { paths: paths.clone(), shoppers: Arc::clone(&stage.shoppers) });
     let records = stage.phase(PHASE, &plan, 0)?.records;
     add_windows(stage, &records);

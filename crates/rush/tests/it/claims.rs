@@ -25,6 +25,20 @@ fn an_honest_server_is_clean() {
     assert!(report.phases[0].latency.p50_us > 0 && report.phases[0].latency.max_us >= report.phases[0].latency.p999_us);
 }
 
+// C25
+#[test]
+fn claims_that_are_answered_before_they_are_settled_count_when_they_are() {
+    for takes_down in [true, false] {
+        let claims = Claims { respond_async: true, strategy: Some("redis".into()), ..fifty() };
+        let report = play("claims-later", claims, Faults { takes_down, ..Faults::default() });
+        assert_eq!(report.verdict, Verdict::Clean);
+        assert_eq!((report.totals.issued, report.totals.lost_acknowledgements), (Some(50), Some(0)));
+        assert_eq!(report.phases[0].ends(), [("sold-out".to_owned(), 150), ("issued".to_owned(), 50)]);
+        let follow_ups = if takes_down { 600 } else { 0 };
+        assert_eq!(report.phases[0].troubles.follow_ups, follow_ups, "each is asked for three times, or was settled at once");
+    }
+}
+
 #[test]
 fn a_waitlist_hands_out_tickets_in_order() {
     let report = play("claims-waitlist", Claims { waitlist: true, ..fifty() }, Faults::default());

@@ -44,6 +44,8 @@ pub struct Faults {
     pub sheds_every: u64,
     /// Fails every nth claim with 500.
     pub fails_every: u64,
+    /// No fault: answers claims that prefer it before they are settled.
+    pub takes_down: bool,
 }
 
 #[derive(Default)]
@@ -52,6 +54,8 @@ struct World {
     waitlist: bool,
     issued: HashMap<String, (Uuid, i64)>,
     waiting: HashMap<String, i64>,
+    /// Claims that were answered before they were settled: how often asked for, and what they came to.
+    taken: HashMap<Uuid, (u32, u16, Value)>,
     stock: i64,
     sold: i64,
     orders: HashMap<(String, String), Value>,
@@ -96,6 +100,7 @@ fn router(state: Arc<StandIn>) -> Router {
         .route("/v1/coupons/{id}", get(read_coupon))
         .route("/v1/coupons/{id}/claims", post(claim))
         .route("/v1/coupons/{id}/claims/mine", get(mine))
+        .route("/v1/coupons/{id}/claims/{claim}", get(outcome))
         .route("/v1/products", post(create_product).get(list))
         .route("/v1/products/{id}", get(product))
         .route("/v1/stock/{sku}", get(stock))
@@ -153,13 +158,37 @@ fn claim_body(world: &World, member: &str) -> Option<Value> {
 }
 
 async fn claim(State(state): Shared, headers: HeaderMap) -> Response {
+    if state.faults.takes_down && headers.get("prefer").is_some_and(|prefer| prefer == "respond-async") {
+        let settled = settle(&state, &headers);
+        let (status, body) = (settled.status(), axum::body::to_bytes(settled.into_body(), usize::MAX).await.unwrap());
+        let mut world = state.world.lock().unwrap();
+        let id = Uuid::from_u128(0xD000 + world.taken.len() as u128);
+        world.taken.insert(id, (0, status.as_u16(), serde_json::from_slice(&body).unwrap()));
+        return (StatusCode::ACCEPTED, Json(json!({"state": "pending", "claim_id": id}))).into_response();
+    }
+    settle(&state, &headers)
+}
+
+/// What a claim came to: known when it is asked for the third time.
+async fn outcome(State(state): Shared, Path((_, claim)): Path<(Uuid, Uuid)>) -> Response {
+    let mut world = state.world.lock().unwrap();
+    let Some((looks, status, answer)) = world.taken.get_mut(&claim) else { return problem(404, "not-found") };
+    *looks += 1;
+    if *looks < 3 {
+        return Json(json!({"state": "pending", "claim_id": claim})).into_response();
+    }
+    let state = if *status == 201 { "issued" } else { "refused" };
+    Json(json!({"state": state, "claim_id": claim, "status": status, "answer": answer})).into_response()
+}
+
+fn settle(state: &StandIn, headers: &HeaderMap) -> Response {
     state.trouble(|| {
         let count = state.claims.fetch_add(1, Ordering::SeqCst) + 1;
         if every(count, state.faults.fails_every) {
             return problem(500, "internal");
         }
         let mut world = state.world.lock().unwrap();
-        let member = member(&headers);
+        let member = member(headers);
         if world.issued.contains_key(&member) {
             return problem(409, "already-issued");
         }

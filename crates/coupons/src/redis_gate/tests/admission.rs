@@ -102,7 +102,7 @@ async fn a_place_can_be_handed_over() {
     let (door, desk) = (Instance::new(&prefix, &books, times), Instance::new(&prefix, &books, times));
     door.ready().await;
     let handed = place(door.admit(1).await).hand_over();
-    let handed: HandedPlace = serde_json::from_str(&serde_json::to_string(&handed).unwrap()).unwrap();
+    let handed = HandedPlace::of(ID, member(1), &handed.to_message());
     assert!(matches!(door.admit(2).await, Verdict::Full), "who handed it over does not give it back");
     let old = desk.gate.take_over(handed.clone(), OPEN.after(Duration::from_secs(2)));
     assert!(!old.is_current());
@@ -166,4 +166,55 @@ async fn news_in_any_order_make_the_same_gate() {
         assert_eq!(code(&instance.admit(number).await), Some(Code::AlreadyIssued));
     }
     assert!(!instance.has_hole().await);
+}
+
+/// A claim that only the database may refuse counts like any other, however many units are left and whatever its member has.
+#[tokio::test]
+async fn who_insists_has_a_place_whatever_is_known() {
+    let instance = one(&Books::of(2)).await;
+    assert!(instance.settle(member(1), Some(place(instance.admit(1).await))).await);
+    instance.eventually("told", async |instance| instance.version().await == 2).await;
+    let mut held = Vec::new();
+    for number in [1, 1, 2, 3] {
+        held.push(instance.gate.insist(ID, member(number), OPEN).await.expect("Redis answers"));
+    }
+    assert_eq!((instance.places().await, instance.on_offer().await), (4, Some(0)));
+    assert!(matches!(instance.admit(4).await, Verdict::Full));
+    drop(held);
+    instance.eventually("they are given back", async |instance| instance.on_offer().await == Some(1)).await;
+}
+
+// F15: the same state on another server may be an older one
+#[tokio::test]
+async fn what_another_server_knew_is_not_believed() {
+    let books = Books::of(5);
+    let instance = one(&books).await;
+    instance.gate.redis.call::<()>(cmd("HSET").arg(instance.key("gate")).arg("server").arg("another")).await.unwrap();
+    assert_eq!(instance.on_offer().await, None);
+    assert!(matches!(instance.admit(1).await, Verdict::Ask(Some(_))));
+    instance.ready().await;
+    assert_eq!((books.snapshots(), instance.on_offer().await), (2, Some(5)));
+}
+
+/// I-C8: a member asks twice; his second claim, without a place, is settled first, and its news are late. The place of the first, which was
+/// refused for it, must not be on offer again before.
+#[tokio::test]
+async fn a_refused_claim_ends_its_place_only_with_what_it_was_refused_for() {
+    let instance = one(&Books::of(5)).await;
+    let first = place(instance.admit(1).await);
+    assert!(matches!(instance.admit(1).await, Verdict::Ask(None)));
+    let late = instance.change(|rows| {
+        rows.doors.issued += 1;
+        rows.shares.insert(member(1), 1);
+        vec![(member(1), 1)]
+    });
+    let late = late.await;
+    assert_eq!(instance.on_offer().await, Some(4));
+    instance.gate.refused([News { coupon_id: ID, doors: late.doors, shares: Vec::new(), settled: vec![first] }]);
+    instance.gate.told().await;
+    assert_eq!((instance.on_offer().await, instance.places().await), (Some(4), 0));
+    instance.gate.learn([late]);
+    instance.gate.told().await;
+    assert_eq!((instance.on_offer().await, instance.has_hole().await), (Some(4), false));
+    assert_eq!(code(&instance.admit(1).await), Some(Code::AlreadyIssued));
 }

@@ -31,6 +31,9 @@ enum ScenarioCommand {
         /// Seconds of asking again after everyone has claimed: the rate of refusals
         #[arg(long, default_value_t = 0)]
         ask_again: u64,
+        /// Ask to be answered before the claims are settled (strategy redis, with Kafka), and go on until they are
+        #[arg(long)]
+        respond_async: bool,
     },
     /// Everyone orders one unit of one product, with coupon, points and wallet, in one call
     Checkout {
@@ -84,7 +87,7 @@ struct Common {
     /// Connections, each with one request at a time
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
-    /// How claims are settled, on a mall of our own: group_commit or row_lock
+    /// How claims are settled, on a mall of our own: group_commit, row_lock or redis
     #[arg(long)]
     strategy: Option<String>,
     /// Where report.json, report.html and acks.jsonl go
@@ -102,9 +105,9 @@ impl Rush {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         let (scenario, common) = match self.scenario {
             ScenarioCommand::Hello { listen } => return stage::say_hello(listen).await,
-            ScenarioCommand::Claims { common, quantity, waitlist, ask_again } => {
+            ScenarioCommand::Claims { common, quantity, waitlist, ask_again, respond_async } => {
                 let ask_again = Duration::from_secs(ask_again);
-                (Scenario::Claims(Claims { quantity, waitlist, ask_again, strategy: None }), common)
+                (Scenario::Claims(Claims { quantity, waitlist, ask_again, strategy: None, respond_async }), common)
             }
             ScenarioCommand::Checkout { common, stock } => (Scenario::Checkout(Checkout { stock, ..Checkout::default() }), common),
             ScenarioCommand::Mixed { common } => (Scenario::Mixed(Mixed::default()), common),
@@ -144,6 +147,9 @@ fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
         }
     };
     let settings = Settings::load(&given)?;
+    if let (Scenario::Claims(claims), true) = (&mut options.scenario, stage.is_some()) {
+        claims.strategy = Some(settings.claim_strategy.name().to_owned());
+    }
     options.operator = settings.operator.clone().map(|(email, password)| Operator::Credentials { email, password });
     options.durability = Some(durability(&settings));
     if stage.is_some() && !common.no_floor {

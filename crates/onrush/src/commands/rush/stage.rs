@@ -173,7 +173,7 @@ impl Drop for Stage {
                 tracing::warn!(%error, name = database.name(), "a database was left behind");
             }
             if let Some(topics) = topics
-                && let Err(error) = topics.remove_topics(contracts::SERVICES).await
+                && let Err(error) = topics.remove_topics(&[contracts::SERVICES, contracts::messages::REQUEST_LOGS].concat()).await
             {
                 tracing::warn!(%error, "topics were left behind");
             }

@@ -1,0 +1,322 @@
+//! What claims come to that are answered before they are settled (C25): through the gate in Redis, the log on Kafka and PostgreSQL, exactly once.
+
+use crate::support::*;
+use contracts::{ClaimId, CouponId, MemberId};
+use coupons::{Strategy, redis_gate::GateTimes};
+use futures::future::join_all;
+use kit::{
+    kafka::{Cluster, Request, Requests},
+    ports::{SystemClock, new_id},
+    testing::{App, TestResponse},
+};
+use serde_json::{Value, json};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+const CLAIMS: (&str, &str) = ("coupons", "coupon.claim");
+
+fn header<'a>(answer: &'a TestResponse, name: &str) -> Option<&'a str> {
+    answer.headers.get(name).map(|value| value.to_str().expect("plain text"))
+}
+
+async fn mall_at(partitions: i64, setup: Setup) -> Mall {
+    let builder = App::builder().on_kafka().await.partitions(partitions).queue(16_384);
+    Mall { app: builder.start(|kit| services(kit, &setup)).await, setup }
+}
+
+async fn mall() -> Mall {
+    mall_at(1, Setup::of(Strategy::Redis)).await
+}
+
+impl Mall {
+    fn hold_claims(&self) {
+        self.app.faults.hold(CLAIMS.0, CLAIMS.1);
+    }
+
+    fn release_claims(&self) {
+        self.app.faults.release(CLAIMS.0, CLAIMS.1);
+    }
+
+    async fn claim_later(&self, coupon: CouponId, member: MemberId, key: Option<&str>) -> TestResponse {
+        let mut asked = self.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&self.shopper(member));
+        asked = asked.header("prefer", "respond-async");
+        if let Some(key) = key {
+            asked = asked.key(key);
+        }
+        asked.send().await
+    }
+
+    async fn outcome(&self, coupon: CouponId, member: MemberId, claim: &Value) -> TestResponse {
+        let claim = claim.as_str().expect("an id");
+        self.app.get(format!("/v1/coupons/{coupon}/claims/{claim}")).bearer(&self.shopper(member)).send().await
+    }
+
+    /// What a claim came to, once it is settled.
+    async fn settled(&self, coupon: CouponId, member: MemberId, claim: &Value) -> Value {
+        for _ in 0..1_200 {
+            let outcome = self.outcome(coupon, member, claim).await.expect(200).body;
+            if outcome["state"] != "pending" {
+                return outcome;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the claim is not settled");
+    }
+
+    /// All claims of these answers settled: the sorted numbers of those who got one, and how many did not.
+    async fn all_settled(&self, coupon: CouponId, taken: &[(MemberId, Value)]) -> (Vec<i64>, usize) {
+        let mut numbers = Vec::new();
+        for (member, claim) in taken {
+            let outcome = self.settled(coupon, *member, claim).await;
+            match outcome["status"].as_u64() {
+                Some(201) => numbers.push(outcome["answer"]["number"].as_i64().unwrap()),
+                Some(409) => assert_eq!(outcome["answer"]["type"], "/problems/sold-out"),
+                other => panic!("{other:?}: {outcome}"),
+            }
+        }
+        numbers.sort_unstable();
+        let refused = taken.len() - numbers.len();
+        (numbers, refused)
+    }
+
+    /// Everybody claims; those whose claims were taken down, with their ids.
+    async fn taken_from(&self, coupon: CouponId, crowd: &[MemberId]) -> Vec<(MemberId, Value)> {
+        let answers = join_all(crowd.iter().map(|member| self.claim_later(coupon, *member, None))).await;
+        crowd.iter().copied().zip(answers.into_iter().map(|answer| answer.expect(202).body["claim_id"].clone())).collect()
+    }
+
+    async fn no_letters(&self) {
+        assert_eq!(self.app.sql_i64("select count(*) from coupons_dead_letters").await, 0);
+    }
+}
+
+// C25
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_is_taken_down_and_settled_later() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 2})).await;
+    mall.hold_claims();
+    let owner = member();
+    let taken = mall.claim_later(coupon, owner, None).await.expect(202);
+    let claim = &taken.body["claim_id"];
+    assert_eq!(taken.body["state"], "pending");
+    let path = format!("/v1/coupons/{coupon}/claims/{}", claim.as_str().unwrap());
+    assert_eq!((header(&taken, "location"), header(&taken, "preference-applied")), (Some(path.as_str()), Some("respond-async")));
+
+    let pending = mall.outcome(coupon, owner, claim).await.expect(200);
+    assert_eq!((&pending.body, header(&pending, "retry-after")), (&json!({"claim_id": claim, "state": "pending"}), Some("1")));
+    // Who did not make it, and ids that were not given out: there is no such claim.
+    let _ = mall.outcome(coupon, member(), claim).await.expect_problem(404, "not-found");
+    for stranger in [json!(new_id()), json!(Uuid::nil()), json!("mine-too")] {
+        let _ = mall.outcome(coupon, owner, &stranger).await.expect_problem(404, "not-found");
+    }
+    assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued").await, 0, "nothing is issued before its turn");
+
+    mall.release_claims();
+    let outcome = mall.settled(coupon, owner, claim).await;
+    assert_eq!((&outcome["state"], &outcome["status"], &outcome["answer"]["number"]), (&json!("issued"), &json!(201), &json!(1)));
+    let standing = mall.standing(coupon, owner).await.expect(200).body;
+    assert_eq!(standing["issued_coupon_id"], outcome["answer"]["issued_coupon_id"]);
+    // The gate learned of it: it is refused at once now.
+    let _ = mall.claim_later(coupon, owner, None).await.expect_problem(409, "already-issued");
+    mall.no_letters().await;
+    mall.audit().await;
+}
+
+// C25, C6, I-C1
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_too_late_is_told_so_later_and_then_at_once() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 1})).await;
+    let queue = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
+    mall.hold_claims();
+    let crowd = members(3);
+    let mut taken = Vec::new();
+    for member in &crowd {
+        // Nobody knows yet that the second comes too late: every unit is kept for somebody, and may come back.
+        taken.push((*member, mall.claim_later(coupon, *member, None).await.expect(202).body["claim_id"].clone()));
+    }
+    let first = mall.claim_later(queue, crowd[0], None).await.expect(202).body["claim_id"].clone();
+    let second = mall.claim_later(queue, crowd[1], None).await.expect(202).body["claim_id"].clone();
+    mall.release_claims();
+    assert_eq!(mall.settled(coupon, taken[0].0, &taken[0].1).await["answer"]["number"], 1, "who came first");
+    assert_eq!(mall.all_settled(coupon, &taken).await, (vec![1], 2));
+    assert_eq!(mall.settled(coupon, crowd[2], &taken[2].1).await["state"], "refused");
+    let _ = mall.claim_later(coupon, member(), None).await.expect_problem(409, "sold-out");
+    assert_eq!(mall.settled(queue, crowd[0], &first).await["state"], "issued");
+    let waiting = mall.settled(queue, crowd[1], &second).await;
+    assert_eq!(
+        (&waiting["state"], &waiting["answer"]["ticket"], &waiting["answer"]["position"]),
+        (&json!("waiting"), &json!(1), &json!(1))
+    );
+    mall.audit().await;
+}
+
+// C25, C5: with a key, a repeat is the same claim, whichever way it comes
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_the_same_claim() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 9, "per_member": 5})).await;
+    let other = mall.announce(json!({"quantity": 9})).await;
+    mall.hold_claims();
+    let owner = member();
+    let first = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
+    let again = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
+    assert_eq!((&first.body, header(&first, "location")), (&again.body, header(&again, "location")));
+    let elsewhere = mall.claim_later(other, owner, Some("k")).await.expect(202).body["claim_id"].clone();
+    mall.release_claims();
+    let outcome = mall.settled(coupon, owner, &first.body["claim_id"]).await;
+    assert_eq!(outcome["state"], "issued");
+    let mismatch = mall.settled(other, owner, &elsewhere).await;
+    assert_eq!((&mismatch["state"], &mismatch["answer"]["type"]), (&json!("refused"), &json!("/problems/idempotency-key-mismatch")));
+    // At once, the answer is the one that is kept; and asked for later again, it is still the same claim.
+    let path = format!("/v1/coupons/{coupon}/claims");
+    let now = mall.app.post(path.clone()).bearer(&mall.shopper(owner)).key("k").send().await.expect(201);
+    assert_eq!((&now.body, header(&now, "idempotent-replayed")), (&outcome["answer"], Some("true")));
+    let late = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
+    assert_eq!(late.body, first.body);
+    // The other way round: settled at once, asked for later.
+    let answered = mall.app.post(path).bearer(&mall.shopper(owner)).key("l").send().await.expect(201);
+    let later = mall.claim_later(coupon, owner, Some("l")).await.expect(202);
+    assert_eq!(mall.settled(coupon, owner, &later.body["claim_id"]).await["answer"], answered.body);
+    assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued").await, 2);
+    mall.no_letters().await;
+    mall.audit().await;
+}
+
+// C25, C20, F15: what was answered with 202 is settled by whoever comes after, although its places are too old by then
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_outlive_the_process_that_took_them_down() {
+    let gate = GateTimes { current: Duration::from_secs(1), ..Setup::of(Strategy::Redis).gate };
+    let mall = mall_at(1, Setup { gate, ..Setup::of(Strategy::Redis) }).await;
+    let coupon = mall.announce(json!({"quantity": 20})).await;
+    mall.hold_claims();
+    let taken = mall.taken_from(coupon, &members(50)).await;
+    tokio::time::sleep(gate.current).await;
+    let mall = mall.restart().await;
+    assert_eq!(mall.all_settled(coupon, &taken).await, ((1..=20).collect(), 30));
+    assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 50);
+    let sold_out = eventually(409, || mall.claim_later(coupon, member(), None)).await;
+    assert_eq!(sold_out.problem(), "sold-out");
+    mall.no_letters().await;
+    mall.audit().await;
+}
+
+// C25, I-C1 to I-C3: claims that are read twice, whose transactions fail, and that are written twice
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_claim_is_settled_once_whatever_goes_wrong() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 40, "per_member": 3})).await;
+    mall.app.faults.fail(CLAIMS.0, CLAIMS.1, 2);
+    let taken = mall.taken_from(coupon, &members(10)).await;
+    mall.all_settled(coupon, &taken).await;
+    assert_eq!(mall.app.faults.struck(CLAIMS.0, CLAIMS.1), 2);
+    mall.app.faults.repeat(CLAIMS.0, CLAIMS.1, 10);
+    let more = mall.taken_from(coupon, &members(10)).await;
+    mall.all_settled(coupon, &more).await;
+    // Written by a caller who was unsure, with the same id.
+    let owner = member();
+    for _ in 0..3 {
+        let _ = mall.claim_later(coupon, owner, Some("unsure")).await.expect(202);
+    }
+    let last = mall.claim_later(coupon, owner, Some("unsure")).await.expect(202).body["claim_id"].clone();
+    assert_eq!(mall.settled(coupon, owner, &last).await["answer"]["number"], 21);
+    assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued").await, 21);
+    assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 21);
+    mall.no_letters().await;
+    mall.audit().await;
+}
+
+// C25, I-C1 to I-C3: three processes settle what any of them took down, while lanes change hands and the former holders go on for a while
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_change_hands_settle_each_claim_once() {
+    let mut malls = vec![mall_at(4, Setup::of(Strategy::Redis)).await];
+    for _ in 0..2 {
+        malls.push(malls[0].beside().await);
+    }
+    let coupons = join_all((0..6).map(|_| malls[0].announce(json!({"quantity": 50})))).await;
+    let writer = malls[0].app.kit().db.open_writer().await;
+    let mut writer = writer.unwrap();
+    let mut taken: Vec<(CouponId, MemberId, Value)> = Vec::new();
+    for _ in 0..8 {
+        // The holders do not notice for up to a second; others take over meanwhile.
+        writer.execute("update coupons_leases set until=0 where name like 'lane:%'", &[]).await.unwrap();
+        let claims = coupons.iter().flat_map(|coupon| (0..10).map(|_| (*coupon, member())));
+        let answers = join_all(claims.enumerate().map(|(n, (coupon, member))| {
+            let mall = &malls[n % 3];
+            async move { (coupon, member, mall.claim_later(coupon, member, None).await) }
+        }));
+        for (coupon, member, answer) in answers.await {
+            match answer.status {
+                202 => taken.push((coupon, member, answer.body["claim_id"].clone())),
+                _ => assert_eq!(answer.problem(), "sold-out"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for coupon in &coupons {
+        let own: Vec<(MemberId, Value)> =
+            taken.iter().filter(|(of, ..)| of == coupon).map(|(_, member, claim)| (*member, claim.clone())).collect();
+        let (numbers, _) = malls[1].all_settled(*coupon, &own).await;
+        assert_eq!(numbers, (1..=50).collect::<Vec<i64>>());
+    }
+    let ids: HashSet<String> = taken.iter().map(|(.., claim)| claim.to_string()).collect();
+    assert_eq!(ids.len(), taken.len());
+    assert_eq!(malls[0].app.sql_i64("select count(*) from coupons_claims").await, i64::try_from(taken.len()).unwrap());
+    let overlaps = "select count(*) from coupons_deliveries a join coupons_deliveries b on a.source=b.source and a.partition=b.partition \
+                    and a.epoch=b.epoch and a.from_seq<b.from_seq and b.from_seq<=a.to_seq";
+    assert_eq!(malls[0].app.sql_i64(overlaps).await, 0, "no claim was passed by two deliveries");
+    malls[0].no_letters().await;
+    malls[0].audit().await;
+}
+
+// C25: what nobody can read is put aside, and holds up no claim
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_holds_up_nobody() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 9})).await;
+    let log = mall.app.kit().requests.clone().expect("Kafka is set");
+    let broken = |kind: &str, data: &str| {
+        let (kind, data) = (kind.to_owned(), data.to_owned());
+        Request { id: new_id(), key: coupon.0, kind, data, at: mall.now(), trace: None }
+    };
+    for (kind, data) in [("coupon.claim", "{"), ("coupon.clam", "{}"), ("coupon.claim", "\u{0}\u{0}")] {
+        log.write("coupons.claims", &broken(kind, data)).await.unwrap();
+    }
+    let taken = mall.taken_from(coupon, &members(5)).await;
+    assert_eq!(mall.all_settled(coupon, &taken).await, ((1..=5).collect(), 0));
+    let letters: Vec<(String, String)> = mall.app.rows("select state, kind from coupons_dead_letters order by seq").await;
+    assert_eq!(letters, vec![("dead".to_owned(), "unreadable".to_owned()); 3]);
+    mall.audit().await;
+}
+
+// C25, RFC 7240: a preference that cannot be honoured is none
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elsewhere_the_answer_comes_at_once() {
+    let without_gate = mall_at(1, Setup::of(Strategy::GroupCommit)).await;
+    let without_log = Mall::open_with(Strategy::Redis).await;
+    for mall in [without_gate, without_log] {
+        let coupon = mall.announce(json!({"quantity": 1})).await;
+        let answer = mall.claim_later(coupon, member(), None).await.expect(201);
+        assert_eq!((&answer.body["number"], header(&answer, "preference-applied")), (&json!(1), None));
+        let _ = mall.claim_later(coupon, member(), None).await.expect_problem(409, "sold-out");
+        assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 0);
+    }
+}
+
+// C25: without a broker claims go on through the database, each under its id
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_broker_claims_are_settled_at_once() {
+    let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
+    let requests = Requests::new(&cluster, 1, Arc::new(SystemClock));
+    let mall = Mall::open_at(Setup { requests: Some(requests), ..Setup::of(Strategy::Redis) }).await;
+    let coupon = mall.announce(json!({"quantity": 3, "per_member": 2})).await;
+    let owner = member();
+    let answer = mall.claim_later(coupon, owner, Some("k")).await.expect(201);
+    let again = mall.claim_later(coupon, owner, Some("k")).await.expect(201);
+    assert_eq!((answer.body["number"].as_i64(), &answer.body), (Some(1), &again.body));
+    let kept: Vec<(ClaimId, i64)> = mall.app.rows("select id, status from coupons_claims").await;
+    assert_eq!((kept.len(), kept[0].1), (1, 201));
+    assert_eq!(mall.outcome(coupon, owner, &json!(kept[0].0)).await.expect(200).body["answer"], answer.body);
+    mall.audit().await;
+}
