@@ -8,8 +8,6 @@ mod documents;
 mod idempotency;
 mod kill;
 mod mall;
-mod process;
 mod races;
 mod saga_faults;
-mod stage;
 mod structure;

@@ -1,11 +1,18 @@
 //! A whole mall inside the test: every service behind the real router, and people to act in it. Ends with an audit of all data.
 
+mod answers;
+
+pub use answers::{all, at_once, blob, count, number, paid, tally, text, unpaid, with};
+
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::{MemberId, Timestamp};
+use coupons::Strategy;
 use kit::{
+    Kit,
     auth::Role,
     ports::new_id,
-    testing::{App, TestRequest, TestResponse},
+    redis::{Redis, RedisSettings},
+    testing::{App, Shape, TestRequest},
 };
 use onrush::{
     audit,
@@ -13,11 +20,7 @@ use onrush::{
     settings::{Given, SagaMode, Settings},
 };
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::task::JoinSet;
+use std::{sync::Arc, time::Duration};
 
 /// Long enough for a checkout in hops on a busy machine; the server allows 25.
 pub const PATIENCE: &str = "wait=25";
@@ -28,8 +31,17 @@ const ROUNDS: u32 = 3_000;
 pub type Way = (bool, SagaMode);
 
 /// Every way a checkout can go: its stories end the same in all of them (G3).
-pub const WAYS: [Way; 4] =
-    [(true, SagaMode::Orchestrated), (false, SagaMode::Orchestrated), (true, SagaMode::Choreographed), (false, SagaMode::Choreographed)];
+pub fn ways() -> Vec<Way> {
+    [SagaMode::Orchestrated, SagaMode::Choreographed].into_iter().flat_map(|saga| folds().iter().map(move |fold| (*fold, saga))).collect()
+}
+
+/// Folded and hop by hop. On PostgreSQL every hop is a transaction of its own, whatever is set.
+pub fn folds() -> &'static [bool] {
+    match Shape::of_environment() {
+        Shape::Solo => &[true, false],
+        Shape::Replicas | Shape::Split => &[false],
+    }
+}
 
 pub struct Mall {
     pub app: App,
@@ -51,6 +63,17 @@ pub struct Shop {
     pub seller: Person,
 }
 
+/// With the Redis of the settings, in which other tests use other keys.
+fn equipped(kit: &Kit, settings: &Settings) -> Kit {
+    let mut kit = kit.clone();
+    if let Some(url) = &settings.redis {
+        let prefix = format!("test-{}:", settings.data_dir.display());
+        let redis = Redis::connect(url, RedisSettings { prefix, ..RedisSettings::default() }, Arc::clone(&kit.clock));
+        kit.redis = Some(redis.expect("the address is one"));
+    }
+    kit
+}
+
 impl Mall {
     pub async fn open() -> Mall {
         Self::folding(true).await
@@ -66,12 +89,26 @@ impl Mall {
         Self::with(|settings| (settings.fold, settings.saga) = (fold, saga)).await
     }
 
+    /// With claims settled like this (C25); through the tests' Redis, if that is needed.
+    pub async fn settling(strategy: Strategy) -> Mall {
+        let redis = || std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- <command>");
+        Self::with(|settings| {
+            settings.claim_strategy = strategy;
+            settings.redis = (strategy == Strategy::Redis).then(redis);
+        })
+        .await
+    }
+
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Mall {
         let builder = App::builder();
         let mut settings = Settings::load(&Given::default()).expect("the defaults are usable");
         settings.data_dir = builder.folder();
         change(&mut settings);
-        let app = builder.fold(settings.fold).max_batch(settings.max_batch).start_mall(|kit| services(kit, &settings)).await;
+        let app = builder
+            .fold(settings.fold)
+            .max_batch(settings.max_batch)
+            .start_mall(|kit| services(&equipped(kit, &settings), &settings))
+            .await;
         settings.postgres = app.postgres();
         let operator = person(&app, Role::Operator);
         Mall { app, settings, operator }
@@ -80,39 +117,48 @@ impl Mall {
     /// Stops everything and starts it again on the same data; messages are folded from then on.
     pub async fn restart(self) -> Mall {
         let Mall { app, settings, operator } = self;
-        let app = app.restart_mall(|kit| services(kit, &settings)).await;
+        let app = app.restart_mall(|kit| services(&equipped(kit, &settings), &settings)).await;
         Mall { app, settings, operator }
     }
 
     /// Waits until nothing is under way, then audits everything.
     pub async fn finish(self) {
-        let report = self.audited().await;
-        assert!(report.clean, "the audit found {report:#?}");
-        assert_eq!(report.checked, audit::checks().len(), "every check was made");
+        self.quiet().await;
+        self.expect_clean("at the end").await;
         self.app.stop().await;
     }
 
     /// Waits until no message is under way and no saga runs: in hops, what follows an answer takes a moment.
     pub async fn quiet(&self) {
-        let report = self.audited().await;
-        assert_eq!(report.not_quiet, None, "the mall does not come to rest");
-    }
-
-    async fn audited(&self) -> audit::Report {
-        let mut report = self.audit().await;
         for _ in 0..ROUNDS {
-            if report.not_quiet.is_none() {
-                break;
+            if self.is_quiet().await {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
-            report = self.audit().await;
         }
-        report
+        panic!("the mall does not come to rest: {:#?}", self.audit().await);
     }
 
-    async fn audit(&self) -> audit::Report {
-        self.app.rest().await;
+    pub async fn is_quiet(&self) -> bool {
+        const RUNNING: &str = "select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING')";
+        // A saga may end between the two looks, and leaves messages behind when it does.
+        self.app.is_at_rest().await && self.app.sql_i64(RUNNING).await == 0 && self.app.is_at_rest().await
+    }
+
+    /// Every check is made, and every invariant holds. The mall must be quiet.
+    pub async fn expect_clean(&self, story: &str) {
+        let report = self.audit().await;
+        assert!(report.clean, "{story}, the audit found {report:#?}");
+        assert_eq!(report.checked, audit::checks().len(), "{story}: every check was made");
+    }
+
+    pub async fn audit(&self) -> audit::Report {
         audit::run_any(&self.settings, self.app.clock_now()).await.expect("the data can be read")
+    }
+
+    /// Gives the writers something to do, so that readers which were held go on at once and not at their next tick.
+    pub async fn wake(&self) {
+        let _ = self.post(&self.operator, "/v1/wallet/charges", &json!({"amount": 1_000})).send().await.expect(201);
     }
 
     /// An instant so many seconds from now, as the API writes it.
@@ -143,17 +189,21 @@ impl Mall {
     /// Members with cash and points.
     pub async fn shoppers(&self, count: usize, cash: i64, points: i64) -> Vec<Person> {
         let shoppers = self.members(count).await;
+        self.furnish(&shoppers.iter().collect::<Vec<_>>(), cash, points).await;
+        shoppers
+    }
+
+    pub async fn furnish(&self, shoppers: &[&Person], cash: i64, points: i64) {
         if cash > 0 {
-            let charge = |shopper: &Person| self.post(shopper, "/v1/wallet/charges", &json!({"amount": cash}));
+            let charge = |shopper: &&Person| self.post(shopper, "/v1/wallet/charges", &json!({"amount": cash}));
             all(201, at_once(64, shoppers.iter().map(charge).collect()).await);
         }
         if points > 0 {
-            let grant = |shopper: &Person| {
+            let grant = |shopper: &&Person| {
                 self.post(&self.operator, "/v1/wallet/grants", &json!({"member_id": shopper.id, "amount": points, "reason": "welcome"}))
             };
             all(201, at_once(64, shoppers.iter().map(grant).collect()).await);
         }
-        shoppers
     }
 
     pub async fn shopper(&self, cash: i64, points: i64) -> Person {
@@ -261,6 +311,28 @@ impl Mall {
         text(&self.get(person, &format!("/v1/orders/{order}")).send().await.expect(200).body["state"])
     }
 
+    /// The session of this token has ended: whichever process is asked for whatever, it refuses the token. A process alone knows at once;
+    /// others hear of it within moments (A4).
+    pub async fn refuses(&self, token: &str) {
+        // Of services that stand apart where any do.
+        const LOCKED: [&str; 4] = ["/v1/me", "/v1/orders", "/v1/me/coupons", "/v1/wallet"];
+        let rounds = if self.app.instances() == 1 { 1 } else { ROUNDS / 2 };
+        let mut still_good = Vec::new();
+        for _ in 0..rounds {
+            still_good.clear();
+            for path in LOCKED {
+                let answers = self.app.get(path).bearer(token).send_to_each().await;
+                let good = answers.iter().filter(|answer| (answer.status, answer.problem()) != (401, "unauthenticated"));
+                still_good.extend(good.map(|answer| (path, answer.status, answer.body.clone())));
+            }
+            if still_good.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a token is taken whose session has ended: {still_good:?}");
+    }
+
     /// Nothing is set aside for anybody: no stock, no coupon, no points.
     pub async fn expect_nothing_held(&self) {
         for held in [
@@ -277,71 +349,4 @@ impl Mall {
 fn person(app: &App, role: Role) -> Person {
     let id = MemberId(new_id());
     Person { id, token: app.token(id, role) }
-}
-
-/// One unit of a SKU, paid from the wallet in the same call.
-pub fn paid(sku: &str) -> Value {
-    json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}})
-}
-
-/// One unit of a SKU, to be paid later.
-pub fn unpaid(sku: &str) -> Value {
-    json!({"items": [{"sku": sku, "quantity": 1}]})
-}
-
-#[must_use]
-pub fn with(mut body: Value, name: &str, value: Value) -> Value {
-    body[name] = value;
-    body
-}
-
-#[track_caller]
-pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
-}
-
-#[track_caller]
-pub fn number(value: &Value) -> i64 {
-    value.as_i64().unwrap_or_else(|| panic!("not a number: {value}"))
-}
-
-/// Sends requests from many tasks, `limit` under way at a time; the answers are in the order of the requests.
-pub async fn at_once(limit: usize, requests: Vec<TestRequest>) -> Vec<TestResponse> {
-    let waiting = Arc::new(Mutex::new(requests.into_iter().enumerate()));
-    let mut clients = JoinSet::new();
-    for _ in 0..limit {
-        let waiting = Arc::clone(&waiting);
-        clients.spawn(async move {
-            let mut answers = Vec::new();
-            loop {
-                let next = waiting.lock().expect("no client panics with the lock").next();
-                let Some((index, request)) = next else { return answers };
-                answers.push((index, request.send().await));
-            }
-        });
-    }
-    let mut answers: Vec<(usize, TestResponse)> = clients.join_all().await.into_iter().flatten().collect();
-    answers.sort_unstable_by_key(|(index, _)| *index);
-    answers.into_iter().map(|(_, answer)| answer).collect()
-}
-
-#[track_caller]
-pub fn all(status: u16, answers: Vec<TestResponse>) {
-    for answer in answers {
-        let _ = answer.expect(status);
-    }
-}
-
-/// How many answers had this status and problem; "" is none.
-pub fn count(answers: &[TestResponse], status: u16, problem: &str) -> usize {
-    answers.iter().filter(|answer| (answer.status, answer.problem()) == (status, problem)).count()
-}
-
-/// (status, problem) of each, counted: for messages.
-pub fn tally(answers: &[TestResponse]) -> Vec<(u16, String, usize)> {
-    let mut counts = std::collections::BTreeMap::new();
-    for answer in answers {
-        *counts.entry((answer.status, answer.problem().to_owned())).or_insert(0) += 1;
-    }
-    counts.into_iter().map(|((status, problem), count)| (status, problem, count)).collect()
 }

@@ -1,9 +1,10 @@
 //! Everyone at once: what is limited is given out exactly, whoever comes when. Each race ends with an audit of all data.
+//! Where there are several processes, they share the work of every service (A13, E3).
 
 mod afterwards;
 mod waitlist;
 
-use crate::mall::{Mall, Person, WAYS, Way, all, at_once, count, number, paid, tally, text, unpaid, with};
+use crate::mall::{Mall, Person, Way, all, at_once, count, folds, number, paid, tally, text, unpaid, ways, with};
 use coupons::Strategy;
 use kit::testing::TestResponse;
 use onrush::settings::SagaMode;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 
 /// Below the queue's capacity, so that nobody is sent away for being one too many.
 const CROWD: usize = 512;
+const STRATEGIES: [Strategy; 3] = [Strategy::GroupCommit, Strategy::RowLock, Strategy::Redis];
 
 fn numbers(answers: &[TestResponse], status: u16, field: &str) -> Vec<i64> {
     let mut found: Vec<i64> = answers.iter().filter(|answer| answer.status == status).map(|answer| number(&answer.body[field])).collect();
@@ -49,11 +51,11 @@ async fn c6_c9_ten_thousand_claims_for_a_hundred_with_a_waitlist() {
     rush_for_coupons(true).await;
 }
 
-/// Row 51, C5, C25: under both strategies.
+/// Row 51, C5, C25, X2: under every strategy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c25_sixty_four_claims_for_one_coupon() {
-    for strategy in [Strategy::GroupCommit, Strategy::RowLock] {
-        let mall = Mall::with(|settings| settings.claim_strategy = strategy).await;
+    for strategy in STRATEGIES {
+        let mall = Mall::settling(strategy).await;
         let coupon = mall.coupon(json!({"quantity": 1})).await;
         let members = mall.members(64).await;
         let answers = at_once(64, members.iter().map(|member| mall.claim(member, &coupon)).collect()).await;
@@ -62,11 +64,11 @@ async fn c25_sixty_four_claims_for_one_coupon() {
     }
 }
 
-/// C5: the same member, many times at once.
+/// C5, C25: the same member, many times at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c5_one_member_claims_twenty_times_at_once() {
-    for strategy in [Strategy::GroupCommit, Strategy::RowLock] {
-        let mall = Mall::with(|settings| settings.claim_strategy = strategy).await;
+    for strategy in STRATEGIES {
+        let mall = Mall::settling(strategy).await;
         let coupon = mall.coupon(json!({"quantity": 5})).await;
         let member = mall.member().await;
         let answers = at_once(20, (0..20).map(|_| mall.claim(&member, &coupon)).collect()).await;
@@ -116,29 +118,23 @@ async fn rush_for_stock(way: Way) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_a_thousand_buyers_for_a_hundred() {
-    rush_for_stock((true, SagaMode::Orchestrated)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn s1_a_thousand_buyers_for_a_hundred_hop_by_hop() {
-    rush_for_stock((false, SagaMode::Orchestrated)).await;
+    for fold in folds() {
+        rush_for_stock((*fold, SagaMode::Orchestrated)).await;
+    }
 }
 
 // G3
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g3_s1_a_thousand_buyers_for_a_hundred_choreographed() {
-    rush_for_stock((true, SagaMode::Choreographed)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g3_s1_a_thousand_buyers_for_a_hundred_choreographed_hop_by_hop() {
-    rush_for_stock((false, SagaMode::Choreographed)).await;
+    for fold in folds() {
+        rush_for_stock((*fold, SagaMode::Choreographed)).await;
+    }
 }
 
 /// S1, S9: under both policies, folded and hop by hop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s9_thirty_orders_for_a_stock_of_twenty() {
-    for (way, policy) in WAYS.into_iter().flat_map(|way| ["reserve_on_order", "deduct_on_payment"].map(|policy| (way, policy))) {
+    for (way, policy) in ways().into_iter().flat_map(|way| ["reserve_on_order", "deduct_on_payment"].map(|policy| (way, policy))) {
         let mall = Mall::led(way).await;
         let sku = mall.product_of(&json!({"name": "Scarf", "price": 2_000, "stock": 20, "stock_policy": policy})).await;
         let buyers = mall.shoppers(30, 10_000, 0).await;
@@ -154,7 +150,7 @@ async fn s9_thirty_orders_for_a_stock_of_twenty() {
 /// S2: orders of two things, of which one runs out, take all or nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s2_all_lines_of_an_order_or_none() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let (plenty, scarce) = (mall.product(1_000, 100).await, mall.product(1_000, 7).await);
         let buyers = mall.shoppers(20, 10_000, 0).await;
@@ -169,7 +165,7 @@ async fn s2_all_lines_of_an_order_or_none() {
 /// Row 52, C17, C6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c17_one_coupon_in_five_orders_at_once() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let sku = mall.product(5_000, 50).await;
         let coupon = mall.coupon(json!({})).await;
@@ -187,7 +183,7 @@ async fn c17_one_coupon_in_five_orders_at_once() {
 /// Row 54, B1, B5: the same money, and the same points, in 20 orders at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b5_one_balance_in_twenty_orders_at_once() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let sku = mall.product(3_000, 100).await;
         let buyer = mall.shopper(10_000, 0).await;
@@ -229,7 +225,7 @@ async fn b3_a_hundred_charges_at_once() {
 /// O5, O8: an order is paid and cancelled at once. Whoever wins, the books balance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o8_cancel_and_pay_at_once() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let sku = mall.product(4_000, 100).await;
         let coupon = mall.coupon(json!({})).await;

@@ -11,9 +11,10 @@ use std::{
 
 /// Features of this version. Each is named by a test: `// B4` above it, or `fn b4_…`.
 const FEATURES: &[&str] = &[
-    "A1", "A2", "A3", "A4", "A5", "A8", "A14", "P1", "P2", "P5", "P13", "S1", "S2", "S3", "S4", "S9", "C1", "C2", "C3", "C4", "C5", "C6",
-    "C7", "C8", "C9", "C10", "C15", "C16", "C17", "C18", "C19", "C20", "C21", "C24", "C25", "B1", "B3", "B4", "B5", "O1", "O2", "O5", "O6",
-    "O7", "O8", "G1", "G2", "G3", "G4", "G5", "G6", "Y1", "Y2", "Y4", "I3", "I6", "I7", "I8", "I9", "J2",
+    "A1", "A2", "A3", "A4", "A5", "A8", "A10", "A11", "A13", "A14", "P1", "P2", "P5", "P9", "P10", "P13", "S1", "S2", "S3", "S4", "S6",
+    "S9", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C13", "C15", "C16", "C17", "C18", "C19", "C20", "C21", "C23",
+    "C24", "C25", "B1", "B3", "B4", "B5", "K1", "K2", "K4", "O1", "O2", "O5", "O6", "O7", "O8", "O10", "D1", "G1", "G2", "G3", "G4", "G5",
+    "G6", "Y1", "Y2", "Y4", "H1", "X1", "X2", "Z1", "Z2", "E2", "E3", "I3", "I6", "I7", "I8", "I9", "J2",
 ];
 
 fn crates() -> PathBuf {
@@ -159,7 +160,9 @@ fn every_feature_is_named_by_a_test() {
         let Some(tests) = (if in_tests { Some(text.as_str()) } else { text.split_once("#[cfg(test)]").map(|(_, tests)| tests) }) else {
             continue;
         };
-        words.extend(tests.split(|character: char| !character.is_ascii_alphanumeric()).map(str::to_ascii_uppercase));
+        // “I-O9” is an invariant of the audit and not the feature O9.
+        let ends_word = |character: char| !(character.is_ascii_alphanumeric() || character == '-');
+        words.extend(tests.split(ends_word).map(str::to_ascii_uppercase));
     }
     let unnamed: Vec<&&str> = FEATURES.iter().filter(|feature| !words.contains(**feature)).collect();
     assert!(unnamed.is_empty(), "no test names {unnamed:?}");

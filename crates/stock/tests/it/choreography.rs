@@ -3,9 +3,9 @@
 use crate::world::{World, commit, lines, order};
 use contracts::{
     Code, Message, OrderId, Sku,
-    messages::{Outcome, RoutingSlip, StockPolicy, StockTake, Stop, Way},
+    messages::{RoutingSlip, StockPolicy, StockTake, Stop, Way},
 };
-use kit::testing::App;
+use kit::testing::{App, slip_outcomes};
 
 /// What the world's commands ask, as stops.
 fn stops(commands: Vec<Message>) -> Vec<Stop> {
@@ -27,15 +27,6 @@ async fn passed_on(world: &World, of: OrderId) -> Vec<RoutingSlip> {
     world.told(of).await.iter().map(|message| message.slip().cloned().unwrap_or_else(|| panic!("{message:?}"))).collect()
 }
 
-fn outcomes(slip: &RoutingSlip) -> Vec<&'static str> {
-    let outcome = |outcome: &Outcome| match outcome {
-        Outcome::Done => "done",
-        Outcome::Refused(refusal) => refusal.code.slug(),
-        Outcome::Undone => "undone",
-    };
-    slip.log.iter().map(|visit| outcome(&visit.outcome)).collect()
-}
-
 async fn both_kinds(world: &World, stock: [i64; 2]) -> [Sku; 2] {
     let late = Sku(kit::ports::new_id());
     world.list(&[(late, stock[1])], StockPolicy::DeductOnPayment).await;
@@ -55,7 +46,7 @@ async fn a_slip_is_done_and_passed_on() {
         world.app.eventually("select count(*) from stock_outbox", 2).await;
         let passed = passed_on(&world, of).await;
         for slip in &passed {
-            assert_eq!((slip.next, slip.way, outcomes(slip)), (None, Way::Forward, vec!["done", "done"]));
+            assert_eq!((slip.next, slip.way, slip_outcomes(slip)), (None, Way::Forward, vec!["done", "done"]));
         }
         assert_eq!((world.level(now).await, world.level(late).await), ([5, 2, 3, 0], [3, 1, 2, 0]));
 
@@ -63,7 +54,7 @@ async fn a_slip_is_done_and_passed_on() {
         world.tell(of, vec![Message::OrdersSlip(back.clone()), Message::OrdersSlip(back)]).await;
         world.app.eventually("select count(*) from stock_outbox", 4).await;
         let back = passed_on(&world, of).await.swap_remove(3);
-        assert_eq!((back.next, outcomes(&back)), (None, vec!["undone"]), "one release gives back both parts");
+        assert_eq!((back.next, slip_outcomes(&back)), (None, vec!["undone"]), "one release gives back both parts");
         assert_eq!((world.level(now).await, world.level(late).await), ([5, 0, 5, 0], [3, 0, 3, 0]));
         world.audit().await;
     }
@@ -78,7 +69,7 @@ async fn a_refusal_turns_the_slip_back() {
     let asks = stops(vec![world.reserve(of, &[(now, 2)]), take(&world, of, late, 4)]);
     world.tell(of, vec![Message::OrdersSlip(RoutingSlip::forward(of, 1, asks, 0, false))]).await;
     let slip = passed_on(&world, of).await.swap_remove(0);
-    assert_eq!((slip.next, slip.way, outcomes(&slip)), (None, Way::Back, vec!["done", "out-of-stock", "undone"]));
+    assert_eq!((slip.next, slip.way, slip_outcomes(&slip)), (None, Way::Back, vec!["done", "out-of-stock", "undone"]));
     assert_eq!((world.level(now).await, world.level(late).await), ([5, 0, 5, 0], [3, 0, 3, 0]));
     world.audit().await;
 }
@@ -93,7 +84,7 @@ async fn a_slip_that_comes_after_its_undo_is_refused() {
     let there = RoutingSlip::forward(of, 1, asks.clone(), 0, false);
     world.tell(of, vec![Message::OrdersSlip(RoutingSlip::back(of, 2, asks)), Message::OrdersSlip(there)]).await;
     let passed = passed_on(&world, of).await;
-    assert_eq!((outcomes(&passed[0]), outcomes(&passed[1])), (vec!["undone"], vec![Code::StepTimedOut.slug()]));
+    assert_eq!((slip_outcomes(&passed[0]), slip_outcomes(&passed[1])), (vec!["undone"], vec![Code::StepTimedOut.slug()]));
     assert_eq!((passed[1].run, passed[1].next, world.level(sku).await), (1, None, [5, 0, 5, 0]));
     world.audit().await;
 }

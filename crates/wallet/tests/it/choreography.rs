@@ -3,9 +3,8 @@
 use super::{Member, app, app_with, audit, new_order, step};
 use contracts::{
     Code, Message, OrderId,
-    messages::{Outcome, RoutingSlip, Stop},
+    messages::{RoutingSlip, Stop},
 };
-use kit::testing::App;
 use wallet::WalletSettings;
 
 fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<Stop> {
@@ -13,24 +12,6 @@ fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<Stop> {
         Message::PointsHold(ask) => vec![Stop::PointsHold(ask)],
         other => panic!("{other:?}"),
     }
-}
-
-async fn send(app: &App, slip: RoutingSlip) {
-    app.emit("orders", slip.order_id, Message::OrdersSlip(slip)).await;
-}
-
-/// What the wallet wrote on the slips of an order.
-async fn outcomes(app: &App, order: OrderId) -> Vec<&'static str> {
-    let messages = app.messages("wallet").await;
-    let slips = messages.iter().filter(|(key, _)| *key == order.0).filter_map(|(_, message)| message.slip());
-    slips
-        .flat_map(|slip| &slip.log)
-        .map(|visit| match &visit.outcome {
-            Outcome::Done => "held",
-            Outcome::Undone => "released",
-            Outcome::Refused(refusal) => refusal.code.slug(),
-        })
-        .collect()
 }
 
 // G3, G4, B4
@@ -42,13 +23,13 @@ async fn a_slip_holds_and_gives_back_once() {
         let order = new_order();
         let said = async |times: i64| app.eventually("select count(*) from wallet_outbox where kind='wallet.slip'", times).await;
         app.faults.repeat("wallet", "orders.slip", 2);
-        send(&app, RoutingSlip::forward(order, 1, stops(&member, order, 400), 0, false)).await;
+        app.send_slip(RoutingSlip::forward(order, 1, stops(&member, order, 400), 0, false)).await;
         said(2).await;
         assert_eq!(member.purse(&app).await, (0, 600, 400));
-        send(&app, RoutingSlip::back(order, 2, stops(&member, order, 400))).await;
+        app.send_slip(RoutingSlip::back(order, 2, stops(&member, order, 400))).await;
         said(4).await;
         assert_eq!(member.purse(&app).await, (0, 1_000, 0));
-        assert_eq!(outcomes(&app, order).await, ["held", "held", "released", "released"]);
+        assert_eq!(app.slip_outcomes("wallet", order).await, ["done", "done", "undone", "undone"]);
         audit(&app).await;
     }
 }
@@ -60,12 +41,12 @@ async fn a_slip_back_undoes_before_and_after_points_are_spent() {
     let member = Member::with(&app, 0, 1_000).await;
     let (spent, overtaken) = (new_order(), new_order());
     for order in [spent, overtaken] {
-        send(&app, RoutingSlip::forward(order, 1, stops(&member, order, 400), 0, false)).await;
+        app.send_slip(RoutingSlip::forward(order, 1, stops(&member, order, 400), 0, false)).await;
     }
     app.emit("orders", spent, Message::PointsUse(step(spent))).await;
     assert_eq!(member.purse(&app).await, (0, 200, 400));
     for order in [spent, overtaken] {
-        send(&app, RoutingSlip::back(order, 2, stops(&member, order, 400))).await;
+        app.send_slip(RoutingSlip::back(order, 2, stops(&member, order, 400))).await;
     }
     app.emit("orders", overtaken, Message::PointsUse(step(overtaken))).await;
     assert_eq!(member.purse(&app).await, (0, 1_000, 0));
@@ -79,14 +60,14 @@ async fn a_refusal_says_why() {
     let app = app().await;
     let member = Member::with(&app, 0, 500).await;
     let (dear, late) = (new_order(), new_order());
-    send(&app, RoutingSlip::forward(dear, 1, stops(&member, dear, 501), 0, false)).await;
-    send(&app, RoutingSlip::back(late, 2, stops(&member, late, 100))).await;
-    send(&app, RoutingSlip::forward(late, 1, stops(&member, late, 100), 0, false)).await;
-    assert_eq!(outcomes(&app, dear).await, ["insufficient-points"]);
-    assert_eq!(outcomes(&app, late).await, ["released", Code::StepTimedOut.slug()]);
+    app.send_slip(RoutingSlip::forward(dear, 1, stops(&member, dear, 501), 0, false)).await;
+    app.send_slip(RoutingSlip::back(late, 2, stops(&member, late, 100))).await;
+    app.send_slip(RoutingSlip::forward(late, 1, stops(&member, late, 100), 0, false)).await;
+    assert_eq!(app.slip_outcomes("wallet", dear).await, ["insufficient-points"]);
+    assert_eq!(app.slip_outcomes("wallet", late).await, ["undone", Code::StepTimedOut.slug()]);
     assert_eq!(member.purse(&app).await, (0, 500, 0));
     let slip = RoutingSlip::forward(dear, 1, stops(&member, dear, 1), 0, false);
-    send(&app, RoutingSlip { next: None, ..slip }).await;
-    assert_eq!(outcomes(&app, dear).await.len(), 1, "it calls for nobody");
+    app.send_slip(RoutingSlip { next: None, ..slip }).await;
+    assert_eq!(app.slip_outcomes("wallet", dear).await.len(), 1, "it calls for nobody");
     audit(&app).await;
 }

@@ -1,9 +1,9 @@
 //! A small healthy mall in which something of everything has happened.
 
 use super::Files;
-use crate::stage::{Shopper, Stage, blob};
-use contracts::{MemberId, Timestamp};
-use kit::testing::TestResponse;
+use crate::mall::{Mall, Person, blob, text};
+use contracts::Timestamp;
+use onrush::audit;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -41,30 +41,31 @@ impl Healthy {
 /// A paid order with coupon and points, an unpaid one, a cancelled one with both, a waitlist that has moved, and the test provider's
 /// payments, kept and given back.
 pub async fn build() -> Healthy {
-    let stage = Stage::open(true).await;
-    let (sku, late) = (stage.product(10_000, 50, "reserve_on_order").await, stage.product(7_000, 50, "deduct_on_payment").await);
-    let buyer = signed_up(&stage).await;
-    stage.furnish(&buyer, 1_000_000, 5_000).await;
-    let coupon = stage.coupon(1_000, Some(3)).await;
-    let canceller = stage.shopper(1_000_000, 5_000).await;
+    let mall = Mall::with(|settings| settings.test_provider = true).await;
+    let late = json!({"name": "Umbrella", "price": 7_000, "stock": 50, "stock_policy": "deduct_on_payment"});
+    let (sku, late) = (mall.product(10_000, 50).await, mall.product_of(&late).await);
+    let buyer = signed_up(&mall).await;
+    mall.furnish(&[&buyer], 1_000_000, 5_000).await;
+    let coupon = mall.coupon(json!({"quantity": 3, "waitlist": true})).await;
+    let canceller = mall.shopper(1_000_000, 5_000).await;
     let basket = |issued: &str, method: &str| {
         let items = json!([{"sku": sku, "quantity": 2}, {"sku": late, "quantity": 1}]);
         json!({"items": items, "coupons": [issued], "points": 500, "payment": {"method": method}})
     };
-    let paid = order(&stage, &buyer, &basket(&stage.issued(&buyer, &coupon).await, "wallet")).await;
-    let ended = order(&stage, &canceller, &basket(&stage.issued(&canceller, &coupon).await, "wallet")).await;
-    cancel(&stage, &canceller, &ended).await;
-    waitlist(&stage, &coupon).await;
+    let paid = order(&mall, &buyer, &basket(&mall.claimed(&buyer, &coupon).await, "wallet")).await;
+    let ended = order(&mall, &canceller, &basket(&mall.claimed(&canceller, &coupon).await, "wallet")).await;
+    cancel(&mall, &canceller, &ended).await;
+    waitlist(&mall, &coupon).await;
 
     let plain = json!({"items": [{"sku": sku, "quantity": 1}]});
-    let unpaid = order(&stage, &canceller, &plain).await;
+    let unpaid = order(&mall, &canceller, &plain).await;
     let by_provider = json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "test", "token": "approve"}});
-    let tested = order(&stage, &buyer, &by_provider).await;
-    let ended_tested = order(&stage, &buyer, &by_provider).await;
-    cancel(&stage, &buyer, &ended_tested).await;
+    let tested = order(&mall, &buyer, &by_provider).await;
+    let ended_tested = order(&mall, &buyer, &by_provider).await;
+    cancel(&mall, &buyer, &ended_tested).await;
 
-    stage.settle().await;
-    let session = stage.app.rows::<(uuid::Uuid,)>("select id from accounts_sessions").await[0].0.to_string();
+    mall.quiet().await;
+    let session = mall.app.rows::<(uuid::Uuid,)>("select id from accounts_sessions").await[0].0.to_string();
     let places = [
         ("paid", paid),
         ("ended", ended),
@@ -76,49 +77,60 @@ pub async fn build() -> Healthy {
         ("session", session),
         ("sku", sku),
     ];
-    let (now, files) = (stage.app.clock_now(), Files::new());
-    let settings = stage.settings;
-    let app = stage.app;
-    app.process.stop().await;
-    std::fs::copy(settings.database(), files.database()).expect("the database is copied");
+    let now = mall.app.clock_now();
+    Healthy { files: files(mall, now).await, places: places.into_iter().collect(), now }
+}
+
+/// What an audit looks at: the database's file, or on PostgreSQL the copy that the audit makes.
+async fn files(mall: Mall, now: Timestamp) -> Files {
+    let Mall { app, settings, .. } = mall;
+    let files = Files::new();
+    if settings.postgres.is_some() {
+        let copy = audit::copied::copy(&settings, now).await.expect("the database is copied");
+        assert_eq!(copy.moved, None);
+        std::fs::copy(copy.database(), files.database()).expect("the copy is copied");
+    }
     // The provider outlives the process in real life; here its last pages are still in its log.
     let book = rusqlite::Connection::open(settings.provider_book()).expect("the book opens");
     book.execute("vacuum into ?1", [files.book().to_string_lossy()]).expect("the book is copied");
-    Healthy { files, places: places.into_iter().collect(), now }
+    if settings.postgres.is_none() {
+        // The process must have closed the file; the folder goes with the rest of the app.
+        app.process.stop().await;
+        std::fs::copy(settings.database(), files.database()).expect("the database is copied");
+    } else {
+        app.stop().await;
+    }
+    files
 }
 
-async fn signed_up(stage: &Stage) -> Shopper {
+async fn signed_up(mall: &Mall) -> Person {
     let (email, password) = ("minji@example.com", "maple-syrup-2026");
     let account = json!({"email": email, "password": password, "name": "Kim Minji"});
-    let made = stage.app.post("/v1/accounts").json(&account).send().await.expect(201);
-    let session = stage.app.post("/v1/sessions").json(&json!({"email": email, "password": password})).send().await;
-    let token = session.body["access_token"].as_str().expect("signed in").to_owned();
-    Shopper { id: MemberId(made.body["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")), token }
+    let made = mall.app.post("/v1/accounts").json(&account).send().await.expect(201);
+    let session = mall.app.post("/v1/sessions").json(&json!({"email": email, "password": password})).send().await.expect(200);
+    let token = text(&session.body["access_token"]);
+    Person { id: text(&made.body["id"]).parse().expect("an id"), token }
 }
 
 /// Two wait; the first of them gets what a third gives back.
-async fn waitlist(stage: &Stage, coupon: &str) {
-    let giver = stage.shopper(0, 0).await;
-    let _ = stage.issued(&giver, coupon).await;
+async fn waitlist(mall: &Mall, coupon: &str) {
+    let giver = mall.member().await;
+    let _ = mall.claimed(&giver, coupon).await;
     for _ in 0..2 {
-        let late = stage.shopper(0, 0).await;
-        let _ = stage.claim(&late, coupon).await.expect(202);
+        let late = mall.member().await;
+        let _ = mall.claim(&late, coupon).send().await.expect(202);
     }
-    let given = stage.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&giver.token).send().await;
+    let given = mall.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&giver.token).send().await;
     assert!(given.status < 300, "{given:?}");
-    stage.app.job("coupons.promote").await;
-    stage.app.eventually("select count(*) from coupons_waiting where state='ADMITTED'", 1).await;
+    mall.app.job("coupons.promote").await;
+    mall.app.eventually("select count(*) from coupons_waiting where state='ADMITTED'", 1).await;
 }
 
-async fn order(stage: &Stage, shopper: &Shopper, body: &Value) -> String {
-    id(&stage.order(shopper, body).await.expect(201))
+async fn order(mall: &Mall, shopper: &Person, body: &Value) -> String {
+    text(&mall.order(shopper, body).send().await.expect(201).body["id"])
 }
 
-async fn cancel(stage: &Stage, shopper: &Shopper, order: &str) {
-    let cancelled = stage.cancel(shopper, order).await.expect(200);
+async fn cancel(mall: &Mall, shopper: &Person, order: &str) {
+    let cancelled = mall.cancel(shopper, order).send().await.expect(200);
     assert_eq!(cancelled.body["state"], "CANCELLED");
-}
-
-fn id(response: &TestResponse) -> String {
-    response.body["id"].as_str().expect("an id").to_owned()
 }

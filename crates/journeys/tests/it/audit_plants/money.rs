@@ -1,6 +1,7 @@
 //! Plants in the ledger and in payments.
 
 use super::{Plant, plant};
+use kit::testing::Shape;
 
 pub fn plants() -> Vec<Plant> {
     [ledger(), chains(), payments()].into_iter().flatten().collect()
@@ -40,13 +41,7 @@ fn ledger() -> Vec<Plant> {
 
 fn chains() -> Vec<Plant> {
     const ENTRIES: &[&str] = &["wallet_entries"];
-    const GUARDS: [(&str, &str); 4] = [
-        ("drop trigger wallet_entries_no_update", "wallet_entries_no_update is missing"),
-        ("drop trigger wallet_entries_no_delete", "wallet_entries_no_delete is missing"),
-        ("drop trigger wallet_transactions_no_update", "wallet_transactions_no_update is missing"),
-        ("drop trigger wallet_transactions_no_delete", "wallet_transactions_no_delete is missing"),
-    ];
-    let mut plants: Vec<Plant> = GUARDS.into_iter().map(|(drop, shows)| plant("I-L4", &[], drop, shows)).collect();
+    let mut plants: Vec<Plant> = missing_guards();
     let first = "where owner_id={buyer} and kind='CASH' and n=1";
     plants.extend([
         plant("I-L4", ENTRIES, format!("update wallet_entries set amount=amount+1 {first}"), "{buyer} CASH entry 1: the chain is broken"),
@@ -68,6 +63,24 @@ fn chains() -> Vec<Plant> {
         ),
     ]);
     plants
+}
+
+/// Each of the triggers that keep the ledger append-only. A copy of another database lists those that were in force there.
+fn missing_guards() -> Vec<Plant> {
+    const GUARDS: [(&str, &str); 4] = [
+        ("drop trigger wallet_entries_no_update", "wallet_entries_no_update is missing"),
+        ("drop trigger wallet_entries_no_delete", "wallet_entries_no_delete is missing"),
+        ("drop trigger wallet_transactions_no_update", "wallet_transactions_no_update is missing"),
+        ("drop trigger wallet_transactions_no_delete", "wallet_transactions_no_delete is missing"),
+    ];
+    const ELSEWHERE: [(&str, &str); 4] = [
+        ("delete from origin_triggers where name='wallet_entries_append_only'", "wallet_entries_append_only is missing"),
+        ("delete from origin_triggers where name='wallet_entries_no_truncate'", "wallet_entries_no_truncate is missing"),
+        ("delete from origin_triggers where name='wallet_transactions_append_only'", "wallet_transactions_append_only is missing"),
+        ("delete from origin_triggers where name='wallet_transactions_no_truncate'", "wallet_transactions_no_truncate is missing"),
+    ];
+    let guards = if Shape::of_environment() == Shape::Solo { GUARDS } else { ELSEWHERE };
+    guards.into_iter().map(|(drop, shows)| plant("I-L4", &[], drop, shows)).collect()
 }
 
 fn payments() -> Vec<Plant> {

@@ -81,7 +81,13 @@ fn accounts() -> Vec<Plant> {
              where session_id={{session}} limit 1"
         )
     };
+    let cookie = |expires_at: &str| {
+        format!("insert into accounts_web_sessions select x'00', id, {expires_at} from accounts_sessions where id={{session}}")
+    };
+    let ended = format!("update accounts_sessions set revoked_at=1, reason='signed_out' where id={{session}}; {}", cookie("1"));
     vec![
+        plant("I-A4", &[], cookie("expires_at+1"), "{session}"),
+        plant("I-A4", &[], ended, "{session}"),
         plant("I-A2", TOKENS, another("LIVE"), "{session}"),
         plant("I-A2", TOKENS, another("REUSED"), "{session}"),
         plant(

@@ -136,15 +136,15 @@ async fn reused(world: &World) {
     let _ = refresh(mall, &first).send().await.expect_problem(401, "token-reused");
     let after = refresh(mall, &second).send().await;
     assert_eq!(after.status, 401, "the whole family has ended");
-    let _ = mall.app.get("/v1/me").bearer(&access).send().await.expect_problem(401, "unauthenticated");
+    mall.refuses(&access).await;
 }
 
 async fn revoked(world: &World) {
     let mall = &world.mall;
     let account = sign_up(mall).await;
     let refuses = async |access: &str, refresh_token: &str| {
-        let _ = mall.app.get("/v1/me").bearer(access).send().await.expect_problem(401, "unauthenticated");
         assert_eq!(refresh(mall, refresh_token).send().await.status, 401);
+        mall.refuses(access).await;
     };
     let (access, refresh_token) = signed_in(mall, &account).await;
     let _ = mall.app.delete("/v1/sessions/current").bearer(&access).send().await.expect(204);
@@ -197,7 +197,9 @@ async fn attempts() {
         let forwarded = format!("x-forwarded-for: 203.0.113.{}\r\ncontent-length: {}\r\n\r\n", email.len() % 200, body.len());
         server.tell_from(from, format!("{head}{forwarded}{body}").as_bytes()).await
     };
-    for _ in 0..5 {
+    // Without Redis each process counts for itself, and these are asked in turn.
+    let processes = mall.app.instances_of("accounts");
+    for _ in 0..5 * processes {
         assert_eq!(attempt(here, &account.email, "wrong horse battery").await.status, 401);
     }
     let sixth = attempt(here, &account.email, PASSWORD).await;
@@ -206,11 +208,18 @@ async fn attempts() {
     assert_eq!(attempt(there, &account.email, PASSWORD).await.status, 200, "the owner elsewhere is not locked out");
 
     // The sixth was counted too.
-    for n in 0..94 {
-        assert_eq!(attempt(here, &format!("nobody{n}@example.com"), PASSWORD).await.status, 401, "{n}");
-    }
-    let hundredth = attempt(here, "nobody@example.com", PASSWORD).await;
+    let mut more = 0;
+    let hundredth = loop {
+        let told = attempt(here, &format!("nobody{more}@example.com"), PASSWORD).await;
+        if told.status != 401 {
+            break told;
+        }
+        more += 1;
+    };
     assert_eq!((hundredth.status, hundredth.problem()), (429, "too-many-attempts"), "{hundredth:?}");
+    let all = 5 * processes + 1 + more;
+    // One process may be full while the others have room for what it refused.
+    assert!(all <= 100 * processes && all > 100 * processes - 2 * processes, "{all} from one address");
     mall.app.clock.advance(Duration::from_secs(601));
     assert_eq!(attempt(here, &account.email, PASSWORD).await.status, 200, "not for good");
     server.stop();
@@ -235,7 +244,7 @@ async fn passwords(world: &World) {
 
 async fn crowd() {
     let mall = Mall::open().await;
-    let answers = at_once(500, (0..500).map(|n| sign_in(&mall, &format!("member{n}@example.com"), PASSWORD)).collect()).await;
+    let answers = at_once(500, (0..500).map(|n| sign_in(&mall, &format!("member{n}@example.com"), PASSWORD).once()).collect()).await;
     let shed: Vec<&TestResponse> = answers.iter().filter(|answer| answer.status == 503).collect();
     let counted = count(&answers, 401, "bad-credentials") + count(&answers, 429, "too-many-attempts") + count(&answers, 503, "overloaded");
     assert!(!shed.is_empty() && counted == 500, "{:?}", tally(&answers));

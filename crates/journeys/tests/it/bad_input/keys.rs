@@ -1,7 +1,7 @@
 //! Rows 56 to 62: idempotency keys, double clicks, and orders that are beyond what is asked.
 
 use super::{Case, World, refused, scene};
-use crate::mall::{Mall, PATIENCE, paid, text, unpaid};
+use crate::mall::{Mall, PATIENCE, folds, paid, text, unpaid};
 use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
 
@@ -63,8 +63,8 @@ async fn another_body(world: &World) {
 }
 
 async fn still_running() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for fold in folds() {
+        let mall = Mall::folding(*fold).await;
         let sku = mall.product(1_000, 5).await;
         let shopper = mall.shopper(10_000, 0).await;
         mall.app.faults.hold("stock", "stock.reserve");

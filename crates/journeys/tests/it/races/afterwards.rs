@@ -1,13 +1,13 @@
 //! B4, G6, O7: what follows an order that was paid, failed, or was forgotten.
 
-use crate::mall::{Mall, WAYS, at_once, count, paid, tally, text, unpaid, with};
+use crate::mall::{Mall, at_once, count, paid, tally, text, unpaid, ways, with};
 use serde_json::json;
 use std::time::Duration;
 
 /// B4, O5: the purchase is confirmed, and earns points once: one percent of the cash paid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b4_a_confirmed_purchase_earns_points() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let shop = mall.shop().await;
         let sku = mall.product_of(&json!({"name": "Tulips", "price": 12_345, "stock": 5, "store_id": shop.id})).await;
@@ -31,7 +31,7 @@ async fn b4_a_confirmed_purchase_earns_points() {
 /// G6, O6: whoever's order fails is told why, then and later; the reason is in the stream for notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g6_a_failed_order_says_why() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let sku = mall.product(4_000, 3).await;
         let (poor, rich) = (mall.shopper(1_000, 0).await, mall.shopper(1_000_000, 0).await);
@@ -65,7 +65,7 @@ async fn g6_a_failed_order_says_why() {
 /// O7, C18, C19: what is not paid in time is undone, once, and everything is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o7_unpaid_orders_expire() {
-    for way in WAYS {
+    for way in ways() {
         let mall = Mall::led(way).await;
         let sku = mall.product(4_000, 3).await;
         let coupon = mall.coupon(json!({})).await;

@@ -1,6 +1,6 @@
 //! C9, C10: units that come free and those who wait for them.
 
-use crate::mall::{Mall, Person, all, at_once, number};
+use crate::mall::{Mall, Person, all, at_once, folds, number};
 use kit::auth::Role;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -12,8 +12,8 @@ async fn standing(mall: &Mall, person: &Person, coupon: &str) -> Value {
 /// C9, C10: a unit that comes free goes to who waits longest, once; nobody overtakes; nothing is given out after the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c9_the_waitlist_is_served_in_order() {
-    for fold in [true, false] {
-        let mall = Mall::folding(fold).await;
+    for fold in folds() {
+        let mall = Mall::folding(*fold).await;
         let coupon = mall.coupon(json!({"quantity": 2, "waitlist": true})).await;
         let members = mall.members(7).await;
         for (n, member) in members[..5].iter().enumerate() {

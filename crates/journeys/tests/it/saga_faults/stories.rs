@@ -1,7 +1,7 @@
 //! The courses an order can take; together they say every message of a checkout.
 
 use super::trial::{Place, Trial};
-use crate::stage::Shopper;
+use crate::mall::Person;
 use onrush::settings::SagaMode;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -37,6 +37,14 @@ impl Story {
         }
     }
 
+    /// How its orders stand, such that two courses can be compared: of orders that want the same at the same time any may win.
+    pub fn outcome(self, mut states: Vec<String>) -> Vec<String> {
+        if matches!(self, Story::CouponTwice | Story::PointsTwice) {
+            states.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        states
+    }
+
     pub async fn play(self, trial: &Trial<'_>) {
         match self {
             Story::Confirmed => confirmed(trial).await,
@@ -50,12 +58,22 @@ impl Story {
     }
 }
 
+/// Something that is taken at payment; its SKU.
+async fn taken_at_payment(trial: &Trial<'_>, stock: i64) -> String {
+    trial.mall.product_of(&json!({"name": "Umbrella", "price": 7_000, "stock": stock, "stock_policy": "deduct_on_payment"})).await
+}
+
+/// A coupon of 1,000 won off an order, of which there is no end; what the shopper was issued.
+async fn issued(trial: &Trial<'_>, shopper: &Person) -> String {
+    let coupon = trial.mall.coupon(json!({"kind": "unlimited", "quantity": null})).await;
+    trial.mall.claimed(shopper, &coupon).await
+}
+
 /// An order that takes every step: both kinds of stock, a coupon, points, the wallet.
-async fn everything(trial: &Trial<'_>, cash: i64) -> (Shopper, Value) {
-    let (sku, late) = (trial.stage.product(10_000, 5, "reserve_on_order").await, trial.stage.product(7_000, 5, "deduct_on_payment").await);
-    let coupon = trial.stage.coupon(1_000, None).await;
-    let shopper = trial.stage.shopper(cash, 5_000).await;
-    let issued = trial.stage.issued(&shopper, &coupon).await;
+async fn everything(trial: &Trial<'_>, cash: i64) -> (Person, Value) {
+    let (sku, late) = (trial.mall.product(10_000, 5).await, taken_at_payment(trial, 5).await);
+    let shopper = trial.mall.shopper(cash, 5_000).await;
+    let issued = issued(trial, &shopper).await;
     let items = json!([{"sku": sku, "quantity": 2}, {"sku": late, "quantity": 1}]);
     (shopper, json!({"items": items, "coupons": [issued], "points": 500, "payment": {"method": "wallet"}}))
 }
@@ -67,7 +85,8 @@ async fn confirmed(trial: &Trial<'_>) {
     trial.rest().await;
     for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
         // Refused when the trouble has ended the order; what state it is in is looked at in the end.
-        let moved = trial.stage.advance(&order, state).await;
+        let path = format!("/v1/orders/{order}/fulfilment");
+        let moved = trial.mall.post(&trial.mall.operator, &path, &json!({"state": state})).send().await;
         assert!(moved.status < 500, "{moved:?}");
     }
     trial.act(&shopper, &format!("/v1/orders/{order}/confirmation"), &json!({})).await;
@@ -99,8 +118,8 @@ async fn out_of_stock(trial: &Trial<'_>) {
 }
 
 async fn taken_away(trial: &Trial<'_>) {
-    let late = trial.stage.product(7_000, 1, "deduct_on_payment").await;
-    let shoppers = [trial.stage.shopper(100_000, 0).await, trial.stage.shopper(100_000, 0).await];
+    let late = taken_at_payment(trial, 1).await;
+    let shoppers = trial.mall.shoppers(2, 100_000, 0).await;
     trial.begins().await;
     let mut orders = Vec::new();
     for shopper in &shoppers {
@@ -114,18 +133,17 @@ async fn taken_away(trial: &Trial<'_>) {
 }
 
 async fn coupon_twice(trial: &Trial<'_>) {
-    let sku = trial.stage.product(10_000, 5, "reserve_on_order").await;
-    let coupon = trial.stage.coupon(1_000, None).await;
-    let shopper = trial.stage.shopper(1_000_000, 0).await;
-    let issued = trial.stage.issued(&shopper, &coupon).await;
+    let sku = trial.mall.product(10_000, 5).await;
+    let shopper = trial.mall.shopper(1_000_000, 0).await;
+    let issued = issued(trial, &shopper).await;
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "coupons": [issued], "payment": {"method": "wallet"}});
     trial.begins().await;
     at_once(trial, &shopper, &body, arrival(trial, "coupons", "coupon.hold")).await;
 }
 
 async fn points_twice(trial: &Trial<'_>) {
-    let sku = trial.stage.product(10_000, 5, "reserve_on_order").await;
-    let shopper = trial.stage.shopper(1_000_000, 800).await;
+    let sku = trial.mall.product(10_000, 5).await;
+    let shopper = trial.mall.shopper(1_000_000, 800).await;
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "points": 800, "payment": {"method": "wallet"}});
     trial.begins().await;
     at_once(trial, &shopper, &body, arrival(trial, "wallet", "points.hold")).await;
@@ -133,15 +151,15 @@ async fn points_twice(trial: &Trial<'_>) {
 
 /// The message that brings an order from stock, its first step, to this participant: the question itself, or the slip.
 fn arrival(trial: &Trial<'_>, reader: &'static str, question: &'static str) -> Place {
-    match trial.stage.settings.saga {
+    match trial.mall.settings.saga {
         SagaMode::Orchestrated => Place { reader, source: "orders", kind: question },
         SagaMode::Choreographed => Place { reader, source: "stock", kind: "stock.slip" },
     }
 }
 
 /// Places the same order twice; both come to the step before either passes it.
-async fn at_once(trial: &Trial<'_>, shopper: &Shopper, body: &Value, step: Place) {
-    trial.stage.app.faults.hold(step.reader, step.kind);
+async fn at_once(trial: &Trial<'_>, shopper: &Person, body: &Value, step: Place) {
+    trial.mall.app.faults.hold(step.reader, step.kind);
     for _ in 0..2 {
         trial.place(shopper, body).await;
     }
@@ -152,7 +170,7 @@ async fn at_once(trial: &Trial<'_>, shopper: &Shopper, body: &Value, step: Place
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(trial.is_waiting(step).await, 2, "both have come to {step:?}");
-    trial.stage.app.faults.release(step.reader, step.kind);
-    trial.stage.wake().await;
+    trial.mall.app.faults.release(step.reader, step.kind);
+    trial.mall.wake().await;
     trial.rest().await;
 }

@@ -1,6 +1,7 @@
 //! The rules of a checkout, by example and at random.
 
 mod choreographed;
+mod course;
 mod examples;
 mod random;
 mod slips;

@@ -1,7 +1,10 @@
 //! A checkout among participants that keep their word: they do and undo as asked, once, remember a refusal, and leave a tombstone.
 //! Messages wait as long as they like and come twice; within a participant they keep their order.
 
-use super::*;
+use super::{
+    course::{Books, Course},
+    *,
+};
 use std::collections::VecDeque;
 
 /// A participant: stock, coupons, the wallet's points, or payments.
@@ -148,11 +151,23 @@ impl World {
         }
         true
     }
+}
 
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now.after(time);
-        self.checkout.fall_due(self.now);
-        self.post();
+impl Course for World {
+    type Act = Act;
+    const PAY: Act = Act::Pay;
+    const CANCEL: Act = Act::Cancel;
+
+    fn checkout(&self) -> &Checkout {
+        &self.checkout
+    }
+
+    fn books(&self) -> Books<'_> {
+        let [stock, coupons, wallet, payments] = &self.parts;
+        Books {
+            holds: [&stock.holds, &coupons.holds, &wallet.holds, &payments.holds],
+            made_final: [stock.is_final, coupons.is_final, wallet.is_final],
+        }
     }
 
     fn apply(&mut self, act: &Act) {
@@ -178,6 +193,12 @@ impl World {
         check(&self.checkout, &self.said);
     }
 
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.checkout.fall_due(self.now);
+        self.post();
+    }
+
     /// Lets everything arrive, and the clock run while someone is waited for.
     fn settle(&mut self) {
         for _ in 0..100 {
@@ -190,27 +211,6 @@ impl World {
         }
         panic!("it never comes to rest: {:?}", self.checkout.order);
     }
-
-    fn check_books(&self) {
-        let order = &self.checkout.order;
-        let expected = |step: Step| order.itinerary.contains(&step);
-        let held: Vec<bool> = self.parts.iter().map(|part| !part.holds.is_empty()).collect();
-        let made_final: Vec<bool> = self.parts[..PAYMENTS].iter().map(|part| part.is_final).collect();
-        let wanted = [true, expected(Step::CouponHold), expected(Step::PointsHold)];
-        match order.state {
-            State::Paid => {
-                assert_eq!((&held[..PAYMENTS], held[PAYMENTS], &made_final[..]), (&wanted[..], true, &wanted[..]));
-                let both = expected(Step::StockTake);
-                assert_eq!(self.parts[STOCK].holds.contains(&Step::StockTake), both);
-            }
-            State::AwaitingPayment => assert_eq!((&held[..PAYMENTS], held[PAYMENTS], made_final), (&wanted[..], false, vec![false; 3])),
-            State::Failed | State::Expired | State::Cancelled => {
-                assert_eq!((held, made_final), (vec![false; 4], vec![false; 3]), "something is left behind by {:?}", order.state);
-            }
-            state => panic!("{state:?} is not a place to rest"),
-        }
-        assert!(self.parts[PAYMENTS].holds.len() <= 1, "charged twice");
-    }
 }
 
 proptest! {
@@ -219,37 +219,12 @@ proptest! {
     // G1, G4, G5; I-O9, I-O12: when everyone answers in the end, it is all or nothing.
     #[test]
     fn it_ends_all_or_nothing(shape in Shape::any(), acts in prop::collection::vec(act(), 0..60)) {
-        let mut world = World::new(shape);
-        for act in &acts {
-            world.apply(act);
-        }
-        world.settle();
-        world.check_books();
-        if world.checkout.order.state == State::AwaitingPayment {
-            world.pass(UNPAID);
-            world.settle();
-            world.check_books();
-            prop_assert_eq!(world.checkout.order.state, State::Expired);
-        }
+        World::new(shape).ends_all_or_nothing(&acts);
     }
 
     // O8: whatever is paid can be taken back whole.
     #[test]
     fn a_paid_order_can_be_cancelled_whole(shape in Shape::any(), acts in prop::collection::vec(act(), 0..30)) {
-        let mut world = World::new(shape);
-        world.settle();
-        if !shape.inline {
-            world.apply(&Act::Pay);
-            world.settle();
-        }
-        prop_assert_eq!(world.checkout.order.state, State::Paid);
-        world.check_books();
-        world.apply(&Act::Cancel);
-        for act in &acts {
-            world.apply(act);
-        }
-        world.settle();
-        prop_assert_eq!(world.checkout.order.state, State::Cancelled);
-        world.check_books();
+        World::new(shape).can_be_cancelled_whole(shape, &acts);
     }
 }

@@ -1,6 +1,5 @@
 //! Where a process can die, found in the code.
 
-use super::rows;
 use crate::process::Place;
 use onrush::documents::readings;
 use std::{
@@ -89,12 +88,17 @@ fn sources() -> Vec<String> {
     texts
 }
 
-/// The hops that were made in this place.
+/// The hops that were made in this place, on SQLite.
 pub fn hops_of(place: &Place) -> Vec<String> {
+    let connection = rusqlite::Connection::open(place.path().join("onrush.db")).expect("the database opens");
+    let sent = |source: &str| -> BTreeSet<String> {
+        let mut statement = connection.prepare(&format!("select distinct kind from {source}_outbox")).expect("the query is right");
+        let kinds = statement.query_map([], |row| row.get(0)).expect("the query runs");
+        kinds.collect::<Result<_, _>>().expect("the rows can be read")
+    };
     let mut hops = Vec::new();
     for (reader, source, kinds) in readings() {
-        let sent: BTreeSet<String> =
-            rows(place, &format!("select distinct kind from {source}_outbox"), |row| row.get(0)).into_iter().collect();
+        let sent = sent(source);
         hops.extend(kinds.into_iter().filter(|kind| sent.contains(*kind)).map(|kind| format!("{reader}.{kind}")));
     }
     hops

@@ -1,6 +1,9 @@
 //! A client that does not give up: when the process dies under its request, it is started again and asked again, under the same key.
 
-use crate::process::{Client, PATIENCE, Place, Request, Response, Server, Start};
+use crate::{
+    client::{Client, PATIENCE, Request, Response},
+    process::{Place, Server, Start},
+};
 use kit::ports::Stopwatch;
 use serde_json::Value;
 use std::time::Duration;
@@ -132,9 +135,11 @@ impl<'a> Actor<'a> {
             let again = self.ask(&request);
             assert_eq!((again.status, text(&again)), (first.status, text(&first)), "the answer to {request:?} has changed");
         }
-        let sql = "select count(*) from orders_orders";
-        let orders: Vec<i64> = super::rows(self.place, sql, |row| row.get(0));
-        assert_eq!(orders[0], i64::try_from(self.orders.len()).expect("a small number"), "as many orders as were wanted");
+        assert_eq!(
+            self.place.count("orders", "orders_orders"),
+            i64::try_from(self.orders.len()).expect("a small number"),
+            "as many orders as were wanted"
+        );
     }
 }
 

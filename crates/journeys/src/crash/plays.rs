@@ -1,7 +1,10 @@
 //! What is played until the process dies. Together the plays pass every point.
 
 use super::actor::Actor;
-use crate::process::{Member, Place, Request, Start};
+use crate::{
+    client::{PATIENCE, Request},
+    process::{Member, Place, Start},
+};
 use serde_json::{Value, json};
 
 /// A furnished mall that nobody runs: each play gets a copy.
@@ -62,7 +65,7 @@ impl Play {
     ];
 
     pub fn start(self, hop_by_hop: bool, choreographed: bool) -> Start {
-        Start { hop_by_hop, choreographed, crash_point: None, unpaid_seconds: (self == Play::Expired).then_some(1) }
+        Start { hop_by_hop, choreographed, unpaid_seconds: (self == Play::Expired).then_some(1), ..Start::default() }
     }
 
     /// Whether it always ends in the same way.
@@ -219,8 +222,8 @@ fn money(mall: &Mall, actor: &mut Actor<'_>) {
 }
 
 impl Mall {
-    pub fn furnished() -> Mall {
-        let place = Place::new();
+    /// Furnishes a mall in an empty place.
+    pub fn furnished(place: Place) -> Mall {
         let shopper = place.seed(1).remove(0);
         let mut server = place.start(&Start::default());
         let operator = server.operator();
@@ -245,7 +248,7 @@ impl Mall {
         );
         let coupon = coupon["id"].as_str().expect("it has an id").to_owned();
         server.terminate();
-        let status = server.ended(crate::process::PATIENCE).expect("it stops");
+        let status = server.ended(PATIENCE).expect("it stops");
         assert!(status.success(), "{status:?}");
         Mall { place, operator, shopper, goods, coupon }
     }

@@ -1,0 +1,164 @@
+//! Requests over TCP, one connection at a time, with nothing between the test and the bytes.
+
+use kit::ports::new_id;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// A server that does not answer in this time has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One connection to a server, one request at a time. Made again after an error.
+pub struct Client {
+    address: SocketAddr,
+    connection: Option<BufReader<TcpStream>>,
+    /// How long it waits for an answer.
+    answer_time: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub bytes: Vec<u8>,
+    /// Null where the body is not JSON.
+    pub body: Value,
+}
+
+impl Response {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Response {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
+        self
+    }
+    pub fn bytes_contain(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.bytes).contains(text)
+    }
+    pub fn problem(&self) -> &str {
+        self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
+    }
+}
+
+/// A request that can be made again.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: &'static str,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Request {
+    pub fn get(path: impl Into<String>) -> Request {
+        Request { method: "GET", path: path.into(), headers: Vec::new(), body: String::new() }
+    }
+    pub fn post(path: impl Into<String>, body: &Value) -> Request {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Request { method: "POST", path: path.into(), headers, body: body.to_string() }
+    }
+    pub fn put(path: impl Into<String>, body: &Value) -> Request {
+        Request { method: "PUT", ..Request::post(path, body) }
+    }
+    pub fn delete(path: impl Into<String>) -> Request {
+        Request { method: "DELETE", ..Request::get(path) }
+    }
+    pub fn bearer(self, token: &str) -> Request {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+    pub fn key(self, key: &str) -> Request {
+        self.header("idempotency-key", key.to_owned())
+    }
+    /// With a key of its own.
+    pub fn once(self) -> Request {
+        let key = new_id().to_string();
+        self.key(&key)
+    }
+    /// Answer when the order rests.
+    pub fn wait(self) -> Request {
+        self.wait_for(20)
+    }
+    pub fn wait_for(self, seconds: u32) -> Request {
+        self.header("prefer", format!("wait={seconds}"))
+    }
+    fn header(mut self, name: &'static str, value: String) -> Request {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl Client {
+    pub fn of(address: SocketAddr) -> Client {
+        Client { address, connection: None, answer_time: PATIENCE }
+    }
+
+    /// One that waits no longer than this for an answer.
+    #[must_use]
+    pub fn within(self, answer_time: Duration) -> Client {
+        Client { answer_time, ..self }
+    }
+
+    /// An error says nothing about whether the request was acted on.
+    pub fn send(&mut self, request: &Request) -> io::Result<Response> {
+        let answer = self.exchange(request);
+        if answer.is_err() {
+            self.connection = None;
+        }
+        answer
+    }
+
+    fn exchange(&mut self, request: &Request) -> io::Result<Response> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            empty => {
+                let stream = TcpStream::connect_timeout(&self.address, self.answer_time)?;
+                stream.set_read_timeout(Some(self.answer_time))?;
+                stream.set_nodelay(true)?;
+                empty.insert(BufReader::new(stream))
+            }
+        };
+        let mut text = format!("{} {} HTTP/1.1\r\nhost: {}\r\n", request.method, request.path, self.address);
+        for (name, value) in &request.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("content-length: {}\r\n\r\n{}", request.body.len(), request.body));
+        connection.get_mut().write_all(text.as_bytes())?;
+        let response = read_response(connection)?;
+        if response.headers.get("connection").is_some_and(|value| value == "close") {
+            self.connection = None;
+        }
+        Ok(response)
+    }
+}
+
+/// An answer that began and broke off is `InvalidData`; one that never began is any other error.
+fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<Response> {
+    let mut line = String::new();
+    connection.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    match status {
+        Some(status) => read_rest(connection, status).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+        None if line.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("no status in “{line}”"))),
+    }
+}
+
+fn read_rest(connection: &mut BufReader<TcpStream>, status: u16) -> io::Result<Response> {
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        if connection.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut bytes = vec![0; length];
+    connection.read_exact(&mut bytes)?;
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Ok(Response { status, headers, bytes, body })
+}

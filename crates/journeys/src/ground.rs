@@ -1,0 +1,113 @@
+//! What the processes of one mall stand on: databases and topics of their own, gone with the value.
+
+use crate::servers::Service;
+use kit::{
+    ports::{new_id, random_bytes},
+    testing::{TestDatabase, TestTopics},
+};
+use std::fmt::Write;
+use tokio::runtime::{Builder, Runtime};
+
+/// Partitions of each stream: more than one, so that processes have something to share.
+const PARTITIONS: &str = "2";
+/// Read connections of a process to a database. Many processes share a server with few.
+const READERS: &str = "4";
+
+pub struct Ground {
+    /// For connections of the test itself.
+    runtime: Runtime,
+    database: TestDatabase,
+    /// Services with a database of their own.
+    own: Vec<(&'static str, TestDatabase)>,
+    topics: Option<TestTopics>,
+    redis: Option<String>,
+    /// In the place of the database's address.
+    url: Option<String>,
+    secret: String,
+}
+
+impl Ground {
+    /// One database for all.
+    pub fn together() -> Ground {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
+        let database = runtime.block_on(TestDatabase::create());
+        let secret = random_bytes::<32>().iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Ground { runtime, database, own: Vec::new(), topics: None, redis: None, url: None, secret }
+    }
+
+    /// Kafka between services, Redis between processes, and databases of their own for some services.
+    pub fn apart(own: &[&'static str]) -> Ground {
+        let mut ground = Ground::together();
+        let create = |name: &&'static str| (*name, ground.runtime.block_on(TestDatabase::create()));
+        ground.own = own.iter().map(create).collect();
+        ground.topics = Some(TestTopics::new(&Service::Kafka.address(), &format!("test{}", new_id().simple())));
+        ground.with_redis()
+    }
+
+    #[must_use]
+    pub fn with_redis(mut self) -> Ground {
+        self.redis = Some(Service::Redis.address());
+        self
+    }
+
+    /// The same database under another address.
+    pub fn behind(&mut self, port: u16) {
+        let url = self.database.url();
+        let (server, rest) = url.split_once('@').expect("the address names a user");
+        let (_, database) = rest.split_once('/').expect("the address names a database");
+        self.url = Some(format!("{server}@127.0.0.1:{port}/{database}"));
+    }
+
+    /// The same data in another database. Nobody may be connected with this one.
+    pub(crate) fn copy(&self) -> Ground {
+        assert!(self.own.is_empty() && self.topics.is_none(), "a mall apart is not copied");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
+        let database = runtime.block_on(self.database.copy());
+        Ground { runtime, database, own: Vec::new(), topics: None, redis: self.redis.clone(), url: None, secret: self.secret.clone() }
+    }
+
+    /// What every command is told.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let url = self.url.clone().unwrap_or_else(|| self.database.url());
+        let mut arguments = vec!["--database-url".to_owned(), url, "--secret".into(), self.secret.clone()];
+        let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        add("--partitions", PARTITIONS.into());
+        add("--readers", READERS.into());
+        if !self.own.is_empty() {
+            let own: Vec<String> = self.own.iter().map(|(name, database)| format!("{name}={}", database.url())).collect();
+            add("--databases", own.join(","));
+        }
+        if let Some(topics) = &self.topics {
+            add("--kafka", topics.bootstrap().to_owned());
+            add("--kafka-prefix", topics.prefix().to_owned());
+        }
+        if let Some(redis) = &self.redis {
+            add("--redis", redis.clone());
+        }
+        arguments
+    }
+
+    /// The address of the server, `host:port`.
+    pub fn server(&self) -> String {
+        let url = self.database.url();
+        let (_, rest) = url.split_once('@').expect("the address names a user");
+        rest.split('/').next().expect("there is something before a slash").to_owned()
+    }
+
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// The database in which a service keeps its tables.
+    pub fn database_of(&self, service: &str) -> &TestDatabase {
+        self.own.iter().find(|(name, _)| *name == service).map_or(&self.database, |(_, database)| database)
+    }
+
+    /// One number, asked of a service's database.
+    pub fn number(&self, service: &str, sql: &str) -> i64 {
+        self.runtime.block_on(self.database_of(service).number(sql))
+    }
+}

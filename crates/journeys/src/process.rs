@@ -1,0 +1,242 @@
+//! The real binary as a process of its own: started, killed, started again on the same data.
+
+use crate::{
+    client::{Client, PATIENCE, Request},
+    ground::Ground,
+};
+use kit::{ports::Stopwatch, testing::TempFolder};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+pub const OPERATOR: (&str, &str) = ("operator@test.onrush.example", "autumn-leaves-2026");
+
+/// What the processes of one test share: the data.
+pub struct Place {
+    folder: TempFolder,
+    /// Absent: the data are in the folder.
+    ground: Option<Ground>,
+}
+
+/// One running process. It does not outlive this value.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+/// Someone who was seeded.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub id: String,
+    pub token: String,
+}
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    pub hop_by_hop: bool,
+    /// How new checkouts are led.
+    pub choreographed: bool,
+    /// Where the process is to die; see `kit::testing::crash_point`.
+    pub crash_point: Option<String>,
+    /// How long an order may stay unpaid, where it matters.
+    pub unpaid_seconds: Option<u32>,
+    /// How claims are settled, if not as it is by default.
+    pub claim_strategy: Option<&'static str>,
+    /// Absent: a free port.
+    pub listen: Option<SocketAddr>,
+    /// Services that run in this process, and where the others are; absent: all run here.
+    pub apart: Option<(String, String)>,
+}
+
+/// The program with the crash points in it. Cargo puts it one folder above its tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let folder = test.parent().and_then(Path::parent).expect("tests are two folders deep");
+    folder.join("onrush-under-test")
+}
+
+impl Place {
+    /// On SQLite.
+    #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
+    pub fn new() -> Place {
+        Place { folder: TempFolder::new(), ground: None }
+    }
+
+    /// On servers.
+    pub fn on(ground: Ground) -> Place {
+        Place { folder: TempFolder::new(), ground: Some(ground) }
+    }
+
+    /// Another place with the same data. Nobody may be using this one.
+    pub fn copy(&self) -> Place {
+        let copy = Place { folder: TempFolder::new(), ground: self.ground.as_ref().map(Ground::copy) };
+        for entry in std::fs::read_dir(self.path()).expect("the folder is there") {
+            let entry = entry.expect("it can be listed");
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("the file is copied");
+        }
+        copy
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The servers it stands on.
+    pub fn ground(&self) -> &Ground {
+        self.ground.as_ref().expect("this test is about a mall on servers")
+    }
+
+    /// Rows of a service's table.
+    pub fn count(&self, service: &str, table: &str) -> i64 {
+        if let Some(ground) = &self.ground {
+            return ground.number(service, &format!("select count(*) from {service}.{table}"));
+        }
+        let connection = rusqlite::Connection::open(self.path().join("onrush.db")).expect("the database opens");
+        connection.query_one(&format!("select count(*) from {table}"), [], |row| row.get(0)).expect("the query runs")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(binary());
+        command.arg(name).arg("--data-dir").arg(self.path()).env_clear().env("RUST_LOG", "error").stdin(Stdio::null());
+        if let Some(ground) = &self.ground {
+            command.args(ground.arguments());
+        }
+        command
+    }
+
+    /// Starts, and returns when the process serves. `None` when it died before that.
+    pub fn try_start(&self, start: &Start) -> Option<Server> {
+        let mut command = self.command("serve");
+        let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        command.args(["--listen", &listen, "--test-provider", "true", "--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
+        command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
+        if let Some((only, peers)) = &start.apart {
+            command.args(["--only", only, "--peers", peers]);
+        }
+        if let Some(strategy) = start.claim_strategy {
+            command.args(["--claim-strategy", strategy]);
+        }
+        if let Some(seconds) = start.unpaid_seconds {
+            command.args(["--unpaid-timeout-seconds", &seconds.to_string()]);
+        }
+        if let Some(point) = &start.crash_point {
+            command.env("ONRUSH_CRASH_POINT", point);
+        }
+        let log = std::fs::File::options().create(true).append(true).open(self.path().join("stderr.log")).expect("a log file");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary is there");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("its output can be read");
+        let address = line.split_once("http://").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        match address {
+            Some(address) => Some(Server { child, address }),
+            None => {
+                let status = child.wait().expect("it ends");
+                assert!(!status.success(), "it ended without a word");
+                None
+            }
+        }
+    }
+
+    pub fn start(&self, start: &Start) -> Server {
+        self.try_start(start).unwrap_or_else(|| panic!("it does not start: {}", self.log()))
+    }
+
+    /// What processes wrote to standard error; for messages of failed tests.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
+    }
+
+    /// Shoppers with charged wallets, made by `onrush seed`.
+    pub fn seed(&self, members: u32) -> Vec<Member> {
+        let tokens = self.tokens();
+        let output = self.command("seed").args(["--members", &members.to_string(), "--tokens"]).arg(&tokens).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(&tokens).expect("it wrote the tokens");
+        let member = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("a line of JSON");
+            let text = |name: &str| line[name].as_str().expect("a text").to_owned();
+            Member { id: text("member_id"), token: text("access_token") }
+        };
+        text.lines().map(member).collect()
+    }
+
+    pub fn tokens(&self) -> PathBuf {
+        self.path().join("tokens.jsonl")
+    }
+
+    /// `onrush audit`, which must find everything at rest and in order, within the time that a mall has to come to rest.
+    #[track_caller]
+    pub fn assert_clean(&self, story: &str) {
+        let output = self.command("audit").args(["--patience", &PATIENCE.as_secs().to_string()]).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{story}: {}\n{}\n{}", text(&output.stdout), text(&output.stderr), self.log());
+    }
+}
+
+impl Server {
+    /// An access token of the operator.
+    pub fn operator(&self) -> String {
+        let (email, password) = OPERATOR;
+        let signed_in = Request::post("/v1/sessions", &serde_json::json!({"email": email, "password": password}));
+        let signed_in = self.client().send(&signed_in).expect("it answers").expect(200);
+        signed_in.body["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it ends");
+    }
+
+    pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Stops it where it stands, until [`Server::resume`].
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("/bin/kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill is there");
+        assert!(status.success(), "the process was gone");
+    }
+
+    /// Waits for its end.
+    pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        let start = Stopwatch::start();
+        while start.elapsed() < within {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
+
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().expect("it is ours").is_some()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::of(self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,88 @@
+//! The servers that malls stand on, and what happens to servers: they are stopped, killed, and come back.
+
+use std::{
+    process::Command,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+/// Whoever does something to a server has all of them to himself: every other test of the program waits.
+static SERVERS: RwLock<()> = RwLock::new(());
+
+/// Held by tests that need the servers to be there.
+pub fn shared() -> RwLockReadGuard<'static, ()> {
+    SERVERS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by tests that stop one.
+pub fn alone() -> RwLockWriteGuard<'static, ()> {
+    SERVERS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    Postgres,
+    Redis,
+    Kafka,
+}
+
+/// How a server goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Orderly,
+    /// Without a checkpoint; PostgreSQL only.
+    Immediate,
+    /// SIGKILL.
+    Kill,
+}
+
+impl Service {
+    /// The variable with its address, which must be set.
+    pub fn address(self) -> String {
+        let variable = match self {
+            Service::Postgres => "ONRUSH_TEST_POSTGRES",
+            Service::Redis => "ONRUSH_TEST_REDIS",
+            Service::Kafka => "ONRUSH_TEST_KAFKA",
+        };
+        std::env::var(variable).unwrap_or_else(|_| panic!("set {variable}, or run ./scripts/services run -- cargo test …"))
+    }
+
+    pub fn stop(self, end: End) {
+        self.control("stop", end);
+    }
+
+    /// Returns when it answers.
+    pub fn start(self) {
+        self.control("start", End::Orderly);
+    }
+
+    pub fn restart(self, end: End) {
+        self.control("restart", end);
+    }
+
+    fn control(self, verb: &str, end: End) {
+        let name = match self {
+            Service::Postgres => "postgres",
+            Service::Redis => "redis",
+            Service::Kafka => "kafka",
+        };
+        let mut command = Command::new(script());
+        command.args([verb, name]);
+        match end {
+            End::Orderly => {}
+            End::Immediate => drop(command.arg("--immediate")),
+            End::Kill => drop(command.arg("--kill")),
+        }
+        let output = command.output().expect("the script runs");
+        assert!(output.status.success(), "cannot {verb} {name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// The script that started them.
+fn script() -> String {
+    let state = std::env::var("ONRUSH_SERVICES_STATE").unwrap_or_else(|_| {
+        panic!("this test stops servers: run ./scripts/services run -- cargo test …, which sets ONRUSH_SERVICES_STATE")
+    });
+    let text = std::fs::read_to_string(&state).unwrap_or_else(|error| panic!("{state}: {error}"));
+    let path = text.lines().find_map(|line| line.strip_prefix("services="));
+    path.unwrap_or_else(|| panic!("{state} does not name the script")).to_owned()
+}
