@@ -5,6 +5,7 @@ use contracts::{ClaimId, CouponId, MemberId};
 use coupons::{Strategy, redis_gate::GateTimes};
 use futures::future::join_all;
 use kit::{
+    engine::request_redrive,
     kafka::{Cluster, Request, Requests},
     ports::{SystemClock, new_id},
     testing::{App, TestResponse},
@@ -287,6 +288,22 @@ async fn what_cannot_be_read_holds_up_nobody() {
     assert_eq!(mall.all_settled(coupon, &taken).await, ((1..=5).collect(), 0));
     let letters: Vec<(String, String)> = mall.app.rows("select state, kind from coupons_dead_letters order by seq").await;
     assert_eq!(letters, vec![("dead".to_owned(), "unreadable".to_owned()); 3]);
+    mall.audit().await;
+}
+
+// C25, F23: a claim that fails again and again is put aside alone, and settled when it is tried again
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_fails_holds_up_nobody() {
+    let mall = mall().await;
+    let coupon = mall.announce(json!({"quantity": 9})).await;
+    mall.app.faults.fail(CLAIMS.0, CLAIMS.1, 3);
+    let failing = mall.taken_from(coupon, &members(1)).await;
+    mall.app.eventually("select count(*) from coupons_dead_letters where state='dead'", 1).await;
+    let others = mall.taken_from(coupon, &members(5)).await;
+    assert_eq!(mall.all_settled(coupon, &others).await, ((1..=5).collect(), 0));
+    let mut writer = mall.app.kit().db.open_writer().await.unwrap();
+    assert_eq!(request_redrive(&mut writer, "coupons", None).await.unwrap(), 1);
+    assert_eq!(mall.all_settled(coupon, &failing).await, ([6].into(), 0));
     mall.audit().await;
 }
 

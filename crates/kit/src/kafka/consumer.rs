@@ -30,6 +30,10 @@ const LOOK: usize = 1_000;
 const LOOK_BYTES: usize = 8 << 20;
 /// Log lines and errors served in one go; the rest is served the next time.
 const CHORES: u32 = 16;
+/// After brokers were away a partition may stay silent for ever: the client library then waits for an answer about its leader that does not
+/// come (librdkafka issue 4492). So partitions that have been silent since are started again, so often and so far apart.
+const RESTARTS: u32 = 6;
+const BETWEEN_RESTARTS: Duration = Duration::from_secs(10);
 
 /// Reads the partitions assigned to it. For one thread, of any kind: it needs no runtime, and `poll` blocks.
 ///
@@ -41,6 +45,14 @@ pub struct Consumer {
     lanes: HashMap<(&'static str, i64), Lane>,
     client: Arc<BaseConsumer<Log>>,
     bell: Arc<Bell>,
+    unrest: Option<Unrest>,
+}
+
+/// Brokers were away, or still are.
+struct Unrest {
+    /// The last time one was missed, or silent partitions were started again.
+    since: Stopwatch,
+    restarts_left: u32,
 }
 
 /// One assigned partition.
@@ -57,6 +69,10 @@ struct Lane {
     more: bool,
     /// The offset that comes next from the queue.
     next: i64,
+    /// Where it was started.
+    from: Offset,
+    /// Something came since it was started, or since brokers were missed.
+    is_heard: bool,
     /// Requests, which have no numbers of ours.
     is_log: bool,
     trouble: Option<KafkaError>,
@@ -85,7 +101,7 @@ impl Consumer {
         let bell = Arc::new(Bell::default());
         let chores = bell.clone();
         client.set_nonempty_callback(move || chores.chores());
-        Ok(Consumer { cluster: cluster.clone(), lanes: HashMap::new(), client: Arc::new(client), bell })
+        Ok(Consumer { cluster: cluster.clone(), lanes: HashMap::new(), client: Arc::new(client), bell, unrest: None })
     }
 
     /// Starts reading a partition right behind `offset`, or with the first message it ever had. Also the way to go back or to try again:
@@ -144,7 +160,20 @@ impl Consumer {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, number, from)?;
         self.client.incremental_assign(&list)?;
-        let lane = Lane { service, partition, topic, queue, buffer: VecDeque::new(), bytes: 0, more: false, next, is_log, trouble: None };
+        let lane = Lane {
+            service,
+            partition,
+            topic,
+            queue,
+            buffer: VecDeque::new(),
+            bytes: 0,
+            more: false,
+            next,
+            from,
+            is_heard: false,
+            is_log,
+            trouble: None,
+        };
         self.lanes.insert((service, partition), lane);
         Ok(())
     }
@@ -234,7 +263,7 @@ impl Consumer {
                 // Nothing, or something that was served; the two look the same.
                 None => {}
                 // Logged already, and the client library tries again by itself.
-                Some(Err(error)) if error.rdkafka_error_code().is_some_and(|code| passes(code) || unknown_topic(code)) => {}
+                Some(Err(error)) if error.rdkafka_error_code().is_some_and(|code| passes(code) || unknown_topic(code)) => self.is_missed(),
                 Some(Err(error)) => return Err(error.into()),
                 Some(Ok(message)) => {
                     // Every partition has a queue of its own, so nothing comes this way; if it did, the partition would lack it.
@@ -248,11 +277,45 @@ impl Consumer {
                 }
             }
         }
+        self.restart_silent()
+    }
+
+    /// A broker did not answer: partitions must be heard again.
+    fn is_missed(&mut self) {
+        self.unrest = Some(Unrest { since: Stopwatch::start(), restarts_left: RESTARTS });
+        for lane in self.lanes.values_mut() {
+            lane.is_heard = false;
+        }
+    }
+
+    /// Starts partitions again that have been silent since brokers were missed, from where they are. Those that have nothing new are
+    /// among them; nothing is lost by it.
+    fn restart_silent(&mut self) -> Result<(), KafkaError> {
+        let Some(unrest) = self.unrest.as_mut().filter(|unrest| unrest.since.elapsed() >= BETWEEN_RESTARTS) else { return Ok(()) };
+        unrest.since = Stopwatch::start();
+        unrest.restarts_left -= 1;
+        if unrest.restarts_left == 0 {
+            self.unrest = None;
+        }
+        let silent = self.lanes.values().filter(|lane| !lane.is_heard && lane.buffer.is_empty() && lane.trouble.is_none());
+        let silent: Vec<_> = silent.map(|lane| (lane.service, lane.partition, lane.next, lane.where_next(), lane.is_log)).collect();
+        for (service, partition, next, from, is_log) in silent {
+            tracing::info!(service, partition, offset = next, "a partition is silent since brokers were missed; it is started again");
+            self.start(service, partition, next, from, is_log)?;
+        }
         Ok(())
     }
 }
 
 impl Lane {
+    /// Where to start it again without missing or repeating anything.
+    fn where_next(&self) -> Offset {
+        match self.from {
+            Offset::Beginning if self.next == 0 => Offset::Beginning,
+            _ => Offset::Offset(self.next),
+        }
+    }
+
     /// Takes what has arrived, as long as there is room. True when there was anything.
     fn fill(&mut self) -> bool {
         let mut new = false;
@@ -265,6 +328,7 @@ impl Lane {
                 None => break,
                 Some(Ok(message)) => {
                     self.next = message.offset() + 1;
+                    self.is_heard = true;
                     let read = if self.is_log { wire::read_request } else { wire::read };
                     let arrival = read(self.service, &message);
                     self.bytes += size(&arrival);

@@ -101,7 +101,7 @@ pub(super) fn read(service: &str, message: &impl Message) -> Arrival {
     arrival(message, record(service, message))
 }
 
-/// Reads a request back, as strictly. Its number is one more than its place.
+/// Reads a request back, as strictly. Its number is one more than its place, its key its own id.
 pub(super) fn read_request(log: &str, message: &impl Message) -> Arrival {
     arrival(message, request(log, message))
 }
@@ -133,8 +133,10 @@ fn record(service: &str, message: &impl Message) -> Result<Record, String> {
 
 fn request(log: &str, message: &impl Message) -> Result<Record, String> {
     let attributes = Attributes::of(message)?;
-    attributes.get("ce_id")?;
-    event(log, message, &attributes)
+    let id = attributes.get("ce_id")?;
+    let id = Uuid::parse_str(id).map_err(|_| format!("ce_id is {id:?}"))?;
+    // Each is done by itself: one that fails holds up none behind it, though they are about the same thing.
+    Ok(Record { key: id, ..event(log, message, &attributes)? })
 }
 
 /// What all our messages have. The numbers are those of a request.

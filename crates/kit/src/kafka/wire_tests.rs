@@ -192,8 +192,9 @@ fn a_request_reads_back_with_its_place_for_a_number() {
     let (key, data) = (request.key.to_string().into_bytes(), request.data.clone().into_bytes());
     let written = request_headers("coupons.claims", &request);
     let message = OwnedMessage::new(Some(data), Some(key), "onrush.coupons.claims".to_owned(), Stamp::NotAvailable, 3, 9, Some(written));
-    let Request { key, kind, data, at, trace, .. } = request;
-    let record = Record { epoch: 1, partition: 3, seq: 10, key, kind, data, at, trace };
+    let Request { id, kind, data, at, trace, .. } = request;
+    // Its own id for the key: requests are put aside one by one.
+    let record = Record { epoch: 1, partition: 3, seq: 10, key: id, kind, data, at, trace };
     assert_eq!(read_request("coupons.claims", &message), Arrival::Record(9, record));
     // Neither is taken for the other.
     assert!(matches!(read("coupons.claims", &message), Arrival::Foreign { offset: 9, .. }));

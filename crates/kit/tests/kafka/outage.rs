@@ -51,6 +51,38 @@ async fn a_reader_outlives_an_outage() {
     assert_eq!(found[0], 11);
 }
 
+/// Partitions that are silent after an outage are started again (after ten seconds): where they were, whatever that was. F17
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_started_again_misses_and_repeats_nothing() {
+    let (mock, cluster) = mock();
+    let producer = cluster.producer().unwrap();
+    producer.publish("orders", &records(0, 1, 10)).await.unwrap();
+    let (mut one, mut oldest) = (cluster.consumer().unwrap(), cluster.consumer().unwrap());
+    one.assign("orders", 0, None).unwrap();
+    oldest.assign_oldest("orders", 0).unwrap();
+    for consumer in [&mut one, &mut oldest] {
+        assert_eq!(numbers(&read_records(consumer, 0, 10)).len(), 10);
+    }
+    let mut late = cluster.consumer().unwrap();
+    mock.broker_down(-1).unwrap();
+    late.assign("orders", 0, Some(4)).unwrap();
+    for consumer in [&mut one, &mut oldest, &mut late] {
+        assert!(is_silent(consumer, 0));
+    }
+    let silent = kit::ports::Stopwatch::start();
+    while silent.elapsed() < Duration::from_secs(12) {
+        for consumer in [&mut one, &mut oldest, &mut late] {
+            let _ = consumer.poll(Duration::from_millis(50)).unwrap();
+        }
+    }
+    mock.broker_up(-1).unwrap();
+    publish(&producer, "orders", &records(0, 11, 20)).await;
+    for (consumer, first) in [(&mut one, 11), (&mut oldest, 11), (&mut late, 6)] {
+        let found = numbers(&read_records(consumer, 0, usize::try_from(21 - first).unwrap()));
+        assert_eq!(found, (first..=20).collect::<Vec<i64>>());
+    }
+}
+
 /// Nobody is there at all when a process starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn starting_needs_no_broker() {
