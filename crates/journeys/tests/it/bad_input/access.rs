@@ -1,4 +1,4 @@
-//! Rows 23 to 32, 37 and 38: who is not who he says, and what belongs to others.
+//! Rows 23 to 32, 35, 37 and 38: who is not who he says, and what belongs to others.
 
 use super::{Case, World, forge::Forge, refused, scene};
 use crate::mall::{Mall, at_once, count, tally, text, with};
@@ -22,6 +22,7 @@ pub fn cases(world: &World) -> Vec<Case<'_>> {
         scene("row 30: the sixth wrong password, and the hundredth account", attempts()),
         scene("row 31: passwords", passwords(world)),
         scene("row 32: 500 sign-ins at once", crowd()),
+        scene("row 35: what another site has a browser send", from_another_site(world)),
         scene("row 38: another's coupon is like one that does not exist", foreign_coupon(world)),
     ]);
     cases.extend(others(world));
@@ -254,6 +255,31 @@ async fn crowd() {
     mall.app.clock.advance(Duration::from_secs(601));
     let _ = sign_in(&mall, "member@example.com", PASSWORD).send().await.expect_problem(401, "bad-credentials");
     mall.finish().await;
+}
+
+/// With the cookie of somebody signed in, at services that do not know what a cookie is.
+async fn from_another_site(world: &World) {
+    let mall = &world.mall;
+    let account = sign_up(mall).await;
+    let body = json!({"email": account.email, "password": PASSWORD});
+    let signed_in = mall.app.post("/v1/web-sessions").json(&body).send().await.expect(200);
+    let cookie = signed_in.headers["set-cookie"].to_str().expect("plain text").split(';').next().expect("a pair").to_owned();
+    let order = || {
+        let asked = mall.app.post("/v1/orders").header("host", "mall.example").header("cookie", &cookie).key(&new_id().to_string());
+        asked.json(&json!({"items": [{"sku": world.sku, "quantity": 1}]}))
+    };
+    let strangers = [
+        order().header("sec-fetch-site", "cross-site").header("origin", "https://evil.example"),
+        order().header("sec-fetch-site", "same-site"),
+        order().header("origin", "https://evil.example"),
+        order().header("origin", "null"),
+        order(),
+    ];
+    for stranger in strangers {
+        let _ = stranger.send().await.expect_problem(403, "csrf");
+    }
+    let own = order().header("sec-fetch-site", "same-origin").header("origin", "https://mall.example");
+    let _ = own.header("prefer", "wait=25").send().await.expect(201);
 }
 
 /// Row 37: what belongs to another does not exist.
