@@ -162,8 +162,7 @@ async fn a5_the_matrix_of_roles() {
 async fn a5_what_another_seller_has_does_not_exist() {
     let mall = Mall::open().await;
     let (mine, theirs) = (mall.shop().await, mall.shop().await);
-    let product =
-        mall.post(&theirs.seller, "/v1/products", &json!({"name": "Roses", "price": 5_000, "stock": 9})).send().await.expect(201).body;
+    let product = mall.put_on_sale(&theirs.seller, &json!({"name": "Roses", "price": 5_000, "stock": 9})).await;
     let (id, sku) = (text(&product["id"]), text(&product["options"][0]["sku"]));
     let body = mall.coupon_body(json!({"scope": "store", "store_id": theirs.id}));
     let coupon = text(&mall.post(&theirs.seller, "/v1/coupons", &body).send().await.expect(201).body["id"]);

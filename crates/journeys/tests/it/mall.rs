@@ -225,11 +225,16 @@ impl Mall {
 
     /// Something described in full, put on sale by the operator; its SKU. Returns when its stock is known.
     pub async fn product_of(&self, body: &Value) -> String {
-        let made = self.post(&self.operator, "/v1/products", body).send().await.expect(201);
-        let sku = text(&made.body["options"][0]["sku"]);
+        text(&self.put_on_sale(&self.operator, body).await["options"][0]["sku"])
+    }
+
+    /// The product. Returns when its stock is known.
+    pub async fn put_on_sale(&self, seller: &Person, body: &Value) -> Value {
+        let product = self.post(seller, "/v1/products", body).send().await.expect(201).body;
+        let sku = text(&product["options"][0]["sku"]);
         for _ in 0..ROUNDS {
-            if self.get(&self.operator, &format!("/v1/stock/{sku}")).send().await.status == 200 {
-                return sku;
+            if self.get(seller, &format!("/v1/stock/{sku}")).send().await.status == 200 {
+                return product;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
