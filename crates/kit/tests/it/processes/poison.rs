@@ -2,14 +2,16 @@
 
 use super::world::{CABLES, How, Mall, new_order};
 use contracts::OrderId;
-use kit::engine::request_redrive;
+use kit::{engine::request_redrive, testing::START};
 
 /// Writes a message of the orders service that no version of this code would write.
 async fn write_nonsense(mall: &Mall, order: OrderId) {
     let sql = format!(
-        "insert into orders_pending (partition, key, kind, data, at) values ({},'{}','stock.reserve','{{\"order_id\":7}}',0)",
+        "insert into orders_pending (partition, key, kind, data, at) values ({},'{}','stock.reserve','{{\"order_id\":7}}',{})",
         mall.partition_of(order),
-        order.0
+        order.0,
+        // An old one would be pruned as soon as it is read.
+        START.0
     );
     assert_eq!(mall.alter(&sql).await, 1);
 }
