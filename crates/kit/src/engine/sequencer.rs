@@ -12,7 +12,7 @@ use super::{
     wires::Wires,
 };
 use crate::{
-    db::{Db, DbError, Tx, params},
+    db::{Db, Tx, params},
     ports::Stopwatch,
     tasks::{Crew, Shutdown},
     testing::crash_point,
@@ -137,7 +137,7 @@ impl Sequencer {
             return Err(Fault::Bug(format!("{service} wrote messages into partitions its stream does not have")));
         }
         crash_point(&format!("{service}.sequencer.before_commit"));
-        seat.tx.commit().await.map_err(|error: DbError| Fault::from(error))?;
+        seat.tx.commit().await?;
         crash_point(&format!("{service}.sequencer.after_commit"));
         Ok(numbered)
     }

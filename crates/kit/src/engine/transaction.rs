@@ -86,10 +86,8 @@ impl Engine {
     /// Lets others know what is there now.
     fn tell(&mut self) {
         let Some(lanes) = &self.lanes else { return };
-        if !self.work.emitted.is_empty() {
-            for service in &self.work.emitted {
-                lanes.wires.written(service);
-            }
+        for service in &self.work.emitted {
+            lanes.wires.written(service);
         }
         for (service, text) in &self.work.notices {
             lanes.wires.notice(service, text);

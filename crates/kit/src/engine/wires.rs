@@ -21,7 +21,7 @@ const CHANNEL: &str = "onrush";
 const LONGEST: usize = 7_500;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Woken by messages of one stream: which ones, and by what means.
+/// Called when a stream went on, or may have: wakes a reader of it. Must return at once.
 pub(crate) type Ear = Arc<dyn Fn() + Send + Sync>;
 type OnNotice = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
