@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 /// Long enough for a checkout in hops on a busy machine; the server allows 25.
 pub const PATIENCE: &str = "wait=25";
 /// Rounds of ten milliseconds until a mall must be quiet.
-const ROUNDS: u32 = 3_000;
+pub const ROUNDS: u32 = 3_000;
 
 /// Folded or hop by hop, and how checkouts are led.
 pub type Way = (bool, SagaMode);
