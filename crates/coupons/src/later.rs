@@ -30,10 +30,10 @@ use kit::{
     ports::{Stopwatch, random_bytes},
 };
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 const LOG: &str = "coupons.claims";
 /// When to ask for the first time, in seconds.
@@ -167,11 +167,10 @@ impl Coupons {
         }
         let answers = settle(work, &mut books, &claimants).await?;
         work.put_stash(books);
-        for (claim, answer) in to_settle.iter().zip(&answers) {
-            if let Some(key) = key_of(claim) {
-                idempotency::store(&mut work.tx, "coupons", CLAIM, &key, Some(answer), work.now).await?;
-            }
-        }
+        let keys: Vec<Option<IdempotencyKey>> = to_settle.iter().map(|claim| key_of(claim)).collect();
+        let keyed: Vec<(&IdempotencyKey, Option<&Answer>)> =
+            keys.iter().zip(&answers).filter_map(|(key, answer)| Some((key.as_ref()?, Some(answer)))).collect();
+        idempotency::store(&mut work.tx, "coupons", CLAIM, &keyed, work.now).await?;
         let mut kept: Vec<Claimed> = answered.into_values().collect();
         kept.extend(to_settle.iter().zip(answers).map(|(claim, answer)| claimed(claim, answer)));
         claims::insert(&mut work.tx, &kept, work.now).await?;
@@ -230,25 +229,26 @@ fn key_of(claim: &ClaimAsked) -> Option<IdempotencyKey> {
 /// What is not to be settled: the key has an answer, or it is another request's.
 async fn answered_before(work: &mut Work, claims: &[&ClaimAsked]) -> Result<HashMap<ClaimId, Claimed>, Fault> {
     let mut answered = HashMap::new();
-    let mut keys: HashMap<(MemberId, String), Uuid> = HashMap::new();
+    let mut seen: HashSet<(MemberId, String)> = HashSet::new();
+    let mut first: Vec<(&ClaimAsked, IdempotencyKey)> = Vec::new();
     for claim in claims {
         let Some(key) = key_of(claim) else { continue };
-        let answer = match keys.entry((claim.member_id, key.key.clone())) {
+        match seen.insert((claim.member_id, key.key.clone())) {
+            true => first.push((claim, key)),
             // The first in this transaction has the key; a repeat of it would have the same id.
-            Entry::Occupied(_) => Some(Answer::refusal(&Code::IdempotencyKeyMismatch.into())),
-            Entry::Vacant(entry) => {
-                entry.insert(claim.claim_id.0);
-                match idempotency::claim(&mut work.tx, "coupons", CLAIM, &key).await? {
-                    idempotency::Claim::Fresh => None,
-                    idempotency::Claim::Answered(answer) => Some(answer),
-                    idempotency::Claim::OtherRequest => Some(Answer::refusal(&Code::IdempotencyKeyMismatch.into())),
-                    idempotency::Claim::Running => Some(Answer::refusal(&Code::IdempotencyInProgress.into())),
-                }
-            }
-        };
-        if let Some(answer) = answer {
-            answered.insert(claim.claim_id, claimed(claim, answer));
+            false => drop(answered.insert(claim.claim_id, claimed(claim, Answer::refusal(&Code::IdempotencyKeyMismatch.into())))),
         }
+    }
+    let keys: Vec<&IdempotencyKey> = first.iter().map(|(_, key)| key).collect();
+    let known = idempotency::claim_all(&mut work.tx, "coupons", CLAIM, &keys).await?;
+    for ((claim, _), known) in first.iter().zip(known) {
+        let answer = match known {
+            idempotency::Claim::Fresh => continue,
+            idempotency::Claim::Answered(answer) => answer,
+            idempotency::Claim::OtherRequest => Answer::refusal(&Code::IdempotencyKeyMismatch.into()),
+            idempotency::Claim::Running => Answer::refusal(&Code::IdempotencyInProgress.into()),
+        };
+        answered.insert(claim.claim_id, claimed(claim, answer));
     }
     Ok(answered)
 }
@@ -257,6 +257,7 @@ async fn answered_before(work: &mut Work, claims: &[&ClaimAsked]) -> Result<Hash
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use uuid::Uuid;
 
     // RFC 7240
     #[test]

@@ -4,10 +4,10 @@
 
 use crate::{
     batch::Answer,
-    db::{DbError, Tx, params},
+    db::{DbError, FromRow, Row, Tx, params},
 };
 use contracts::Timestamp;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// Answers are kept this long; a repeat after that is a new request.
@@ -36,47 +36,90 @@ type Stored = (Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<String>);
 
 /// What the key says about this request.
 pub async fn claim(tx: &mut Tx, service: &str, operation: &str, key: &IdempotencyKey) -> Result<Claim, DbError> {
-    let sql = format!("select request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3");
-    let found: Option<Stored> = tx.query_opt(&sql, &params![key.scope, operation, &key.key]).await?;
-    Ok(match found {
-        None => Claim::Fresh,
-        Some((hash, ..)) if hash != key.request_hash => Claim::OtherRequest,
-        Some((_, Some(status), body, location)) => Claim::Answered(Answer {
-            status: u16::try_from(status).unwrap_or(500),
-            body: body.unwrap_or_default().into(),
-            location,
-            replayed: true,
-        }),
-        Some((_, None, ..)) => Claim::Running,
-    })
+    let claims = claim_all(tx, service, operation, &[key]).await?;
+    Ok(claims.into_iter().next().unwrap_or(Claim::Fresh))
 }
 
-/// Stores a key with its answer, or as still open.
+/// The same for many requests, in their order.
+pub async fn claim_all(tx: &mut Tx, service: &str, operation: &str, keys: &[&IdempotencyKey]) -> Result<Vec<Claim>, DbError> {
+    let sql = format!(
+        "select scope, key, request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3"
+    );
+    let found: Vec<Kept> = tx.query_many(&sql, keys.iter().map(|key| params![key.scope, operation, &key.key])).await?;
+    let found: HashMap<(Uuid, &str), &Kept> = found.iter().map(|kept| ((kept.scope, kept.key.as_str()), kept)).collect();
+    Ok(keys.iter().map(|key| found.get(&(key.scope, key.key.as_str())).map_or(Claim::Fresh, |kept| kept.says_of(key))).collect())
+}
+
+/// A key as it is stored.
+struct Kept {
+    scope: Uuid,
+    key: String,
+    request_hash: Vec<u8>,
+    status: Option<i64>,
+    body: Option<Vec<u8>>,
+    location: Option<String>,
+}
+
+impl FromRow for Kept {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let (scope, key, request_hash) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Self { scope, key, request_hash, status: row.get(3)?, body: row.get(4)?, location: row.get(5)? })
+    }
+}
+
+impl Kept {
+    fn says_of(&self, key: &IdempotencyKey) -> Claim {
+        match self.status {
+            _ if self.request_hash != key.request_hash => Claim::OtherRequest,
+            None => Claim::Running,
+            Some(status) => Claim::Answered(Answer {
+                status: u16::try_from(status).unwrap_or(500),
+                body: self.body.clone().unwrap_or_default().into(),
+                location: self.location.clone(),
+                replayed: true,
+            }),
+        }
+    }
+}
+
+/// Stores keys with their answers, or as still open.
 pub async fn store(
     tx: &mut Tx,
     service: &str,
     operation: &str,
-    key: &IdempotencyKey,
-    answer: Option<&Answer>,
+    answers: &[(&IdempotencyKey, Option<&Answer>)],
     now: Timestamp,
 ) -> Result<(), DbError> {
     let sql = format!(
         "insert into {service}_idempotency (scope, operation, key, request_hash, status, body, location, at) values ($1,$2,$3,$4,$5,$6,$7,$8)"
     );
-    let status = answer.map(|answer| i64::from(answer.status));
-    let body = answer.map(|answer| answer.body.as_ref());
-    let location = answer.and_then(|answer| answer.location.as_deref());
-    tx.execute(&sql, &params![key.scope, operation, &key.key, &key.request_hash, status, body, location, now]).await?;
+    let rows = answers.iter().map(|(key, answer)| {
+        let status = answer.map(|answer| i64::from(answer.status));
+        let body = answer.map(|answer| answer.body.as_ref());
+        let location = answer.and_then(|answer| answer.location.as_deref());
+        params![key.scope, operation, &key.key, &key.request_hash, status, body, location, now]
+    });
+    tx.execute_many(&sql, rows).await?;
     Ok(())
 }
 
-/// Gives an open key its answer, once: later calls change nothing. True when this call did it.
-pub async fn settle(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, key: &str, answer: &Answer) -> Result<bool, DbError> {
+/// An answer for a key that is still open.
+pub struct Settled<'s> {
+    pub operation: &'s str,
+    pub scope: Uuid,
+    pub key: &'s str,
+    pub answer: &'s Answer,
+}
+
+/// Gives open keys their answers, once: later calls change nothing. For each, whether this call did it.
+pub async fn settle(tx: &mut Tx, service: &str, settled: &[Settled<'_>]) -> Result<Vec<bool>, DbError> {
     let sql = format!(
         "update {service}_idempotency set status=$4, body=$5, location=$6 where scope=$1 and operation=$2 and key=$3 and status is null"
     );
-    let params = params![scope, operation, key, i64::from(answer.status), answer.body.as_ref(), answer.location.as_deref()];
-    Ok(tx.execute(&sql, &params).await? == 1)
+    let rows = settled.iter().map(|Settled { operation, scope, key, answer }| {
+        params![*scope, *operation, *key, i64::from(answer.status), answer.body.as_ref(), answer.location.as_deref()]
+    });
+    Ok(tx.execute_many(&sql, rows).await?.into_iter().map(|changed| changed == 1).collect())
 }
 
 /// The stored answer of a key, if it has one.

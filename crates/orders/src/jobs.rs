@@ -47,10 +47,10 @@ impl Command for FallDue {
     type Service = Orders;
     const OPERATION: &'static str = "orders.fall_due";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let now = work.now;
         for command in commands {
-            touched::load(work, command.ids.iter().copied()).await?;
+            touched::load(orders, work, command.ids.iter().copied()).await?;
             for id in &command.ids {
                 if let Some(checkout) = work.stash::<Touched>().get_mut(*id) {
                     checkout.fall_due(now);

@@ -17,6 +17,7 @@ use contracts::OrderId;
 use futures::future::BoxFuture;
 use kit::{
     Kit, Service, Work,
+    cache::Cache,
     db::Migration,
     engine::{Envelope, Fault},
     jobs::Job,
@@ -54,11 +55,12 @@ pub struct Orders {
     kit: Kit,
     settings: OrdersSettings,
     waiters: wait::Waiters,
+    contents: Cache<OrderId, Arc<touched::Contents>>,
 }
 
 impl Orders {
     pub fn new(kit: Kit, settings: OrdersSettings) -> Self {
-        Self { kit, settings, waiters: wait::Waiters::default() }
+        Self { kit, settings, waiters: wait::Waiters::default(), contents: touched::contents() }
     }
 }
 
@@ -88,7 +90,7 @@ impl Service for Orders {
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(work, messages))
+        Box::pin(messages::consume(self, work, messages))
     }
 
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {

@@ -2,6 +2,7 @@
 //! late or twice change nothing.
 
 use crate::{
+    Orders,
     model::{Checkout, Reason, Step},
     touched::{self, Touched},
 };
@@ -32,9 +33,9 @@ pub const READS: &[&str] = &[
     "payments.slip",
 ];
 
-pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+pub async fn consume(orders: &Orders, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     // Every answer of a checkout is keyed by its order.
-    touched::load(work, messages.iter().map(|envelope| OrderId(envelope.key))).await?;
+    touched::load(orders, work, messages.iter().map(|envelope| OrderId(envelope.key))).await?;
     let now = work.now;
     for envelope in messages {
         let id = OrderId(envelope.key);

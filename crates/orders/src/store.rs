@@ -16,6 +16,7 @@ use contracts::{
     messages::{PaymentMethod, StockPolicy},
 };
 use kit::{DbError, Row, Tx, db::FromRow, params};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, shipping, total, itinerary, progress, saga_state, due_at, \
@@ -144,28 +145,56 @@ pub async fn load_for_update(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>,
 }
 
 pub async fn order(tx: &mut Tx, id: OrderId) -> Result<Option<Order>, DbError> {
-    tx.query_opt(&format!("select {COLUMNS} from orders_orders where id=$1"), &params![id]).await
+    Ok(orders(tx, &[id]).await?.pop())
 }
 
-pub async fn lines(tx: &mut Tx, id: OrderId) -> Result<Vec<Line>, DbError> {
-    let sql = "select line_no, sku, product_id, store_id, name, quantity, unit_price, line_discount, policy \
+/// In the order of the ids; unknown ones are missing.
+pub async fn orders(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
+    let sql = format!("select {COLUMNS} from orders_orders where id=$1");
+    tx.query_many(&sql, ids.iter().map(|id| params![*id])).await
+}
+
+/// What belongs to orders, in its order; those without any are missing.
+pub type ByOrder<T> = HashMap<OrderId, Vec<T>>;
+
+/// A row, and the order it belongs to in the column behind it.
+struct Of<T, const WIDTH: usize>(T, OrderId);
+
+impl<T: FromRow, const WIDTH: usize> FromRow for Of<T, WIDTH> {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Of(T::from_row(row)?, row.get(WIDTH)?))
+    }
+}
+
+async fn by_order<T: FromRow + Send + 'static, const WIDTH: usize>(tx: &mut Tx, sql: &str, ids: &[OrderId]) -> Result<ByOrder<T>, DbError> {
+    let found: Vec<Of<T, WIDTH>> = tx.query_many(sql, ids.iter().map(|id| params![*id])).await?;
+    let mut sorted = ByOrder::new();
+    for Of(row, id) in found {
+        sorted.entry(id).or_insert_with(Vec::new).push(row);
+    }
+    Ok(sorted)
+}
+
+pub async fn lines(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<Line>, DbError> {
+    let sql = "select line_no, sku, product_id, store_id, name, quantity, unit_price, line_discount, policy, order_id \
                from orders_lines where order_id=$1 order by line_no";
-    tx.query(sql, &params![id]).await
+    by_order::<_, 9>(tx, sql, ids).await
 }
 
-pub async fn coupons(tx: &mut Tx, id: OrderId) -> Result<Vec<AppliedCoupon>, DbError> {
-    let sql =
-        "select issued_coupon_id, name, scope, store_id, base, discount from orders_coupons where order_id=$1 order by issued_coupon_id";
-    tx.query(sql, &params![id]).await
+pub async fn coupons(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<AppliedCoupon>, DbError> {
+    let sql = "select issued_coupon_id, name, scope, store_id, base, discount, order_id \
+               from orders_coupons where order_id=$1 order by issued_coupon_id";
+    by_order::<_, 6>(tx, sql, ids).await
 }
 
-pub async fn events(tx: &mut Tx, id: OrderId) -> Result<Vec<Event>, DbError> {
-    tx.query("select n, from_state, to_state, code, detail, at from orders_events where order_id=$1 order by n", &params![id]).await
+pub async fn events(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<Event>, DbError> {
+    let sql = "select n, from_state, to_state, code, detail, at, order_id from orders_events where order_id=$1 order by n";
+    by_order::<_, 6>(tx, sql, ids).await
 }
 
-pub async fn steps(tx: &mut Tx, id: OrderId) -> Result<Vec<StepRecord>, DbError> {
-    let sql = "select n, step, kind, state, code, detail, started_at, ended_at from orders_steps where order_id=$1 order by n";
-    tx.query(sql, &params![id]).await
+pub async fn steps(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<StepRecord>, DbError> {
+    let sql = "select n, step, kind, state, code, detail, started_at, ended_at, order_id from orders_steps where order_id=$1 order by n";
+    by_order::<_, 8>(tx, sql, ids).await
 }
 
 /// A member's orders, newest first, at most `limit`, older than `before`.
@@ -362,19 +391,19 @@ impl FromRow for OpenAnswer {
     }
 }
 
-pub async fn add_open_answer(tx: &mut Tx, open: &OpenAnswer) -> Result<(), DbError> {
+pub async fn add_open_answers(tx: &mut Tx, open: &[OpenAnswer]) -> Result<(), DbError> {
     let sql = "insert into orders_open_answers (order_id, operation, scope, key, trace) values ($1,$2,$3,$4,$5)";
-    tx.execute(sql, &params![open.order_id, &open.operation, open.scope, &open.key, open.trace]).await?;
+    tx.execute_many(sql, open.iter().map(|open| params![open.order_id, &open.operation, open.scope, &open.key, open.trace])).await?;
     Ok(())
 }
 
-pub async fn open_answers(tx: &mut Tx, order_id: OrderId) -> Result<Vec<OpenAnswer>, DbError> {
+pub async fn open_answers(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<OpenAnswer>, DbError> {
     let sql = "select order_id, operation, scope, key, trace from orders_open_answers where order_id=$1";
-    tx.query(sql, &params![order_id]).await
+    tx.query_many(sql, orders.iter().map(|id| params![*id])).await
 }
 
-pub async fn close_answer(tx: &mut Tx, open: &OpenAnswer) -> Result<(), DbError> {
+pub async fn close_answers(tx: &mut Tx, open: &[&OpenAnswer]) -> Result<(), DbError> {
     let sql = "delete from orders_open_answers where order_id=$1 and operation=$2 and scope=$3 and key=$4";
-    tx.execute(sql, &params![open.order_id, &open.operation, open.scope, &open.key]).await?;
+    tx.execute_many(sql, open.iter().map(|open| params![open.order_id, &open.operation, open.scope, &open.key])).await?;
     Ok(())
 }

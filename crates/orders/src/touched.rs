@@ -2,13 +2,23 @@
 
 use crate::{
     Orders, carts,
-    model::Checkout,
+    model::{AppliedCoupon, Checkout, Line, Order},
     store::{self, OpenAnswer},
-    view,
+    view::{self, History},
 };
 use contracts::{Code, OrderId, Refusal, Timestamp};
-use kit::{Outcome, Work, batch::TraceId, engine::Fault, idempotency};
-use std::collections::HashMap;
+use kit::{
+    Answer, Outcome, Work,
+    batch::TraceId,
+    cache::Cache,
+    engine::Fault,
+    idempotency::{self, Settled},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 #[derive(Default)]
 pub struct Touched {
@@ -27,13 +37,33 @@ impl Touched {
         self.checkouts.get(&id)
     }
 
+    /// An order of this transaction.
+    pub fn known(&self, id: OrderId) -> Result<&Checkout, Fault> {
+        self.get(id).ok_or_else(|| Fault::Bug(format!("order {id} was settled in this transaction and is not there")))
+    }
+
     pub fn get_mut(&mut self, id: OrderId) -> Option<&mut Checkout> {
         self.checkouts.get_mut(&id)
     }
 }
 
+/// What an order is about. Written with the order and never changed, so it is kept in memory while the saga goes its many hops.
+#[derive(Clone, Default)]
+pub struct Contents {
+    lines: Vec<Line>,
+    coupons: Vec<AppliedCoupon>,
+}
+
+/// Orders whose contents are kept, about a kilobyte each.
+const KEPT: u64 = 10_000;
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+pub fn contents() -> Cache<OrderId, Arc<Contents>> {
+    Cache::new(KEPT, KEPT_FOR)
+}
+
 /// Makes sure these orders are in memory, with their lines and coupons. Unknown ids stay missing.
-pub async fn load(work: &mut Work, ids: impl Iterator<Item = OrderId>) -> Result<(), Fault> {
+pub async fn load(orders: &Orders, work: &mut Work, ids: impl Iterator<Item = OrderId>) -> Result<(), Fault> {
     let touched: &mut Touched = work.stash();
     let mut missing: Vec<OrderId> = ids.filter(|id| !touched.checkouts.contains_key(id)).collect();
     missing.sort_unstable();
@@ -41,22 +71,35 @@ pub async fn load(work: &mut Work, ids: impl Iterator<Item = OrderId>) -> Result
     if missing.is_empty() {
         return Ok(());
     }
-    for order in store::load_for_update(&mut work.tx, &missing).await? {
-        let lines = store::lines(&mut work.tx, order.id).await?;
-        let coupons = store::coupons(&mut work.tx, order.id).await?;
-        let checkout = Checkout {
-            order,
-            lines,
-            coupons,
-            events: Vec::new(),
-            steps: Vec::new(),
-            outgoing: Vec::new(),
-            is_new: false,
-            is_changed: false,
-        };
-        work.stash::<Touched>().add(checkout);
+    let found = store::load_for_update(&mut work.tx, &missing).await?;
+    let contents = load_contents(orders, work, &found).await?;
+    for (order, contents) in found.into_iter().zip(contents) {
+        let Contents { lines, coupons } = Contents::clone(&contents);
+        let (events, steps, outgoing) = (Vec::new(), Vec::new(), Vec::new());
+        work.stash::<Touched>().add(Checkout { order, lines, coupons, events, steps, outgoing, is_new: false, is_changed: false });
     }
     Ok(())
+}
+
+async fn load_contents(orders: &Orders, work: &mut Work, found: &[Order]) -> Result<Vec<Arc<Contents>>, Fault> {
+    let mut known: HashMap<OrderId, Arc<Contents>> = HashMap::new();
+    for order in found {
+        if let Some(contents) = orders.contents.get(&order.id).await {
+            known.insert(order.id, contents);
+        }
+    }
+    let unknown: Vec<OrderId> = found.iter().map(|order| order.id).filter(|id| !known.contains_key(id)).collect();
+    if !unknown.is_empty() {
+        let mut lines = store::lines(&mut work.tx, &unknown).await?;
+        let mut coupons = store::coupons(&mut work.tx, &unknown).await?;
+        for id in unknown {
+            let contents = Contents { lines: lines.remove(&id).unwrap_or_default(), coupons: coupons.remove(&id).unwrap_or_default() };
+            let contents = Arc::new(contents);
+            orders.contents.insert(id, Arc::clone(&contents)).await;
+            known.insert(id, contents);
+        }
+    }
+    Ok(found.iter().map(|order| known.remove(&order.id).unwrap_or_default()).collect())
 }
 
 /// A change of one order that exists: what pay, cancel, advance and confirm have in common.
@@ -71,8 +114,8 @@ pub trait Change: Sync {
 }
 
 /// Applies changes in the order they came; each is answered at the end of the transaction.
-pub async fn change_each<C: Change>(work: &mut Work, commands: &[&C]) -> Result<Vec<Outcome>, Fault> {
-    load(work, commands.iter().map(|command| command.order_id())).await?;
+pub async fn change_each<C: Change>(orders: &Orders, work: &mut Work, commands: &[&C]) -> Result<Vec<Outcome>, Fault> {
+    load(orders, work, commands.iter().map(|command| command.order_id())).await?;
     let now = work.now;
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
@@ -113,34 +156,45 @@ pub async fn flush(orders: &Orders, work: &mut Work) -> Result<(), Fault> {
     carts::flush(work, &changed).await?;
     if !changed.is_empty() {
         store::save(&mut work.tx, &changed).await?;
-        for checkout in changed.iter().filter(|checkout| !checkout.is_new && checkout.is_at_rest()) {
-            settle_open_answers(orders, work, checkout).await?;
-        }
+        let at_rest: Vec<&Checkout> = changed.into_iter().filter(|checkout| !checkout.is_new && checkout.is_at_rest()).collect();
+        settle_open_answers(orders, work, &at_rest).await?;
     }
     work.put_stash(touched);
     Ok(())
 }
 
-async fn settle_open_answers(orders: &Orders, work: &mut Work, checkout: &Checkout) -> Result<(), Fault> {
-    let id = checkout.order.id;
-    let open = store::open_answers(&mut work.tx, id).await?;
-    if open.is_empty() {
-        return Ok(());
+async fn settle_open_answers(orders: &Orders, work: &mut Work, at_rest: &[&Checkout]) -> Result<(), Fault> {
+    let ids: Vec<OrderId> = at_rest.iter().map(|checkout| checkout.order.id).collect();
+    let open = store::open_answers(&mut work.tx, &ids).await?;
+    let of = |open: &OpenAnswer| at_rest.iter().copied().find(|checkout| checkout.order.id == open.order_id);
+    let settled: Vec<(&Checkout, &OpenAnswer)> = open.iter().filter_map(|open| Some((of(open)?, open))).collect();
+    settle(work, &settled).await?;
+    let answered: BTreeSet<OrderId> = open.iter().map(|open| open.order_id).collect();
+    for id in answered {
+        let waiters = orders.waiters.clone();
+        work.after_commit(move || waiters.wake(id));
+        // The caller may wait in another process.
+        work.notice(id.0.simple().to_string());
     }
-    for open in &open {
-        settle(work, checkout, open).await?;
-    }
-    let waiters = orders.waiters.clone();
-    work.after_commit(move || waiters.wake(id));
-    // The caller may wait in another process.
-    work.notice(id.0.simple().to_string());
     Ok(())
 }
 
-/// Gives an open answer what there is to say about its order now; one that was given stays as it is.
-pub async fn settle(work: &mut Work, checkout: &Checkout, open: &OpenAnswer) -> Result<(), Fault> {
-    let answer = view::answer(work, checkout, &open.operation, Some(open.trace)).await?;
-    idempotency::settle(&mut work.tx, "orders", &open.operation, open.scope, &open.key, &answer).await?;
-    store::close_answer(&mut work.tx, open).await?;
+/// Gives open answers what there is to say about their orders now; those that were given stay as they are.
+pub async fn settle(work: &mut Work, settled: &[(&Checkout, &OpenAnswer)]) -> Result<(), Fault> {
+    let checkouts: Vec<&Checkout> = settled.iter().map(|(checkout, _)| *checkout).collect();
+    let histories = History::of(&mut work.tx, &checkouts).await?;
+    let answers: Vec<Answer> = settled
+        .iter()
+        .zip(&histories)
+        .map(|((checkout, open), history)| view::answer(checkout, history, &open.operation, Some(open.trace)))
+        .collect::<Result<_, _>>()?;
+    let given: Vec<Settled<'_>> = settled
+        .iter()
+        .zip(&answers)
+        .map(|((_, open), answer)| Settled { operation: &open.operation, scope: open.scope, key: &open.key, answer })
+        .collect();
+    idempotency::settle(&mut work.tx, "orders", &given).await?;
+    let open: Vec<&OpenAnswer> = settled.iter().map(|(_, open)| *open).collect();
+    store::close_answers(&mut work.tx, &open).await?;
     Ok(())
 }

@@ -3,12 +3,11 @@
 use crate::{
     model::{AppliedCoupon, Checkout, Event, Line, Order, State, StepRecord},
     store,
-    touched::Touched,
 };
 use contracts::{
     Code, IssuedCouponId, OrderId, PaymentId, ProductId, Refusal, Sku, StoreId, Timestamp, Won, calls::CouponScope, messages::PaymentMethod,
 };
-use kit::{Answer, DbError, Tx, Work, engine::Fault, http};
+use kit::{Answer, DbError, Tx, engine::Fault, http};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -100,13 +99,30 @@ pub struct History {
 }
 
 impl History {
-    /// Up to where the order stands that was read before: more may have been written since.
-    pub async fn load(tx: &mut Tx, order: &Order) -> Result<History, DbError> {
-        let mut events = store::events(tx, order.id).await?;
-        let mut steps = store::steps(tx, order.id).await?;
-        events.retain(|event| event.n <= order.events);
-        steps.retain(|step| step.n <= order.steps);
-        Ok(History { events, steps })
+    /// Up to where each order stands that was read before: more may have been written since. In the order of the orders.
+    pub async fn load(tx: &mut Tx, orders: &[&Order]) -> Result<Vec<History>, DbError> {
+        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        let (events, steps) = (store::events(tx, &ids).await?, store::steps(tx, &ids).await?);
+        let history = |order: &&Order| {
+            let events = events.get(&order.id).into_iter().flatten().filter(|event| event.n <= order.events);
+            let steps = steps.get(&order.id).into_iter().flatten().filter(|step| step.n <= order.steps);
+            History { events: events.cloned().collect(), steps: steps.cloned().collect() }
+        };
+        Ok(orders.iter().map(history).collect())
+    }
+
+    /// With what this transaction has not written yet. A new order's history is all in memory.
+    pub async fn of(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<Vec<History>, DbError> {
+        let stored: Vec<&Order> = checkouts.iter().filter(|checkout| !checkout.is_new).map(|checkout| &checkout.order).collect();
+        let mut loaded = History::load(tx, &stored).await?.into_iter();
+        let history = |checkout: &&Checkout| {
+            let mut history = if checkout.is_new { History::default() } else { loaded.next().unwrap_or_default() };
+            let (last_event, last_step) = (history.events.last().map_or(0, |event| event.n), history.steps.last().map_or(0, |step| step.n));
+            history.events.extend(checkout.events.iter().filter(|event| event.n > last_event).cloned());
+            history.steps.extend(checkout.steps.iter().filter(|step| step.n > last_step).cloned());
+            history
+        };
+        Ok(checkouts.iter().map(history).collect())
     }
 }
 
@@ -207,7 +223,7 @@ pub fn order_view(order: &Order, lines: &[Line], coupons: &[AppliedCoupon], hist
 
 /// What the caller of `operation` is told about this order as it is at the end of the transaction. `trace` names the request where the
 /// batch does not.
-pub async fn answer(work: &mut Work, checkout: &Checkout, operation: &str, trace: Option<Uuid>) -> Result<Answer, Fault> {
+pub fn answer(checkout: &Checkout, history: &History, operation: &str, trace: Option<Uuid>) -> Result<Answer, Fault> {
     let order = &checkout.order;
     let location = format!("/v1/orders/{}", order.id);
     if let Some(refusal) = refusal(order, operation) {
@@ -216,29 +232,13 @@ pub async fn answer(work: &mut Work, checkout: &Checkout, operation: &str, trace
         let body = http::problem_body(&refusal, &[], &extra);
         return Ok(Answer { status: refusal.code.status(), body: body.into(), location: Some(location), replayed: false });
     }
-    // A new order's history is all in memory; of others, what this transaction has not written yet follows what is stored.
-    let mut history = if checkout.is_new { History::default() } else { History::load(&mut work.tx, order).await? };
-    let (last_event, last_step) = (history.events.last().map_or(0, |event| event.n), history.steps.last().map_or(0, |step| step.n));
-    history.events.extend(checkout.events.iter().filter(|event| event.n > last_event).cloned());
-    history.steps.extend(checkout.steps.iter().filter(|step| step.n > last_step).cloned());
     let status = match operation {
         "orders.create" => 201,
         _ if checkout.is_at_rest() => 200,
         _ => 202,
     };
-    let answer = Answer::json(status, &order_view(order, &checkout.lines, &checkout.coupons, &history))?;
+    let answer = Answer::json(status, &order_view(order, &checkout.lines, &checkout.coupons, history))?;
     Ok(if operation == "orders.create" { answer.at(location) } else { answer })
-}
-
-/// The same for an order of this transaction.
-pub async fn answer_touched(work: &mut Work, id: OrderId, operation: &str) -> Result<Answer, Fault> {
-    let touched: Box<Touched> = work.take_stash();
-    let result = match touched.get(id) {
-        Some(checkout) => answer(work, checkout, operation, None).await,
-        None => Err(Fault::Bug(format!("order {id} was settled in this transaction and is not there"))),
-    };
-    work.put_stash(touched);
-    result
 }
 
 /// The refusal an operation came to, if it did not reach what it was for.

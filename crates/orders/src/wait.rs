@@ -8,24 +8,27 @@
 
 use crate::{
     Orders,
+    model::Checkout,
     store::{self, OpenAnswer},
     touched::{self, Touched},
-    view,
+    view::{self, History},
 };
 use axum::response::Response;
 use contracts::{Code, OrderId};
 use kit::{
     Answer, Command, Outcome, Reply, Work,
+    batch::Later,
     engine::Fault,
     http::{self, Problem, Trace},
     idempotency::{self, IdempotencyKey},
 };
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::OwnedNotified};
 use uuid::Uuid;
 
 /// The longest wait a client may ask for; below the time-outs of common proxies.
@@ -55,6 +58,8 @@ struct Waiting {
     waiters: Waiters,
     id: OrderId,
     notify: Arc<Notify>,
+    /// Ready after the next wake.
+    woken: Pin<Box<OwnedNotified>>,
 }
 
 impl Waiters {
@@ -62,7 +67,9 @@ impl Waiters {
         let mut rooms = self.lock();
         let room = rooms.entry(id).or_default();
         room.callers += 1;
-        Waiting { waiters: self.clone(), id, notify: Arc::clone(&room.notify) }
+        let mut woken = Box::pin(Arc::clone(&room.notify).notified_owned());
+        woken.as_mut().enable();
+        Waiting { waiters: self.clone(), id, notify: Arc::clone(&room.notify), woken }
     }
 
     pub fn wake(&self, id: OrderId) {
@@ -108,32 +115,31 @@ pub fn preferred(headers: &axum::http::HeaderMap, trace: Trace) -> Wait {
     Wait { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
 }
 
-/// Submits a command of a checkout and answers when its order rests, or when the wait is over.
+/// Submits a command about an order's checkout and answers when the order rests, or when the wait is over.
 pub async fn run<C: Command<Service = Orders>>(
     orders: &Arc<Orders>,
+    id: OrderId,
     command: C,
     key: IdempotencyKey,
     wait: Wait,
 ) -> Result<Response, Problem> {
-    let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
-        Reply::Answer(answer) => return Ok(http::answer(answer)),
-        Reply::Pending(id) => OrderId(id),
-    };
+    // Joined before the order can come to rest, so that no wake is lost.
+    let mut waiting = orders.waiters.join(id);
+    if let Reply::Answer(answer) = orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
+        return Ok(http::answer(answer));
+    }
     let deadline = tokio::time::sleep(wait.at_most);
     tokio::pin!(deadline);
-    loop {
-        // Joined before looking, so that a wake between the two is not lost.
-        let waiting = orders.waiters.join(id);
-        let woken = waiting.notify.notified();
-        tokio::pin!(woken);
-        woken.as_mut().enable();
+    let mut is_over = false;
+    while !is_over {
+        tokio::select! {
+            () = waiting.woken.as_mut() => {}
+            () = tokio::time::sleep(LOOK_EVERY), if orders.kit.is_shared() => {}
+            () = &mut deadline => is_over = true,
+        }
+        waiting = orders.waiters.join(id);
         if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
             return Ok(http::answer(answer));
-        }
-        tokio::select! {
-            () = &mut woken => {}
-            () = tokio::time::sleep(LOOK_EVERY), if orders.kit.is_shared() => {}
-            () = &mut deadline => break,
         }
     }
     let open = OpenAnswer { order_id: id, operation: C::OPERATION.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
@@ -168,47 +174,44 @@ impl Command for Settle {
     type Service = Orders;
     const OPERATION: &'static str = "orders.settle_answer";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(work, commands.iter().map(|command| command.open.order_id)).await?;
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::load(orders, work, commands.iter().map(|command| command.open.order_id)).await?;
         let touched: Box<Touched> = work.take_stash();
-        for Settle { open } in commands {
-            let Some(checkout) = touched.get(open.order_id) else {
-                return Err(Fault::Bug(format!("an answer waits for order {}, which does not exist", open.order_id)));
-            };
-            touched::settle(work, checkout, open).await?;
-        }
+        let settled: Vec<(&Checkout, &OpenAnswer)> =
+            commands.iter().map(|Settle { open }| Ok((touched.known(open.order_id)?, open))).collect::<Result<_, Fault>>()?;
+        touched::settle(work, &settled).await?;
         work.put_stash(touched);
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }
 }
 
-/// For [`Command::resolve`]: the answer if the order rests or nobody wants to wait; else it is noted as open.
-pub async fn resolve(
+/// For [`Command::resolve`]: the answer if the order rests or nobody wants to `wait`; else it is noted as open.
+pub async fn resolve<C: Command>(
     work: &mut Work,
-    operation: &str,
-    id: Uuid,
-    wait: Wait,
-    key: Option<&IdempotencyKey>,
-) -> Result<Option<Answer>, Fault> {
+    later: &[Later<'_, C>],
+    wait: impl Fn(&C) -> Option<Wait>,
+) -> Result<Vec<Option<Answer>>, Fault> {
     let touched: Box<Touched> = work.take_stash();
-    let result = async {
-        let Some(checkout) = touched.get(OrderId(id)) else {
-            return Err(Fault::Bug(format!("order {id} was settled in this transaction and is not there")));
-        };
-        match key {
-            Some(key) if !checkout.is_at_rest() && !wait.at_most.is_zero() => {
-                let order_id = checkout.order.id;
-                let open =
-                    OpenAnswer { order_id, operation: operation.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
-                store::add_open_answer(&mut work.tx, &open).await?;
-                Ok(None)
+    let (mut open, mut ready) = (Vec::new(), Vec::new());
+    for (index, Later { command, key, id }) in later.iter().enumerate() {
+        let checkout = touched.known(OrderId(*id))?;
+        match (wait(command).filter(|wait| !wait.at_most.is_zero()), key) {
+            (Some(wait), Some(key)) if !checkout.is_at_rest() => {
+                let operation = C::OPERATION.to_owned();
+                open.push(OpenAnswer { order_id: checkout.order.id, operation, scope: key.scope, key: key.key.clone(), trace: wait.trace });
             }
-            _ => view::answer(work, checkout, operation, None).await.map(Some),
+            _ => ready.push((index, checkout)),
         }
     }
-    .await;
+    store::add_open_answers(&mut work.tx, &open).await?;
+    let checkouts: Vec<&Checkout> = ready.iter().map(|(_, checkout)| *checkout).collect();
+    let histories = History::of(&mut work.tx, &checkouts).await?;
+    let mut answers = vec![None; later.len()];
+    for ((index, checkout), history) in ready.into_iter().zip(&histories) {
+        answers[index] = Some(view::answer(checkout, history, C::OPERATION, None)?);
+    }
     work.put_stash(touched);
-    result
+    Ok(answers)
 }
 
 #[cfg(test)]
@@ -222,15 +225,11 @@ mod tests {
     #[tokio::test]
     async fn the_last_one_takes_the_room_along() {
         let (waiters, id) = (Waiters::default(), OrderId(Uuid::from_u128(1)));
-        let (first, second) = (waiters.join(id), waiters.join(id));
+        let (first, mut second) = (waiters.join(id), waiters.join(id));
         drop(first);
         assert_eq!(rooms(&waiters), 1);
-        let notify = Arc::clone(&second.notify);
-        let woken = notify.notified();
-        tokio::pin!(woken);
-        woken.as_mut().enable();
         waiters.wake(id);
-        woken.await;
+        second.woken.as_mut().await;
         let next = waiters.join(id);
         drop(second);
         assert_eq!(rooms(&waiters), 1, "the room is the next one's");

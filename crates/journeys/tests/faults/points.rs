@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const STREAMS: [&str; 8] = ["orders", "stock", "coupons", "wallet", "payments", "catalog", "stores", "accounts"];
 const POINTS: [&str; 5] =
-    ["sequencer.before_commit", "sequencer.after_commit", "relay.before_publish", "relay.after_publish", "relay.after_mark"];
+    ["sequencer.before_numbering", "sequencer.after_numbering", "relay.before_publish", "relay.after_publish", "relay.after_mark"];
 
 /// Each stream once, and with them each point; all of both in a long run.
 fn on_the_way() -> Vec<(&'static str, &'static str)> {

@@ -1,6 +1,6 @@
 //! The commands of one operation within a batch: their keys, their outcomes, their answers.
 
-use super::{Answer, Command, Outcome, Reply, SubmitError, TraceId};
+use super::{Answer, Command, Later, Outcome, Reply, SubmitError, TraceId};
 use crate::{
     engine::{Fault, Work},
     idempotency::{self, Claim, IdempotencyKey},
@@ -95,25 +95,50 @@ impl<C: Command> Group<C> {
     async fn claim_keys(&self, work: &mut Work) -> Result<Vec<Option<JobState>>, Fault> {
         let mut first_with: HashMap<(Uuid, &str), usize> = HashMap::new();
         let mut states = Vec::with_capacity(self.jobs.len());
+        let mut asked: Vec<(usize, &IdempotencyKey)> = Vec::new();
         for (index, job) in self.jobs.iter().enumerate() {
-            let Some(key) = &job.key else {
-                states.push(None);
-                continue;
-            };
+            states.push(None);
+            let Some(key) = &job.key else { continue };
             if let Some(&earlier) = first_with.get(&(key.scope, key.key.as_str())) {
                 let same = self.jobs[earlier].key.as_ref().is_some_and(|first| first.request_hash == key.request_hash);
-                states.push(Some(if same { JobState::SameAs(earlier) } else { settled_refusal(Code::IdempotencyKeyMismatch, job.trace) }));
+                states[index] =
+                    Some(if same { JobState::SameAs(earlier) } else { settled_refusal(Code::IdempotencyKeyMismatch, job.trace) });
                 continue;
             }
             first_with.insert((key.scope, key.key.as_str()), index);
-            states.push(match idempotency::claim(&mut work.tx, self.service.name(), C::OPERATION, key).await? {
+            asked.push((index, key));
+        }
+        let keys: Vec<&IdempotencyKey> = asked.iter().map(|(_, key)| *key).collect();
+        let claims = idempotency::claim_all(&mut work.tx, self.service.name(), C::OPERATION, &keys).await?;
+        for ((index, _), claim) in asked.into_iter().zip(claims) {
+            let trace = self.jobs[index].trace;
+            states[index] = match claim {
                 Claim::Fresh => None,
                 Claim::Answered(answer) => Some(JobState::Settled(Reply::Answer(answer))),
-                Claim::OtherRequest => Some(settled_refusal(Code::IdempotencyKeyMismatch, job.trace)),
-                Claim::Running => Some(settled_refusal(Code::IdempotencyInProgress, job.trace)),
-            });
+                Claim::OtherRequest => Some(settled_refusal(Code::IdempotencyKeyMismatch, trace)),
+                Claim::Running => Some(settled_refusal(Code::IdempotencyInProgress, trace)),
+            };
         }
         Ok(states)
+    }
+
+    /// The answers that depend on what followed in the transaction, in order.
+    async fn resolve(&self, work: &mut Work) -> Result<Vec<Option<Answer>>, Fault> {
+        let jobs = self.jobs.iter().zip(&self.states);
+        let later: Vec<Later<'_, C>> = jobs
+            .filter_map(|(job, state)| match state {
+                JobState::Open(Outcome::Later(id)) => Some(Later { command: &job.command, key: job.key.as_ref(), id: *id }),
+                _ => None,
+            })
+            .collect();
+        if later.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = C::resolve(&self.service, work, &later).await?;
+        match answers.len() == later.len() {
+            true => Ok(answers),
+            false => Err(Fault::Bug(format!("{}: {} answers for {} commands", C::OPERATION, answers.len(), later.len()))),
+        }
     }
 }
 
@@ -168,29 +193,26 @@ impl<C: Command> AnyGroup for Group<C> {
 
     fn finish<'a>(&'a mut self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            for (job, state) in self.jobs.iter().zip(&mut self.states) {
+            let mut later = self.resolve(work).await?.into_iter();
+            let mut settled: Vec<usize> = Vec::new();
+            for (index, (job, state)) in self.jobs.iter().zip(&mut self.states).enumerate() {
                 let JobState::Open(outcome) = state else { continue };
                 let reply = match outcome {
                     Outcome::Answer(answer) => Reply::Answer(with_trace(answer.clone(), job.trace)),
+                    Outcome::Later(id) => match later.next().flatten() {
+                        Some(answer) => Reply::Answer(with_trace(answer, job.trace)),
+                        None => Reply::Pending(*id),
+                    },
                     Outcome::Stale => {
                         *state = JobState::Stale;
                         continue;
                     }
-                    Outcome::Later(id) => match job.command.resolve(&self.service, work, job.key.as_ref(), *id).await? {
-                        Some(answer) => Reply::Answer(with_trace(answer, job.trace)),
-                        None => Reply::Pending(*id),
-                    },
                 };
-                if let Some(key) = &job.key {
-                    let answer = match &reply {
-                        Reply::Answer(answer) => Some(answer),
-                        Reply::Pending(_) => None,
-                    };
-                    idempotency::store(&mut work.tx, self.service.name(), C::OPERATION, key, answer, work.now).await?;
-                }
                 *state = JobState::Settled(reply);
+                settled.push(index);
             }
-            Ok(())
+            let answers: Vec<(&IdempotencyKey, Option<&Answer>)> = settled.into_iter().filter_map(|index| self.stored(index)).collect();
+            Ok(idempotency::store(&mut work.tx, self.service.name(), C::OPERATION, &answers, work.now).await?)
         })
     }
 
@@ -217,6 +239,15 @@ impl<C: Command> AnyGroup for Group<C> {
 }
 
 impl<C: Command> Group<C> {
+    /// What is kept with the key of a command, if it has one.
+    fn stored(&self, index: usize) -> Option<(&IdempotencyKey, Option<&Answer>)> {
+        let answer = match self.states.get(index)? {
+            JobState::Settled(Reply::Answer(answer)) => Some(answer),
+            _ => None,
+        };
+        Some((self.jobs[index].key.as_ref()?, answer))
+    }
+
     fn reply(&self, index: usize) -> Result<Reply, SubmitError> {
         match self.states.get(index) {
             Some(JobState::Settled(reply)) => Ok(reply.clone()),

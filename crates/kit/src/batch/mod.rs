@@ -102,7 +102,7 @@ pub enum Reply {
 }
 
 /// A mutating operation. One value is one request; `handle` settles all that arrived meanwhile, inside one transaction.
-pub trait Command: Send + Sync + 'static {
+pub trait Command: Sized + Send + Sync + 'static {
     type Service: Service;
     /// The operation's id, such as `coupons.claim`.
     const OPERATION: &'static str;
@@ -120,17 +120,23 @@ pub trait Command: Send + Sync + 'static {
         commands: &'a [&'a Self],
     ) -> impl Future<Output = Result<Vec<Outcome>, Fault>> + Send + 'a;
 
-    /// The answer for [`Outcome::Later`], at the end of the transaction. `None`: still open, the submitter gets [`Reply::Pending`].
+    /// The answers for [`Outcome::Later`], at the end of the transaction: one for each, in order. `None`: still open, the submitter gets
+    /// [`Reply::Pending`].
     fn resolve<'a>(
-        &'a self,
         service: &'a Self::Service,
         work: &'a mut Work,
-        key: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> impl Future<Output = Result<Option<Answer>, Fault>> + Send + 'a {
-        let _ = (service, work, key, id);
-        async { Ok(None) }
+        later: &'a [Later<'a, Self>],
+    ) -> impl Future<Output = Result<Vec<Option<Answer>>, Fault>> + Send + 'a {
+        let _ = (service, work);
+        async { Ok(later.iter().map(|_| None).collect()) }
     }
+}
+
+/// A command that came to [`Outcome::Later`].
+pub struct Later<'a, C> {
+    pub command: &'a C,
+    pub key: Option<&'a IdempotencyKey>,
+    pub id: Uuid,
 }
 
 /// Why a command has no answer of its own.

@@ -64,6 +64,14 @@ impl Db {
         matches!(self.0, Kind::Postgres(_))
     }
 
+    /// Whether both are one, so that a connection to this is one to the other. They may say no of two ways to the same place.
+    pub(crate) fn is(&self, other: &Db) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Postgres(one), Kind::Postgres(other)) => one.is(other),
+            _ => false,
+        }
+    }
+
     /// The file, on SQLite.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {

@@ -5,7 +5,7 @@ use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};
 use uuid::Uuid;
 
 /// A value bound to `$1 … $n`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Param<'a> {
     Null,
     Int(i64),

@@ -31,6 +31,14 @@ enum Delivery {
     Retry,
 }
 
+/// What a reader found.
+struct Load {
+    index: usize,
+    stored: Vec<log::Stored>,
+    /// Nothing else waited when it looked.
+    is_all: bool,
+}
+
 /// What one reader settles in a transaction: messages up to `last`, some of which wait behind a dead letter.
 struct Parcel<'s> {
     index: usize,
@@ -66,13 +74,10 @@ impl Engine {
 
     /// Which readers have something to look for: where the streams are numbered here that is known, else after a ring.
     fn mark_due(&mut self) {
-        let rung = match &self.lanes {
-            Some(lanes) => lanes.was_rung(),
-            None => false,
-        };
+        let rung = self.lanes.as_ref().map(|lanes| lanes.rung());
         for reader in &mut self.readers {
-            match self.lanes {
-                Some(_) => reader.is_due |= rung,
+            match &rung {
+                Some(rung) => reader.is_due |= rung.contains(&reader.place.source),
                 None => reader.is_due = reader.position < self.heads.get(reader.place.source).copied().unwrap_or(0),
             }
         }
@@ -87,14 +92,49 @@ impl Engine {
 
     /// One transaction for all that waits for a service.
     fn deliver_to(&mut self, service: &Arc<dyn Service>) -> Delivery {
+        let loads = self.load_all(service);
+        let moved = match loads.as_slice() {
+            [] => return Delivery::Idle,
+            [load] => self.deliver(load.index, &load.stored),
+            many => match self.settle_all(many) {
+                Ok(()) => Delivery::Moved,
+                Err(fault) => {
+                    split(service.name(), &fault);
+                    // Which of them is at fault shows when each goes alone.
+                    self.deliver_each(many)
+                }
+            },
+        };
+        if moved == Delivery::Moved {
+            for load in loads.iter().filter(|load| load.is_all) {
+                let reader = &mut self.readers[load.index];
+                // Whatever came meanwhile was rung for.
+                reader.is_due = load.stored.last().is_some_and(|message| message.seq > reader.position);
+            }
+        }
+        moved
+    }
+
+    /// What its readers can settle next.
+    fn load_all(&mut self, service: &Arc<dyn Service>) -> Vec<Load> {
         let due = |reader: &Reader| reader.is_due && reader.service.name() == service.name();
-        let indices: Vec<usize> = (0..self.readers.len()).filter(|index| due(&self.readers[*index])).collect();
+        let mut indices: Vec<usize> = (0..self.readers.len()).filter(|index| due(&self.readers[*index])).collect();
+        indices.sort_by_key(|index| self.readers[*index].place.source);
         let mut loads = Vec::with_capacity(indices.len());
-        for index in indices {
-            match self.load(index, READ) {
-                // What a test holds is looked at again before long.
-                Ok(stored) if stored.is_empty() => self.readers[index].is_due = self.faults.hold_anything(),
-                Ok(stored) => loads.push((index, stored)),
+        for (index, fetched) in futures::executor::block_on(self.fetch(&indices, READ)) {
+            match fetched {
+                Ok(fetched) => {
+                    let count = fetched.len();
+                    let stored = self.readable(index, fetched);
+                    match stored.is_empty() {
+                        // What a test holds is looked at again before long.
+                        true => self.readers[index].is_due = self.faults.hold_anything(),
+                        false => {
+                            let is_all = self.rings_again() && stored.len() == count && count < usize::try_from(READ).unwrap_or(0);
+                            loads.push(Load { index, stored, is_all });
+                        }
+                    }
+                }
                 Err(fault) => {
                     let reader = &mut self.readers[index];
                     // Looked at again with the next tick: whoever rings meanwhile knows no more.
@@ -103,21 +143,13 @@ impl Engine {
                 }
             }
         }
-        match loads.as_slice() {
-            [] => Delivery::Idle,
-            [(index, stored)] => self.deliver(*index, stored),
-            many => match self.settle_all(many) {
-                Ok(()) => Delivery::Moved,
-                // Which of them is at fault shows when each goes alone.
-                Err(_) => self.deliver_each(many),
-            },
-        }
+        loads
     }
 
-    fn deliver_each(&mut self, loads: &[(usize, Vec<log::Stored>)]) -> Delivery {
+    fn deliver_each(&mut self, loads: &[Load]) -> Delivery {
         let mut sum = Delivery::Idle;
-        for (index, stored) in loads {
-            match self.deliver(*index, stored) {
+        for load in loads {
+            match self.deliver(load.index, &load.stored) {
                 // Positions may have been read anew, and what was loaded may be old.
                 Delivery::Retry => return Delivery::Retry,
                 Delivery::Moved => sum = Delivery::Moved,
@@ -127,12 +159,16 @@ impl Engine {
         sum
     }
 
-    /// What this reader can settle next.
-    fn load(&mut self, index: usize, limit: i64) -> Result<Vec<log::Stored>, Fault> {
-        let stored = futures::executor::block_on(self.fetch(index, limit))?;
+    /// Whether whatever comes later is rung for. Kafka rings for the first of what it has only.
+    fn rings_again(&self) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.consumer.is_none())
+    }
+
+    /// What of this can be settled next.
+    fn readable(&mut self, index: usize, stored: Vec<log::Stored>) -> Vec<log::Stored> {
         let is_more = !stored.is_empty() || self.lanes.is_none();
         let stored = up_to_gap(&self.readers[index], stored, is_more, &mut self.troubles);
-        Ok(self.up_to_held(index, stored))
+        self.up_to_held(index, stored)
     }
 
     fn deliver(&mut self, index: usize, stored: &[log::Stored]) -> Delivery {
@@ -160,7 +196,10 @@ impl Engine {
                 tracing::error!(reader = name, ?place, position, error = %fault, "delivery is not possible now");
                 Delivery::Idle
             }
-            Err(_) if stored.len() > 1 => self.deliver(index, &stored[..stored.len() / 2]),
+            Err(fault) if stored.len() > 1 => {
+                split(name, &fault);
+                self.deliver(index, &stored[..stored.len() / 2])
+            }
             Err(fault) => self.retry_or_bury(index, &stored[0], &fault),
         }
     }
@@ -175,8 +214,8 @@ impl Engine {
         stored
     }
 
-    fn settle_all(&mut self, loads: &[(usize, Vec<log::Stored>)]) -> Result<(), Fault> {
-        let parcels: Vec<Parcel<'_>> = loads.iter().map(|(index, stored)| self.parcel(*index, stored)).collect::<Result<_, _>>()?;
+    fn settle_all(&mut self, loads: &[Load]) -> Result<(), Fault> {
+        let parcels: Vec<Parcel<'_>> = loads.iter().map(|load| self.parcel(load.index, &load.stored)).collect::<Result<_, _>>()?;
         self.despite_conflicts(|engine| engine.attempt_delivery(&parcels, engine.settings.fold))
     }
 
@@ -281,6 +320,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Costs time, and hides its reason unless it is said.
+fn split(reader: &'static str, fault: &Fault) {
+    tracing::debug!(reader, error = %fault, "what waits is delivered in smaller pieces");
+    metrics::counter!("onrush_deliveries_split_total", "reader" => reader).increment(1);
 }
 
 /// Cuts the batch before the first number that is missing. A lost message must stop its reader, not be passed over: where nothing is

@@ -35,6 +35,25 @@ impl Feed {
         }
     }
 
+    /// Whether a stream's tables are in the reader's own database, and so to be had on a connection that is there anyway.
+    fn is_beside(&self, reader: &str, source: &str) -> bool {
+        match self {
+            Feed::Tables(databases) => databases.get(reader).zip(databases.get(source)).is_some_and(|(own, other)| own.is(other)),
+            Feed::Kafka { .. } => false,
+        }
+    }
+
+    /// What a stream's own tables have behind these places.
+    async fn read(&self, source: &str, from: &[(Place, i64)], limit: i64) -> Result<Vec<Vec<log::Stored>>, Fault> {
+        match self {
+            Feed::Tables(databases) => match databases.get(source) {
+                Some(db) => Ok(log::read(&mut *db.reader().await?, source, from, limit).await?),
+                None => Err(Fault::Feed(format!("the database of {source} is not known here"))),
+            },
+            Feed::Kafka { .. } => Err(Fault::Bug("a feed from Kafka without a consumer".into())),
+        }
+    }
+
     pub(super) fn consumer(&self) -> Result<Option<Consumer>, Fault> {
         match self {
             Feed::Tables(_) => Ok(None),
@@ -48,21 +67,27 @@ pub(super) fn fault(error: crate::kafka::KafkaError) -> Fault {
 }
 
 impl Engine {
-    /// What waits for this reader, in order.
-    pub(super) async fn fetch(&mut self, index: usize, limit: i64) -> Result<Vec<log::Stored>, Fault> {
-        let reader = &mut self.readers[index];
-        let (place, position) = (reader.place, reader.position);
-        let Some(lanes) = &mut self.lanes else {
-            return Ok(log::read(&mut self.work.tx, place, position, limit).await?);
-        };
-        match (&lanes.feed, &mut lanes.consumer) {
-            (Feed::Kafka { .. }, Some(consumer)) => take(consumer, reader, usize::try_from(limit).unwrap_or(1)),
-            (Feed::Tables(databases), _) => match databases.get(place.source) {
-                Some(db) => Ok(log::read(&mut *db.reader().await?, place, position, limit).await?),
-                None => Err(Fault::Feed(format!("the database of {} is not known here", place.source))),
-            },
-            (Feed::Kafka { .. }, None) => Err(Fault::Bug("a feed from Kafka without a consumer".into())),
+    /// What waits for each of these readers, in order. Those of one stream stand together.
+    pub(super) async fn fetch(&mut self, indices: &[usize], limit: i64) -> Fetched {
+        if let Some(consumer) = self.lanes.as_mut().and_then(|lanes| lanes.consumer.as_mut()) {
+            let limit = usize::try_from(limit).unwrap_or(1);
+            return indices.iter().map(|index| (*index, take(consumer, &mut self.readers[*index], limit))).collect();
         }
+        let source = |index: usize| self.readers[index].place.source;
+        let mut fetched = Vec::with_capacity(indices.len());
+        for own in indices.chunk_by(|one, next| source(*one) == source(*next)) {
+            let from: Vec<(Place, i64)> = own.iter().map(|index| (self.readers[*index].place, self.readers[*index].position)).collect();
+            let reader = self.readers[own[0]].service.name();
+            let found = match &self.lanes {
+                Some(lanes) if !lanes.feed.is_beside(reader, source(own[0])) => lanes.feed.read(source(own[0]), &from, limit).await,
+                _ => log::read(&mut self.work.tx, source(own[0]), &from, limit).await.map_err(Fault::from),
+            };
+            match found {
+                Ok(found) => fetched.extend(own.iter().copied().zip(found.into_iter().map(Ok))),
+                Err(fault) => fetched.extend(own.iter().map(|index| (*index, Err(Fault::Feed(fault.to_string()))))),
+            }
+        }
+        fetched
     }
 
     /// What is settled need not be seen again.
@@ -72,6 +97,9 @@ impl Engine {
         }
     }
 }
+
+/// By reader.
+type Fetched = Vec<(usize, Result<Vec<log::Stored>, Fault>)>;
 
 /// What Kafka has for a reader that comes behind its position. Repeats are passed over: relays publish again when in doubt.
 fn take(consumer: &mut Consumer, reader: &mut Reader, limit: usize) -> Result<Vec<log::Stored>, Fault> {

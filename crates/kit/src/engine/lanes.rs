@@ -36,18 +36,45 @@ pub struct Lanes {
     pub(super) consumer: Option<Consumer>,
     held: BTreeSet<i64>,
     looked: Option<Stopwatch>,
-    rung: Arc<AtomicBool>,
+    rung: Arc<Rung>,
+}
+
+/// The streams that were rung for since the engine looked.
+struct Rung {
+    is_any: AtomicBool,
+    sources: Vec<(&'static str, AtomicBool)>,
+}
+
+impl Rung {
+    /// All of them at first.
+    fn of(sources: impl Iterator<Item = &'static str>) -> Rung {
+        Rung { is_any: AtomicBool::new(true), sources: sources.map(|source| (source, AtomicBool::new(true))).collect() }
+    }
+
+    /// Rings for one stream, or for all. False: it was rung before, and nobody has looked since; who does will see this, too.
+    fn ring(&self, source: Option<&str>) -> bool {
+        for (_, flag) in self.sources.iter().filter(|(name, _)| source.is_none_or(|source| source == *name)) {
+            flag.store(true, Ordering::Release);
+        }
+        !self.is_any.swap(true, Ordering::AcqRel)
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        if !self.is_any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        self.sources.iter().filter(|(_, flag)| flag.swap(false, Ordering::AcqRel)).map(|(source, _)| *source).collect()
+    }
 }
 
 impl Lanes {
     /// Has the engine behind `batch` woken when a stream that `service` reads goes on.
     pub fn new(instance: Uuid, wires: Wires, feed: Feed, readings: Readings, service: &dyn Service, batch: &Batch) -> Result<Lanes, Fault> {
-        let rung = Arc::new(AtomicBool::new(true));
-        let ear = || {
+        let rung = Arc::new(Rung::of(sources(service).into_iter().map(|(source, _)| source)));
+        let ear = |source: Option<&'static str>| {
             let (rung, batch, name) = (Arc::clone(&rung), batch.clone(), service.name());
             move || {
-                // Rung already and not looked yet: it will see this too.
-                if !rung.swap(true, Ordering::AcqRel) {
+                if rung.ring(source) {
                     batch.wake(name);
                 }
             }
@@ -55,11 +82,11 @@ impl Lanes {
         let consumer = feed.consumer()?;
         match &consumer {
             Some(consumer) => {
-                consumer.on_arrival(ear());
+                consumer.on_arrival(ear(None));
             }
             None => {
                 for (source, _) in sources(service) {
-                    wires.listen(source, Arc::new(ear()));
+                    wires.listen(source, Arc::new(ear(Some(source))));
                 }
             }
         }
@@ -70,9 +97,9 @@ impl Lanes {
         self.readings.contains(&(reader, source))
     }
 
-    /// True once after each ring.
-    pub(super) fn was_rung(&self) -> bool {
-        self.rung.swap(false, Ordering::AcqRel)
+    /// The streams that may have gone on; each is said once after it was rung for.
+    pub(super) fn rung(&self) -> Vec<&'static str> {
+        self.rung.take()
     }
 
     /// How many partitions the streams that a service reads have: so many lanes there are.

@@ -3,7 +3,7 @@
 use super::{Envelope, Fault};
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::{Message, Timestamp};
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// Messages that every reader has passed are kept this long, for looking into what happened.
@@ -179,20 +179,38 @@ impl Stored {
     }
 }
 
-/// The messages of a partition behind a number, in order.
-pub(super) async fn read(tx: &mut Tx, place: Place, after: i64, limit: i64) -> Result<Vec<Stored>, DbError> {
-    let Place { source, epoch, partition } = place;
+/// The messages of each of these partitions of one stream behind a number, in order, at most `limit` of each.
+pub(super) async fn read(tx: &mut Tx, source: &str, from: &[(Place, i64)], limit: i64) -> Result<Vec<Vec<Stored>>, DbError> {
     let sql = format!(
-        "select seq, key, kind, data, at, trace from {source}_outbox where epoch=$1 and partition=$2 and seq>$3 order by seq limit $4"
+        "select seq, key, kind, data, at, trace, partition, epoch from {source}_outbox \
+         where epoch=$1 and partition=$2 and seq>$3 order by seq limit $4"
     );
-    tx.query(&sql, &params![epoch, partition, after, limit]).await
+    let rows = from.iter().map(|(place, after)| params![place.epoch, place.partition, *after, limit]);
+    let found: Vec<Found> = tx.query_many(&sql, rows).await?;
+    let mut found = found.into_iter().peekable();
+    let mut next = |place: &Place| {
+        let own = |found: &Found| (found.epoch, found.partition) == (place.epoch, place.partition);
+        std::iter::from_fn(|| found.next_if(own).map(|found| found.stored)).collect()
+    };
+    Ok(from.iter().map(|(place, _)| next(place)).collect())
 }
 
-/// The last message of a partition that was published to Kafka.
-pub(super) async fn relayed(tx: &mut Tx, place: Place) -> Result<i64, DbError> {
-    let sql = format!("select coalesce(max(seq), 0) from {}_relay where epoch=$1 and partition=$2", place.source);
-    let (seq,): (i64,) = tx.query_one(&sql, &params![place.epoch, place.partition]).await?;
-    Ok(seq)
+struct Found {
+    stored: Stored,
+    partition: i64,
+    epoch: i64,
+}
+
+impl FromRow for Found {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { stored: Stored::from_row(row)?, partition: row.get(6)?, epoch: row.get(7)? })
+    }
+}
+
+/// The last message of each partition of a numbering that was published to Kafka; partitions without one are missing.
+pub(super) async fn relayed(tx: &mut Tx, source: &str, epoch: i64) -> Result<HashMap<i64, i64>, DbError> {
+    let found: Vec<(i64, i64)> = tx.query(&format!("select partition, seq from {source}_relay where epoch=$1"), &params![epoch]).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// Drops messages of a partition that are older than a week and that every reader has `passed`, at most `limit`. Looks only at the oldest

@@ -12,16 +12,19 @@ use super::{
 use crate::{
     db::{Db, params},
     kafka::{Producer, Record},
+    ports::Stopwatch,
     tasks::{Crew, Shutdown},
     testing::crash_point,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Messages published before the mark is moved.
 const AT_ONCE: i64 = 1_000;
 const LOOK: Duration = Duration::from_millis(500);
+/// How old the marks may be.
+const MARK: Duration = Duration::from_millis(200);
 const LEASE: &str = "relay";
 
 pub(crate) struct Relay {
@@ -33,6 +36,23 @@ pub(crate) struct Relay {
     pub instance: Uuid,
 }
 
+/// Where it is while it is the one.
+struct Held {
+    stream: Stream,
+    renewed: Stopwatch,
+    /// The last message of each partition that Kafka has.
+    sent: HashMap<i64, i64>,
+    /// The same as it stands in the database, and since when.
+    marked: HashMap<i64, i64>,
+    since: Stopwatch,
+}
+
+impl Held {
+    fn place(&self, service: &'static str, partition: i64) -> Place {
+        Place { source: service, epoch: self.stream.epoch, partition }
+    }
+}
+
 impl Relay {
     pub fn start(self, shutdown: Shutdown, crew: &Crew) {
         crew.spawn("relay", self.run(shutdown));
@@ -42,19 +62,26 @@ impl Relay {
         let rung = Arc::new(Notify::new());
         let ring = Arc::clone(&rung);
         self.wires.listen(self.service, Arc::new(move || ring.notify_one()));
+        let mut held: Option<Held> = None;
         while !shutdown.is_stopping() {
             let published = tokio::select! {
-                published = self.publish_all() => published,
+                published = self.publish_all(&mut held) => published,
                 () = shutdown.stopping() => break,
             };
             if let Err(fault) = published {
+                // What Kafka has of it is not known: begins again at what is marked.
+                held = None;
                 tracing::warn!(service = self.service, error = %fault, "publishing stopped, trying again");
                 metrics::counter!("onrush_relay_failures_total", "service" => self.service).increment(1);
             }
+            let wait = if held.as_ref().is_some_and(|held| held.sent != held.marked) { MARK } else { LOOK };
             tokio::select! {
-                _ = tokio::time::timeout(LOOK, rung.notified()) => {}
+                _ = tokio::time::timeout(wait, rung.notified()) => {}
                 () = shutdown.stopping() => break,
             }
+        }
+        if let Some(held) = &mut held {
+            let _ = self.mark(held).await;
         }
         if let Ok(mut tx) = self.steward.tx().await {
             let _ = lease::release(&mut tx, self.service, LEASE, self.instance).await;
@@ -62,54 +89,87 @@ impl Relay {
     }
 
     /// Publishes what is numbered, if this instance is the one to do it.
-    async fn publish_all(&self) -> Result<(), Fault> {
+    async fn publish_all(&self, held: &mut Option<Held>) -> Result<(), Fault> {
         loop {
-            let stream = {
-                let mut tx = self.steward.tx().await?;
-                if lease::take(&mut tx, self.service, LEASE, self.instance).await?.is_none() {
-                    return Ok(());
-                }
-                log::find_stream(&mut tx, self.service).await?
-            };
-            let Some(stream) = stream else { return Ok(()) };
-            let mut published = 0;
-            for partition in 0..stream.partitions {
-                published += self.publish(stream, partition).await?;
+            let is_old = held.as_ref().is_none_or(|held| held.renewed.elapsed() >= LOOK);
+            if let Some(held) = held.as_mut().filter(|held| is_old || held.since.elapsed() >= MARK) {
+                self.mark(held).await?;
             }
-            if published == 0 {
+            if is_old {
+                *held = self.hold().await?;
+            }
+            let Some(held) = held else { return Ok(()) };
+            if !self.publish(held).await? {
                 return Ok(());
             }
         }
     }
 
-    async fn publish(&self, stream: Stream, partition: i64) -> Result<usize, Fault> {
-        let (service, place) = (self.service, Place { source: self.service, epoch: stream.epoch, partition });
-        let mut reader = self.db.reader().await?;
-        let mark = log::relayed(&mut reader, place).await?;
-        let waiting = log::read(&mut reader, place, mark, AT_ONCE).await?;
-        drop(reader);
-        let Some(last) = waiting.last().map(|message| message.seq) else { return Ok(0) };
-        let record = |message: &log::Stored| Record {
-            epoch: place.epoch,
-            partition,
-            seq: message.seq,
-            key: message.key,
-            kind: message.kind.clone(),
-            data: message.data.clone(),
-            at: message.at,
-            trace: message.trace,
-        };
-        let records: Vec<Record> = waiting.iter().map(record).collect();
+    async fn hold(&self) -> Result<Option<Held>, Fault> {
+        let mut tx = self.steward.tx().await?;
+        if lease::take(&mut tx, self.service, LEASE, self.instance).await?.is_none() {
+            return Ok(None);
+        }
+        let Some(stream) = log::find_stream(&mut tx, self.service).await? else { return Ok(None) };
+        let marked = log::relayed(&mut tx, self.service, stream.epoch).await?;
+        Ok(Some(Held { stream, renewed: Stopwatch::start(), sent: marked.clone(), marked, since: Stopwatch::start() }))
+    }
+
+    /// What is numbered in all partitions, together. Whether there may be more already.
+    async fn publish(&self, held: &mut Held) -> Result<bool, Fault> {
+        let service = self.service;
+        let from: Vec<(Place, i64)> = (0..held.stream.partitions)
+            .map(|partition| (held.place(service, partition), held.sent.get(&partition).copied().unwrap_or(0)))
+            .collect();
+        let waiting = log::read(&mut *self.db.reader().await?, service, &from, AT_ONCE).await?;
+        let placed = || from.iter().map(|(place, _)| *place).zip(&waiting);
+        let records: Vec<Record> = placed().flat_map(|(place, stored)| stored.iter().map(move |stored| record(place, stored))).collect();
+        if records.is_empty() {
+            return Ok(false);
+        }
         crash_point(&format!("{service}.relay.before_publish"));
         self.producer.publish(service, &records).await.map_err(feed::fault)?;
         crash_point(&format!("{service}.relay.after_publish"));
-        let sql = format!(
-            "insert into {service}_relay (epoch, partition, seq) values ($1,$2,$3) on conflict (epoch, partition) \
-             do update set seq=$3 where {service}_relay.seq<$3"
-        );
-        self.steward.tx().await?.execute(&sql, &params![place.epoch, partition, last]).await?;
-        crash_point(&format!("{service}.relay.after_mark"));
+        held.sent.extend(placed().filter_map(|(place, stored)| Some((place.partition, stored.last()?.seq))));
         metrics::counter!("onrush_relay_messages_total", "service" => service).increment(records.len() as u64);
-        Ok(records.len())
+        Ok(waiting.iter().any(|stored| i64::try_from(stored.len()).unwrap_or(0) == AT_ONCE))
+    }
+
+    /// Writes down how far it is: now and then, for what comes behind the mark is only published twice.
+    async fn mark(&self, held: &mut Held) -> Result<(), Fault> {
+        held.since = Stopwatch::start();
+        if held.sent == held.marked {
+            return Ok(());
+        }
+        let sql = format!(
+            "insert into {0}_relay (epoch, partition, seq) values ($1,$2,$3) on conflict (epoch, partition) \
+             do update set seq=excluded.seq where {0}_relay.seq<excluded.seq",
+            self.service
+        );
+        let epoch = held.stream.epoch;
+        let mut tx = self.steward.tx().await?;
+        tx.begin().await?;
+        let marked = tx.execute_many(&sql, held.sent.iter().map(|(partition, seq)| params![epoch, *partition, *seq])).await;
+        if let Err(error) = marked {
+            tx.rollback().await?;
+            return Err(error.into());
+        }
+        tx.commit().await?;
+        crash_point(&format!("{}.relay.after_mark", self.service));
+        held.marked.clone_from(&held.sent);
+        Ok(())
+    }
+}
+
+fn record(place: Place, stored: &log::Stored) -> Record {
+    Record {
+        epoch: place.epoch,
+        partition: place.partition,
+        seq: stored.seq,
+        key: stored.key,
+        kind: stored.kind.clone(),
+        data: stored.data.clone(),
+        at: stored.at,
+        trace: stored.trace,
     }
 }

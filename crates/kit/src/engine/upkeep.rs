@@ -117,7 +117,10 @@ impl Engine {
                 }
                 Ok(passed)
             }
-            Feed::Kafka { .. } => Ok(log::relayed(&mut self.work.tx, place).await?),
+            Feed::Kafka { .. } => {
+                let marks = log::relayed(&mut self.work.tx, place.source, place.epoch).await?;
+                Ok(marks.get(&place.partition).copied().unwrap_or(0))
+            }
         }
     }
 }

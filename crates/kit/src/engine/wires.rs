@@ -105,13 +105,14 @@ impl Wires {
         }
     }
 
-    /// Returns when messages of this service may wait for their numbers, or after a moment.
-    pub(crate) async fn until_written(&self, service: &str, at_most: Duration) {
+    /// Returns when messages of this service may wait for their numbers, or after a moment. Whether it was told so.
+    pub(crate) async fn until_written(&self, service: &str, at_most: Duration) -> bool {
         match self.0.get(service) {
-            Some(line) => {
-                let _ = tokio::time::timeout(at_most, line.written.notified()).await;
+            Some(line) => tokio::time::timeout(at_most, line.written.notified()).await.is_ok(),
+            None => {
+                tokio::time::sleep(at_most).await;
+                false
             }
-            None => tokio::time::sleep(at_most).await,
         }
     }
 

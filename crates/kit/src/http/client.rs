@@ -22,7 +22,7 @@ pub struct ClientSettings {
     pub connect_time: Duration,
     /// A kept connection without a request is closed after this, before the server's own limit (75 s) closes it under a request.
     pub idle_time: Duration,
-    /// Kept connections per address.
+    /// Kept connections per address. Fewer than there are requests at a time would mean to make new ones all the while.
     pub idle_connections: usize,
     /// Largest answer that [`Client::send`] reads, in bytes.
     pub max_answer: usize,
@@ -30,7 +30,12 @@ pub struct ClientSettings {
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        Self { connect_time: Duration::from_secs(1), idle_time: Duration::from_secs(20), idle_connections: 64, max_answer: 8 * 1024 * 1024 }
+        Self {
+            connect_time: Duration::from_secs(1),
+            idle_time: Duration::from_secs(20),
+            idle_connections: 1_024,
+            max_answer: 8 * 1024 * 1024,
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub use parts::{Path, Peer, Trace};
 pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
 pub use query::Query;
 pub(crate) use raw::read_whole;
-pub use server::{ServerLimits, serve};
+pub use server::{ServerLimits, listen, serve};
 
 use crate::{
     batch::{Answer, Command, Reply},

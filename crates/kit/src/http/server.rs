@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
 };
 use tower::Service;
@@ -69,8 +69,20 @@ impl ServerLimits {
     }
 }
 
+/// Connections that may wait to be accepted, as far as the system lets them (`net.core.somaxconn`). Everyone arrives at once, and who finds
+/// no room tries again only a second later.
+const BACKLOG: u32 = 4_096;
 /// After the process ran out of descriptors or memory, accepting again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on an address.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    // A restart must not wait until the system has forgotten the last one's connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until the process stops: then takes no more connections, lets running requests finish, and returns.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, mut shutdown: Shutdown) -> io::Result<()> {

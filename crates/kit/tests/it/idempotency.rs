@@ -6,7 +6,7 @@ use futures::future::join_all;
 use kit::{
     Answer, Reply,
     batch::SubmitError,
-    idempotency::{self, IdempotencyKey},
+    idempotency::{self, IdempotencyKey, Settled},
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -170,11 +170,14 @@ async fn an_open_key_is_settled_once() {
     let world = World::start().await;
     let (key, now) = (key(1, "k", 1), world.app.clock_now());
     let mut tx = world.behind_the_back().await;
-    idempotency::store(&mut tx, "orders", "orders.ask", &key, None, now).await.unwrap();
+    idempotency::store(&mut tx, "orders", "orders.ask", &[(&key, None)], now).await.unwrap();
     assert!(matches!(idempotency::claim(&mut tx, "orders", "orders.ask", &key).await.unwrap(), idempotency::Claim::Running));
     let (one, other) = (Answer::empty(204), Answer::empty(409));
-    assert!(idempotency::settle(&mut tx, "orders", "orders.ask", key.scope, "k", &one).await.unwrap());
-    assert!(!idempotency::settle(&mut tx, "orders", "orders.ask", key.scope, "k", &other).await.unwrap());
+    fn settled<'s>(key: &'s str, answer: &'s Answer) -> [Settled<'s>; 1] {
+        [Settled { operation: "orders.ask", scope: Uuid::from_u128(1), key, answer }]
+    }
+    assert_eq!(idempotency::settle(&mut tx, "orders", &settled("k", &one)).await.unwrap(), [true]);
+    assert_eq!(idempotency::settle(&mut tx, "orders", &settled("k", &other)).await.unwrap(), [false]);
     let stored = idempotency::answer(&mut tx, "orders", "orders.ask", key.scope, "k").await.unwrap();
     assert_eq!(stored, Some(one));
     assert_eq!(idempotency::answer(&mut tx, "orders", "orders.ask", key.scope, "other").await.unwrap(), None);
@@ -188,7 +191,7 @@ async fn keys_are_kept_for_a_day_to_the_microsecond() {
         answer(count(&world, 1, &key(n, "k", 1)).await);
     }
     let mut tx = world.behind_the_back().await;
-    idempotency::store(&mut tx, "orders", "orders.ask", &key(9, "open", 1), None, stored).await.unwrap();
+    idempotency::store(&mut tx, "orders", "orders.ask", &[(&key(9, "open", 1), None)], stored).await.unwrap();
     let day = stored.after(idempotency::KEPT);
     assert_eq!(idempotency::prune(&mut tx, "orders", day, 100).await.unwrap(), 0);
     let later = day.after(Duration::from_micros(1));

@@ -1,8 +1,9 @@
 //! Positions: kept over restarts, fenced, and stopped by a gap.
 
 use super::world::{Ask, How, Laps, STOCK, World, check_log, hold, new_order, reserve};
+use kit::process::DEFAULT_PARTITIONS;
 use kit::{Reply, batch::SubmitError, testing::App};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::Ordering;
 
 /// Orders that the shelf has not heard of yet.
 async fn with_unread(count: usize) -> World {
@@ -94,15 +95,17 @@ async fn a_reader_with_an_old_position_has_no_effect() {
 #[tokio::test]
 async fn a_reader_that_has_never_read_is_fenced_too() {
     let world = World::start().await;
-    world.alter("insert into stock_positions (source, epoch, partition, seq) values ('orders',1,0,1)").await;
-    let order = new_order();
-    assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
-    while world.shelf.calls.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    world.app.faults.hold("stock", "stock.reserve");
+    // Once it settled a command, the engine of orders also knows where its readers are: nowhere yet.
+    world.ask().await;
+    for partition in 0..DEFAULT_PARTITIONS {
+        world.alter(&format!("insert into orders_positions (source, epoch, partition, seq) values ('stock',1,{partition},1)")).await;
     }
+    world.app.faults.release("stock", "stock.reserve");
+    world.app.eventually("select count(*) from stock_outbox", 1).await;
     world.app.rest().await;
-    assert_eq!(world.app.sql_i64("select count(*) from stock_reservations").await, 0);
-    assert_eq!(world.app.sql_i64("select count(*) from stock_deliveries").await, 0);
+    assert_eq!(world.app.sql_i64("select count(*) from orders_seen where source='stock'").await, 0);
+    assert_eq!(world.app.sql_i64("select count(*) from orders_deliveries where source='stock'").await, 0);
 }
 
 // Two writers can never both give out a number. On PostgreSQL the writer gives none; see `processes::zombies` for the sequencer.

@@ -8,11 +8,10 @@ use crate::{
 };
 use axum::{Router, response::Redirect, routing::get};
 use kit::{
-    http::{ServerLimits, layers, ops, serve},
+    http::{ServerLimits, layers, listen, ops, serve},
     tasks::{self, Shutdown, ShutdownTrigger},
 };
 use std::{process::ExitCode, time::Duration};
-use tokio::net::TcpListener;
 use utoipa_swagger_ui::SwaggerUi;
 
 #[derive(clap::Args)]
@@ -32,8 +31,7 @@ impl Serve {
 
 /// Serves until SIGTERM or Ctrl-C: readiness goes first, requests in flight finish, then the writer.
 pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
+    let listener = listen(settings.listen)
         .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
     let address = listener.local_addr()?;
     let (trigger, shutdown) = tasks::shutdown();
@@ -43,8 +41,7 @@ pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(s
     let api = match settings.ops_listen {
         None => api.merge(ops_router),
         Some(ops_address) => {
-            let listener = TcpListener::bind(ops_address)
-                .await
+            let listener = listen(ops_address)
                 .map_err(|error| CommandError::Other(format!("cannot listen on {ops_address}: {error}; set --ops-listen")))?;
             let shutdown = shutdown.clone();
             tasks::spawn("ops", async move {

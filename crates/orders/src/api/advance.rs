@@ -6,7 +6,8 @@ use crate::{
     model::{Checkout, State as OrderState},
     store,
     touched::{self, Change},
-    view::{self, OrderView},
+    view::OrderView,
+    wait,
 };
 use axum::{extract::State, response::Response};
 use contracts::{Code, OrderId, Refusal, Timestamp};
@@ -14,15 +15,13 @@ use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::Seller,
-    batch::TraceId,
+    batch::{Later, TraceId},
     engine::Fault,
     http::{self, Input, Path, Problem, ProblemBody, Trace},
-    idempotency::IdempotencyKey,
 };
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +50,7 @@ pub async fn advance(
     let key = input.key(caller.member_id);
     let stores = {
         let mut reader = orders.kit.db.reader().await?;
-        store::lines(&mut reader, id).await?.into_iter().map(|line| line.store_id).collect::<std::collections::BTreeSet<_>>()
+        store::lines(&mut reader, &[id]).await?.into_values().flatten().map(|line| line.store_id).collect::<std::collections::BTreeSet<_>>()
     };
     if stores.is_empty() {
         return Err(Code::NotFound.into());
@@ -72,18 +71,12 @@ impl Command for Move {
     type Service = Orders;
     const OPERATION: &'static str = "orders.advance";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(work, commands).await
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::change_each(orders, work, commands).await
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Orders,
-        work: &'a mut Work,
-        _: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, later, |_| None).await
     }
 }
 

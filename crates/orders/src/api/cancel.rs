@@ -13,15 +13,13 @@ use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::{Caller, Role, SignedIn},
-    batch::TraceId,
+    batch::{Later, TraceId},
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
-    idempotency::IdempotencyKey,
 };
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +50,7 @@ pub async fn cancel(
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
     let wait = wait::preferred(&headers, trace);
-    wait::run(&orders, Cancel { order_id: id, caller, reason: input.value.reason, wait }, key, wait).await
+    wait::run(&orders, id, Cancel { order_id: id, caller, reason: input.value.reason, wait }, key, wait).await
 }
 
 pub struct Cancel {
@@ -66,18 +64,12 @@ impl Command for Cancel {
     type Service = Orders;
     const OPERATION: &'static str = "orders.cancel";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(work, commands).await
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::change_each(orders, work, commands).await
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Orders,
-        work: &'a mut Work,
-        key: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        wait::resolve(work, Self::OPERATION, id, self.wait, key).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, later, |command| Some(command.wait)).await
     }
 }
 

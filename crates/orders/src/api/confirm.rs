@@ -4,20 +4,19 @@ use crate::{
     Orders,
     model::Checkout,
     touched::{self, Change},
-    view::{self, OrderView},
+    view::OrderView,
+    wait,
 };
 use axum::{extract::State, response::Response};
 use contracts::{Code, MemberId, OrderId, Refusal, Timestamp};
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
-    batch::TraceId,
+    batch::{Later, TraceId},
     engine::Fault,
     http::{self, Empty, Input, Path, Problem, ProblemBody, Trace},
-    idempotency::IdempotencyKey,
 };
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// The buyer confirms a delivered purchase; from here it earns points and cannot be taken back
 ///
@@ -49,18 +48,12 @@ impl Command for Confirm {
     type Service = Orders;
     const OPERATION: &'static str = "orders.confirm";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(work, commands).await
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::change_each(orders, work, commands).await
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Orders,
-        work: &'a mut Work,
-        _: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        view::answer_touched(work, OrderId(id), Self::OPERATION).await.map(Some)
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, later, |_| None).await
     }
 }
 

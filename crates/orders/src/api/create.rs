@@ -14,14 +14,13 @@ use contracts::{Code, MemberId, OrderId, PaymentId, Timestamp, messages::Payment
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
+    batch::Later,
     engine::Fault,
     http::{self, Input, Problem, ProblemBody, Trace},
-    idempotency::IdempotencyKey,
     ports::new_id,
 };
 use serde_json::json;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// Places an order and starts its checkout saga; with `payment`, goes on until it is paid
 ///
@@ -53,7 +52,7 @@ pub async fn create(
         Ok(purchase) => Ok(purchase),
     };
     let command = Create { member_id: caller.member_id, id: OrderId(new_id()), purchase, key: key.key.clone(), wait };
-    wait::run(&orders, command, key, wait).await
+    wait::run(&orders, command.id, command, key, wait).await
 }
 
 async fn purchase(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<Purchase, Problem> {
@@ -109,14 +108,8 @@ impl Command for Create {
         Ok(outcomes)
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Orders,
-        work: &'a mut Work,
-        key: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        wait::resolve(work, Self::OPERATION, id, self.wait, key).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, later, |command| Some(command.wait)).await
     }
 }
 

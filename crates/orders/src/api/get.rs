@@ -27,8 +27,8 @@ pub async fn get(
     let order = store::order(&mut reader, id).await?;
     let mine = |member_id| member_id == caller.member_id || matches!(caller.role, Role::Operator);
     let order = order.filter(|order| mine(order.member_id)).ok_or(Code::NotFound)?;
-    let lines = store::lines(&mut reader, id).await?;
-    let coupons = store::coupons(&mut reader, id).await?;
-    let history = History::load(&mut reader, &order).await?;
+    let lines = store::lines(&mut reader, &[id]).await?.remove(&id).unwrap_or_default();
+    let coupons = store::coupons(&mut reader, &[id]).await?.remove(&id).unwrap_or_default();
+    let history = History::load(&mut reader, &[&order]).await?.pop().unwrap_or_default();
     Ok(Json(view::order_view(&order, &lines, &coupons, &history)))
 }

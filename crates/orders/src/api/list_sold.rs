@@ -45,13 +45,14 @@ pub async fn list_sold(
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
     let next_cursor = ids.last().filter(|_| more).map(|last| orders.kit.cursors.encode("sold", last));
-    let mut items = Vec::with_capacity(ids.len());
-    for id in ids {
-        let Some(order) = store::order(&mut reader, id).await? else { continue };
-        let mut lines = store::lines(&mut reader, id).await?;
+    let found = store::orders(&mut reader, &ids).await?;
+    let mut lines = store::lines(&mut reader, &ids).await?;
+    let histories = History::load(&mut reader, &found.iter().collect::<Vec<_>>()).await?;
+    let mut items = Vec::with_capacity(found.len());
+    for (order, history) in found.iter().zip(&histories) {
+        let mut lines = lines.remove(&order.id).unwrap_or_default();
         lines.retain(|line| line.store_id == store_id);
-        let history = History::load(&mut reader, &order).await?;
-        items.push(view::order_view(&order, &lines, &[], &history));
+        items.push(view::order_view(order, &lines, &[], history));
     }
     Ok(Json(Listing { items, next_cursor }))
 }

@@ -13,14 +13,12 @@ use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won, mes
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
-    batch::TraceId,
+    batch::{Later, TraceId},
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace},
-    idempotency::IdempotencyKey,
     ports::new_id,
 };
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// Pays an order that awaits its payment
 ///
@@ -44,7 +42,7 @@ pub async fn pay(
     let wait = wait::preferred(&headers, trace);
     let PaymentChoice { method, token, amount } = input.value;
     let command = Pay { order_id: id, member_id: caller.member_id, payment_id: PaymentId(new_id()), method, token, amount, wait };
-    wait::run(&orders, command, key, wait).await
+    wait::run(&orders, id, command, key, wait).await
 }
 
 pub struct Pay {
@@ -61,18 +59,12 @@ impl Command for Pay {
     type Service = Orders;
     const OPERATION: &'static str = "orders.pay";
 
-    async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(work, commands).await
+    async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        touched::change_each(orders, work, commands).await
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Orders,
-        work: &'a mut Work,
-        key: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        wait::resolve(work, Self::OPERATION, id, self.wait, key).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, later, |command| Some(command.wait)).await
     }
 }
 

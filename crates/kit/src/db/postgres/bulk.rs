@@ -1,116 +1,221 @@
-//! Many rows by few statements: a plain insert becomes one with several rows of values.
+//! Many rows by one statement: their parameters travel as arrays, one for each place. A statement a row would cost both sides a message,
+//! a wake-up and a plan's start each, which is most of what such a statement costs.
 
-/// Most parameters of one statement; the protocol has 65,535.
-const MOST_PARAMETERS: usize = 60_000;
-/// Most rows of one statement. With powers of two up to here each text has at most eight forms, so the statement cache stays small.
-const MOST_ROWS: usize = 128;
+use super::{Rows, prepare::places};
+use std::fmt::Write;
+use tokio_postgres::types::Type;
 
-/// `insert into t (..) values ($1,…,$n)`, and nothing behind it: each row of it counts one, so nothing is lost by joining them.
-pub struct Insert<'a> {
-    head: &'a str,
-    width: usize,
+/// What the arrays are called in the text, and the number of a row among them.
+const GIVEN: &str = "given";
+const PLACE: &str = "given_place";
+
+/// A text for one row of parameters, turned into one for many.
+#[derive(Debug, PartialEq)]
+pub struct Bulk {
+    pub sql: String,
+    pub kind: Kind,
 }
 
-impl<'a> Insert<'a> {
-    /// None for every other text.
-    pub fn parse(sql: &'a str) -> Option<Self> {
-        let start = sql.trim_start();
-        if !start.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("insert ")) {
-            return None;
-        }
-        let open = sql.rfind('(')?;
-        let head = sql[..open].trim_end();
-        let word = head.len().checked_sub(6)?;
-        if !head.get(word..)?.eq_ignore_ascii_case("values") {
-            return None;
-        }
-        let list = sql[open + 1..].trim_end().strip_suffix(')')?;
-        let mut width = 0;
-        for place in list.split(',') {
-            width += 1;
-            if place.trim().strip_prefix('$')?.parse() != Ok(width) {
-                return None;
+#[derive(Debug, PartialEq)]
+pub enum Kind {
+    /// Each row counts one.
+    Insert,
+    /// Says which rows of parameters changed something, and so often. Right only for rows that differ in these places (from 0): they name what is
+    /// changed, so no two of them are about the same, and none needs to see what another one did.
+    Change(Vec<usize>),
+    /// What each row finds, behind each other; two columns more.
+    Query,
+}
+
+impl Bulk {
+    /// None for texts whose rows must go one by one. `types` are those of the parameters.
+    pub fn of(sql: &str, types: &[Type]) -> Option<Self> {
+        let (words, given) = (words(sql), given(types)?);
+        let at = |word: &str| words.iter().find(|(_, found)| *found == word).map(|(at, _)| *at);
+        let has = |word: &str| at(word).is_some();
+        let named: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
+        let (sql, kind) = match *named.as_slice() {
+            ["insert", "into", _, "values"] => {
+                let (head, values) = sql.split_at(at("values")?);
+                let values = one_row(&values["values".len()..])?;
+                (format!("{head}select {} from {given} order by {GIVEN}.{PLACE}", filled(values)), Kind::Insert)
             }
-        }
-        Some(Self { head, width })
+            ["update", _, "set", ..] if has("where") && !has("or") && !has("from") && !has("returning") => {
+                let (set, condition) = (at("set")? + "set".len(), at("where")?);
+                let key = key(&sql[condition + "where".len()..], &assigned(&sql[set..condition]))?;
+                let (head, tail) = (filled(&sql[..condition]), filled(&sql[condition..]));
+                (format!("{head}from {given} {tail} returning {GIVEN}.{PLACE}"), Kind::Change(key))
+            }
+            ["delete", "from", _, "where", ..] if !has("or") && !has("returning") => {
+                let condition = at("where")?;
+                let key = key(&sql[condition + "where".len()..], &[])?;
+                let (head, tail) = sql.split_at(condition);
+                (format!("{head}using {given} {} returning {GIVEN}.{PLACE}", filled(tail)), Kind::Change(key))
+            }
+            ["select", ..] => {
+                let found = format!("select found.*, row_number() over () as found_place from ({}) found", filled(sql));
+                let text = format!(
+                    "select found.*, {GIVEN}.{PLACE} from {given} cross join lateral ({found}) found order by {GIVEN}.{PLACE}, found.found_place"
+                );
+                (text, Kind::Query)
+            }
+            _ => return None,
+        };
+        Some(Self { sql, kind })
     }
 
-    pub fn width(&self) -> usize {
-        self.width
+    /// Whether these rows may go together.
+    pub fn suits(&self, rows: &Rows) -> bool {
+        match &self.kind {
+            Kind::Change(key) => rows.differ_in(key),
+            Kind::Insert | Kind::Query => true,
+        }
     }
+}
 
-    /// The same for several rows.
-    pub fn of_rows(&self, rows: usize) -> String {
-        let mut sql = String::with_capacity(self.head.len() + rows * self.width * 6);
-        sql.push_str(self.head);
-        for row in 0..rows {
-            sql.push_str(if row == 0 { " (" } else { ",(" });
-            for place in 1..=self.width {
-                if place > 1 {
-                    sql.push(',');
-                }
-                sql.push('$');
-                sql.push_str(&(row * self.width + place).to_string());
-            }
-            sql.push(')');
-        }
-        sql
+/// The arrays as a table with a column for each place.
+fn given(types: &[Type]) -> Option<String> {
+    let (mut arrays, mut columns) = (String::new(), String::new());
+    for (place, kind) in (1..).zip(types) {
+        let name = match *kind {
+            Type::INT8 | Type::INT4 | Type::INT2 | Type::BOOL | Type::TEXT | Type::VARCHAR | Type::BYTEA | Type::UUID => kind.name(),
+            _ => return None,
+        };
+        let _ = write!(arrays, "{}${place}::{name}[]", if place > 1 { "," } else { "" });
+        let _ = write!(columns, "v{place},");
     }
+    (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {GIVEN}({columns}{PLACE})"))
+}
 
-    /// How many rows go into each statement: powers of two, the largest first.
-    pub fn chunks(&self, rows: usize) -> Vec<usize> {
-        let mut size = MOST_ROWS;
-        while size > 1 && size * self.width > MOST_PARAMETERS {
-            size /= 2;
-        }
-        let mut chunks = Vec::new();
-        let mut left = rows;
-        while left > 0 {
-            while size > left {
-                size /= 2;
-            }
-            chunks.push(size);
-            left -= size;
-        }
-        chunks
+/// The text with the columns of the arrays at its places.
+fn filled(sql: &str) -> String {
+    let mut text = String::with_capacity(sql.len() + 64);
+    let mut kept = 0;
+    for (at, number, end) in places(sql) {
+        let _ = write!(text, "{}{GIVEN}.v{number}", &sql[kept..at]);
+        kept = end;
     }
+    text.push_str(&sql[kept..]);
+    text
+}
+
+/// The words outside of quotes and brackets, and where they begin.
+fn words(sql: &str) -> Vec<(usize, &str)> {
+    let mut words = Vec::new();
+    let (mut depth, mut quoted, mut start) = (0_u32, false, None);
+    for (at, sign) in sql.char_indices().chain([(sql.len(), ' ')]) {
+        let in_word = depth == 0 && !quoted && (sign.is_ascii_alphanumeric() || sign == '_' || sign == '.');
+        match (in_word, start) {
+            (true, None) => start = Some(at),
+            (false, Some(begin)) => {
+                words.push((begin, &sql[begin..at]));
+                start = None;
+            }
+            _ => {}
+        }
+        match sign {
+            '\'' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    words
+}
+
+/// What is between the brackets of one row of values.
+fn one_row(values: &str) -> Option<&str> {
+    let inner = values.trim().strip_prefix('(')?.strip_suffix(')')?;
+    let mut depth = 0_i32;
+    let closes = inner.chars().any(|sign| {
+        depth += i32::from(sign == '(') - i32::from(sign == ')');
+        depth < 0
+    });
+    (!closes).then_some(inner)
+}
+
+/// The columns that `a=…, b=…` sets.
+fn assigned(set: &str) -> Vec<&str> {
+    let words = words(set);
+    words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect()
+}
+
+/// The places, from 0, that say which rows a condition is about: `a=$1 and b=$2`, of columns that are not assigned.
+fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
+    let mut key = Vec::new();
+    for part in condition.split(" and ") {
+        let Some((column, place)) = part.split_once('=') else { continue };
+        let column = column.trim();
+        let place: Option<usize> = place.trim().strip_prefix('$').and_then(|number| number.parse().ok());
+        if let Some(place) = place
+            && words(column).as_slice() == [(0, column)]
+            && !assigned.contains(&column)
+        {
+            key.push(place - 1);
+        }
+    }
+    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn plain_inserts_are_joined_and_nothing_else_is() {
-        let insert = Insert::parse("insert into t (a, b) values ($1, $2) ").expect("is plain");
-        assert_eq!(insert.of_rows(1), "insert into t (a, b) values ($1,$2)");
-        assert_eq!(insert.of_rows(3), "insert into t (a, b) values ($1,$2),($3,$4),($5,$6)");
-        assert_eq!(Insert::parse("INSERT INTO t\n VALUES ($1)").expect("is plain").of_rows(2), "INSERT INTO t\n VALUES ($1),($2)");
-        for other in [
-            "insert into t (a, b) values ($1,$2) on conflict do nothing",
-            "insert into t (a, b) values ($1,$2) on conflict (a) do update set b=coalesce($2)",
-            "insert into t (a, b) values ($1,$2) returning a",
-            "insert into t (a, b) values ($2,$1)",
-            "insert into t (a, b) values ($1,1)",
-            "insert into t (a, b) values ($1,$2+1)",
-            "insert into t (a, b) values ($1,$2),($3,$4)",
-            "insert into t (a) select $1 where x in ($1)",
-            "update t set a=$1 where b in ($1)",
-            "values ($1)",
-            "",
-        ] {
-            assert!(Insert::parse(other).is_none(), "{other}");
-        }
+    const TYPES: [Type; 3] = [Type::UUID, Type::INT8, Type::TEXT];
+    const THREE: &str = "unnest($1::uuid[],$2::int8[],$3::text[]) with ordinality as given(v1,v2,v3,given_place)";
+
+    fn turned(sql: &str) -> (String, Kind) {
+        let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be turned"));
+        (bulk.sql.replace(THREE, "GIVEN"), bulk.kind)
     }
 
     #[test]
-    fn chunks_are_powers_of_two_and_fit_the_protocol() {
-        let insert = Insert::parse("insert into t values ($1,$2)").expect("is plain");
-        assert_eq!(insert.chunks(0), [0_usize; 0]);
-        assert_eq!(insert.chunks(1), [1]);
-        assert_eq!(insert.chunks(300), [128, 128, 32, 8, 4]);
-        let wide: Vec<String> = (1..=1000).map(|place| format!("${place}")).collect();
-        let sql = format!("insert into t values ({})", wide.join(","));
-        assert_eq!(Insert::parse(&sql).expect("is plain").chunks(70), [32, 32, 4, 2]);
+    fn inserts_select_what_is_given_in_its_order() {
+        let (sql, kind) = turned("insert into t (a, b, c) values ($1, $2+1, $3)");
+        assert_eq!(sql, "insert into t (a, b, c) select given.v1, given.v2+1, given.v3 from GIVEN order by given.given_place");
+        assert_eq!(kind, Kind::Insert);
+    }
+
+    #[test]
+    fn changes_are_told_apart_by_what_they_do_not_change() {
+        let (sql, kind) = turned("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
+        let wanted = "update t set b=given.v2, c=coalesce(given.v3,c) from GIVEN where id=given.v1 and b=given.v2-1 and d in (1, 2) \
+                      returning given.given_place";
+        assert_eq!((sql.as_str(), kind), (wanted, Kind::Change(vec![0])));
+        assert_eq!(turned("update t set b=1 where id=$1 and c=$3 and b=$2").1, Kind::Change(vec![0, 2]), "b is changed");
+        let (sql, kind) = turned("delete from t where id = $1 and b<$2");
+        assert_eq!(sql, "delete from t using GIVEN where id = given.v1 and b<given.v2 returning given.given_place");
+        assert_eq!(kind, Kind::Change(vec![0]));
+    }
+
+    #[test]
+    fn queries_are_asked_for_each() {
+        let (sql, kind) = turned("select a, '$1' from t where a=$1 for update");
+        let wanted = "select found.*, given.given_place from GIVEN cross join lateral (select found.*, row_number() over () as found_place from \
+                      (select a, '$1' from t where a=given.v1 for update) found) found order by given.given_place, found.found_place";
+        assert_eq!((sql.as_str(), kind), (wanted, Kind::Query));
+    }
+
+    #[test]
+    fn what_may_not_be_turned_stays() {
+        for sql in [
+            "insert into t (a, b) values ($1,$2) on conflict do nothing",
+            "insert into t (a, b) values ($1,$2) returning a",
+            "insert into t (a, b) values ($1,$2),($3,$4)",
+            "insert into t (a) select $1 where x in ($1)",
+            "update t set a=$1 where b in ($1)",
+            "update t set a=a+1 where a=$1",
+            "update t set a=$1",
+            "update t set a=$1 where b=$2 or c=$3",
+            "update t set a=$1 where t.b+1=$2",
+            "update t set a=$1 where b=$2 returning a",
+            "delete from t",
+            "values ($1)",
+            "",
+        ] {
+            assert_eq!(Bulk::of(sql, &TYPES), None, "{sql}");
+        }
+        assert_eq!(Bulk::of("select 1", &[]), None);
+        assert_eq!(Bulk::of("select $1", &[Type::JSON]), None);
     }
 }

@@ -9,6 +9,7 @@ mod outcome;
 mod prepare;
 mod scratch;
 mod session;
+mod statements;
 mod values;
 
 pub use listen::Listener;
@@ -18,6 +19,7 @@ pub use values::{Rows, column};
 
 use super::DbError;
 use crate::tasks;
+use bulk::Bulk;
 use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use futures::future::BoxFuture;
 use std::{collections::HashMap, fmt, future::Future, str::FromStr, sync::Arc, sync::Mutex, time::Duration};
@@ -35,6 +37,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the server ends on its own, in milliseconds: a statement, a wait for a lock, a transaction whose owner went silent.
 const TIMEOUTS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
+/// What writes names rows by keys. On tables that were never analysed the server would rather read all of them, which is
+/// quick while they are small, and keep to it while they grow. With these it goes by the index, and need not plan anew for each value;
+/// compiling such a statement never pays.
+const BY_KEYS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c jit=off \
+                       -c plan_cache_mode=force_generic_plan";
 /// A connection that died without a word is noticed after 10 + 3 * 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -54,6 +61,8 @@ struct Inner {
     place: String,
     /// Types of parameters the server cannot find out from the text alone, by text.
     types: Mutex<HashMap<String, Arc<[Type]>>>,
+    /// How texts go for many rows at once; none: row by row.
+    bulks: Mutex<HashMap<String, Option<Arc<Bulk>>>>,
 }
 
 impl fmt::Debug for Server {
@@ -71,10 +80,13 @@ impl Server {
                 "the database URL asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into(),
             ));
         }
-        let writer = configured(given, schemas)?;
-        let mut reader = writer.clone();
-        let options = format!("{} -c default_transaction_read_only=on", writer.get_options().unwrap_or_default());
-        reader.options(options);
+        let base = configured(given, schemas)?;
+        let with = |more: &str| {
+            let mut config = base.clone();
+            config.options(format!("{} {more}", base.get_options().unwrap_or_default()));
+            config
+        };
+        let (writer, reader) = (with(BY_KEYS), with("-c default_transaction_read_only=on"));
         let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(reader, Connector, settings))
             .max_size(readers)
@@ -85,7 +97,11 @@ impl Server {
             .build()
             .map_err(|error| DbError::Open(error.to_string()))?;
         let place = place(&writer);
-        Ok(Self(Arc::new(Inner { writer, pool, runtime, place, types: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { writer, pool, runtime, place, types: Mutex::default(), bulks: Mutex::default() })))
+    }
+
+    pub fn is(&self, other: &Server) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Runs on the runtime of the connections, from whatever thread it is awaited.

@@ -43,7 +43,7 @@ pub fn hints(sql: &str) -> Hints {
 }
 
 /// Where `$n` stands outside of quotes: start, number, end.
-fn places(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
+pub fn places(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
     let bytes = sql.as_bytes();
     let mut at = 0;
     let mut quoted = false;

@@ -1,24 +1,16 @@
 //! One connection in use: its statements, its transaction, and what is done when it is lost.
 
 use super::{
-    CONNECT_TIMEOUT, Server,
-    bulk::Insert,
-    error,
+    CONNECT_TIMEOUT, Server, error,
     outcome::{Asked, life},
-    prepare::{Hints, hints},
+    statements,
     values::Rows,
 };
 use crate::db::{DbError, Param, portable::without_rowid};
 use deadpool_postgres::{ClientWrapper, Object};
-use futures::{StreamExt, TryStreamExt, stream::FuturesOrdered};
-use std::{
-    fmt,
-    sync::{Arc, PoisonError},
-};
-use tokio_postgres::{Row, Statement, types::Type};
+use std::fmt;
+use tokio_postgres::Row;
 
-/// Statements on their way at a time: enough to hide the way, and a bound for what waits in buffers.
-const PIPELINED: usize = 256;
 const BEGIN: &str = "begin isolation level read committed read write; select pg_current_xact_id()";
 
 type Failed = tokio_postgres::Error;
@@ -208,10 +200,10 @@ impl Session {
     pub async fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
         self.ready().await?;
         let sound = std::mem::replace(&mut self.sound, false);
-        let mut result = execute(&self.server, self.client()?, sql, params).await;
+        let mut result = statements::execute(&self.server, self.client()?, sql, params).await;
         if self.lost_before_use(&result) {
             self.renew().await?;
-            result = execute(&self.server, self.client()?, sql, params).await;
+            result = statements::execute(&self.server, self.client()?, sql, params).await;
         }
         self.settled(result, sound)
     }
@@ -219,10 +211,10 @@ impl Session {
     pub async fn query(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, DbError> {
         self.ready().await?;
         let sound = std::mem::replace(&mut self.sound, false);
-        let mut result = query(&self.server, self.client()?, sql, params).await;
+        let mut result = statements::query(&self.server, self.client()?, sql, params).await;
         if self.lost_before_use(&result) {
             self.renew().await?;
-            result = query(&self.server, self.client()?, sql, params).await;
+            result = statements::query(&self.server, self.client()?, sql, params).await;
         }
         self.settled(result, sound)
     }
@@ -233,11 +225,7 @@ impl Session {
         }
         self.ready().await?;
         let sound = std::mem::replace(&mut self.sound, false);
-        let client = self.client()?;
-        let result = match Insert::parse(sql) {
-            Some(insert) if insert.width() == rows.width() => insert_all(&self.server, client, &insert, rows).await,
-            _ => execute_each(&self.server, client, sql, rows).await,
-        };
+        let result = statements::execute_many(&self.server, self.client()?, sql, rows).await;
         self.settled(result, sound)
     }
 
@@ -247,10 +235,10 @@ impl Session {
         }
         self.ready().await?;
         let sound = std::mem::replace(&mut self.sound, false);
-        let mut result = query_each(&self.server, self.client()?, sql, rows).await;
+        let mut result = statements::query_many(&self.server, self.client()?, sql, rows).await;
         if self.lost_before_use(&result) {
             self.renew().await?;
-            result = query_each(&self.server, self.client()?, sql, rows).await;
+            result = statements::query_many(&self.server, self.client()?, sql, rows).await;
         }
         self.settled(result, sound)
     }
@@ -296,89 +284,4 @@ impl Session {
             _ => Err(DbError::Postgres("this needs a connection that writes".into())),
         }
     }
-}
-
-/// The prepared statement of a text, from the connection's cache.
-async fn statement(server: &Server, client: &ClientWrapper, sql: &str) -> Result<Statement, Failed> {
-    let (probe, wide) = match hints(sql) {
-        Hints::None => return client.prepare_cached(sql).await,
-        Hints::Types(types) => return client.prepare_typed_cached(sql, &types).await,
-        Hints::Ask(probe, wide) => (probe, wide),
-    };
-    let known = server.0.types.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
-    let types: Arc<[Type]> = match known {
-        Some(types) => types,
-        None => {
-            let types: Arc<[Type]> = client.prepare_typed(&probe, &wide).await?.params().into();
-            server.0.types.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), Arc::clone(&types));
-            types
-        }
-    };
-    client.prepare_typed_cached(sql, &types).await
-}
-
-async fn execute(server: &Server, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<u64, Failed> {
-    let statement = statement(server, client, sql).await?;
-    client.execute_raw(&statement, params.iter().copied()).await
-}
-
-async fn query(server: &Server, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
-    let statement = statement(server, client, sql).await?;
-    client.query_raw(&statement, params.iter().copied()).await?.try_collect().await
-}
-
-/// A plain insert of many rows: few statements, all on their way before the first answer is waited for.
-async fn insert_all(server: &Server, client: &ClientWrapper, insert: &Insert<'_>, rows: &Rows) -> Result<Vec<u64>, Failed> {
-    let chunks = insert.chunks(rows.len());
-    let mut statements: Vec<(usize, Statement)> = Vec::new();
-    for &size in &chunks {
-        if statements.last().is_none_or(|(last, _)| *last != size) {
-            statements.push((size, statement(server, client, &insert.of_rows(size)).await?));
-        }
-    }
-    let mut running = FuturesOrdered::new();
-    let mut from = 0;
-    for size in chunks {
-        let Some((_, statement)) = statements.iter().find(|(rows, _)| *rows == size) else { continue };
-        running.push_back(client.execute_raw(statement, rows.params(from..from + size)));
-        from += size;
-        if running.len() == PIPELINED {
-            while running.next().await.transpose()?.is_some() {}
-        }
-    }
-    while running.next().await.transpose()?.is_some() {}
-    Ok(vec![1; rows.len()])
-}
-
-/// One statement a row, all on their way before the first answer is waited for.
-async fn execute_each(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<u64>, Failed> {
-    let statement = statement(server, client, sql).await?;
-    let mut changed = Vec::with_capacity(rows.len());
-    let mut running = FuturesOrdered::new();
-    for row in 0..rows.len() {
-        running.push_back(client.execute_raw(&statement, rows.params(row..row + 1)));
-        if running.len() == PIPELINED || row + 1 == rows.len() {
-            while let Some(count) = running.next().await.transpose()? {
-                changed.push(count);
-            }
-        }
-    }
-    Ok(changed)
-}
-
-/// The same for queries: all found rows behind each other.
-async fn query_each(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<Row>, Failed> {
-    let statement = statement(server, client, sql).await?;
-    let mut found = Vec::new();
-    let mut running = FuturesOrdered::new();
-    for row in 0..rows.len() {
-        let params = rows.params(row..row + 1);
-        running.push_back(async { client.query_raw(&statement, params).await?.try_collect::<Vec<Row>>().await });
-        if running.len() == PIPELINED || row + 1 == rows.len() {
-            while let Some(mut rows) = running.next().await.transpose()? {
-                found.append(&mut rows);
-            }
-        }
-    }
-    Ok(found)
 }

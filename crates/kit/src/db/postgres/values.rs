@@ -1,7 +1,7 @@
 //! Values on their way to and from the server, in its binary form.
 
 use crate::db::{Param, row::Value};
-use std::{error::Error, ops::Range};
+use std::{collections::HashSet, error::Error, ops::Range};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use uuid::Uuid;
 
@@ -52,6 +52,11 @@ pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<Value<'_>, Stri
         Ok(Raw(value)) => Ok(value),
         Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
     }
+}
+
+/// A column that is a number of the server's own making.
+pub fn number(row: &tokio_postgres::Row, index: usize) -> Result<i64, tokio_postgres::Error> {
+    row.try_get(index)
 }
 
 struct Raw<'a>(Value<'a>);
@@ -130,14 +135,32 @@ impl Rows {
         self.cells.len() / self.width.max(1)
     }
 
-    /// The parameters of these rows, one behind the other.
-    pub fn params(&self, rows: Range<usize>) -> impl ExactSizeIterator<Item = Param<'_>> {
-        self.cells[rows.start * self.width..rows.end * self.width].iter().map(|cell| match cell {
+    /// The parameters of one row.
+    pub fn params(&self, row: usize) -> impl ExactSizeIterator<Item = Param<'_>> {
+        self.cells[row * self.width..(row + 1) * self.width].iter().map(|cell| self.param(cell))
+    }
+
+    /// One parameter of these rows.
+    pub fn column(&self, place: usize, rows: Range<usize>) -> impl Iterator<Item = Param<'_>> {
+        rows.map(move |row| self.param(&self.cells[row * self.width + place]))
+    }
+
+    /// Whether no two rows have the same parameters in all of these places.
+    pub fn differ_in(&self, places: &[usize]) -> bool {
+        let mut seen = HashSet::with_capacity(self.len());
+        (0..self.len()).all(|row| {
+            let key: Vec<Param<'_>> = places.iter().map(|place| self.param(&self.cells[row * self.width + place])).collect();
+            seen.insert(key)
+        })
+    }
+
+    fn param(&self, cell: &Cell) -> Param<'_> {
+        match cell {
             Cell::Null => Param::Null,
             Cell::Int(number) => Param::Int(*number),
             Cell::Id(id) => Param::Id(*id),
             Cell::Text(range) => Param::Text(&self.text[range.clone()]),
             Cell::Bytes(range) => Param::Bytes(&self.bytes[range.clone()]),
-        })
+        }
     }
 }

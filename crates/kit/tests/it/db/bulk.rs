@@ -10,6 +10,8 @@ on_both!(
     more_rows_than_a_statement_takes_parameters,
     a_row_that_is_refused_refuses_all,
     a_row_may_change_twice,
+    rows_that_name_the_same_one_are_settled_in_turn,
+    values_of_all_types_go_together,
 );
 
 const INSERT: &str = "insert into kit_things (id, n) values ($1,$2)";
@@ -90,4 +92,36 @@ async fn a_row_may_change_twice(place: Place) {
     let steps = (0..600_i64).map(|n| params![n]);
     let changed = tx.execute_many("update kit_things set n=n+1 where n=$1", steps).await.unwrap();
     assert_eq!(changed, [1; 600], "each sees what the one before did");
+}
+
+async fn rows_that_name_the_same_one_are_settled_in_turn(place: Place) {
+    let mut tx = place.with_table().await;
+    for id in 1..=3 {
+        insert(&mut tx, id, 0).await.unwrap();
+    }
+    let add = "update kit_things set n=n+$2 where id=$1";
+    assert_eq!(tx.execute_many(add, [row(1, 5), row(2, 6), row(1, 7), row(9, 8)]).await.unwrap(), [1, 1, 1, 0]);
+    let moved = "update kit_things set n=$2 where id=$1 and n=$3";
+    let steps = [[2, 7, 6], [2, 8, 7], [3, 1, 9]].map(|[id, to, from]| params![Uuid::from_u128(id), to as i64, from as i64]);
+    assert_eq!(tx.execute_many(moved, steps).await.unwrap(), [1, 1, 0], "the second goes on from where the first one came to");
+    let found: Vec<(i64,)> = tx.query("select n from kit_things order by id", &[]).await.unwrap();
+    assert_eq!(found, [(12,), (8,), (0,)]);
+    let ids = [3_u128, 1, 3].map(|id| params![Uuid::from_u128(id)]);
+    assert_eq!(tx.execute_many("delete from kit_things where id=$1", ids).await.unwrap(), [1, 1, 0]);
+    assert_eq!(count(&mut tx).await, 1);
+}
+
+async fn values_of_all_types_go_together(place: Place) {
+    let mut tx = place.with_table().await;
+    let sql = "insert into kit_things (id, n, word, flag, bytes, price, at) values ($1,$2,$3,$4,$5,$6,$7)";
+    type Given<'g> = (u128, Option<&'g str>, bool, Option<&'g [u8]>);
+    let rows: [Given<'_>; 3] =
+        [(1, Some("a 'quoted', {braced} \\ \"word\""), true, Some(&[0, 255, 92])), (2, None, false, None), (3, Some(""), true, Some(&[]))];
+    let params = rows.map(|(id, word, flag, bytes)| params![Uuid::from_u128(id), 1_i64, word, flag, bytes, None::<i64>, 5_i64]);
+    assert_eq!(tx.execute_many(sql, params).await.unwrap(), [1, 1, 1]);
+    type Found = (Uuid, Option<String>, bool, Option<Vec<u8>>);
+    let asked = rows.map(|(id, _, flag, _)| params![Uuid::from_u128(id), flag]);
+    let found: Vec<Found> = tx.query_many("select id, word, flag, bytes from kit_things where id=$1 and flag=$2", asked).await.unwrap();
+    let wanted = rows.map(|(id, word, flag, bytes)| (Uuid::from_u128(id), word.map(str::to_owned), flag, bytes.map(<[u8]>::to_vec)));
+    assert_eq!(found, wanted);
 }

@@ -12,7 +12,7 @@ use kit::{
     batch::Answer,
     db::{Migration, params},
     engine::Envelope,
-    idempotency,
+    idempotency::{self, Settled},
 };
 use std::sync::{
     Arc,
@@ -90,7 +90,7 @@ impl Desk {
         let sql = "select scope, key from orders_asks where id=$1 and key is not null";
         let waiting: Option<(Uuid, String)> = work.tx.query_opt(sql, &params![order]).await?;
         if let Some((scope, key)) = waiting {
-            idempotency::settle(&mut work.tx, "orders", "orders.ask", scope, &key, answer).await?;
+            idempotency::settle(&mut work.tx, "orders", &[Settled { operation: "orders.ask", scope, key: &key, answer }]).await?;
         }
         Ok(())
     }

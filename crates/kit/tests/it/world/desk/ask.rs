@@ -5,9 +5,8 @@ use super::{
 use contracts::OrderId;
 use kit::{
     Fault, Work,
-    batch::{Answer, Command, Outcome},
+    batch::{Answer, Command, Later, Outcome},
     db::params,
-    idempotency::IdempotencyKey,
 };
 use uuid::Uuid;
 
@@ -48,24 +47,21 @@ impl Command for Ask {
         Ok(outcomes)
     }
 
-    async fn resolve<'a>(
-        &'a self,
-        _: &'a Desk,
-        work: &'a mut Work,
-        key: Option<&'a IdempotencyKey>,
-        id: Uuid,
-    ) -> Result<Option<Answer>, Fault> {
-        let (state,): (String,) = work.tx.query_one("select state from orders_asks where id=$1", &params![id]).await?;
-        match state.as_str() {
-            "HELD" => return held(self.order_id).map(Some),
-            "REFUSED" => return Ok(Some(out_of_stock())),
-            _ => {}
+    async fn resolve<'a>(_: &'a Desk, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        let mut answers = Vec::new();
+        for Later { command, key, id } in later {
+            let (state,): (String,) = work.tx.query_one("select state from orders_asks where id=$1", &params![*id]).await?;
+            answers.push(match state.as_str() {
+                "HELD" => Some(held(command.order_id)?),
+                "REFUSED" => Some(out_of_stock()),
+                _ => None,
+            });
+            if let (None, Some(key)) = (answers.last().unwrap(), key) {
+                let sql = "update orders_asks set scope=$2, key=$3 where id=$1";
+                work.tx.execute(sql, &params![*id, key.scope, &key.key]).await?;
+            }
         }
-        if let Some(key) = key {
-            let sql = "update orders_asks set scope=$2, key=$3 where id=$1";
-            work.tx.execute(sql, &params![id, key.scope, &key.key]).await?;
-        }
-        Ok(None)
+        Ok(answers)
     }
 }
 
