@@ -55,7 +55,7 @@ pub struct Start {
 }
 
 /// The program with the crash points in it. Cargo puts it one folder above its tests.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let folder = test.parent().and_then(Path::parent).expect("tests are two folders deep");
     folder.join("onrush-under-test")

@@ -2,6 +2,7 @@
 //! they got, the audit is clean, and everything is at rest within half a minute. `ONRUSH_LONG=1` goes on for minutes.
 
 mod comings;
+mod crowds;
 mod delivery;
 mod killed;
 mod lost_answers;

@@ -76,7 +76,9 @@ impl Relay {
             }
             let wait = if held.as_ref().is_some_and(|held| held.sent != held.marked) { MARK } else { LOOK };
             tokio::select! {
-                _ = tokio::time::timeout(wait, rung.notified()) => {}
+                // Whoever does not hold the lease only looks whether it became free.
+                () = rung.notified(), if held.is_some() => {}
+                () = tokio::time::sleep(wait) => {}
                 () = shutdown.stopping() => break,
             }
         }
