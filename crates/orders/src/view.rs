@@ -10,6 +10,7 @@ use contracts::{
 use kit::{Answer, DbError, Tx, engine::Fault, http};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -101,7 +102,9 @@ pub struct History {
 impl History {
     /// Up to where each order stands that was read before: more may have been written since. In the order of the orders.
     pub async fn load(tx: &mut Tx, orders: &[&Order]) -> Result<Vec<History>, DbError> {
-        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        // Once each: several answers may wait for one order.
+        let ids: BTreeSet<OrderId> = orders.iter().map(|order| order.id).collect();
+        let ids: Vec<OrderId> = ids.into_iter().collect();
         let (events, steps) = (store::events(tx, &ids).await?, store::steps(tx, &ids).await?);
         let history = |order: &&Order| {
             let events = events.get(&order.id).into_iter().flatten().filter(|event| event.n <= order.events);

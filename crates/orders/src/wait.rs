@@ -125,12 +125,20 @@ pub async fn run<C: Command<Service = Orders>>(
 ) -> Result<Response, Problem> {
     // Joined before the order can come to rest, so that no wake is lost.
     let mut waiting = orders.waiters.join(id);
-    if let Reply::Answer(answer) = orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
-        return Ok(http::answer(answer));
-    }
+    let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
+        Reply::Answer(answer) => return Ok(http::answer(answer)),
+        Reply::Pending(id) => OrderId(id),
+    };
     let deadline = tokio::time::sleep(wait.at_most);
     tokio::pin!(deadline);
     let mut is_over = false;
+    if waiting.id != id {
+        // The key was another request's a moment ago, and so is the order.
+        waiting = orders.waiters.join(id);
+        if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
+            return Ok(http::answer(answer));
+        }
+    }
     while !is_over {
         tokio::select! {
             () = waiting.woken.as_mut() => {}

@@ -48,7 +48,9 @@ const TOLD: Duration = Duration::from_millis(250);
 pub struct GateTimes {
     /// A claim that waited longer for its transaction asks the gate again.
     pub current: Duration,
-    /// From the loss of a gate to the reading of the database. Above `current` by what a transaction takes from its check to its commit.
+    /// From the loss of a gate to the reading of the database. Above `current` by what a transaction takes from its check to its commit;
+    /// and longer than a process may take to try Redis again when others have it back (its breaker's `open_for`), for what it commits
+    /// meanwhile it can tell nobody.
     pub barrier: Duration,
     /// The end of places that nobody settles or gives back: the process that held them has died, and the gate is built anew.
     pub place: Duration,

@@ -104,6 +104,13 @@ impl Rush {
         }
     }
 
+    /// Claims may go faster than anybody looks.
+    async fn looked_at(&self) {
+        while self.sampled.load(Ordering::SeqCst) <= 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// I-C8, at moments at which no commit comes between the two figures.
     async fn sample(&self, done: &AtomicBool) {
         let gate = self.malls[2].gate().expect("there is one");
@@ -133,6 +140,7 @@ async fn through(mut server: TestRedis, trouble: impl AsyncFnOnce(&Rush, &mut Te
             // Built anew, and in use.
             rush.built().await;
             rush.some_more(30).await;
+            rush.looked_at().await;
             rush.over.store(true, Ordering::SeqCst);
             rush.turns.add_permits(WORKERS);
         };

@@ -137,27 +137,28 @@ impl Relay {
         Ok(waiting.iter().any(|stored| i64::try_from(stored.len()).unwrap_or(0) == AT_ONCE))
     }
 
-    /// Writes down how far it is: now and then, for what comes behind the mark is only published twice.
+    /// Writes down how far it is: now and then, for what comes behind the mark is only published twice. Whoever finds other marks than its
+    /// own is late, or was told to publish again: what stands in the database decides.
     async fn mark(&self, held: &mut Held) -> Result<(), Fault> {
         held.since = Stopwatch::start();
-        if held.sent == held.marked {
+        let (service, epoch) = (self.service, held.stream.epoch);
+        let moved: Vec<(i64, i64)> = held.sent.iter().map(|(partition, seq)| (*partition, *seq)).collect();
+        let moved = moved.into_iter().filter(|(partition, seq)| held.marked.get(partition) != Some(seq));
+        let (known, new): (Vec<_>, Vec<_>) = moved.partition(|(partition, _)| held.marked.contains_key(partition));
+        if known.is_empty() && new.is_empty() {
             return Ok(());
         }
-        let sql = format!(
-            "insert into {0}_relay (epoch, partition, seq) values ($1,$2,$3) on conflict (epoch, partition) \
-             do update set seq=excluded.seq where {0}_relay.seq<excluded.seq",
-            self.service
-        );
-        let epoch = held.stream.epoch;
         let mut tx = self.steward.tx().await?;
-        tx.begin().await?;
-        let marked = tx.execute_many(&sql, held.sent.iter().map(|(partition, seq)| params![epoch, *partition, *seq])).await;
-        if let Err(error) = marked {
-            tx.rollback().await?;
-            return Err(error.into());
+        let begin =
+            format!("insert into {service}_relay (epoch, partition, seq) values ($1,$2,$3) on conflict (epoch, partition) do nothing");
+        let mut changed = tx.execute_many(&begin, new.iter().map(|(partition, seq)| params![epoch, *partition, *seq])).await?;
+        let go_on = format!("update {service}_relay set seq=$3 where epoch=$1 and partition=$2 and seq=$4");
+        let rows = known.iter().map(|(partition, seq)| params![epoch, *partition, *seq, held.marked[partition]]);
+        changed.extend(tx.execute_many(&go_on, rows).await?);
+        if changed.iter().any(|changed| *changed != 1) {
+            return Err(Fault::Fenced(format!("the marks of the relay of {service} are not where it left them")));
         }
-        tx.commit().await?;
-        crash_point(&format!("{}.relay.after_mark", self.service));
+        crash_point(&format!("{service}.relay.after_mark"));
         held.marked.clone_from(&held.sent);
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Sequencer {
         let sql = format!(
             "with mine as (select 1 from {service}_stream where epoch=$1 and fence=$2 for update),
                   taken as (delete from {service}_pending where exists (select 1 from mine)
-                            and id in (select id from {service}_pending order by id limit $3) returning *),
+                            and id = any(array(select id from {service}_pending order by id limit $3)) returning *),
                   numbered as (select t.*, h.seq + row_number() over (partition by t.partition order by t.id) as place
                                from taken t left join {service}_heads h on h.epoch=$1 and h.partition=t.partition),
                   written as (insert into {service}_outbox (epoch, partition, seq, key, kind, data, at, trace)

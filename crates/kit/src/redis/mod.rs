@@ -45,8 +45,10 @@ pub struct RedisSettings {
 }
 
 impl Default for RedisSettings {
+    /// Tried again every second: while some processes have Redis again, others must not go on without it for long.
     fn default() -> Self {
-        Self { call_timeout: Duration::from_millis(250), prefix: "onrush:".into(), breaker: BreakerSettings::default() }
+        let breaker = BreakerSettings { open_for: Duration::from_secs(1), ..BreakerSettings::default() };
+        Self { call_timeout: Duration::from_millis(250), prefix: "onrush:".into(), breaker }
     }
 }
 

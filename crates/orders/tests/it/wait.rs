@@ -5,6 +5,7 @@ use crate::{
     world::{Code, STEP, World, header, id_of},
 };
 use contracts::{Message, OrderId, messages::StepDone};
+use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;
 
@@ -107,6 +108,52 @@ async fn one_wait_that_is_over_does_not_end_another() {
     let both = async { tokio::join!(cancel("long", "wait=20"), short) };
     let (long, ()) = tokio::time::timeout(Duration::from_secs(15), both).await.expect("it is woken");
     assert_eq!(long.expect(200).body["state"], "CANCELLED");
+}
+
+/// Who waits for the same order is told the same, each thing that happened once.
+#[tokio::test]
+async fn all_who_wait_for_an_order_are_told_the_same() {
+    let world = World::new().await;
+    let id = world.ordered(&world.plain(), "AWAITING_PAYMENT").await;
+    world.meet("stock.release", Reaction::Silence);
+    let path = format!("/v1/orders/{id}/cancellation");
+    let cancel = |key: &'static str| world.post(&path, key, &json!({})).header("prefer", "wait=20").send();
+    let undone = async {
+        world.app.eventually("select count(*) from orders_open_answers", 2).await;
+        world.app.emit("stock", id, Message::StockReleased(StepDone { order_id: id })).await;
+    };
+    let all = async { tokio::join!(cancel("one"), cancel("two"), undone) };
+    let (one, two, ()) = tokio::time::timeout(Duration::from_secs(15), all).await.expect("they are woken");
+    let shown = world.get(id).await;
+    assert_eq!(one.expect(200).body, shown);
+    assert_eq!(two.expect(200).body, shown);
+}
+
+/// The same request many times at once: each that is not told to come back gets the first one's answer, when it is there.
+#[tokio::test]
+async fn repeats_in_one_batch_wait_for_the_same_order() {
+    for fold in [true, false] {
+        let world = World::folding(fold).await;
+        world.meet("payment.request", Reaction::Silence);
+        let body = world.plain_paid();
+        // Keeps the writer busy, so that the others are settled together.
+        let other = world.post("/v1/orders", "other", &world.plain()).send();
+        let repeats = join_all((0..20).map(|_| world.order("k", &body)));
+        let late = async {
+            world.app.eventually("select count(*) from orders_orders where state='PAYING'", 1).await;
+            let ids: Vec<(OrderId,)> = world.app.rows("select id from orders_orders where state='PAYING'").await;
+            answer_late(&world, "payments", "payment.request", ids[0].0).await;
+        };
+        let all = async { tokio::join!(other, repeats, late) };
+        let (_, answers, ()) = tokio::time::timeout(Duration::from_secs(15), all).await.expect("they are woken");
+        let made = answers.iter().find(|answer| answer.status == 201).expect("one made it");
+        for answer in &answers {
+            let is_told_to_come_back = (answer.status, answer.problem()) == (409, "idempotency-in-progress");
+            assert!(is_told_to_come_back || answer.bytes == made.bytes, "{} {}", answer.status, answer.body);
+        }
+        assert_eq!(made.body["state"], "PAID");
+        assert_eq!(world.count().await, 2);
+    }
 }
 
 /// The caller is gone before its answer: the key gets it all the same.

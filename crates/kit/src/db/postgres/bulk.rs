@@ -31,6 +31,9 @@ impl Bulk {
     /// None for texts whose rows must go one by one. `types` are those of the parameters.
     pub fn of(sql: &str, types: &[Type]) -> Option<Self> {
         let (words, given) = (words(sql), given(types)?);
+        if words.iter().any(|(_, word)| word.contains(char::is_uppercase)) {
+            return None;
+        }
         let at = |word: &str| words.iter().find(|(_, found)| *found == word).map(|(at, _)| *at);
         let has = |word: &str| at(word).is_some();
         let named: Vec<&str> = words.iter().map(|(_, word)| *word).collect();
@@ -42,7 +45,7 @@ impl Bulk {
             }
             ["update", _, "set", ..] if has("where") && !has("or") && !has("from") && !has("returning") => {
                 let (set, condition) = (at("set")? + "set".len(), at("where")?);
-                let key = key(&sql[condition + "where".len()..], &assigned(&sql[set..condition]))?;
+                let key = key(&sql[condition + "where".len()..], &assigned(&sql[set..condition])?)?;
                 let (head, tail) = (filled(&sql[..condition]), filled(&sql[condition..]));
                 (format!("{head}from {given} {tail} returning {GIVEN}.{PLACE}"), Kind::Change(key))
             }
@@ -135,20 +138,28 @@ fn one_row(values: &str) -> Option<&str> {
 }
 
 /// The columns that `a=…, b=…` sets.
-fn assigned(set: &str) -> Vec<&str> {
+fn assigned(set: &str) -> Option<Vec<&str>> {
+    if set.trim_start().starts_with('(') {
+        return None;
+    }
     let words = words(set);
-    words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect()
+    Some(words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect())
 }
 
 /// The places, from 0, that say which rows a condition is about: `a=$1 and b=$2`, of columns that are not assigned.
 fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
     let mut key = Vec::new();
-    for part in condition.split(" and ") {
+    let ends = words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);
+    let mut from = 0;
+    for end in ends {
+        let part = condition[from..end].trim();
+        from = (end + "and".len()).min(condition.len());
         let Some((column, place)) = part.split_once('=') else { continue };
-        let column = column.trim();
-        let place: Option<usize> = place.trim().strip_prefix('$').and_then(|number| number.parse().ok());
+        let (column, place) = (column.trim(), place.trim());
+        let place: Option<usize> = place.strip_prefix('$').and_then(|number| number.parse().ok());
         if let Some(place) = place
             && words(column).as_slice() == [(0, column)]
+            && !column.contains('.')
             && !assigned.contains(&column)
         {
             key.push(place - 1);
@@ -208,6 +219,12 @@ mod tests {
             "update t set a=$1",
             "update t set a=$1 where b=$2 or c=$3",
             "update t set a=$1 where t.b+1=$2",
+            "update t set a=$1 where t.a=$2",
+            "update t set (a, b)=($1, 1) where a=$2",
+            "update t set a=$1 where b=$2 OR c=$3",
+            "update t set a=$1 where (b=1 or c=2 and b=$2 and d=3)",
+            "update t set a=$1 where exists (select 1 from s where s.c=1 and b=$2 and s.d=3)",
+            "update t set a=$1 where c=' and ' || $3",
             "update t set a=$1 where b=$2 returning a",
             "delete from t",
             "values ($1)",
