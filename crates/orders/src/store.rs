@@ -5,7 +5,10 @@
 //! cart's row its items. Only where one transaction settles different operations, cart before order may occur as well; should two of those
 //! ever meet crosswise, the database undoes one, and it is repeated.
 
+mod answers;
 pub mod cart;
+
+pub use answers::{OpenAnswer, add_open_answers, close_answers, open_answers};
 
 use crate::model::{
     AppliedCoupon, Checkout, Event, Line, Order, Payment, Reason, SagaState, State, Step, StepKind, StepRecord, StepResult,
@@ -17,7 +20,6 @@ use contracts::{
 };
 use kit::{DbError, Row, Tx, db::FromRow, params};
 use std::collections::HashMap;
-use uuid::Uuid;
 
 const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, shipping, total, itinerary, progress, saga_state, due_at, \
      expires_at, paid_inline, method, payment_id, payment_token, ending, code, detail, idempotency_key, events, steps, created_at, \
@@ -371,39 +373,5 @@ async fn insert_history(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbEr
         ]
     });
     tx.execute_many(sql, rows).await?;
-    Ok(())
-}
-
-/// An answer that waits for its order to come to rest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenAnswer {
-    pub order_id: OrderId,
-    pub operation: String,
-    pub scope: Uuid,
-    pub key: String,
-    /// The request it answers.
-    pub trace: Uuid,
-}
-
-impl FromRow for OpenAnswer {
-    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(OpenAnswer { order_id: row.get(0)?, operation: row.get(1)?, scope: row.get(2)?, key: row.get(3)?, trace: row.get(4)? })
-    }
-}
-
-pub async fn add_open_answers(tx: &mut Tx, open: &[OpenAnswer]) -> Result<(), DbError> {
-    let sql = "insert into orders_open_answers (order_id, operation, scope, key, trace) values ($1,$2,$3,$4,$5)";
-    tx.execute_many(sql, open.iter().map(|open| params![open.order_id, &open.operation, open.scope, &open.key, open.trace])).await?;
-    Ok(())
-}
-
-pub async fn open_answers(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<OpenAnswer>, DbError> {
-    let sql = "select order_id, operation, scope, key, trace from orders_open_answers where order_id=$1";
-    tx.query_many(sql, orders.iter().map(|id| params![*id])).await
-}
-
-pub async fn close_answers(tx: &mut Tx, open: &[&OpenAnswer]) -> Result<(), DbError> {
-    let sql = "delete from orders_open_answers where order_id=$1 and operation=$2 and scope=$3 and key=$4";
-    tx.execute_many(sql, open.iter().map(|open| params![open.order_id, &open.operation, open.scope, &open.key])).await?;
     Ok(())
 }
