@@ -16,9 +16,12 @@ use crate::{
         claims::{self, Claimed},
     },
 };
-use axum::{http::HeaderMap, response::Response};
+use axum::{
+    http::{HeaderMap, HeaderValue},
+    response::Response,
+};
 use contracts::{
-    ClaimId, Code, CouponId, MemberId, Message,
+    ClaimId, Code, MemberId, Message,
     messages::{ClaimAsked, ClaimKey},
 };
 use futures::future::join_all;
@@ -80,9 +83,13 @@ fn half(bytes: [u8; 16]) -> [u8; 8] {
     half
 }
 
-/// Where a claim's outcome is asked for.
-pub fn location(coupon_id: CouponId, id: ClaimId) -> String {
-    format!("/v1/coupons/{coupon_id}/claims/{id}")
+/// What whoever claimed is told: where to ask for the outcome, and when.
+pub fn taken_down(Claimant { coupon_id, .. }: Claimant, id: ClaimId) -> Result<Response, Problem> {
+    let answer = Answer::json(202, &ClaimPending { state: "pending", claim_id: id }).map_err(|_| Problem::from(Code::Internal))?;
+    let mut response = kit::http::answer(answer.at(format!("/v1/coupons/{coupon_id}/claims/{id}")));
+    response.headers_mut().insert("preference-applied", HeaderValue::from_static("respond-async"));
+    response.headers_mut().insert("retry-after", HeaderValue::from_static(SOON));
+    Ok(response)
 }
 
 /// The places of claims that are being settled from the log. A transaction that is tried again must find them still held.
@@ -136,11 +143,7 @@ impl Coupons {
             }
             return Ok(None);
         }
-        let answer = Answer::json(202, &ClaimPending { state: "pending", claim_id: id }).map_err(|_| Problem::from(Code::Internal))?;
-        let mut response = kit::http::answer(answer.at(location(coupon_id, id)));
-        response.headers_mut().insert("preference-applied", axum::http::HeaderValue::from_static("respond-async"));
-        response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static(SOON));
-        Ok(Some(response))
+        taken_down(claimant, id).map(Some)
     }
 
     /// Settles claims from the log, all in the running transaction.
@@ -256,7 +259,7 @@ async fn answered_before(work: &mut Work, claims: &[&ClaimAsked]) -> Result<Hash
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
+    use contracts::CouponId;
     use uuid::Uuid;
 
     // RFC 7240

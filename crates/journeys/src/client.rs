@@ -39,8 +39,13 @@ impl Response {
         String::from_utf8_lossy(&self.bytes).contains(text)
     }
     pub fn problem(&self) -> &str {
-        self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
+        problem(&self.body)
     }
+}
+
+/// The kind of problem that a body tells of; empty when it tells of none.
+pub fn problem(body: &Value) -> &str {
+    body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
 }
 
 /// A request that can be made again.
@@ -83,6 +88,10 @@ impl Request {
     }
     pub fn wait_for(self, seconds: u32) -> Request {
         self.header("prefer", format!("wait={seconds}"))
+    }
+    /// Answer a claim when it is taken down, before it is settled.
+    pub fn later(self) -> Request {
+        self.header("prefer", "respond-async".to_owned())
     }
     fn header(mut self, name: &'static str, value: String) -> Request {
         self.headers.push((name, value));

@@ -1,7 +1,7 @@
 //! Shoppers that claim and order without a pause, what they were told, and whether it still holds afterwards.
 
 use crate::{
-    client::{Client, Request, Response},
+    client::{Client, Request, Response, problem},
     patient::{Doors, Patient},
     process::{Member, OPERATOR},
 };
@@ -32,12 +32,14 @@ pub struct Load {
     pub wait: u32,
     /// How long a client waits for an answer before it asks elsewhere.
     pub answer_time: Duration,
+    /// Claims are taken down, and asked for until they are settled.
+    pub claims_later: bool,
 }
 
 impl Default for Load {
     fn default() -> Load {
         let pause = Duration::from_millis(if is_long() { 200 } else { 20 });
-        Load { coupons: 15, connections: 6, pause, wait: 10, answer_time: Duration::from_secs(15) }
+        Load { coupons: 15, connections: 6, pause, wait: 10, answer_time: Duration::from_secs(15), claims_later: false }
     }
 }
 
@@ -69,6 +71,17 @@ struct Told {
     claimed: Option<Claimed>,
     request: Request,
     answer: Response,
+}
+
+impl Told {
+    /// Status and body; of a claim that was taken down those of its outcome.
+    fn came_to(&self) -> (u64, &Value) {
+        let body = &self.answer.body;
+        match body.get("answer") {
+            Some(answer) => (body["status"].as_u64().unwrap_or(0), answer),
+            None => (self.answer.status.into(), body),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +196,29 @@ impl Rush {
     /// The coupon that was issued, if one was.
     fn claim(&self, client: &mut Patient, member: &Member, which: Claimed) -> Vec<Value> {
         let request = Request::post(format!("/v1/coupons/{}/claims", self.goods.of(which)), &json!({})).bearer(&member.token).once();
+        let request = if self.load.claims_later { request.later() } else { request };
         let answer = self.ask(client, member, Some(which), request);
-        answer.body.get("issued_coupon_id").cloned().into_iter().collect()
+        let answer = match answer.headers.get("location") {
+            Some(outcome) if answer.status == 202 => self.outcome(client, member, which, outcome),
+            _ => answer.body,
+        };
+        answer.get("issued_coupon_id").cloned().into_iter().collect()
+    }
+
+    /// What a claim came to that was taken down.
+    fn outcome(&self, client: &mut Patient, member: &Member, which: Claimed, path: &str) -> Value {
+        let request = Request::get(path).bearer(&member.token);
+        let time = Stopwatch::start();
+        loop {
+            let answer = client.ask(&request).expect(200);
+            if answer.body["state"] != "pending" {
+                let told = Told { member: member.clone(), claimed: Some(which), request, answer: answer.clone() };
+                self.told.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+                return answer.body["answer"].clone();
+            }
+            assert!(time.elapsed() < 2 * crate::client::PATIENCE, "the claim is not settled: {path}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Orders, and looks at what was ordered.
@@ -219,12 +253,12 @@ impl Rush {
         self.answers_still_hold();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let rushed = || told.iter().filter(|told| told.claimed == Some(Claimed::Rush));
-        let numbers: Vec<i64> = rushed().filter_map(|told| told.answer.body["number"].as_i64()).collect();
+        let numbers: Vec<i64> = rushed().filter_map(|told| told.came_to().1["number"].as_i64()).collect();
         let distinct: BTreeSet<i64> = numbers.iter().copied().collect();
         assert_eq!(numbers.len(), distinct.len(), "a number was given twice");
         let all = 1..=i64::try_from(self.load.coupons).unwrap_or(i64::MAX);
         assert_eq!(distinct, all.collect(), "as many coupons as there are, numbered without hole");
-        let refused = rushed().filter(|told| told.answer.problem() == "sold-out").count();
+        let refused = rushed().filter(|told| problem(told.came_to().1) == "sold-out").count();
         assert_eq!(refused, self.members.len() - self.load.coupons, "the others were refused");
     }
 
@@ -242,19 +276,22 @@ impl Rush {
         });
     }
 
-    fn check(&self, client: &mut Patient, Told { member, claimed, request, answer }: &Told) {
+    fn check(&self, client: &mut Patient, told: &Told) {
+        let (Told { member, claimed, request, answer }, (status, body)) = (told, told.came_to());
         let again = client.ask(request);
         let text = |answer: &Response| String::from_utf8_lossy(&answer.bytes).into_owned();
         assert_eq!((again.status, text(&again)), (answer.status, text(answer)), "the answer to {request:?} has changed");
         if let Some(which) = claimed
-            && answer.status == 201
+            && status == 201
         {
             let path = format!("/v1/coupons/{}/claims/mine", self.goods.of(*which));
             let mine = client.ask(&Request::get(path).bearer(&member.token)).expect(200);
             // Of several it shows the last one.
-            let is_it = mine.bytes_contain(answer.body["issued_coupon_id"].as_str().unwrap_or("no id"));
+            let is_it = mine.bytes_contain(body["issued_coupon_id"].as_str().unwrap_or("no id"));
             assert!(is_it || *which == Claimed::Endless, "{mine:?}");
-        } else if answer.status == 201 {
+        } else if status == 202 && claimed.is_some() {
+            // Taken down: what it came to was told, too.
+        } else if status == 201 {
             let id = answer.body["id"].as_str().unwrap_or("no id");
             let order = client.ask(&Request::get(format!("/v1/orders/{id}")).bearer(&member.token)).expect(200);
             let (told, is) = (&answer.body["state"], &order.body["state"]);
@@ -264,7 +301,7 @@ impl Rush {
         } else {
             let expected = if *claimed == Some(Claimed::Rush) { "sold-out" } else { "step-timed-out" };
             assert!(
-                claimed.is_none_or(|which| which == Claimed::Rush) && answer.problem() == expected,
+                claimed.is_none_or(|which| which == Claimed::Rush) && problem(body) == expected,
                 "nobody was to be refused so: {}",
                 text(answer)
             );

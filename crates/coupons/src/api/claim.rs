@@ -102,10 +102,20 @@ pub async fn claim(
         return match coupons.take_down(log, id, claimant, key.as_ref(), trace).await? {
             Some(taken) => Ok(taken),
             // It may be in the log or not: only the database may decide, once under this id.
-            None => claim_now(&coupons, claimant, Some(id), key, trace).await,
+            None => {
+                let is_keyed = key.is_some();
+                let answer = claim_now(&coupons, claimant, Some(id), key, trace).await?;
+                // A repeat may be taken down again, and must be told the same.
+                if is_keyed && is_settled(&coupons, id).await? { later::taken_down(claimant, id) } else { Ok(answer) }
+            }
         };
     }
     claim_now(&coupons, claimant, None, key, trace).await
+}
+
+/// Whether it can be asked for what this claim came to.
+async fn is_settled(coupons: &Coupons, id: ClaimId) -> Result<bool, Problem> {
+    Ok(claims::find(&mut *coupons.kit.db.reader().await?, [id]).await?.contains_key(&id))
 }
 
 async fn claim_now(

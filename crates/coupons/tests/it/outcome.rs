@@ -321,7 +321,8 @@ async fn elsewhere_the_answer_comes_at_once() {
     }
 }
 
-// C25: without a broker claims go on through the database, each under its id
+// C25, I-O14: without a broker claims go on through the database, each under its id; with a key the answer is the one of a repeat that
+// finds the broker back
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_claims_are_settled_at_once() {
     let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
@@ -329,11 +330,18 @@ async fn without_a_broker_claims_are_settled_at_once() {
     let mall = Mall::open_at(Setup { requests: Some(requests), ..Setup::of(Strategy::Redis) }).await;
     let coupon = mall.announce(json!({"quantity": 3, "per_member": 2})).await;
     let owner = member();
-    let answer = mall.claim_later(coupon, owner, Some("k")).await.expect(201);
-    let again = mall.claim_later(coupon, owner, Some("k")).await.expect(201);
-    assert_eq!((answer.body["number"].as_i64(), &answer.body), (Some(1), &again.body));
+    let taken = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
+    let again = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
+    assert_eq!((&taken.body, header(&taken, "location")), (&again.body, header(&again, "location")));
+    let outcome = mall.outcome(coupon, owner, &taken.body["claim_id"]).await.expect(200).body;
+    assert_eq!((&outcome["state"], &outcome["answer"]["number"]), (&json!("issued"), &json!(1)));
     let kept: Vec<(ClaimId, i64)> = mall.app.rows("select id, status from coupons_claims").await;
     assert_eq!((kept.len(), kept[0].1), (1, 201));
-    assert_eq!(mall.outcome(coupon, owner, &json!(kept[0].0)).await.expect(200).body["answer"], answer.body);
+    // Nobody can repeat a claim without a key: it is answered as it was settled.
+    assert_eq!(mall.claim_later(coupon, member(), None).await.expect(201).body["number"], 2);
+    // Under a key that was answered before nothing is settled, and that answer stands.
+    let path = format!("/v1/coupons/{coupon}/claims");
+    let now = mall.app.post(path).bearer(&mall.shopper(owner)).key("now").send().await.expect(201);
+    assert_eq!(mall.claim_later(coupon, owner, Some("now")).await.expect(201).body, now.body);
     mall.audit().await;
 }

@@ -3,6 +3,7 @@
 use crate::assert_kept;
 use journeys::{
     fleet::{Fleet, Shape},
+    ground::Ground,
     process::Start,
     rush::{Load, Rush, is_long},
     servers::shared,
@@ -16,10 +17,9 @@ fn any(below: usize) -> usize {
     usize::from(u16::from_le_bytes(random_bytes())) % below
 }
 
-fn killed_at_random(shape: Shape, start: &Start) {
-    let _servers = shared();
-    let (mut fleet, members) = Fleet::opened(shape, start, SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load::default());
+fn killed_at_random(mut fleet: Fleet, start: &Start, load: Load) {
+    let members = fleet.open(start, SHOPPERS);
+    let rush = Rush::furnish(fleet.doors(), members, load);
     let (kills, time) = if is_long() { (300, Duration::from_secs(600)) } else { (8, Duration::ZERO) };
     rush.during(|| {
         let (lasting, mut killed) = (Stopwatch::start(), 0);
@@ -44,17 +44,29 @@ fn killed_at_random(shape: Shape, start: &Start) {
 // F2
 #[test]
 fn what_was_acknowledged_outlives_kill_9_of_replicas() {
-    killed_at_random(Shape::Replicas(3), &Start::default());
+    let _servers = shared();
+    killed_at_random(Fleet::new(Shape::Replicas(3)), &Start::default(), Load::default());
+}
+
+// F2, C25: claims are taken down by one process and settled by another
+#[test]
+fn claims_that_were_taken_down_outlive_kill_9_of_replicas() {
+    let _servers = shared();
+    let start = Start { claim_strategy: Some("redis"), ..Start::default() };
+    let fleet = Fleet::on(Shape::Replicas(3), Ground::apart(&[]));
+    killed_at_random(fleet, &start, Load { claims_later: true, ..Load::default() });
 }
 
 // F2
 #[test]
 fn what_was_acknowledged_outlives_kill_9_of_processes_apart() {
-    killed_at_random(Shape::Split, &Start::default());
+    let _servers = shared();
+    killed_at_random(Fleet::new(Shape::Split), &Start::default(), Load::default());
 }
 
 // F2
 #[test]
 fn what_was_acknowledged_outlives_kill_9_of_processes_apart_with_choreographed_checkouts() {
-    killed_at_random(Shape::Split, &Start { choreographed: true, ..Start::default() });
+    let _servers = shared();
+    killed_at_random(Fleet::new(Shape::Split), &Start { choreographed: true, ..Start::default() }, Load::default());
 }

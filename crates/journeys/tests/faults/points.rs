@@ -50,6 +50,36 @@ fn a_process_that_dies_while_it_numbers_or_publishes_loses_and_repeats_nothing()
     assert_kept(&fleet, &rush, "died while numbering and publishing");
 }
 
+/// Where a claim is that is taken down: not written yet, written and not answered, settled and not committed, committed.
+const CLAIMS: [&str; 4] = [
+    "coupons.claims.before_write",
+    "coupons.claims.after_write",
+    "coupons.coupon.claim.before_commit",
+    "coupons.coupon.claim.after_commit",
+];
+
+// F1, F8, C25
+#[test]
+fn a_process_that_dies_between_a_claim_and_its_settling_loses_and_repeats_nothing() {
+    let _servers = shared();
+    let start = Start { claim_strategy: Some("redis"), ..Start::default() };
+    let (mut fleet, members) = Fleet::opened(Shape::Split, &start, SHOPPERS);
+    let rush = Rush::furnish(fleet.doors(), members, Load { coupons: 10, claims_later: true, ..Load::default() });
+    let seat = fleet.with("coupons");
+    rush.during(|| {
+        for point in CLAIMS.repeat(if is_long() { 10 } else { 1 }) {
+            fleet.kill(seat);
+            let armed = Start { crash_point: Some(format!("{point}:2")), ..start.clone() };
+            if fleet.try_start(seat, &armed) {
+                assert!(fleet.dies(seat, PATIENCE), "nothing passes {point}");
+            }
+            fleet.start(seat, &start);
+            rush.goes_on(10);
+        }
+    });
+    assert_kept(&fleet, &rush, "died between claims and their settling");
+}
+
 /// Points of a checkout; a long run has all there are.
 const SAMPLE: [(&str, Staged); 8] = [
     ("coupons.claim.after_commit", (Play::Everything, false)),

@@ -213,6 +213,13 @@ pub(super) async fn relayed(tx: &mut Tx, source: &str, epoch: i64) -> Result<Has
     Ok(found.into_iter().collect())
 }
 
+/// How many messages a numbering has, over all partitions.
+pub(super) async fn numbered(tx: &mut Tx, source: &str, epoch: i64) -> Result<i64, DbError> {
+    let sql = format!("select cast(coalesce(sum(seq), 0) as BIGINT) from {source}_heads where epoch=$1");
+    let (numbered,): (i64,) = tx.query_one(&sql, &params![epoch]).await?;
+    Ok(numbered)
+}
+
 /// Drops messages of a partition that are older than a week and that every reader has `passed`, at most `limit`. Looks only at the oldest
 /// rows, so that its cost does not grow with the stream. The last message always stays: it holds the number the next one follows.
 pub async fn prune(tx: &mut Tx, place: Place, passed: i64, now: Timestamp, limit: i64) -> Result<u64, DbError> {

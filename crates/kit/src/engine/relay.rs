@@ -114,6 +114,8 @@ impl Relay {
         }
         let Some(stream) = log::find_stream(&mut tx, self.service).await? else { return Ok(None) };
         let marked = log::relayed(&mut tx, self.service, stream.epoch).await?;
+        let lag = log::numbered(&mut tx, self.service, stream.epoch).await? - marked.values().sum::<i64>();
+        metrics::gauge!("onrush_relay_lag", "service" => self.service).set(lag.max(0) as f64);
         Ok(Some(Held { stream, renewed: Stopwatch::start(), sent: marked.clone(), marked, since: Stopwatch::start() }))
     }
 

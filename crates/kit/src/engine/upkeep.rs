@@ -1,6 +1,6 @@
 //! What keeps tables small: old keys, old messages and old delivery records go, a bounded number at a time.
 
-use super::{Engine, Fault, Feed, Place, Stream, log};
+use super::{Engine, Fault, Feed, Place, Stream, log, streams::Reader};
 use crate::{idempotency, ports::Stopwatch};
 use std::{
     collections::{HashMap, HashSet},
@@ -76,7 +76,7 @@ impl Engine {
         (0..stream.partitions).map(|partition| Place { source, epoch: stream.epoch, partition }).collect()
     }
 
-    /// How far readers are behind. Over Kafka the end of a stream is not known here; the brokers know it.
+    /// How far readers are behind what is numbered; over Kafka, behind what the topics have.
     fn report_lag(&mut self) {
         if self.lag_looked.is_some_and(|looked| looked.elapsed() < LAG_EVERY) {
             return;
@@ -84,22 +84,26 @@ impl Engine {
         self.lag_looked = Some(Stopwatch::start());
         let mut lags: HashMap<(&'static str, &'static str), i64> = HashMap::new();
         for reader in &self.readers {
-            let place = reader.place;
-            let head = match self.lanes.as_ref().map(|lanes| &lanes.feed) {
-                None => self.heads.get(place.source).copied(),
-                Some(Feed::Kafka { .. }) => None,
-                // Whoever cannot be asked cannot be read either, and that is shown elsewhere.
-                Some(Feed::Tables(databases)) => databases.get(place.source).and_then(|db| {
-                    let head = async { log::head(&mut *db.reader().await?, place.source, place.epoch, place.partition).await };
-                    futures::executor::block_on(head).ok()
-                }),
-            };
-            if let Some(head) = head {
-                *lags.entry((reader.service.name(), place.source)).or_default() += (head - reader.position).max(0);
+            if let Some(lag) = self.lag_of(reader) {
+                *lags.entry((reader.service.name(), reader.place.source)).or_default() += lag.max(0);
             }
         }
         for ((reader, source), lag) in lags {
             metrics::gauge!("onrush_reader_lag", "reader" => reader, "source" => source).set(lag as f64);
+        }
+    }
+
+    fn lag_of(&self, reader: &Reader) -> Option<i64> {
+        let place = reader.place;
+        let Some(lanes) = &self.lanes else { return Some(self.heads.get(place.source)? - reader.position) };
+        match &lanes.feed {
+            Feed::Kafka { .. } => lanes.consumer.as_ref()?.behind(place.source, place.partition),
+            // Whoever cannot be asked cannot be read either, and that is shown elsewhere.
+            Feed::Tables(databases) => {
+                let db = databases.get(place.source)?;
+                let head = async { log::head(&mut *db.reader().await?, place.source, place.epoch, place.partition).await };
+                Some(futures::executor::block_on(head).ok()? - reader.position)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     ASK, Arrival, Cluster, KafkaError,
     bell::{Bell, Waker},
     error::{passes, unknown_topic},
-    log::Log,
+    log::{Ends, Log},
     wire,
 };
 use crate::ports::Stopwatch;
@@ -45,6 +45,7 @@ pub struct Consumer {
     lanes: HashMap<(&'static str, i64), Lane>,
     client: Arc<BaseConsumer<Log>>,
     bell: Arc<Bell>,
+    ends: Ends,
     unrest: Option<Unrest>,
 }
 
@@ -96,12 +97,15 @@ impl Consumer {
             // How soon a full queue is looked at again. The default of a second would make every reader wait for it.
             .set("fetch.queue.backoff.ms", "20")
             .set("queued.min.messages", AHEAD_MESSAGES)
-            .set("queued.max.messages.kbytes", AHEAD_KIB);
-        let mut client: BaseConsumer<Log> = config.create_with_context(Log)?;
+            .set("queued.max.messages.kbytes", AHEAD_KIB)
+            // Tells where partitions end.
+            .set("statistics.interval.ms", "5000");
+        let ends = Ends::default();
+        let mut client: BaseConsumer<Log> = config.create_with_context(Log { ends: ends.clone() })?;
         let bell = Arc::new(Bell::default());
         let chores = bell.clone();
         client.set_nonempty_callback(move || chores.chores());
-        Ok(Consumer { cluster: cluster.clone(), lanes: HashMap::new(), client: Arc::new(client), bell, unrest: None })
+        Ok(Consumer { cluster: cluster.clone(), lanes: HashMap::new(), client: Arc::new(client), bell, ends, unrest: None })
     }
 
     /// Starts reading a partition right behind `offset`, or with the first message it ever had. Also the way to go back or to try again:
@@ -213,6 +217,14 @@ impl Consumer {
             let settled = lane.buffer.partition_point(|arrival| arrival.offset() <= offset);
             lane.bytes -= lane.buffer.drain(..settled).map(|arrival| size(&arrival)).sum::<usize>();
         }
+    }
+
+    /// How many messages a partition has that were not advanced past, as of some seconds ago; none before the brokers said so. Repeats count.
+    pub fn behind(&self, service: &'static str, partition: i64) -> Option<i64> {
+        let lane = self.lanes.get(&(service, partition))?;
+        let end = self.ends.of(&lane.topic, wire::number(partition)?)?;
+        let next = lane.buffer.front().map_or(lane.next, Arrival::offset);
+        Some((end - next).max(0))
     }
 
     /// Waits until something new arrives for any partition or it runs into trouble (true: `peek`), someone calls [`Waker::wake`], or `timeout`

@@ -2,11 +2,41 @@
 //! worse than a warning: who needs the cluster gets an error of his own.
 
 use super::error::passes;
-use rdkafka::{ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError as ClientError};
+use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError as ClientError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-pub(super) struct Log;
+#[derive(Default)]
+pub(super) struct Log {
+    pub ends: Ends,
+}
+
+/// Where partitions end: the offset that comes next, as the brokers said last.
+#[derive(Clone, Default)]
+pub(super) struct Ends(Arc<Mutex<HashMap<(String, i32), i64>>>);
+
+impl Ends {
+    pub fn of(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(topic.to_owned(), partition)).copied()
+    }
+
+    fn learn(&self, statistics: Statistics) {
+        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (topic, known) in statistics.topics {
+            // What is not known yet is negative.
+            let partitions = known.partitions.into_iter().filter(|(_, partition)| partition.hi_offset >= 0);
+            ends.extend(partitions.map(|(number, partition)| ((topic.clone(), number), partition.hi_offset)));
+        }
+    }
+}
 
 impl ClientContext for Log {
+    fn stats(&self, statistics: Statistics) {
+        self.ends.learn(statistics);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             // Said of each producer: that a setting we rely on, and test, is called experimental.

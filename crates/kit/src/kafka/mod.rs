@@ -126,7 +126,7 @@ impl Cluster {
     pub async fn remove_topics(&self, services: &[&str]) -> Result<(), KafkaError> {
         let (config, topics) = (self.config(), services.iter().map(|service| self.topic(service)).collect::<Vec<_>>());
         blocking(move || {
-            let admin: AdminClient<Log> = config.create_with_context(Log)?;
+            let admin: AdminClient<Log> = config.create_with_context(Log::default())?;
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
             let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
             futures::executor::block_on(admin.delete_topics(&topics, &options))?;
@@ -162,7 +162,7 @@ impl Cluster {
     async fn create_topic(&self, topic: String, partitions: i32) -> Result<(), KafkaError> {
         let config = self.config();
         blocking(move || {
-            let admin: AdminClient<Log> = config.create_with_context(Log)?;
+            let admin: AdminClient<Log> = config.create_with_context(Log::default())?;
             let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(-1))
                 // A compacted topic has holes, and a hole stops a reader.
                 .set("cleanup.policy", "delete")
@@ -183,7 +183,7 @@ impl Cluster {
         let config = self.reading();
         blocking(move || {
             // A client for one question: one that stays would need someone to serve its queue.
-            let client: BaseConsumer<Log> = config.create_with_context(Log)?;
+            let client: BaseConsumer<Log> = config.create_with_context(Log::default())?;
             let answer = client.fetch_metadata(Some(&topic), ASK)?;
             let Some(found) = answer.topics().first() else { return Ok(None) };
             match found.error() {

@@ -126,7 +126,7 @@ fn connect(cluster: &Cluster) -> Result<Client, KafkaError> {
         .set("queue.buffering.max.messages", QUEUED_MESSAGES)
         .set("queue.buffering.max.kbytes", QUEUED_KIB)
         .set("message.max.bytes", MAX_MESSAGE_BYTES);
-    Ok(config.create_with_context(Log)?)
+    Ok(config.create_with_context(Log::default())?)
 }
 
 /// A message as it is handed over.

@@ -5,6 +5,7 @@ use super::{Cluster, KafkaError, Producer, Request};
 use crate::{
     breaker::{Breaker, BreakerSettings},
     ports::Clock,
+    testing::crash_point,
 };
 use std::{
     fmt,
@@ -41,10 +42,12 @@ impl Requests {
     pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
         let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
         let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
+        crash_point(&format!("{log}.before_write"));
         let written = match self.producer() {
             Ok(producer) => producer.take_down(log, partition, request).await,
             Err(error) => Err(error),
         };
+        crash_point(&format!("{log}.after_write"));
         if written.is_ok() {
             permit.succeeded()
         } else {

@@ -165,3 +165,22 @@ fn a_plain_thread_can_read() {
     consumer.assign("orders", 0, None).unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 3)), [1, 2, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_reader_is_behind_shows_within_seconds() {
+    let world = World::with_orders().await;
+    let producer = world.producer().unwrap();
+    producer.publish("orders", &records(0, 1, 30)).await.unwrap();
+    let mut consumer = world.consumer().unwrap();
+    assert_eq!(consumer.behind("orders", 0), None, "it is not read");
+    consumer.assign("orders", 0, None).unwrap();
+    until(&mut consumer, "all of them", |consumer| (consumer.peek("orders", 0, 100).unwrap().len() == 30).then_some(()));
+    until(&mut consumer, "their end", |consumer| (consumer.behind("orders", 0) == Some(30)).then_some(()));
+    consumer.advance_past("orders", 0, 19);
+    assert_eq!(consumer.behind("orders", 0), Some(10));
+    consumer.advance_past("orders", 0, 29);
+    assert_eq!(consumer.behind("orders", 0), Some(0));
+    // What it has not fetched counts as well.
+    producer.publish("orders", &records(0, 31, 5)).await.unwrap();
+    until(&mut consumer, "the new end", |consumer| (consumer.behind("orders", 0) == Some(5)).then_some(()));
+}
