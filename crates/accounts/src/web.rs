@@ -65,7 +65,7 @@ pub struct WebSessions {
 
 impl WebSessions {
     pub fn new(kit: &Kit) -> WebSessions {
-        let sessions = Sessions::new(AskAccounts(kit.clone()), kit.redis.clone(), "web", Arc::clone(&kit.clock));
+        let sessions = Sessions::new(AskAccounts(kit.clone()), kit.redis.clone(), "web", kit.cursors.clone(), Arc::clone(&kit.clock));
         WebSessions { kit: kit.clone(), sessions, tokens: Cache::new(TOKENS, TOKEN_TIME) }
     }
 

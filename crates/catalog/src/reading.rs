@@ -63,9 +63,9 @@ impl Catalog {
         if !missing.is_empty() {
             let mut products = store::products(&mut *self.kit.db.reader().await?, &missing).await?;
             products.retain(|product| product.state != crate::model::SaleState::Deleted);
-            let names = self.store_names(products.iter().map(|product| product.store_id).collect()).await?;
+            let names = self.store_names(products.iter().map(|product| product.store_id).collect()).await;
             for product in products {
-                // A store that cannot be found any more still sells; its name is not worth an error page.
+                // A store that cannot be found any more, or asked about now, still sells; its name is not worth an error page.
                 let name = names.get(&product.store_id).map_or("", |name| name);
                 let view = Arc::new(View::new(&product, name));
                 self.shelf.views.insert((product.id, stamps[&product.id]), Arc::clone(&view)).await;
@@ -75,7 +75,7 @@ impl Catalog {
         Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
     }
 
-    async fn store_names(&self, ids: HashSet<StoreId>) -> Result<HashMap<StoreId, Arc<str>>, Problem> {
+    async fn store_names(&self, ids: HashSet<StoreId>) -> HashMap<StoreId, Arc<str>> {
         let mut names = HashMap::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
@@ -87,13 +87,13 @@ impl Catalog {
             }
         }
         if !missing.is_empty() {
-            for store in self.kit.links.call(GetStores { store_ids: missing }).await? {
+            for store in self.kit.links.call_or(GetStores { store_ids: missing }, Vec::new()).await {
                 let name: Arc<str> = store.name.into();
                 self.shelf.store_names.insert(store.store_id, Arc::clone(&name)).await;
                 names.insert(store.store_id, name);
             }
         }
-        Ok(names)
+        names
     }
 
     /// A page of what is on sale, whether in stock or not.

@@ -96,6 +96,11 @@ impl Fleet {
         Doors::new(self.seats.iter().map(|seat| seat.listen).collect())
     }
 
+    /// Where the process on this seat is to be found.
+    pub fn address(&self, seat: usize) -> SocketAddr {
+        self.seats[seat].listen
+    }
+
     /// The process on this seat.
     pub fn server(&mut self, seat: usize) -> &mut Server {
         self.seats[seat].server.as_mut().expect("it runs")
@@ -138,13 +143,15 @@ impl Fleet {
         self.seats[seat].server.take().expect("it runs").kill();
     }
 
-    /// SIGTERM, and waits for its end, which must be a good one. What readiness said shortly after the signal.
+    /// SIGTERM, and waits for its end, which must be a good one. What readiness said when it was no longer 200.
     pub fn stop(&mut self, seat: usize) -> Option<u16> {
         let mut server = self.seats[seat].server.take().expect("it runs");
         let address = server.address;
         server.terminate();
-        std::thread::sleep(Duration::from_millis(100));
-        let said = ready(address);
+        let mut said = Some(200);
+        while said == Some(200) && !server.is_dead() {
+            said = ready(address);
+        }
         let status = server.ended(Duration::from_secs(20)).unwrap_or_else(|| panic!("process {seat} does not end: {}", self.place.log()));
         assert_eq!(status.code(), Some(0), "process {seat}: {}", self.place.log());
         said

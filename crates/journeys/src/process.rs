@@ -171,6 +171,15 @@ impl Place {
         self.path().join("tokens.jsonl")
     }
 
+    /// `onrush audit` as things are, with work under way: what has to hold at every commit holds.
+    #[track_caller]
+    pub fn assert_in_order(&self, story: &str) {
+        let output = self.command("audit").args(["--json", "--patience", "0"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{story}: no report: {said}\n{}", self.log()));
+        assert_eq!(report["violations"], Value::Array(Vec::new()), "{story}: {}", self.log());
+    }
+
     /// `onrush audit`, which must find everything at rest and in order, within the time that a mall has to come to rest.
     #[track_caller]
     pub fn assert_clean(&self, story: &str) {

@@ -235,9 +235,9 @@ impl Rush {
         }
     }
 
-    /// An order that takes 300 ms at the provider.
-    pub fn slow_order(&self, member: &Member) -> Request {
-        let body = json!({"items": [{"sku": self.goods.sku, "quantity": 1}], "payment": {"method": "test", "token": "slow"}});
+    /// An order for which the provider does what this token says: `slow` takes 300 ms.
+    pub fn order_at_provider(&self, member: &Member, token: &str) -> Request {
+        let body = json!({"items": [{"sku": self.goods.sku, "quantity": 1}], "payment": {"method": "test", "token": token}});
         Request::post("/v1/orders", &body).bearer(&member.token).once().wait()
     }
 

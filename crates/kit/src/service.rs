@@ -12,6 +12,7 @@ use crate::{
     links::{Answers, Links},
     ports::Clock,
     redis::Redis,
+    tasks::Leaving,
 };
 use futures::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc};
@@ -32,6 +33,7 @@ pub struct Kit {
     pub requests: Option<Requests>,
     pub links: Links,
     pub cursors: Cursors,
+    pub leaving: Leaving,
 }
 
 impl Kit {

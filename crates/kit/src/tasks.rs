@@ -35,6 +35,32 @@ impl Shutdown {
     }
 }
 
+/// Whether the process is about to stop: whoever lets a caller wait gives him the answer that there is. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Leaving(Arc<watch::Sender<bool>>);
+
+/// How long callers may go on waiting in a process that leaves; what is under way is cut off some seconds later.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+
+impl Default for Leaving {
+    fn default() -> Leaving {
+        Leaving(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Leaving {
+    pub fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Returns when nobody should wait here any longer.
+    pub async fn last_wait(&self) {
+        // It cannot fail: the sender is here.
+        let _ = self.0.subscribe().wait_for(|leaving| *leaving).await;
+        tokio::time::sleep(LAST_WAIT).await;
+    }
+}
+
 /// Tasks that have something to give back when the process stops, and are therefore waited for. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Crew(Arc<Mutex<Vec<JoinHandle<()>>>>);

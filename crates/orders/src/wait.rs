@@ -1,7 +1,7 @@
 //! `Prefer: wait`: callers that want their order's answer when it rests, not before.
 //!
-//! The answer itself is written by the transaction that brings the order to rest. When the wait is over first, the state as it then is
-//! becomes the answer. Either way it is stored with the key, so that a repeat gets the same.
+//! The answer itself is written by the transaction that brings the order to rest. When the wait is over first, or the process is about to
+//! stop, the state as it then is becomes the answer. Either way it is stored with the key, so that a repeat gets the same.
 //!
 //! Another process may be the one that brings the order to rest. It tells the others; as that word may get lost, callers look from time to
 //! time.
@@ -130,7 +130,8 @@ pub async fn run<C: Command<Service = Orders>>(
         Reply::Pending(id) => OrderId(id),
     };
     let deadline = tokio::time::sleep(wait.at_most);
-    tokio::pin!(deadline);
+    let leaving = orders.kit.leaving.last_wait();
+    tokio::pin!(deadline, leaving);
     let mut is_over = false;
     if waiting.id != id {
         // The key was another request's a moment ago, and so is the order.
@@ -144,6 +145,7 @@ pub async fn run<C: Command<Service = Orders>>(
             () = waiting.woken.as_mut() => {}
             () = tokio::time::sleep(LOOK_EVERY), if orders.kit.is_shared() => {}
             () = &mut deadline => is_over = true,
+            () = &mut leaving => is_over = true,
         }
         waiting = orders.waiters.join(id);
         if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {

@@ -53,3 +53,17 @@ async fn what_is_unknown_is_not_found() {
         let _ = world.app.get(format!("/v1/products/{unknown}")).send().await.expect_problem(404, "not-found");
     }
 }
+
+// Z1: a name that nobody can tell now is not worth an error
+#[tokio::test]
+async fn products_are_shown_without_their_store_while_stores_do_not_answer() {
+    let world = World::new().await;
+    world.stores_are_away(true);
+    let (first, _) = world.product("Rose", 1_000, 5).await;
+    let shown = world.detail(first).await;
+    assert_eq!((&shown["name"], &shown["store"]["name"], &shown["available"]), (&json!("Rose"), &json!(""), &json!(5)));
+    assert_eq!(world.list("").await["items"][0]["name"], "Rose");
+    world.stores_are_away(false);
+    let (second, _) = world.product("Iris", 1_000, 5).await;
+    assert_ne!(world.detail(second).await["store"]["name"], "", "what stood in is not kept as a name");
+}

@@ -20,7 +20,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use utoipa_axum::router::OpenApiRouter;
@@ -29,7 +29,14 @@ use utoipa_axum::router::OpenApiRouter;
 #[derive(Clone)]
 pub struct Shops {
     kit: Kit,
-    stores: Arc<Mutex<Vec<StoreCard>>>,
+    street: Arc<Street>,
+}
+
+#[derive(Default)]
+struct Street {
+    stores: Mutex<Vec<StoreCard>>,
+    /// Nobody answers for them.
+    is_away: AtomicBool,
 }
 
 impl Service for Shops {
@@ -47,7 +54,7 @@ impl Service for Shops {
     }
     fn answers(self: Arc<Self>, answers: &mut Answers) {
         let find = |shops: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
-            shops.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
+            shops.street.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
         };
         let shops = Arc::clone(&self);
         answers.add::<GetStore, _, _, _>(move |call| {
@@ -57,7 +64,8 @@ impl Service for Shops {
         let shops = Arc::clone(&self);
         answers.add::<GetStores, _, _, _>(move |call| {
             let found = find(&shops, &|store| call.store_ids.contains(&store.store_id));
-            async move { Ok::<_, String>(found) }
+            let is_away = shops.street.is_away.load(Ordering::SeqCst);
+            async move { if is_away { Err("away".to_owned()) } else { Ok(found) } }
         });
         answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
             let found = find(&self, &|store| store.seller_id == Some(call.seller_id));
@@ -125,14 +133,14 @@ pub struct World {
     pub app: App,
     pub store_id: StoreId,
     pub seller_id: MemberId,
-    stores: Arc<Mutex<Vec<StoreCard>>>,
+    street: Arc<Street>,
     available: Arc<Shelves>,
 }
 
-fn services(kit: &Kit, stores: &Arc<Mutex<Vec<StoreCard>>>, available: &Arc<Shelves>) -> Vec<Arc<dyn Service>> {
+fn services(kit: &Kit, street: &Arc<Street>, available: &Arc<Shelves>) -> Vec<Arc<dyn Service>> {
     vec![
         Arc::new(catalog::Catalog::new(kit.clone())),
-        Arc::new(Shops { kit: kit.clone(), stores: Arc::clone(stores) }),
+        Arc::new(Shops { kit: kit.clone(), street: Arc::clone(street) }),
         Arc::new(Depot { kit: kit.clone(), available: Arc::clone(available) }),
     ]
 }
@@ -147,24 +155,28 @@ impl World {
         let (store_id, seller_id) = (StoreId(new_id()), MemberId(new_id()));
         let mall = StoreCard { store_id: MALL_STORE, name: "Onrush".into(), seller_id: None };
         let own = StoreCard { store_id, name: "Cellar \"9\"".into(), seller_id: Some(seller_id) };
-        let stores = Arc::new(Mutex::new(vec![mall, own]));
+        let street = Arc::new(Street { stores: Mutex::new(vec![mall, own]), ..Street::default() });
         let available: Arc<Shelves> = Arc::default();
-        let app = builder.start(|kit| services(kit, &stores, &available)).await;
-        World { app, store_id, seller_id, stores, available }
+        let app = builder.start(|kit| services(kit, &street, &available)).await;
+        World { app, store_id, seller_id, street, available }
     }
 
     /// The same mall, seen through another process on its database.
     pub async fn beside(&self) -> World {
-        let app = self.app.beside(|kit| services(kit, &self.stores, &self.available)).await;
-        let (stores, available) = (Arc::clone(&self.stores), Arc::clone(&self.available));
-        World { app, store_id: self.store_id, seller_id: self.seller_id, stores, available }
+        let app = self.app.beside(|kit| services(kit, &self.street, &self.available)).await;
+        let (street, available) = (Arc::clone(&self.street), Arc::clone(&self.available));
+        World { app, store_id: self.store_id, seller_id: self.seller_id, street, available }
     }
 
     pub fn open_store(&self, seller_id: MemberId) -> StoreId {
         let store_id = StoreId(new_id());
         let store = StoreCard { store_id, name: "Another".into(), seller_id: Some(seller_id) };
-        self.stores.lock().expect("not poisoned").push(store);
+        self.street.stores.lock().expect("not poisoned").push(store);
         store_id
+    }
+
+    pub fn stores_are_away(&self, is_away: bool) {
+        self.street.is_away.store(is_away, Ordering::SeqCst);
     }
 
     pub fn set_available(&self, sku: Sku, available: i64) {

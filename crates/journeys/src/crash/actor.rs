@@ -93,6 +93,7 @@ impl<'a> Actor<'a> {
             }
         };
         self.client = self.server.client();
+        self.place.assert_in_order("right after the restart");
     }
 
     /// Waits until all orders have come to an end.

@@ -34,6 +34,9 @@ fn killed_at_random(mut fleet: Fleet, start: &Start, load: Load) {
                 killed += 1;
             }
             fleet.start_all(start);
+            if killed % 4 == 0 {
+                fleet.place.assert_in_order("right after a restart");
+            }
         }
         rush.goes_on(20);
     });

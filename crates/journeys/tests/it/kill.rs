@@ -66,7 +66,7 @@ fn stop_with_slow_orders_under_way(place: &Place, rush: &Rush, mut server: Serve
     std::thread::sleep(Duration::from_millis(150));
     std::thread::scope(|scope| {
         // These take 300 ms each: they are under way when the signal comes.
-        let slow = rush.members().iter().take(10).map(|member| rush.slow_order(member));
+        let slow = rush.members().iter().take(10).map(|member| rush.order_at_provider(member, "slow"));
         let slow: Vec<_> = slow.map(|order| scope.spawn(move || ask_once(address, &order))).collect();
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(ready(address), Some(200));

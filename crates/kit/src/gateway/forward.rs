@@ -80,7 +80,14 @@ pub(super) async fn forward(route: &Route, request: Request) -> Response {
         }
     };
     let result = match prepare(route, parts, body, trace).await {
-        Ok(onward) => onward.run(route, trace).await,
+        Ok(onward) => {
+            let is_safe = onward.repeat != Repeat::Never;
+            tokio::select! {
+                result = onward.run(route, trace) => result,
+                // The one that was asked may take its time; this process has none left.
+                () = route.gateway.0.leaving.last_wait() => Err(if is_safe { Failure::Unavailable { retry_after: 1 } } else { Failure::Unknown }),
+            }
+        }
         Err(problem) => Err(Failure::Refused(problem)),
     };
     route.meters.seconds.record(watch.elapsed().as_secs_f64());

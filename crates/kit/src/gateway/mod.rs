@@ -17,6 +17,7 @@ use crate::{
     auth::Auth,
     http::described::{operations, takes_caller},
     links::{Pool, Signer},
+    tasks::Leaving,
 };
 use axum::{
     Router,
@@ -51,6 +52,7 @@ struct Inner {
     pool: Pool,
     auth: Auth,
     signer: Signer,
+    leaving: Leaving,
     settings: GatewaySettings,
 }
 
@@ -65,8 +67,8 @@ struct Route {
 }
 
 impl Gateway {
-    pub fn new(pool: Pool, auth: Auth, signer: Signer, settings: GatewaySettings) -> Gateway {
-        Gateway(Arc::new(Inner { pool, auth, signer, settings }))
+    pub fn new(pool: Pool, auth: Auth, signer: Signer, leaving: Leaving, settings: GatewaySettings) -> Gateway {
+        Gateway(Arc::new(Inner { pool, auth, signer, leaving, settings }))
     }
 
     /// A route for every operation in `openapi`, which is the document of `service` alone. Add it to the routes of the services that run

@@ -26,7 +26,7 @@ pub use axum::extract::State;
 pub use input::{BODY_LIMIT, Empty, Input};
 pub use layer::layers;
 pub(crate) use page::derive;
-pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, page_limit};
+pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, TAG, page_limit};
 pub use parts::{Path, Peer, Trace};
 pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
 pub use query::Query;

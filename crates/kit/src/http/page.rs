@@ -12,7 +12,7 @@ pub const DEFAULT_LIMIT: u32 = 20;
 /// Bounds the work of one request.
 pub const MAX_LIMIT: u32 = 100;
 /// Bytes of the signature kept in a cursor: 128 bits cannot be guessed.
-const TAG: usize = 16;
+pub const TAG: usize = 16;
 /// A cursor holds a sort key and an id; anything longer is not ours.
 const MAX_CURSOR: usize = 1024;
 
@@ -35,7 +35,7 @@ pub fn page_limit(limit: Option<i64>) -> Result<u32, Problem> {
     }
 }
 
-/// Writes and reads page cursors. `kind` names the list (and whose it is, or by what it is sorted): a cursor of another kind is refused.
+/// Writes and reads page cursors, and signs what is kept where others might write. `kind` names the list (and whose it is, or by what it is sorted): a cursor of another kind is refused.
 #[derive(Clone)]
 pub struct Cursors {
     key: Hmac<Sha256>,
@@ -73,6 +73,11 @@ impl Cursors {
         let mut tag = [0; TAG];
         tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG]);
         tag
+    }
+
+    /// Whether this is the signature of `body`.
+    pub fn is_tag(&self, kind: &str, body: &[u8], tag: &[u8]) -> bool {
+        tag.len() == TAG && self.sign(kind, body).verify_truncated_left(tag).is_ok()
     }
 
     fn sign(&self, kind: &str, body: &[u8]) -> Hmac<Sha256> {

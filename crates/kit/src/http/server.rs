@@ -45,7 +45,8 @@ pub struct ServerLimits {
     pub idle_time: Duration,
     /// A client that does not read its answer is cut off after this.
     pub stall_time: Duration,
-    /// Requests under way at a stop may take this long to finish.
+    /// Requests under way at a stop may take this long to finish. Callers that wait for something are answered before that
+    /// ([`crate::tasks::Leaving`]); a process has 20 seconds in all.
     pub drain_time: Duration,
 }
 
@@ -56,7 +57,7 @@ impl Default for ServerLimits {
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             stall_time: Duration::from_secs(30),
-            drain_time: Duration::from_secs(20),
+            drain_time: Duration::from_secs(14),
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     ports::Clock,
     redis::{Redis, RedisSettings},
     service::{Kit, Service},
-    tasks::{self, Shutdown, ShutdownTrigger},
+    tasks::{self, Leaving, Shutdown, ShutdownTrigger},
 };
 use shared::{Member, Shared};
 use std::sync::Arc;
@@ -66,6 +66,7 @@ impl Process {
             cursors: Cursors::new(&settings.secret),
             redis: settings.redis.as_deref().map(|url| redis(url, &settings.clock)).transpose()?,
             requests: requests(&settings)?,
+            leaving: Leaving::default(),
         };
         let (services, elsewhere) = split(build(&kit), settings.apart.as_ref())?;
         let (engines, member) = match &settings.database {
@@ -197,7 +198,7 @@ fn connect(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gat
     let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
     let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
     kit.links.connect(Remote::new(pool.clone(), signer.clone(), RemoteSettings::default()));
-    let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), GatewaySettings::default());
+    let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), kit.leaving.clone(), GatewaySettings::default());
     (signer, gateway)
 }
 
@@ -236,5 +237,6 @@ pub fn detached_kit() -> Kit {
         cursors: Cursors::new(&[0; 32]),
         redis: None,
         requests: None,
+        leaving: Leaving::default(),
     }
 }

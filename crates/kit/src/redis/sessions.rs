@@ -2,7 +2,7 @@
 //!
 //! A session is a secret in a cookie and a small value behind it. The database has the truth, which answers through [`SessionTruth`]; Redis
 //! has copies for a short while, so that a page does not cost a query. Neither has the secret, only its digest: whoever reads them can sign
-//! in nowhere. Losing Redis costs one load from the database a session.
+//! in nowhere. Copies are signed: whoever writes to Redis can make no session. Losing Redis costs one load from the database a session.
 //!
 //! This owns no table and no cookie: which rows the truth is, who may have a session and for how long, and the attributes of the cookie are
 //! for the service that owns accounts. That service opens and ends sessions by itself; here it only says which ones ended ([`Sessions::forget`]).
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cache::Cache,
+    http::{Cursors, TAG},
     ports::{Clock, random_bytes},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -24,6 +25,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 /// A copy is at most this old: so long may a session be found that was ended while Redis could not be told.
 const COPY: Duration = Duration::from_secs(60);
+/// What the signature of a copy is of.
+const COPY_OF: &str = "copy of a session";
 /// Loads from the truth under way at a time that others can join.
 const FLIGHTS: u64 = 10_000;
 
@@ -94,21 +97,23 @@ pub struct Sessions<T: SessionTruth> {
     truth: Arc<T>,
     copies: Option<Shared>,
     flights: Cache<SessionHash, Option<Session<T::Data>>>,
+    seal: Cursors,
     clock: Arc<dyn Clock>,
 }
 
 impl<T: SessionTruth> Clone for Sessions<T> {
     fn clone(&self) -> Self {
-        Self { truth: Arc::clone(&self.truth), copies: self.copies.clone(), flights: self.flights.clone(), clock: Arc::clone(&self.clock) }
+        let (truth, clock) = (Arc::clone(&self.truth), Arc::clone(&self.clock));
+        Self { truth, copies: self.copies.clone(), flights: self.flights.clone(), seal: self.seal.clone(), clock }
     }
 }
 
 impl<T: SessionTruth> Sessions<T> {
-    /// `name` tells these from other sessions in Redis, and changes when the form of the data does. With Redis it must be called within
-    /// the runtime.
-    pub fn new(truth: T, redis: Option<Redis>, name: &str, clock: Arc<dyn Clock>) -> Self {
+    /// `name` tells these from other sessions in Redis, and changes when the form of the data does. `seal` is of the mall's secret. With
+    /// Redis it must be called within the runtime.
+    pub fn new(truth: T, redis: Option<Redis>, name: &str, seal: Cursors, clock: Arc<dyn Clock>) -> Self {
         let copies = redis.map(|redis| Shared::new(redis, &format!("session:{name}"), COPY));
-        Self { truth: Arc::new(truth), copies, flights: Cache::new(FLIGHTS, Duration::from_secs(1)), clock }
+        Self { truth: Arc::new(truth), copies, flights: Cache::new(FLIGHTS, Duration::from_secs(1)), seal, clock }
     }
 
     /// The session of this cookie. `None`: there is none, or it has ended.
@@ -135,10 +140,26 @@ impl<T: SessionTruth> Sessions<T> {
     async fn look(&self, id: SessionHash) -> Result<Session<T::Data>, Option<Generation>> {
         let Some(copies) = &self.copies else { return Err(None) };
         match copies.look(&id.name()).await {
-            Found::Value(bytes) => serde_json::from_slice(&bytes).map_err(|_| None),
+            Found::Value(copy) => self.opened(id, &copy).ok_or(None),
             Found::Nothing(generation) => Err(Some(generation)),
             Found::Unknown => Err(None),
         }
+    }
+
+    /// A copy as it is kept: signed as that of this session.
+    fn sealed(&self, id: SessionHash, bytes: &[u8]) -> Vec<u8> {
+        let mut copy = self.seal.tag(COPY_OF, &[&id.0, bytes].concat()).to_vec();
+        copy.extend_from_slice(bytes);
+        copy
+    }
+
+    fn opened(&self, id: SessionHash, copy: &[u8]) -> Option<Session<T::Data>> {
+        let (tag, bytes) = copy.split_at_checked(TAG)?;
+        if !self.seal.is_tag(COPY_OF, &[&id.0, bytes].concat(), tag) {
+            tracing::error!("a copy of a session in Redis was not made by this mall");
+            return None;
+        }
+        serde_json::from_slice(bytes).ok()
     }
 
     /// From the truth; many who ask at once for the same session cause one load.
@@ -150,7 +171,7 @@ impl<T: SessionTruth> Sessions<T> {
                 if let (Some(copies), Some(generation), Some(session)) = (&self.copies, generation, &found)
                     && let Ok(bytes) = serde_json::to_vec(session)
                 {
-                    copies.keep(&id.name(), generation, &bytes).await;
+                    copies.keep(&id.name(), generation, &self.sealed(id, &bytes)).await;
                 }
                 Ok(found)
             })

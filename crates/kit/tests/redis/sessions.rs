@@ -3,6 +3,7 @@
 use crate::support::{Server, eventually, fearless, flush, instance, manual_clock, prefix};
 use futures::future::{BoxFuture, join_all};
 use kit::{
+    http::{Cursors, TAG},
     ports::{Clock, SystemClock},
     redis::{
         Redis, cmd,
@@ -68,7 +69,7 @@ impl SessionTruth for Rows {
 }
 
 fn sessions(rows: &Rows, redis: Option<Redis>, clock: &Arc<dyn Clock>) -> Sessions<Rows> {
-    Sessions::new(rows.clone(), redis, "pages", Arc::clone(clock))
+    Sessions::new(rows.clone(), redis, "pages", Cursors::new(&[7; 32]), Arc::clone(clock))
 }
 
 async fn who(sessions: &Sessions<Rows>, cookie: &str) -> Option<String> {
@@ -141,10 +142,43 @@ async fn the_secret_is_stored_nowhere() {
     let keys: Vec<String> = redis.call(cmd("KEYS").arg(format!("{prefix}*"))).await.unwrap();
     let copies: Vec<&String> = keys.iter().filter(|key| key.contains("copy")).collect();
     assert_eq!(copies.len(), 1, "{keys:?}");
-    let kept: HashMap<String, String> = redis.call(cmd("HGETALL").arg(copies[0])).await.unwrap();
+    let kept: HashMap<String, Vec<u8>> = redis.call(cmd("HGETALL").arg(copies[0])).await.unwrap();
+    let kept: Vec<_> = kept.iter().map(|(field, value)| (field, String::from_utf8_lossy(value))).collect();
     assert!(!format!("{keys:?} {kept:?}").contains(&cookie));
     let left: i64 = redis.call(cmd("PTTL").arg(copies[0])).await.unwrap();
     assert!(left > 0 && left <= 60_000, "{left}");
+}
+
+// A13: whoever can write to Redis has no session by it, nor somebody else's
+#[tokio::test]
+async fn a_copy_that_others_wrote_is_none() {
+    let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
+    let redis = instance(&prefix);
+    let sessions = sessions(&rows, Some(redis.clone()), &clock);
+    let copies = async || {
+        let keys: Vec<String> = redis.call(cmd("KEYS").arg(format!("{prefix}*copy*"))).await.unwrap();
+        keys
+    };
+    let owner = rows.open("operator", &clock);
+    assert!(who(&sessions, &owner).await.is_some());
+    let owners = copies().await.remove(0);
+    let mine = rows.open("member 1", &clock);
+    assert!(who(&sessions, &mine).await.is_some());
+    let own = copies().await.into_iter().find(|key| *key != owners).expect("there are two");
+    let kept = async |key: &str| {
+        let fields: HashMap<String, Vec<u8>> = redis.call(cmd("HGETALL").arg(key)).await.unwrap();
+        fields.into_iter().find(|(_, value)| value.ends_with(b"}")).expect("a copy is JSON behind a signature")
+    };
+    let (field, copy) = kept(&own).await;
+    let (signature, text) = copy.split_at(TAG);
+    let changed = String::from_utf8_lossy(text).replace("member 1", "operator");
+    for forged in [kept(&owners).await.1, [signature, changed.as_bytes()].concat(), changed.clone().into_bytes(), Vec::new()] {
+        let _: i64 = redis.call(cmd("HSET").arg(&own).arg(&field).arg(forged)).await.unwrap();
+        assert_eq!(who(&sessions, &mine).await.as_deref(), Some("member 1"), "{changed}");
+    }
+    // One that was not touched is believed: the owner's was never asked for again.
+    assert!(who(&sessions, &owner).await.is_some());
+    assert_eq!(rows.loads(), 2 + 4);
 }
 
 // A13: whoever guesses cannot make the database work more than he does

@@ -15,7 +15,7 @@ use kit::{
     },
     links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::{Clock, ManualClock},
-    tasks::{self, ShutdownTrigger},
+    tasks::{self, Leaving, ShutdownTrigger},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -188,7 +188,7 @@ impl Installation {
     }
 
     pub fn gateway(&self, settings: GatewaySettings) -> Gateway {
-        Gateway::new(self.pool.clone(), self.auth.clone(), self.signer.clone(), settings)
+        Gateway::new(self.pool.clone(), self.auth.clone(), self.signer.clone(), Leaving::default(), settings)
     }
 
     /// A gateway that forwards the operations of [`document`] to `things`.

@@ -9,7 +9,7 @@ use crate::{
 use axum::{Router, response::Redirect, routing::get};
 use kit::{
     http::{ServerLimits, layers, listen, ops, serve},
-    tasks::{self, Shutdown, ShutdownTrigger},
+    tasks::{self, Leaving, Shutdown, ShutdownTrigger},
 };
 use std::{process::ExitCode, time::Duration};
 use utoipa_swagger_ui::SwaggerUi;
@@ -53,7 +53,7 @@ pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(s
         }
     };
     mall.process.start_jobs(&shutdown);
-    stop_on_signal(trigger, readiness.clone(), shutdown.clone());
+    stop_on_signal(trigger, readiness.clone(), mall.process.kit.leaving.clone(), shutdown.clone());
     readiness.set(true);
     ready(address);
     serve(listener, layers(api), ServerLimits::default(), shutdown).await?;
@@ -70,7 +70,7 @@ fn document_routes(mall: &Mall) -> Router {
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
-fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, mut shutdown: Shutdown) {
+fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: Leaving, mut shutdown: Shutdown) {
     tasks::spawn("signals", async move {
         tokio::select! {
             () = signalled() => {}
@@ -78,6 +78,7 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, mut shutd
         }
         tracing::info!("stopping: no new requests, what is under way finishes");
         readiness.set(false);
+        leaving.begin();
         // Whoever asks for readiness sees it go before connections are refused.
         tokio::time::sleep(UNREADY_BEFORE_STOP).await;
         trigger.stop();
