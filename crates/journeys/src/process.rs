@@ -39,6 +39,7 @@ pub struct Member {
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
+    /// Every hop of a checkout in a transaction of its own; on servers that is always so.
     pub hop_by_hop: bool,
     /// How new checkouts are led.
     pub choreographed: bool,
@@ -114,7 +115,11 @@ impl Place {
     pub fn try_start(&self, start: &Start) -> Option<Server> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-        command.args(["--listen", &listen, "--test-provider", "true", "--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        command.args(["--listen", &listen, "--test-provider", "true"]);
+        // Where several processes could be there is nothing to fold, and the setting is refused.
+        if self.ground.is_none() {
+            command.args(["--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        }
         command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
         command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
         if let Some((only, peers)) = &start.apart {

@@ -82,9 +82,6 @@ impl Shared<'_> {
     /// The cable: Kafka where it is set, else the tables, which must then all be in reach.
     async fn feed(&self) -> Result<Feed, Fault> {
         let Some(kafka) = &self.settings.kafka else {
-            if self.settings.apart.is_some() {
-                return Err(Fault::Setting("kafka: services apart speak over Kafka; set kafka to its addresses".into()));
-            }
             let here = self.services.iter().map(|service| service.name());
             return Ok(Feed::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
         };

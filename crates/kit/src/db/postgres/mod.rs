@@ -74,12 +74,7 @@ impl fmt::Debug for Server {
 impl Server {
     pub fn new(url: &str, schemas: &[&str], readers: usize) -> Result<Self, DbError> {
         let runtime = Handle::try_current().map_err(|_| DbError::Open("connections to PostgreSQL need a running runtime".into()))?;
-        let given = Config::from_str(url).map_err(|error| DbError::Open(format!("the database URL: {}", error::chain(&error))))?;
-        if given.get_ssl_mode() == SslMode::Require {
-            return Err(DbError::Open(
-                "the database URL asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into(),
-            ));
-        }
+        let given = read(url).map_err(|reason| DbError::Open(format!("the database URL: {reason}")))?;
         let base = configured(given, schemas)?;
         let with = |more: &str| {
             let mut config = base.clone();
@@ -194,6 +189,23 @@ fn configured(mut config: Config, schemas: &[&str]) -> Result<Config, DbError> {
         .keepalives_retries(KEEPALIVE_RETRIES)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
     Ok(config)
+}
+
+/// A URL, if it can be used; else why not.
+fn read(url: &str) -> Result<Config, String> {
+    let given = Config::from_str(url).map_err(|error| error::chain(&error))?;
+    if given.get_ssl_mode() == SslMode::Require {
+        return Err("it asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into());
+    }
+    Ok(given)
+}
+
+/// Where a URL leads, for people: without the password. Nobody is asked.
+pub fn place_of(url: &str) -> Result<String, String> {
+    let given = read(url)?;
+    let user = given.get_user().unwrap_or_default();
+    let password = if given.get_password().is_some() { ":***" } else { "" };
+    Ok(format!("postgres://{user}{password}{}{}", if user.is_empty() { "" } else { "@" }, place(&given)))
 }
 
 fn place(config: &Config) -> String {
