@@ -27,7 +27,7 @@ use crate::{
         client::{Client, ClientSettings},
     },
     jobs::{Job, Turn},
-    kafka::{Cluster, Requests},
+    kafka::{Cluster, Requests, Topics},
     links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::Clock,
     redis::{Redis, RedisSettings},
@@ -58,6 +58,7 @@ impl Process {
     pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
+        let topics = Topics::default();
         let kit = Kit {
             batch: Batch::default(),
             db: databases.common.clone(),
@@ -67,7 +68,7 @@ impl Process {
             links: Links::default(),
             cursors: Cursors::new(&settings.secret),
             redis: settings.redis.as_ref().map(|server| redis(server, &settings.clock)).transpose()?,
-            requests: requests(&settings)?,
+            requests: requests(&settings, &topics)?,
         };
         let all = build(&kit);
         settings.outline().check(&all.iter().map(|service| service.name()).collect::<Vec<_>>())?;
@@ -76,7 +77,15 @@ impl Process {
             Database::Sqlite { .. } => (vec![start_alone(&settings, &kit, &services).await?], None),
             Database::Postgres(postgres) => {
                 let member = Member::new(&kit);
-                let shared = Shared { settings: &settings, postgres, kit: &kit, services: &services, member: &member, shutdown: &shutdown };
+                let shared = Shared {
+                    settings: &settings,
+                    postgres,
+                    kit: &kit,
+                    services: &services,
+                    member: &member,
+                    topics: &topics,
+                    shutdown: &shutdown,
+                };
                 (shared.start().await?, Some(member))
             }
         };
@@ -158,10 +167,10 @@ fn redis(RedisServer { url, prefix }: &RedisServer, clock: &Arc<dyn Clock>) -> R
     Redis::connect(url, settings, Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
 }
 
-fn requests(settings: &ProcessSettings) -> Result<Option<Requests>, Fault> {
+fn requests(settings: &ProcessSettings, topics: &Topics) -> Result<Option<Requests>, Fault> {
     let (Some(kafka), Database::Postgres(postgres)) = (&settings.kafka, &settings.database) else { return Ok(None) };
     let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(|error| Fault::Setting(format!("kafka: {error}")))?;
-    Ok(Some(Requests::new(&cluster, postgres.partitions, Arc::clone(&settings.clock))))
+    Ok(Some(Requests::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
 }
 
 type Services = Vec<Arc<dyn Service>>;
