@@ -136,26 +136,31 @@ impl Server {
                    current_setting('server_encoding')";
         let rows = client.simple_query(sql).await.map_err(|error| error::of(&error))?;
         let shown = |index| first_row(&rows, index).unwrap_or_default();
-        let refuse = |text: &str| Err(DbError::Open(format!("{}: {text}", self.0.place)));
-        if shown(0).parse::<i64>().unwrap_or(0) < OLDEST {
-            return refuse("the server is older than PostgreSQL 15");
+        match unusable([shown(0), shown(1), shown(2), shown(3)]) {
+            None => Ok(()),
+            Some(reason) => Err(DbError::Open(format!("{}: {reason}", self.0.place))),
         }
-        if shown(1) != "on" {
-            return refuse("the server's setting fsync is off, so it would lose commits with the power: set fsync = on");
-        }
-        if shown(2) == "off" {
-            return refuse(
-                "the setting synchronous_commit is off for this user or server, so commits would be acknowledged before they are durable: set synchronous_commit = on",
-            );
-        }
-        if shown(3) != "UTF8" {
-            return refuse("the database's encoding is not UTF8: create it with encoding 'UTF8'");
-        }
-        Ok(())
     }
 
     pub async fn listen(&self, channel: &str) -> Result<Listener, DbError> {
         self.inside(listen::listen(self.0.writer.clone(), channel.to_owned())).await
+    }
+}
+
+/// Why a server that reports this is not good enough. It is told what to change.
+fn unusable([version, fsync, synchronous_commit, encoding]: [&str; 4]) -> Option<&'static str> {
+    if version.parse::<i64>().unwrap_or(0) < OLDEST {
+        Some("the server is older than PostgreSQL 15")
+    } else if fsync != "on" {
+        Some("the server's setting fsync is off, so it would lose commits with the power: set fsync = on")
+    } else if synchronous_commit == "off" {
+        Some(
+            "the setting synchronous_commit is off for this user or server, so commits would be acknowledged before they are durable: set synchronous_commit = on",
+        )
+    } else if encoding != "UTF8" {
+        Some("the database's encoding is not UTF8: create it with encoding 'UTF8'")
+    } else {
+        None
     }
 }
 
@@ -257,6 +262,22 @@ fn pool_error(error: PoolError) -> DbError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The rest is tested on real servers; there is none that is too old.
+    #[test]
+    fn a_server_must_be_new_and_durable() {
+        assert_eq!(unusable(["150000", "on", "on", "UTF8"]), None);
+        assert_eq!(unusable(["180001", "on", "remote_apply", "UTF8"]), None);
+        for (reported, word) in [
+            (["140018", "on", "on", "UTF8"], "older than PostgreSQL 15"),
+            (["", "", "", ""], "older than PostgreSQL 15"),
+            (["150000", "off", "on", "UTF8"], "fsync = on"),
+            (["150000", "on", "off", "UTF8"], "synchronous_commit = on"),
+            (["150000", "on", "on", "SQL_ASCII"], "encoding 'UTF8'"),
+        ] {
+            assert!(unusable(reported).is_some_and(|reason| reason.contains(word)), "{reported:?}");
+        }
+    }
 
     // F29: a connection whose other end vanished is noticed within half a minute.
     #[test]
