@@ -158,6 +158,30 @@ impl Place {
         std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
     }
 
+    /// The secret of a mall in its folder, as it is set.
+    pub fn secret(&self) -> String {
+        let bytes = std::fs::read(self.path().join("secret.key")).expect("it was started once");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// `onrush import` of a mall in a folder. Nobody may be using it.
+    pub fn import(&self, from: &Place) {
+        let output = self.command("import").arg("--from").arg(from.path()).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    }
+
+    /// What `onrush services` shows with the settings of a process.
+    pub fn services(&self, apart: Option<&(String, String)>) -> String {
+        let mut command = self.command("services");
+        if let Some((only, peers)) = apart {
+            command.args(["--only", only, "--peers", peers]);
+        }
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Shoppers with charged wallets, made by `onrush seed`.
     pub fn seed(&self, members: u32) -> Vec<Member> {
         let tokens = self.tokens();
