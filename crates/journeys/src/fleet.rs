@@ -8,7 +8,7 @@ use crate::{
 };
 use kit::ports::random_bytes;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -16,6 +16,8 @@ use std::{
 
 /// Which services go together when they are apart.
 const APART: [&[&str]; 4] = [&["accounts", "stores"], &["catalog", "stock"], &["coupons", "wallet"], &["payments", "orders"]];
+/// Where the second column of `onrush services` begins.
+const NAME_WIDTH: usize = 11;
 /// Services that have a database of their own then.
 const OWN: [&str; 2] = ["stock", "orders"];
 
@@ -92,8 +94,27 @@ impl Fleet {
         self.seats[seat].services.clone()
     }
 
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.seats.iter().map(|seat| seat.listen).collect()
+    }
+
     pub fn doors(&self) -> Doors {
-        Doors::new(self.seats.iter().map(|seat| seat.listen).collect())
+        Doors::new(self.addresses())
+    }
+
+    /// What `onrush services` says with the settings of this process, whether it runs or not: the lines of each service.
+    pub fn whereabouts(&self, seat: usize) -> BTreeMap<String, Vec<String>> {
+        let text = self.place.services(self.seats[seat].apart.as_ref());
+        let (_, lines) = text.rsplit_once(" where\n").unwrap_or_else(|| panic!("nothing is said of where: {text}"));
+        let (mut found, mut service) = (BTreeMap::<String, Vec<String>>::new(), String::new());
+        for line in lines.lines() {
+            let (name, said) = line.split_at(NAME_WIDTH);
+            if !name.trim().is_empty() {
+                name.trim().clone_into(&mut service);
+            }
+            found.entry(service.clone()).or_default().push(said.trim().to_owned());
+        }
+        found
     }
 
     /// Where the process on this seat is to be found.

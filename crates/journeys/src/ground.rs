@@ -53,6 +53,12 @@ impl Ground {
         self
     }
 
+    /// For a mall that had this secret before.
+    #[must_use]
+    pub fn with_secret(self, secret: String) -> Ground {
+        Ground { secret, ..self }
+    }
+
     /// The same database under another address.
     pub fn behind(&mut self, port: u16) {
         let url = self.database.url();

@@ -39,6 +39,7 @@ pub struct Member {
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
+    /// Every hop of a checkout in a transaction of its own; on servers that is always so.
     pub hop_by_hop: bool,
     /// How new checkouts are led.
     pub choreographed: bool,
@@ -114,7 +115,11 @@ impl Place {
     pub fn try_start(&self, start: &Start) -> Option<Server> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-        command.args(["--listen", &listen, "--test-provider", "true", "--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        command.args(["--listen", &listen, "--test-provider", "true"]);
+        // Where several processes could be there is nothing to fold, and the setting is refused.
+        if self.ground.is_none() {
+            command.args(["--fold", if start.hop_by_hop { "false" } else { "true" }]);
+        }
         command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
         command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
         if let Some((only, peers)) = &start.apart {
@@ -151,6 +156,30 @@ impl Place {
     /// What processes wrote to standard error; for messages of failed tests.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
+    }
+
+    /// The secret of a mall in its folder, as it is set.
+    pub fn secret(&self) -> String {
+        let bytes = std::fs::read(self.path().join("secret.key")).expect("it was started once");
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// `onrush import` of a mall in a folder. Nobody may be using it.
+    pub fn import(&self, from: &Place) {
+        let output = self.command("import").arg("--from").arg(from.path()).output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    }
+
+    /// What `onrush services` shows with the settings of a process.
+    pub fn services(&self, apart: Option<&(String, String)>) -> String {
+        let mut command = self.command("services");
+        if let Some((only, peers)) = apart {
+            command.args(["--only", only, "--peers", peers]);
+        }
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Shoppers with charged wallets, made by `onrush seed`.

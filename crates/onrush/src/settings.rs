@@ -5,7 +5,8 @@ use coupons::Strategy;
 use kit::{
     db::Synchronous,
     links::{Peers, PeersError},
-    process::{Apart, Database, KafkaSettings, PostgresSettings},
+    process::{Apart, Database, KafkaSettings, Outline, PostgresSettings, RedisServer, Refusal},
+    redis,
 };
 pub use orders::SagaMode;
 use serde::Deserialize;
@@ -25,6 +26,12 @@ pub enum SettingsError {
     Invalid { path: String, reason: String },
     #[error("{setting}: {reason}")]
     Unusable { setting: &'static str, reason: String },
+}
+
+impl From<Refusal> for SettingsError {
+    fn from(Refusal { setting, reason }: Refusal) -> Self {
+        unusable(setting, reason)
+    }
 }
 
 /// As given; what is absent has a default.
@@ -55,6 +62,9 @@ pub struct Given {
     /// Redis, such as redis://host:6379: limits then count for all processes together [default: each for itself]
     #[arg(long, env = "ONRUSH_REDIS", hide_env_values = true)]
     pub redis: Option<String>,
+    /// What every key in Redis begins with; malls that share a server need different ones [default: onrush:]
+    #[arg(long, env = "ONRUSH_REDIS_PREFIX")]
+    pub redis_prefix: Option<String>,
     /// Run only these services, such as orders,payments; requests for the others are forwarded to --peers
     #[arg(long, env = "ONRUSH_ONLY")]
     pub only: Option<String>,
@@ -70,7 +80,7 @@ pub struct Given {
     /// Address of health and metrics, if they are not to be on the API's
     #[arg(long, env = "ONRUSH_OPS_LISTEN")]
     pub ops_listen: Option<SocketAddr>,
-    /// Settle all hops of a checkout in one transaction [default: true]
+    /// Settle all hops of a checkout in one transaction; where the data is in a file only [default: true]
     #[arg(long, env = "ONRUSH_FOLD")]
     pub fold: Option<bool>,
     /// Most commands settled by one transaction [default: 512]
@@ -79,7 +89,7 @@ pub struct Given {
     /// Commands that may wait before more are refused with 503 [default: 4096]
     #[arg(long, env = "ONRUSH_QUEUE")]
     pub queue: Option<usize>,
-    /// `full`: a commit survives power loss; `normal`: only a crash of the process [default: full]
+    /// `full`: a commit survives power loss; `normal`: only a crash of the process; where the data is in a file only [default: full]
     #[arg(long, env = "ONRUSH_SYNCHRONOUS")]
     pub synchronous: Option<String>,
     /// How claims are settled: `group_commit`, `row_lock`, or `redis`, which needs --redis [default: group_commit]
@@ -117,7 +127,7 @@ pub struct Settings {
     pub postgres: Option<PostgresSettings>,
     pub secret: Option<[u8; 32]>,
     pub kafka: Option<KafkaSettings>,
-    pub redis: Option<String>,
+    pub redis: Option<RedisServer>,
     /// Services apart; absent: all run here.
     pub apart: Option<Apart>,
     pub listen: SocketAddr,
@@ -135,12 +145,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Refuses everything that can be known to be wrong without opening anything or asking anybody.
     pub fn load(given: &Given) -> Result<Settings, SettingsError> {
         let file = match &given.config {
             Some(path) => read(path)?,
             None => Given::default(),
         };
         let given = given.clone().or(file);
+        refuse_without_effect(&given)?;
         let max_batch = positive("max_batch", given.max_batch.unwrap_or(512))?;
         let queue = positive("queue", given.queue.unwrap_or(kit::process::DEFAULT_QUEUE))?;
         let synchronous = match given.synchronous.as_deref().unwrap_or("full") {
@@ -179,11 +191,15 @@ impl Settings {
             .kafka
             .clone()
             .map(|bootstrap| KafkaSettings { bootstrap, prefix: given.kafka_prefix.clone().unwrap_or_else(|| "onrush".to_owned()) });
+        let redis = given
+            .redis
+            .clone()
+            .map(|url| RedisServer { url, prefix: given.redis_prefix.clone().unwrap_or_else(|| redis::DEFAULT_PREFIX.to_owned()) });
         let apart = apart(&given)?;
-        Ok(Settings {
+        let settings = Settings {
             postgres,
             kafka,
-            redis: given.redis,
+            redis,
             apart,
             secret,
             data_dir: given.data_dir.unwrap_or_else(|| "data".into()),
@@ -199,7 +215,13 @@ impl Settings {
             charge_unit,
             test_provider: given.test_provider.unwrap_or(false),
             operator,
-        })
+        };
+        settings.outline(&settings.store()).check(contracts::SERVICES)?;
+        Ok(settings)
+    }
+
+    fn outline<'s>(&'s self, database: &'s Database) -> Outline<'s> {
+        Outline { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
     }
 
     /// Where the data is.
@@ -233,6 +255,7 @@ impl Given {
             kafka: self.kafka.or(other.kafka),
             kafka_prefix: self.kafka_prefix.or(other.kafka_prefix),
             redis: self.redis.or(other.redis),
+            redis_prefix: self.redis_prefix.or(other.redis_prefix),
             only: self.only.or(other.only),
             peers: self.peers.or(other.peers),
             secret: self.secret.or(other.secret),
@@ -261,11 +284,33 @@ fn read(path: &Path) -> Result<Given, SettingsError> {
     toml::from_str(&text).map_err(|error| SettingsError::Invalid { path: name, reason: error.to_string() })
 }
 
+/// Whoever gives a setting means something by it. One that does nothing, because of another that is missing or that rules it out, is
+/// most likely a mistake in that other one.
+fn refuse_without_effect(given: &Given) -> Result<(), SettingsError> {
+    let database = ("database_url", given.database_url.is_some());
+    for (setting, is_given, (needed, is_there)) in [
+        ("peers", given.peers.is_some(), ("only", given.only.is_some())),
+        ("kafka_prefix", given.kafka_prefix.is_some(), ("kafka", given.kafka.is_some())),
+        ("redis_prefix", given.redis_prefix.is_some(), ("redis", given.redis.is_some())),
+        ("databases", given.databases.is_some(), database),
+        ("readers", given.readers.is_some(), database),
+        ("partitions", given.partitions.is_some(), database),
+    ] {
+        if is_given && !is_there {
+            return Err(unusable(setting, format!("has no effect without {needed}: set {needed}, or leave this out")));
+        }
+    }
+    for (setting, is_given) in [("fold", given.fold.is_some()), ("synchronous", given.synchronous.is_some())] {
+        if is_given && given.database_url.is_some() {
+            return Err(unusable(setting, "has no effect with database_url, only where the data is in a file: leave it out".into()));
+        }
+    }
+    Ok(())
+}
+
 fn postgres(given: &Given) -> Result<Option<PostgresSettings>, SettingsError> {
+    let Some(url) = &given.database_url else { return Ok(None) };
     let own = given.databases.as_deref().map(own_databases).transpose()?.unwrap_or_default();
-    let Some(url) = &given.database_url else {
-        return if own.is_empty() { Ok(None) } else { Err(unusable("databases", "needs database_url, for the other services".into())) };
-    };
     for (setting, url) in std::iter::once(("database_url", url)).chain(own.values().map(|url| ("databases", url))) {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(unusable(setting, "must be a URL such as postgres://user:password@host/database".into()));

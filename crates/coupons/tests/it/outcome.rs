@@ -6,7 +6,7 @@ use coupons::{Strategy, redis_gate::GateTimes};
 use futures::future::join_all;
 use kit::{
     engine::request_redrive,
-    kafka::{Cluster, Request, Requests},
+    kafka::{Cluster, Request, Requests, Topics},
     ports::{SystemClock, new_id},
     testing::{App, TestResponse},
 };
@@ -326,7 +326,7 @@ async fn elsewhere_the_answer_comes_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_claims_are_settled_at_once() {
     let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
-    let requests = Requests::new(&cluster, 1, Arc::new(SystemClock));
+    let requests = Requests::new(&cluster, 1, &Topics::ready(), Arc::new(SystemClock));
     let mall = Mall::open_at(Setup { requests: Some(requests), ..Setup::of(Strategy::Redis) }).await;
     let coupon = mall.announce(json!({"quantity": 3, "per_member": 2})).await;
     let owner = member();

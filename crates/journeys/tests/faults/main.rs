@@ -6,10 +6,12 @@ mod crowds;
 mod delivery;
 mod killed;
 mod lost_answers;
+mod moved;
 mod paused;
 mod points;
 mod rolling;
 mod servers;
+mod whereabouts;
 
 use journeys::{client::PATIENCE, fleet::Fleet, rush::Rush};
 use kit::ports::Stopwatch;

@@ -81,6 +81,35 @@ fn messages_wait_in_the_outbox_while_the_broker_is_away() {
     assert_eq!(unpublished(&fleet), 0, "messages were left in the outbox");
 }
 
+// F17: a deploy, or a restart of everything, while the broker is away; the mall's first start among them
+#[test]
+fn processes_start_without_the_broker_and_catch_up_with_it() {
+    let _servers = alone();
+    let start = Start::default();
+    let mut fleet = Fleet::new(Shape::Split);
+    Service::Kafka.stop(End::Kill);
+    let members = fleet.open(&start, SHOPPERS);
+    Service::Kafka.start();
+    let rush = Rush::furnish(fleet.doors(), members, Load { wait: 1, ..Load::default() });
+    rush.during(|| {
+        for _ in 0..times() {
+            rush.goes_on(20);
+            Service::Kafka.stop(End::Kill);
+            for seat in 0..fleet.len() {
+                fleet.stop(seat);
+            }
+            fleet.start_all(&start);
+            // By processes that have never seen a broker.
+            rush.goes_on(10);
+            assert!(unpublished(&fleet) > 0, "messages went on without the broker");
+            Service::Kafka.start();
+        }
+        rush.goes_on(20);
+    });
+    assert_kept(&fleet, &rush, "started without the broker");
+    assert_eq!(unpublished(&fleet), 0, "messages were left in the outbox");
+}
+
 fn redis_goes_and_comes_back_empty(shape: Shape) {
     let _servers = alone();
     let mut fleet = match shape {

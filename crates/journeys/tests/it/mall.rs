@@ -11,6 +11,7 @@ use kit::{
     Kit,
     auth::Role,
     ports::new_id,
+    process::RedisServer,
     redis::{Redis, RedisSettings},
     testing::{App, Shape, TestRequest},
 };
@@ -66,9 +67,8 @@ pub struct Shop {
 /// With the Redis of the settings, in which other tests use other keys.
 fn equipped(kit: &Kit, settings: &Settings) -> Kit {
     let mut kit = kit.clone();
-    if let Some(url) = &settings.redis {
-        let prefix = format!("test-{}:", settings.data_dir.display());
-        let redis = Redis::connect(url, RedisSettings { prefix, ..RedisSettings::default() }, Arc::clone(&kit.clock));
+    if let Some(RedisServer { url, prefix }) = &settings.redis {
+        let redis = Redis::connect(url, RedisSettings { prefix: prefix.clone(), ..RedisSettings::default() }, Arc::clone(&kit.clock));
         kit.redis = Some(redis.expect("the address is one"));
     }
     kit
@@ -94,7 +94,8 @@ impl Mall {
         let redis = || std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- <command>");
         Self::with(|settings| {
             settings.claim_strategy = strategy;
-            settings.redis = (strategy == Strategy::Redis).then(redis);
+            let prefix = format!("test-{}:", settings.data_dir.display());
+            settings.redis = (strategy == Strategy::Redis).then(|| RedisServer { url: redis(), prefix });
         })
         .await
     }

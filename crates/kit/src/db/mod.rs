@@ -18,7 +18,7 @@ pub use crate::params;
 pub use error::DbError;
 pub use migrate::{Migration, migrate, migrate_text};
 pub use param::Param;
-pub use postgres::{Listener, ScratchDatabase};
+pub use postgres::{Listener, ScratchDatabase, place_of as postgres_place};
 pub use row::{FromColumn, FromRow, Row, Value};
 pub use sqlite::Synchronous;
 pub use tx::Tx;

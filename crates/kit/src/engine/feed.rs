@@ -3,7 +3,7 @@
 use super::{Engine, Fault, Place, Stream, lanes::Lanes, log, streams::Reader};
 use crate::{
     db::Db,
-    kafka::{Arrival, Cluster, Consumer},
+    kafka::{Arrival, Cluster, Consumer, Topics},
     ports::new_id,
 };
 use contracts::{Message, Timestamp};
@@ -18,8 +18,8 @@ const KEPT_CHARS: usize = 4_096;
 pub enum Feed {
     /// The outbox tables of each service, in the database it lives in.
     Tables(HashMap<&'static str, Db>),
-    /// A topic for each service, all with so many partitions.
-    Kafka { cluster: Cluster, partitions: i64 },
+    /// A topic for each service, all with so many partitions. Nothing is read before they are ready.
+    Kafka { cluster: Cluster, partitions: i64, topics: Topics },
 }
 
 impl Feed {
@@ -31,7 +31,16 @@ impl Feed {
                 Some(db) => Ok(log::find_stream(&mut *db.reader().await?, source).await?),
                 None => Ok(None),
             },
+            Feed::Kafka { topics, .. } if !topics.are_ready() => Ok(None),
             Feed::Kafka { partitions, .. } => Ok(Some(Stream { epoch: 1, partitions: *partitions })),
+        }
+    }
+
+    /// Whether this instance can read at all now.
+    pub(super) fn is_ready(&self) -> bool {
+        match self {
+            Feed::Tables(_) => true,
+            Feed::Kafka { topics, .. } => topics.are_ready(),
         }
     }
 

@@ -137,6 +137,10 @@ impl Engine {
         let tx = &mut self.work.tx;
         tx.revive().await?;
         lease::renew(tx, name, instance).await?;
+        if !lanes.feed.is_ready() {
+            // Whoever is there is left a share, and this one could not read it.
+            return Ok(BTreeSet::new());
+        }
         lease::take(tx, name, &format!("{PRESENCE}{instance}"), instance).await?;
         let instances = lease::running(tx, name, PRESENCE).await?.len().max(1);
         let taken = lease::running(tx, name, LANE).await?;

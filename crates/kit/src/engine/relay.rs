@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     db::{Db, params},
-    kafka::{Producer, Record},
+    kafka::{Producer, Record, Topics},
     ports::Stopwatch,
     tasks::{Crew, Shutdown},
     testing::crash_point,
@@ -33,6 +33,7 @@ pub(crate) struct Relay {
     pub steward: Steward,
     pub wires: Wires,
     pub producer: Arc<Producer>,
+    pub topics: Topics,
     pub instance: Uuid,
 }
 
@@ -121,6 +122,10 @@ impl Relay {
 
     /// What is numbered in all partitions, together. Whether there may be more already.
     async fn publish(&self, held: &mut Held) -> Result<bool, Fault> {
+        // It holds the lease meanwhile, and so shows what waits.
+        if !self.topics.are_ready() {
+            return Ok(false);
+        }
         let service = self.service;
         let from: Vec<(Place, i64)> = (0..held.stream.partitions)
             .map(|partition| (held.place(service, partition), held.sent.get(&partition).copied().unwrap_or(0)))

@@ -17,6 +17,7 @@ mod error;
 mod log;
 mod producer;
 mod requests;
+mod topics;
 mod wire;
 
 pub use bell::Waker;
@@ -24,6 +25,7 @@ pub use consumer::Consumer;
 pub use error::KafkaError;
 pub use producer::Producer;
 pub use requests::Requests;
+pub use topics::Topics;
 pub use wire::{Arrival, Record, Request};
 
 use log::Log;

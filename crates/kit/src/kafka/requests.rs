@@ -1,7 +1,7 @@
 //! Callers' requests, written down before they are done: once a broker's replicas have one, it will be done, whatever becomes of the process
 //! that took it. Who does it reads the log like any stream, from the position in his own database.
 
-use super::{Cluster, KafkaError, Producer, Request};
+use super::{Cluster, KafkaError, Producer, Request, Topics};
 use crate::{
     breaker::{Breaker, BreakerSettings},
     ports::Clock,
@@ -23,15 +23,22 @@ pub struct Requests(Arc<Inner>);
 struct Inner {
     cluster: Cluster,
     partitions: i64,
+    topics: Topics,
     producer: OnceLock<Producer>,
     breaker: Breaker,
 }
 
 impl Requests {
-    /// Logs have as many partitions as streams.
-    pub fn new(cluster: &Cluster, partitions: i64, clock: Arc<dyn Clock>) -> Requests {
+    /// Logs have as many partitions as streams. Nothing is written before the topics are ready.
+    pub fn new(cluster: &Cluster, partitions: i64, topics: &Topics, clock: Arc<dyn Clock>) -> Requests {
         let breaker = Breaker::new("kafka requests", BreakerSettings::default(), clock);
-        Requests(Arc::new(Inner { cluster: cluster.clone().patience(PATIENCE), partitions, producer: OnceLock::new(), breaker }))
+        Requests(Arc::new(Inner {
+            cluster: cluster.clone().patience(PATIENCE),
+            partitions,
+            topics: topics.clone(),
+            producer: OnceLock::new(),
+            breaker,
+        }))
     }
 
     /// Writes a request down, into the partition of its key. Returns when it is durable.
@@ -40,6 +47,9 @@ impl Requests {
     /// It may be there or not, and is to be done otherwise, under the same id: whoever reads it later must find that it was done. After
     /// several failures in a row this is said at once, for a while.
     pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
+        if !self.0.topics.are_ready() {
+            return Err(KafkaError::Unreachable("its topics could not be looked at yet".to_owned()));
+        }
         let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
         let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
         crash_point(&format!("{log}.before_write"));

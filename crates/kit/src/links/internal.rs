@@ -56,8 +56,8 @@ async fn serve(
     let signature = signatures.next().filter(|_| signatures.next().is_none());
     let trace = trace.0.simple();
     // Without one there is no reason to read the body of a stranger.
-    if signature.is_none() {
-        tracing::warn!(service, call = name, %trace, "a question without a signature was refused");
+    if let Err(error) = signer.could_be(signature) {
+        tracing::warn!(service, call = name, %error, %trace, "a question without a signature was refused");
         return Err(Code::Unauthenticated.into());
     }
     let body = read_whole(body, CALL_LIMIT).await?;

@@ -14,6 +14,8 @@ use std::{fmt, sync::Arc};
 const MAX_AGE_SECONDS: i64 = 60;
 /// Ours have 62 bytes.
 const MAX_LENGTH: usize = 128;
+/// Bytes of HMAC-SHA256.
+const TAG: usize = 32;
 
 /// Why a signature is not accepted. For the log: whoever sent it is told nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +50,21 @@ impl Signer {
 
     /// Checks a signature in constant time.
     pub fn verify(&self, signature: Option<&HeaderValue>, parts: &[&[u8]]) -> Result<(), BadSignature> {
+        let (seconds, tag) = self.recent(signature)?;
+        self.mac(seconds, parts).verify_slice(&tag).map_err(|_| BadSignature::Wrong)
+    }
+
+    /// Whether it could be one at all, before what it should be of is known: its form, and its age.
+    pub fn could_be(&self, signature: Option<&HeaderValue>) -> Result<(), BadSignature> {
+        self.recent(signature).map(drop)
+    }
+
+    fn recent(&self, signature: Option<&HeaderValue>) -> Result<(i64, [u8; TAG]), BadSignature> {
         let (seconds, tag) = signature.and_then(read).ok_or(BadSignature::Malformed)?;
         if self.clock.now().seconds().abs_diff(seconds) > MAX_AGE_SECONDS.unsigned_abs() {
             return Err(BadSignature::NotNow);
         }
-        self.mac(seconds, parts).verify_slice(&tag).map_err(|_| BadSignature::Wrong)
+        Ok((seconds, tag))
     }
 
     /// Each part goes with its length, so that none can be moved from one to the next.
@@ -67,10 +79,10 @@ impl Signer {
     }
 }
 
-fn read(signature: &HeaderValue) -> Option<(i64, Vec<u8>)> {
+fn read(signature: &HeaderValue) -> Option<(i64, [u8; TAG])> {
     let text = signature.to_str().ok().filter(|text| text.len() <= MAX_LENGTH)?;
     let (seconds, tag) = text.strip_prefix("t=")?.split_once(",v1=")?;
-    Some((seconds.parse().ok()?, URL_SAFE_NO_PAD.decode(tag).ok()?))
+    Some((seconds.parse().ok()?, URL_SAFE_NO_PAD.decode(tag).ok()?.try_into().ok()?))
 }
 
 impl fmt::Debug for Signer {
@@ -125,7 +137,7 @@ mod tests {
         }
         for short in [&text[..text.len() - 3], text.split_once("v1=").map(|(head, _)| &text[..head.len() + 3]).expect("it has one")] {
             let value = HeaderValue::from_str(short).expect("a header value");
-            assert_eq!(signer.verify(Some(&value), PARTS), Err(BadSignature::Wrong), "{short}");
+            assert_eq!(signer.verify(Some(&value), PARTS), Err(BadSignature::Malformed), "{short}");
         }
     }
 }

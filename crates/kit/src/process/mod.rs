@@ -3,14 +3,16 @@
 //! On SQLite one writer serves all services. On PostgreSQL each service has a writer of its own, and other processes may run the same
 //! services on the same database.
 
+mod check;
 mod databases;
 mod presence;
 mod settings;
 mod shared;
 
+pub use check::{Outline, Refusal};
 pub use databases::Databases;
 pub use presence::{Presence, presences};
-pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings};
+pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings, RedisServer};
 
 use crate::{
     Db,
@@ -25,7 +27,7 @@ use crate::{
         client::{Client, ClientSettings},
     },
     jobs::{Job, Turn},
-    kafka::{Cluster, Requests},
+    kafka::{Cluster, Requests, Topics},
     links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::Clock,
     redis::{Redis, RedisSettings},
@@ -56,6 +58,7 @@ impl Process {
     pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
+        let topics = Topics::default();
         let kit = Kit {
             batch: Batch::default(),
             db: databases.common.clone(),
@@ -64,19 +67,26 @@ impl Process {
             auth: Auth::new(settings.secret, Arc::clone(&settings.clock)),
             links: Links::default(),
             cursors: Cursors::new(&settings.secret),
-            redis: settings.redis.as_deref().map(|url| redis(url, &settings.clock)).transpose()?,
-            requests: requests(&settings)?,
+            redis: settings.redis.as_ref().map(|server| redis(server, &settings.clock)).transpose()?,
+            requests: requests(&settings, &topics)?,
             leaving: Leaving::default(),
         };
-        let (services, elsewhere) = split(build(&kit), settings.apart.as_ref())?;
+        let all = build(&kit);
+        settings.outline().check(&all.iter().map(|service| service.name()).collect::<Vec<_>>())?;
+        let (services, elsewhere) = split(all, settings.apart.as_ref());
         let (engines, member) = match &settings.database {
-            Database::Sqlite { .. } => {
-                refuse_on_a_file(&settings)?;
-                (vec![start_alone(&settings, &kit, &services).await?], None)
-            }
+            Database::Sqlite { .. } => (vec![start_alone(&settings, &kit, &services).await?], None),
             Database::Postgres(postgres) => {
                 let member = Member::new(&kit);
-                let shared = Shared { settings: &settings, postgres, kit: &kit, services: &services, member: &member, shutdown: &shutdown };
+                let shared = Shared {
+                    settings: &settings,
+                    postgres,
+                    kit: &kit,
+                    services: &services,
+                    member: &member,
+                    topics: &topics,
+                    shutdown: &shutdown,
+                };
                 (shared.start().await?, Some(member))
             }
         };
@@ -153,44 +163,25 @@ impl Process {
     }
 }
 
-fn redis(url: &str, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
-    Redis::connect(url, RedisSettings::default(), Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
+fn redis(RedisServer { url, prefix }: &RedisServer, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
+    let settings = RedisSettings { prefix: prefix.clone(), ..RedisSettings::default() };
+    Redis::connect(url, settings, Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
 }
 
-fn requests(settings: &ProcessSettings) -> Result<Option<Requests>, Fault> {
+fn requests(settings: &ProcessSettings, topics: &Topics) -> Result<Option<Requests>, Fault> {
     let (Some(kafka), Database::Postgres(postgres)) = (&settings.kafka, &settings.database) else { return Ok(None) };
     let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(|error| Fault::Setting(format!("kafka: {error}")))?;
-    Ok(Some(Requests::new(&cluster, postgres.partitions, Arc::clone(&settings.clock))))
+    Ok(Some(Requests::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
 }
 
 type Services = Vec<Arc<dyn Service>>;
 
 /// What runs here, and what runs elsewhere.
-fn split(all: Services, apart: Option<&Apart>) -> Result<(Services, Services), Fault> {
-    let Some(Apart { only, peers }) = apart else { return Ok((all, Vec::new())) };
-    let names: Vec<&str> = all.iter().map(|service| service.name()).collect();
-    if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
-        return Err(Fault::Setting(format!("only: there is no service “{unknown}”; there are {}", names.join(", "))));
+fn split(all: Services, apart: Option<&Apart>) -> (Services, Services) {
+    match apart {
+        None => (all, Vec::new()),
+        Some(Apart { only, .. }) => all.into_iter().partition(|service| only.iter().any(|name| name == service.name())),
     }
-    peers.check(&names).map_err(|error| Fault::Setting(format!("peers: {error}")))?;
-    let (here, elsewhere): (Services, Services) = all.into_iter().partition(|service| only.iter().any(|name| name == service.name()));
-    let homeless: Vec<&str> = elsewhere.iter().map(|service| service.name()).filter(|name| peers.addresses(name).is_empty()).collect();
-    if !homeless.is_empty() {
-        let reason = format!("no address for {}; say where they run, such as {}=http://host:8080", homeless.join(", "), homeless[0]);
-        return Err(Fault::Setting(format!("peers: {reason}")));
-    }
-    Ok((here, elsewhere))
-}
-
-/// One file has one process.
-fn refuse_on_a_file(settings: &ProcessSettings) -> Result<(), Fault> {
-    if settings.apart.is_some() {
-        return Err(Fault::Setting("only: services apart need PostgreSQL; set database_url".into()));
-    }
-    if settings.kafka.is_some() {
-        return Err(Fault::Setting("kafka: streams over Kafka need PostgreSQL; set database_url".into()));
-    }
-    Ok(())
 }
 
 /// The ways to other processes: for questions, and for requests.

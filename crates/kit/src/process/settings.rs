@@ -1,5 +1,6 @@
 //! What a process is told: where its data is, what it runs, and how it reaches the rest.
 
+use super::Outline;
 use crate::{db::Synchronous, engine::EngineSettings, links::Peers, ports::Clock, testing::Faults};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
@@ -50,6 +51,21 @@ pub struct KafkaSettings {
     pub prefix: String,
 }
 
+/// Redis, for all processes of a mall.
+#[derive(Clone)]
+pub struct RedisServer {
+    pub url: String,
+    /// What every key begins with. Malls that share a server have different ones.
+    pub prefix: String,
+}
+
+/// URLs hold passwords.
+impl std::fmt::Debug for RedisServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisServer").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
 /// Services apart: which run here, and where the others are.
 #[derive(Clone, Debug)]
 pub struct Apart {
@@ -64,8 +80,8 @@ pub struct ProcessSettings {
     pub kafka: Option<KafkaSettings>,
     /// Absent: every service runs here.
     pub apart: Option<Apart>,
-    /// URL of Redis. Absent: limits count, and caches keep, for this process alone.
-    pub redis: Option<String>,
+    /// Absent: limits count, and caches keep, for this process alone.
+    pub redis: Option<RedisServer>,
     pub engine: EngineSettings,
     /// Capacity of each command queue.
     pub queue: usize,
@@ -73,4 +89,10 @@ pub struct ProcessSettings {
     pub secret: [u8; 32],
     pub clock: Arc<dyn Clock>,
     pub faults: Faults,
+}
+
+impl ProcessSettings {
+    pub(super) fn outline(&self) -> Outline<'_> {
+        Outline { database: &self.database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
+    }
 }

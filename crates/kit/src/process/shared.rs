@@ -6,7 +6,7 @@ use crate::{
     engine::{
         Engine, Fault, Feed, RunningEngine, Wires, lanes::Lanes, prepare, relay::Relay, sequencer::Sequencer, steward::Steward, streams,
     },
-    kafka::{Cluster, KafkaError},
+    kafka::{Cluster, KafkaError, Topics},
     ports::new_id,
     service::{Kit, Service},
     tasks::{Crew, Shutdown},
@@ -47,6 +47,8 @@ pub(super) struct Shared<'s> {
     pub(super) kit: &'s Kit,
     pub(super) services: &'s [Arc<dyn Service>],
     pub(super) member: &'s Member,
+    /// Nothing goes over Kafka before they are ready.
+    pub(super) topics: &'s Topics,
     pub(super) shutdown: &'s Shutdown,
 }
 
@@ -73,8 +75,8 @@ impl Shared<'_> {
             engines.push(engine.start(queue).map_err(no_thread)?);
         }
         self.connect(&wires);
-        if let Feed::Kafka { cluster, .. } = &feed {
-            self.relay(&wires, cluster)?;
+        if let Feed::Kafka { cluster, topics, .. } = &feed {
+            self.relay(&wires, cluster, topics)?;
         }
         Ok(engines)
     }
@@ -82,9 +84,6 @@ impl Shared<'_> {
     /// The cable: Kafka where it is set, else the tables, which must then all be in reach.
     async fn feed(&self) -> Result<Feed, Fault> {
         let Some(kafka) = &self.settings.kafka else {
-            if self.settings.apart.is_some() {
-                return Err(Fault::Setting("kafka: services apart speak over Kafka; set kafka to its addresses".into()));
-            }
             let here = self.services.iter().map(|service| service.name());
             return Ok(Feed::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
         };
@@ -92,14 +91,13 @@ impl Shared<'_> {
         let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(unusable)?;
         let partitions = self.postgres.partitions;
         let read = self.services.iter().flat_map(|service| streams::sources(service.as_ref())).map(|(source, _)| source);
-        let topics: BTreeSet<&str> = self.services.iter().map(|service| service.name()).chain(read).collect();
-        for topic in topics {
-            cluster.ensure_topic(topic, i32::try_from(partitions).unwrap_or(i32::MAX)).await.map_err(unusable)?;
-        }
-        Ok(Feed::Kafka { cluster, partitions })
+        let names: BTreeSet<&'static str> = self.services.iter().map(|service| service.name()).chain(read).collect();
+        let number = i32::try_from(partitions).unwrap_or(i32::MAX);
+        self.topics.ensure(&cluster, names.into_iter().collect(), number, self.shutdown).await.map_err(unusable)?;
+        Ok(Feed::Kafka { cluster, partitions, topics: self.topics.clone() })
     }
 
-    fn relay(&self, wires: &Wires, cluster: &Cluster) -> Result<(), Fault> {
+    fn relay(&self, wires: &Wires, cluster: &Cluster, topics: &Topics) -> Result<(), Fault> {
         let producer = Arc::new(cluster.producer().map_err(|error| Fault::Setting(format!("kafka: {error}")))?);
         for service in self.services {
             let name = service.name();
@@ -109,6 +107,7 @@ impl Shared<'_> {
                 steward: self.member.steward(name),
                 wires: wires.clone(),
                 producer: Arc::clone(&producer),
+                topics: topics.clone(),
                 instance: self.member.instance,
             };
             relay.start(self.shutdown.clone(), &self.member.crew);

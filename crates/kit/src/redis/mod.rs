@@ -34,6 +34,17 @@ const PIPELINE: usize = 1_024;
 /// The library tries a broken connection again so often by itself; with its default of 6, calls hang until the server is back.
 const RECONNECTS: usize = 1;
 
+/// What every key begins with where nothing else is said.
+pub const DEFAULT_PREFIX: &str = "onrush:";
+
+/// Where a URL leads, for people: without the password. Nobody is asked.
+pub fn place(url: &str) -> Result<String, RedisError> {
+    let client = Client::open(url).map_err(|error| RedisError::Address(error.to_string()))?;
+    let info = client.get_connection_info();
+    let password = if info.redis_settings().password().is_some() { "***@" } else { "" };
+    Ok(format!("redis://{password}{}/{}", info.addr(), info.redis_settings().db()))
+}
+
 /// How Redis is used.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -48,7 +59,7 @@ impl Default for RedisSettings {
     /// Tried again every second: while some processes have Redis again, others must not go on without it for long.
     fn default() -> Self {
         let breaker = BreakerSettings { open_for: Duration::from_secs(1), ..BreakerSettings::default() };
-        Self { call_timeout: Duration::from_millis(250), prefix: "onrush:".into(), breaker }
+        Self { call_timeout: Duration::from_millis(250), prefix: DEFAULT_PREFIX.into(), breaker }
     }
 }
 

@@ -1,6 +1,17 @@
-use crate::world::{World, admin_options};
-use kit::kafka::{Cluster, KafkaError};
+use crate::world::{BOUND, World, admin_options};
+use kit::{
+    kafka::{Cluster, KafkaError, Topics},
+    ports::Stopwatch,
+    tasks,
+};
 use rdkafka::admin::ResourceSpecifier;
+use std::{
+    io::Write,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_made_once() {
@@ -54,4 +65,89 @@ async fn a_check_says_whether_a_broker_answers() {
     let nobody = Cluster::new(&format!("127.0.0.1:{port}"), "onrush").unwrap();
     assert!(matches!(nobody.check().await, Err(KafkaError::Unreachable(_))));
     assert!(matches!(nobody.ensure_topic("orders", 1).await, Err(KafkaError::Unreachable(_))));
+}
+
+/// Where a broker will answer, some time.
+fn address_to_be() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The broker answers there from now on.
+async fn answers(at: SocketAddr, bootstrap: String) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    tasks::spawn("door to the broker", async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let bootstrap = bootstrap.clone();
+            tasks::spawn("through the door", async move {
+                if let Ok(mut broker) = TcpStream::connect(bootstrap).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
+                }
+            });
+        }
+    });
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let time = Stopwatch::start();
+    while !is_so() {
+        assert!(time.elapsed() < BOUND, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What this thread logs.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn count(&self, text: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
+    }
+
+    fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish())
+    }
+}
+
+// F17: brokers that are away when a process starts. It is said once that they are, and once that they are back.
+#[tokio::test]
+async fn topics_are_made_in_the_background_when_no_broker_answers() {
+    let (mut world, at, lines) = (World::empty(), address_to_be(), Lines::default());
+    let _listening = lines.listen();
+    let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
+    let ((_trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
+    topics.ensure(&cluster, vec!["orders", "stock"], 3, &shutdown).await.unwrap();
+    assert!(!topics.are_ready());
+    answers(at, world.bootstrap.clone()).await;
+    eventually("the topics are not made", || topics.are_ready()).await;
+    world.topic_of("orders", 3).await;
+    world.topic_of("stock", 3).await;
+    assert_eq!((lines.count("Kafka does not answer"), lines.count("Kafka answers"), lines.count("ERROR")), (1, 1, 0));
+}
+
+// F22: what only shows in the background must not go unnoticed, and nothing is read or published meanwhile
+#[tokio::test]
+async fn a_wrong_topic_found_in_the_background_is_an_alarm() {
+    let (world, at, lines) = (World::with_orders().await, address_to_be(), Lines::default());
+    let _listening = lines.listen();
+    let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
+    let ((trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
+    topics.ensure(&cluster, vec!["orders"], 5, &shutdown).await.unwrap();
+    answers(at, world.bootstrap.clone()).await;
+    eventually("nobody is told", || lines.count("has 4 partitions, not 5") == 1).await;
+    assert!(lines.count("ERROR") == 1 && !topics.are_ready());
+    trigger.stop();
+    // Where the broker answers at once, it is refused at once.
+    let refused = Topics::default().ensure(&world, vec!["orders"], 5, &shutdown).await.unwrap_err();
+    assert!(matches!(refused, KafkaError::OtherPartitions { .. }), "{refused}");
 }

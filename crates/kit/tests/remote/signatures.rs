@@ -1,6 +1,6 @@
 //! Only processes of the installation may ask.
 
-use crate::stage::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer};
+use crate::stage::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer, within};
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use kit::{
@@ -9,6 +9,10 @@ use kit::{
 };
 use sha2::{Digest, Sha256};
 use std::{sync::atomic::Ordering, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const PATH: &str = "/internal/v1/calls/numbers/double";
 
@@ -53,6 +57,36 @@ async fn a_signed_question_is_answered_and_others_are_not() {
     clock.advance(Duration::from_secs(61));
     assert_eq!(problem(&ask(&server, PATH, "21", &[good]).await), (401, 3000), "kept for later");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// What comes back for a question whose body is announced and never sent.
+async fn without_a_body(server: &Server, signature: &HeaderValue) -> u16 {
+    let mut connection = TcpStream::connect(server.address).await.expect("it listens");
+    let signature = signature.to_str().expect("ASCII");
+    let head = format!("POST {PATH} HTTP/1.1\r\nhost: numbers\r\ncontent-length: 4000000\r\nonrush-signature: {signature}\r\n\r\n");
+    connection.write_all(head.as_bytes()).await.expect("it takes it");
+    let mut status = [0; 12];
+    within(connection.read_exact(&mut status)).await.expect("an answer");
+    String::from_utf8_lossy(&status[9..]).parse().expect("a status")
+}
+
+// A stranger's body is not read: what says by its form or its age that nobody here made it now is refused before.
+#[tokio::test]
+async fn what_cannot_be_a_signature_is_refused_before_the_body_is_read() {
+    let clock = clock();
+    let (server, asked) = numbers(&clock, SECRET).await;
+    let ours = signer(SECRET, &clock);
+    let good = signature(&ours, "POST", PATH, "21");
+    let text = good.to_str().expect("ASCII").to_owned();
+    let early = ManualClock::at(crate::stage::START.before(Duration::from_secs(61)));
+    for (what, wrong) in [
+        ("nonsense", HeaderValue::from_static("please")),
+        ("cut off", HeaderValue::from_str(&text[..text.len() - 3]).expect("a header value")),
+        ("too old", signature(&signer(SECRET, &early), "POST", PATH, "21")),
+    ] {
+        assert_eq!(without_a_body(&server, &wrong).await, 401, "{what}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
-//! `onrush config check`: whether the settings can be used, and what they come to.
+//! `onrush config check`: whether the settings can be used, and what they come to. It asks nobody: whether the servers are there, and are
+//! what they should be, `serve` finds out.
 
 use super::{CommandError, say};
 use crate::settings::{Given, Settings};
-use std::process::ExitCode;
+use kit::{db::postgres_place, redis};
+use std::{fmt::Display, process::ExitCode};
 
 #[derive(clap::Args)]
 pub struct Config {
@@ -23,23 +25,75 @@ impl Config {
     pub fn run(self) -> Result<ExitCode, CommandError> {
         let ConfigCommand::Check { given } = self.command;
         let settings = Settings::load(&given)?;
-        let operator = settings.operator.as_ref().map_or("none", |(email, _)| email.as_str());
-        say(format!(
-            "data_dir = {}\nlisten = {}\nops_listen = {}\nfold = {}\nmax_batch = {}\nqueue = {}\nsynchronous = {:?}\nclaim_strategy = {:?}\n\
-             saga = {:?}\nunpaid_timeout_seconds = {}\ncharge_unit = {}\ntest_provider = {}\noperator_email = {operator}\nThe settings can be used.",
-            settings.data_dir.display(),
-            settings.listen,
-            settings.ops_listen.map_or_else(|| "on the API's address".into(), |address| address.to_string()),
-            settings.fold,
-            settings.max_batch,
-            settings.queue,
-            settings.synchronous,
-            settings.claim_strategy,
-            settings.saga,
-            settings.unpaid_timeout.as_secs(),
-            settings.charge_unit,
-            settings.test_provider,
-        ));
+        for (name, value) in where_it_is(&settings).into_iter().chain(with_whom(&settings)).chain(how_it_works(&settings)) {
+            say(format!("{name} = {value}"));
+        }
+        say("The settings can be used.");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+type Line = (&'static str, String);
+
+/// Shown for what is not set, or would do nothing here.
+const NONE: &str = "none";
+const MASKED: &str = "***";
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
+}
+
+/// Settings that are good lead somewhere; whatever cannot be read could hide a password.
+fn place<E>(found: Result<String, E>) -> String {
+    found.unwrap_or_else(|_| MASKED.to_owned())
+}
+
+fn where_it_is(settings: &Settings) -> Vec<Line> {
+    let postgres = settings.postgres.as_ref();
+    let on_a_file = |value: String| if postgres.is_none() { value } else { NONE.to_owned() };
+    let mut own: Vec<String> = postgres
+        .into_iter()
+        .flat_map(|postgres| &postgres.own)
+        .map(|(name, url)| format!("{name}={}", place(postgres_place(url))))
+        .collect();
+    own.sort();
+    vec![
+        ("data_dir", settings.data_dir.display().to_string()),
+        ("database_url", or_none(postgres.map(|postgres| place(postgres_place(&postgres.url))))),
+        ("databases", or_none((!own.is_empty()).then(|| own.join(",")))),
+        ("readers", or_none(postgres.map(|postgres| postgres.readers))),
+        ("partitions", or_none(postgres.map(|postgres| postgres.partitions))),
+        ("fold", on_a_file(settings.fold.to_string())),
+        ("synchronous", on_a_file(format!("{:?}", settings.synchronous).to_lowercase())),
+    ]
+}
+
+fn with_whom(settings: &Settings) -> Vec<Line> {
+    let (kafka, redis, apart) = (settings.kafka.as_ref(), settings.redis.as_ref(), settings.apart.as_ref());
+    vec![
+        ("kafka", or_none(kafka.map(|kafka| &kafka.bootstrap))),
+        ("kafka_prefix", or_none(kafka.map(|kafka| &kafka.prefix))),
+        ("redis", or_none(redis.map(|server| place(redis::place(&server.url))))),
+        ("redis_prefix", or_none(redis.map(|server| &server.prefix))),
+        ("only", apart.map_or_else(|| "all services".to_owned(), |apart| apart.only.join(","))),
+        ("peers", or_none(apart.map(|apart| &apart.peers).filter(|peers| !peers.is_empty()))),
+        ("secret", settings.secret.map_or("made at the first start, in data_dir", |_| MASKED).to_owned()),
+    ]
+}
+
+fn how_it_works(settings: &Settings) -> Vec<Line> {
+    let operator = settings.operator.as_ref();
+    vec![
+        ("listen", settings.listen.to_string()),
+        ("ops_listen", settings.ops_listen.map_or_else(|| "on the API's address".into(), |address| address.to_string())),
+        ("max_batch", settings.max_batch.to_string()),
+        ("queue", settings.queue.to_string()),
+        ("claim_strategy", settings.claim_strategy.name().to_owned()),
+        ("saga", format!("{:?}", settings.saga).to_lowercase()),
+        ("unpaid_timeout_seconds", settings.unpaid_timeout.as_secs().to_string()),
+        ("charge_unit", settings.charge_unit.to_string()),
+        ("test_provider", settings.test_provider.to_string()),
+        ("operator_email", or_none(operator.map(|(email, _)| email))),
+        ("operator_password", or_none(operator.map(|_| MASKED))),
+    ]
 }

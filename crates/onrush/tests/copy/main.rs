@@ -4,6 +4,8 @@
 
 mod arguments;
 mod audit;
+#[path = "../common/binary.rs"]
+mod binary;
 mod moving;
 mod refusals;
 mod repair;

@@ -74,12 +74,7 @@ impl fmt::Debug for Server {
 impl Server {
     pub fn new(url: &str, schemas: &[&str], readers: usize) -> Result<Self, DbError> {
         let runtime = Handle::try_current().map_err(|_| DbError::Open("connections to PostgreSQL need a running runtime".into()))?;
-        let given = Config::from_str(url).map_err(|error| DbError::Open(format!("the database URL: {}", error::chain(&error))))?;
-        if given.get_ssl_mode() == SslMode::Require {
-            return Err(DbError::Open(
-                "the database URL asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into(),
-            ));
-        }
+        let given = read(url).map_err(|reason| DbError::Open(format!("the database URL: {reason}")))?;
         let base = configured(given, schemas)?;
         let with = |more: &str| {
             let mut config = base.clone();
@@ -141,26 +136,31 @@ impl Server {
                    current_setting('server_encoding')";
         let rows = client.simple_query(sql).await.map_err(|error| error::of(&error))?;
         let shown = |index| first_row(&rows, index).unwrap_or_default();
-        let refuse = |text: &str| Err(DbError::Open(format!("{}: {text}", self.0.place)));
-        if shown(0).parse::<i64>().unwrap_or(0) < OLDEST {
-            return refuse("the server is older than PostgreSQL 15");
+        match unusable([shown(0), shown(1), shown(2), shown(3)]) {
+            None => Ok(()),
+            Some(reason) => Err(DbError::Open(format!("{}: {reason}", self.0.place))),
         }
-        if shown(1) != "on" {
-            return refuse("the server's setting fsync is off, so it would lose commits with the power: set fsync = on");
-        }
-        if shown(2) == "off" {
-            return refuse(
-                "the setting synchronous_commit is off for this user or server, so commits would be acknowledged before they are durable: set synchronous_commit = on",
-            );
-        }
-        if shown(3) != "UTF8" {
-            return refuse("the database's encoding is not UTF8: create it with encoding 'UTF8'");
-        }
-        Ok(())
     }
 
     pub async fn listen(&self, channel: &str) -> Result<Listener, DbError> {
         self.inside(listen::listen(self.0.writer.clone(), channel.to_owned())).await
+    }
+}
+
+/// Why a server that reports this is not good enough. It is told what to change.
+fn unusable([version, fsync, synchronous_commit, encoding]: [&str; 4]) -> Option<&'static str> {
+    if version.parse::<i64>().unwrap_or(0) < OLDEST {
+        Some("the server is older than PostgreSQL 15")
+    } else if fsync != "on" {
+        Some("the server's setting fsync is off, so it would lose commits with the power: set fsync = on")
+    } else if synchronous_commit == "off" {
+        Some(
+            "the setting synchronous_commit is off for this user or server, so commits would be acknowledged before they are durable: set synchronous_commit = on",
+        )
+    } else if encoding != "UTF8" {
+        Some("the database's encoding is not UTF8: create it with encoding 'UTF8'")
+    } else {
+        None
     }
 }
 
@@ -194,6 +194,23 @@ fn configured(mut config: Config, schemas: &[&str]) -> Result<Config, DbError> {
         .keepalives_retries(KEEPALIVE_RETRIES)
         .tcp_user_timeout(TCP_USER_TIMEOUT);
     Ok(config)
+}
+
+/// A URL, if it can be used; else why not.
+fn read(url: &str) -> Result<Config, String> {
+    let given = Config::from_str(url).map_err(|error| error::chain(&error))?;
+    if given.get_ssl_mode() == SslMode::Require {
+        return Err("it asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into());
+    }
+    Ok(given)
+}
+
+/// Where a URL leads, for people: without the password. Nobody is asked.
+pub fn place_of(url: &str) -> Result<String, String> {
+    let given = read(url)?;
+    let user = given.get_user().unwrap_or_default();
+    let password = if given.get_password().is_some() { ":***" } else { "" };
+    Ok(format!("postgres://{user}{password}{}{}", if user.is_empty() { "" } else { "@" }, place(&given)))
 }
 
 fn place(config: &Config) -> String {
@@ -245,6 +262,22 @@ fn pool_error(error: PoolError) -> DbError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // The rest is tested on real servers; there is none that is too old.
+    #[test]
+    fn a_server_must_be_new_and_durable() {
+        assert_eq!(unusable(["150000", "on", "on", "UTF8"]), None);
+        assert_eq!(unusable(["180001", "on", "remote_apply", "UTF8"]), None);
+        for (reported, word) in [
+            (["140018", "on", "on", "UTF8"], "older than PostgreSQL 15"),
+            (["", "", "", ""], "older than PostgreSQL 15"),
+            (["150000", "off", "on", "UTF8"], "fsync = on"),
+            (["150000", "on", "off", "UTF8"], "synchronous_commit = on"),
+            (["150000", "on", "on", "SQL_ASCII"], "encoding 'UTF8'"),
+        ] {
+            assert!(unusable(reported).is_some_and(|reason| reason.contains(word)), "{reported:?}");
+        }
+    }
 
     // F29: a connection whose other end vanished is noticed within half a minute.
     #[test]

@@ -1,7 +1,12 @@
 //! What only PostgreSQL has.
 
 use super::{Place, count, insert};
-use kit::{Db, DbError, Tx, db::params, testing::TestDatabase};
+use kit::{
+    Db, DbError, Tx,
+    db::params,
+    testing::{TempFolder, TestDatabase},
+};
+use std::process::Command;
 use uuid::Uuid;
 
 async fn lock(tx: &mut Tx, id: u128) -> Result<Vec<(i64,)>, DbError> {
@@ -97,6 +102,58 @@ async fn a_server_that_acknowledges_early_is_refused() {
     database.bystander().await.batch_execute(&sql).await.unwrap();
     let refused = db.check().await;
     assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("synchronous_commit = on")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_keep_every_text_is_refused() {
+    let database = TestDatabase::create().await;
+    let name = format!("{}_ascii", database.name());
+    let client = database.bystander().await;
+    client.batch_execute(&format!("create database {name} encoding 'SQL_ASCII' locale 'C' template template0")).await.unwrap();
+    let refused = Db::postgres(&database.url().replace(database.name(), &name), &[]).unwrap().check().await;
+    client.batch_execute(&format!("drop database {name} with (force)")).await.unwrap();
+    assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("encoding 'UTF8'")), "{refused:?}");
+}
+
+/// A server of the test's own, of the programs that `scripts/services` would take; gone with the value.
+struct Careless {
+    folder: TempFolder,
+    url: String,
+}
+
+/// Has the script's own functions at hand, and its folder in `$1`.
+const SCRIPT: &str = "set -euo pipefail; parts=$0; for part in common packages postgres; do . \"$parts/$part.sh\"; done;";
+
+impl Careless {
+    fn start() -> Careless {
+        let folder = TempFolder::new();
+        let start = "postgres_create \"$1\"; postgres_first \"$1\"; home=$(field \"$1/postgres.state\" postgres_home); \
+                     echo 'fsync = off' >>\"$home/data/postgresql.conf\"; postgres_start \"$1/postgres.state\"; \
+                     field \"$1/postgres.state\" postgres_address";
+        let url = Careless::script(&folder, start);
+        Careless { folder, url }
+    }
+
+    fn script(folder: &TempFolder, text: &str) -> String {
+        let parts = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/services.d");
+        let output = Command::new("bash").args(["-c", &format!("{SCRIPT} {text}"), parts]).arg(folder.path()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "PostgreSQL of Debian's packages is needed: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+}
+
+impl Drop for Careless {
+    fn drop(&mut self) {
+        Careless::script(&self.folder, "postgres_stop \"$1/postgres.state\" immediate; postgres_remove \"$1/postgres.state\"");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_sync_is_refused() {
+    let careless = Careless::start();
+    let refused = Db::postgres(&careless.url, &[]).unwrap().check().await;
+    assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("fsync = on")), "{refused:?}");
 }
 
 #[tokio::test]

@@ -63,11 +63,17 @@ impl Stage {
             data_dir: Some(folder.clone()),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),
+            // Said to each process by itself, if at all.
+            only: None,
+            peers: None,
             ..given.clone()
         };
         let (tokens, runtime) = (folder.join("tokens.jsonl"), Handle::current());
         let mut stage = Stage { url: String::new(), tokens, given, folder, servers: Vec::new(), database: None, topics: None, runtime };
         stage.find_ground(&name)?;
+        if stage.given.redis.is_some() {
+            stage.given.redis_prefix = Some(format!("onrush-rush-{name}:"));
+        }
         stage.seed(members)?;
         stage.url = stage.start_all(shape)?;
         Ok(stage)
@@ -144,6 +150,7 @@ impl Stage {
             ("ONRUSH_KAFKA", given.kafka.clone()),
             ("ONRUSH_KAFKA_PREFIX", given.kafka_prefix.clone()),
             ("ONRUSH_REDIS", given.redis.clone()),
+            ("ONRUSH_REDIS_PREFIX", given.redis_prefix.clone()),
             ("ONRUSH_READERS", given.readers.map(|number| number.to_string())),
             ("ONRUSH_PARTITIONS", given.partitions.map(|number| number.to_string())),
             ("ONRUSH_FOLD", given.fold.map(|fold| fold.to_string())),

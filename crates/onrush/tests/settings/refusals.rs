@@ -1,0 +1,160 @@
+//! Settings that cannot work are refused by name: by `config check`, and by `serve` before it has opened, made or asked anything.
+
+use crate::binary::{Said, onrush, said};
+use kit::testing::{TempFolder, TestDatabase};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Nobody is there, and nobody is to be asked.
+const DATABASE: &str = "postgres://nobody:geheim@127.0.0.1:1/mall";
+const KAFKA: &str = "127.0.0.1:1";
+const REDIS: &str = "redis://127.0.0.1:1";
+const SECRET: &str = "5555555555555555555555555555555555555555555555555555555555555555";
+/// Something that serves is stopped, for then it was not refused.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// On PostgreSQL, with these settings more.
+fn on_postgres<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&["--database-url", DATABASE, "--secret", SECRET], more].concat()
+}
+
+/// What a command said that may go on for ever where it should not.
+fn ended(command: &mut Command) -> Said {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is there");
+    let looks = PATIENCE.as_millis() / 20;
+    for look in 0..looks {
+        if child.try_wait().expect("it is ours").is_some() {
+            break;
+        }
+        if look + 1 == looks {
+            child.kill().expect("it is ours");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("it has ended");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// Both commands refuse the setting by its name, and nothing is there afterwards.
+#[track_caller]
+fn assert_refused(setting: &str, args: &[&str], change: impl Fn(&mut Command)) {
+    let folder = TempFolder::new();
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["config", "check"]] {
+        let mut command = onrush(&[command, args].concat());
+        command.env("ONRUSH_DATA_DIR", folder.path().join("mall"));
+        change(&mut command);
+        let said = ended(&mut command);
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{setting} {args:?}: {}", said.err);
+        assert!(said.err.starts_with(&format!("onrush: {setting}: ")), "{setting} {args:?}: {}", said.err);
+        assert!(!said.err.contains("geheim"), "{args:?}: {}", said.err);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{setting} {args:?}: something was made");
+}
+
+#[test]
+fn what_needs_another_setting_is_refused_without_it() {
+    let elsewhere = "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,stock=http://a:1,coupons=http://a:1,wallet=http://a:1";
+    for (setting, args) in [
+        ("only", vec!["--only", "orders"]),
+        ("only", vec!["--only", "orders", "--kafka", KAFKA, "--peers", elsewhere]),
+        ("kafka", vec!["--kafka", KAFKA]),
+        ("kafka", on_postgres(&["--only", "orders,payments", "--peers", elsewhere])),
+        ("peers", on_postgres(&["--only", "orders,payments", "--kafka", KAFKA])),
+        // Payments runs nowhere.
+        ("peers", on_postgres(&["--only", "orders", "--kafka", KAFKA, "--peers", elsewhere])),
+        ("secret", vec!["--database-url", DATABASE]),
+        ("claim_strategy", vec!["--claim-strategy", "redis"]),
+        ("operator_email", vec!["--operator-email", "operator@example.com"]),
+    ] {
+        assert_refused(setting, &args, |_| ());
+    }
+}
+
+#[test]
+fn services_that_do_not_exist_are_refused() {
+    for (setting, args) in [
+        ("only", on_postgres(&["--only", "orders,odrers", "--kafka", KAFKA])),
+        ("only", on_postgres(&["--only", ",", "--kafka", KAFKA])),
+        ("peers", on_postgres(&["--only", "orders", "--kafka", KAFKA, "--peers", "stoc=http://a:1"])),
+        ("databases", on_postgres(&["--databases", "odrers=postgres://127.0.0.1:1/x"])),
+    ] {
+        assert_refused(setting, &args, |_| ());
+    }
+}
+
+#[test]
+fn addresses_and_numbers_that_cannot_be_right_are_refused() {
+    for (setting, args) in [
+        ("database_url", vec!["--secret", SECRET, "--database-url", "mysql://nobody:geheim@h/x"]),
+        ("database_url", vec!["--secret", SECRET, "--database-url", "postgres://nobody:geheim@h:port/x"]),
+        ("database_url", vec!["--secret", SECRET, "--database-url", "postgres://nobody:geheim@h/x?sslmode=require"]),
+        ("databases", on_postgres(&["--databases", "orders"])),
+        ("databases", on_postgres(&["--databases", "orders=postgres://nobody:geheim@h:port/x"])),
+        ("databases", on_postgres(&["--databases", "orders=mysql://nobody:geheim@h/x"])),
+        ("secret", vec!["--database-url", DATABASE, "--secret", "5555"]),
+        ("partitions", on_postgres(&["--partitions", "257"])),
+        ("readers", on_postgres(&["--readers", "0"])),
+        ("kafka", on_postgres(&["--kafka", "kafka"])),
+        ("kafka", on_postgres(&["--kafka", "one:9092,,two:9092"])),
+        ("kafka_prefix", on_postgres(&["--kafka", KAFKA, "--kafka-prefix", "on rush"])),
+        ("redis", vec!["--redis", "localhost"]),
+        ("redis", vec!["--redis", "http://localhost:6379"]),
+        ("redis_prefix", vec!["--redis", REDIS, "--redis-prefix", "mall{1}:"]),
+        ("redis_prefix", vec!["--redis", REDIS, "--redis-prefix", ""]),
+    ] {
+        assert_refused(setting, &args, |_| ());
+    }
+}
+
+/// Most likely something else was forgotten, such as `--only`: then every service would run where one was meant to.
+#[test]
+fn settings_without_effect_are_refused() {
+    for (setting, args) in [
+        ("peers", vec!["--peers", "orders=http://a:1"]),
+        ("peers", on_postgres(&["--kafka", KAFKA, "--peers", "orders=http://a:1"])),
+        ("kafka_prefix", on_postgres(&["--kafka-prefix", "other"])),
+        ("redis_prefix", vec!["--redis-prefix", "other:"]),
+        ("databases", vec!["--databases", "orders=postgres://127.0.0.1:1/x"]),
+        ("readers", vec!["--readers", "4"]),
+        ("partitions", vec!["--partitions", "4"]),
+        ("fold", on_postgres(&["--fold", "true"])),
+        ("synchronous", on_postgres(&["--synchronous", "full"])),
+    ] {
+        assert_refused(setting, &args, |_| ());
+    }
+}
+
+/// A setting in the environment.
+fn from(name: &'static str, value: &'static str) -> impl Fn(&mut Command) {
+    move |command| {
+        command.env(name, value);
+    }
+}
+
+#[test]
+fn it_does_not_matter_where_a_setting_comes_from() {
+    let folder = TempFolder::new();
+    let file = folder.path().join("mall.toml");
+    std::fs::write(&file, "fold = true\n").expect("it is written");
+    let name = file.display().to_string();
+    assert_refused("fold", &on_postgres(&["--config", &name]), |_| ());
+    assert_refused("peers", &[], from("ONRUSH_PEERS", "orders=http://a:1"));
+    assert_refused("kafka", &["--config", &name], from("ONRUSH_KAFKA", KAFKA));
+}
+
+/// The streams of one mall on Kafka all have the same number; only the database knows which.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_partitions_than_the_streams_have_is_refused() {
+    let (database, folder) = (TestDatabase::create().await, TempFolder::new());
+    let with = |args: &[&str]| {
+        let mut command = onrush(args);
+        command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", SECRET).env("ONRUSH_DATA_DIR", folder.path().join("mall"));
+        command
+    };
+    said(&mut with(&["migrate", "--partitions", "4"])).expect(0);
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--kafka", KAFKA, "--partitions", "3"];
+    ended(&mut with(&serve)).expect(2).shows("partitions: the stream of accounts has 4 partitions, not 3");
+}

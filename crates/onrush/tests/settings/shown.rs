@@ -1,0 +1,101 @@
+//! `onrush config check` shows what all settings come to, but for what is secret.
+
+use crate::binary::{Said, run};
+
+fn check(args: &[&str]) -> Said {
+    run(&[&["config", "check"], args].concat()).expect(0).shows("The settings can be used.")
+}
+
+fn assert_lines(said: &Said, lines: &[&str]) {
+    for line in lines {
+        assert!(said.out.lines().any(|shown| shown == *line), "no “{line}” in: {}", said.out);
+    }
+}
+
+#[test]
+fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
+    let peers =
+        "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,orders=http://a:1|http://b:1,payments=http://a:1,wallet=http://a:1";
+    let secret = "5".repeat(64);
+    let said = check(&[
+        "--database-url",
+        "postgres://mall:geheim@db:5433/mall",
+        "--databases",
+        "stock=postgres://mall:geheim@other/stock?password=geheim",
+        "--secret",
+        &secret,
+        "--readers",
+        "5",
+        "--partitions",
+        "6",
+        "--kafka",
+        "k1:9092,k2:9092",
+        "--kafka-prefix",
+        "autumn",
+        "--redis",
+        "redis://:geheim@cache:6379/2",
+        "--redis-prefix",
+        "autumn:",
+        "--only",
+        "stock,coupons",
+        "--peers",
+        peers,
+        "--operator-email",
+        "operator@example.com",
+        "--operator-password",
+        "geheim",
+        "--claim-strategy",
+        "redis",
+    ]);
+    assert!(!said.out.contains("geheim") && !said.out.contains(&secret), "{}", said.out);
+    assert_lines(
+        &said,
+        &[
+            "database_url = postgres://mall:***@db:5433/mall",
+            "databases = stock=postgres://mall:***@other:5432/stock",
+            "readers = 5",
+            "partitions = 6",
+            "fold = none",
+            "synchronous = none",
+            "kafka = k1:9092,k2:9092",
+            "kafka_prefix = autumn",
+            "redis = redis://***@cache:6379/2",
+            "redis_prefix = autumn:",
+            "only = stock,coupons",
+            "secret = ***",
+            "claim_strategy = redis",
+            "operator_email = operator@example.com",
+            "operator_password = ***",
+        ],
+    );
+    let shown = said.out.lines().find_map(|line| line.strip_prefix("peers = ")).expect("peers are shown");
+    assert!(shown.contains("orders=http://a:1|http://b:1"), "{shown}");
+}
+
+#[test]
+fn what_is_not_set_has_its_default_or_none() {
+    assert_lines(
+        &check(&[]),
+        &[
+            "data_dir = data",
+            "database_url = none",
+            "databases = none",
+            "readers = none",
+            "partitions = none",
+            "fold = true",
+            "synchronous = full",
+            "kafka = none",
+            "kafka_prefix = none",
+            "redis = none",
+            "redis_prefix = none",
+            "only = all services",
+            "peers = none",
+            "secret = made at the first start, in data_dir",
+            "listen = 127.0.0.1:8080",
+            "operator_password = none",
+        ],
+    );
+    let secret = "5".repeat(64);
+    let shared = check(&["--database-url", "postgres://db/mall", "--secret", &secret, "--kafka", "k:9092", "--redis", "redis://cache"]);
+    assert_lines(&shared, &["readers = 8", "partitions = 4", "kafka_prefix = onrush", "redis_prefix = onrush:"]);
+}
