@@ -38,7 +38,6 @@ use kit::{
     ports::{Stopwatch, new_id},
     redis::{Redis, RedisError, Script, ScriptInvocation},
 };
-use look::Look;
 use news::Desk;
 use std::{
     sync::{
@@ -240,11 +239,9 @@ impl SharedGate {
         if self.desk.is_doubtful(coupon_id) {
             return Verdict::Ask(None);
         }
-        // Before the call: the place is not younger than it is believed to be.
-        let held = Stopwatch::start();
         let new_gate = new_id().to_string();
-        let answer = self.ask(coupon_id, member_id, now, &new_gate, insists).await;
-        let (what, era, nth, barrier, began, version) = match answer {
+        let (answer, held) = self.ask_and_look(coupon_id, member_id, now, &new_gate, insists).await;
+        let (what, era, nth, barrier, ..) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, coupon.id = %coupon_id, "the gate in Redis cannot be asked");
@@ -253,9 +250,6 @@ impl SharedGate {
                 return Verdict::Ask(None);
             }
         };
-        if began > 0 {
-            self.start_looking(coupon_id, Look { era: era.clone(), began, version });
-        }
         let place = (nth > 0).then(|| self.place(HandedPlace { coupon_id, member_id, era, nth, held_at: now }, held, Duration::ZERO));
         match (what.as_str(), place) {
             ("admitted", Some(place)) => Verdict::Admitted(place),
@@ -303,22 +297,6 @@ impl SharedGate {
                 Err(error)
             }
         }
-    }
-
-    async fn ask(
-        &self,
-        coupon_id: CouponId,
-        member_id: MemberId,
-        now: Timestamp,
-        new_gate: &str,
-        insists: bool,
-    ) -> Result<(String, String, u32, u64, u64, i64), RedisError> {
-        let times = &self.times;
-        let mut call = call(&self.redis, &scripts::ADMIT, coupon_id);
-        call.arg(member_id.0.as_bytes()).arg(now.0).arg(new_gate);
-        call.arg(micros(times.place)).arg(micros(times.lease)).arg(micros(times.barrier)).arg(micros(times.hole)).arg(u8::from(insists));
-        call.arg(micros(times.believed));
-        self.redis.run(&call).await
     }
 }
 

@@ -102,6 +102,8 @@ else
   end
   taken, share = tonumber(redis.call('HGET', KEYS[2], member) or '0'), tonumber(s.share)
   if insists or not is_within(tonumber(s.confirmed or '0'), believed, at) then
+    -- Who looks asks again after it.
+    if look > 0 and not insists then return say('look', 0) end
     -- The database decides, whatever he has. More than he may have are not offered to others either, for the moment.
     most = taken + (insists and 4096 or 16)
   else

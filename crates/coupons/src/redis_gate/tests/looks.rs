@@ -193,6 +193,24 @@ async fn a_time_to_come_confirms_nothing() {
         let later = i64::MAX / 4_096;
         instance.gate.redis.call::<()>(cmd("HSET").arg(instance.key("gate")).arg(field).arg(later)).await.unwrap();
     }
-    assert!(matches!(instance.admit(1).await, Verdict::Ask(Some(_))));
-    refused_with(&instance, 1, Code::SoldOut).await;
+    let looks = books.looks();
+    assert_eq!(code(&instance.admit(1).await), Some(Code::SoldOut));
+    assert_eq!(books.looks(), looks + 1);
+}
+
+#[tokio::test]
+async fn after_a_quiet_time_the_first_who_asks_is_told_what_is_true_now() {
+    let books = Books::of(1);
+    let instance = one_that_looks(&books).await;
+    tokio::time::sleep(2 * BELIEVED).await;
+    assert_eq!(instance.on_offer().await, None);
+    assert!(instance.settle(member(1), Some(place(instance.admit(1).await))).await);
+    instance.gate.told().await;
+    untold(&instance, |rows| rows.doors.limit = Some(2)).await;
+    tokio::time::sleep(2 * BELIEVED).await;
+    let held = place(instance.admit(2).await);
+    untold(&instance, |rows| rows.doors.limit = Some(1)).await;
+    tokio::time::sleep(2 * BELIEVED).await;
+    assert_eq!(code(&instance.admit(3).await), Some(Code::SoldOut));
+    drop(held);
 }
