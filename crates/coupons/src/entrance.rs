@@ -121,7 +121,7 @@ impl Coupons {
                     Some(News { coupon_id, doors, shares: Vec::new(), settled: change.settled })
                 });
                 let refused: Vec<News> = refused.collect();
-                work.after_commit(move || untold.tell(refused));
+                work.at_end(move |durable| untold.end(durable, refused));
             }
             None if changed.is_empty() => {}
             None => {
@@ -135,16 +135,20 @@ impl Coupons {
     }
 }
 
-/// News that wait for their commit. If it fails, nobody may know whether it did: then the gate is built anew.
+/// News that wait for their commit. When nobody knows what came of it, the gate is built anew.
 struct Untold {
     gate: SharedGate,
     news: Vec<News>,
 }
 
 impl Untold {
-    fn tell(mut self, refused: Vec<News>) {
-        self.gate.learn(std::mem::take(&mut self.news));
-        self.gate.refused(refused);
+    /// What was taken back is no news. The places are still held by the claims, which are tried again or give them back.
+    fn end(mut self, durable: bool, refused: Vec<News>) {
+        let news = std::mem::take(&mut self.news);
+        if durable {
+            self.gate.learn(news);
+            self.gate.refused(refused);
+        }
     }
 }
 

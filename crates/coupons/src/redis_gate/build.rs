@@ -28,8 +28,8 @@ pub enum Shares {
 
 /// Where the gate learns what it lost.
 pub trait Truth: Send + Sync + 'static {
-    /// Whether there is such a coupon. Guessed ids must cost no more than this.
-    fn knows(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<bool, Fault>>;
+    /// The coupon's row alone, if there is one. Guessed ids must cost no more than this.
+    fn doors(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<Option<Doors>, Fault>>;
 
     /// All that was committed at the version of the doors. Changes of shares after it may be in it or not.
     fn snapshot(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<Option<Snapshot>, Fault>>;
@@ -40,8 +40,8 @@ pub trait Truth: Send + Sync + 'static {
 pub struct Database(pub Db);
 
 impl Truth for Database {
-    fn knows(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<bool, Fault>> {
-        Box::pin(async move { Ok(!definitions::find(&mut *self.0.reader().await?, &[coupon_id]).await?.is_empty()) })
+    fn doors(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<Option<Doors>, Fault>> {
+        Box::pin(async move { Ok(definitions::find(&mut *self.0.reader().await?, &[coupon_id]).await?.first().map(Doors::from)) })
     }
 
     fn snapshot(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<Option<Snapshot>, Fault>> {
@@ -89,11 +89,16 @@ impl SharedGate {
 
     /// False: there is nothing to build, or another one builds.
     async fn build(&self, coupon_id: CouponId, builder: &str, barrier: Duration) -> Result<bool, Fault> {
-        if !self.truth.knows(coupon_id).await? {
+        if self.truth.doors(coupon_id).await?.is_none() {
             self.give_up(coupon_id, builder).await.map_err(outage)?;
             return Ok(false);
         }
         tokio::time::sleep(barrier).await;
+        // From here on it is what the database says.
+        let began = self.fill(coupon_id, builder, &[]).await?;
+        if began == 0 {
+            return Ok(false);
+        }
         let Some(Snapshot { doors, shares }) = self.truth.snapshot(coupon_id).await? else {
             self.give_up(coupon_id, builder).await.map_err(outage)?;
             return Ok(false);
@@ -103,20 +108,25 @@ impl SharedGate {
             Shares::TooMany => &[],
         };
         for chunk in members.chunks(CHUNK as usize) {
-            let mut call = call(&self.redis, &scripts::FILL, coupon_id);
-            call.arg(builder).arg(micros(self.times.lease));
-            for (member_id, count) in chunk {
-                call.arg(member_id.0.as_bytes()).arg(*count);
-            }
-            if !self.redis.run::<bool>(&call).await.map_err(outage)? {
+            if self.fill(coupon_id, builder, chunk).await? == 0 {
                 return Ok(false);
             }
         }
         let mut call = call(&self.redis, &scripts::OPEN, coupon_id);
         write_doors(&mut call, &doors);
         let kept = u64::try_from(self.times.kept.as_millis()).unwrap_or(u64::MAX);
-        call.arg(builder).arg(u8::from(matches!(shares, Shares::TooMany))).arg(kept);
+        call.arg(builder).arg(u8::from(matches!(shares, Shares::TooMany))).arg(kept).arg(began);
         self.redis.run::<bool>(&call).await.map_err(outage)
+    }
+
+    /// Writes members, and renews the builder's lease. The time by Redis' clock; 0: another one builds.
+    async fn fill(&self, coupon_id: CouponId, builder: &str, members: &[(MemberId, u32)]) -> Result<u64, Fault> {
+        let mut call = call(&self.redis, &scripts::FILL, coupon_id);
+        call.arg(builder).arg(micros(self.times.lease));
+        for (member_id, count) in members {
+            call.arg(member_id.0.as_bytes()).arg(*count);
+        }
+        self.redis.run(&call).await.map_err(outage)
     }
 
     async fn give_up(&self, coupon_id: CouponId, builder: &str) -> Result<(), RedisError> {
@@ -125,6 +135,6 @@ impl SharedGate {
 }
 
 /// Redis is no part of the truth; its failure ends this attempt and nothing else.
-fn outage(error: RedisError) -> Fault {
-    Fault::Bug(format!("the gate is not built: {error}"))
+pub(super) fn outage(error: RedisError) -> Fault {
+    Fault::Bug(format!("the gate cannot go on: {error}"))
 }

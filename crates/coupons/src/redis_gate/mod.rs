@@ -1,6 +1,6 @@
 //! The gate of all processes together, in Redis (C25): lets as many applicants to the database as it has units left, and turns the others
-//! away at once. It only refuses early; the database still decides each claim, so that a wrong gate could make nobody's answer wrong
-//! but slow. It never offers more units than the database has left (I-C8), also while it is built anew.
+//! away at once. It only refuses early; the database still decides each claim that it lets on. It offers no more units than the database
+//! has left (I-C8), also while it is built anew; what a process did that could tell nobody makes it wrong for a second at most.
 //!
 //! How that holds. Each admitted claim holds a *place*: on offer is the limit, less what was issued, less the places.
 //! - A commit that changes a coupon tells the gate ([`SharedGate::learn`]) the row as it left it, with the row's version, the members'
@@ -12,11 +12,18 @@
 //!   the transaction when the row is locked), and only then reads the database. News of later versions than it reads are kept and
 //!   added. A builder that died is replaced after its lease; one that is late finds another's name and changes nothing.
 //! - News that cannot be told are not repeated, for they may have arrived: the gate is emptied as soon as Redis answers. Until then this
-//!   process does not ask it; others may, and then the database refuses what the gate offers too much.
+//!   process does not ask it.
+//! - Others may ask it meanwhile, and a process may die with its news, or know of no gate (it runs with another strategy). So what the
+//!   gate knows is compared with the row in the database twice a second by one of those who ask ([`GateTimes::believed`]), and takes what
+//!   is newer there from the next look on. When nobody could look, nothing is believed: claims go to the database. The members' shares
+//!   are not in the row: when news are missed for half of that time, only the database refuses, and if they do not come the gate is built
+//!   anew.
 //!
-//! All processes that settle claims must tell their news to the same Redis. Gates in process memory ([`crate::gate`]) need none of this.
+//! Processes that settle claims should tell their news to the same Redis; the looks only bound what those make wrong that do not. Gates in
+//! process memory ([`crate::gate`]) need none of this.
 
 mod build;
+mod look;
 mod news;
 mod scripts;
 #[cfg(test)]
@@ -58,6 +65,9 @@ pub struct GateTimes {
     pub lease: Duration,
     /// News come within this time after those that followed them, or the gate is built anew.
     pub hole: Duration,
+    /// How long what it knows is believed after it was compared with the database: so long it may be wrong by what a process could tell
+    /// nobody. After half of it somebody looks.
+    pub believed: Duration,
     /// A gate is built anew when it is so old, whatever it is worth.
     pub kept: Duration,
 }
@@ -70,6 +80,7 @@ impl Default for GateTimes {
             place: Duration::from_secs(10),
             lease: Duration::from_secs(10),
             hole: Duration::from_secs(5),
+            believed: Duration::from_secs(1),
             kept: Duration::from_secs(3600),
         }
     }
@@ -228,11 +239,9 @@ impl SharedGate {
         if self.desk.is_doubtful(coupon_id) {
             return Verdict::Ask(None);
         }
-        // Before the call: the place is not younger than it is believed to be.
-        let held = Stopwatch::start();
         let new_gate = new_id().to_string();
-        let answer = self.ask(coupon_id, member_id, now, &new_gate, insists).await;
-        let (what, era, nth, barrier) = match answer {
+        let (answer, held) = self.ask_and_look(coupon_id, member_id, now, &new_gate, insists).await;
+        let (what, era, nth, barrier, ..) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 tracing::debug!(%error, coupon.id = %coupon_id, "the gate in Redis cannot be asked");
@@ -280,28 +289,14 @@ impl SharedGate {
         if self.desk.is_doubtful(coupon_id) {
             return Ok(None);
         }
-        match self.redis.run::<i64>(&call(&self.redis, &scripts::ON_OFFER, coupon_id)).await {
+        let mut call = call(&self.redis, &scripts::ON_OFFER, coupon_id);
+        match self.redis.run::<i64>(call.arg(micros(self.times.believed))).await {
             Ok(units) => Ok((units >= 0).then_some(units)),
             Err(error) => {
                 self.doubt([coupon_id]);
                 Err(error)
             }
         }
-    }
-
-    async fn ask(
-        &self,
-        coupon_id: CouponId,
-        member_id: MemberId,
-        now: Timestamp,
-        new_gate: &str,
-        insists: bool,
-    ) -> Result<(String, String, u32, u64), RedisError> {
-        let times = &self.times;
-        let mut call = call(&self.redis, &scripts::ADMIT, coupon_id);
-        call.arg(member_id.0.as_bytes()).arg(now.0).arg(new_gate);
-        call.arg(micros(times.place)).arg(micros(times.lease)).arg(micros(times.barrier)).arg(micros(times.hole)).arg(u8::from(insists));
-        self.redis.run(&call).await
     }
 }
 

@@ -26,7 +26,15 @@ local function take_doors(args, first)
   redis.call('HSET', KEYS[1], 'version', args[first], 'limit', args[first + 1], 'issued', args[first + 2], 'opens', args[first + 3],
     'closes', args[first + 4], 'share', args[first + 5], 'queue', args[first + 6], 'gone', args[first + 7])
 end
--- News that the state does not contain yet. Versions follow each other without hole: as many were taken as there are, or one is missing.
+-- Versions follow each other without hole: as many news were taken as there are versions, or some are missing.
+local function mind_holes(now)
+  local known = redis.call('HMGET', KEYS[1], 'version', 'base', 'seen')
+  if tonumber(known[3]) == tonumber(known[1]) - tonumber(known[2]) then redis.call('HDEL', KEYS[1], 'hole_since')
+  else redis.call('HSETNX', KEYS[1], 'hole_since', whole(now)) end
+end
+-- Whether what is known since this time is to be believed. A time to come was told by a clock that was put back since.
+local function is_within(since, time, now) return since <= now and now < since + time end
+-- News that the state does not contain yet.
 local function take_news(args, now)
   local known = redis.call('HMGET', KEYS[1], 'version', 'base', 'seen')
   local version, base = tonumber(args[1]), tonumber(known[2])
@@ -34,22 +42,22 @@ local function take_news(args, now)
   for i = 10, 9 + 2 * tonumber(args[9]), 2 do
     if redis.call('HINCRBY', KEYS[2], args[i], args[i + 1]) <= 0 then redis.call('HDEL', KEYS[2], args[i]) end
   end
-  local newest = math.max(version, tonumber(known[1]))
   if version > tonumber(known[1]) then take_doors(args, 1) end
-  local seen = tonumber(known[3]) + 1
-  redis.call('HSET', KEYS[1], 'seen', whole(seen))
-  if seen == newest - base then redis.call('HDEL', KEYS[1], 'hole_since')
-  else redis.call('HSETNX', KEYS[1], 'hole_since', whole(now)) end
+  redis.call('HSET', KEYS[1], 'seen', whole(tonumber(known[3]) + 1))
+  mind_holes(now)
 end
 ";
 
 /// ARGV: member, the caller's time, a name for a new gate, and in microseconds: the life of a place, the lease of a builder, the barrier,
-/// the longest wait for missing news; last, 1 if he is to have a place whatever is known. Answers: what, the gate's name, the count of the place held (0: none), microseconds to the barrier.
+/// the longest wait for missing news; 1 if he is to have a place whatever is known; last, how many microseconds what is known is believed.
+/// Answers: what, the gate's name, the count of the place held (0: none), microseconds to the barrier; and if the caller is to look into
+/// the database, the time now and the version that is known (or 0, 0).
 pub static ADMIT: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-local member, now, at = ARGV[1], tonumber(ARGV[2]), clock()
-local fields = {'era', 'state', 'limit', 'issued', 'opens', 'closes', 'share', 'queue', 'gone', 'blind', 'lease', 'since', 'hole_since', 'server'}
+local member, now, at, believed = ARGV[1], tonumber(ARGV[2]), clock(), tonumber(ARGV[9])
+local fields = {'era', 'state', 'limit', 'issued', 'opens', 'closes', 'share', 'queue', 'gone', 'blind', 'lease', 'since', 'hole_since', 'server',
+  'confirmed', 'look', 'version'}
 local known = redis.call('HMGET', KEYS[1], unpack(fields))
 local s = {}
 for i, name in ipairs(fields) do s[name] = known[i] end
@@ -71,7 +79,13 @@ if not s.era then
   redis.call('HSET', KEYS[4], '', '')
 end
 
-local taken, share = 0, 16
+local look, version = 0, 0
+local function say(what, nth) return {what, s.era, nth, math.max(0, tonumber(s.since or at) + tonumber(ARGV[6]) - at), look, version} end
+
+-- Without all news nobody knows who has his share already.
+local missed = s.hole_since and not is_within(tonumber(s.hole_since), believed / 2, at)
+local blind = s.blind == '1' or missed
+local taken, share, most = 0, 16, 16
 if s.state == 'building' then
   if tonumber(s.lease) <= at then
     -- The first who asks builds; the next one, if the builder has died.
@@ -80,36 +94,71 @@ if s.state == 'building' then
     for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], math.ceil((tonumber(ARGV[6]) + 2 * tonumber(ARGV[5])) / 1000)) end
     answer = 'build'
   end
-elseif not insists then
+else
+  -- In the second half of the time for which it is believed one who asks looks; the next one, if he does not come back.
+  if not is_within(tonumber(s.confirmed or '0'), believed / 2, at) and not is_within(tonumber(s.look or '0'), believed / 2, at) then
+    redis.call('HSET', KEYS[1], 'look', whole(at))
+    look, version = at, tonumber(s.version)
+  end
   taken, share = tonumber(redis.call('HGET', KEYS[2], member) or '0'), tonumber(s.share)
-  local closed = now >= tonumber(s.closes)
-  if s.gone == '1' then return {'gone', s.era, 0, 0} end
-  if taken >= share then return {'already', s.era, 0, 0} end
-  if now < tonumber(s.opens) then return {'not-open', s.era, 0, 0} end
-  -- Who has his share already would be told so: when that is not known, only the database can refuse.
-  if closed then return {s.blind == '1' and 'ask' or 'closed', s.era, 0, 0} end
-  answer = s.queue == '1' and 'ask' or 'admitted'
+  if insists or not is_within(tonumber(s.confirmed or '0'), believed, at) then
+    -- Who looks asks again after it.
+    if look > 0 and not insists then return say('look', 0) end
+    -- The database decides, whatever he has. More than he may have are not offered to others either, for the moment.
+    most = taken + (insists and 4096 or 16)
+  else
+    local closed, full_share = now >= tonumber(s.closes), taken >= share
+    if s.gone == '1' then return say('gone', 0) end
+    if full_share and not missed then return say('already', 0) end
+    if now < tonumber(s.opens) then return say('not-open', 0) end
+    -- Who has his share already would be told so: when that is not known, only the database can refuse.
+    if closed then return say(blind and 'ask' or 'closed', 0) end
+    -- He may have given one back.
+    most = full_share and taken + 16 or math.min(share, taken + 16)
+    answer = (s.queue == '1' or full_share) and 'ask' or 'admitted'
+  end
 end
 
 local nth = 0
--- More than he may have are not offered to others either, for the moment.
-for i = taken + 1, insists and 4096 or math.min(share, taken + 16) do
+for i = taken + 1, most do
   if not redis.call('ZSCORE', KEYS[3], member .. ':' .. i) then nth = i break end
 end
 -- All he may have are being settled for him already.
-if nth == 0 then return {'ask', s.era, 0, 0} end
+if nth == 0 then return say('ask', 0) end
 local limit = tonumber(s.limit or '-1')
 if answer == 'admitted' and limit >= 0 then
   if tonumber(s.issued) >= limit then
-    if s.blind ~= '1' then return {'sold-out', s.era, 0, 0} end
+    if not blind then return say('sold-out', 0) end
     answer = 'ask'
   elseif tonumber(s.issued) + redis.call('ZCARD', KEYS[3]) - 1 >= limit then
-    return {'full', s.era, 0, 0}
+    return say('full', 0)
   end
 end
 -- Also who is only sent to the database holds a place: he may get a unit there.
 redis.call('ZADD', KEYS[3], whole(at + tonumber(ARGV[4])), member .. ':' .. nth)
-return {answer, s.era, nth, math.max(0, tonumber(s.since or at) + tonumber(ARGV[6]) - at)}",
+return say(answer, nth)",
+    )
+});
+
+/// What a look into the database found. ARGV: the eight of the doors, the gate's name, the time at which the look began and the version
+/// that was known then. What is newer than was told counts from here on; its own news may be on their way, or will be missed. A place
+/// whose claim is in it already is held until they come, so that for a moment fewer units are on offer than there are.
+pub static CONFIRM: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local s = redis.call('HMGET', KEYS[1], 'era', 'state', 'version', 'confirmed')
+if s[1] ~= ARGV[9] or s[2] ~= 'ready' then return 0 end
+local found, now = tonumber(ARGV[1]), clock()
+-- The database was restored from a backup, or a copy took over that lacked something: what was told did not happen.
+if found < tonumber(ARGV[11]) then
+  clear()
+  return 0
+end
+if found > tonumber(s[3]) then take_doors(ARGV, 1) end
+mind_holes(now)
+local confirmed = tonumber(s[4] or '0')
+if tonumber(ARGV[10]) > confirmed or confirmed > now then redis.call('HSET', KEYS[1], 'confirmed', ARGV[10]) end
+return 1",
     )
 });
 
@@ -129,19 +178,21 @@ return 1",
     )
 });
 
-/// ARGV: the builder, the microseconds of its lease, then (member, count).
+/// ARGV: the builder, the microseconds of its lease, then (member, count). Answers the time, or 0: another one builds.
 pub static FILL: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
 if redis.call('HGET', KEYS[1], 'builder') ~= ARGV[1] then return 0 end
 for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'lease', whole(clock() + tonumber(ARGV[2])))
+local now = clock()
+redis.call('HSET', KEYS[1], 'lease', whole(now + tonumber(ARGV[2])))
 for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], math.ceil(2 * tonumber(ARGV[2]) / 1000)) end
-return 1",
+return now",
     )
 });
 
-/// ARGV: the eight of the doors as they were read, the builder, whether the members are unknown, the milliseconds to keep it all.
+/// ARGV: the eight of the doors as they were read, the builder, whether the members are unknown, the milliseconds to keep it all, the time
+/// at which the reading began.
 pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
@@ -153,7 +204,7 @@ if redis.call('HEXISTS', KEYS[4], '') == 0 or not redis.call('ZSCORE', KEYS[3], 
 end
 local now = clock()
 take_doors(ARGV, 1)
-redis.call('HSET', KEYS[1], 'state', 'ready', 'base', ARGV[1], 'seen', '0', 'blind', ARGV[10])
+redis.call('HSET', KEYS[1], 'state', 'ready', 'base', ARGV[1], 'seen', '0', 'blind', ARGV[10], 'confirmed', ARGV[12])
 redis.call('HDEL', KEYS[1], 'builder', 'lease', 'since')
 redis.call('HSET', KEYS[2], '', '0')
 for _, packed in ipairs(redis.call('HVALS', KEYS[4])) do
@@ -171,7 +222,10 @@ pub static REFUSED: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
 local known = redis.call('HMGET', KEYS[1], 'era', 'state', 'version')
-if known[2] == 'ready' and tonumber(ARGV[1]) > tonumber(known[3]) then take_doors(ARGV, 1) end
+if known[2] == 'ready' and tonumber(ARGV[1]) > tonumber(known[3]) then
+  take_doors(ARGV, 1)
+  mind_holes(clock())
+end
 for i = 9, #ARGV, 2 do
   if ARGV[i] == known[1] then redis.call('ZREM', KEYS[3], ARGV[i + 1]) end
 end
@@ -189,13 +243,13 @@ pub static CLEAR: LazyLock<Script> =
     LazyLock::new(|| script("if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'builder') ~= ARGV[1] then return 0 end clear() return 1"));
 
 /// Units on offer: -1 without limit, -2 when nothing is known, or what is known would not be believed by the next who asks. While
-/// somebody waits, no unit is on offer to newcomers.
+/// somebody waits, no unit is on offer to newcomers. ARGV: how many microseconds what is known is believed.
 pub static ON_OFFER: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-local s = redis.call('HMGET', KEYS[1], 'state', 'limit', 'issued', 'queue', 'gone', 'server')
-if s[1] ~= 'ready' or s[6] ~= server() or redis.call('HEXISTS', KEYS[2], '') == 0 or not redis.call('ZSCORE', KEYS[3], '')
-    or redis.call('ZCOUNT', KEYS[3], '-inf', whole(clock())) > 0 then
+local s, now = redis.call('HMGET', KEYS[1], 'state', 'limit', 'issued', 'queue', 'gone', 'server', 'confirmed'), clock()
+if s[1] ~= 'ready' or s[6] ~= server() or not is_within(tonumber(s[7] or '0'), tonumber(ARGV[1]), now) or redis.call('HEXISTS', KEYS[2], '') == 0 or not redis.call('ZSCORE', KEYS[3], '')
+    or redis.call('ZCOUNT', KEYS[3], '-inf', whole(now)) > 0 then
   return -2
 end
 if s[4] == '1' or s[5] == '1' then return 0 end

@@ -19,6 +19,7 @@ mod outcome;
 mod random;
 mod redis_gate;
 mod redis_losses;
+mod redis_rush;
 mod replicas;
 mod rush;
 mod standing;

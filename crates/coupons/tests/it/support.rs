@@ -19,7 +19,7 @@ use kit::{
     links::Answers,
     ports::{SystemClock, new_id},
     redis::{Redis, RedisSettings},
-    testing::{App, Puppet, TestResponse},
+    testing::{App, Puppet, TestResponse, Wire},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -63,6 +63,14 @@ impl Setup {
         let redis = (strategy == Strategy::Redis).then(|| (address(), asked));
         let gate = GateTimes { barrier: Duration::from_millis(20), current: Duration::from_secs(600), ..GateTimes::default() };
         Setup { strategy, redis, gate, warm: true, requests: None }
+    }
+
+    /// The same Redis over a wire of its own.
+    pub async fn wired(&self) -> (Setup, Wire) {
+        let (url, settings) = self.redis.clone().expect("it has a Redis");
+        let wire = Wire::to(url.trim_start_matches("redis://").to_owned()).await;
+        let redis = Some((format!("redis://127.0.0.1:{}", wire.port()), settings));
+        (Setup { redis, ..self.clone() }, wire)
     }
 
     pub fn redis(&self) -> Option<Redis> {
@@ -137,7 +145,12 @@ impl Mall {
 
     /// One more process of the same mall.
     pub async fn beside(&self) -> Mall {
-        Mall { app: self.app.beside(|kit| services(kit, &self.setup)).await, setup: self.setup.clone() }
+        self.beside_at(self.setup.clone()).await
+    }
+
+    /// The same with a setup of its own.
+    pub async fn beside_at(&self, setup: Setup) -> Mall {
+        Mall { app: self.app.beside(|kit| services(kit, &setup)).await, setup }
     }
 
     /// The gate in Redis, as one more process sees it that settles nothing.

@@ -32,6 +32,8 @@ impl Engine {
     /// One transaction: `body`, the log, the commit. On a fault, or a panic, everything is as before.
     pub(super) fn attempt(&mut self, body: impl AsyncFnOnce(&mut Engine) -> Result<(), Fault>, names: &[String]) -> Result<(), Fault> {
         let now = self.clock.now();
+        // From here on it may stand, whatever is heard of it.
+        let mut is_committing = false;
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             futures::executor::block_on(async {
                 if let Some(heads) = &mut self.work.heads {
@@ -43,6 +45,7 @@ impl Engine {
                 for name in names {
                     crash_point(&format!("{name}.before_commit"));
                 }
+                is_committing = true;
                 let commit = Stopwatch::start();
                 self.work.tx.commit().await?;
                 metrics::histogram!("onrush_batch_commit_seconds").record(commit.elapsed().as_secs_f64());
@@ -55,7 +58,10 @@ impl Engine {
         .unwrap_or_else(|panic| Err(Fault::Panic(panic_text(panic.as_ref()))));
         match result {
             Ok(()) => self.committed(),
-            Err(fault) => return Err(self.rolled_back(fault)),
+            Err(fault) => {
+                let is_known = !is_committing || fault.is_conflict();
+                return Err(self.rolled_back(fault, is_known));
+            }
         }
         Ok(())
     }
@@ -73,14 +79,18 @@ impl Engine {
                 }
             }
         }
-        for action in std::mem::take(&mut self.work.after_commit) {
-            // The commit stands, whatever a hook does; and the writer must live on.
-            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(action)) {
+        self.run_hooks(true);
+        self.tell();
+        self.work.clear();
+    }
+
+    fn run_hooks(&mut self, durable: bool) {
+        for action in std::mem::take(&mut self.work.at_end) {
+            // What became of the transaction stands, whatever a hook does; and the writer must live on.
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| action(durable))) {
                 tracing::error!(panic = panic_text(panic.as_ref()), "a commit hook panicked");
             }
         }
-        self.tell();
-        self.work.clear();
     }
 
     /// Lets others know what is there now.
@@ -94,12 +104,15 @@ impl Engine {
         }
     }
 
-    fn rolled_back(&mut self, fault: Fault) -> Fault {
+    fn rolled_back(&mut self, fault: Fault, is_known: bool) -> Fault {
         if let Err(error) = futures::executor::block_on(self.work.tx.rollback()) {
             tracing::error!(%error, "rollback failed");
         }
         for reader in &mut self.readers {
             reader.pending = reader.position;
+        }
+        if is_known {
+            self.run_hooks(false);
         }
         self.work.clear();
         fault

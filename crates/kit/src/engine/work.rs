@@ -24,7 +24,8 @@ pub struct Envelope {
     pub trace: Option<TraceId>,
 }
 
-type AfterCommit = Box<dyn FnOnce() + Send>;
+/// Is told whether the transaction is durable.
+type AtEnd = Box<dyn FnOnce(bool) + Send>;
 
 /// A transaction in progress: what commands and messages are settled in.
 pub struct Work {
@@ -39,7 +40,7 @@ pub struct Work {
     pub(super) fresh: Vec<Envelope>,
     /// Emitted and offered.
     pub(super) offered: Vec<Envelope>,
-    pub(super) after_commit: Vec<AfterCommit>,
+    pub(super) at_end: Vec<AtEnd>,
     /// Services whose messages wait for their numbers once this transaction is committed.
     pub(super) emitted: Vec<&'static str>,
     pub(super) notices: Vec<(&'static str, String)>,
@@ -56,7 +57,7 @@ impl Work {
             heads: None,
             fresh: Vec::new(),
             offered: Vec::new(),
-            after_commit: Vec::new(),
+            at_end: Vec::new(),
             emitted: Vec::new(),
             notices: Vec::new(),
             traces: HashMap::new(),
@@ -73,7 +74,7 @@ impl Work {
     pub(super) fn clear(&mut self) {
         self.fresh.clear();
         self.offered.clear();
-        self.after_commit.clear();
+        self.at_end.clear();
         self.emitted.clear();
         self.notices.clear();
         self.traces.clear();
@@ -114,7 +115,17 @@ impl Work {
 
     /// Runs `action` once the transaction is durable; dropped if it rolls back. For gates, caches and waiters, never for effects.
     pub fn after_commit(&mut self, action: impl FnOnce() + Send + 'static) {
-        self.after_commit.push(Box::new(action));
+        self.at_end(|durable| {
+            if durable {
+                action();
+            }
+        });
+    }
+
+    /// Runs `action` once it is known what became of the transaction, with whether it is durable; dropped if nobody knows. Of the same
+    /// use as [`after_commit`](Self::after_commit).
+    pub fn at_end(&mut self, action: impl FnOnce(bool) + Send + 'static) {
+        self.at_end.push(Box::new(action));
     }
 
     /// What a service keeps in memory for the length of this transaction, so that a row touched many times is read and written once.

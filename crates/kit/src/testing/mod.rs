@@ -164,6 +164,8 @@ mod slips;
 #[cfg(feature = "testing")]
 mod topics;
 #[cfg(feature = "testing")]
+mod wire;
+#[cfg(feature = "testing")]
 pub use app::{App, START};
 #[cfg(feature = "testing")]
 pub use builder::{AppBuilder, TempFolder};
@@ -181,3 +183,5 @@ pub use shape::Shape;
 pub use slips::slip_outcomes;
 #[cfg(feature = "testing")]
 pub use topics::TestTopics;
+#[cfg(feature = "testing")]
+pub use wire::Wire;

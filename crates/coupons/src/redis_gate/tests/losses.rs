@@ -241,7 +241,7 @@ async fn while_the_database_is_down_nobody_is_refused_and_then_it_is_built() {
     instance
         .eventually("some tried", async |instance| {
             assert!(matches!(instance.admit(1).await, Verdict::Ask(_)));
-            instance.books.snapshots() >= 2
+            instance.books.looks() >= 2
         })
         .await;
     books.down.store(false, Ordering::SeqCst);

@@ -1,6 +1,7 @@
 //! The gate on a real Redis, with a database in memory that is as exact as the real one.
 
 mod admission;
+mod looks;
 mod losses;
 
 use super::*;
@@ -25,7 +26,8 @@ const OPEN: Timestamp = Timestamp(1_500_000);
 
 /// Short where a test waits for it, long where it must not come about by a busy machine.
 fn times() -> GateTimes {
-    GateTimes { barrier: Duration::from_millis(20), current: Duration::from_secs(600), ..GateTimes::default() }
+    let long = Duration::from_secs(600);
+    GateTimes { barrier: Duration::from_millis(20), current: long, believed: long, ..GateTimes::default() }
 }
 
 fn member(number: u128) -> MemberId {
@@ -48,6 +50,7 @@ struct Rows {
 struct Books {
     rows: Mutex<Rows>,
     snapshots: AtomicU32,
+    looks: AtomicU32,
     down: AtomicBool,
     /// Holds a reader of the snapshot back until it is told to go on.
     slow: Option<(Notify, Notify)>,
@@ -69,13 +72,18 @@ impl Books {
 
     fn with(doors: Doors) -> Arc<Books> {
         let rows = Mutex::new(Rows { doors, shares: HashMap::new() });
-        Arc::new(Books { rows, snapshots: AtomicU32::new(0), down: AtomicBool::new(false), slow: None })
+        Arc::new(Books { rows, snapshots: AtomicU32::new(0), looks: AtomicU32::new(0), down: AtomicBool::new(false), slow: None })
     }
 
     async fn slow(limit: i64) -> Arc<Books> {
         let rows = Mutex::new(Rows { doors: Books::of(limit).rows.lock().await.doors, shares: HashMap::new() });
         let slow = Some((Notify::new(), Notify::new()));
-        Arc::new(Books { rows, snapshots: AtomicU32::new(0), down: AtomicBool::new(false), slow })
+        Arc::new(Books { rows, snapshots: AtomicU32::new(0), looks: AtomicU32::new(0), down: AtomicBool::new(false), slow })
+    }
+
+    /// Also those that found out whether there is such a coupon, before it was built.
+    fn looks(&self) -> u32 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     fn snapshots(&self) -> u32 {
@@ -84,8 +92,15 @@ impl Books {
 }
 
 impl Truth for Books {
-    fn knows(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<bool, Fault>> {
-        Box::pin(async move { Ok(coupon_id == ID) })
+    fn doors(&self, coupon_id: CouponId) -> BoxFuture<'_, Result<Option<Doors>, Fault>> {
+        Box::pin(async move {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            if self.down.load(Ordering::SeqCst) {
+                return Err(Fault::Injected("the database is down".into()));
+            }
+            let doors = self.rows.lock().await.doors;
+            Ok((coupon_id == ID).then_some(doors))
+        })
     }
 
     fn snapshot(&self, _: CouponId) -> BoxFuture<'_, Result<Option<Snapshot>, Fault>> {
