@@ -5,6 +5,7 @@ use crate::{
     batch::{AnyGroup, AnyJob, Input, Queue, Sender, SubmitError},
     db::DbError,
     ports::Stopwatch,
+    testing::Course,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
@@ -43,7 +44,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
             // A database across a network needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
-            self.run(&queue);
+            Course::default().go_on(|| self.run(&queue));
         })?;
         Ok(RunningEngine { queue: sender, thread: Some(thread) })
     }
