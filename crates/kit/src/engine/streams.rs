@@ -1,9 +1,11 @@
 //! Opening: tables, and where streams and readers are.
 
-use super::{Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, tables, trouble::Troubles};
+use super::{
+    Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, patience::Patience, tables, trouble::Troubles,
+};
 use crate::{
     db::{Db, Tx, migrate},
-    ports::Clock,
+    ports::{Clock, Stopwatch},
     service::Service,
     testing::Faults,
 };
@@ -32,6 +34,8 @@ pub(super) struct Reader {
     pub tries: u32,
     /// Something may wait.
     pub is_due: bool,
+    /// When the message right behind `position` was last found to want what somebody else has locked.
+    pub locked: Option<Stopwatch>,
 }
 
 impl Reader {
@@ -71,6 +75,7 @@ impl Engine {
             heads: HashMap::new(),
             faults,
             troubles: Troubles::default(),
+            patience: Patience::default(),
             upkeep_at: Timestamp(0),
             lag_looked: None,
             lanes,
@@ -121,6 +126,7 @@ impl Engine {
                     parked: HashSet::new(),
                     tries: 0,
                     is_due: true,
+                    locked: None,
                 };
                 self.find_place(&mut reader).await?;
                 self.readers.push(reader);
@@ -151,7 +157,7 @@ impl Engine {
         }
         (reader.position, reader.pending, reader.offset) = (position, position, offset);
         reader.parked = parked.into_iter().filter(|(from, _)| from == source).map(|(_, key)| key).collect();
-        (reader.tries, reader.is_due) = (0, true);
+        (reader.tries, reader.is_due, reader.locked) = (0, true, None);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ mod shelf;
 mod till;
 
 pub use checks::{check_log, dump, lag};
-pub use desk::{Ask, Count, Fill, Laps, Trouble};
+pub use desk::{Ask, Count, Fill, Lap, Laps, Trouble};
 pub use mall::{CABLES, Cable, Instance, Mall};
 pub use shelf::How;
 
