@@ -4,6 +4,7 @@ use crate::{
     db::DbError,
     engine::{lease, steward::Steward},
     tasks::{self, Crew, Shutdown},
+    testing::Course,
 };
 use futures::future::BoxFuture;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -43,7 +44,7 @@ impl Job {
 
     /// One pass, now. Tests drive jobs with this.
     pub async fn pass(&self) -> Result<Pass, String> {
-        (self.run)().await
+        Course::run((self.run)()).await
     }
 
     /// Passes until nothing is left; returns the number of passes.

@@ -1,5 +1,6 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and shutdown is a signal they all see.
 
+use crate::testing::{Course, Hold};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -81,6 +82,15 @@ impl Crew {
     }
 }
 
+/// Runs futures beside each other within the task that asks; what they come to, in their order. Whoever asks must not hold a reader, and
+/// each of them may.
+pub async fn beside_each_other<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    {
+        let _none_before = Hold::begin();
+    }
+    futures::future::join_all(futures.into_iter().map(Course::run)).await
+}
+
 /// Starts a named task on the runtime.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<()>
@@ -89,7 +99,7 @@ where
 {
     tokio::spawn(async move {
         use futures::FutureExt;
-        if std::panic::AssertUnwindSafe(future).catch_unwind().await.is_err() {
+        if std::panic::AssertUnwindSafe(Course::run(future)).catch_unwind().await.is_err() {
             tracing::error!(task = name, "task panicked");
         }
     })

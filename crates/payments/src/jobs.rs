@@ -85,8 +85,8 @@ impl Payments {
             (store::due_payments(&mut reader, now, PER_PASS).await?, store::due_refunds(&mut reader, now, PER_PASS).await?)
         };
         let full = open.len() == PER_PASS as usize || refunds.len() == PER_PASS as usize;
-        let asked = futures::future::join_all(open.iter().map(|payment| self.look_into(payment))).await;
-        let given = futures::future::join_all(refunds.iter().map(|refund| self.give_back(refund))).await;
+        let asked = tasks::beside_each_other(open.iter().map(|payment| self.look_into(payment))).await;
+        let given = tasks::beside_each_other(refunds.iter().map(|refund| self.give_back(refund))).await;
         // What could not be settled stays due: going on at once would turn in a circle.
         let all_moved = asked.into_iter().chain(given).all(|moved| moved);
         Ok(if full && all_moved { Pass::More } else { Pass::Done })

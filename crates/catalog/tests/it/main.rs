@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod create;
+mod crowded;
 mod delete;
 mod fresh;
 mod get;

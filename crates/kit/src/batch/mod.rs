@@ -145,7 +145,7 @@ pub enum SubmitError {
     /// The queue is full: come back later. Nothing was done.
     #[error("the queue is full")]
     Overloaded,
-    /// The process is stopping, or the database cannot take writes just now. Nothing was done.
+    /// The process is stopping, the database cannot take writes just now, or others were in the way for too long. Nothing was done.
     #[error("writes are not possible just now")]
     Unavailable,
     /// The connection broke while it was committed, and what became of it cannot be found out now. A repeat with the same key tells.

@@ -11,9 +11,13 @@ pub enum DbError {
     /// A check or foreign-key constraint said no.
     #[error("constraint: {0}")]
     Constraint(String),
-    /// Another transaction was in the way (serialization failure, deadlock, lock time-out): try the whole transaction again.
+    /// Another transaction was faster (serialization failure, a row that was changed meanwhile): try the whole transaction again.
     #[error("another transaction was in the way: {0}")]
     Retry(String),
+    /// Somebody else holds a lock, and it was waited for in vain (lock time-out, deadlock): try the whole transaction again. Whoever asked
+    /// is not to blame, and how long it will be held is not to be known.
+    #[error("a lock is held by somebody else: {0}")]
+    Locked(String),
     /// No connection is free, or a statement took too long.
     #[error("the database is busy")]
     Busy,

@@ -23,6 +23,7 @@ pub use row::{FromColumn, FromRow, Row, Value};
 pub use sqlite::Synchronous;
 pub use tx::Tx;
 
+use crate::testing::Hold;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -98,13 +99,15 @@ impl Db {
 
     /// A connection that only reads, from the pool. It sees each commit as soon as that is acknowledged.
     /// [`DbError::Busy`] when none comes free within two seconds.
+    /// Nobody may ask for one while holding another: tests panic where it is done.
     pub async fn reader(&self) -> Result<Reader, DbError> {
+        let _hold = Hold::begin();
         match &self.0 {
             Kind::Sqlite(file) => {
                 let (tx, place) = file.reader().await?;
-                Ok(Reader { tx: Some(tx), place: Some(place) })
+                Ok(Reader { tx: Some(tx), place: Some(place), _hold })
             }
-            Kind::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), place: None }),
+            Kind::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), place: None, _hold }),
         }
     }
 
@@ -123,6 +126,7 @@ pub struct Reader {
     tx: Option<Tx>,
     /// On PostgreSQL the connection itself knows where it belongs.
     place: Option<sqlite::Place>,
+    _hold: Hold,
 }
 
 impl std::ops::Deref for Reader {

@@ -7,7 +7,7 @@ use super::{
 };
 use futures::future::BoxFuture;
 use rusqlite::Connection;
-use std::future::ready;
+use std::{future::ready, time::Duration};
 
 /// A connection, and the transaction on it. `&mut Tx` is what every store function takes first.
 #[derive(Debug)]
@@ -69,6 +69,13 @@ impl Tx {
         match &mut self.0 {
             Kind::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
             Kind::Postgres(session) => session.begin().await,
+        }
+    }
+
+    /// How long transactions from here on wait for a lock, before [`DbError::Locked`]. On SQLite nobody else holds any.
+    pub(crate) fn limit_lock_waits(&mut self, most: Duration) {
+        if let Kind::Postgres(session) = &mut self.0 {
+            session.limit_lock_waits(most);
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     trouble::{Troubles, Why},
     writer::TICK,
 };
-use crate::{service::Service, testing::Verdict};
+use crate::{ports::Stopwatch, service::Service, testing::Verdict};
 use std::{sync::Arc, time::Duration};
 
 /// Messages a reader takes in one transaction.
@@ -20,11 +20,13 @@ const TRIES: u32 = 3;
 const TRIES_IN_CONFLICT: u32 = 20;
 /// How long to wait before a failed delivery is tried again.
 const RETRY: Duration = Duration::from_millis(50);
+/// The same where somebody holds a lock: callers wait while it is tried.
+const RETRY_LOCKED: Duration = Duration::from_secs(1);
 
 /// What became of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Delivery {
-    /// Nothing can be done now: a gap, an outage, or a test holds it.
+    /// Nothing can be done now: a gap, an outage, a lock that somebody holds, or a test holds it.
     Idle,
     Moved,
     /// Failed; to be tried again a little later.
@@ -93,6 +95,7 @@ impl Engine {
     /// One transaction for all that waits for a service.
     fn deliver_to(&mut self, service: &Arc<dyn Service>) -> Delivery {
         let loads = self.load_all(service);
+        self.patience.begin();
         let moved = match loads.as_slice() {
             [] => return Delivery::Idle,
             [load] => self.deliver(load.index, &load.stored),
@@ -117,7 +120,8 @@ impl Engine {
 
     /// What its readers can settle next.
     fn load_all(&mut self, service: &Arc<dyn Service>) -> Vec<Load> {
-        let due = |reader: &Reader| reader.is_due && reader.service.name() == service.name();
+        let rests = |reader: &Reader| reader.locked.is_some_and(|since| since.elapsed() < RETRY_LOCKED);
+        let due = |reader: &Reader| reader.is_due && !rests(reader) && reader.service.name() == service.name();
         let mut indices: Vec<usize> = (0..self.readers.len()).filter(|index| due(&self.readers[*index])).collect();
         indices.sort_by_key(|index| self.readers[*index].place.source);
         let mut loads = Vec::with_capacity(indices.len());
@@ -167,7 +171,11 @@ impl Engine {
     /// What of this can be settled next.
     fn readable(&mut self, index: usize, stored: Vec<log::Stored>) -> Vec<log::Stored> {
         let is_more = !stored.is_empty() || self.lanes.is_none();
-        let stored = up_to_gap(&self.readers[index], stored, is_more, &mut self.troubles);
+        let mut stored = up_to_gap(&self.readers[index], stored, is_more, &mut self.troubles);
+        if self.readers[index].locked.is_some() {
+            // The first shows whether the lock is still held.
+            stored.truncate(1);
+        }
         self.up_to_held(index, stored)
     }
 
@@ -196,12 +204,22 @@ impl Engine {
                 tracing::error!(reader = name, ?place, position, error = %fault, "delivery is not possible now");
                 Delivery::Idle
             }
+            Err(fault) if fault.is_locked() && (stored.len() == 1 || self.patience.is_over()) => self.wait_for_lock(index, &fault),
             Err(fault) if stored.len() > 1 => {
                 split(name, &fault);
                 self.deliver(index, &stored[..stored.len() / 2])
             }
             Err(fault) => self.retry_or_bury(index, &stored[0], &fault),
         }
+    }
+
+    /// Not the message's fault: it counts as no try, and is looked at again before long. Others of its key must not overtake it, and the
+    /// position can name only one place: those behind it wait, too.
+    fn wait_for_lock(&mut self, index: usize, fault: &Fault) -> Delivery {
+        let reader = &mut self.readers[index];
+        reader.locked = Some(Stopwatch::start());
+        self.troubles.shows(reader.spot(), Why::Lock, &fault.to_string());
+        Delivery::Idle
     }
 
     /// Cuts the batch before the first message that a test holds back.
@@ -314,6 +332,7 @@ impl Engine {
                 self.readers[index].parked.insert(message.key);
                 Delivery::Moved
             }
+            Err(fault) if fault.is_locked() => self.wait_for_lock(index, &fault),
             Err(error) => {
                 tracing::error!(reader = name, source, seq = message.seq, %error, "cannot put a dead letter aside");
                 Delivery::Retry

@@ -177,7 +177,17 @@ fn unreadable(offset: i64, text: &str) -> log::Stored {
 
 /// The stream was numbered anew, because its database was moved or restored.
 fn begin_epoch(reader: &mut Reader, epoch: i64) {
-    tracing::warn!(reader = reader.service.name(), source = reader.place.source, epoch, "the stream is numbered anew");
+    let Place { source, epoch: before, partition } = reader.place;
+    // Whether this was the last of it only the sender's tables can tell: the audit compares them.
+    tracing::warn!(
+        reader = reader.service.name(),
+        source,
+        partition,
+        epoch,
+        before,
+        read_to = reader.position,
+        "the stream is numbered anew"
+    );
     reader.place.epoch = epoch;
     reader.position = 0;
     reader.pending = 0;

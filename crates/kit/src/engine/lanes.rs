@@ -36,6 +36,8 @@ pub struct Lanes {
     pub(super) consumer: Option<Consumer>,
     held: BTreeSet<i64>,
     looked: Option<Stopwatch>,
+    /// When the leases were last renewed.
+    renewed: Option<Stopwatch>,
     rung: Arc<Rung>,
 }
 
@@ -90,7 +92,7 @@ impl Lanes {
                 }
             }
         }
-        Ok(Lanes { instance, wires, feed, readings, consumer, held: BTreeSet::new(), looked: None, rung })
+        Ok(Lanes { instance, wires, feed, readings, consumer, held: BTreeSet::new(), looked: None, renewed: None, rung })
     }
 
     pub(super) fn reads(&self, reader: &'static str, source: &'static str) -> bool {
@@ -123,11 +125,30 @@ impl Engine {
         let service = Arc::clone(&self.services[0]);
         let wanted = futures::executor::block_on(self.choose(&mut lanes, service.as_ref()));
         lanes.looked = Some(Stopwatch::start());
+        lanes.renewed = lanes.looked;
         self.lanes = Some(lanes);
         match wanted {
             Ok(held) => self.read_lanes(held),
             // Positions keep a late one from doing harm; it goes on with what it has.
             Err(fault) => tracing::warn!(service = service.name(), error = %fault, "cannot look after the reader's leases"),
+        }
+    }
+
+    /// Keeps what it has, where the next look may be far away. Readers stay as they are: they may be in the middle of a delivery.
+    pub(super) fn renew_lanes(&mut self) {
+        let name = self.services[0].name();
+        let Some(lanes) = &mut self.lanes else { return };
+        if lanes.renewed.is_none_or(|renewed| renewed.elapsed() < EVERY) {
+            return;
+        }
+        lanes.renewed = Some(Stopwatch::start());
+        let (instance, tx) = (lanes.instance, &mut self.work.tx);
+        let renewed = futures::executor::block_on(async {
+            tx.revive().await?;
+            lease::renew(tx, name, instance).await
+        });
+        if let Err(error) = renewed {
+            tracing::debug!(service = name, %error, "cannot renew the reader's leases");
         }
     }
 

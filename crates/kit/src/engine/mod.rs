@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 pub(crate) mod lease;
 mod letters;
 mod log;
+mod patience;
 mod redrive;
 pub(crate) mod relay;
 pub(crate) mod sequencer;
@@ -40,6 +41,7 @@ use crate::{
 };
 use contracts::Timestamp;
 use lanes::Lanes;
+use patience::Patience;
 use std::{collections::HashMap, sync::Arc};
 use streams::Reader;
 use trouble::Troubles;
@@ -72,6 +74,7 @@ pub struct Engine {
     heads: HashMap<&'static str, i64>,
     faults: Faults,
     troubles: Troubles,
+    patience: Patience,
     /// When old keys and messages are looked for next.
     upkeep_at: Timestamp,
     /// When it was last measured how far readers are behind.
@@ -118,7 +121,17 @@ impl Fault {
 
     /// True when the same transaction may succeed at its next try: another one was in its way.
     pub(super) fn is_conflict(&self) -> bool {
-        matches!(self, Fault::Db(DbError::Retry(_) | DbError::Unique(_)))
+        self.is_contention() || matches!(self, Fault::Db(DbError::Unique(_)))
+    }
+
+    /// The same where it is certain that nothing else is wrong: a unique constraint may also be one that always says no.
+    pub(super) fn is_contention(&self) -> bool {
+        self.is_locked() || matches!(self, Fault::Db(DbError::Retry(_)))
+    }
+
+    /// True when somebody else holds a lock that was waited for in vain.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self, Fault::Db(DbError::Locked(_)))
     }
 }
 

@@ -22,7 +22,11 @@ impl Engine {
                 continue;
             }
             let mut failed: HashSet<(String, Uuid)> = HashSet::new();
+            self.patience.begin();
             for letter in marked {
+                if self.patience.is_over() {
+                    break;
+                }
                 if self.is_elsewhere(&letter) {
                     continue;
                 }
@@ -80,7 +84,7 @@ impl Engine {
     }
 
     fn put_back(&mut self, letter: &DeadLetter, fault: &Fault) {
-        if fault.is_outage() || matches!(fault, Fault::Fenced(_)) {
+        if fault.is_outage() || fault.is_locked() || matches!(fault, Fault::Fenced(_)) {
             // Not the letter's fault: it stays marked and is tried again when writes are possible, or another instance has settled it.
             return;
         }

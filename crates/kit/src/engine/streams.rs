@@ -1,9 +1,11 @@
 //! Opening: tables, and where streams and readers are.
 
-use super::{Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, tables, trouble::Troubles};
+use super::{
+    Engine, EngineSettings, Fault, Place, Stream, Work, feed, lanes::Lanes, letters, log, patience::Patience, tables, trouble::Troubles,
+};
 use crate::{
     db::{Db, Tx, migrate},
-    ports::Clock,
+    ports::{Clock, Stopwatch},
     service::Service,
     testing::Faults,
 };
@@ -32,6 +34,8 @@ pub(super) struct Reader {
     pub tries: u32,
     /// Something may wait.
     pub is_due: bool,
+    /// When the message right behind `position` was last found to want what somebody else has locked.
+    pub locked: Option<Stopwatch>,
 }
 
 impl Reader {
@@ -71,6 +75,7 @@ impl Engine {
             heads: HashMap::new(),
             faults,
             troubles: Troubles::default(),
+            patience: Patience::default(),
             upkeep_at: Timestamp(0),
             lag_looked: None,
             lanes,
@@ -105,7 +110,6 @@ impl Engine {
     /// Starts reading one partition of every stream that is read here.
     pub(super) async fn open_lane(&mut self, partition: i64) -> Result<(), Fault> {
         for service in self.services.clone() {
-            let parked = letters::parked_keys(&mut self.work.tx, service.name()).await?;
             for (source, kinds) in sources(service.as_ref()) {
                 let Some(stream) = self.stream_of(source).await? else { continue };
                 if partition >= stream.partitions {
@@ -119,9 +123,10 @@ impl Engine {
                     position: 0,
                     pending: 0,
                     offset: None,
-                    parked: parked.iter().filter(|(from, _)| from == source).map(|(_, key)| *key).collect(),
+                    parked: HashSet::new(),
                     tries: 0,
                     is_due: true,
+                    locked: None,
                 };
                 self.find_place(&mut reader).await?;
                 self.readers.push(reader);
@@ -130,13 +135,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a reader to where its service's tables say it is.
+    /// Takes a reader to where its service's tables say it is. First the position and then the parked keys: while this process was away,
+    /// another one may bury a message and move on, in one transaction, between the two. Whoever sees the position sees the key then; the
+    /// other way round it would see the position only, and let later messages of the key overtake the letter. A position that is old
+    /// already does no harm, whatever the keys: it cannot be moved.
     pub(super) async fn find_place(&mut self, reader: &mut Reader) -> Result<(), Fault> {
         let (name, Place { source, partition, .. }) = (reader.service.name(), reader.place);
         if self.reads_kafka() {
             reader.place.epoch = log::last_epoch(&mut self.work.tx, name, reader.place).await?.unwrap_or(reader.place.epoch);
         }
         let (position, offset) = log::position(&mut self.work.tx, name, reader.place).await?;
+        let parked = letters::parked_keys(&mut self.work.tx, name).await?;
         if let Some(consumer) = self.lanes.as_mut().and_then(|lanes| lanes.consumer.as_mut()) {
             let assigned = match offset {
                 _ if reader.is_log => consumer.assign_log(source, partition, offset),
@@ -147,7 +156,8 @@ impl Engine {
             assigned.map_err(feed::fault)?;
         }
         (reader.position, reader.pending, reader.offset) = (position, position, offset);
-        (reader.tries, reader.is_due) = (0, true);
+        reader.parked = parked.into_iter().filter(|(from, _)| from == source).map(|(_, key)| key).collect();
+        (reader.tries, reader.is_due, reader.locked) = (0, true, None);
         Ok(())
     }
 

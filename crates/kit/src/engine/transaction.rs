@@ -13,10 +13,14 @@ const TRIES: u32 = 6;
 
 impl Engine {
     /// Repeats a whole transaction that lost against another one, a few times, after a short pause of random length. Where several
-    /// instances write, a unique constraint may say no because another one was faster: at the next try its row is seen.
+    /// instances write, a unique constraint may say no because another one was faster: at the next try its row is seen. A lock that
+    /// somebody holds is waited for as long as there is patience.
     pub(super) fn despite_conflicts(&mut self, mut attempt: impl FnMut(&mut Engine) -> Result<(), Fault>) -> Result<(), Fault> {
         for tries in 1.. {
+            // Tries may take longer than a lease lasts.
+            self.renew_lanes();
             match attempt(self) {
+                Err(fault) if fault.is_locked() && !self.patience.is_left() => return Err(fault),
                 Err(fault) if tries < TRIES && self.lanes.is_some() && fault.is_conflict() => {
                     tracing::debug!(error = %fault, tries, "a transaction is tried again");
                     metrics::counter!("onrush_transaction_conflicts_total").increment(1);
@@ -32,8 +36,10 @@ impl Engine {
     /// One transaction: `body`, the log, the commit. On a fault, or a panic, everything is as before.
     pub(super) fn attempt(&mut self, body: impl AsyncFnOnce(&mut Engine) -> Result<(), Fault>, names: &[String]) -> Result<(), Fault> {
         let now = self.clock.now();
-        // From here on it may stand, whatever is heard of it.
+        // From there on it may stand, whatever is heard of it.
         let mut is_committing = false;
+        let trying = Stopwatch::start();
+        self.work.tx.limit_lock_waits(self.patience.wait());
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             futures::executor::block_on(async {
                 if let Some(heads) = &mut self.work.heads {
@@ -59,6 +65,9 @@ impl Engine {
         match result {
             Ok(()) => self.committed(),
             Err(fault) => {
+                if fault.is_locked() {
+                    self.patience.waited(trying.elapsed());
+                }
                 let is_known = !is_committing || fault.is_conflict();
                 return Err(self.rolled_back(fault, is_known));
             }
@@ -74,6 +83,8 @@ impl Engine {
             if reader.position != reader.pending {
                 reader.position = reader.pending;
                 reader.tries = 0;
+                reader.locked = None;
+                self.troubles.moved(reader.spot());
                 if let Some(lanes) = &mut self.lanes {
                     Self::settled(lanes, reader);
                 }

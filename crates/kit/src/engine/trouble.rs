@@ -17,6 +17,17 @@ pub(super) enum Why {
     Gap,
     /// Where messages come from gives none.
     Feed,
+    /// The next message wants what somebody else has locked.
+    Lock,
+}
+
+impl Why {
+    fn text(self) -> &'static str {
+        match self {
+            Why::Gap | Why::Feed => "cannot read the stream",
+            Why::Lock => "cannot act on the next message",
+        }
+    }
 }
 
 struct Trouble {
@@ -63,7 +74,7 @@ impl Troubles {
             Some(trouble) if trouble.why == why => trouble.shown = Stopwatch::start(),
             _ => {
                 let Spot { reader, place, position } = spot;
-                tracing::error!(reader, ?place, position, reason, "cannot read the stream: the reader stops here");
+                tracing::error!(reader, ?place, position, reason, "{}: the reader stops here", why.text());
                 metrics::counter!("onrush_reader_stops_total", "reader" => line.0, "source" => line.1).increment(1);
                 show(line, true);
                 self.0.insert(line, Trouble { why, shown: Stopwatch::start(), looked: Stopwatch::start() });
@@ -71,14 +82,26 @@ impl Troubles {
         }
     }
 
-    /// Something was read, or at least nothing went wrong.
+    /// Something was read, or at least nothing went wrong. Whether what was read can be acted on shows later.
     pub fn is_well(&mut self, spot: Spot, has_read: bool) {
-        let line = spot.line();
-        if self.0.get(&line).is_some_and(|trouble| has_read || trouble.shown.elapsed() >= OVER) {
-            self.0.remove(&line);
-            show(line, false);
-            tracing::warn!(reader = spot.reader, place = ?spot.place, position = spot.position, "the reader goes on");
+        let is_over = |trouble: &Trouble| has_read && trouble.why != Why::Lock || trouble.shown.elapsed() >= OVER;
+        if self.0.get(&spot.line()).is_some_and(is_over) {
+            self.ends(spot);
         }
+    }
+
+    /// Something was acted on.
+    pub fn moved(&mut self, spot: Spot) {
+        if self.0.get(&spot.line()).is_some_and(|trouble| trouble.why == Why::Lock) {
+            self.ends(spot);
+        }
+    }
+
+    fn ends(&mut self, spot: Spot) {
+        let line = spot.line();
+        self.0.remove(&line);
+        show(line, false);
+        tracing::warn!(reader = spot.reader, place = ?spot.place, position = spot.position, "the reader goes on");
     }
 
     /// What is read elsewhere now is somebody else's trouble.
@@ -95,7 +118,8 @@ impl Troubles {
     /// True, now and then, for a reader in trouble.
     fn wants_place(&mut self, spot: Spot) -> bool {
         match self.0.get_mut(&spot.line()) {
-            Some(trouble) if trouble.looked.elapsed() >= EVERY => {
+            // One that waits for a lock knows where it is.
+            Some(trouble) if trouble.why != Why::Lock && trouble.looked.elapsed() >= EVERY => {
                 trouble.looked = Stopwatch::start();
                 true
             }
@@ -176,6 +200,17 @@ mod tests {
                 troubles.keep(|lane| lane != 3);
                 assert!(shown.render().contains(&format!("{gauge} 0")), "somebody else shows it now");
                 assert!(troubles.0.is_empty());
+                for _ in 0..20 {
+                    troubles.shows(spot(9), Why::Lock, "somebody holds the row");
+                    // It is read at every try, and not acted on.
+                    troubles.is_well(spot(9), true);
+                }
+                assert_eq!((lines.count("stops here"), lines.count("goes on")), (4, 1));
+                assert!(shown.render().contains(&format!("{gauge} 1")), "{}", shown.render());
+                troubles.moved(spot(10));
+                troubles.moved(spot(11));
+                assert_eq!((lines.count("stops here"), lines.count("goes on")), (4, 2));
+                assert!(shown.render().contains(&format!("{gauge} 0")), "{}", shown.render());
             });
         });
     }

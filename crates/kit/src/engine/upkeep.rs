@@ -23,6 +23,7 @@ impl Engine {
             return;
         }
         let mut more = false;
+        self.patience.begin();
         for service in self.services.clone() {
             let name = service.name();
             let pruned = self.attempt(

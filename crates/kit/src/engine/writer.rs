@@ -5,6 +5,7 @@ use crate::{
     batch::{AnyGroup, AnyJob, Input, Queue, Sender, SubmitError},
     db::DbError,
     ports::Stopwatch,
+    testing::Course,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
@@ -43,7 +44,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
             // A database across a network needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
-            self.run(&queue);
+            Course::default().go_on(|| self.run(&queue));
         })?;
         Ok(RunningEngine { queue: sender, thread: Some(thread) })
     }
@@ -84,7 +85,12 @@ impl Engine {
     /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
     fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
-        for batch in batches {
+        let last = batches.len() - 1;
+        for (place, batch) in batches.into_iter().enumerate() {
+            // Those that must be alone come first, and share what time there is for waiting.
+            if place == 0 || place == last {
+                self.patience.begin();
+            }
             self.settle(batch, self.settings.fold);
         }
         stop
@@ -92,6 +98,10 @@ impl Engine {
 
     /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
     fn settle(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
+        if self.patience.is_over() {
+            // Some of them may want other rows; but whoever waits behind them has waited long enough for those that do not.
+            return put_off(groups, "enough time went into waiting for locks");
+        }
         let Err(fault) = self.despite_conflicts(|engine| engine.attempt_commands(&mut groups, fold)) else {
             for group in groups {
                 group.answer();
@@ -118,6 +128,8 @@ impl Engine {
         } else if fold {
             // A reader further down may be at fault: commit the command alone and let the log deal with its messages.
             self.settle(groups, false);
+        } else if fault.is_contention() {
+            put_off(groups, &fault.to_string());
         } else {
             for group in groups {
                 tracing::error!(error = %fault, operation = group.operation(), "command failed");
@@ -152,6 +164,15 @@ impl Engine {
             metrics::histogram!("onrush_batch_commands").record(size as f64);
         }
         result
+    }
+}
+
+/// Nothing is wrong with these commands: others were in their way. They did nothing, and their keys are not used up.
+fn put_off(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
+    for group in groups {
+        tracing::warn!(operation = group.operation(), commands = group.len(), reason, "others are in the way: come back later");
+        metrics::counter!("onrush_commands_put_off_total", "operation" => group.operation()).increment(group.len() as u64);
+        group.fail(SubmitError::Unavailable);
     }
 }
 

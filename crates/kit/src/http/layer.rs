@@ -3,7 +3,7 @@
 //! It is written by hand, as one future without a box: at ten thousand requests a second a stack of ten layers is what one would wait for.
 
 use super::{Problem, Trace, problem::add_trace};
-use crate::ports::Stopwatch;
+use crate::{ports::Stopwatch, testing::Course};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
@@ -95,7 +95,7 @@ impl Service<Request> for Guarded {
             Some(problem) => State::Refused(Some(problem)),
             None => State::Running(self.inner.call(request)),
         };
-        Guarding { state, trace: trace.0, clock, meters, log }
+        Guarding { state, trace: trace.0, clock, meters, log, course: Course::default() }
     }
 }
 
@@ -111,6 +111,7 @@ struct Guarding {
     clock: Stopwatch,
     meters: Arc<OnceLock<Meters>>,
     log: Option<(Method, String)>,
+    course: Course,
 }
 
 impl Future for Guarding {
@@ -119,9 +120,10 @@ impl Future for Guarding {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let trace = self.trace;
         let _current = crate::links::trace::enter(trace);
-        let response = match &mut self.state {
+        let Guarding { state, course, .. } = &mut *self;
+        let response = match state {
             State::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),
-            State::Running(inner) => match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll(cx))) {
+            State::Running(inner) => match std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(|| Pin::new(inner).poll(cx)))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(Ok(response))) => response,
                 Ok(Poll::Ready(Err(never))) => match never {},

@@ -111,7 +111,13 @@ impl From<SubmitError> for Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Busy | DbError::DiskFull | DbError::Io(_) | DbError::Closed(_) | DbError::Retry(_) | DbError::Unknown => {
+            DbError::Busy
+            | DbError::DiskFull
+            | DbError::Io(_)
+            | DbError::Closed(_)
+            | DbError::Retry(_)
+            | DbError::Locked(_)
+            | DbError::Unknown => {
                 tracing::warn!(%error, "the database is not available to a request");
                 Problem::from(Code::Unavailable).retry_after(COME_BACK)
             }
@@ -324,7 +330,8 @@ mod tests {
         for problem in
             [Problem::from(SubmitError::Overloaded), SubmitError::Unavailable.into(), DbError::Busy.into(), DbError::DiskFull.into()]
                 .into_iter()
-                .chain([DbError::Closed("gone".into()), DbError::Retry("40001".into()), DbError::Unknown].map(Problem::from))
+                .chain([DbError::Closed("gone".into()), DbError::Unknown].map(Problem::from))
+                .chain([DbError::Retry("40001".into()), DbError::Locked("55P03".into())].map(Problem::from))
         {
             assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
         }

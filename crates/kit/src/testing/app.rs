@@ -56,6 +56,7 @@ impl App {
             clock: ManualClock::at(START),
             ground: None,
             partitions: 1,
+            readers: 4,
             faults: Faults::planned(),
         }
     }

@@ -52,6 +52,7 @@ pub struct AppBuilder {
     pub(super) clock: ManualClock,
     pub(super) ground: Option<Ground>,
     pub(super) partitions: i64,
+    pub(super) readers: usize,
     pub(super) faults: Faults,
 }
 
@@ -59,6 +60,11 @@ impl AppBuilder {
     /// Of each stream, on PostgreSQL. With one, a service's messages are read back in the order in which it wrote them.
     pub fn partitions(mut self, partitions: i64) -> Self {
         self.partitions = partitions;
+        self
+    }
+    /// Read connections of each process, on PostgreSQL.
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = readers;
         self
     }
     /// On PostgreSQL, whatever the environment says.
@@ -126,7 +132,7 @@ impl AppBuilder {
         };
         let mut settings = self.process_settings();
         if let Some(database) = &ground.database {
-            let postgres = PostgresSettings { readers: 4, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
+            let postgres = PostgresSettings { readers: self.readers, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
             settings.database = Database::Postgres(postgres);
             settings.kafka = ground.kafka.as_deref().map(TestTopics::settings);
         }

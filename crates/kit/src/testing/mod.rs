@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+mod course;
+pub(crate) use course::{Course, Hold};
+
 /// Aborts the process here, when `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
 #[cfg(feature = "testing")]
 pub fn crash_point(name: &str) {

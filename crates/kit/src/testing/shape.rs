@@ -73,7 +73,7 @@ impl AppBuilder {
         }
         let ground = self.ground(shape).await;
         let database = ground.database.as_ref().expect("both shapes have one");
-        let postgres = PostgresSettings { readers: 4, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
+        let postgres = PostgresSettings { readers: self.readers, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
         let settings = ProcessSettings {
             database: Database::Postgres(postgres),
             kafka: ground.kafka.as_deref().map(TestTopics::settings),

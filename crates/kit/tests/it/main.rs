@@ -12,6 +12,7 @@ mod epochs;
 mod faults;
 mod fold;
 mod idempotency;
+mod locks;
 mod parts;
 mod processes;
 mod redrive;

@@ -5,13 +5,16 @@ use contracts::{
     Sku,
     calls::{GetAvailability, GetPrices},
 };
+use futures::FutureExt;
 use kit::{
+    Kit,
     cache::Cache,
     jobs::{Job, Pass, Turn},
     links::{Answers, LinkError},
     tasks,
 };
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -121,4 +124,29 @@ async fn a_failed_load_is_not_remembered_and_entries_grow_old() {
     while cache.get(&1).await.is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Asks another service, which reads; before that it reads itself, and gives its connection back in time, or not.
+async fn read_and_ask(kit: Kit, gives_back: bool) -> Result<Pass, String> {
+    let mut held = Some(kit.db.reader().await.map_err(|error| error.to_string())?);
+    if gives_back {
+        held = None;
+    }
+    let asked = kit.links.call(GetAvailability { skus: vec![Sku(Uuid::nil())] }).await;
+    drop(held);
+    asked.map(|_| Pass::Done).map_err(|error| error.to_string())
+}
+
+// F11: whether a connection is free or not.
+#[tokio::test]
+async fn whoever_asks_for_a_second_reader_is_found_out() {
+    let world = World::start().await;
+    let job = |gives_back| {
+        let kit = world.app.kit().clone();
+        Job::new("orders.curious", Duration::from_secs(60), move || read_and_ask(kit.clone(), gives_back))
+    };
+    assert_eq!(job(true).pass().await, Ok(Pass::Done));
+    let nested = AssertUnwindSafe(job(false).pass()).catch_unwind().await;
+    assert!(!matches!(nested, Ok(Ok(_))), "{nested:?}");
+    assert_eq!(job(true).pass().await, Ok(Pass::Done));
 }

@@ -2,6 +2,7 @@
 //! their databases themselves; `ONRUSH_TEST_DATABASE` changes nothing here.
 
 mod lost;
+mod overtaken;
 mod poison;
 mod relays;
 mod replay;

@@ -131,7 +131,7 @@ async fn open<'s>(store: &'s Store, from: &mut Snapshot) -> Result<Target<'s>, C
         tx.batch(&format!("lock table {} in share row exclusive mode", names.join(","))).await
     };
     locked.await.map_err(|error| match error {
-        kit::DbError::Retry(_) | kit::DbError::Busy => {
+        kit::DbError::Retry(_) | kit::DbError::Locked(_) | kit::DbError::Busy => {
             CopyError::Refused("others use the tables the data are to go to: stop every process of that mall first".into())
         }
         other => other.into(),

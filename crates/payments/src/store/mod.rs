@@ -72,7 +72,7 @@ mod tests {
         lock_orders(&mut other, &BTreeSet::from([b])).await.expect("another order is free");
         other.batch("set local lock_timeout = 200").await.expect("it is a setting");
         let refused = lock_orders(&mut other, &BTreeSet::from([a, b])).await;
-        assert!(matches!(refused, Err(DbError::Retry(_))), "{refused:?}");
+        assert!(matches!(refused, Err(DbError::Locked(_))), "{refused:?}");
         other.rollback().await.expect("rolls back");
         one.commit().await.expect("commits");
         other.begin().await.expect("begins");

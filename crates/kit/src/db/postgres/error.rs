@@ -18,7 +18,8 @@ fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
     match state {
         "23505" => DbError::Unique(text()),
         _ if state.starts_with("23") => DbError::Constraint(text()),
-        "40001" | "40P01" | "55P03" => DbError::Retry(format!("{state}: {message}")),
+        "40001" => DbError::Retry(format!("{state}: {message}")),
+        "40P01" | "55P03" => DbError::Locked(format!("{state}: {message}")),
         "53100" => DbError::DiskFull,
         "58030" => DbError::Io(text()),
         "57014" => DbError::Busy,
@@ -78,8 +79,9 @@ mod tests {
         for state in ["23514", "23503", "23502"] {
             assert!(matches!(of(state), DbError::Constraint(_)), "{state}");
         }
-        for state in ["40001", "40P01", "55P03"] {
-            assert!(matches!(of(state), DbError::Retry(text) if text.starts_with(state)), "{state}");
+        assert!(matches!(of("40001"), DbError::Retry(text) if text == "40001: text"));
+        for state in ["40P01", "55P03"] {
+            assert!(matches!(of(state), DbError::Locked(text) if text.starts_with(state)), "{state}");
         }
         for state in ["57P01", "57P02", "57P03", "53300", "08006", "25P03"] {
             assert!(matches!(of(state), DbError::Closed(_)), "{state}");

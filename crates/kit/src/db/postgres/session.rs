@@ -8,10 +8,11 @@ use super::{
 };
 use crate::db::{DbError, Param, portable::without_rowid};
 use deadpool_postgres::{ClientWrapper, Object};
-use std::fmt;
+use std::{fmt, time::Duration};
 use tokio_postgres::Row;
 
-const BEGIN: &str = "begin isolation level read committed read write; select pg_current_xact_id()";
+const BEGIN: &str = "begin isolation level read committed read write";
+const NUMBER: &str = "select pg_current_xact_id()";
 
 type Failed = tokio_postgres::Error;
 
@@ -30,6 +31,8 @@ pub struct Session {
     sound: bool,
     /// Whether a statement came back on this connection.
     used: bool,
+    /// Longest wait for a lock within a transaction, where it is not to be the connection's.
+    lock_wait: Option<Duration>,
 }
 
 enum Link {
@@ -74,11 +77,11 @@ impl Drop for Session {
 impl Session {
     pub(super) async fn writer(server: Server, client: ClientWrapper) -> Result<Self, DbError> {
         let life = life(&client).await.map_err(|error| error::of(&error))?;
-        Ok(Self { server, link: Some(Link::Own(client)), pooled: false, life, open: None, sound: true, used: false })
+        Ok(Self { server, link: Some(Link::Own(client)), pooled: false, life, open: None, sound: true, used: false, lock_wait: None })
     }
 
     pub(super) fn reader(server: Server, object: Object) -> Self {
-        Self { server, link: Some(Link::Pooled(object)), pooled: true, life: None, open: None, sound: true, used: false }
+        Self { server, link: Some(Link::Pooled(object)), pooled: true, life: None, open: None, sound: true, used: false, lock_wait: None }
     }
 
     fn client(&self) -> Result<&ClientWrapper, DbError> {
@@ -111,6 +114,10 @@ impl Session {
         Ok(())
     }
 
+    pub fn limit_lock_waits(&mut self, most: Duration) {
+        self.lock_wait = Some(most);
+    }
+
     pub async fn begin(&mut self) -> Result<(), DbError> {
         if self.open.is_some() {
             return Err(DbError::Postgres("a transaction is open already".into()));
@@ -131,7 +138,9 @@ impl Session {
         let Some(link) = self.link.take() else {
             return Err(DbError::Closed("the connection was lost".into()));
         };
-        let rows = match link.client().simple_query(BEGIN).await {
+        // With the transaction, since the connection may be a new one; and in one go with it, since it is begun often.
+        let limit = self.lock_wait.map_or_else(String::new, |most| format!("set local lock_timeout = {};", most.as_millis()));
+        let rows = match link.client().simple_query(&format!("{BEGIN}; {limit} {NUMBER}")).await {
             Ok(rows) => rows,
             Err(error) => {
                 link.discard();

@@ -26,14 +26,14 @@ async fn two_writers() -> (Place, Tx, Tx) {
 
 // F12
 #[tokio::test]
-async fn a_lock_that_is_held_too_long_says_try_again() {
+async fn a_lock_that_is_held_too_long_says_so() {
     let (_place, mut first, mut second) = two_writers().await;
     first.begin().await.unwrap();
     assert_eq!(lock(&mut first, 1).await.unwrap().len(), 1);
     second.begin().await.unwrap();
     assert_eq!(lock(&mut second, 2).await.unwrap().len(), 1, "the other row is free");
     let waited = lock(&mut second, 1).await;
-    assert!(matches!(&waited, Err(DbError::Retry(text)) if text.starts_with("55P03")), "{waited:?}");
+    assert!(matches!(&waited, Err(DbError::Locked(text)) if text.starts_with("55P03")), "{waited:?}");
     second.rollback().await.unwrap();
     first.commit().await.unwrap();
     second.begin().await.unwrap();
@@ -59,7 +59,7 @@ async fn of_two_in_a_deadlock_one_goes_on_and_one_tries_again() {
         locked
     };
     let (one, other) = futures::join!(crossed(&mut first, 2), crossed(&mut second, 1));
-    let [Ok(_), Err(DbError::Retry(text))] = (if one.is_ok() { [one, other] } else { [other, one] }) else {
+    let [Ok(_), Err(DbError::Locked(text))] = (if one.is_ok() { [one, other] } else { [other, one] }) else {
         panic!("one of the two goes on");
     };
     assert!(text.starts_with("40P01"), "{text}");

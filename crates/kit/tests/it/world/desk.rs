@@ -1,8 +1,10 @@
 mod ask;
 mod count;
+mod lap;
 
 pub use ask::{Ask, Laps};
 pub use count::{Count, Fill, Gate, Trouble};
+pub use lap::Lap;
 
 use super::{hold, release};
 use contracts::{Code, Message, OrderId, Refusal};
@@ -27,7 +29,7 @@ pub struct Desk {
     /// Transactions of commands or deliveries that were tried, and that were committed.
     pub tried: Arc<AtomicU32>,
     pub committed: Arc<AtomicU32>,
-    /// Calls of `Count::handle`.
+    /// Calls of `Count::handle` and `Lap::handle`.
     pub handled: AtomicU32,
     /// Counts whose hooks ran after their commit.
     pub announced: Arc<AtomicU32>,

@@ -112,6 +112,11 @@ impl Mall {
         eventually(&self.db, sql, wanted).await;
     }
 
+    /// A session of an operator, who has looked at a row for longer than is good.
+    pub async fn holding(&self, sql: &str) -> Tx {
+        super::holding(self.behind_the_back().await, sql).await
+    }
+
     /// What an operator, or another process, does.
     pub async fn alter(&self, sql: &str) -> u64 {
         self.behind_the_back().await.execute(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))

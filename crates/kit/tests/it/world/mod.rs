@@ -10,7 +10,7 @@ mod shelf;
 mod till;
 
 pub use checks::{check_log, dump, lag};
-pub use desk::{Ask, Count, Fill, Laps, Trouble};
+pub use desk::{Ask, Count, Fill, Lap, Laps, Trouble};
 pub use mall::{CABLES, Cable, Instance, Mall};
 pub use shelf::How;
 
@@ -168,6 +168,11 @@ impl World {
         db.open_writer().await.expect("the database is there")
     }
 
+    /// A session of an operator, who has looked at a row for longer than is good.
+    pub async fn holding(&self, sql: &str) -> Tx {
+        holding(self.behind_the_back().await, sql).await
+    }
+
     pub async fn alter(&self, sql: &str) -> u64 {
         self.behind_the_back().await.execute(sql, &[]).await.expect("the statement runs")
     }
@@ -184,6 +189,13 @@ impl World {
     pub async fn seen_by_shelf(&self) -> Vec<i64> {
         self.app.rows::<(i64,)>("select seq from stock_seen order by n").await.into_iter().map(|(seq,)| seq).collect()
     }
+}
+
+/// Runs something in a transaction and leaves that open.
+pub async fn holding(mut tx: Tx, sql: &str) -> Tx {
+    tx.begin().await.expect("it begins");
+    tx.batch(sql).await.expect("nobody else has it");
+    tx
 }
 
 pub struct OpenGate {

@@ -28,6 +28,8 @@ pub enum How {
     Panic,
     /// Loses against another transaction, each time.
     Conflict,
+    /// Wants what somebody else has locked, each time.
+    Locked,
 }
 
 /// Keys whose messages cannot be handled; shared by the services and kept over a restart.
@@ -69,6 +71,7 @@ impl Troubles {
             None => Ok(()),
             Some(How::Fault) => Err(Fault::Bug(format!("cannot act on {}", envelope.message.kind()))),
             Some(How::Conflict) => Err(DbError::Retry("40001: asked to lose".into()).into()),
+            Some(How::Locked) => Err(DbError::Locked("55P03: asked to wait".into()).into()),
             Some(How::Panic) => panic!("stumbled over {}", envelope.message.kind()),
         }
     }

@@ -1,0 +1,125 @@
+//! Whoever holds a pooled reader must not ask for another one: with as many at it as there are connections, all of them would wait for each
+//! other. Under the feature `testing` whoever does it panics, whether a connection is free or not, so that every test of anything shows it.
+
+#[cfg(feature = "testing")]
+pub(crate) use watched::{Course, Hold};
+
+#[cfg(feature = "testing")]
+mod watched {
+    use std::{
+        future::Future,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    tokio::task_local! {
+        static HOLDS_READER: Arc<AtomicBool>;
+    }
+
+    /// What happens one after the other: a request, a background task, a writer. Not the same as a task, which may serve several requests.
+    #[derive(Default)]
+    pub(crate) struct Course(Arc<AtomicBool>);
+
+    impl Course {
+        pub(crate) fn go_on<T>(&self, step: impl FnOnce() -> T) -> T {
+            HOLDS_READER.sync_scope(Arc::clone(&self.0), step)
+        }
+
+        pub(crate) fn run<F: Future>(future: F) -> impl Future<Output = F::Output> {
+            HOLDS_READER.scope(Arc::default(), future)
+        }
+    }
+
+    /// The one reader of a course. Outside of any, as in the body of a test, nothing is known of others.
+    #[derive(Debug)]
+    pub(crate) struct Hold(Option<Arc<AtomicBool>>);
+
+    impl Hold {
+        pub(crate) fn begin() -> Hold {
+            let course = HOLDS_READER.try_with(Arc::clone).ok();
+            let is_second = course.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
+            assert!(!is_second, "whoever holds a reader asks for another one: give the first one back before");
+            Hold(course)
+        }
+    }
+
+    impl Drop for Hold {
+        fn drop(&mut self) {
+            if let Some(holds) = &self.0 {
+                holds.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+pub(crate) use unwatched::{Course, Hold};
+
+#[cfg(not(feature = "testing"))]
+mod unwatched {
+    use std::future::Future;
+
+    #[derive(Default)]
+    pub(crate) struct Course;
+
+    impl Course {
+        #[inline(always)]
+        pub(crate) fn go_on<T>(&self, step: impl FnOnce() -> T) -> T {
+            step()
+        }
+
+        #[inline(always)]
+        pub(crate) fn run<F: Future>(future: F) -> F {
+            future
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Hold;
+
+    impl Hold {
+        #[inline(always)]
+        pub(crate) fn begin() -> Hold {
+            Hold
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Course, Hold};
+    use futures::FutureExt;
+    use std::panic::AssertUnwindSafe;
+
+    async fn nested() {
+        let _first = Hold::begin();
+        tokio::task::yield_now().await;
+        let _second = Hold::begin();
+    }
+
+    // F11
+    #[tokio::test]
+    async fn a_second_reader_beside_the_first_is_a_panic() {
+        assert!(AssertUnwindSafe(Course::run(nested())).catch_unwind().await.is_err());
+        let course = Course::default();
+        let held = course.go_on(Hold::begin);
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(Hold::begin))).is_err(), "at a later step, too");
+        // Given back wherever that is.
+        std::thread::spawn(move || drop(held)).join().unwrap();
+        course.go_on(|| drop(Hold::begin()));
+    }
+
+    // F11
+    #[tokio::test]
+    async fn one_after_the_other_and_others_beside_it_are_not() {
+        let one_by_one = async || {
+            for _ in 0..3 {
+                let _held = Hold::begin();
+                tokio::task::yield_now().await;
+            }
+        };
+        futures::join!(Course::run(one_by_one()), Course::run(one_by_one()));
+    }
+}
