@@ -14,7 +14,7 @@ use kit::{
 use serde_json::json;
 use std::{
     sync::{
-        LazyLock,
+        LazyLock, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -56,6 +56,8 @@ pub struct Rush {
     over: AtomicBool,
     issued: AtomicI64,
     sampled: AtomicI64,
+    /// What was given out beside the workers.
+    beside: Mutex<Vec<TestResponse>>,
     /// Milliseconds of the slowest claim.
     pub slowest: AtomicU64,
     /// How long the gate may offer what others have taken meanwhile.
@@ -85,6 +87,7 @@ impl Rush {
             over: AtomicBool::new(false),
             issued: AtomicI64::new(0),
             sampled: AtomicI64::new(0),
+            beside: Mutex::default(),
             slowest: AtomicU64::new(0),
             behind,
             wires,
@@ -147,7 +150,16 @@ impl Rush {
         }
     }
 
-    async fn claim(&self, mall: usize, member: MemberId) -> TestResponse {
+    /// A new member gets a unit at this process.
+    pub async fn get_one(&self, mall: usize) -> MemberId {
+        let member = member();
+        let got = self.claim(mall, member).await.expect(201);
+        self.beside.lock().unwrap().push(got);
+        self.issued.fetch_add(1, Ordering::SeqCst);
+        member
+    }
+
+    pub async fn claim(&self, mall: usize, member: MemberId) -> TestResponse {
         let took = Stopwatch::start();
         let answer = self.malls[mall].claim(self.coupon, member).await;
         self.slowest.fetch_max(u64::try_from(took.elapsed().as_millis()).unwrap(), Ordering::SeqCst);
@@ -215,7 +227,8 @@ pub async fn through_behind(behind: Duration, mut server: TestRedis, trouble: im
         };
         let (answers, ()) = tokio::join!(join_all((0..WORKERS).map(|worker| rush.work(worker))), troubled);
         done.store(true, Ordering::SeqCst);
-        answers.into_iter().flatten().collect::<Vec<TestResponse>>()
+        let beside = std::mem::take(&mut *rush.beside.lock().unwrap());
+        answers.into_iter().flatten().chain(beside).collect::<Vec<TestResponse>>()
     };
     let (answers, ()) = tokio::join!(claims, rush.sample(&done));
     assert_eq!(numbers(&answers), (1..=UNITS).collect::<Vec<i64>>());
