@@ -7,7 +7,8 @@ use kit::testing::START;
 const BURY: &str = "lock table stock_positions in access exclusive mode;
     insert into stock_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, error, state, at)
         select 'orders', epoch, partition, seq, key, kind, data, at, 'bug: it fails', 'dead', at from orders_outbox where seq=1;
-    insert into stock_deliveries (source, epoch, partition, from_seq, to_seq, at) values ('orders', 1, 0, 1, 1, 0);
+    insert into stock_deliveries (source, epoch, partition, from_seq, to_seq, at)
+        select 'orders', epoch, partition, 1, 1, at from orders_outbox where seq=1;
     insert into stock_positions (source, epoch, partition, seq) values ('orders', 1, 0, 1)";
 
 // I-M8, F20: whoever comes to a position comes to the letters in front of it, too. The position is asked for while it moves.
