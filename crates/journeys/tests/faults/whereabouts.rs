@@ -36,6 +36,11 @@ fn by_leases(lines: &[String]) -> BTreeMap<&str, &str> {
     lines.iter().filter_map(|line| line.strip_prefix("process ")?.split_once("  ")).collect()
 }
 
+/// All processes that have leases.
+fn names(shown: &Shown) -> BTreeSet<&str> {
+    shown.values().flat_map(|lines| by_leases(lines).into_keys()).collect()
+}
+
 /// The process that answers at an address.
 fn who_answers(line: &str) -> Option<&str> {
     line.strip_prefix("http://")?.split_once("  process ")?.1.split(',').next()
@@ -54,15 +59,17 @@ fn replicas_are_shown_with_what_each_does_and_the_killed_one_vanishes() {
     let start = Start::default();
     let (mut fleet, _) = Fleet::opened(Shape::Replicas(3), &start, 1);
     let shares = |shown: &Shown| shown.len() == contracts::SERVICES.len() && shown.values().all(|lines| is_all_done(lines));
-    let shown = eventually(&fleet, 0, PATIENCE, |shown| shares(shown) && shown.values().all(|lines| by_leases(lines).len() == 3));
-    let before: BTreeSet<&str> = shown.values().flat_map(|lines| by_leases(lines).into_keys()).collect();
-    assert_eq!(before.len(), 3, "each process has one name: {shown:#?}");
-    assert!(shown["stock"].iter().any(|line| line.contains("lanes ")), "{shown:#?}");
+    let is_shown_of = |shown: &Shown, count| shares(shown) && shown.values().all(|lines| by_leases(lines).len() == count);
+    let before = eventually(&fleet, 0, PATIENCE, |shown| is_shown_of(shown, 3));
+    assert_eq!(names(&before).len(), 3, "each process has one name: {before:#?}");
+    assert!(before["stock"].iter().any(|line| line.contains("lanes ")), "{before:#?}");
 
     fleet.kill(1);
-    let left = eventually(&fleet, 0, GONE_WITHIN, |shown| shares(shown) && shown.values().all(|lines| by_leases(lines).len() == 2));
-    let after: BTreeSet<&str> = left.values().flat_map(|lines| by_leases(lines).into_keys()).collect();
-    assert!(after.len() == 2 && after.is_subset(&before), "{before:?} {left:#?}");
+    let left = eventually(&fleet, 0, GONE_WITHIN, |shown| names(shown).len() == 2);
+    assert!(names(&left).is_subset(&names(&before)), "{before:#?} {left:#?}");
+    // What it did the others do now.
+    let after = eventually(&fleet, 0, PATIENCE, |shown| is_shown_of(shown, 2));
+    assert_eq!(names(&after), names(&left));
 }
 
 #[test]
