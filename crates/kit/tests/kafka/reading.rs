@@ -181,6 +181,6 @@ async fn how_far_a_reader_is_behind_shows_within_seconds() {
     consumer.advance_past("orders", 0, 29);
     assert_eq!(consumer.behind("orders", 0), Some(0));
     // What it has not fetched counts as well.
-    producer.publish("orders", &records(0, 31, 5)).await.unwrap();
+    producer.publish("orders", &records(0, 31, 35)).await.unwrap();
     until(&mut consumer, "the new end", |consumer| (consumer.behind("orders", 0) == Some(5)).then_some(()));
 }
