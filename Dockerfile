@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /src
 # The toolchain of this image is the one that rust-toolchain.toml asks for, but for lints and formatting, which are not needed here.

@@ -26,9 +26,16 @@ docker_create() {
 
 # docker_start STATE SERVICE…: also one that was stopped, with the data it had.
 docker_start() {
-    local state=$1
+    local state=$1 service address
     shift
-    compose "$state" up --detach --wait --quiet-pull "$@"
+    compose "$state" up --detach --wait --quiet-pull "$@" || { compose "$state" logs --tail 20 "$@"; return 1; }
+    # What is well inside its container is of no use where its port is another machine's.
+    for service in "$@"; do
+        address=$(field "$state" "${service}_address")
+        eventually 10 answers "$service" "$address" && continue
+        say "$service runs in a container but does not answer at $address; does the Docker engine run on this machine?"
+        return 1
+    done
 }
 
 # docker_stop STATE SERVICE orderly|immediate|kill
@@ -36,8 +43,9 @@ docker_stop() {
     case "$3" in
         orderly) compose "$1" stop --timeout 60 "$2" ;;
         immediate)
-            # SIGQUIT is PostgreSQL's immediate shutdown; the others have none.
-            if [ "$2" = postgres ]; then compose "$1" kill --signal SIGQUIT "$2"; else compose "$1" kill "$2"; fi
+            # SIGQUIT is PostgreSQL's immediate shutdown; the others have none. `kill` does not wait for the end after it; `stop` does, and changes
+            # nothing for a server that is ending.
+            if [ "$2" = postgres ]; then compose "$1" kill --signal SIGQUIT "$2" && compose "$1" stop --timeout 10 "$2"; else compose "$1" kill "$2"; fi
             ;;
         kill) compose "$1" kill "$2" ;;
     esac
