@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long one who looks into the database waits for it, before his claim goes there.
-const LOOKED: Duration = Duration::from_millis(100);
+const LOOKED: Duration = Duration::from_millis(250);
 
 /// What the script answers, see [`scripts::ADMIT`].
 pub(super) type Answer = (String, String, u32, u64, u64, i64);

@@ -28,6 +28,17 @@ fn on_the_way() -> Vec<(&'static str, &'static str)> {
     all.filter(|(n, m, ..)| is_long() || n % POINTS.len() == *m).map(|(.., service, point)| (service, point)).collect()
 }
 
+/// The process with this service dies when it comes to a point for the second time, which may be while it starts; and is there again.
+fn dies_at(fleet: &mut Fleet, service: &str, point: &str, start: &Start) {
+    let seat = fleet.with(service);
+    fleet.kill(seat);
+    let armed = Start { crash_point: Some(format!("{point}:2")), ..start.clone() };
+    if fleet.try_start(seat, &armed) {
+        assert!(fleet.dies(seat, PATIENCE), "nothing passes {point}");
+    }
+    fleet.start(seat, start);
+}
+
 // F1, F18
 #[test]
 fn a_process_that_dies_while_it_numbers_or_publishes_loses_and_repeats_nothing() {
@@ -37,13 +48,7 @@ fn a_process_that_dies_while_it_numbers_or_publishes_loses_and_repeats_nothing()
     let rush = Rush::furnish(fleet.doors(), members, Load { coupons: 10, ..Load::default() });
     rush.during(|| {
         for (service, point) in on_the_way() {
-            let (seat, name) = (fleet.with(service), format!("{service}.{point}"));
-            fleet.kill(seat);
-            let armed = Start { crash_point: Some(format!("{name}:2")), ..start.clone() };
-            if fleet.try_start(seat, &armed) {
-                assert!(fleet.dies(seat, PATIENCE), "nothing passes {name}");
-            }
-            fleet.start(seat, &start);
+            dies_at(&mut fleet, service, &format!("{service}.{point}"), &start);
             rush.goes_on(10);
         }
     });
@@ -65,15 +70,9 @@ fn a_process_that_dies_between_a_claim_and_its_settling_loses_and_repeats_nothin
     let start = Start { claim_strategy: Some("redis"), ..Start::default() };
     let (mut fleet, members) = Fleet::opened(Shape::Split, &start, SHOPPERS);
     let rush = Rush::furnish(fleet.doors(), members, Load { coupons: 10, claims_later: true, ..Load::default() });
-    let seat = fleet.with("coupons");
     rush.during(|| {
         for point in CLAIMS.repeat(if is_long() { 10 } else { 1 }) {
-            fleet.kill(seat);
-            let armed = Start { crash_point: Some(format!("{point}:2")), ..start.clone() };
-            if fleet.try_start(seat, &armed) {
-                assert!(fleet.dies(seat, PATIENCE), "nothing passes {point}");
-            }
-            fleet.start(seat, &start);
+            dies_at(&mut fleet, "coupons", point, &start);
             rush.goes_on(10);
         }
     });

@@ -1,0 +1,171 @@
+//! What was said: by whom first, and what of it can have no effect.
+
+use super::{SettingsError, unusable};
+use clap::Args;
+use serde::Deserialize;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+/// As given; what is absent has a default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Given {
+    /// Where the database and the signing key live [default: ./data]
+    #[arg(long, env = "ONRUSH_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL instead of a file, such as postgres://user:password@host/database; then several processes may serve one mall
+    #[arg(long, env = "ONRUSH_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Services with a database of their own, such as orders=postgres://…,stock=postgres://…
+    #[arg(long, env = "ONRUSH_DATABASES", hide_env_values = true)]
+    pub databases: Option<String>,
+    /// Read connections to each PostgreSQL database [default: 8]
+    #[arg(long, env = "ONRUSH_READERS")]
+    pub readers: Option<usize>,
+    /// Partitions of each new stream on PostgreSQL: so many processes can read it at once [default: 4]
+    #[arg(long, env = "ONRUSH_PARTITIONS")]
+    pub partitions: Option<u32>,
+    /// Addresses of Kafka, such as kafka1:9092,kafka2:9092: messages between services travel over it. Needed with --only
+    #[arg(long, env = "ONRUSH_KAFKA")]
+    pub kafka: Option<String>,
+    /// What stands before the dot in the names of Kafka topics [default: onrush]
+    #[arg(long, env = "ONRUSH_KAFKA_PREFIX")]
+    pub kafka_prefix: Option<String>,
+    /// Redis, such as redis://host:6379: limits then count for all processes together [default: each for itself]
+    #[arg(long, env = "ONRUSH_REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// What every key in Redis begins with; malls that share a server need different ones [default: onrush:]
+    #[arg(long, env = "ONRUSH_REDIS_PREFIX")]
+    pub redis_prefix: Option<String>,
+    /// Run only these services, such as orders,payments; requests for the others are forwarded to --peers
+    #[arg(long, env = "ONRUSH_ONLY")]
+    pub only: Option<String>,
+    /// Where the other services run, such as accounts=http://host:8080,stock=http://one:8080|http://two:8080
+    #[arg(long, env = "ONRUSH_PEERS")]
+    pub peers: Option<String>,
+    /// 64 hexadecimal digits that sign tokens; the same for all processes of a mall [default: made at the first start, in --data-dir]
+    #[arg(long, env = "ONRUSH_SECRET", hide_env_values = true)]
+    pub secret: Option<String>,
+    /// Address of the API [default: 127.0.0.1:8080]
+    #[arg(long, env = "ONRUSH_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Address of health and metrics, if they are not to be on the API's
+    #[arg(long, env = "ONRUSH_OPS_LISTEN")]
+    pub ops_listen: Option<SocketAddr>,
+    /// Settle all hops of a checkout in one transaction; where the data is in a file only [default: true]
+    #[arg(long, env = "ONRUSH_FOLD")]
+    pub fold: Option<bool>,
+    /// Most commands settled by one transaction [default: 512]
+    #[arg(long, env = "ONRUSH_MAX_BATCH")]
+    pub max_batch: Option<usize>,
+    /// Commands that may wait before more are refused with 503 [default: 4096]
+    #[arg(long, env = "ONRUSH_QUEUE")]
+    pub queue: Option<usize>,
+    /// `full`: a commit survives power loss; `normal`: only a crash of the process; where the data is in a file only [default: full]
+    #[arg(long, env = "ONRUSH_SYNCHRONOUS")]
+    pub synchronous: Option<String>,
+    /// How claims are settled: `group_commit`, `row_lock`, or `redis`, which needs --redis [default: group_commit]
+    #[arg(long, env = "ONRUSH_CLAIM_STRATEGY")]
+    pub claim_strategy: Option<String>,
+    /// How checkouts are led: `orchestrated`, or `choreographed`; a running order ends as it began [default: orchestrated]
+    #[arg(long, env = "ONRUSH_SAGA")]
+    pub saga: Option<String>,
+    /// Seconds until an unpaid order is undone [default: 600]
+    #[arg(long, env = "ONRUSH_UNPAID_TIMEOUT_SECONDS")]
+    pub unpaid_timeout_seconds: Option<u64>,
+    /// Charges must be a multiple of this many won [default: 1]
+    #[arg(long, env = "ONRUSH_CHARGE_UNIT")]
+    pub charge_unit: Option<i64>,
+    /// Allow the payment method `test` with its own book [default: false]
+    #[arg(long, env = "ONRUSH_TEST_PROVIDER")]
+    pub test_provider: Option<bool>,
+    /// E-mail of the first operator
+    #[arg(long, env = "ONRUSH_OPERATOR_EMAIL")]
+    pub operator_email: Option<String>,
+    /// Password of the first operator
+    #[arg(long, env = "ONRUSH_OPERATOR_PASSWORD", hide_env_values = true)]
+    pub operator_password: Option<String>,
+    /// TOML file with the same names (with `_` for `-`)
+    #[arg(long, env = "ONRUSH_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+impl Given {
+    /// What is absent here is taken from `other`.
+    pub(super) fn or(self, other: Given) -> Given {
+        Given {
+            data_dir: self.data_dir.or(other.data_dir),
+            database_url: self.database_url.or(other.database_url),
+            databases: self.databases.or(other.databases),
+            readers: self.readers.or(other.readers),
+            partitions: self.partitions.or(other.partitions),
+            kafka: self.kafka.or(other.kafka),
+            kafka_prefix: self.kafka_prefix.or(other.kafka_prefix),
+            redis: self.redis.or(other.redis),
+            redis_prefix: self.redis_prefix.or(other.redis_prefix),
+            only: self.only.or(other.only),
+            peers: self.peers.or(other.peers),
+            secret: self.secret.or(other.secret),
+            listen: self.listen.or(other.listen),
+            ops_listen: self.ops_listen.or(other.ops_listen),
+            fold: self.fold.or(other.fold),
+            max_batch: self.max_batch.or(other.max_batch),
+            queue: self.queue.or(other.queue),
+            synchronous: self.synchronous.or(other.synchronous),
+            claim_strategy: self.claim_strategy.or(other.claim_strategy),
+            saga: self.saga.or(other.saga),
+            unpaid_timeout_seconds: self.unpaid_timeout_seconds.or(other.unpaid_timeout_seconds),
+            charge_unit: self.charge_unit.or(other.charge_unit),
+            test_provider: self.test_provider.or(other.test_provider),
+            operator_email: self.operator_email.or(other.operator_email),
+            operator_password: self.operator_password.or(other.operator_password),
+            config: self.config,
+        }
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Given, SettingsError> {
+    let name = path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
+    toml::from_str(&text).map_err(|error| SettingsError::Invalid { path: name, reason: error.to_string() })
+}
+
+/// Whoever gives a setting means something by it. One that does nothing, because of another that is missing or that rules it out, is
+/// most likely a mistake in that other one.
+pub(super) fn refuse_without_effect(given: &Given) -> Result<(), SettingsError> {
+    let database = ("database_url", given.database_url.is_some());
+    for (setting, is_given, (needed, is_there)) in [
+        ("peers", given.peers.is_some(), ("only", given.only.is_some())),
+        ("kafka_prefix", given.kafka_prefix.is_some(), ("kafka", given.kafka.is_some())),
+        ("redis_prefix", given.redis_prefix.is_some(), ("redis", given.redis.is_some())),
+        ("databases", given.databases.is_some(), database),
+        ("readers", given.readers.is_some(), database),
+        ("partitions", given.partitions.is_some(), database),
+    ] {
+        if is_given && !is_there {
+            return Err(unusable(setting, format!("has no effect without {needed}: set {needed}, or leave this out")));
+        }
+    }
+    for (setting, is_given) in [("fold", given.fold.is_some()), ("synchronous", given.synchronous.is_some())] {
+        if is_given && given.database_url.is_some() {
+            return Err(unusable(setting, "has no effect with database_url, only where the data is in a file: leave it out".into()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let file: Given = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
+        let given = Given { max_batch: Some(9), ..Given::default() }.or(file);
+        assert_eq!((given.fold, given.max_batch), (Some(false), Some(9)));
+    }
+}
