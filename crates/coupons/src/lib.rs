@@ -89,6 +89,7 @@ impl Service for Coupons {
         const MIGRATIONS: &[Migration] = &[
             Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
             Migration::new(2, "claims", include_str!("../migrations/V2__claims.sql")),
+            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
         ];
         MIGRATIONS
     }

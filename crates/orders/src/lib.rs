@@ -73,6 +73,7 @@ impl Service for Orders {
         const MIGRATIONS: &[Migration] = &[
             Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
             Migration::new(2, "slips", include_str!("../migrations/V2__slips.sql")),
+            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
         ];
         MIGRATIONS
     }

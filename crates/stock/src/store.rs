@@ -13,7 +13,10 @@ use kit::{
 };
 use std::collections::HashMap;
 
-pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
+    Migration::only_postgres(2, "room", include_str!("../migrations/V2__room.postgres.sql")),
+];
 
 impl FromRow for Item {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {

@@ -62,6 +62,7 @@ impl Service for Wallet {
             Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
             Migration::new(2, "append_only", include_str!("../migrations/V2__append_only.sql"))
                 .on_postgres(include_str!("../migrations/V2__append_only.postgres.sql")),
+            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
         ];
         MIGRATIONS
     }

@@ -20,6 +20,11 @@ impl Migration {
         Self { number, name, sql, postgres: None }
     }
 
+    /// For what SQLite knows nothing of, such as how full pages are to be.
+    pub const fn only_postgres(number: u32, name: &'static str, sql: &'static str) -> Self {
+        Self { number, name, sql: "-- Nothing to do here.", postgres: Some(sql) }
+    }
+
     /// With a text of its own for PostgreSQL, where the two have no common words, such as for triggers.
     pub const fn on_postgres(mut self, sql: &'static str) -> Self {
         self.postgres = Some(sql);

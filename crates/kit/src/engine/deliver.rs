@@ -2,8 +2,10 @@
 //! of streams and partitions it came from; if that fails, reader by reader, and message by message.
 
 use super::{
-    Engine, Envelope, Fault, letters, log,
-    streams::Reader,
+    Engine, Envelope, Fault,
+    lanes::Lanes,
+    letters, log,
+    streams::{Mark, Reader},
     trouble::{Troubles, Why},
     writer::TICK,
 };
@@ -22,6 +24,9 @@ const TRIES_IN_CONFLICT: u32 = 20;
 const RETRY: Duration = Duration::from_millis(50);
 /// The same where somebody holds a lock: callers wait while it is tried.
 const RETRY_LOCKED: Duration = Duration::from_secs(1);
+
+/// When nothing came for so long, readers catch up with what they only pass over, and their positions are written down.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// What became of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,8 +49,7 @@ struct Load {
 /// What one reader settles in a transaction: messages up to `last`, some of which wait behind a dead letter.
 struct Parcel<'s> {
     index: usize,
-    last: i64,
-    offset: Option<i64>,
+    last: Mark,
     messages: Vec<Envelope>,
     parked: Vec<&'s log::Stored>,
     names: Vec<String>,
@@ -68,7 +72,13 @@ impl Engine {
                 return RETRY;
             }
             if !moved {
-                return if self.faults.hold_anything() { RETRY } else { TICK };
+                return if self.faults.hold_anything() {
+                    RETRY
+                } else if self.is_any_ahead() || self.lanes.as_ref().is_some_and(Lanes::is_more_for_later) {
+                    QUIET
+                } else {
+                    TICK
+                };
             }
         }
         Duration::ZERO
@@ -80,9 +90,19 @@ impl Engine {
         for reader in &mut self.readers {
             match &rung {
                 Some(rung) => reader.is_due |= rung.contains(&reader.place.source),
-                None => reader.is_due = reader.position < self.heads.get(reader.place.source).copied().unwrap_or(0),
+                None => reader.is_due = reader.position.seq < self.heads.get(reader.place.source).copied().unwrap_or(0),
             }
         }
+    }
+
+    /// Nothing else is to be done: passes over what there is only to pass over, and writes down where readers are.
+    pub(super) fn catch_up(&mut self) {
+        let rung = self.lanes.as_ref().map(Lanes::rung_for_later).unwrap_or_default();
+        for reader in &mut self.readers {
+            reader.is_due |= rung.contains(&reader.place.source);
+        }
+        self.deliver_all();
+        self.keep_positions();
     }
 
     /// Nobody need have rung.
@@ -94,10 +114,12 @@ impl Engine {
 
     /// One transaction for all that waits for a service.
     fn deliver_to(&mut self, service: &Arc<dyn Service>) -> Delivery {
-        let loads = self.load_all(service);
+        let loads = self.load_all(service).into_iter();
+        let (passed, loads): (Vec<Load>, Vec<Load>) = loads.partition(|load| self.passes_over(load.index, &load.stored));
         self.patience.begin();
         let moved = match loads.as_slice() {
-            [] => return Delivery::Idle,
+            [] if passed.is_empty() => return Delivery::Idle,
+            [] => Delivery::Moved,
             [load] => self.deliver(load.index, &load.stored),
             many => match self.settle_all(many) {
                 Ok(()) => Delivery::Moved,
@@ -109,13 +131,65 @@ impl Engine {
             },
         };
         if moved == Delivery::Moved {
-            for load in loads.iter().filter(|load| load.is_all) {
-                let reader = &mut self.readers[load.index];
-                // Whatever came meanwhile was rung for.
-                reader.is_due = load.stored.last().is_some_and(|message| message.seq > reader.position);
-            }
+            passed.iter().chain(&loads).for_each(|load| self.look_no_more(load));
         }
         moved
+    }
+
+    /// Where a load was all there was and is behind its reader: whatever came meanwhile was rung for.
+    fn look_no_more(&mut self, load: &Load) {
+        let reader = &mut self.readers[load.index];
+        if load.is_all {
+            reader.is_due = load.stored.last().is_some_and(|message| message.seq > reader.position.seq);
+        }
+    }
+
+    /// Much of a stream may be nothing to a reader. Over what it need not act on it moves without a transaction: its service's tables learn of
+    /// it with its next delivery, or when things are quiet. Until then, whoever reads in its place passes over it once more.
+    fn passes_over(&mut self, index: usize, stored: &[log::Stored]) -> bool {
+        let reader = &self.readers[index];
+        let Some(last) = stored.last().filter(|_| !stored.iter().any(|message| reader.takes(&message.kind))) else { return false };
+        self.moved_to(index, last.mark());
+        true
+    }
+
+    /// Writes down where the readers are that passed over messages.
+    pub(super) fn keep_positions(&mut self) {
+        if !self.is_any_ahead() {
+            return;
+        }
+        self.patience.begin();
+        let kept = self.despite_conflicts(|engine| {
+            engine.attempt(
+                async |engine: &mut Engine| {
+                    for reader in engine.readers.iter_mut().filter(|reader| reader.is_ahead()) {
+                        reader.pending = Some(reader.position);
+                        // On Kafka, what comes next may have waited for this.
+                        reader.is_due = true;
+                    }
+                    Ok(())
+                },
+                &[],
+            )
+        });
+        match kept {
+            Ok(()) => {}
+            Err(fault @ Fault::Fenced(_)) if self.lanes.is_some() => self.read_anew(&fault),
+            Err(fault) => tracing::debug!(error = %fault, "positions are kept later"),
+        }
+    }
+
+    fn is_any_ahead(&self) -> bool {
+        self.readers.iter().any(Reader::is_ahead)
+    }
+
+    /// Somebody else reads here, or did while we were away: what is true stands in the database.
+    fn read_anew(&mut self, fault: &Fault) {
+        let name = self.services[0].name();
+        tracing::warn!(reader = name, error = %fault, "reads its positions anew");
+        if let Err(fault) = futures::executor::block_on(self.relearn()) {
+            tracing::error!(reader = name, error = %fault, "cannot read its positions");
+        }
     }
 
     /// What its readers can settle next.
@@ -181,23 +255,20 @@ impl Engine {
 
     fn deliver(&mut self, index: usize, stored: &[log::Stored]) -> Delivery {
         let reader = &self.readers[index];
-        if reader.position + 1 != stored[0].seq && !(reader.is_log && stored[0].seq > reader.position) {
+        if reader.position.seq + 1 != stored[0].seq && !(reader.is_log && stored[0].seq > reader.position.seq) {
             // Another try of this round moved it already, or showed that it is somewhere else.
             return Delivery::Retry;
         }
-        let (name, place, position) = (reader.service.name(), reader.place, reader.position);
+        if self.passes_over(index, stored) {
+            return Delivery::Moved;
+        }
+        let reader = &self.readers[index];
+        let (name, place, position) = (reader.service.name(), reader.place, reader.position.seq);
         match self.settle_alone(index, stored) {
             Ok(()) => Delivery::Moved,
             Err(fault @ (Fault::Fenced(_) | Fault::Db(crate::DbError::Unknown))) if self.lanes.is_some() => {
-                // Somebody else reads here, or did while we were away: what is true stands in the database.
-                tracing::warn!(reader = name, ?place, position, error = %fault, "reads its positions anew");
-                match futures::executor::block_on(self.relearn()) {
-                    Ok(()) => Delivery::Retry,
-                    Err(fault) => {
-                        tracing::error!(reader = name, error = %fault, "cannot read its positions");
-                        Delivery::Retry
-                    }
-                }
+                self.read_anew(&fault);
+                Delivery::Retry
             }
             Err(fault) if fault.is_outage() || matches!(fault, Fault::Fenced(_)) => {
                 // Not the message's fault: it counts as no try, and waits for better times.
@@ -250,8 +321,8 @@ impl Engine {
     fn parcel<'s>(&self, index: usize, stored: &'s [log::Stored]) -> Result<Parcel<'s>, Fault> {
         let reader = &self.readers[index];
         let name = reader.service.name();
-        let (last, offset) = stored.last().map_or((reader.position, reader.offset), |message| (message.seq, message.offset));
-        let mut parcel = Parcel { index, last, offset, messages: Vec::with_capacity(stored.len()), parked: Vec::new(), names: Vec::new() };
+        let last = stored.last().map_or(reader.position, log::Stored::mark);
+        let mut parcel = Parcel { index, last, messages: Vec::with_capacity(stored.len()), parked: Vec::new(), names: Vec::new() };
         for message in stored.iter().filter(|message| reader.takes(&message.kind)) {
             if reader.parked.contains(&message.key) {
                 parcel.parked.push(message);
@@ -282,9 +353,7 @@ impl Engine {
                     for message in &parcel.parked {
                         grave.park(&mut engine.work.tx, message).await?;
                     }
-                    let reader = &mut engine.readers[parcel.index];
-                    reader.pending = parcel.last;
-                    reader.offset = parcel.offset;
+                    engine.readers[parcel.index].pending = Some(parcel.last);
                 }
                 let messages: Vec<&Envelope> = parcels.iter().flat_map(|parcel| &parcel.messages).collect();
                 if !messages.is_empty() {
@@ -319,8 +388,7 @@ impl Engine {
         let buried = self.attempt(
             async |engine: &mut Engine| {
                 engine.grave(index).bury(&mut engine.work.tx, message, &error).await?;
-                engine.readers[index].pending = message.seq;
-                engine.readers[index].offset = message.offset;
+                engine.readers[index].pending = Some(message.mark());
                 Ok(())
             },
             &[],
@@ -355,13 +423,13 @@ fn up_to_gap(reader: &Reader, mut stored: Vec<log::Stored>, is_more: bool, troub
         troubles.is_well(reader.spot(), !stored.is_empty());
         return stored;
     }
-    let dense = stored.iter().zip(reader.position + 1..).take_while(|(message, seq)| message.seq == *seq).count();
+    let dense = stored.iter().zip(reader.position.seq + 1..).take_while(|(message, seq)| message.seq == *seq).count();
     if dense > 0 || !is_more {
         troubles.is_well(reader.spot(), dense > 0);
     } else {
-        let next = reader.position + 1;
+        let next = reader.position.seq + 1;
         let there = stored.first().map_or_else(|| "nothing".to_owned(), |message| format!("number {}", message.seq));
-        let reason = match reader.position {
+        let reason = match reader.position.seq {
             0 => format!("{there} is the oldest kept, and it has read nothing yet; if it is a new reader, it can be told to begin there"),
             _ => format!("number {next} is missing; {there} comes next"),
         };

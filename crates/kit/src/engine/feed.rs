@@ -1,6 +1,11 @@
 //! Where a reader's messages come from: the outbox tables themselves, or Kafka.
 
-use super::{Engine, Fault, Place, Stream, lanes::Lanes, log, streams::Reader};
+use super::{
+    Engine, Fault, Place, Stream,
+    lanes::Lanes,
+    log,
+    streams::{Mark, Reader},
+};
 use crate::{
     db::Db,
     kafka::{Arrival, Cluster, Consumer, Topics},
@@ -53,10 +58,10 @@ impl Feed {
     }
 
     /// What a stream's own tables have behind these places.
-    async fn read(&self, source: &str, from: &[(Place, i64)], limit: i64) -> Result<Vec<Vec<log::Stored>>, Fault> {
+    async fn read(&self, source: &str, from: &[(Place, i64)], data: &str, limit: i64) -> Result<Vec<Vec<log::Stored>>, Fault> {
         match self {
             Feed::Tables(databases) => match databases.get(source) {
-                Some(db) => Ok(log::read(&mut *db.reader().await?, source, from, limit).await?),
+                Some(db) => Ok(log::read(&mut *db.reader().await?, source, from, data, limit).await?),
                 None => Err(Fault::Feed(format!("the database of {source} is not known here"))),
             },
             Feed::Kafka { .. } => Err(Fault::Bug("a feed from Kafka without a consumer".into())),
@@ -85,11 +90,12 @@ impl Engine {
         let source = |index: usize| self.readers[index].place.source;
         let mut fetched = Vec::with_capacity(indices.len());
         for own in indices.chunk_by(|one, next| source(*one) == source(*next)) {
-            let from: Vec<(Place, i64)> = own.iter().map(|index| (self.readers[*index].place, self.readers[*index].position)).collect();
-            let reader = self.readers[own[0]].service.name();
+            let from: Vec<(Place, i64)> = own.iter().map(|index| (self.readers[*index].place, self.readers[*index].position.seq)).collect();
+            let Reader { service, data, .. } = &self.readers[own[0]];
+            let reader = service.name();
             let found = match &self.lanes {
-                Some(lanes) if !lanes.feed.is_beside(reader, source(own[0])) => lanes.feed.read(source(own[0]), &from, limit).await,
-                _ => log::read(&mut self.work.tx, source(own[0]), &from, limit).await.map_err(Fault::from),
+                Some(lanes) if !lanes.feed.is_beside(reader, source(own[0])) => lanes.feed.read(source(own[0]), &from, data, limit).await,
+                _ => log::read(&mut self.work.tx, source(own[0]), &from, data, limit).await.map_err(Fault::from),
             };
             match found {
                 Ok(found) => fetched.extend(own.iter().copied().zip(found.into_iter().map(Ok))),
@@ -101,7 +107,7 @@ impl Engine {
 
     /// What is settled need not be seen again.
     pub(super) fn settled(lanes: &mut Lanes, reader: &Reader) {
-        if let (Some(consumer), Some(offset)) = (&mut lanes.consumer, reader.offset) {
+        if let (Some(consumer), Some(offset)) = (&mut lanes.consumer, reader.position.offset) {
             consumer.advance_past(reader.place.source, reader.place.partition, offset);
         }
     }
@@ -120,13 +126,14 @@ fn take(consumer: &mut Consumer, reader: &mut Reader, limit: usize) -> Result<Ve
         for arrival in consumer.peek(source, partition, limit).map_err(fault)? {
             match arrival {
                 Arrival::Record(offset, record) => {
-                    if record.epoch > reader.place.epoch && stored.is_empty() {
+                    // Where it was in the one before must be known: the audit looks whether that was read to its end.
+                    if record.epoch > reader.place.epoch && stored.is_empty() && !reader.is_ahead() {
                         begin_epoch(reader, record.epoch);
                     }
                     if record.epoch > reader.place.epoch {
                         break;
                     }
-                    let last = stored.last().map_or(reader.position, |message| message.seq);
+                    let last = stored.last().map_or(reader.position.seq, |message| message.seq);
                     let is_repeat = record.epoch < reader.place.epoch || record.seq <= last;
                     match (is_repeat, stored.last_mut()) {
                         (false, _) if reader.is_log && Message::decode(&record.kind, &record.data).is_err() => {
@@ -185,10 +192,10 @@ fn begin_epoch(reader: &mut Reader, epoch: i64) {
         partition,
         epoch,
         before,
-        read_to = reader.position,
+        read_to = reader.position.seq,
         "the stream is numbered anew"
     );
     reader.place.epoch = epoch;
-    reader.position = 0;
-    reader.pending = 0;
+    reader.position = Mark { seq: 0, ..reader.position };
+    reader.kept = 0;
 }

@@ -1,6 +1,6 @@
 //! Folding: what a transaction emits is handed to its readers before it commits.
 
-use super::{Engine, Envelope, Fault, letters, log};
+use super::{Engine, Envelope, Fault, letters, log, streams::Mark};
 use crate::testing::Verdict;
 use std::iter::repeat_n;
 
@@ -52,7 +52,7 @@ impl Engine {
         let reader = &mut self.readers[index];
         let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.place.source);
         let (Some((_, first)), Some((_, last))) = (own().next(), own().next_back()) else { return Ok(()) };
-        if reader.pending != first.seq - 1 {
+        if reader.pending.unwrap_or(reader.position).seq != first.seq - 1 {
             return Ok(());
         }
         let wanted: Vec<(usize, &Envelope)> = own().filter(|(_, envelope)| reader.kinds.contains(envelope.message.kind())).collect();
@@ -60,7 +60,7 @@ impl Engine {
         if wanted.iter().any(|(_, envelope)| self.faults.is_held(name, envelope.message.kind())) {
             return Ok(());
         }
-        reader.pending = last.seq;
+        reader.pending = Some(Mark { seq: last.seq, offset: None });
         for (at, envelope) in wanted {
             if reader.parked.contains(&envelope.key) {
                 let grave = letters::Grave { reader: name, place: reader.place, now: self.work.now };

@@ -1,6 +1,10 @@
 //! Which partitions this instance of a service reads. Leases spread them evenly over the instances; positions are what makes it safe.
 
-use super::{Engine, Fault, Feed, lease, streams::sources, wires::Wires};
+use super::{
+    Engine, Fault, Feed, lease,
+    streams::{sources, takes},
+    wires::Wires,
+};
 use crate::{batch::Batch, kafka::Consumer, ports::Stopwatch, service::Service};
 use std::{
     collections::{BTreeSet, HashSet},
@@ -38,7 +42,7 @@ pub struct Lanes {
     looked: Option<Stopwatch>,
     /// When the leases were last renewed.
     renewed: Option<Stopwatch>,
-    rung: Arc<Rung>,
+    bell: Arc<Bell>,
 }
 
 /// The streams that were rung for since the engine looked.
@@ -61,6 +65,10 @@ impl Rung {
         !self.is_any.swap(true, Ordering::AcqRel)
     }
 
+    fn is_any(&self) -> bool {
+        self.is_any.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> Vec<&'static str> {
         if !self.is_any.swap(false, Ordering::AcqRel) {
             return Vec::new();
@@ -69,13 +77,24 @@ impl Rung {
     }
 }
 
+/// What an engine was told.
+struct Bell {
+    /// There is something to act on.
+    now: Rung,
+    /// There are messages to pass over, which can wait until nothing else is to be done.
+    later: Rung,
+}
+
 impl Lanes {
     /// Has the engine behind `batch` woken when a stream that `service` reads goes on.
     pub fn new(instance: Uuid, wires: Wires, feed: Feed, readings: Readings, service: &dyn Service, batch: &Batch) -> Result<Lanes, Fault> {
-        let rung = Arc::new(Rung::of(sources(service).into_iter().map(|(source, _)| source)));
-        let ear = |source: Option<&'static str>| {
-            let (rung, batch, name) = (Arc::clone(&rung), batch.clone(), service.name());
-            move || {
+        let all = || sources(service).into_iter().map(|(source, _)| source);
+        let bell = Arc::new(Bell { now: Rung::of(all()), later: Rung::of(all()) });
+        let ear = |source: Option<&'static str>, wanted: HashSet<&'static str>| {
+            let (bell, batch, name) = (Arc::clone(&bell), batch.clone(), service.name());
+            move |kinds: Option<&[&str]>| {
+                let is_wanted = kinds.is_none_or(|kinds| kinds.iter().any(|kind| takes(&wanted, kind)));
+                let rung = if is_wanted { &bell.now } else { &bell.later };
                 if rung.ring(source) {
                     batch.wake(name);
                 }
@@ -84,15 +103,16 @@ impl Lanes {
         let consumer = feed.consumer()?;
         match &consumer {
             Some(consumer) => {
-                consumer.on_arrival(ear(None));
+                let ear = ear(None, HashSet::new());
+                consumer.on_arrival(move || ear(None));
             }
             None => {
-                for (source, _) in sources(service) {
-                    wires.listen(source, Arc::new(ear(Some(source))));
+                for (source, wanted) in sources(service) {
+                    wires.listen(source, Arc::new(ear(Some(source), wanted)));
                 }
             }
         }
-        Ok(Lanes { instance, wires, feed, readings, consumer, held: BTreeSet::new(), looked: None, renewed: None, rung })
+        Ok(Lanes { instance, wires, feed, readings, consumer, held: BTreeSet::new(), looked: None, renewed: None, bell })
     }
 
     pub(super) fn reads(&self, reader: &'static str, source: &'static str) -> bool {
@@ -101,7 +121,17 @@ impl Lanes {
 
     /// The streams that may have gone on; each is said once after it was rung for.
     pub(super) fn rung(&self) -> Vec<&'static str> {
-        self.rung.take()
+        self.bell.now.take()
+    }
+
+    /// Whether a stream went on by what there is only to pass over.
+    pub(super) fn is_more_for_later(&self) -> bool {
+        self.bell.later.is_any()
+    }
+
+    /// The streams that did.
+    pub(super) fn rung_for_later(&self) -> Vec<&'static str> {
+        self.bell.later.take()
     }
 
     /// How many partitions the streams that a service reads have: so many lanes there are.

@@ -1,6 +1,6 @@
 //! The SQL over streams and positions.
 
-use super::{Envelope, Fault};
+use super::{Envelope, Fault, streams::Mark};
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::{Message, Timestamp};
 use std::{collections::HashMap, time::Duration};
@@ -107,8 +107,7 @@ pub struct Place {
 pub(super) struct Move {
     pub place: Place,
     pub from: i64,
-    pub to: i64,
-    pub offset: Option<i64>,
+    pub to: Mark,
 }
 
 /// Moves a reader on where it still is where this process believes it to be: a zombie changes no row and its transaction must roll back.
@@ -125,7 +124,7 @@ pub(super) async fn advance(tx: &mut Tx, reader: &str, moves: &[Move], now: Time
         }
         let row = |step: &&Move| {
             let Place { source, epoch, partition } = step.place;
-            params![source, epoch, partition, step.to, step.offset, step.from]
+            params![source, epoch, partition, step.to.seq, step.to.offset, step.from]
         };
         let moved = tx.execute_many(&sql, moves.iter().map(row)).await?;
         if let Some((step, _)) = moves.iter().zip(&moved).find(|(_, moved)| **moved != 1) {
@@ -134,7 +133,7 @@ pub(super) async fn advance(tx: &mut Tx, reader: &str, moves: &[Move], now: Time
         }
     }
     let sql = format!("insert into {reader}_deliveries (source, epoch, partition, from_seq, to_seq, at) values ($1,$2,$3,$4,$5,$6)");
-    let row = |step: &Move| params![step.place.source, step.place.epoch, step.place.partition, step.from + 1, step.to, now];
+    let row = |step: &Move| params![step.place.source, step.place.epoch, step.place.partition, step.from + 1, step.to.seq, now];
     tx.execute_many(&sql, moves.iter().map(row)).await?;
     Ok(())
 }
@@ -173,16 +172,24 @@ impl Stored {
         Ok(Self { seq, key, kind: message.kind().to_owned(), data, at, trace, offset: None })
     }
 
+    pub(super) fn mark(&self) -> Mark {
+        Mark { seq: self.seq, offset: self.offset }
+    }
+
     pub fn decode(&self, source: &'static str) -> Result<Envelope, Fault> {
         let message = Message::decode(&self.kind, &self.data)?;
         Ok(Envelope { source, seq: self.seq, key: self.key, message, at: self.at, trace: self.trace })
     }
 }
 
-/// The messages of each of these partitions of one stream behind a number, in order, at most `limit` of each.
-pub(super) async fn read(tx: &mut Tx, source: &str, from: &[(Place, i64)], limit: i64) -> Result<Vec<Vec<Stored>>, DbError> {
+/// All of a message.
+pub(super) const WHOLE: &str = "data";
+
+/// The messages of each of these partitions of one stream behind a number, in order, at most `limit` of each. `data` says in SQL what of
+/// them is wanted.
+pub(super) async fn read(tx: &mut Tx, source: &str, from: &[(Place, i64)], data: &str, limit: i64) -> Result<Vec<Vec<Stored>>, DbError> {
     let sql = format!(
-        "select seq, key, kind, data, at, trace, partition, epoch from {source}_outbox \
+        "select seq, key, kind, {data}, at, trace, partition, epoch from {source}_outbox \
          where epoch=$1 and partition=$2 and seq>$3 order by seq limit $4"
     );
     let rows = from.iter().map(|(place, after)| params![place.epoch, place.partition, *after, limit]);

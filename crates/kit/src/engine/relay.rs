@@ -62,7 +62,7 @@ impl Relay {
     async fn run(self, mut shutdown: Shutdown) {
         let rung = Arc::new(Notify::new());
         let ring = Arc::clone(&rung);
-        self.wires.listen(self.service, Arc::new(move || ring.notify_one()));
+        self.wires.listen(self.service, Arc::new(move |_| ring.notify_one()));
         let mut held: Option<Held> = None;
         while !shutdown.is_stopping() {
             let published = tokio::select! {
@@ -130,7 +130,7 @@ impl Relay {
         let from: Vec<(Place, i64)> = (0..held.stream.partitions)
             .map(|partition| (held.place(service, partition), held.sent.get(&partition).copied().unwrap_or(0)))
             .collect();
-        let waiting = log::read(&mut *self.db.reader().await?, service, &from, AT_ONCE).await?;
+        let waiting = log::read(&mut *self.db.reader().await?, service, &from, log::WHOLE, AT_ONCE).await?;
         let placed = || from.iter().map(|(place, _)| *place).zip(&waiting);
         let records: Vec<Record> = placed().flat_map(|(place, stored)| stored.iter().map(move |stored| record(place, stored))).collect();
         if records.is_empty() {

@@ -103,7 +103,6 @@ impl Sequencer {
             let numbered = self.number(&mut seat).await?;
             if numbered > 0 {
                 metrics::histogram!("onrush_sequencer_messages").record(numbered as f64);
-                self.wires.numbered(self.service);
             }
             if numbered < AT_ONCE {
                 return Ok(Some(seat));
@@ -130,14 +129,18 @@ impl Sequencer {
                               select $1, partition, place, key, kind, data, at, trace from numbered order by partition, place),
                   moved as (update {service}_heads h set seq=n.top from (select partition, max(place) as top from numbered group by partition) n
                             where h.epoch=$1 and h.partition=n.partition)
-             select (select count(*) from mine), (select count(*) from taken)"
+             select (select count(*) from mine), (select count(*) from taken), (select string_agg(distinct kind, ',') from taken)"
         );
         crash_point(&format!("{service}.sequencer.before_numbering"));
-        let (mine, taken): (i64, i64) = seat.tx.query_one(&sql, &params![seat.stream.epoch, seat.fence, AT_ONCE]).await?;
+        let (mine, taken, kinds): (i64, i64, Option<String>) =
+            seat.tx.query_one(&sql, &params![seat.stream.epoch, seat.fence, AT_ONCE]).await?;
         if mine == 0 {
             return Err(Fault::Fenced(format!("another instance numbers {service}")));
         }
         crash_point(&format!("{service}.sequencer.after_numbering"));
+        if let Some(kinds) = kinds {
+            self.wires.numbered(service, &kinds);
+        }
         Ok(taken)
     }
 }

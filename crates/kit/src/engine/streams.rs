@@ -21,14 +21,16 @@ pub(super) struct Reader {
     pub service: Arc<dyn Service>,
     pub place: Place,
     pub kinds: HashSet<&'static str>,
+    /// What of the messages it reads, in SQL.
+    pub data: String,
     /// Callers' requests: numbered by Kafka, which leaves numbers out when it likes.
     pub is_log: bool,
-    /// The last message settled by a committed transaction.
-    pub position: i64,
-    /// The same within the running transaction.
-    pub pending: i64,
-    /// Where on Kafka the messages at `pending` are.
-    pub offset: Option<i64>,
+    /// The last message that is behind it: settled by a committed transaction, or passed over since.
+    pub position: Mark,
+    /// The same as its service's tables have it: they do not know yet what was passed over since.
+    pub kept: i64,
+    /// Where the running transaction takes it, if it does.
+    pub pending: Option<Mark>,
     pub parked: HashSet<Uuid>,
     /// Failed tries of the message right behind `position`.
     pub tries: u32,
@@ -38,11 +40,42 @@ pub(super) struct Reader {
     pub locked: Option<Stopwatch>,
 }
 
+/// A message in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub seq: i64,
+    /// Where on Kafka it is.
+    pub offset: Option<i64>,
+}
+
+impl Mark {
+    pub const START: Mark = Mark { seq: 0, offset: None };
+}
+
 impl Reader {
+    /// Whether it passed over messages that its service's tables do not know of.
+    pub fn is_ahead(&self) -> bool {
+        self.position.seq != self.kept
+    }
+
     /// True for what its service acts on, and for what nobody here knows: that must not be passed over as if it were of no interest.
     pub fn takes(&self, kind: &str) -> bool {
-        self.kinds.contains(kind) || !Message::TABLE.iter().any(|(known, ..)| *known == kind)
+        takes(&self.kinds, kind)
     }
+}
+
+pub(super) fn takes(kinds: &HashSet<&'static str>, kind: &str) -> bool {
+    kinds.contains(kind) || !Message::TABLE.iter().any(|(known, ..)| *known == kind)
+}
+
+/// What of its messages a reader that acts on these kinds wants to see, in SQL: nothing of those it passes over.
+fn data_for(kinds: &HashSet<&'static str>, source: &str) -> String {
+    let passed: Vec<String> = Message::TABLE
+        .iter()
+        .filter(|(kind, from, _)| *from == source && !kinds.contains(kind))
+        .map(|(kind, ..)| format!("'{kind}'"))
+        .collect();
+    if passed.is_empty() { log::WHOLE.to_owned() } else { format!("case when kind in ({}) then '' else data end", passed.join(",")) }
 }
 
 /// Brings a service's tables up to date and opens its stream; a new one gets that many partitions.
@@ -118,11 +151,12 @@ impl Engine {
                 let mut reader = Reader {
                     service: Arc::clone(&service),
                     place: Place { source, epoch: stream.epoch, partition },
+                    data: data_for(&kinds, source),
                     kinds,
                     is_log: messages::REQUEST_LOGS.contains(&source),
-                    position: 0,
-                    pending: 0,
-                    offset: None,
+                    position: Mark::START,
+                    kept: 0,
+                    pending: None,
                     parked: HashSet::new(),
                     tries: 0,
                     is_due: true,
@@ -155,7 +189,7 @@ impl Engine {
             };
             assigned.map_err(feed::fault)?;
         }
-        (reader.position, reader.pending, reader.offset) = (position, position, offset);
+        (reader.position, reader.kept, reader.pending) = (Mark { seq: position, offset }, position, None);
         reader.parked = parked.into_iter().filter(|(from, _)| from == source).map(|(_, key)| key).collect();
         (reader.tries, reader.is_due, reader.locked) = (0, true, None);
         Ok(())

@@ -1,6 +1,6 @@
 //! One transaction: what happens in it, before it is committed, and after.
 
-use super::{Engine, Envelope, Fault, log};
+use super::{Engine, Envelope, Fault, log, streams::Mark};
 use crate::{
     ports::{Stopwatch, random_bytes},
     service::Service,
@@ -79,20 +79,28 @@ impl Engine {
         if let Some(heads) = &mut self.work.heads {
             std::mem::swap(&mut self.heads, heads);
         }
-        for reader in &mut self.readers {
-            if reader.position != reader.pending {
-                reader.position = reader.pending;
-                reader.tries = 0;
-                reader.locked = None;
-                self.troubles.moved(reader.spot());
-                if let Some(lanes) = &mut self.lanes {
-                    Self::settled(lanes, reader);
-                }
+        for index in 0..self.readers.len() {
+            if let Some(mark) = self.readers[index].pending.take() {
+                self.readers[index].kept = mark.seq;
+                self.moved_to(index, mark);
             }
         }
         self.run_hooks(true);
         self.tell();
         self.work.clear();
+    }
+
+    /// What is up to there is behind the reader.
+    pub(super) fn moved_to(&mut self, index: usize, mark: Mark) {
+        let reader = &mut self.readers[index];
+        if reader.position == mark {
+            return;
+        }
+        (reader.position, reader.tries, reader.locked) = (mark, 0, None);
+        self.troubles.moved(reader.spot());
+        if let Some(lanes) = &mut self.lanes {
+            Self::settled(lanes, reader);
+        }
     }
 
     fn run_hooks(&mut self, durable: bool) {
@@ -120,7 +128,7 @@ impl Engine {
             tracing::error!(%error, "rollback failed");
         }
         for reader in &mut self.readers {
-            reader.pending = reader.position;
+            reader.pending = None;
         }
         if is_known {
             self.run_hooks(false);
@@ -170,10 +178,9 @@ impl Engine {
         let now = self.work.now;
         for service in &self.services {
             let name = service.name();
-            let own = self.readers.iter().filter(|reader| reader.service.name() == name && reader.pending != reader.position);
-            let moves: Vec<log::Move> = own
-                .map(|reader| log::Move { place: reader.place, from: reader.position, to: reader.pending, offset: reader.offset })
-                .collect();
+            let own = self.readers.iter().filter(|reader| reader.service.name() == name);
+            let moves: Vec<log::Move> =
+                own.filter_map(|reader| Some(log::Move { place: reader.place, from: reader.kept, to: reader.pending? })).collect();
             if !moves.is_empty() {
                 log::advance(&mut self.work.tx, name, &moves, now).await?;
             }

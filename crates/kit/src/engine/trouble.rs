@@ -58,7 +58,7 @@ impl Spot {
 
 impl Reader {
     pub(super) fn spot(&self) -> Spot {
-        Spot { reader: self.service.name(), place: self.place, position: self.position }
+        Spot { reader: self.service.name(), place: self.place, position: self.position.seq }
     }
 }
 

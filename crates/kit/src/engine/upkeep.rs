@@ -96,14 +96,14 @@ impl Engine {
 
     fn lag_of(&self, reader: &Reader) -> Option<i64> {
         let place = reader.place;
-        let Some(lanes) = &self.lanes else { return Some(self.heads.get(place.source)? - reader.position) };
+        let Some(lanes) = &self.lanes else { return Some(self.heads.get(place.source)? - reader.position.seq) };
         match &lanes.feed {
             Feed::Kafka { .. } => lanes.consumer.as_ref()?.behind(place.source, place.partition),
             // Whoever cannot be asked cannot be read either, and that is shown elsewhere.
             Feed::Tables(databases) => {
                 let db = databases.get(place.source)?;
                 let head = async { log::head(&mut *db.reader().await?, place.source, place.epoch, place.partition).await };
-                Some(futures::executor::block_on(head).ok()? - reader.position)
+                Some(futures::executor::block_on(head).ok()? - reader.position.seq)
             }
         }
     }
@@ -112,7 +112,7 @@ impl Engine {
     async fn passed(&mut self, place: Place) -> Result<i64, Fault> {
         let Some(lanes) = &self.lanes else {
             let readers = self.readers.iter().filter(|reader| reader.place == place);
-            return Ok(readers.map(|reader| reader.position).min().unwrap_or(i64::MAX));
+            return Ok(readers.map(|reader| reader.kept).min().unwrap_or(i64::MAX));
         };
         match &lanes.feed {
             Feed::Tables(databases) => {

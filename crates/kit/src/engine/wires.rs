@@ -21,8 +21,8 @@ const CHANNEL: &str = "onrush";
 const LONGEST: usize = 7_500;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Called when a stream went on, or may have: wakes a reader of it. Must return at once.
-pub(crate) type Ear = Arc<dyn Fn() + Send + Sync>;
+/// Called when a stream went on by messages of these kinds, or may have by any: wakes a reader of it. Must return at once.
+pub(crate) type Ear = Arc<dyn Fn(Option<&[&str]>) + Send + Sync>;
 type OnNotice = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
 /// One service's lines.
@@ -72,11 +72,11 @@ impl Wires {
         }
     }
 
-    /// The stream of this service has new messages.
-    pub fn numbered(&self, service: &str) {
+    /// The stream of this service has new messages of these kinds, between commas.
+    pub fn numbered(&self, service: &str, kinds: &str) {
         let Some(line) = self.0.get(service) else { return };
-        line.ring();
-        line.tell(format!("n:{service}"));
+        line.ring(Some(kinds));
+        line.tell(format!("n:{service}:{kinds}"));
     }
 
     /// Tells the other instances of a service something small. A text that does not fit is replaced by "anything may have changed".
@@ -161,7 +161,7 @@ impl Wires {
         let Some(line) = self.0.get(service) else { return };
         match (kind, parts.next()) {
             ("w", None) => line.written.notify_one(),
-            ("n", None) => line.ring(),
+            ("n", Some(kinds)) => line.ring(Some(kinds)),
             ("t", Some("")) => line.missed(),
             ("t", Some(text)) => line.act(Some(text)),
             _ => {}
@@ -170,9 +170,10 @@ impl Wires {
 }
 
 impl Line {
-    fn ring(&self) {
+    fn ring(&self, kinds: Option<&str>) {
+        let kinds: Option<Vec<&str>> = kinds.map(|kinds| kinds.split(',').collect());
         for ear in self.ears.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            ear();
+            ear(kinds.as_deref());
         }
     }
     fn tell(&self, text: String) {
@@ -187,7 +188,7 @@ impl Line {
     }
     fn missed(&self) {
         self.act(None);
-        self.ring();
+        self.ring(None);
         self.written.notify_one();
     }
 }
@@ -201,7 +202,9 @@ async fn call_out(db: Db, herald: Arc<Herald>, mut shutdown: Shutdown) {
         let texts = herald.take();
         let said = async {
             let mut reader = db.reader().await?;
-            reader.execute_many("select pg_notify($1, $2)", texts.iter().map(|text| params![CHANNEL, text])).await
+            // By one statement: each would be a transaction, and wake every listener.
+            let said = "select cast(pg_notify($1, $2) as text)";
+            reader.query_many::<(String,), 2>(said, texts.iter().map(|text| params![CHANNEL, text])).await
         };
         if let Err(error) = said.await {
             tracing::debug!(%error, "cannot tell other processes; they look by themselves");

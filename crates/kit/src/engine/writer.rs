@@ -58,7 +58,12 @@ impl Engine {
                 Ok(Input::Job(job)) => self.settle_waiting(job, queue),
                 Ok(Input::Wake) => false,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Timeout) => {
+                    if !wait.is_zero() {
+                        self.catch_up();
+                    }
+                    false
+                }
             };
             if stop {
                 break;
@@ -71,10 +76,12 @@ impl Engine {
                 self.look_again();
                 self.redrive();
                 self.upkeep();
+                self.keep_positions();
             }
             wait = self.deliver_all();
         }
         self.deliver_all();
+        self.keep_positions();
         self.leave_lanes();
         if let Some(sqlite) = self.work.tx.sqlite() {
             // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.

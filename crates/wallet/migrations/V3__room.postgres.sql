@@ -1,0 +1,3 @@
+-- Rows that change soon and often. With room on its page a new version needs no entries in the indexes, and goes when the page is next looked at.
+alter table wallet_accounts set (fillfactor = 50);
+alter table wallet_holds set (fillfactor = 50);
