@@ -95,16 +95,6 @@ impl Engine {
         }
     }
 
-    /// Nothing else is to be done: passes over what there is only to pass over, and writes down where readers are.
-    pub(super) fn catch_up(&mut self) {
-        let rung = self.lanes.as_ref().map(Lanes::rung_for_later).unwrap_or_default();
-        for reader in &mut self.readers {
-            reader.is_due |= rung.contains(&reader.place.source);
-        }
-        self.deliver_all();
-        self.keep_positions();
-    }
-
     /// Nobody need have rung.
     pub(super) fn mark_all_due(&mut self) {
         for reader in &mut self.readers {
@@ -144,47 +134,8 @@ impl Engine {
         }
     }
 
-    /// Much of a stream may be nothing to a reader. Over what it need not act on it moves without a transaction: its service's tables learn of
-    /// it with its next delivery, or when things are quiet. Until then, whoever reads in its place passes over it once more.
-    fn passes_over(&mut self, index: usize, stored: &[log::Stored]) -> bool {
-        let reader = &self.readers[index];
-        let Some(last) = stored.last().filter(|_| !stored.iter().any(|message| reader.takes(&message.kind))) else { return false };
-        self.moved_to(index, last.mark());
-        true
-    }
-
-    /// Writes down where the readers are that passed over messages.
-    pub(super) fn keep_positions(&mut self) {
-        if !self.is_any_ahead() {
-            return;
-        }
-        self.patience.begin();
-        let kept = self.despite_conflicts(|engine| {
-            engine.attempt(
-                async |engine: &mut Engine| {
-                    for reader in engine.readers.iter_mut().filter(|reader| reader.is_ahead()) {
-                        reader.pending = Some(reader.position);
-                        // On Kafka, what comes next may have waited for this.
-                        reader.is_due = true;
-                    }
-                    Ok(())
-                },
-                &[],
-            )
-        });
-        match kept {
-            Ok(()) => {}
-            Err(fault @ Fault::Fenced(_)) if self.lanes.is_some() => self.read_anew(&fault),
-            Err(fault) => tracing::debug!(error = %fault, "positions are kept later"),
-        }
-    }
-
-    fn is_any_ahead(&self) -> bool {
-        self.readers.iter().any(Reader::is_ahead)
-    }
-
     /// Somebody else reads here, or did while we were away: what is true stands in the database.
-    fn read_anew(&mut self, fault: &Fault) {
+    pub(super) fn read_anew(&mut self, fault: &Fault) {
         let name = self.services[0].name();
         tracing::warn!(reader = name, error = %fault, "reads its positions anew");
         if let Err(fault) = futures::executor::block_on(self.relearn()) {

@@ -1,17 +1,10 @@
 //! Which partitions this instance of a service reads. Leases spread them evenly over the instances; positions are what makes it safe.
 
-use super::{
-    Engine, Fault, Feed, lease,
-    streams::{sources, takes},
-    wires::Wires,
-};
+use super::{Engine, Fault, Feed, bell::Bell, lease, streams::sources, wires::Wires};
 use crate::{batch::Batch, kafka::Consumer, ports::Stopwatch, service::Service};
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 use uuid::Uuid;
@@ -45,57 +38,15 @@ pub struct Lanes {
     bell: Arc<Bell>,
 }
 
-/// The streams that were rung for since the engine looked.
-struct Rung {
-    is_any: AtomicBool,
-    sources: Vec<(&'static str, AtomicBool)>,
-}
-
-impl Rung {
-    /// All of them at first.
-    fn of(sources: impl Iterator<Item = &'static str>) -> Rung {
-        Rung { is_any: AtomicBool::new(true), sources: sources.map(|source| (source, AtomicBool::new(true))).collect() }
-    }
-
-    /// Rings for one stream, or for all. False: it was rung before, and nobody has looked since; who does will see this, too.
-    fn ring(&self, source: Option<&str>) -> bool {
-        for (_, flag) in self.sources.iter().filter(|(name, _)| source.is_none_or(|source| source == *name)) {
-            flag.store(true, Ordering::Release);
-        }
-        !self.is_any.swap(true, Ordering::AcqRel)
-    }
-
-    fn is_any(&self) -> bool {
-        self.is_any.load(Ordering::Acquire)
-    }
-
-    fn take(&self) -> Vec<&'static str> {
-        if !self.is_any.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        self.sources.iter().filter(|(_, flag)| flag.swap(false, Ordering::AcqRel)).map(|(source, _)| *source).collect()
-    }
-}
-
-/// What an engine was told.
-struct Bell {
-    /// There is something to act on.
-    now: Rung,
-    /// There are messages to pass over, which can wait until nothing else is to be done.
-    later: Rung,
-}
-
 impl Lanes {
     /// Has the engine behind `batch` woken when a stream that `service` reads goes on.
     pub fn new(instance: Uuid, wires: Wires, feed: Feed, readings: Readings, service: &dyn Service, batch: &Batch) -> Result<Lanes, Fault> {
-        let all = || sources(service).into_iter().map(|(source, _)| source);
-        let bell = Arc::new(Bell { now: Rung::of(all()), later: Rung::of(all()) });
+        let all: Vec<&'static str> = sources(service).into_iter().map(|(source, _)| source).collect();
+        let bell = Arc::new(Bell::of(&all));
         let ear = |source: Option<&'static str>, wanted: HashSet<&'static str>| {
             let (bell, batch, name) = (Arc::clone(&bell), batch.clone(), service.name());
             move |kinds: Option<&[&str]>| {
-                let is_wanted = kinds.is_none_or(|kinds| kinds.iter().any(|kind| takes(&wanted, kind)));
-                let rung = if is_wanted { &bell.now } else { &bell.later };
-                if rung.ring(source) {
+                if bell.ring(source, &wanted, kinds) {
                     batch.wake(name);
                 }
             }

@@ -4,6 +4,7 @@
 //! PostgreSQL each service has an engine in every process that runs it; numbering is the sequencer's, and each hop is a transaction.
 //! It never looks at what a command or a message means.
 
+mod bell;
 mod deliver;
 mod feed;
 mod fold;
@@ -11,6 +12,7 @@ pub(crate) mod lanes;
 pub(crate) mod lease;
 mod letters;
 mod log;
+mod passing;
 mod patience;
 mod redrive;
 pub(crate) mod relay;

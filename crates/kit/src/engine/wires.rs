@@ -161,7 +161,7 @@ impl Wires {
         let Some(line) = self.0.get(service) else { return };
         match (kind, parts.next()) {
             ("w", None) => line.written.notify_one(),
-            ("n", Some(kinds)) => line.ring(Some(kinds)),
+            ("n", kinds) => line.ring(kinds),
             ("t", Some("")) => line.missed(),
             ("t", Some(text)) => line.act(Some(text)),
             _ => {}
@@ -202,7 +202,7 @@ async fn call_out(db: Db, herald: Arc<Herald>, mut shutdown: Shutdown) {
         let texts = herald.take();
         let said = async {
             let mut reader = db.reader().await?;
-            // By one statement: each would be a transaction, and wake every listener.
+            // A transaction for each would wake every listener each time.
             let said = "select cast(pg_notify($1, $2) as text)";
             reader.query_many::<(String,), 2>(said, texts.iter().map(|text| params![CHANNEL, text])).await
         };

@@ -54,14 +54,13 @@ impl Engine {
         let mut wait = self.deliver_all();
         let mut since_tick = Stopwatch::start();
         loop {
+            let mut is_quiet = false;
             let stop = match queue.inputs.recv_timeout(wait) {
                 Ok(Input::Job(job)) => self.settle_waiting(job, queue),
                 Ok(Input::Wake) => false,
                 Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    if !wait.is_zero() {
-                        self.catch_up();
-                    }
+                    is_quiet = !wait.is_zero();
                     false
                 }
             };
@@ -78,7 +77,13 @@ impl Engine {
                 self.upkeep();
                 self.keep_positions();
             }
+            if is_quiet {
+                self.mark_due_for_later();
+            }
             wait = self.deliver_all();
+            if is_quiet {
+                self.keep_positions();
+            }
         }
         self.deliver_all();
         self.keep_positions();
