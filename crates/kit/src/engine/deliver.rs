@@ -74,7 +74,7 @@ impl Engine {
             if !moved {
                 return if self.faults.hold_anything() {
                     RETRY
-                } else if self.is_any_ahead() || self.lanes.as_ref().is_some_and(Lanes::is_more_for_later) {
+                } else if self.has_positions_to_keep() || self.lanes.as_ref().is_some_and(Lanes::is_more_for_later) {
                     QUIET
                 } else {
                     TICK

@@ -77,6 +77,8 @@ pub struct Engine {
     faults: Faults,
     troubles: Troubles,
     patience: Patience,
+    /// When it last failed to write down what readers passed over.
+    keeping_failed: Option<Stopwatch>,
     /// When old keys and messages are looked for next.
     upkeep_at: Timestamp,
     /// When it was last measured how far readers are behind.

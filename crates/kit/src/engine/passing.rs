@@ -1,6 +1,11 @@
 //! Passing over: what a reader does not act on costs it no transaction (docs/decisions/0016).
 
-use super::{Engine, Fault, lanes::Lanes, log, streams::Reader};
+use super::{Engine, Fault, lanes::Lanes, log, streams::Reader, trouble::Why};
+use crate::ports::Stopwatch;
+use std::time::Duration;
+
+/// How long it rests when positions could not be written down.
+const REST: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Much of a stream may be nothing to a reader. Over what it need not act on it moves without a transaction: its service's tables learn of
@@ -12,34 +17,62 @@ impl Engine {
         true
     }
 
-    /// Writes down where the readers are that passed over messages.
+    /// Writes down where the readers are that passed over messages. Nobody waits for it: a lock is only looked at, and what fails is tried again
+    /// after a rest.
     pub(super) fn keep_positions(&mut self) {
-        if !self.is_any_ahead() {
+        if !self.has_positions_to_keep() {
             return;
         }
-        self.patience.begin();
-        let kept = self.despite_conflicts(|engine| {
+        let ahead: Vec<usize> = (0..self.readers.len()).filter(|index| self.readers[*index].is_ahead()).collect();
+        self.patience.glance();
+        let Err(fault) = self.keep(&ahead) else {
+            self.keeping_failed = None;
+            return;
+        };
+        self.keeping_failed = Some(Stopwatch::start());
+        if !fault.is_outage() {
+            self.keep_each(&ahead);
+        }
+    }
+
+    /// One of them is at fault; that must not hold up the others.
+    fn keep_each(&mut self, ahead: &[usize]) {
+        for index in ahead {
+            match self.keep(&[*index]) {
+                Ok(()) => {}
+                Err(fault @ Fault::Fenced(_)) if self.lanes.is_some() => return self.read_anew(&fault),
+                Err(fault) if fault.is_locked() => self.troubles.shows(self.readers[*index].spot(), Why::Lock, &fault.to_string()),
+                Err(fault) => {
+                    let Reader { service, place, .. } = &self.readers[*index];
+                    tracing::warn!(reader = service.name(), ?place, error = %fault, "its position cannot be written down, trying again");
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, ahead: &[usize]) -> Result<(), Fault> {
+        self.despite_conflicts(|engine| {
             engine.attempt(
                 async |engine: &mut Engine| {
-                    for reader in engine.readers.iter_mut().filter(|reader| reader.is_ahead()) {
+                    for index in ahead {
+                        let reader = &mut engine.readers[*index];
                         reader.pending = Some(reader.position);
-                        // On Kafka, what comes next may have waited for this.
-                        reader.is_due = true;
                     }
                     Ok(())
                 },
                 &[],
             )
-        });
-        match kept {
-            Ok(()) => {}
-            Err(fault @ Fault::Fenced(_)) if self.lanes.is_some() => self.read_anew(&fault),
-            Err(fault) => tracing::debug!(error = %fault, "positions are kept later"),
+        })?;
+        for index in ahead {
+            // On Kafka, what comes next may have waited for this.
+            self.readers[*index].is_due = true;
         }
+        Ok(())
     }
 
-    pub(super) fn is_any_ahead(&self) -> bool {
-        self.readers.iter().any(Reader::is_ahead)
+    pub(super) fn has_positions_to_keep(&self) -> bool {
+        let rests = self.keeping_failed.is_some_and(|since| since.elapsed() < REST);
+        !rests && self.readers.iter().any(Reader::is_ahead)
     }
 
     /// Nothing else is to be done: time for what there is only to pass over.

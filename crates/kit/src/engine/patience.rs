@@ -38,6 +38,12 @@ impl Patience {
         self.filled = Stopwatch::start();
     }
 
+    /// Something is to be settled that can wait, and is worth no waiting.
+    pub fn glance(&mut self) {
+        self.begin();
+        self.pieces = Some(0);
+    }
+
     fn begin_after(&mut self, passed: Duration) {
         self.left = FULL.min(self.left + passed / PART);
         self.pieces = None;

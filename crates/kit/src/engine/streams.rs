@@ -109,6 +109,7 @@ impl Engine {
             faults,
             troubles: Troubles::default(),
             patience: Patience::default(),
+            keeping_failed: None,
             upkeep_at: Timestamp(0),
             lag_looked: None,
             lanes,
@@ -212,7 +213,11 @@ impl Engine {
         let lanes: HashSet<i64> = self.readers.iter().map(|reader| reader.place.partition).collect();
         self.readers.clear();
         for partition in lanes {
-            self.open_lane(partition).await?;
+            if let Err(fault) = self.open_lane(partition).await {
+                // A lane without any reader is opened anew; one that has some is taken to be complete.
+                self.readers.clear();
+                return Err(fault);
+            }
         }
         Ok(())
     }

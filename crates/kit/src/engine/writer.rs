@@ -68,23 +68,24 @@ impl Engine {
                 break;
             }
             // By elapsed time and not only when idle: under steady load there is no idle moment.
-            if since_tick.elapsed() >= TICK {
+            let is_tick = since_tick.elapsed() >= TICK;
+            if is_tick {
                 since_tick = Stopwatch::start();
                 self.mark_all_due();
                 self.keep_lanes();
                 self.look_again();
                 self.redrive();
                 self.upkeep();
-                self.keep_positions();
             }
             if is_quiet {
                 self.mark_due_for_later();
             }
             wait = self.deliver_all();
-            if is_quiet {
+            if is_quiet || is_tick {
                 self.keep_positions();
             }
         }
+        self.mark_due_for_later();
         self.deliver_all();
         self.keep_positions();
         self.leave_lanes();

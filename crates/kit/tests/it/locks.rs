@@ -1,8 +1,8 @@
 //! PostgreSQL, and somebody in the way: a transaction that lost is repeated whole; a row that an operator's session holds keeps waiting who
 //! wants it, for a bounded time, and nobody else.
 
-use super::world::{CABLES, Cable, Count, How, Lap, Mall, Submitted, World, answer, hold, new_order, queued, together};
-use contracts::OrderId;
+use super::world::{CABLES, Cable, Count, How, Lap, Mall, Submitted, World, answer, hold, new_order, queued, release, together};
+use contracts::{Message, OrderId};
 use futures::future::join_all;
 use kit::{
     batch::SubmitError,
@@ -225,13 +225,14 @@ async fn until_stopped(stops_before: f64) {
     }
 }
 
-/// Writes a message that only coupons acts on.
-async fn say_hold(mall: &Mall) {
-    let order = new_order();
-    let data = hold(order).encode().expect("it serializes");
+/// Writes a message about a new order of this partition.
+async fn say(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
+    let order =
+        std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("there are orders without end");
+    let message = about(order);
+    let (kind, data) = (message.kind(), message.encode().expect("it serializes"));
     let sql = format!(
-        "insert into orders_pending (partition, key, kind, data, at) values ({},'{}','coupon.hold','{data}',{})",
-        mall.partition_of(order),
+        "insert into orders_pending (partition, key, kind, data, at) values ({partition},'{}','{kind}','{data}',{})",
         order.0,
         kit::testing::START.0
     );
@@ -252,7 +253,7 @@ async fn a_message_that_wants_a_row_that_is_held_waits_for_it() {
         instance.ask_all(20).await;
         until_stopped(stops_before).await;
         let holds = mall.number("select count(*) from coupons_holds").await;
-        say_hold(&mall).await;
+        say(&mall, 0, hold).await;
         mall.eventually("select count(*) from coupons_holds", holds + 1).await;
         assert_eq!(mall.number("select count(*) from stock_reservations").await, 1, "{cable:?}");
         assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{cable:?}");
@@ -283,6 +284,30 @@ async fn no_number_of_tries_makes_a_lock_the_fault_of_a_message() {
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
     mall.mend(order);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
+    mall.check().await;
+    instance.stop().await;
+}
+
+// F12: what is passed over is written down when it can be; meanwhile others are, and what is to be acted on is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_that_is_held_holds_up_no_other() {
+    let mall = Mall::new(Cable::Tables, 2).await;
+    let instance = mall.join().await;
+    let position = |lane| format!("select coalesce(max(seq), 0) from coupons_positions where source='orders' and partition={lane}");
+    for lane in 0..2 {
+        say(&mall, lane, release).await;
+        mall.eventually(&position(lane), 1).await;
+    }
+    let mut operator = mall.holding("select seq from coupons_positions where source='orders' and partition=0 for update").await;
+    for lane in 0..2 {
+        say(&mall, lane, release).await;
+    }
+    mall.eventually(&position(1), 2).await;
+    assert_eq!(mall.number(&position(0)).await, 1);
+    say(&mall, 1, hold).await;
+    mall.eventually("select count(*) from coupons_holds", 1).await;
+    operator.rollback().await.expect("it ends");
+    mall.eventually(&position(0), 2).await;
     mall.check().await;
     instance.stop().await;
 }
