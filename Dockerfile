@@ -7,8 +7,8 @@ COPY . .
 # the binary is copied out of it.
 RUN --mount=type=cache,id=onrush-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=onrush-target,target=/src/target,sharing=locked \
-    cargo build --release --locked --package onrush --bin onrush \
-    && install -D target/release/onrush /out/onrush
+    cargo build --profile dist --locked --package onrush --bin onrush \
+    && install -D target/dist/onrush /out/onrush
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/onrush --create-home onrush

@@ -6,6 +6,7 @@
 mod attempts;
 pub mod cookie;
 mod extract;
+mod hs256;
 pub mod password;
 mod revoked;
 mod site;

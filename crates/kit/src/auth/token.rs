@@ -1,6 +1,6 @@
 //! The access token itself: a JWT with one algorithm, one key and nothing to look up.
 
-use super::{Caller, Role};
+use super::{Caller, Role, hs256};
 use crate::http::derive;
 use contracts::{MemberId, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
@@ -58,6 +58,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     pub fn new(secret: &[u8; 32]) -> Tokens {
+        hs256::install();
         let key = derive(secret, b"onrush access tokens");
         let mut header = Header::new(Algorithm::HS256);
         header.typ = Some(TYPE.to_owned());
