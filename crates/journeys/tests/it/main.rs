@@ -8,6 +8,8 @@ mod documents;
 mod idempotency;
 mod kill;
 mod mall;
+mod prose;
 mod races;
+mod rooms;
 mod saga_faults;
 mod structure;
