@@ -1,10 +1,11 @@
-//! What coupons does by the clock: expires unused coupons (C19), closes the waitlists of campaigns that ended, and goes on serving a
-//! waitlist that one transaction could not serve whole. Each pass is one command in the queue like any other, and bounded.
+//! Periodic work of coupons: expires unused coupons (C19), closes the waitlists of ended campaigns, and continues promotions that were too
+//! many for one transaction. Each pass is one bounded command in the queue.
 
 use crate::{
     Coupons,
+    loaded::LoadedCoupons,
     model::TicketState,
-    store::{Books, definitions, issued, waiting},
+    store::{definitions, issued, waiting},
     waitlist::{expire_in, promote_in},
 };
 use contracts::CouponId;
@@ -16,26 +17,26 @@ use kit::{
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// A coupon is unusable from its end on by the clock alone; only its unit waits for the pass.
+/// Clients see a coupon as expired from its end on. Only its unit waits for the pass.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
-/// Nobody is served after the end either way; this only tells those who wait.
+/// The end alone stops promotions. This pass only informs the waiting members.
 const CLOSE_EVERY: Duration = Duration::from_secs(5);
-/// What is left to serve is served without a pause; this is how soon it begins.
+/// Delay before the first pass of a backlog. The passes after it follow at once.
 const PROMOTE_EVERY: Duration = Duration::from_secs(1);
-/// Definitions looked at in one pass.
-const DEFINITIONS: u32 = 50;
-/// Coupons or tickets looked at in one pass: some milliseconds in which no claim is settled.
-const ROWS: u32 = 1_000;
+/// Definitions per pass.
+const MAX_DEFINITIONS: u32 = 50;
+/// Coupons or tickets per pass: a few milliseconds, during which claims wait.
+const MAX_ROWS: u32 = 1_000;
 
-/// Answers of a pass: nothing is left, or the next one should follow at once.
+/// Statuses of a pass: finished, or to be continued at once.
 const DONE: u16 = 204;
 const MORE: u16 = 202;
 
 pub fn all(coupons: &Arc<Coupons>) -> Vec<Job> {
     vec![
-        job("coupons.expire", EXPIRE_EVERY, coupons, || Expire),
-        job("coupons.close", CLOSE_EVERY, coupons, || Close),
-        job("coupons.promote", PROMOTE_EVERY, coupons, || Promote),
+        job("coupons.expire", EXPIRE_EVERY, coupons, || ExpireCoupons),
+        job("coupons.close", CLOSE_EVERY, coupons, || CloseWaitlists),
+        job("coupons.promote", PROMOTE_EVERY, coupons, || PromoteWaiting),
     ]
 }
 
@@ -43,113 +44,113 @@ fn job<C: Command<Service = Coupons>>(name: &'static str, every: Duration, coupo
     let coupons = Arc::clone(coupons);
     Job::new(name, every, move || {
         let coupons = Arc::clone(&coupons);
-        async move { pass(&coupons, command()).await }
+        async move { run_pass(&coupons, command()).await }
     })
 }
 
-async fn pass<C: Command<Service = Coupons>>(coupons: &Arc<Coupons>, command: C) -> Result<Pass, SubmitError> {
+async fn run_pass<C: Command<Service = Coupons>>(coupons: &Arc<Coupons>, command: C) -> Result<Pass, SubmitError> {
     let reply = coupons.kit.batch.submit(coupons, command, None, Uuid::nil()).await?;
     Ok(if matches!(reply, Reply::Answer(answer) if answer.status == MORE) { Pass::More } else { Pass::Done })
 }
 
-/// One pass answers all that were asked for: the next finds nothing new.
+/// One pass answers all queued requests for it, because a second one would find nothing new.
 fn answers(count: usize, more: bool) -> Vec<Outcome> {
     (0..count).map(|_| Answer::empty(if more { MORE } else { DONE }).into()).collect()
 }
 
-struct Expire;
+struct ExpireCoupons;
 
-impl Command for Expire {
+impl Command for ExpireCoupons {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.expire";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        let due = definitions::with_due(&mut work.tx, work.now, DEFINITIONS).await?;
-        books.load_definitions(&mut work.tx, due.iter().copied()).await?;
-        let mut rows_left = ROWS;
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        let due = definitions::with_due(&mut work.tx, work.now, MAX_DEFINITIONS).await?;
+        loaded.load_definitions(&mut work.tx, due.iter().copied()).await?;
+        let mut rows_left = MAX_ROWS;
         for id in &due {
-            rows_left -= expire_next_in(work, &mut books, *id, rows_left).await?;
+            rows_left -= expire_next_in(work, &mut loaded, *id, rows_left).await?;
             if rows_left == 0 {
                 break;
             }
         }
-        promote_in(work, &mut books, due.iter().copied()).await?;
-        work.put_stash(books);
-        Ok(answers(commands.len(), rows_left == 0 || due.len() == DEFINITIONS as usize))
+        promote_in(work, &mut loaded, due.iter().copied()).await?;
+        work.put_stash(loaded);
+        Ok(answers(commands.len(), rows_left == 0 || due.len() == MAX_DEFINITIONS as usize))
     }
 }
 
-/// Walks a coupon's numbers from where the last pass stopped to the first that is not due, at most `limit` of them; how many it saw.
+/// Expires a coupon's numbers, from the last pass's stop to the first that is not due, at most `limit`. Returns the count of numbers passed.
 ///
-/// Later numbers were issued later and so expire later: everything below a number that is not due has been seen, held coupons included.
-/// Those meet the clock when they come back from their order. (Where the clocks of several processes differ, a number may wait behind one
-/// that ends as much later; none is passed over.)
-async fn expire_next_in(work: &mut Work, books: &mut Books, id: CouponId, limit: u32) -> Result<u32, Fault> {
-    let Some(definition) = books.definitions.get(id) else { return Ok(0) };
+/// Higher numbers were issued later and expire later. So all due numbers are below the first one that is not due. Held coupons are passed,
+/// too: they expire when their order releases them. If the clocks of two processes differ, a number may wait for a lower one that ends
+/// later by that difference. No number is skipped.
+async fn expire_next_in(work: &mut Work, loaded: &mut LoadedCoupons, id: CouponId, limit: u32) -> Result<u32, Fault> {
+    let Some(definition) = loaded.definitions.get(id) else { return Ok(0) };
     let from = definition.expire_number;
     let rows = issued::by_number(&mut work.tx, id, from, limit).await?;
     let due = rows.iter().take_while(|(_, _, expires_at)| *expires_at <= work.now).count();
     let mut next_due = rows.get(due).map(|(_, _, expires_at)| *expires_at);
     let next = rows[..due].last().map_or(from, |(_, number, _)| number + 1);
-    let seen = u32::try_from(due).unwrap_or(limit);
-    books.load_issued(&mut work.tx, rows[..due].iter().map(|(id, _, _)| *id)).await?;
+    let passed = u32::try_from(due).unwrap_or(limit);
+    loaded.load_issued(&mut work.tx, rows[..due].iter().map(|(id, _, _)| *id)).await?;
     for (issued_id, _, _) in &rows[..due] {
-        expire_in(work, books, *issued_id)?;
+        expire_in(work, loaded, *issued_id)?;
     }
-    if seen == limit {
-        // There may be more; the next pass looks there.
+    if passed == limit {
+        // There may be more. The next pass continues here.
         next_due = Some(work.now);
     }
-    if let Some(definition) = books.definitions.get_mut(id) {
-        definition.expired_below(next, next_due);
+    if let Some(definition) = loaded.definitions.get_mut(id) {
+        definition.record_expiry_progress(next, next_due);
     }
-    Ok(seen)
+    Ok(passed)
 }
 
-struct Close;
+struct CloseWaitlists;
 
-impl Command for Close {
+impl Command for CloseWaitlists {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.close";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        let ended = definitions::with_abandoned_queue(&mut work.tx, work.now, DEFINITIONS).await?;
-        books.load_definitions(&mut work.tx, ended.iter().copied()).await?;
-        let mut rows_left = i64::from(ROWS);
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        let ended = definitions::with_abandoned_waitlist(&mut work.tx, work.now, MAX_DEFINITIONS).await?;
+        loaded.load_definitions(&mut work.tx, ended.iter().copied()).await?;
+        let mut rows_left = i64::from(MAX_ROWS);
         for id in &ended {
-            let Some(definition) = books.definitions.get_mut(*id).filter(|definition| definition.abandons_queue(work.now)) else {
+            let Some(definition) = loaded.definitions.get_mut(*id).filter(|definition| definition.has_abandoned_waitlist(work.now)) else {
                 continue;
             };
             let next = waiting::first(&mut work.tx, *id, definition.head_ticket, rows_left).await?;
             for (ticket, _) in &next {
-                definition.dismiss(*ticket);
+                definition.remove_first(*ticket);
             }
-            waiting::settle(&mut work.tx, *id, next.iter().map(|(ticket, _)| *ticket), TicketState::Closed).await?;
+            waiting::set_state(&mut work.tx, *id, next.iter().map(|(ticket, _)| *ticket), TicketState::Closed).await?;
             rows_left -= next.len() as i64;
             if rows_left == 0 {
                 break;
             }
         }
-        work.put_stash(books);
-        Ok(answers(commands.len(), rows_left == 0 || ended.len() == DEFINITIONS as usize))
+        work.put_stash(loaded);
+        Ok(answers(commands.len(), rows_left == 0 || ended.len() == MAX_DEFINITIONS as usize))
     }
 }
 
-struct Promote;
+struct PromoteWaiting;
 
-impl Command for Promote {
+impl Command for PromoteWaiting {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.promote";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        // One at a time: each may serve as many as one transaction should.
-        let behind = definitions::with_backlog(&mut work.tx, work.now, 1).await?;
-        books.load_definitions(&mut work.tx, behind.iter().copied()).await?;
-        let served = promote_in(work, &mut books, behind.iter().copied()).await?;
-        work.put_stash(books);
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        // One definition per pass, because it may promote as many members as one transaction should.
+        let backlog = definitions::with_backlog(&mut work.tx, work.now, 1).await?;
+        loaded.load_definitions(&mut work.tx, backlog.iter().copied()).await?;
+        let served = promote_in(work, &mut loaded, backlog.iter().copied()).await?;
+        work.put_stash(loaded);
         Ok(answers(commands.len(), served > 0))
     }
 }

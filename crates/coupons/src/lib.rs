@@ -1,49 +1,59 @@
-//! First-come coupons: what is announced, who got one, who waits, which order uses it.
+//! First-come coupons: definitions, claims, the waitlist, holds by orders, use and expiry.
 //!
-//! Owns the tables `coupons_*` and the stream `coupons`. It knows orders only by id and takes their word for nothing: owner, validity,
-//! store, minimum and discount are checked again here. It never issues more than the quantity, never serves a later ticket before an
-//! earlier one, never gives out a coupon after its end, and never touches money.
+//! Owns the tables `coupons_*` and the stream `coupons`. It knows orders only by id and checks their requests itself: owner, validity,
+//! store, minimum and discount. It never issues more than the quantity, and never serves a later ticket before an earlier one. It never
+//! issues a coupon after its end, and never touches money.
 //!
-//! Read it in this order: `api/claim.rs` (a rush), `model/definition.rs` (its rules), `store/books.rs` (one row, loaded and saved once a
-//! transaction), `waitlist.rs` (units that come back), `messages.rs` (the coupon step of a checkout).
+//! Rooms; each imports only from those after it: `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`, `store`, `model`.
+//! (All of them know [`Coupons`], the service itself.)
+//!
+//! Reading order:
+//! - `api/claim.rs`: one operation.
+//! - `model/definition.rs`: its rules.
+//! - `loaded.rs`: its rows, loaded and saved once per transaction.
+//! - `waitlist.rs`: units that are returned.
+//! - `messages.rs`: the coupon step of a checkout.
+//!
+//! A function whose name ends in `_in` joins the running transaction of its caller.
 
+pub mod admission;
 mod api;
-mod entrance;
-mod gate;
+mod claims;
 mod jobs;
-mod later;
 mod links;
+mod loaded;
 mod messages;
 mod model;
-pub mod redis_gate;
-mod settle;
 mod store;
 mod waitlist;
 
+use admission::{
+    memory::{RefusalCache, SHARED_TTL},
+    redis::{DatabaseSource, GateTimes, SharedGate},
+};
+use claims::deferred::HeldSlots;
 use contracts::calls::GetIssuedCoupons;
 use futures::future::BoxFuture;
-use gate::{Gate, SHARED_TTL};
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
-use redis_gate::{Database, GateTimes, SharedGate};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
-/// How claims reach the database (C25). The answers are the same; one conformance suite holds for all.
+/// The way of claims to the database (C25). All strategies give the same answers, and one conformance suite tests them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// All claims that arrived meanwhile are settled by one transaction.
+    /// One transaction settles all claims that arrived during the previous one.
     #[default]
     GroupCommit,
-    /// A transaction for each claim: the baseline that the others are compared with.
+    /// One transaction per claim: the baseline for measurements.
     RowLock,
-    /// One gate for all processes, in Redis, lets in as many as there are units; their claims are settled like those of `GroupCommit`.
+    /// One gate in Redis, shared by all processes, admits as many claims as there are units. They are settled as under `GroupCommit`.
     Redis,
 }
 
 impl Strategy {
-    /// As it is called in settings and reports.
+    /// The name in settings and reports.
     pub fn name(self) -> &'static str {
         match self {
             Strategy::GroupCommit => "group_commit",
@@ -57,7 +67,7 @@ impl Strategy {
 #[serde(default, deny_unknown_fields)]
 pub struct CouponsSettings {
     pub strategy: Strategy,
-    /// Of the gate in Redis.
+    /// Times of the gate in Redis.
     #[serde(skip)]
     pub gate: GateTimes,
 }
@@ -65,18 +75,19 @@ pub struct CouponsSettings {
 pub struct Coupons {
     kit: Kit,
     settings: CouponsSettings,
-    gate: Arc<Gate>,
-    /// The gate of all processes, under that strategy.
-    shared: Option<SharedGate>,
-    held: Arc<later::Held>,
+    /// Early refusals of this process. Unused while there is a gate.
+    refusals: Arc<RefusalCache>,
+    /// The gate of all processes. `None`: the strategy is not `Redis`.
+    gate: Option<SharedGate>,
+    held_slots: Arc<HeldSlots>,
 }
 
 impl Coupons {
     pub fn new(kit: Kit, settings: CouponsSettings) -> Self {
         let ttl = kit.is_shared().then_some(SHARED_TTL);
         let redis = kit.redis.clone().filter(|_| settings.strategy == Strategy::Redis);
-        let shared = redis.map(|redis| SharedGate::new(redis, Arc::new(Database(kit.db.clone())), settings.gate));
-        Self { kit, settings, gate: Arc::new(Gate::new(ttl)), shared, held: Arc::default() }
+        let gate = redis.map(|redis| SharedGate::new(redis, Arc::new(DatabaseSource(kit.db.clone())), settings.gate));
+        Self { kit, settings, refusals: Arc::new(RefusalCache::new(ttl)), gate, held_slots: Arc::default() }
     }
 }
 
@@ -123,7 +134,7 @@ impl Service for Coupons {
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(async move {
-            if self.settings.strategy == Strategy::Redis && self.shared.is_none() {
+            if self.settings.strategy == Strategy::Redis && self.gate.is_none() {
                 return Err(Fault::Setting("claim_strategy: redis needs a Redis; set redis to its URL".into()));
             }
             Ok(())

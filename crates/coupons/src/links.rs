@@ -1,4 +1,4 @@
-//! What coupons answers to other services. It only reads.
+//! Answers to calls of other services. Read-only.
 
 use crate::{
     Coupons,
@@ -11,11 +11,11 @@ use contracts::{
 use kit::DbError;
 use std::collections::HashMap;
 
-/// The member's own coupons among these, with why each could not be used now.
+/// Returns those of the coupons that the member owns, with the reason why each cannot be used now.
 pub async fn issued_coupons(coupons: &Coupons, call: GetIssuedCoupons) -> Result<Vec<IssuedCouponTerms>, DbError> {
     let now = coupons.kit.clock.now();
     let mut reader = coupons.kit.db.reader().await?;
-    let own = issued::own(&mut reader, call.member_id, &call.ids).await?;
+    let own = issued::owned(&mut reader, call.member_id, &call.ids).await?;
     let mut ids: Vec<CouponId> = own.iter().map(|coupon| coupon.coupon_id).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -1,9 +1,10 @@
-//! The coupon step of a checkout: hold for an order, make used, undo. Each is decided once per order; a repeat gets the same answer.
+//! The coupon step of a checkout: hold for an order, mark used, undo. Each is decided once per order, and a repeat gets the same answer.
 
 use crate::{
     Coupons,
-    model::Hold,
-    store::{Books, issued},
+    loaded::LoadedCoupons,
+    model::OrderHold,
+    store::issued,
     waitlist::{expire_in, promote_in},
 };
 use contracts::{
@@ -15,65 +16,65 @@ use kit::{Fault, Work, engine::Envelope};
 pub const READS: &[&str] =
     &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip", "coupon.claim"];
 
-const ME: &str = "coupons";
+const SERVICE: &str = "coupons";
 
-/// What happened to these orders, in the order it was written.
+/// Settles claims from the log, then handles the messages of orders, both in their order.
 pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let (claims, orders): (Vec<&Envelope>, Vec<&Envelope>) =
         messages.iter().partition(|envelope| matches!(envelope.message, Message::ClaimAsked(_)));
-    let asked: Vec<&ClaimAsked> = claims
+    let claims: Vec<&ClaimAsked> = claims
         .iter()
         .filter_map(|envelope| match &envelope.message {
-            Message::ClaimAsked(asked) => Some(asked),
+            Message::ClaimAsked(claim) => Some(claim),
             _ => None,
         })
         .collect();
-    if !asked.is_empty() {
-        // Locked before the coupons that are claimed, as everywhere.
-        let mut books = work.take_stash::<Books>();
-        books.load_holds(&mut work.tx, orders.iter().filter_map(|envelope| order_of(&envelope.message))).await?;
-        work.put_stash(books);
-        coupons.settle_asked(work, &asked).await?;
+    if !claims.is_empty() {
+        // The holds are locked before the coupons of the claims, as in all transactions.
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        loaded.load_holds(&mut work.tx, orders.iter().filter_map(|envelope| order_of(&envelope.message))).await?;
+        work.put_stash(loaded);
+        coupons.settle_from_log(work, &claims).await?;
     }
-    if orders.is_empty() { Ok(()) } else { serve_orders(work, &orders).await }
+    if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }
 }
 
-/// Whose coupons a message is about.
+/// The order whose coupons a message is about.
 fn order_of(message: &Message) -> Option<OrderId> {
     match message {
         Message::CouponHold(asked) => Some(asked.order_id),
         Message::CouponUse(step) | Message::CouponUnhold(step) => Some(step.order_id),
-        other => other.slip().filter(|slip| slip.call(ME).is_some()).map(|slip| slip.order_id),
+        other => other.slip().filter(|slip| slip.call(SERVICE).is_some()).map(|slip| slip.order_id),
     }
 }
 
-async fn serve_orders(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut books = work.take_stash::<Books>();
-    load(work, &mut books, messages).await?;
+async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let mut loaded = work.take_stash::<LoadedCoupons>();
+    load(work, &mut loaded, messages).await?;
     let mut released = Vec::new();
     for envelope in messages {
         match &envelope.message {
-            Message::CouponHold(asked) => hold(work, &mut books, asked)?,
-            Message::CouponUse(step) => use_up(&mut books, step.order_id),
+            Message::CouponHold(asked) => hold(work, &mut loaded, asked)?,
+            Message::CouponUse(step) => use_up(&mut loaded, step.order_id),
             Message::CouponUnhold(step) => {
-                released.extend(unhold(&mut books, step.order_id, work.now));
+                released.extend(unhold(&mut loaded, step.order_id, work.now));
                 work.emit(step.order_id, Message::CouponReleased(StepDone { order_id: step.order_id }))?;
             }
             other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) {
-                    let slip = travel(&mut books, slip.clone(), &mut released, work.now);
+                if let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) {
+                    let slip = advance_slip(&mut loaded, slip.clone(), &mut released, work.now);
                     work.emit(slip.order_id, Message::CouponsSlip(slip))?;
                 }
             }
         }
     }
-    retire(work, &mut books, &released).await?;
-    work.put_stash(books);
+    expire_released(work, &mut loaded, &released).await?;
+    work.put_stash(loaded);
     Ok(())
 }
 
-/// Everything these messages decide on, each row once.
-async fn load(work: &mut Work, books: &mut Books, messages: &[&Envelope]) -> Result<(), Fault> {
+/// Loads all rows on which these messages are decided, each once.
+async fn load(work: &mut Work, loaded: &mut LoadedCoupons, messages: &[&Envelope]) -> Result<(), Fault> {
     let orders: Vec<OrderId> = messages.iter().filter_map(|envelope| order_of(&envelope.message)).collect();
     let mut coupons = Vec::with_capacity(messages.len());
     let mut to_hold: Vec<IssuedCouponId> = Vec::new();
@@ -82,54 +83,54 @@ async fn load(work: &mut Work, books: &mut Books, messages: &[&Envelope]) -> Res
             Message::CouponHold(asked) => to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id)),
             other => {
                 let Some(slip) = other.slip() else { continue };
-                if let Some((Way::Forward, Stop::CouponHold(asked))) = slip.call(ME) {
+                if let Some((Way::Forward, Stop::CouponHold(asked))) = slip.call(SERVICE) {
                     to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
                 }
             }
         }
     }
-    books.load_holds(&mut work.tx, orders.iter().copied()).await?;
+    loaded.load_holds(&mut work.tx, orders.iter().copied()).await?;
     let held: Vec<IssuedCouponId> =
-        orders.iter().filter_map(|order| books.holds.get(*order)).flat_map(|hold| hold.coupons.iter().copied()).collect();
-    // What comes back after its end changes its definition as well, which is locked before it.
-    let pools = issued::ended(&mut work.tx, &held, work.now).await?;
-    books.load_definitions(&mut work.tx, pools).await?;
+        orders.iter().filter_map(|order| loaded.holds.get(*order)).flat_map(|hold| hold.coupons.iter().copied()).collect();
+    // A coupon that is released after its end changes its definition, too. The definition is locked first.
+    let coupon_ids = issued::definitions_past_end(&mut work.tx, &held, work.now).await?;
+    loaded.load_definitions(&mut work.tx, coupon_ids).await?;
     coupons.extend(to_hold.iter().chain(&held));
-    books.load_issued(&mut work.tx, coupons).await?;
-    let definitions: Vec<CouponId> = to_hold.iter().filter_map(|id| Some(books.issued.get(*id)?.coupon_id)).collect();
-    books.load_terms(&mut work.tx, definitions).await?;
+    loaded.load_issued(&mut work.tx, coupons).await?;
+    let definitions: Vec<CouponId> = to_hold.iter().filter_map(|id| Some(loaded.issued.get(*id)?.coupon_id)).collect();
+    loaded.load_terms(&mut work.tx, definitions).await?;
     Ok(())
 }
 
-fn hold(work: &mut Work, books: &mut Books, asked: &CouponHold) -> Result<(), Fault> {
+fn hold(work: &mut Work, loaded: &mut LoadedCoupons, asked: &CouponHold) -> Result<(), Fault> {
     let order_id = asked.order_id;
-    let message = match hold_for(books, asked, work.now) {
+    let message = match hold_for(loaded, asked, work.now) {
         Ok(()) => Message::CouponHeld(StepDone { order_id }),
         Err(refusal) => Message::CouponRefused(StepRefused { order_id, code: refusal.code, detail: refusal.detail }),
     };
     work.emit(order_id, message)
 }
 
-fn hold_for(books: &mut Books, asked: &CouponHold, now: Timestamp) -> Result<(), Refusal> {
-    if let Some(hold) = books.holds.get(asked.order_id) {
+fn hold_for(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> Result<(), Refusal> {
+    if let Some(hold) = loaded.holds.get(asked.order_id) {
         return hold.answer();
     }
-    let hold = decide(books, asked, now);
+    let hold = decide(loaded, asked, now);
     let answer = hold.answer();
-    books.holds.add(asked.order_id, hold);
+    loaded.holds.add_new(asked.order_id, hold);
     answer
 }
 
-/// Does or undoes what a slip calls for. What comes back is added to `released`.
-fn travel(books: &mut Books, mut slip: RoutingSlip, released: &mut Vec<IssuedCouponId>, now: Timestamp) -> RoutingSlip {
-    while let Some((way, stop)) = slip.call(ME) {
+/// Does or undoes the steps of coupons in a slip. Adds the released coupons to `released`.
+fn advance_slip(loaded: &mut LoadedCoupons, mut slip: RoutingSlip, released: &mut Vec<IssuedCouponId>, now: Timestamp) -> RoutingSlip {
+    while let Some((way, stop)) = slip.call(SERVICE) {
         match (way, stop) {
             (Way::Back, _) => {
-                released.extend(unhold(books, slip.order_id, now));
+                released.extend(unhold(loaded, slip.order_id, now));
                 slip.undone(now);
             }
             (Way::Forward, Stop::CouponHold(asked)) => {
-                let answer = hold_for(books, asked, now);
+                let answer = hold_for(loaded, asked, now);
                 slip.answer(answer, now);
             }
             (Way::Forward, _) => break,
@@ -138,60 +139,60 @@ fn travel(books: &mut Books, mut slip: RoutingSlip, released: &mut Vec<IssuedCou
     slip
 }
 
-fn decide(books: &mut Books, asked: &CouponHold, now: Timestamp) -> Hold {
-    let hold = Hold::decide(asked, now, |id| {
-        let coupon = books.issued.get(id)?;
-        Some((coupon, books.terms(coupon.coupon_id)?))
+fn decide(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> OrderHold {
+    let hold = OrderHold::decide(asked, now, |id| {
+        let coupon = loaded.issued.get(id)?;
+        Some((coupon, loaded.terms(coupon.coupon_id)?))
     });
     for id in &hold.coupons {
-        if let Some(coupon) = books.issued.get_mut(*id) {
+        if let Some(coupon) = loaded.issued.get_mut(*id) {
             coupon.hold(asked.order_id);
         }
     }
     hold
 }
 
-fn use_up(books: &mut Books, order_id: OrderId) {
-    let Some(hold) = books.holds.get_mut(order_id) else {
-        // The saga holds before it uses; without a hold there is nothing that could be used.
-        tracing::error!(order.id = %order_id, "an order is paid whose coupons it never held");
+fn use_up(loaded: &mut LoadedCoupons, order_id: OrderId) {
+    let Some(hold) = loaded.holds.get_mut(order_id) else {
+        // The saga holds before it uses. Without a hold there is no coupon to mark.
+        tracing::error!(order.id = %order_id, "order paid that holds no coupons");
         return;
     };
     let held_at = hold.held_at;
     for id in hold.use_up() {
-        if let Some(coupon) = books.issued.get_mut(*id) {
+        if let Some(coupon) = loaded.issued.get_mut(*id) {
             coupon.use_up(held_at);
         }
     }
 }
 
-/// The coupons that came back.
-fn unhold(books: &mut Books, order_id: OrderId, now: Timestamp) -> Vec<IssuedCouponId> {
+/// Returns the released coupons.
+fn unhold(loaded: &mut LoadedCoupons, order_id: OrderId, now: Timestamp) -> Vec<IssuedCouponId> {
     let mut released = Vec::new();
-    match books.holds.get_mut(order_id) {
+    match loaded.holds.get_mut(order_id) {
         Some(hold) => released.extend_from_slice(hold.release()),
-        None => books.holds.add(order_id, Hold::tombstone(order_id, now)),
+        None => loaded.holds.add_new(order_id, OrderHold::tombstone(order_id, now)),
     }
     for id in &released {
-        if let Some(coupon) = books.issued.get_mut(*id) {
+        if let Some(coupon) = loaded.issued.get_mut(*id) {
             coupon.release();
         }
     }
     released
 }
 
-/// What came back too late to be used again is expired at once, and its unit goes to the next who waits (C18).
-async fn retire(work: &mut Work, books: &mut Books, released: &[IssuedCouponId]) -> Result<(), Fault> {
+/// Expires released coupons that are past their end, and promotes waiting members to their units (C18).
+async fn expire_released(work: &mut Work, loaded: &mut LoadedCoupons, released: &[IssuedCouponId]) -> Result<(), Fault> {
     let now = work.now;
-    let due = released.iter().filter_map(|id| books.issued.get(*id)).filter(|coupon| coupon.is_due(now));
-    let (due, pools): (Vec<IssuedCouponId>, Vec<CouponId>) = due.map(|coupon| (coupon.id, coupon.coupon_id)).unzip();
+    let due = released.iter().filter_map(|id| loaded.issued.get(*id)).filter(|coupon| coupon.is_due(now));
+    let (due, coupon_ids): (Vec<IssuedCouponId>, Vec<CouponId>) = due.map(|coupon| (coupon.id, coupon.coupon_id)).unzip();
     if due.is_empty() {
         return Ok(());
     }
-    books.load_definitions(&mut work.tx, pools.iter().copied()).await?;
+    loaded.load_definitions(&mut work.tx, coupon_ids.iter().copied()).await?;
     for id in due {
-        expire_in(work, books, id)?;
+        expire_in(work, loaded, id)?;
     }
-    promote_in(work, books, pools).await?;
+    promote_in(work, loaded, coupon_ids).await?;
     Ok(())
 }

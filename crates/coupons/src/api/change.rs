@@ -1,13 +1,8 @@
-//! `coupons.change`: renames a coupon, raises or lowers its quantity, moves its end, opens or shuts its waitlist. Operators; sellers for
-//! the goods of a store they run. What members rely on cannot be changed: the discount, what it is for, how long it is valid.
+//! `coupons.change`: renames a coupon, raises or lowers its quantity, moves its end, opens or closes its waitlist. Operators; sellers for
+//! the goods of a store they run. Fixed are the terms on which members rely: discount, scope and validity.
 
-use super::{Coupon, create, may_manage, refuse};
-use crate::{
-    Coupons,
-    model::Change,
-    store::{Books, definitions},
-    waitlist::promote_in,
-};
+use super::{Coupon, create, may_manage, reject_mistakes};
+use crate::{Coupons, loaded::LoadedCoupons, model::DefinitionChange, store::definitions, waitlist::promote_in};
 use axum::{extract::State, response::Response};
 use contracts::{Code, CouponId, Timestamp};
 use garde::Validate;
@@ -23,22 +18,21 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CouponChange {
-    #[garde(custom(rules::text(create::NAME)))]
+    #[garde(custom(rules::text(create::MAX_NAME_CHARS)))]
     name: Option<String>,
-    /// May rise at any time, which serves those who wait; never below what is issued.
+    /// May rise at any time, which serves the waitlist. Never below the issued units.
     #[garde(range(min = 1, max = create::MAX_QUANTITY))]
     quantity: Option<i64>,
     #[garde(skip)]
     issue_until: Option<Timestamp>,
-    /// Shut, nobody new may wait; those who wait are still served.
+    /// False: closed to new members. Waiting members are still served.
     #[garde(skip)]
     waitlist: Option<bool>,
 }
 
-/// Renames a coupon, raises or lowers its quantity, moves its end, opens or shuts its waitlist
+/// Renames a coupon, raises or lowers its quantity, moves its end, opens or closes its waitlist
 ///
-/// Operators; sellers for the goods of a store they run. What members rely on cannot be changed: the discount, what it is
-/// for, how long it is valid.
+/// Operators; sellers for the goods of a store they run. Fixed are the terms on which members rely: discount, scope and validity.
 #[utoipa::path(
     patch, path = "/v1/coupons/{id}", operation_id = "coupons.change", tag = "coupons", params(("id" = CouponId, Path)),
     request_body = CouponChange,
@@ -57,19 +51,19 @@ pub async fn change(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let CouponChange { name, quantity, issue_until, waitlist } = input.value;
-    let change = Change { name, quantity, issue_until, waitlist };
+    let change = DefinitionChange { name, quantity, issue_until, waitlist };
     let definition = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
     may_manage(&coupons, &caller, definition.terms.store_id).await?;
-    // Decided on what cannot change, so it still holds when the writer comes to it.
-    refuse(definition.mistakes_in(&change))?;
+    // Checked on fields that never change, so the result still holds in the transaction.
+    reject_mistakes(definition.mistakes_in(&change))?;
     let answer = kit::http::run(&coupons, ChangeCoupon { id, change }, key, trace).await;
-    coupons.told().await;
+    coupons.flush_gate().await;
     answer
 }
 
 struct ChangeCoupon {
     id: CouponId,
-    change: Change,
+    change: DefinitionChange,
 }
 
 impl Command for ChangeCoupon {
@@ -77,23 +71,23 @@ impl Command for ChangeCoupon {
     const OPERATION: &'static str = "coupons.change";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        books.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            outcomes.push(change_in(work, &mut books, command).await?);
+            outcomes.push(change_in(work, &mut loaded, command).await?);
         }
-        work.put_stash(books);
+        work.put_stash(loaded);
         Ok(outcomes)
     }
 }
 
-async fn change_in(work: &mut Work, books: &mut Books, command: &ChangeCoupon) -> Result<Outcome, Fault> {
-    let Some(definition) = books.definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
+async fn change_in(work: &mut Work, loaded: &mut LoadedCoupons, command: &ChangeCoupon) -> Result<Outcome, Fault> {
+    let Some(definition) = loaded.definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
     if let Err(code) = definition.change(&command.change) {
         return Ok(code.into());
     }
-    promote_in(work, books, [command.id]).await?;
-    let Some(definition) = books.definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
+    promote_in(work, loaded, [command.id]).await?;
+    let Some(definition) = loaded.definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
     Ok(Answer::json(200, &Coupon::of(definition, work.now))?.into())
 }

@@ -1,66 +1,38 @@
-//! `coupons.claim`: takes a coupon, first come, first served. Any signed-in account, for itself.
+//! `coupons.claim`: issues a coupon to the caller, first come, first served. Any signed-in account, for itself.
 //!
-//! All claims that arrived while the last transaction committed are settled by one: the coupon is read once, they are decided in the
-//! order of their arrival, and it is saved once. Each is answered after the commit. Who prefers not to wait is answered as soon as his claim
-//! is durable in the log of claims, and asks for its outcome later.
+//! One transaction settles all claims that arrived during the previous one, in the order of their arrival. It loads the coupon once and
+//! saves it once. Each caller is answered after the commit. With `Prefer: respond-async` the caller gets 202 once the claim is durable in
+//! the claims log, and polls for the outcome.
 
 use crate::{
     Coupons, Strategy,
-    entrance::{Applicant, Pass},
-    later,
-    model::Ticket,
-    settle::{Claimant, settle},
-    store::{
-        Books,
-        claims::{self, Claimed},
+    admission::{ClaimPermit, ClaimRequest},
+    claims::{
+        Claimant,
+        answer::{self, ClaimIssued, ClaimPending, ClaimWaiting},
+        deferred, settle,
     },
+    loaded::LoadedCoupons,
+    store::claims::{self, SettledClaim},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
-use contracts::{ClaimId, CouponId, IssuedCouponId, Timestamp};
+use contracts::{ClaimId, CouponId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::SignedIn,
     batch::SubmitError,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
+    kafka::Requests,
 };
 use serde::Serialize;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use utoipa::ToSchema;
 
-/// How often a claim comes to its transaction too late for what the gate had told it, before it is sent away: then there is too much to do.
-const ENTRIES: u32 = 3;
+/// Admissions of one claim before it is answered with 503: a permit that expires in the queue three times means overload.
+const MAX_ADMISSIONS: u32 = 3;
 
-/// The coupon is the caller's.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClaimIssued {
-    #[schema(example = "issued")]
-    pub state: &'static str,
-    pub issued_coupon_id: IssuedCouponId,
-    /// The first that was issued has 1.
-    pub number: i64,
-    pub expires_at: Timestamp,
-}
-
-/// The caller waits for a unit to come free.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClaimWaiting {
-    #[schema(example = "waiting")]
-    pub state: &'static str,
-    pub ticket: Ticket,
-    /// 1 is next.
-    pub position: i64,
-}
-
-/// The claim is durable and will be settled in its turn; what it came to is told where `Location` points.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClaimPending {
-    #[schema(example = "pending")]
-    pub state: &'static str,
-    pub claim_id: ClaimId,
-}
-
-/// Why there is no coupon yet: told apart by `state`.
+/// No coupon yet; `state` names the reason.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "it describes two answers that are written apart")]
@@ -69,9 +41,9 @@ pub enum ClaimAccepted {
     Pending(ClaimPending),
 }
 
-/// Takes a coupon, first come, first served
+/// Issues a coupon to the caller, first come, first served
 ///
-/// Any signed-in account, for itself. `Prefer: respond-async` is honoured where claims go through the gate of all processes and a log:
+/// Any signed-in account, for itself. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
 /// the answer is then 202 with state `pending`, and the claim is settled in the order of the log.
 #[utoipa::path(
     post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons",
@@ -79,9 +51,9 @@ pub enum ClaimAccepted {
            ("Prefer" = Option<String>, Header, description = "`respond-async`: answer as soon as the claim is durable, where that is possible")),
     responses(
         (status = 201, description = "issued", body = ClaimIssued),
-        (status = 202, description = "on the waitlist (asked again, the same ticket), or taken down to be settled", body = ClaimAccepted,
-            headers(("Location" = String, description = "of a claim that is pending"),
-                    ("Preference-Applied" = String, description = "`respond-async`, of a claim that is pending"))),
+        (status = 202, description = "on the waitlist (a repeat gets the same ticket), or pending in the log", body = ClaimAccepted,
+            headers(("Location" = String, description = "outcome of a pending claim"),
+                    ("Preference-Applied" = String, description = "`respond-async`, for a pending claim"))),
         (status = 404, description = "unknown or withdrawn", body = ProblemBody),
         (status = 409, description = "already-issued, sold-out, not-open or closed", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -95,29 +67,39 @@ pub async fn claim(
 ) -> Result<Response, Problem> {
     let (member_id, key) = (caller.member_id, input.key(caller.member_id));
     let claimant = Claimant { coupon_id, member_id };
-    if later::is_preferred(&headers)
+    if deferred::is_preferred(&headers)
         && let Some(log) = coupons.claims_log()
     {
-        let id = later::claim_id(&coupons.kit, claimant, key.as_ref());
-        return match coupons.take_down(log, id, claimant, key.as_ref(), trace).await? {
-            Some(taken) => Ok(taken),
-            // It may be in the log or not: only the database may decide, once under this id.
-            None => {
-                let is_keyed = key.is_some();
-                let answer = claim_now(&coupons, claimant, Some(id), key, trace).await?;
-                // A repeat may be taken down again, and must be told the same.
-                if is_keyed && is_settled(&coupons, id).await? { later::taken_down(claimant, id) } else { Ok(answer) }
-            }
-        };
+        return claim_later(&coupons, log, claimant, key, trace).await;
     }
     claim_now(&coupons, claimant, None, key, trace).await
 }
 
-/// Whether it can be asked for what this claim came to.
-async fn is_settled(coupons: &Coupons, id: ClaimId) -> Result<bool, Problem> {
+/// Writes the claim to the log; settles it now if the log may have lost it.
+async fn claim_later(
+    coupons: &Arc<Coupons>,
+    log: &Requests,
+    claimant: Claimant,
+    key: Option<IdempotencyKey>,
+    trace: Trace,
+) -> Result<Response, Problem> {
+    let id = deferred::claim_id(&coupons.kit, claimant, key.as_ref());
+    if let Some(accepted) = coupons.enqueue(log, id, claimant, key.as_ref(), trace).await? {
+        return Ok(accepted);
+    }
+    // The log may contain the claim or not. The database decides it once under this id, here or from the log.
+    let is_keyed = key.is_some();
+    let answer = claim_now(coupons, claimant, Some(id), key, trace).await?;
+    // A repeat with this key may reach the log and get 202, so this request must get 202, too.
+    if is_keyed && has_outcome(coupons, id).await? { deferred::accepted(claimant, id) } else { Ok(answer) }
+}
+
+/// True: `coupons.outcome` can show the answer to this claim.
+async fn has_outcome(coupons: &Coupons, id: ClaimId) -> Result<bool, Problem> {
     Ok(claims::find(&mut *coupons.kit.db.reader().await?, [id]).await?.contains_key(&id))
 }
 
+/// Admits the claim and settles it in the next transaction.
 async fn claim_now(
     coupons: &Arc<Coupons>,
     claimant: Claimant,
@@ -126,11 +108,12 @@ async fn claim_now(
     trace: Trace,
 ) -> Result<Response, Problem> {
     let Claimant { coupon_id, member_id } = claimant;
-    let applicant = Applicant { coupon_id, member_id, repeats: key.is_some() || id.is_some(), waits: false };
-    let alone = coupons.settings.strategy == Strategy::RowLock;
-    for _ in 0..ENTRIES {
-        let pass = coupons.enter(applicant).await?;
-        match coupons.kit.submit(coupons, Claim { claimant, id, alone, pass }, key.clone(), trace.0).await {
+    let request = ClaimRequest { coupon_id, member_id, may_be_repeat: key.is_some() || id.is_some(), is_deferred: false };
+    let is_exclusive = coupons.settings.strategy == Strategy::RowLock;
+    for _ in 0..MAX_ADMISSIONS {
+        let permit = coupons.admit(request).await?;
+        match coupons.kit.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
+            // The permit expired in the queue. Ask for another one.
             Err(SubmitError::Stale) => {}
             reply => return Ok(kit::http::reply(reply?)),
         }
@@ -138,55 +121,80 @@ async fn claim_now(
     Err(SubmitError::Overloaded.into())
 }
 
-/// What a claim is called, in keys too: an answer is the same whichever way its claim was settled.
-pub const OPERATION: &str = <Claim as Command>::OPERATION;
-
-struct Claim {
+struct ClaimCoupon {
     claimant: Claimant,
-    /// Of a claim that may also be in the log.
+    /// The id of a claim that the log may contain, too.
     id: Option<ClaimId>,
-    alone: bool,
-    pass: Pass,
+    is_exclusive: bool,
+    permit: ClaimPermit,
 }
 
-impl Command for Claim {
+impl Command for ClaimCoupon {
     type Service = Coupons;
-    const OPERATION: &'static str = "coupons.claim";
+    const OPERATION: &'static str = answer::OPERATION;
 
     fn alone(&self) -> bool {
-        self.alone
+        self.is_exclusive
     }
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        books.load_definitions(&mut work.tx, commands.iter().map(|claim| claim.claimant.coupon_id)).await?;
-        let known = claims::find(&mut work.tx, commands.iter().filter_map(|claim| claim.id)).await?;
-        // Now that the rows are locked.
-        let is_fresh = |claim: &Claim| claim.pass.is_current() && claim.id.is_none_or(|id| !known.contains_key(&id));
-        let fresh: Vec<bool> = commands.iter().map(|claim| is_fresh(claim)).collect();
-        let to_settle: Vec<&Claim> = commands.iter().zip(&fresh).filter(|(_, fresh)| **fresh).map(|(claim, _)| *claim).collect();
-        for claim in &to_settle {
-            claim.pass.settled(&mut books, claim.claimant.coupon_id);
-        }
-        let claimants: Vec<Claimant> = to_settle.iter().map(|claim| claim.claimant).collect();
-        let answers = settle(work, &mut books, &claimants).await?;
-        let kept: Vec<Claimed> = to_settle.iter().zip(&answers).filter_map(|(claim, answer)| claim.kept(answer)).collect();
-        claims::insert(&mut work.tx, &kept, work.now).await?;
-        work.put_stash(books);
-        let mut answers = answers.into_iter();
-        let outcome = |(claim, fresh): (&&Claim, bool)| match claim.id.and_then(|id| known.get(&id)) {
-            Some(answer) => answer.clone().into(),
-            None if fresh => answers.next().map_or(Outcome::Stale, Outcome::from),
-            None => Outcome::Stale,
-        };
-        Ok(commands.iter().zip(fresh).map(outcome).collect())
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.claimant.coupon_id)).await?;
+        let recorded = claims::find(&mut work.tx, commands.iter().filter_map(|command| command.id)).await?;
+        // The rows are locked now, so the permits can be checked.
+        let steps: Vec<ClaimStep> = commands.iter().map(|command| command.next_step(&recorded)).collect();
+        let to_settle: Vec<&ClaimCoupon> =
+            commands.iter().zip(&steps).filter(|(_, step)| matches!(step, ClaimStep::Settle)).map(|(command, _)| *command).collect();
+        let answers = settle_all(work, &mut loaded, &to_settle).await?;
+        work.put_stash(loaded);
+        Ok(outcomes(steps, answers))
     }
 }
 
-impl Claim {
-    /// What is kept of a claim that may be read from the log later.
-    fn kept(&self, answer: &Answer) -> Option<Claimed> {
-        let Claimant { coupon_id, member_id } = self.claimant;
-        Some(Claimed { id: self.id?, coupon_id, member_id, answer: answer.clone() })
+/// The next step for a claim that has reached its transaction.
+enum ClaimStep<'r> {
+    /// The claim was settled from the log. Repeat its answer.
+    Repeat(&'r Answer),
+    Settle,
+    /// The permit has expired. The caller of the command asks for another one.
+    Readmit,
+}
+
+impl ClaimCoupon {
+    fn next_step<'r>(&self, recorded: &'r HashMap<ClaimId, Answer>) -> ClaimStep<'r> {
+        match self.id.and_then(|id| recorded.get(&id)) {
+            Some(answer) => ClaimStep::Repeat(answer),
+            None if self.permit.is_current() => ClaimStep::Settle,
+            None => ClaimStep::Readmit,
+        }
     }
+
+    /// The record of an answer. `None`: the log cannot contain this claim.
+    fn record(&self, answer: &Answer) -> Option<SettledClaim> {
+        let Claimant { coupon_id, member_id } = self.claimant;
+        Some(SettledClaim { id: self.id?, coupon_id, member_id, answer: answer.clone() })
+    }
+}
+
+/// Settles the claims in their order, and records the answers of those that the log may contain.
+async fn settle_all(work: &mut Work, loaded: &mut LoadedCoupons, commands: &[&ClaimCoupon]) -> Result<Vec<Answer>, Fault> {
+    for command in commands {
+        loaded.settle_permit(command.claimant.coupon_id, &command.permit);
+    }
+    let claimants: Vec<Claimant> = commands.iter().map(|command| command.claimant).collect();
+    let answers = settle(work, loaded, &claimants).await?;
+    let records: Vec<SettledClaim> = commands.iter().zip(&answers).filter_map(|(command, answer)| command.record(answer)).collect();
+    claims::insert(&mut work.tx, &records, work.now).await?;
+    Ok(answers)
+}
+
+/// `answers` has one answer for each [`ClaimStep::Settle`], in the same order.
+fn outcomes(steps: Vec<ClaimStep<'_>>, answers: Vec<Answer>) -> Vec<Outcome> {
+    let mut answers = answers.into_iter();
+    let outcome = |step| match step {
+        ClaimStep::Repeat(answer) => answer.clone().into(),
+        ClaimStep::Settle => answers.next().map_or(Outcome::Stale, Outcome::from),
+        ClaimStep::Readmit => Outcome::Stale,
+    };
+    steps.into_iter().map(outcome).collect()
 }

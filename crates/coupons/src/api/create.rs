@@ -1,6 +1,6 @@
 //! `coupons.create`: announces a coupon. Operators; sellers for the goods of a store they run.
 
-use super::{Coupon, CouponKind, may_manage, refuse};
+use super::{Coupon, CouponKind, may_manage, reject_mistakes};
 use crate::{
     Coupons,
     model::{Mistake, NewDefinition, Terms},
@@ -22,19 +22,19 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Longest name: a line on a phone.
-pub const NAME: usize = 100;
-/// Most units of one coupon; numbers and counts stay readable.
+/// Longest name: one line on a phone.
+pub const MAX_NAME_CHARS: usize = 100;
+/// Most units of one coupon: numbers and counts stay readable.
 pub const MAX_QUANTITY: i64 = 1_000_000_000;
-/// Most of one coupon in one member's hands: what is read at each of his claims.
+/// Most coupons per member: each claim reads all of them.
 const MAX_PER_MEMBER: u32 = 100;
 /// Ten years.
-const MAX_DAYS: u32 = 3_650;
+const MAX_VALID_DAYS: u32 = 3_650;
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCoupon {
-    #[garde(custom(rules::text(NAME)))]
+    #[garde(custom(rules::text(MAX_NAME_CHARS)))]
     #[schema(example = "Autumn 10 %")]
     name: String,
     #[garde(skip)]
@@ -46,43 +46,43 @@ pub struct NewCoupon {
     /// Required with scope `store`, allowed with `item`, not allowed with `order`.
     #[garde(skip)]
     store_id: Option<StoreId>,
-    /// Units to give out: required for `first_come`, not allowed for `unlimited`.
+    /// Units to issue: required for `first_come`, not allowed for `unlimited`.
     #[garde(range(min = 1, max = MAX_QUANTITY))]
     quantity: Option<i64>,
-    /// How many of it one member may have.
-    #[serde(default = "one")]
+    /// Most coupons per member.
+    #[serde(default = "default_per_member")]
     #[garde(range(min = 1, max = MAX_PER_MEMBER))]
     per_member: u32,
-    /// Whether a member who gave one back may take another.
+    /// A member who gave a coupon back may claim again.
     #[serde(default)]
     #[garde(skip)]
     reissue_after_cancel: bool,
-    /// What it is applied to must cost at least this much; that much is enough.
+    /// Smallest amount to which the coupon applies.
     #[serde(default)]
     #[garde(skip)]
     min_order: Won,
-    /// Given out from this instant …
+    /// First instant of issue.
     #[garde(skip)]
     issue_from: Timestamp,
-    /// … until just before this one.
+    /// End of issue: the last coupon is issued just before it.
     #[garde(skip)]
     issue_until: Timestamp,
-    /// Usable from this instant; at once when absent.
+    /// First instant of use. Absent: at once.
     #[garde(skip)]
     valid_from: Option<Timestamp>,
-    /// Usable until just before this instant.
+    /// End of use: the coupon is usable until just before it.
     #[garde(skip)]
     valid_until: Option<Timestamp>,
     /// Usable for this many days. At least one of `valid_until` and `valid_days` is required; the earlier end counts.
-    #[garde(range(min = 1, max = MAX_DAYS))]
+    #[garde(range(min = 1, max = MAX_VALID_DAYS))]
     valid_days: Option<u32>,
-    /// Whether those who come too late may wait for a unit to come free.
+    /// Claims that come too late may wait for a free unit.
     #[serde(default)]
     #[garde(skip)]
     waitlist: bool,
 }
 
-/// Either an amount of won or a share, perhaps capped.
+/// An amount of won, or a rate with an optional cap.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewCouponDiscount {
@@ -91,7 +91,7 @@ struct NewCouponDiscount {
     won: Option<Won>,
     /// For `rate`: hundredths of a percent, 1 to 10000. The discount is rounded down to whole won.
     basis_points: Option<i64>,
-    /// For `rate`: never more than this.
+    /// For `rate`: the cap.
     max_won: Option<Won>,
 }
 
@@ -102,7 +102,7 @@ enum NewCouponDiscountType {
     Rate,
 }
 
-fn one() -> u32 {
+fn default_per_member() -> u32 {
     1
 }
 
@@ -126,7 +126,7 @@ pub async fn create(
     let key = input.key(caller.member_id);
     let new = input.value.into_definition()?;
     check_store(&coupons, &caller, new.terms.store_id).await?;
-    kit::http::run(&coupons, Create { new }, key, trace).await
+    kit::http::run(&coupons, CreateCoupon { new }, key, trace).await
 }
 
 impl NewCoupon {
@@ -156,30 +156,30 @@ impl NewCoupon {
             waitlist: self.waitlist,
         };
         for mistake in new.mistakes() {
-            // A field that is missing is not also too small.
+            // One mistake per field: a missing value is not also too small.
             if mistakes.iter().all(|known| known.pointer != mistake.pointer) {
                 mistakes.push(mistake);
             }
         }
-        refuse(mistakes)?;
+        reject_mistakes(mistakes)?;
         Ok(new)
     }
 }
 
 impl NewCouponDiscount {
-    /// Fields that are missing, or belong to the other type (C2).
+    /// Finds fields that are missing, or belong to the other type (C2).
     fn mistakes(&self) -> Vec<Mistake> {
         let fields = match self.r#type {
             NewCouponDiscountType::Amount => {
                 [(self.won.is_some(), true), (self.basis_points.is_some(), false), (self.max_won.is_some(), false)]
             }
-            // The cap may be there or not.
+            // The cap is optional.
             NewCouponDiscountType::Rate => [(self.won.is_some(), false), (self.basis_points.is_some(), true), (false, false)],
         };
         ["/discount/won", "/discount/basis_points", "/discount/max_won"]
             .into_iter()
             .zip(fields)
-            .filter_map(|(pointer, (given, wanted))| match (given, wanted) {
+            .filter_map(|(pointer, (is_given, is_required))| match (is_given, is_required) {
                 (false, true) => Some(Mistake { pointer, message: "is required for this type of discount" }),
                 (true, false) => Some(Mistake { pointer, message: "does not belong to this type of discount" }),
                 _ => None,
@@ -187,7 +187,7 @@ impl NewCouponDiscount {
             .collect()
     }
 
-    /// What is missing or out of range becomes 0, which the terms refuse.
+    /// A missing value, or one out of range, becomes 0. The terms reject 0.
     fn terms(&self) -> Discount {
         match self.r#type {
             NewCouponDiscountType::Amount => Discount::Amount { won: self.won.unwrap_or_default() },
@@ -199,7 +199,7 @@ impl NewCouponDiscount {
     }
 }
 
-/// A coupon of a store is announced by who runs it; one of the whole mall by operators only.
+/// A seller announces coupons for an own store; only operators announce coupons of the whole mall.
 async fn check_store(coupons: &Coupons, caller: &Caller, store_id: Option<StoreId>) -> Result<(), Problem> {
     match (caller.role, store_id) {
         (Role::Operator, None) => Ok(()),
@@ -212,11 +212,11 @@ async fn check_store(coupons: &Coupons, caller: &Caller, store_id: Option<StoreI
     }
 }
 
-struct Create {
+struct CreateCoupon {
     new: NewDefinition,
 }
 
-impl Command for Create {
+impl Command for CreateCoupon {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.create";
 

@@ -1,12 +1,9 @@
 //! `coupons.delete`: withdraws a coupon. Operators; sellers for the goods of a store they run.
 //!
-//! Nobody gets one any more, and the waitlist is closed by the next pass of the job. Those issued stay usable.
+//! No more coupons are issued, and the next pass of the job closes the waitlist. Issued coupons stay usable.
 
 use super::may_manage;
-use crate::{
-    Coupons,
-    store::{Books, definitions},
-};
+use crate::{Coupons, loaded::LoadedCoupons, store::definitions};
 use axum::{extract::State, response::Response};
 use contracts::{Code, CouponId};
 use kit::{
@@ -33,31 +30,31 @@ pub async fn delete(
     let key = input.key(caller.member_id);
     let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
     may_manage(&coupons, &caller, found.terms.store_id).await?;
-    let answer = kit::http::run(&coupons, Delete { id }, key, trace).await;
-    coupons.told().await;
+    let answer = kit::http::run(&coupons, DeleteCoupon { id }, key, trace).await;
+    coupons.flush_gate().await;
     answer
 }
 
-struct Delete {
+struct DeleteCoupon {
     id: CouponId,
 }
 
-impl Command for Delete {
+impl Command for DeleteCoupon {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.delete";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        books.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
         for command in commands {
-            let deleted = match books.definitions.get_mut(command.id) {
+            let deleted = match loaded.definitions.get_mut(command.id) {
                 Some(definition) => definition.delete(work.now),
                 None => Err(Code::NotFound),
             };
             outcomes.push(deleted.map_or_else(Outcome::from, |()| Answer::empty(204).into()));
         }
-        work.put_stash(books);
+        work.put_stash(loaded);
         Ok(outcomes)
     }
 }

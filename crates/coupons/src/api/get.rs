@@ -1,4 +1,4 @@
-//! `coupons.get`: one coupon with what is left of it and how many wait. Anybody.
+//! `coupons.get`: one coupon, with its remaining units and the length of its waitlist. No sign-in needed.
 
 use super::Coupon;
 use crate::{Coupons, store::definitions};
@@ -7,9 +7,9 @@ use contracts::{Code, CouponId};
 use kit::http::{Path, Problem, ProblemBody};
 use std::sync::Arc;
 
-/// One coupon with what is left of it and how many wait
+/// One coupon, with its remaining units and the length of its waitlist
 ///
-/// Anybody.
+/// No sign-in needed.
 #[utoipa::path(
     get, path = "/v1/coupons/{id}", operation_id = "coupons.get", tag = "coupons", params(("id" = CouponId, Path)),
     responses((status = 200, body = Coupon), (status = 404, body = ProblemBody)))]

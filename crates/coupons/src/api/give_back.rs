@@ -1,11 +1,12 @@
-//! `coupons.give_back`: the caller leaves the waitlist, or gives his unused coupon back; its unit goes to who waits longest. Any
+//! `coupons.give_back`: the caller leaves the waitlist, or returns an unused coupon. Its unit goes to the first waiting member. Any
 //! signed-in account, its own.
 
 use crate::{
     Coupons,
-    model::{self, Entry, IssuedCoupon, TicketState},
-    store::{Books, issued, waiting},
-    waitlist::{gone, promote_in},
+    loaded::LoadedCoupons,
+    model::{self, IssuedCoupon, TicketState, WaitlistEntry},
+    store::{issued, waiting},
+    waitlist::{coupon_gone, promote_in},
 };
 use axum::{extract::State, response::Response};
 use contracts::{Code, CouponId, IssuedCouponId, MemberId, Message, Timestamp};
@@ -16,7 +17,7 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// The caller leaves the waitlist, or gives his unused coupon back; its unit goes to who waits longest
+/// The caller leaves the waitlist, or returns an unused coupon, whose unit goes to the first waiting member
 ///
 /// Any signed-in account, its own.
 #[utoipa::path(
@@ -34,60 +35,60 @@ pub async fn give_back(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let answer = kit::http::run(&coupons, GiveBack { coupon_id, member_id: caller.member_id }, key, trace).await;
-    coupons.told().await;
+    let answer = kit::http::run(&coupons, GiveBackCoupon { coupon_id, member_id: caller.member_id }, key, trace).await;
+    coupons.flush_gate().await;
     answer
 }
 
-struct GiveBack {
+struct GiveBackCoupon {
     coupon_id: CouponId,
     member_id: MemberId,
 }
 
-impl Command for GiveBack {
+impl Command for GiveBackCoupon {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.give_back";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut books = work.take_stash::<Books>();
-        books.load_definitions(&mut work.tx, commands.iter().map(|command| command.coupon_id)).await?;
-        // All that may be given back, in one order: below, each command looks only at its own.
+        let mut loaded = work.take_stash::<LoadedCoupons>();
+        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.coupon_id)).await?;
+        // Loads the coupons of all commands at once, sorted, so that all transactions lock in one order.
         let owners: Vec<_> = commands.iter().map(|command| (command.coupon_id, command.member_id)).collect();
         let ids = issued::ids_of_members(&mut work.tx, &owners).await?;
-        books.load_issued(&mut work.tx, ids).await?;
+        loaded.load_issued(&mut work.tx, ids).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            // One after the other: who leaves here may be who would have been served by the next.
-            outcomes.push(give_back_in(work, &mut books, command).await?);
+            // One after the other: the next command might promote the member who leaves here.
+            outcomes.push(give_back_in(work, &mut loaded, command).await?);
         }
-        work.put_stash(books);
+        work.put_stash(loaded);
         Ok(outcomes)
     }
 }
 
-async fn give_back_in(work: &mut Work, books: &mut Books, command: &GiveBack) -> Result<Outcome, Fault> {
-    let &GiveBack { coupon_id, member_id } = command;
-    let Some(definition) = books.definitions.get_mut(coupon_id) else { return Ok(Code::NotFound.into()) };
+async fn give_back_in(work: &mut Work, loaded: &mut LoadedCoupons, command: &GiveBackCoupon) -> Result<Outcome, Fault> {
+    let &GiveBackCoupon { coupon_id, member_id } = command;
+    let Some(definition) = loaded.definitions.get_mut(coupon_id) else { return Ok(Code::NotFound.into()) };
     let entry = waiting::entry(&mut work.tx, coupon_id, member_id).await?;
-    if let Some(Entry { ticket, state: TicketState::Waiting, .. }) = entry {
+    if let Some(WaitlistEntry { ticket, state: TicketState::Waiting, .. }) = entry {
         definition.leave();
         waiting::leave(&mut work.tx, coupon_id, ticket).await?;
         return Ok(Answer::empty(204).into());
     }
     let coupons = issued::load_of_member(&mut work.tx, coupon_id, member_id).await?;
-    let coupons: Vec<&IssuedCoupon> = books.issued.learn_all(coupons.into_iter().map(|coupon| (coupon.id, coupon)));
-    match choose(&coupons, entry, work.now) {
-        Ok(Some(id)) => return_in(work, books, id).await,
+    let coupons: Vec<&IssuedCoupon> = loaded.issued.add_all_stored(coupons.into_iter().map(|coupon| (coupon.id, coupon)));
+    match coupon_to_return(&coupons, entry, work.now) {
+        Ok(Some(id)) => return_in(work, loaded, id).await,
         Ok(None) => Ok(Answer::empty(204).into()),
         Err(code) => Ok(code.into()),
     }
 }
 
-/// The coupon to give back: the last he could. `None`: he gave back what he had, or left, before.
-fn choose(coupons: &[&IssuedCoupon], entry: Option<Entry>, now: Timestamp) -> Result<Option<IssuedCouponId>, Code> {
-    if let Some(coupon) = coupons.iter().rev().find(|coupon| coupon.state_at(now) == model::State::Issued) {
+/// Chooses the last coupon that can be returned. `None`: the member returned it, or left the waitlist, before.
+fn coupon_to_return(coupons: &[&IssuedCoupon], entry: Option<WaitlistEntry>, now: Timestamp) -> Result<Option<IssuedCouponId>, Code> {
+    if let Some(coupon) = coupons.iter().rev().find(|coupon| coupon.state_at(now) == model::IssuedState::Issued) {
         Ok(Some(coupon.id))
-    } else if coupons.iter().any(|coupon| coupon.state != model::State::Cancelled) {
+    } else if coupons.iter().any(|coupon| coupon.state != model::IssuedState::Cancelled) {
         Err(Code::CouponNotReturnable)
     } else if coupons.is_empty() && entry.is_none_or(|entry| entry.state != TicketState::Left) {
         Err(Code::NotFound)
@@ -96,21 +97,21 @@ fn choose(coupons: &[&IssuedCoupon], entry: Option<Entry>, now: Timestamp) -> Re
     }
 }
 
-async fn return_in(work: &mut Work, books: &mut Books, id: IssuedCouponId) -> Result<Outcome, Fault> {
-    let Some(coupon) = books.issued.get_mut(id) else { return Ok(Code::NotFound.into()) };
+async fn return_in(work: &mut Work, loaded: &mut LoadedCoupons, id: IssuedCouponId) -> Result<Outcome, Fault> {
+    let Some(coupon) = loaded.issued.get_mut(id) else { return Ok(Code::NotFound.into()) };
     if let Err(code) = coupon.give_back(work.now) {
         return Ok(code.into());
     }
     let (coupon_id, member_id) = (coupon.coupon_id, coupon.member_id);
-    work.emit(coupon_id, Message::CouponCancelled(gone(coupon)))?;
-    if let Some(definition) = books.definitions.get_mut(coupon_id) {
-        definition.take_back();
+    work.emit(coupon_id, Message::CouponCancelled(coupon_gone(coupon)))?;
+    if let Some(definition) = loaded.definitions.get_mut(coupon_id) {
+        definition.return_unit();
         if definition.terms.reissue_after_cancel {
-            books.changes.share(coupon_id, member_id, -1);
+            loaded.gate_changes.add_member_count(coupon_id, member_id, -1);
         }
     }
-    // At once: a claim of the same member may follow in this transaction, and looks in the table for what he has.
-    books.save_issued(&mut work.tx).await?;
-    promote_in(work, books, [coupon_id]).await?;
+    // Saved at once: a claim of the same member may follow in this transaction, and reads the table.
+    loaded.save_issued(&mut work.tx).await?;
+    promote_in(work, loaded, [coupon_id]).await?;
     Ok(Answer::empty(204).into())
 }

@@ -1,9 +1,9 @@
-//! `coupons.list`: the coupons of the mall, newest first, by name, store and state. Anybody.
+//! `coupons.list`: the coupons of the mall, newest first, by name, store and state. No sign-in needed.
 
 use super::{Coupon, CouponState};
 use crate::{
     Coupons,
-    store::definitions::{self, Filter},
+    store::definitions::{self, CouponFilter},
 };
 use axum::{Json, extract::State};
 use contracts::{Code, CouponId, StoreId};
@@ -13,14 +13,14 @@ use std::sync::Arc;
 use utoipa::IntoParams;
 
 const CURSOR: &str = "coupons.list";
-/// Longest text to search for: that of the longest name.
-const TEXT: usize = super::create::NAME;
+/// Longest search text: the longest name.
+const MAX_SEARCH_CHARS: usize = super::create::MAX_NAME_CHARS;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
-    /// Part of the name, in any case.
+pub struct ListCouponsParams {
+    /// Part of the name, case-insensitive.
     q: Option<String>,
     store: Option<StoreId>,
     #[param(inline)]
@@ -32,17 +32,17 @@ pub struct Wanted {
 
 /// The coupons of the mall, newest first, by name, store and state
 ///
-/// Anybody.
+/// No sign-in needed.
 #[utoipa::path(
-    get, path = "/v1/coupons", operation_id = "coupons.list", tag = "coupons", params(Wanted),
+    get, path = "/v1/coupons", operation_id = "coupons.list", tag = "coupons", params(ListCouponsParams),
     responses((status = 200, body = Listing<Coupon>), (status = 422, description = "invalid-parameter", body = ProblemBody)))]
-pub async fn list(State(coupons): State<Arc<Coupons>>, Query(wanted): Query<Wanted>) -> Result<Json<Listing<Coupon>>, Problem> {
-    let limit = page_limit(wanted.limit)?;
-    if wanted.q.as_ref().is_some_and(|text| text.chars().count() > TEXT) {
-        return Err(Problem::field("/q", Code::InvalidParameter, format!("must have at most {TEXT} characters")));
+pub async fn list(State(coupons): State<Arc<Coupons>>, Query(params): Query<ListCouponsParams>) -> Result<Json<Listing<Coupon>>, Problem> {
+    let limit = page_limit(params.limit)?;
+    if params.q.as_ref().is_some_and(|text| text.chars().count() > MAX_SEARCH_CHARS) {
+        return Err(Problem::field("/q", Code::InvalidParameter, format!("must have at most {MAX_SEARCH_CHARS} characters")));
     }
-    let after: Option<CouponId> = wanted.cursor.as_deref().map(|cursor| coupons.kit.cursors.decode(CURSOR, cursor)).transpose()?;
-    let filter = Filter { text: wanted.q, store_id: wanted.store, phase: wanted.state.map(Into::into) };
+    let after: Option<CouponId> = params.cursor.as_deref().map(|cursor| coupons.kit.cursors.decode(CURSOR, cursor)).transpose()?;
+    let filter = CouponFilter { text: params.q, store_id: params.store, phase: params.state.map(Into::into) };
     let now = coupons.kit.clock.now();
     let mut reader = coupons.kit.db.reader().await?;
     let mut found = definitions::page(&mut reader, &filter, after, now, limit + 1).await?;

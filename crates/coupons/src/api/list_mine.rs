@@ -1,4 +1,4 @@
-//! `coupons.list_mine`: the caller's coupons, newest first; all, by state, or those usable now on an amount (C15, C24). Any signed-in
+//! `coupons.list_mine`: the caller's coupons, newest first: all, by state, or those usable now on an amount (C15, C24). Any signed-in
 //! account, its own.
 
 use super::standing::IssuedCouponState;
@@ -7,7 +7,7 @@ use crate::{
     model::{Definition, IssuedCoupon},
     store::{
         definitions,
-        issued::{self, Filter},
+        issued::{self, IssuedFilter},
     },
 };
 use axum::{Json, extract::State};
@@ -28,17 +28,17 @@ const CURSOR: &str = "coupons.list_mine";
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Wanted {
+pub struct ListMyCouponsParams {
     #[param(inline)]
     state: Option<IssuedCouponState>,
-    /// Only those that could be used now on this amount of won; each says what it would take off.
+    /// Only coupons that are usable now on this amount of won, each with its discount on it.
     usable_for: Option<i64>,
     /// 1 to 100, default 20.
     limit: Option<i64>,
     cursor: Option<String>,
 }
 
-/// A coupon in the caller's hands.
+/// A coupon that the caller owns.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MyCoupon {
     issued_coupon_id: IssuedCouponId,
@@ -56,7 +56,7 @@ pub struct MyCoupon {
     /// The order that holds or used it.
     order_id: Option<OrderId>,
     used_at: Option<Timestamp>,
-    /// What it takes off the amount asked for.
+    /// Discount on the requested amount.
     #[serde(skip_serializing_if = "Option::is_none")]
     discount_won: Option<Won>,
 }
@@ -64,30 +64,30 @@ pub struct MyCoupon {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MyCoupons {
     items: Vec<MyCoupon>,
-    /// Give it as `cursor` to get the next page; null on the last one.
+    /// Pass it as `cursor` to get the next page. Null on the last page.
     next_cursor: Option<String>,
-    /// How many of all his coupons could be used now.
+    /// Number of the caller's coupons that are usable now, over all pages.
     usable_count: i64,
 }
 
-/// The caller's coupons, newest first; all, by state, or those usable now on an amount
+/// The caller's coupons, newest first: all, by state, or those usable now on an amount
 ///
 /// Any signed-in account, its own.
 #[utoipa::path(
-    get, path = "/v1/me/coupons", operation_id = "coupons.list_mine", tag = "coupons", params(Wanted),
+    get, path = "/v1/me/coupons", operation_id = "coupons.list_mine", tag = "coupons", params(ListMyCouponsParams),
     responses((status = 200, body = MyCoupons), (status = 422, description = "invalid-parameter", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn list_mine(
     State(coupons): State<Arc<Coupons>>,
     SignedIn(caller): SignedIn,
-    Query(wanted): Query<Wanted>,
+    Query(params): Query<ListMyCouponsParams>,
 ) -> Result<Json<MyCoupons>, Problem> {
-    let limit = page_limit(wanted.limit)?;
-    if wanted.usable_for.is_some_and(|amount| amount < 0) {
+    let limit = page_limit(params.limit)?;
+    if params.usable_for.is_some_and(|amount| amount < 0) {
         return Err(Problem::field("/usable_for", Code::InvalidParameter, "must not be negative"));
     }
-    let after: Option<IssuedCouponId> = wanted.cursor.as_deref().map(|cursor| coupons.kit.cursors.decode(CURSOR, cursor)).transpose()?;
-    let filter = Filter { state: wanted.state.map(Into::into), usable_for: wanted.usable_for.map(Won) };
+    let after: Option<IssuedCouponId> = params.cursor.as_deref().map(|cursor| coupons.kit.cursors.decode(CURSOR, cursor)).transpose()?;
+    let filter = IssuedFilter { state: params.state.map(Into::into), usable_for: params.usable_for.map(Won) };
     let now = coupons.kit.clock.now();
     let mut reader = coupons.kit.db.reader().await?;
     let mut found = issued::page_of_member(&mut reader, caller.member_id, filter, after, now, limit + 1).await?;
@@ -105,7 +105,7 @@ pub async fn list_mine(
 }
 
 impl MyCoupon {
-    fn of(coupon: &IssuedCoupon, definition: &Definition, filter: Filter, now: Timestamp) -> MyCoupon {
+    fn of(coupon: &IssuedCoupon, definition: &Definition, filter: IssuedFilter, now: Timestamp) -> MyCoupon {
         let terms = &definition.terms;
         MyCoupon {
             issued_coupon_id: coupon.id,

@@ -1,4 +1,4 @@
-//! The operations of coupons, and what several of them share: how a coupon is shown, and who may change one.
+//! The operations of coupons. Shared by several of them: the public view of a coupon, and the right to manage it.
 
 mod change;
 mod claim;
@@ -11,11 +11,9 @@ mod list_mine;
 mod outcome;
 mod standing;
 
-pub use claim::{ClaimIssued, ClaimPending, ClaimWaiting, OPERATION as CLAIM};
-
 use crate::{
     Coupons,
-    model::{Definition, Mistake, Phase},
+    model::{CouponPhase, Definition, Mistake},
 };
 use contracts::{
     Code, CouponId, StoreId, Timestamp, Won,
@@ -44,43 +42,43 @@ pub fn router(coupons: Arc<Coupons>) -> OpenApiRouter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CouponKind {
-    /// As many as the quantity says; who comes first is served first.
+    /// A limited quantity, first come, first served.
     FirstCome,
-    /// For everybody who asks in time.
+    /// One for each member who claims in time.
     Unlimited,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CouponState {
-    /// Not given out yet.
+    /// Not issued yet.
     Upcoming,
     Open,
-    /// Not given out any more.
+    /// Not issued any more.
     Closed,
 }
 
-impl From<Phase> for CouponState {
-    fn from(phase: Phase) -> Self {
+impl From<CouponPhase> for CouponState {
+    fn from(phase: CouponPhase) -> Self {
         match phase {
-            Phase::Upcoming => CouponState::Upcoming,
-            Phase::Open => CouponState::Open,
-            Phase::Closed => CouponState::Closed,
+            CouponPhase::Upcoming => CouponState::Upcoming,
+            CouponPhase::Open => CouponState::Open,
+            CouponPhase::Closed => CouponState::Closed,
         }
     }
 }
 
-impl From<CouponState> for Phase {
+impl From<CouponState> for CouponPhase {
     fn from(state: CouponState) -> Self {
         match state {
-            CouponState::Upcoming => Phase::Upcoming,
-            CouponState::Open => Phase::Open,
-            CouponState::Closed => Phase::Closed,
+            CouponState::Upcoming => CouponPhase::Upcoming,
+            CouponState::Open => CouponPhase::Open,
+            CouponState::Closed => CouponPhase::Closed,
         }
     }
 }
 
-/// A coupon as everybody sees it.
+/// Public view of a coupon.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Coupon {
     pub id: CouponId,
@@ -89,29 +87,29 @@ pub struct Coupon {
     pub state: CouponState,
     pub discount: Discount,
     pub scope: CouponScope,
-    /// The store whose goods it is for.
+    /// The store to whose goods it applies.
     pub store_id: Option<StoreId>,
-    /// What it is applied to must cost at least this much.
+    /// Smallest amount to which it applies.
     pub min_order: Won,
-    /// How many of it one member may have.
+    /// Most coupons per member.
     pub per_member: u32,
-    /// Whether a member who gave one back may take another.
+    /// A member who gave a coupon back may claim again.
     pub reissue_after_cancel: bool,
-    /// Units to give out; null without limit.
+    /// Units to issue. Null: unlimited.
     pub quantity: Option<i64>,
-    /// Units in members' hands.
+    /// Units that members own.
     pub issued: i64,
-    /// Units left; null without limit.
+    /// Units left. Null: unlimited.
     pub remaining: Option<i64>,
-    /// Whether those who come too late may wait for a unit to come free.
+    /// Claims that come too late may wait for a free unit.
     pub waitlist: bool,
-    /// How many wait.
+    /// Length of the waitlist.
     pub waiting: i64,
     pub issue_from: Timestamp,
     pub issue_until: Timestamp,
-    /// Usable from here on; null: at once.
+    /// First instant of use. Null: at once.
     pub valid_from: Option<Timestamp>,
-    /// Usable until here.
+    /// End of use.
     pub valid_until: Option<Timestamp>,
     /// Usable for this many days. With `valid_until` the earlier end counts.
     pub valid_days: Option<u32>,
@@ -147,7 +145,7 @@ impl Coupon {
     }
 }
 
-/// Operators may manage every coupon; sellers those for the goods of a store they run. Any other looks to them as if it did not exist.
+/// Operators may manage every coupon; sellers those for the goods of a store they run. For sellers all others are not found.
 async fn may_manage(coupons: &Coupons, caller: &Caller, store_id: Option<StoreId>) -> Result<(), Problem> {
     if matches!(caller.role, Role::Operator) {
         return Ok(());
@@ -159,8 +157,8 @@ async fn may_manage(coupons: &Coupons, caller: &Caller, store_id: Option<StoreId
     }
 }
 
-/// All mistakes of a request in one answer.
-fn refuse(mistakes: Vec<Mistake>) -> Result<(), Problem> {
+/// Reports all mistakes of a request in one answer.
+fn reject_mistakes(mistakes: Vec<Mistake>) -> Result<(), Problem> {
     if mistakes.is_empty() {
         return Ok(());
     }

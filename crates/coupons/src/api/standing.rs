@@ -1,8 +1,8 @@
-//! `coupons.standing`: what the caller has of a coupon: his coupon, or his place in the waitlist. Any signed-in account, its own.
+//! `coupons.standing`: the caller's coupon, or position in the waitlist. Any signed-in account, its own.
 
 use crate::{
     Coupons,
-    model::{self, Entry, IssuedCoupon, Ticket, TicketState},
+    model::{self, IssuedCoupon, Ticket, TicketState, WaitlistEntry},
     store::{definitions, issued, waiting},
 };
 use axum::{Json, extract::State};
@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "snake_case")]
 pub enum IssuedCouponState {
     Issued,
-    /// An order that is not paid yet has it.
+    /// An unpaid order holds it.
     Held,
     Used,
     /// Given back.
@@ -28,35 +28,35 @@ pub enum IssuedCouponState {
     Expired,
 }
 
-impl From<model::State> for IssuedCouponState {
-    fn from(state: model::State) -> Self {
+impl From<model::IssuedState> for IssuedCouponState {
+    fn from(state: model::IssuedState) -> Self {
         match state {
-            model::State::Issued => IssuedCouponState::Issued,
-            model::State::Held => IssuedCouponState::Held,
-            model::State::Used => IssuedCouponState::Used,
-            model::State::Cancelled => IssuedCouponState::Cancelled,
-            model::State::Expired => IssuedCouponState::Expired,
+            model::IssuedState::Issued => IssuedCouponState::Issued,
+            model::IssuedState::Held => IssuedCouponState::Held,
+            model::IssuedState::Used => IssuedCouponState::Used,
+            model::IssuedState::Cancelled => IssuedCouponState::Cancelled,
+            model::IssuedState::Expired => IssuedCouponState::Expired,
         }
     }
 }
 
-impl From<IssuedCouponState> for model::State {
+impl From<IssuedCouponState> for model::IssuedState {
     fn from(state: IssuedCouponState) -> Self {
         match state {
-            IssuedCouponState::Issued => model::State::Issued,
-            IssuedCouponState::Held => model::State::Held,
-            IssuedCouponState::Used => model::State::Used,
-            IssuedCouponState::Cancelled => model::State::Cancelled,
-            IssuedCouponState::Expired => model::State::Expired,
+            IssuedCouponState::Issued => model::IssuedState::Issued,
+            IssuedCouponState::Held => model::IssuedState::Held,
+            IssuedCouponState::Used => model::IssuedState::Used,
+            IssuedCouponState::Cancelled => model::IssuedState::Cancelled,
+            IssuedCouponState::Expired => model::IssuedState::Expired,
         }
     }
 }
 
-/// Where the caller stands.
+/// The caller's coupon, or position in the waitlist.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ClaimStanding {
-    /// The coupon issued to him last.
+    /// The coupon that was issued to the caller last.
     Coupon {
         state: IssuedCouponState,
         issued_coupon_id: IssuedCouponId,
@@ -73,7 +73,7 @@ pub enum ClaimStanding {
         /// 1 is next.
         position: i64,
     },
-    /// The waitlist ended before his turn.
+    /// The waitlist was closed before the caller's turn.
     Closed {
         #[schema(example = "closed")]
         state: &'static str,
@@ -81,7 +81,7 @@ pub enum ClaimStanding {
     },
 }
 
-/// What the caller has of a coupon: his coupon, or his place in the waitlist
+/// The caller's coupon, or position in the waitlist
 ///
 /// Any signed-in account, its own.
 #[utoipa::path(
@@ -96,7 +96,7 @@ pub async fn standing(
     let now = coupons.kit.clock.now();
     let mut reader = coupons.kit.db.reader().await?;
     let entry = waiting::entry(&mut reader, id, caller.member_id).await?;
-    if let Some(Entry { ticket, state: TicketState::Waiting, .. }) = entry {
+    if let Some(WaitlistEntry { ticket, state: TicketState::Waiting, .. }) = entry {
         let position = position(&mut reader, id, ticket).await?;
         return Ok(Json(ClaimStanding::Waiting { state: "waiting", ticket, position }));
     }
@@ -110,15 +110,15 @@ pub async fn standing(
             expires_at: coupon.expires_at,
             order_id: coupon.order_id,
         },
-        (None, Some(Entry { ticket, state: TicketState::Closed, .. })) => ClaimStanding::Closed { state: "closed", ticket },
+        (None, Some(WaitlistEntry { ticket, state: TicketState::Closed, .. })) => ClaimStanding::Closed { state: "closed", ticket },
         (None, _) => return Err(Code::NotFound.into()),
     };
     Ok(Json(standing))
 }
 
-/// The last that is still his; the last he gave back only if there is no other.
+/// The last coupon that was not given back. If all were given back, the last one.
 fn latest(coupons: &[IssuedCoupon]) -> Option<&IssuedCoupon> {
-    coupons.iter().rev().find(|coupon| coupon.state != model::State::Cancelled).or_else(|| coupons.last())
+    coupons.iter().rev().find(|coupon| coupon.state != model::IssuedState::Cancelled).or_else(|| coupons.last())
 }
 
 async fn position(tx: &mut Tx, id: CouponId, ticket: Ticket) -> Result<i64, DbError> {

@@ -1,7 +1,7 @@
-//! A coupon as it was announced, and how far it has been given out: who gets one, who waits, who is too late.
+//! A coupon as announced, with its counters. Decides claims: a unit, a ticket, or a refusal.
 //!
-//! Every counter of a campaign is here, so a claim is decided on this one state and what the member has already. It never knows who
-//! holds or waits; that is rows, and the caller's part.
+//! This state has every counter of a campaign. A claim is decided on it and on the member's holdings. It does not know the owners and the
+//! waiting members: they are rows, which the caller loads.
 
 use super::{Mistake, Terms, Ticket};
 use contracts::{Code, CouponId, Timestamp};
@@ -12,21 +12,21 @@ pub struct Definition {
     pub id: CouponId,
     pub name: String,
     pub terms: Arc<Terms>,
-    /// Units to give out; without limit when absent (C1).
+    /// Units to issue. `None`: unlimited (C1).
     pub quantity: Option<i64>,
     pub issue_until: Timestamp,
-    /// Whether those who come too late may wait for a unit to come free.
+    /// Claims that come too late may wait for a free unit.
     pub waitlist: bool,
-    /// Units in members' hands: all issued but those that came back.
+    /// Units that members own: all issued units but those returned.
     pub issued: i64,
     pub next_number: i64,
     pub next_ticket: Ticket,
-    /// No ticket below this one waits.
+    /// No lower ticket is waiting.
     pub head_ticket: Ticket,
     pub waiting: i64,
-    /// Coupons below this number were looked at for expiry …
+    /// Coupons with lower numbers were checked for expiry.
     pub expire_number: i64,
-    /// … and the next look is due then. Numbers expire in order, so no index over all coupons is needed.
+    /// Time of the next check. Numbers expire in order, so no index over all coupons is needed.
     pub expire_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
@@ -34,7 +34,7 @@ pub struct Definition {
     pub version: i64,
 }
 
-/// A definition somebody wants to announce.
+/// A definition to be announced.
 #[derive(Clone, Debug)]
 pub struct NewDefinition {
     pub name: String,
@@ -44,47 +44,47 @@ pub struct NewDefinition {
     pub waitlist: bool,
 }
 
-/// What may change while a coupon is being given out. What members rely on, the terms, may not.
+/// The fields that may change during a campaign. The terms, on which members rely, may not.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
+pub struct DefinitionChange {
     pub name: Option<String>,
     pub quantity: Option<i64>,
     pub issue_until: Option<Timestamp>,
     pub waitlist: Option<bool>,
 }
 
-/// Where a coupon is in its life.
+/// Phase of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum CouponPhase {
     Upcoming,
     Open,
     Closed,
 }
 
-/// What a member has of a coupon before he claims.
+/// A member's coupons and ticket before a claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// All that were ever issued to him.
+pub struct MemberHoldings {
+    /// All coupons ever issued to the member.
     pub issued: u32,
-    /// Those of them he gave back.
+    /// Those that the member gave back.
     pub given_back: u32,
-    /// His ticket, while he waits.
+    /// `None`: the member is not on the waitlist.
     pub ticket: Option<Ticket>,
 }
 
-/// The answer to a claim.
+/// The decision on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// A unit is his: [`Definition::issue`].
+pub enum ClaimDecision {
+    /// The member gets a unit: [`Definition::issue`].
     Granted,
-    /// He may wait: [`Definition::enqueue`].
+    /// The member gets a ticket: [`Definition::enqueue`].
     Queued,
-    /// He waits already.
+    /// The member is on the waitlist already.
     Waiting(Ticket),
     Refused(Code),
 }
 
-/// One unit taken from the pool: the number of the coupon that is issued for it, and its end.
+/// One unit taken from the pool: number and end of the coupon that is issued for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
     pub number: i64,
@@ -101,7 +101,7 @@ impl NewDefinition {
             found.push(Mistake { pointer: "/issue_until", message: "must be later than issue_from" });
         }
         if self.waitlist && self.quantity.is_none() {
-            found.push(Mistake { pointer: "/waitlist", message: "a coupon without limit has nobody waiting" });
+            found.push(Mistake { pointer: "/waitlist", message: "an unlimited coupon has no waitlist" });
         }
         found
     }
@@ -128,8 +128,8 @@ impl NewDefinition {
     }
 }
 
-impl Standing {
-    /// Whether he has had his share. One given back makes room for another only if the terms say so (decision 10).
+impl MemberHoldings {
+    /// True: the member has reached the limit. A coupon given back allows another one only if the terms say so (decision 10).
     fn is_served(self, terms: &Terms) -> bool {
         let counted = if terms.reissue_after_cancel { self.issued - self.given_back } else { self.issued };
         counted >= terms.per_member
@@ -137,22 +137,22 @@ impl Standing {
 }
 
 impl Definition {
-    /// The end of giving out: nobody is given a coupon that has expired.
+    /// End of issue. A coupon that would be expired is not issued.
     pub fn closes_at(&self) -> Timestamp {
         self.terms.valid_until.map_or(self.issue_until, |until| until.min(self.issue_until))
     }
 
-    pub fn phase(&self, now: Timestamp) -> Phase {
+    pub fn phase(&self, now: Timestamp) -> CouponPhase {
         if now < self.terms.issue_from {
-            Phase::Upcoming
+            CouponPhase::Upcoming
         } else if now < self.closes_at() && self.deleted_at.is_none() {
-            Phase::Open
+            CouponPhase::Open
         } else {
-            Phase::Closed
+            CouponPhase::Closed
         }
     }
 
-    /// Units left in the pool; `None` is without limit.
+    /// Units left in the pool. `None`: unlimited.
     pub fn remaining(&self) -> Option<i64> {
         self.quantity.map(|quantity| quantity - self.issued)
     }
@@ -161,34 +161,34 @@ impl Definition {
         self.remaining().is_none_or(|left| left > 0)
     }
 
-    /// True when whoever has nothing of this coupon yet cannot get anything either, until this state changes.
+    /// True: a member without this coupon cannot get anything until this state changes.
     pub fn is_sold_out(&self) -> bool {
         !self.waitlist && self.waiting == 0 && !self.has_unit_left()
     }
 
-    /// First come, first served (C1, C3, C5–C9). The order of the checks is the order in which an applicant would want to know.
-    pub fn claim(&self, standing: Standing, now: Timestamp) -> Claim {
+    /// Decides a claim, first come, first served (C1, C3, C5–C9). The first reason that applies is the most useful one for the member.
+    pub fn claim(&self, holdings: MemberHoldings, now: Timestamp) -> ClaimDecision {
         if self.deleted_at.is_some() {
-            return Claim::Refused(Code::NotFound);
+            return ClaimDecision::Refused(Code::NotFound);
         }
-        if standing.is_served(&self.terms) {
-            return Claim::Refused(Code::AlreadyIssued);
+        if holdings.is_served(&self.terms) {
+            return ClaimDecision::Refused(Code::AlreadyIssued);
         }
         match self.phase(now) {
-            Phase::Upcoming => return Claim::Refused(Code::NotOpen),
-            Phase::Closed => return Claim::Refused(Code::Closed),
-            Phase::Open => {}
+            CouponPhase::Upcoming => return ClaimDecision::Refused(Code::NotOpen),
+            CouponPhase::Closed => return ClaimDecision::Refused(Code::Closed),
+            CouponPhase::Open => {}
         }
-        if let Some(ticket) = standing.ticket {
-            return Claim::Waiting(ticket);
+        if let Some(ticket) = holdings.ticket {
+            return ClaimDecision::Waiting(ticket);
         }
-        // While anybody waits, a free unit is his: a newcomer goes behind him.
+        // While members wait, a free unit is for them. A new claim goes behind them.
         if self.waiting == 0 && self.has_unit_left() {
-            Claim::Granted
+            ClaimDecision::Granted
         } else if self.waitlist {
-            Claim::Queued
+            ClaimDecision::Queued
         } else {
-            Claim::Refused(Code::SoldOut)
+            ClaimDecision::Refused(Code::SoldOut)
         }
     }
 
@@ -202,7 +202,7 @@ impl Definition {
         unit
     }
 
-    /// Puts an applicant behind all who wait: his ticket and his place, which is last.
+    /// Adds a member to the end of the waitlist. Returns the ticket and the position.
     pub fn enqueue(&mut self) -> (Ticket, i64) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -210,59 +210,59 @@ impl Definition {
         (ticket, self.waiting)
     }
 
-    /// How many of those who wait can be served now: never more than units are left, none outside the window (C9).
-    pub fn admissible(&self, now: Timestamp) -> i64 {
+    /// Number of waiting members who can get a unit now. At most the units left, and none outside the window (C9).
+    pub fn promotable(&self, now: Timestamp) -> i64 {
         match self.phase(now) {
-            Phase::Open => self.remaining().map_or(self.waiting, |left| left.min(self.waiting)).max(0),
-            Phase::Upcoming | Phase::Closed => 0,
+            CouponPhase::Open => self.remaining().map_or(self.waiting, |left| left.min(self.waiting)).max(0),
+            CouponPhase::Upcoming | CouponPhase::Closed => 0,
         }
     }
 
-    /// Serves the first who waits. His ticket is the new border of those who do not wait any more.
-    pub fn admit(&mut self, ticket: Ticket, now: Timestamp) -> Unit {
-        self.dismiss(ticket);
+    /// Issues a unit to the first waiting member. The caller passes that member's ticket.
+    pub fn promote(&mut self, ticket: Ticket, now: Timestamp) -> Unit {
+        self.remove_first(ticket);
         self.issue(now)
     }
 
-    /// The first who waits does not wait any more.
-    pub fn dismiss(&mut self, ticket: Ticket) {
+    /// Removes the first waiting member from the waitlist.
+    pub fn remove_first(&mut self, ticket: Ticket) {
         debug_assert!(ticket >= self.head_ticket, "tickets are served in their order");
         self.head_ticket = ticket + 1;
         self.waiting -= 1;
     }
 
-    /// Somebody walks away from the waitlist.
+    /// Removes any waiting member from the waitlist.
     pub fn leave(&mut self) {
         self.waiting -= 1;
     }
 
-    /// A unit comes back to the pool (C10, decision 10).
-    pub fn take_back(&mut self) {
+    /// Returns a unit to the pool (C10, decision 10).
+    pub fn return_unit(&mut self) {
         self.issued -= 1;
     }
 
-    /// True when nobody who still waits can be served any more.
-    pub fn abandons_queue(&self, now: Timestamp) -> bool {
-        self.waiting > 0 && self.phase(now) == Phase::Closed
+    /// True: members wait, but none of them can get a unit any more.
+    pub fn has_abandoned_waitlist(&self, now: Timestamp) -> bool {
+        self.waiting > 0 && self.phase(now) == CouponPhase::Closed
     }
 
-    /// What is wrong with a change, given what cannot change: the kind of coupon and the start of its window.
-    pub fn mistakes_in(&self, change: &Change) -> Vec<Mistake> {
+    /// Finds the mistakes in a change, against the fixed kind of coupon and start of its window.
+    pub fn mistakes_in(&self, change: &DefinitionChange) -> Vec<Mistake> {
         let mut found = Vec::new();
         let mut check = |holds: bool, pointer, message| {
             if !holds {
                 found.push(Mistake { pointer, message });
             }
         };
-        check(change.quantity.is_none() || self.quantity.is_some(), "/quantity", "a coupon without limit has no quantity");
+        check(change.quantity.is_none() || self.quantity.is_some(), "/quantity", "an unlimited coupon has no quantity");
         check(change.quantity.is_none_or(|quantity| quantity >= 1), "/quantity", "must be at least 1");
         check(change.issue_until.is_none_or(|until| until > self.terms.issue_from), "/issue_until", "must be later than issue_from");
-        check(change.waitlist != Some(true) || self.quantity.is_some(), "/waitlist", "a coupon without limit has nobody waiting");
+        check(change.waitlist != Some(true) || self.quantity.is_some(), "/waitlist", "an unlimited coupon has no waitlist");
         found
     }
 
-    /// Changes all that is asked, or nothing.
-    pub fn change(&mut self, change: &Change) -> Result<(), Code> {
+    /// Applies the whole change, or nothing.
+    pub fn change(&mut self, change: &DefinitionChange) -> Result<(), Code> {
         if self.deleted_at.is_some() {
             return Err(Code::NotFound);
         }
@@ -278,7 +278,7 @@ impl Definition {
         Ok(())
     }
 
-    /// Withdraws it: nobody gets one any more, those issued stay good.
+    /// Withdraws the coupon. No more are issued, and issued ones stay usable.
     pub fn delete(&mut self, now: Timestamp) -> Result<(), Code> {
         if self.deleted_at.is_some() {
             return Err(Code::NotFound);
@@ -287,8 +287,8 @@ impl Definition {
         Ok(())
     }
 
-    /// Notes how far a pass over the numbers came, and when the next coupon is due, if there is one.
-    pub fn expired_below(&mut self, number: i64, next_due: Option<Timestamp>) {
+    /// Records the progress of an expiry pass. `None`: no later coupon will be due.
+    pub fn record_expiry_progress(&mut self, number: i64, next_due: Option<Timestamp>) {
         self.expire_number = number;
         self.expire_at = next_due;
     }

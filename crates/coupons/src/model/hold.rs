@@ -1,5 +1,5 @@
-//! What an order did with its coupons: the coupon step of a checkout, its undo and its completion. Every message may come again, and the
-//! undo may come first; the answer then is the same, and the effect is not doubled.
+//! The coupons of an order: the coupon step of a checkout, its undo and its completion. Every message may be repeated, and the undo may
+//! arrive first. A repeat gets the same answer and has no second effect.
 
 use super::{IssuedCoupon, Terms};
 use contracts::{
@@ -9,62 +9,66 @@ use contracts::{
 use std::collections::HashSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldState {
+pub enum OrderHoldState {
     Held,
     Used,
-    /// Undone: the coupons went back.
+    /// Undone: the coupons were released.
     Released,
     /// Never held: a coupon could not be used.
     Refused,
-    /// Undone before it was asked for.
+    /// Undone before the hold arrived.
     Tombstone,
 }
 
-impl HoldState {
+impl OrderHoldState {
     pub fn as_str(self) -> &'static str {
         match self {
-            HoldState::Held => "HELD",
-            HoldState::Used => "USED",
-            HoldState::Released => "RELEASED",
-            HoldState::Refused => "REFUSED",
-            HoldState::Tombstone => "TOMBSTONE",
+            OrderHoldState::Held => "HELD",
+            OrderHoldState::Used => "USED",
+            OrderHoldState::Released => "RELEASED",
+            OrderHoldState::Refused => "REFUSED",
+            OrderHoldState::Tombstone => "TOMBSTONE",
         }
     }
     pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "HELD" => Some(HoldState::Held),
-            "USED" => Some(HoldState::Used),
-            "RELEASED" => Some(HoldState::Released),
-            "REFUSED" => Some(HoldState::Refused),
-            "TOMBSTONE" => Some(HoldState::Tombstone),
+            "HELD" => Some(OrderHoldState::Held),
+            "USED" => Some(OrderHoldState::Used),
+            "RELEASED" => Some(OrderHoldState::Released),
+            "REFUSED" => Some(OrderHoldState::Refused),
+            "TOMBSTONE" => Some(OrderHoldState::Tombstone),
             _ => None,
         }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct OrderHold {
     pub order_id: OrderId,
-    pub state: HoldState,
+    pub state: OrderHoldState,
     pub coupons: Vec<IssuedCouponId>,
     pub held_at: Timestamp,
-    /// When the order should have ended.
+    /// Expected end of the order.
     pub expires_at: Timestamp,
     pub refusal: Option<Refusal>,
 }
 
-impl Hold {
-    /// The first `coupon.hold` of an order: all its coupons or none.
-    pub fn decide<'a>(asked: &CouponHold, now: Timestamp, find: impl Fn(IssuedCouponId) -> Option<(&'a IssuedCoupon, &'a Terms)>) -> Hold {
+impl OrderHold {
+    /// Decides the first `coupon.hold` of an order: all its coupons, or none.
+    pub fn decide<'a>(
+        asked: &CouponHold,
+        now: Timestamp,
+        find: impl Fn(IssuedCouponId) -> Option<(&'a IssuedCoupon, &'a Terms)>,
+    ) -> OrderHold {
         let mut named = HashSet::with_capacity(asked.coupons.len());
         let refusal = asked.coupons.iter().find_map(|application| {
             let id = application.issued_coupon_id;
-            let code = if named.insert(id) { objection(asked, application, now, find(id)) } else { Some(Code::CouponUsed) };
+            let code = if named.insert(id) { refusal_for(asked, application, now, find(id)) } else { Some(Code::CouponUsed) };
             code.map(|code| Refusal::new(code, format!("{} ({id})", code.title())))
         });
-        Hold {
+        OrderHold {
             order_id: asked.order_id,
-            state: if refusal.is_some() { HoldState::Refused } else { HoldState::Held },
+            state: if refusal.is_some() { OrderHoldState::Refused } else { OrderHoldState::Held },
             coupons: if refusal.is_some() { Vec::new() } else { asked.coupons.iter().map(|coupon| coupon.issued_coupon_id).collect() },
             held_at: now,
             expires_at: asked.expires_at,
@@ -72,41 +76,46 @@ impl Hold {
         }
     }
 
-    /// An undo that came before its do.
-    pub fn tombstone(order_id: OrderId, now: Timestamp) -> Hold {
-        Hold { order_id, state: HoldState::Tombstone, coupons: Vec::new(), held_at: now, expires_at: now, refusal: None }
+    /// Records an undo that arrived before its hold.
+    pub fn tombstone(order_id: OrderId, now: Timestamp) -> OrderHold {
+        OrderHold { order_id, state: OrderHoldState::Tombstone, coupons: Vec::new(), held_at: now, expires_at: now, refusal: None }
     }
 
-    /// What `coupon.hold` is answered, the first time and at every repeat.
+    /// The answer to `coupon.hold`, the same for every repeat.
     pub fn answer(&self) -> Result<(), Refusal> {
         match self.state {
-            HoldState::Held | HoldState::Used => Ok(()),
-            HoldState::Refused => Err(self.refusal.clone().unwrap_or_else(|| Code::CouponNotUsable.into())),
-            HoldState::Released | HoldState::Tombstone => Err(Code::StepTimedOut.into()),
+            OrderHoldState::Held | OrderHoldState::Used => Ok(()),
+            OrderHoldState::Refused => Err(self.refusal.clone().unwrap_or_else(|| Code::CouponNotUsable.into())),
+            OrderHoldState::Released | OrderHoldState::Tombstone => Err(Code::StepTimedOut.into()),
         }
     }
 
-    /// The order is paid. The coupons that are to become used, once.
+    /// Marks the order paid. Returns the coupons to mark used; none on a repeat.
     pub fn use_up(&mut self) -> &[IssuedCouponId] {
-        if self.state != HoldState::Held {
+        if self.state != OrderHoldState::Held {
             return &[];
         }
-        self.state = HoldState::Used;
+        self.state = OrderHoldState::Used;
         &self.coupons
     }
 
-    /// The order came to nothing, before or after it was paid. The coupons that go back, once.
+    /// Undoes the order, paid or not. Returns the coupons to release; none on a repeat.
     pub fn release(&mut self) -> &[IssuedCouponId] {
-        if !matches!(self.state, HoldState::Held | HoldState::Used) {
+        if !matches!(self.state, OrderHoldState::Held | OrderHoldState::Used) {
             return &[];
         }
-        self.state = HoldState::Released;
+        self.state = OrderHoldState::Released;
         &self.coupons
     }
 }
 
-/// Why a coupon cannot be applied as the order wants. Unknown and foreign coupons look the same, or ids could be probed.
-fn objection(asked: &CouponHold, application: &CouponApplication, now: Timestamp, found: Option<(&IssuedCoupon, &Terms)>) -> Option<Code> {
+/// The reason why a coupon cannot be applied as requested. Unknown and foreign coupons give the same reason, so that ids cannot be probed.
+fn refusal_for(
+    asked: &CouponHold,
+    application: &CouponApplication,
+    now: Timestamp,
+    found: Option<(&IssuedCoupon, &Terms)>,
+) -> Option<Code> {
     match found {
         Some((coupon, terms)) if coupon.member_id == asked.member_id => {
             coupon.refusal(terms, now).or_else(|| terms.applies(application).err())
@@ -138,23 +147,23 @@ mod tests {
         CouponApplication { issued_coupon_id: IssuedCouponId(Uuid::from_u128(id)), base: Won(5_000), discount: Won(1_000), store_id: None }
     }
 
-    fn decide(asked: &CouponHold, now: Timestamp) -> Hold {
+    fn decide(asked: &CouponHold, now: Timestamp) -> OrderHold {
         let (coupons, terms) = ([coupon(1), coupon(2)], terms());
-        Hold::decide(asked, now, |id| coupons.iter().find(|coupon| coupon.id == id).map(|coupon| (coupon, &terms)))
+        OrderHold::decide(asked, now, |id| coupons.iter().find(|coupon| coupon.id == id).map(|coupon| (coupon, &terms)))
     }
 
-    fn code(hold: &Hold) -> Option<Code> {
+    fn code(hold: &OrderHold) -> Option<Code> {
         hold.answer().err().map(|refusal| refusal.code)
     }
 
     // C17
     #[test]
-    fn all_coupons_are_held_or_none() {
+    fn an_order_holds_all_its_coupons_or_none() {
         let both = decide(&asked(&[1, 2]), Timestamp(10));
-        assert_eq!((both.state, both.coupons.len()), (HoldState::Held, 2));
+        assert_eq!((both.state, both.coupons.len()), (OrderHoldState::Held, 2));
         for (ids, expected) in [(&[1, 3], Code::CouponNotUsable), (&[1, 1], Code::CouponUsed)] {
             let hold = decide(&asked(ids), Timestamp(10));
-            assert_eq!((hold.state, hold.coupons.len(), code(&hold)), (HoldState::Refused, 0, Some(expected)));
+            assert_eq!((hold.state, hold.coupons.len(), code(&hold)), (OrderHoldState::Refused, 0, Some(expected)));
         }
         assert_eq!(code(&decide(&asked(&[1]), END)), Some(Code::CouponExpired));
     }
@@ -176,11 +185,11 @@ mod tests {
 
     // C18, G4
     #[test]
-    fn each_step_works_once() {
+    fn each_step_takes_effect_once() {
         let mut hold = decide(&asked(&[1]), Timestamp(10));
         assert_eq!(hold.use_up().len(), 1);
         assert_eq!(hold.use_up().len(), 0);
-        assert_eq!(code(&hold), None, "a repeat of the do is told the same");
+        assert_eq!(code(&hold), None, "a repeat of the hold gets the same answer");
         assert_eq!(hold.release().len(), 1, "an order cancelled before it was shipped gives its coupons back");
         assert_eq!(hold.release().len(), 0);
         assert_eq!(hold.use_up().len(), 0);
@@ -188,8 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn an_undo_without_its_do_refuses_a_late_do() {
-        let mut hold = Hold::tombstone(OrderId(Uuid::from_u128(5)), Timestamp(10));
+    fn an_early_undo_refuses_the_late_hold() {
+        let mut hold = OrderHold::tombstone(OrderId(Uuid::from_u128(5)), Timestamp(10));
         assert_eq!((hold.release().len(), hold.use_up().len()), (0, 0));
         assert_eq!(code(&hold), Some(Code::StepTimedOut));
     }

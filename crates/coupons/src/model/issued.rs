@@ -1,11 +1,11 @@
-//! One coupon in one member's hands: ISSUED → HELD by an order → USED, or back; ISSUED → CANCELLED by its owner; ISSUED → EXPIRED by
-//! the clock, also when it comes back from an order too late.
+//! One coupon that a member owns. States: ISSUED → HELD by an order → USED, or released back to ISSUED. ISSUED → CANCELLED by its owner.
+//! ISSUED → EXPIRED by the clock, also after a late release.
 
 use super::{Terms, Unit};
 use contracts::{Code, CouponId, IssuedCouponId, MemberId, OrderId, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum IssuedState {
     Issued,
     Held,
     Used,
@@ -13,23 +13,23 @@ pub enum State {
     Expired,
 }
 
-impl State {
+impl IssuedState {
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Issued => "ISSUED",
-            State::Held => "HELD",
-            State::Used => "USED",
-            State::Cancelled => "CANCELLED",
-            State::Expired => "EXPIRED",
+            IssuedState::Issued => "ISSUED",
+            IssuedState::Held => "HELD",
+            IssuedState::Used => "USED",
+            IssuedState::Cancelled => "CANCELLED",
+            IssuedState::Expired => "EXPIRED",
         }
     }
     pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "ISSUED" => Some(State::Issued),
-            "HELD" => Some(State::Held),
-            "USED" => Some(State::Used),
-            "CANCELLED" => Some(State::Cancelled),
-            "EXPIRED" => Some(State::Expired),
+            "ISSUED" => Some(IssuedState::Issued),
+            "HELD" => Some(IssuedState::Held),
+            "USED" => Some(IssuedState::Used),
+            "CANCELLED" => Some(IssuedState::Cancelled),
+            "EXPIRED" => Some(IssuedState::Expired),
             _ => None,
         }
     }
@@ -43,13 +43,13 @@ pub struct IssuedCoupon {
     /// The member's first, second … of this coupon.
     pub nth: u32,
     pub number: i64,
-    pub state: State,
+    pub state: IssuedState,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     /// The order that holds or used it.
     pub order_id: Option<OrderId>,
     pub used_at: Option<Timestamp>,
-    /// It expired while others could still have its unit, and the unit went back to them.
+    /// It expired while the coupon was open, and its unit returned to the pool.
     pub slot_returned: bool,
 }
 
@@ -61,7 +61,7 @@ impl IssuedCoupon {
             member_id,
             nth,
             number: unit.number,
-            state: State::Issued,
+            state: IssuedState::Issued,
             issued_at,
             expires_at: unit.expires_at,
             order_id: None,
@@ -70,59 +70,59 @@ impl IssuedCoupon {
         }
     }
 
-    /// Its state by the clock: the pass that marks expired coupons may not have come to it yet.
-    pub fn state_at(&self, now: Timestamp) -> State {
-        if self.is_due(now) { State::Expired } else { self.state }
+    /// The state by the clock. The expiry pass may not have marked it yet.
+    pub fn state_at(&self, now: Timestamp) -> IssuedState {
+        if self.is_due(now) { IssuedState::Expired } else { self.state }
     }
 
-    /// Why its owner cannot use it now (C17).
+    /// The reason why its owner cannot use it now (C17).
     pub fn refusal(&self, terms: &Terms, now: Timestamp) -> Option<Code> {
         match self.state_at(now) {
-            State::Issued if !terms.has_started(now) => Some(Code::CouponNotStarted),
-            State::Issued => None,
-            State::Held | State::Used => Some(Code::CouponUsed),
-            State::Expired => Some(Code::CouponExpired),
-            State::Cancelled => Some(Code::CouponNotUsable),
+            IssuedState::Issued if !terms.has_started(now) => Some(Code::CouponNotStarted),
+            IssuedState::Issued => None,
+            IssuedState::Held | IssuedState::Used => Some(Code::CouponUsed),
+            IssuedState::Expired => Some(Code::CouponExpired),
+            IssuedState::Cancelled => Some(Code::CouponNotUsable),
         }
     }
 
-    /// An order takes it, after [`IssuedCoupon::refusal`] had nothing against it.
+    /// Holds it for an order. The caller has checked [`IssuedCoupon::refusal`].
     pub fn hold(&mut self, order_id: OrderId) {
-        self.state = State::Held;
+        self.state = IssuedState::Held;
         self.order_id = Some(order_id);
     }
 
-    /// The order is paid. The coupon counts as used from when the order took it: an order placed in time keeps its coupon, however long
-    /// the payment takes, and no coupon is ever used after its end (I-C7).
+    /// Marks it used, because its order is paid. It counts as used since the order held it. So an order placed in time keeps its coupon,
+    /// however late the payment is. And no coupon is used after its end (I-C7).
     pub fn use_up(&mut self, held_at: Timestamp) {
-        self.state = State::Used;
+        self.state = IssuedState::Used;
         self.used_at = Some(held_at);
     }
 
-    /// The order came to nothing: back to the owner. If it has expired meanwhile, the clock takes it next (C18).
+    /// Returns it to its owner, because its order failed. If it is past its end, it expires next (C18).
     pub fn release(&mut self) {
-        self.state = State::Issued;
+        self.state = IssuedState::Issued;
         self.order_id = None;
         self.used_at = None;
     }
 
-    /// The owner gives it up (C10).
+    /// Cancels it for its owner (C10).
     pub fn give_back(&mut self, now: Timestamp) -> Result<(), Code> {
-        if self.state_at(now) != State::Issued {
+        if self.state_at(now) != IssuedState::Issued {
             return Err(Code::CouponNotReturnable);
         }
-        self.state = State::Cancelled;
+        self.state = IssuedState::Cancelled;
         Ok(())
     }
 
-    /// Unused beyond its end, and not marked so yet.
+    /// Unused, past its end, and not marked expired yet.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.state == State::Issued && now >= self.expires_at
+        self.state == IssuedState::Issued && now >= self.expires_at
     }
 
-    /// Marks what is due (C19). Its unit goes back to the pool if others can still have it.
+    /// Marks it expired (C19). Its unit returns to the pool while the coupon is open.
     pub fn expire(&mut self, pool_is_open: bool) {
-        self.state = State::Expired;
+        self.state = IssuedState::Expired;
         self.slot_returned = pool_is_open;
     }
 }
@@ -145,7 +145,7 @@ pub(super) mod tests {
 
     // C17
     #[test]
-    fn it_can_be_used_once_and_in_time() {
+    fn a_coupon_is_used_once_and_in_time() {
         let terms = Terms { valid_from: Some(Timestamp(10)), ..terms() };
         let mut coupon = coupon(1);
         for (now, expected) in [(9, Some(Code::CouponNotStarted)), (10, None), (999, None), (1_000, Some(Code::CouponExpired))] {
@@ -159,7 +159,7 @@ pub(super) mod tests {
 
     // I-C7
     #[test]
-    fn an_order_placed_in_time_keeps_its_coupon_beyond_the_end() {
+    fn a_held_coupon_stays_usable_after_its_end() {
         let mut coupon = coupon(1);
         coupon.hold(ORDER);
         assert!(!coupon.is_due(Timestamp(2_000)), "a held coupon does not expire");
@@ -169,15 +169,15 @@ pub(super) mod tests {
 
     // C18
     #[test]
-    fn what_comes_back_from_an_order_is_good_again_or_expired() {
+    fn a_released_coupon_is_usable_again_or_expired() {
         let mut coupon = coupon(1);
         coupon.hold(ORDER);
         coupon.use_up(Timestamp(10));
         coupon.release();
-        assert_eq!((coupon.state, coupon.order_id, coupon.used_at), (State::Issued, None, None));
+        assert_eq!((coupon.state, coupon.order_id, coupon.used_at), (IssuedState::Issued, None, None));
         assert!(!coupon.is_due(Timestamp(999)) && coupon.is_due(END));
         coupon.expire(true);
-        assert_eq!((coupon.state, coupon.slot_returned), (State::Expired, true));
+        assert_eq!((coupon.state, coupon.slot_returned), (IssuedState::Expired, true));
         assert!(!coupon.is_due(END), "expired once");
     }
 

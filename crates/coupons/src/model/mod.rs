@@ -1,5 +1,5 @@
-//! The rules of coupons, pure: a state, what is asked and the instant in, a decision out. Nothing here knows a database, a request
-//! or another service, so every rule can be tested, and contradicted, by itself.
+//! Business rules of coupons, pure: state, request and time in, decision out. They know no database, no request and no other service, so
+//! each rule is tested by itself.
 
 mod definition;
 mod hold;
@@ -7,8 +7,8 @@ mod issued;
 mod terms;
 mod waitlist;
 
-pub use definition::{Change, Claim, Definition, NewDefinition, Phase, Standing, Unit};
-pub use hold::{Hold, HoldState};
-pub use issued::{IssuedCoupon, State};
+pub use definition::{ClaimDecision, CouponPhase, Definition, DefinitionChange, MemberHoldings, NewDefinition, Unit};
+pub use hold::{OrderHold, OrderHoldState};
+pub use issued::{IssuedCoupon, IssuedState};
 pub use terms::{Mistake, Terms};
-pub use waitlist::{Entry, Ticket, TicketState, nodes_counting, nodes_up_to, position};
+pub use waitlist::{Ticket, TicketState, WaitlistEntry, nodes_counting, nodes_up_to, position};

@@ -1,4 +1,4 @@
-//! What a coupon promises. Fixed when it is created: whoever holds one can rely on it.
+//! The terms of a coupon. They never change, so its owners can rely on them.
 
 use contracts::{
     Code, StoreId, Timestamp, Won,
@@ -9,32 +9,32 @@ use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The largest rate: everything.
+/// The largest rate: 100 percent.
 const ALL_BASIS_POINTS: u32 = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub discount: Discount,
     pub scope: CouponScope,
-    /// The store whose goods it is for. Always with scope store, never with scope order.
+    /// The store to whose goods it applies. Required with scope store, never present with scope order.
     pub store_id: Option<StoreId>,
-    /// What it is applied to must cost at least this much.
+    /// Smallest amount to which it applies.
     pub min_order: Won,
-    /// How many of it one member may have.
+    /// Most coupons per member.
     pub per_member: u32,
-    /// Whether a member who gave one back may take another.
+    /// A member who gave a coupon back may claim again.
     pub reissue_after_cancel: bool,
-    /// Given out from here on.
+    /// First instant of issue.
     pub issue_from: Timestamp,
-    /// Usable from here on; at once when absent.
+    /// First instant of use. `None`: at once.
     pub valid_from: Option<Timestamp>,
-    /// Usable until here, and …
+    /// End of use. At least one of this and `valid_days` is present, and the earlier end counts.
     pub valid_until: Option<Timestamp>,
-    /// … for this long from when its owner can first use it. The earlier counts; at least one is there.
+    /// Days of use, from the first instant at which its owner can use it.
     pub valid_days: Option<u32>,
 }
 
-/// What is wrong with a new coupon, and where.
+/// A mistake in a request, and the field that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mistake {
     pub pointer: &'static str,
@@ -72,7 +72,7 @@ impl Terms {
         found
     }
 
-    /// When a coupon issued now stops being usable (C4).
+    /// End of use of a coupon issued now (C4).
     pub fn expires_at(&self, issued_at: Timestamp) -> Timestamp {
         let usable_from = self.valid_from.map_or(issued_at, |from| from.max(issued_at));
         let after_days = self.valid_days.map(|days| usable_from.after(DAY * days));
@@ -83,12 +83,12 @@ impl Terms {
         self.valid_from.is_none_or(|from| from <= now)
     }
 
-    /// What it takes off `base`, if that is enough to use it. The minimum itself is enough (C15).
+    /// The discount on `base`. `None`: less than the minimum. The minimum itself is enough (C15).
     pub fn discount_on(&self, base: Won) -> Option<Won> {
         (base >= self.min_order).then(|| self.discount.on(base))
     }
 
-    /// Whether an order applies it to what it is for, and counts on what it gives.
+    /// Checks that an order applies it to the right store, with the right discount.
     pub fn applies(&self, application: &CouponApplication) -> Result<(), Code> {
         let right_store = self.store_id.is_none() || self.store_id == application.store_id;
         let right_discount = self.discount_on(application.base) == Some(application.discount);
@@ -123,7 +123,7 @@ pub(super) mod tests {
 
     // C2, C16 and row 47 of the bad inputs
     #[test]
-    fn a_discount_is_more_than_nothing_and_at_most_everything() {
+    fn a_discount_is_above_zero_and_at_most_all() {
         for (discount, expected) in [
             (Discount::Amount { won: Won(1) }, vec![]),
             (Discount::Amount { won: Won(0) }, vec!["/discount/won"]),
@@ -140,7 +140,7 @@ pub(super) mod tests {
 
     // C21
     #[test]
-    fn a_store_coupon_names_its_store_and_an_order_coupon_none() {
+    fn store_coupons_name_a_store_and_order_coupons_none() {
         let store = Some(StoreId(Uuid::from_u128(1)));
         for (scope, store_id, right) in [
             (CouponScope::Item, None, true),
@@ -171,7 +171,7 @@ pub(super) mod tests {
 
     // C4
     #[test]
-    fn validity_has_an_end_behind_its_beginning() {
+    fn validity_ends_after_it_begins() {
         let none = Terms { valid_until: None, valid_days: None, ..terms() };
         assert_eq!(pointers(&none), ["/valid_until"]);
         let early = Terms { issue_from: Timestamp(10_000), ..terms() };
@@ -182,7 +182,7 @@ pub(super) mod tests {
 
     // C15, C16, C21
     #[test]
-    fn it_applies_to_its_store_from_its_minimum_for_exactly_its_discount() {
+    fn a_coupon_applies_to_its_store_minimum_and_discount() {
         let store = StoreId(Uuid::from_u128(1));
         let terms = Terms {
             discount: Discount::Rate { basis_points: 1_000, max_won: Some(Won(500)) },

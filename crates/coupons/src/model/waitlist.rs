@@ -1,13 +1,13 @@
-//! The waitlist's arithmetic. Tickets are 1, 2, 3 … per coupon; the first waiting ticket is served next.
+//! Arithmetic of the waitlist. Tickets are 1, 2, 3 … per coupon, and the first waiting ticket is served next.
 //!
-//! Those served leave from the front, which only moves the head. Those who walk away leave anywhere; a Fenwick tree counts them, so
-//! that a position is read, and a departure written, in a number of rows that grows with the logarithm of the queue.
+//! Served tickets leave from the front, which only moves the head. Other tickets leave anywhere, and a Fenwick tree counts them. So
+//! reading a position, or recording a departure, touches a number of rows logarithmic in the length of the queue.
 
 use contracts::{MemberId, Timestamp};
 
 pub type Ticket = i64;
 
-/// The tree has room for this many tickets. Fixed, because then joining never has to touch it; rows exist only where someone left.
+/// Most tickets in the tree. Fixed, so that joining does not write to the tree. It has rows only for departures.
 const CAPACITY: Ticket = 1 << 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum TicketState {
     Waiting,
     /// Got a coupon.
     Admitted,
-    /// Walked away.
+    /// Left the waitlist.
     Left,
     /// The campaign ended first.
     Closed,
@@ -41,29 +41,30 @@ impl TicketState {
     }
 }
 
-/// A member's place in a waitlist.
+/// A member's entry in a waitlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct WaitlistEntry {
     pub ticket: Ticket,
     pub member_id: MemberId,
     pub state: TicketState,
     pub at: Timestamp,
 }
 
-/// The nodes to add one to when `ticket` leaves out of turn.
+/// The nodes to increment when `ticket` leaves out of turn.
 pub fn nodes_counting(ticket: Ticket) -> impl Iterator<Item = i64> {
     std::iter::successors(Some(ticket), |node| Some(node + lowest_bit(*node))).take_while(|node| *node <= CAPACITY)
 }
 
-/// The nodes whose sum is the number of those who left with a ticket up to this one.
+/// The nodes whose sum is the number of departures with a ticket up to this one.
 pub fn nodes_up_to(ticket: Ticket) -> impl Iterator<Item = i64> {
     std::iter::successors(Some(ticket), |node| Some(node - lowest_bit(*node))).take_while(|node| *node > 0)
 }
 
-/// The place of a waiting ticket, 1 for who is next. `left_before` and `left_before_head` count those who left out of turn with a ticket
-/// below this one, and below the head.
+/// Position of a waiting ticket; 1 is next. `left_before` and `left_before_head` count the departures out of turn below this ticket and
+/// below the head.
 ///
-/// Nobody below the head can leave any more, so a head read a moment before the counts still gives a position that was true in between.
+/// No ticket below the head can leave any more. So a head that was read just before the counts still gives a position that was true in
+/// between.
 pub fn position(ticket: Ticket, head: Ticket, left_before: i64, left_before_head: i64) -> i64 {
     ticket - head + 1 - (left_before - left_before_head)
 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_departure_and_a_question_touch_few_nodes() {
+    fn departures_and_positions_touch_few_nodes() {
         for ticket in [1, 2, 1_000, 1_000_000, CAPACITY - 1, CAPACITY] {
             assert!(nodes_counting(ticket).count() <= 33, "{ticket}");
             assert!(nodes_up_to(ticket).count() <= 32, "{ticket}");
@@ -104,7 +105,7 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Join,
-        /// The waiting member at this place, counted round and round, walks away.
+        /// The waiting member at this index, modulo the length, leaves.
         Leave(usize),
         Serve,
     }
@@ -113,10 +114,10 @@ mod tests {
         prop_oneof![4 => Just(Step::Join), 2 => any::<usize>().prop_map(Step::Leave), 1 => Just(Step::Serve)]
     }
 
-    // C9: the position equals the naive count, whatever happened before
+    // C9: the position equals the naive count after any steps
     proptest! {
         #[test]
-        fn positions_are_what_counting_gives(steps in prop::collection::vec(step(), 1..300)) {
+        fn positions_equal_the_naive_count(steps in prop::collection::vec(step(), 1..300)) {
             let (mut tree, mut queue) = (Tree::default(), Vec::<Ticket>::new());
             let (mut next, mut head) = (1, 1);
             for step in steps {
@@ -126,12 +127,12 @@ mod tests {
                         next += 1;
                     }
                     Step::Leave(_) | Step::Serve if queue.is_empty() => {}
-                    Step::Leave(place) => tree.leave(queue.remove(place % queue.len())),
+                    Step::Leave(index) => tree.leave(queue.remove(index % queue.len())),
                     Step::Serve => head = queue.remove(0) + 1,
                 }
-                for (place, &ticket) in queue.iter().enumerate() {
+                for (index, &ticket) in queue.iter().enumerate() {
                     let found = position(ticket, head, tree.left_up_to(ticket - 1), tree.left_up_to(head - 1));
-                    prop_assert_eq!(found, i64::try_from(place).unwrap() + 1);
+                    prop_assert_eq!(found, i64::try_from(index).unwrap() + 1);
                 }
             }
         }

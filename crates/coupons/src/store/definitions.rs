@@ -1,6 +1,6 @@
 //! `coupons_definitions`: the coupons as announced, with their counters.
 
-use crate::model::{Definition, Phase, Terms};
+use crate::model::{CouponPhase, Definition, Terms};
 use contracts::{
     CouponId, StoreId, Timestamp,
     calls::{CouponScope, Discount},
@@ -62,12 +62,12 @@ impl FromRow for Definition {
     }
 }
 
-/// Definitions to be changed, deleted ones too; unknown ids are missing.
+/// Definitions for a change, deleted ones too. Unknown ids are missing.
 pub async fn load(tx: &mut Tx, ids: &[CouponId]) -> Result<Vec<Definition>, DbError> {
     tx.query_many(select!("where id=$1 for update"), ids.iter().map(|id| params![*id])).await
 }
 
-/// Definitions to be read, deleted ones too; unknown ids are missing.
+/// Definitions for reading, deleted ones too. Unknown ids are missing.
 pub async fn find(tx: &mut Tx, ids: &[CouponId]) -> Result<Vec<Definition>, DbError> {
     tx.query_many(select!("where id=$1"), ids.iter().map(|id| params![*id])).await
 }
@@ -77,22 +77,28 @@ pub async fn get(tx: &mut Tx, id: CouponId) -> Result<Option<Definition>, DbErro
     tx.query_opt(select!("where id=$1 and deleted_at is null"), &params![id]).await
 }
 
-/// What a list is narrowed to.
+/// Filter of a list.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Part of the name, in any case.
+pub struct CouponFilter {
+    /// Part of the name, case-insensitive.
     pub text: Option<String>,
     pub store_id: Option<StoreId>,
-    pub phase: Option<Phase>,
+    pub phase: Option<CouponPhase>,
 }
 
 /// Definitions that are not deleted, newest first, behind `after`.
-pub async fn page(tx: &mut Tx, filter: &Filter, after: Option<CouponId>, now: Timestamp, limit: u32) -> Result<Vec<Definition>, DbError> {
-    let pattern = filter.text.as_deref().map(containing);
+pub async fn page(
+    tx: &mut Tx,
+    filter: &CouponFilter,
+    after: Option<CouponId>,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<Definition>, DbError> {
+    let pattern = filter.text.as_deref().map(like_pattern);
     let phase = filter.phase.map(|phase| match phase {
-        Phase::Upcoming => "upcoming",
-        Phase::Open => "open",
-        Phase::Closed => "closed",
+        CouponPhase::Upcoming => "upcoming",
+        CouponPhase::Open => "open",
+        CouponPhase::Closed => "closed",
     });
     let sql = select!(
         "where deleted_at is null and ($1 is null or id < $1) and ($2 is null or search like $2 escape '!') \
@@ -103,35 +109,35 @@ pub async fn page(tx: &mut Tx, filter: &Filter, after: Option<CouponId>, now: Ti
     tx.query(sql, &params![after, pattern.as_deref(), filter.store_id, phase, now, limit]).await
 }
 
-/// A `like` pattern for names that contain the text, whatever signs it has.
-fn containing(text: &str) -> String {
+/// A `like` pattern for names that contain the text, with its wildcards escaped.
+fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
-    for sign in text.to_lowercase().chars() {
-        if matches!(sign, '!' | '%' | '_') {
+    for character in text.to_lowercase().chars() {
+        if matches!(character, '!' | '%' | '_') {
             pattern.push('!');
         }
-        pattern.push(sign);
+        pattern.push(character);
     }
     pattern.push('%');
     pattern
 }
 
-/// Those of which an issued coupon may be due to expire, the longest overdue first.
+/// Definitions of which an issued coupon may be due to expire, the longest overdue first.
 pub async fn with_due(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<CouponId>, DbError> {
     let sql = "select id from coupons_definitions where expire_at <= $1 order by expire_at limit $2";
     let found: Vec<(CouponId,)> = tx.query(sql, &params![now, limit]).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Those of which members wait who cannot be served any more.
-pub async fn with_abandoned_queue(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<CouponId>, DbError> {
+/// Definitions whose waiting members can no longer be served.
+pub async fn with_abandoned_waitlist(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<CouponId>, DbError> {
     let sql = "select id from coupons_definitions where waiting > 0 and (closes_at <= $1 or deleted_at is not null) limit $2";
     let found: Vec<(CouponId,)> = tx.query(sql, &params![now, limit]).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Those of which members wait and units are free: what one transaction left to the next.
+/// Definitions with waiting members and free units, left over by a transaction.
 pub async fn with_backlog(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<CouponId>, DbError> {
     let sql = "select id from coupons_definitions where waiting > 0 and issued < quantity and issue_from <= $1 and closes_at > $1 \
                and deleted_at is null limit $2";
@@ -178,7 +184,7 @@ pub async fn insert(tx: &mut Tx, definition: &Definition) -> Result<(), DbError>
     Ok(())
 }
 
-/// Writes what can change. A row that was saved by somebody else since it was loaded stops the transaction.
+/// Saves the fields that can change. `Err`: another transaction has saved the row since it was loaded.
 pub async fn save(tx: &mut Tx, definitions: &mut [&mut Definition]) -> Result<(), Fault> {
     for definition in definitions.iter_mut() {
         definition.version += 1;
@@ -213,7 +219,7 @@ pub async fn save(tx: &mut Tx, definitions: &mut [&mut Definition]) -> Result<()
         )
         .await?;
     if changed.iter().any(|changed| *changed != 1) {
-        return Err(DbError::Retry("a coupon definition was saved by somebody else meanwhile".into()).into());
+        return Err(DbError::Retry("another transaction saved the coupon definition".into()).into());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `coupons_holds`: what each order did with its coupons.
+//! `coupons_holds`: the coupons of each order.
 
-use super::books::Changed;
-use crate::model::{Hold, HoldState};
+use super::rows::Changed;
+use crate::model::{OrderHold, OrderHoldState};
 use contracts::{Code, IssuedCouponId, OrderId, Refusal};
 use kit::{
     DbError, Row, Tx,
@@ -9,14 +9,14 @@ use kit::{
 };
 use uuid::Uuid;
 
-impl FromRow for Hold {
+impl FromRow for OrderHold {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let state: String = row.get(1)?;
         let coupons: Vec<u8> = row.get(2)?;
         let (code, detail): (Option<String>, Option<String>) = (row.get(5)?, row.get(6)?);
-        Ok(Hold {
+        Ok(OrderHold {
             order_id: row.get(0)?,
-            state: HoldState::parse(&state).ok_or_else(|| super::unknown(1, &state))?,
+            state: OrderHoldState::parse(&state).ok_or_else(|| super::unknown(1, &state))?,
             coupons: read_ids(&coupons),
             held_at: row.get(3)?,
             expires_at: row.get(4)?,
@@ -33,15 +33,15 @@ fn write_ids(ids: &[IssuedCouponId]) -> Vec<u8> {
     ids.iter().flat_map(|id| *id.0.as_bytes()).collect()
 }
 
-/// Holds to be changed; orders that never asked are missing.
-pub async fn load(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<Hold>, DbError> {
+/// Holds for a change. Orders without one are missing.
+pub async fn load(tx: &mut Tx, orders: &[OrderId]) -> Result<Vec<OrderHold>, DbError> {
     let sql = "select order_id, state, coupons, held_at, expires_at, refusal_code, refusal_detail from coupons_holds \
                where order_id=$1 for update";
     tx.query_many(sql, orders.iter().map(|id| params![*id])).await
 }
 
-/// Writes holds. A new one is never written over one that another transaction made meanwhile.
-pub async fn save(tx: &mut Tx, holds: &Changed<'_, Hold>) -> Result<(), DbError> {
+/// Saves holds. A new one never overwrites that of another transaction.
+pub async fn save(tx: &mut Tx, holds: &Changed<'_, OrderHold>) -> Result<(), DbError> {
     let ids: Vec<Vec<u8>> = holds.new.iter().map(|hold| write_ids(&hold.coupons)).collect();
     let rows = holds.new.iter().zip(&ids).map(|(hold, ids)| {
         let (code, detail) = hold.refusal.as_ref().map(|refusal| (refusal.code.slug(), refusal.detail.as_str())).unzip();
@@ -53,7 +53,7 @@ pub async fn save(tx: &mut Tx, holds: &Changed<'_, Hold>) -> Result<(), DbError>
         rows,
     )
     .await?;
-    let rows = holds.known.iter().map(|hold| params![hold.order_id, hold.state.as_str()]);
+    let rows = holds.existing.iter().map(|hold| params![hold.order_id, hold.state.as_str()]);
     tx.execute_many("update coupons_holds set state=$2 where order_id=$1", rows).await?;
     Ok(())
 }

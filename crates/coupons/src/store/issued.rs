@@ -1,6 +1,6 @@
-//! `coupons_issued`: the coupons in members' hands.
+//! `coupons_issued`: the coupons that members own.
 
-use crate::model::{IssuedCoupon, Standing, State};
+use crate::model::{IssuedCoupon, IssuedState, MemberHoldings};
 use contracts::{CouponId, IssuedCouponId, MemberId, Timestamp, Won};
 use kit::{
     DbError, Row, Tx,
@@ -36,59 +36,59 @@ impl FromRow for IssuedCoupon {
     }
 }
 
-fn state(row: &Row<'_>, column: usize) -> Result<State, DbError> {
+fn state(row: &Row<'_>, column: usize) -> Result<IssuedState, DbError> {
     let text: String = row.get(column)?;
-    State::parse(&text).ok_or_else(|| super::unknown(column, &text))
+    IssuedState::parse(&text).ok_or_else(|| super::unknown(column, &text))
 }
 
-/// What members have of coupons already; each applicant is named once. Who has nothing is missing. The tickets are not filled in.
-pub async fn standings(tx: &mut Tx, applicants: &[(CouponId, MemberId)]) -> Result<HashMap<(CouponId, MemberId), Standing>, DbError> {
+/// Holdings of members, without their tickets. The pairs are distinct, and members without the coupon are missing.
+pub async fn holdings(tx: &mut Tx, claimants: &[(CouponId, MemberId)]) -> Result<HashMap<(CouponId, MemberId), MemberHoldings>, DbError> {
     let sql = "select coupon_id, member_id, state = 'CANCELLED' from coupons_issued where member_id=$1 and coupon_id=$2";
     let found: Vec<(CouponId, MemberId, bool)> =
-        tx.query_many(sql, applicants.iter().map(|(coupon_id, member_id)| params![*member_id, *coupon_id])).await?;
-    let mut standings: HashMap<_, Standing> = HashMap::with_capacity(found.len());
+        tx.query_many(sql, claimants.iter().map(|(coupon_id, member_id)| params![*member_id, *coupon_id])).await?;
+    let mut holdings: HashMap<_, MemberHoldings> = HashMap::with_capacity(found.len());
     for (coupon_id, member_id, given_back) in found {
-        let standing = standings.entry((coupon_id, member_id)).or_default();
-        standing.issued += 1;
-        standing.given_back += u32::from(given_back);
+        let holding = holdings.entry((coupon_id, member_id)).or_default();
+        holding.issued += 1;
+        holding.given_back += u32::from(given_back);
     }
-    Ok(standings)
+    Ok(holdings)
 }
 
-/// Coupons to be changed; unknown ids are missing.
+/// Coupons for a change. Unknown ids are missing.
 pub async fn load(tx: &mut Tx, ids: &[IssuedCouponId]) -> Result<Vec<IssuedCoupon>, DbError> {
     tx.query_many(select!("where id=$1 for update"), ids.iter().map(|id| params![*id])).await
 }
 
-/// The member's own among these.
-pub async fn own(tx: &mut Tx, member_id: MemberId, ids: &[IssuedCouponId]) -> Result<Vec<IssuedCoupon>, DbError> {
+/// Those of the coupons that the member owns.
+pub async fn owned(tx: &mut Tx, member_id: MemberId, ids: &[IssuedCouponId]) -> Result<Vec<IssuedCoupon>, DbError> {
     tx.query_many(select!("where id=$1 and member_id=$2"), ids.iter().map(|id| params![*id, member_id])).await
 }
 
-/// All of a coupon that were ever issued to a member, in the order of issue.
+/// All coupons of this definition ever issued to a member, in the order of issue.
 pub async fn of_member(tx: &mut Tx, coupon_id: CouponId, member_id: MemberId) -> Result<Vec<IssuedCoupon>, DbError> {
     tx.query(select!("where member_id=$1 and coupon_id=$2 order by nth"), &params![member_id, coupon_id]).await
 }
 
-/// The same, to be changed.
+/// The same, for a change.
 pub async fn load_of_member(tx: &mut Tx, coupon_id: CouponId, member_id: MemberId) -> Result<Vec<IssuedCoupon>, DbError> {
     tx.query(select!("where member_id=$1 and coupon_id=$2 order by nth for update"), &params![member_id, coupon_id]).await
 }
 
-/// Ids, numbers and ends of a coupon's rows from a number on. None of these ever changes, so they are read without a lock.
+/// Ids, numbers and ends of the coupons from a number on. These fields never change, so they are read without a lock.
 pub async fn by_number(tx: &mut Tx, coupon_id: CouponId, from: i64, limit: u32) -> Result<Vec<(IssuedCouponId, i64, Timestamp)>, DbError> {
     let sql = "select id, number, expires_at from coupons_issued where coupon_id=$1 and number >= $2 order by number limit $3";
     tx.query(sql, &params![coupon_id, from, limit]).await
 }
 
-/// Of these coupons, the definitions of those that have reached their end. Read without a lock, as above.
-pub async fn ended(tx: &mut Tx, ids: &[IssuedCouponId], now: Timestamp) -> Result<Vec<CouponId>, DbError> {
+/// The definitions of those of the coupons that are past their end. Read without a lock, as above.
+pub async fn definitions_past_end(tx: &mut Tx, ids: &[IssuedCouponId], now: Timestamp) -> Result<Vec<CouponId>, DbError> {
     let sql = "select coupon_id from coupons_issued where id=$1 and expires_at <= $2";
     let found: Vec<(CouponId,)> = tx.query_many(sql, ids.iter().map(|id| params![*id, now])).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Everything of a coupon that was ever issued to these members. Read without a lock, as above.
+/// Ids of all coupons ever issued to these members. Read without a lock, as above.
 pub async fn ids_of_members(tx: &mut Tx, owners: &[(CouponId, MemberId)]) -> Result<Vec<IssuedCouponId>, DbError> {
     let sql = "select id from coupons_issued where member_id=$1 and coupon_id=$2";
     let found: Vec<(IssuedCouponId,)> =
@@ -96,14 +96,20 @@ pub async fn ids_of_members(tx: &mut Tx, owners: &[(CouponId, MemberId)]) -> Res
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Numbers and owners of a coupon behind a number.
+/// Numbers and owners of the coupons behind a number.
 pub async fn owners(tx: &mut Tx, coupon_id: CouponId, after: i64, limit: u32) -> Result<Vec<(i64, MemberId)>, DbError> {
     let sql = "select number, member_id from coupons_issued where coupon_id=$1 and number > $2 order by number limit $3";
     tx.query(sql, &params![coupon_id, after, limit]).await
 }
 
-/// The same below another number, and whether they were given back.
-pub async fn counted(tx: &mut Tx, coupon_id: CouponId, after: i64, below: i64, limit: u32) -> Result<Vec<(i64, MemberId, bool)>, DbError> {
+/// The same below a second number; true: given back.
+pub async fn owners_below(
+    tx: &mut Tx,
+    coupon_id: CouponId,
+    after: i64,
+    below: i64,
+    limit: u32,
+) -> Result<Vec<(i64, MemberId, bool)>, DbError> {
     let sql = "select number, member_id, state = 'CANCELLED' from coupons_issued where coupon_id=$1 and number > $2 and number < $3 \
                order by number limit $4";
     tx.query(sql, &params![coupon_id, after, below, limit]).await
@@ -132,7 +138,7 @@ pub async fn insert(tx: &mut Tx, coupons: &[IssuedCoupon]) -> Result<(), DbError
     Ok(())
 }
 
-/// Writes what can change; no index has to move for it.
+/// Saves the fields that can change. None of them is indexed.
 pub async fn save(tx: &mut Tx, coupons: &[&mut IssuedCoupon]) -> Result<(), DbError> {
     let rows =
         coupons.iter().map(|coupon| params![coupon.id, coupon.state.as_str(), coupon.order_id, coupon.used_at, coupon.slot_returned]);
@@ -140,11 +146,11 @@ pub async fn save(tx: &mut Tx, coupons: &[&mut IssuedCoupon]) -> Result<(), DbEr
     Ok(())
 }
 
-/// What a member's list is narrowed to.
+/// Filter of a member's list.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Filter {
-    /// By the clock: what has expired and is not marked yet counts as expired.
-    pub state: Option<State>,
+pub struct IssuedFilter {
+    /// By the clock: a coupon past its end counts as expired before it is marked.
+    pub state: Option<IssuedState>,
     /// Usable now on this amount.
     pub usable_for: Option<Won>,
 }
@@ -153,12 +159,12 @@ pub struct Filter {
 pub async fn page_of_member(
     tx: &mut Tx,
     member_id: MemberId,
-    filter: Filter,
+    filter: IssuedFilter,
     after: Option<IssuedCouponId>,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<IssuedCoupon>, DbError> {
-    // The member's coupons are few and found by his id; the rest is sifted from them.
+    // A member has few coupons, found by member id. The other conditions filter them.
     let sql = select!(
         "where member_id=$1 and ($2 is null or id < $2) \
          and ($3 is null or $3 = case when state='ISSUED' and expires_at <= $4 then 'EXPIRED' else state end) \
@@ -166,11 +172,11 @@ pub async fn page_of_member(
              (select id from coupons_definitions where min_order <= $5 and (valid_from is null or valid_from <= $4)))) \
          order by id desc limit $6"
     );
-    let state = filter.state.map(State::as_str);
+    let state = filter.state.map(IssuedState::as_str);
     tx.query(sql, &params![member_id, after, state, now, filter.usable_for, limit]).await
 }
 
-/// How many coupons a member could use now.
+/// Number of coupons that the member can use now.
 pub async fn count_usable(tx: &mut Tx, member_id: MemberId, now: Timestamp) -> Result<i64, DbError> {
     let sql = "select count(*) from coupons_issued join coupons_definitions on coupons_definitions.id = coupon_id \
                where member_id=$1 and state='ISSUED' and expires_at > $2 and (valid_from is null or valid_from <= $2)";

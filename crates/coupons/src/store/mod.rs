@@ -1,23 +1,21 @@
 //! All SQL of coupons, one file per table. It loads and saves, and decides nothing.
 //!
-//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
-//! in the order of the keys: `coupons_holds`, `coupons_definitions`, `coupons_issued`. A definition's row also guards everything that is
-//! counted in it: who has how many of it, its waitlist (`coupons_waiting`, `coupons_departures`) and its next number; whoever touches
-//! those holds that lock. New rows have no lock: there the primary and unique keys refuse the second writer, who is then repeated.
+//! Several processes may write. A transaction locks the rows on which it decides from the read to the commit. It locks `coupons_holds`,
+//! then `coupons_definitions`, then `coupons_issued`, and within a table in the order of the keys. The lock on a definition's row also
+//! guards all that it counts: the members' holdings, its waitlist (`coupons_waiting`, `coupons_departures`) and its next number. Code that
+//! changes those holds that lock. New rows have no lock: the primary and unique keys reject the second writer, whose transaction is
+//! repeated.
 
 pub mod claims;
 pub mod definitions;
 pub mod holds;
 pub mod issued;
+pub mod rows;
 pub mod waiting;
-
-mod books;
-
-pub use books::Books;
 
 use kit::DbError;
 
-/// A text of the database that the code does not know.
+/// An unknown text in a column.
 fn unknown(column: usize, text: &str) -> DbError {
     DbError::Column { index: column, reason: format!("unknown value {text}") }
 }

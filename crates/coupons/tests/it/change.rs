@@ -16,9 +16,9 @@ async fn name_quantity_end_and_waitlist_can_change() {
     assert_eq!(same.body, changed.body);
 }
 
-// C9: raised, it serves those who wait, in their order
+// C9: a raise serves the waiting members in their order
 #[tokio::test]
-async fn a_raised_quantity_serves_exactly_the_next() {
+async fn a_raised_quantity_serves_exactly_the_next_members() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
     let crowd = members(5);
@@ -39,7 +39,7 @@ async fn a_raised_quantity_serves_exactly_the_next() {
 }
 
 #[tokio::test]
-async fn a_quantity_never_falls_below_what_is_issued() {
+async fn a_quantity_never_falls_below_the_issued_units() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 3})).await;
     for member in members(2) {
@@ -53,7 +53,7 @@ async fn a_quantity_never_falls_below_what_is_issued() {
 }
 
 #[tokio::test]
-async fn what_members_rely_on_cannot_change() {
+async fn the_terms_cannot_change() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({})).await;
     let unlimited = mall.announce(json!({"kind": "unlimited", "quantity": null})).await;
@@ -70,9 +70,9 @@ async fn what_members_rely_on_cannot_change() {
     }
 }
 
-// C9: the end moved back opens it again
+// C9: a later end reopens it
 #[tokio::test]
-async fn an_end_moved_back_opens_it_again() {
+async fn a_later_end_reopens_the_coupon() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"issue_until": mall.now().after(HOUR)})).await;
     mall.app.clock.advance(HOUR);
@@ -83,7 +83,7 @@ async fn an_end_moved_back_opens_it_again() {
 
 // A5, A14: rows 39 and 40 of the bad inputs
 #[tokio::test]
-async fn a_seller_changes_coupons_of_his_own_store_only() {
+async fn a_seller_changes_only_coupons_of_an_own_store() {
     let mall = Mall::open().await;
     let own = mall.announce(json!({"scope": "store", "store_id": STORE})).await;
     let other = mall.announce(json!({"scope": "store", "store_id": OTHER_STORE})).await;

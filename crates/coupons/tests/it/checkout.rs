@@ -1,4 +1,4 @@
-//! The coupon step of a checkout, as the orders service would ask for it (G4): hold, use, undo, in every order and twice.
+//! The coupon step of a checkout, as the orders service asks for it (G4): hold, use, undo, in every order and twice.
 
 use crate::support::*;
 use contracts::{Code, IssuedCouponId, Won, calls::GetIssuedCoupons, messages::CouponApplication};
@@ -25,7 +25,7 @@ async fn a_coupon_is_held_used_and_given_back_by_its_order() {
     }
 }
 
-// G4: every message twice, by a repeat in the stream and by a repeat at the reader
+// G4: every message twice, repeated in the stream and repeated at the reader
 #[tokio::test]
 async fn repeats_are_answered_and_change_nothing() {
     let mall = Mall::open().await;
@@ -55,13 +55,13 @@ async fn repeats_are_answered_and_change_nothing() {
     assert_eq!(rows().await, [("ISSUED".to_owned(), None, None)]);
     assert_eq!(mall.answers(order).await[4..], ["released"; 3]);
     assert_eq!(mall.app.faults.struck("coupons", "coupon.unhold"), 1);
-    // A late repeat of the do finds it undone; the coupon is free for another order.
+    // A late repeat of the hold finds it undone. The coupon is free for another order.
     mall.hold(order, me, &[(coupon, 5_000, 1_000)]).await;
     assert_eq!(mall.answers(order).await.last(), Some(&"step-timed-out"));
     let other = crate::support::order();
     mall.hold(other, me, &[(coupon, 5_000, 1_000)]).await;
     assert_eq!(mall.answers(other).await, ["held"]);
-    // And a late repeat of the undo does not take it from there.
+    // And a late repeat of the undo does not take it from that order.
     mall.unhold(order).await;
     assert_eq!(mall.state(coupon).await, "HELD");
     mall.audit().await;
@@ -69,7 +69,7 @@ async fn repeats_are_answered_and_change_nothing() {
 
 // G4
 #[tokio::test]
-async fn an_undo_that_comes_first_refuses_the_late_do() {
+async fn an_undo_that_arrives_first_refuses_the_late_hold() {
     let mall = Mall::open().await;
     let me = member();
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
@@ -84,7 +84,7 @@ async fn an_undo_that_comes_first_refuses_the_late_do() {
 
 // C17: rows 37, 38, 48 and 52 of the bad inputs
 #[tokio::test]
-async fn each_refusal_says_why_and_holds_nothing() {
+async fn each_refusal_has_its_reason_and_holds_nothing() {
     let mall = Mall::open().await;
     let me = member();
     let later = mall.now().after(HOUR);
@@ -121,7 +121,7 @@ async fn each_refusal_says_why_and_holds_nothing() {
     refused(ending, 5_000, 1_000, "coupon-expired").await;
     mall.app.job("coupons.expire").await;
     refused(ending, 5_000, 1_000, "coupon-expired").await;
-    // What was refused then is right now.
+    // The refused ones are right now.
     let order = order();
     mall.hold(order, me, &[(good, 5_000, 1_000), (coming, 4_000, 1_000), (dear, 6_000, 1_000)]).await;
     assert_eq!(mall.answers(order).await, ["held"]);
@@ -154,9 +154,9 @@ async fn a_store_coupon_is_for_its_store_and_capped() {
     }
 }
 
-// I-C7: an order placed in time keeps its coupon, however long the payment takes
+// I-C7: an order placed in time keeps its coupon, however late the payment is
 #[tokio::test]
-async fn a_held_coupon_outlives_its_end_in_its_order_only() {
+async fn a_held_coupon_outlives_its_end_only_in_its_order() {
     let mall = Mall::open().await;
     let (payer, quitter) = (member(), member());
     let campaign = mall.announce(json!({"quantity": 2, "valid_days": 1, "waitlist": true})).await;
@@ -171,7 +171,7 @@ async fn a_held_coupon_outlives_its_end_in_its_order_only() {
     assert_eq!((mall.state(kept).await, mall.state(lost).await), ("HELD".into(), "HELD".into()));
     mall.use_up(paid).await;
     mall.audit().await;
-    // C18: what comes back too late is expired at once, and its unit goes to who waits.
+    // C18: a coupon released too late is expired at once, and its unit goes to a waiting member.
     mall.unhold(cancelled).await;
     assert_eq!((mall.state(kept).await, mall.state(lost).await), ("USED".into(), "EXPIRED".into()));
     assert_eq!(mall.standing(campaign, waiter).await.expect(200).body["number"], 3);
@@ -214,9 +214,9 @@ async fn a_hold_survives_a_restart() {
     assert_eq!(mall.state(coupon).await, "USED");
 }
 
-// C15, C17, A14: what orders ask before they quote
+// C15, C17, A14: the terms that orders read before a quote
 #[tokio::test]
-async fn orders_may_ask_for_the_terms_of_a_members_coupons() {
+async fn orders_can_read_the_terms_of_a_members_coupons() {
     let mall = Mall::open().await;
     let me = member();
     let coupon = mall.announce(json!({"name": "Wine", "scope": "item", "store_id": STORE, "min_order": 3_000, "valid_days": 1})).await;

@@ -1,4 +1,4 @@
-//! The coupon step asked for by a routing slip (G3): there and back, in any order and twice.
+//! The coupon step of a routing slip (G3): forward and back, in any order and twice.
 
 use crate::support::*;
 use contracts::{
@@ -14,22 +14,22 @@ fn stops(mall: &Mall, order_id: OrderId, member_id: MemberId, coupon: IssuedCoup
 
 // G3, G4, C17, C18
 #[tokio::test]
-async fn a_slip_holds_and_gives_back_once() {
+async fn a_slip_holds_and_releases_once() {
     for mall in [Mall::open().await, Mall::open_unfolded().await] {
         let (me, order) = (member(), order());
         let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
         let asked = stops(&mall, order, me, coupon);
-        let said = async |times: i64| mall.app.eventually("select count(*) from coupons_outbox where kind='coupons.slip'", times).await;
+        let answered = async |times: i64| mall.app.eventually("select count(*) from coupons_outbox where kind='coupons.slip'", times).await;
         mall.app.faults.repeat("coupons", "orders.slip", 2);
         mall.app.send_slip(RoutingSlip::forward(order, 1, asked.clone(), 0, false)).await;
-        said(2).await;
+        answered(2).await;
         assert_eq!((mall.state(coupon).await.as_str(), mall.app.slip_outcomes("coupons", order).await), ("HELD", vec!["done"; 2]));
         mall.app.send_slip(RoutingSlip::back(order, 2, asked.clone())).await;
-        said(4).await;
+        answered(4).await;
         assert_eq!(mall.state(coupon).await, "ISSUED");
-        // Late: it finds it undone, and so does what was to make it used.
+        // A late slip forward finds the step undone, and so does a late use.
         mall.app.send_slip(RoutingSlip::forward(order, 1, asked, 0, false)).await;
-        said(5).await;
+        answered(5).await;
         mall.use_up(order).await;
         assert_eq!(mall.app.slip_outcomes("coupons", order).await[2..], ["undone", "undone", Code::StepTimedOut.slug()]);
         assert_eq!(mall.state(coupon).await, "ISSUED");
@@ -37,9 +37,9 @@ async fn a_slip_holds_and_gives_back_once() {
     }
 }
 
-// G3, G4: a slip back that comes first leaves a tombstone.
+// G3, G4: a slip back that arrives first leaves a tombstone.
 #[tokio::test]
-async fn a_slip_that_comes_after_its_undo_is_refused() {
+async fn a_slip_after_its_undo_is_refused() {
     let mall = Mall::open().await;
     let (me, order) = (member(), order());
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;
@@ -67,9 +67,9 @@ async fn of_two_slips_one_gets_the_coupon() {
     mall.audit().await;
 }
 
-// G3: slips that call for others are left alone.
+// G3: slips that call for other services are ignored.
 #[tokio::test]
-async fn a_slip_for_somebody_else_is_left_alone() {
+async fn a_slip_for_another_service_is_ignored() {
     let mall = Mall::open().await;
     let (me, order) = (member(), order());
     let coupon = mall.get_one(mall.announce(json!({})).await, me).await;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 // C1, C4, C5, C7
 #[tokio::test]
-async fn who_comes_in_time_gets_one_and_only_one() {
+async fn a_claim_in_time_gets_one_coupon() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 2, "valid_days": 3})).await;
     let (first, second) = (member(), member());
@@ -20,7 +20,7 @@ async fn who_comes_in_time_gets_one_and_only_one() {
 
 // C3, C7: row 64 of the bad inputs: before, at the start, just before the end, at the end
 #[tokio::test]
-async fn claims_are_taken_from_the_start_until_just_before_the_end() {
+async fn claims_are_granted_from_start_until_just_before_end() {
     let mall = Mall::open().await;
     let from = mall.now().after(HOUR);
     let coupon = mall.announce(json!({"quantity": 9, "issue_from": from, "issue_until": from.after(HOUR)})).await;
@@ -31,9 +31,9 @@ async fn claims_are_taken_from_the_start_until_just_before_the_end() {
     }
 }
 
-// C7: who has one hears that, whatever else is true
+// C7: an owner gets already-issued, also when the coupon is sold out or closed
 #[tokio::test]
-async fn who_has_one_hears_so_also_after_the_end() {
+async fn an_owner_gets_already_issued_after_the_end() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "issue_until": mall.now().after(HOUR)})).await;
     let owner = member();
@@ -45,7 +45,7 @@ async fn who_has_one_hears_so_also_after_the_end() {
 
 // C5
 #[tokio::test]
-async fn a_member_may_have_as_many_as_the_coupon_says() {
+async fn a_member_gets_as_many_as_the_limit_allows() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 9, "per_member": 3})).await;
     let member = member();
@@ -56,9 +56,9 @@ async fn a_member_may_have_as_many_as_the_coupon_says() {
     mall.audit().await;
 }
 
-// C5: also when all his claims arrive at once
+// C5: also when all claims of a member arrive at once
 #[tokio::test]
-async fn his_own_crowd_does_not_get_a_member_more() {
+async fn concurrent_claims_do_not_exceed_the_member_limit() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 100, "per_member": 5})).await;
     let member = member();
@@ -71,7 +71,7 @@ async fn his_own_crowd_does_not_get_a_member_more() {
 
 // C1
 #[tokio::test]
-async fn an_unlimited_coupon_is_there_for_everybody() {
+async fn an_unlimited_coupon_is_issued_to_every_claim() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"kind": "unlimited", "quantity": null})).await;
     let answers = mall.claim_all(coupon, &members(300)).await;
@@ -91,14 +91,14 @@ async fn several_coupons_are_claimed_at_once() {
 }
 
 #[tokio::test]
-async fn each_coupon_that_is_issued_is_told_once() {
+async fn each_issued_coupon_has_one_message() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 2})).await;
     let crowd = members(4);
     let answers = mall.claim_all(coupon, &crowd).await;
-    let told: Vec<_> = mall.app.messages("coupons").await;
-    assert_eq!(told.len(), 2);
-    for (key, message) in told {
+    let messages: Vec<_> = mall.app.messages("coupons").await;
+    assert_eq!(messages.len(), 2);
+    for (key, message) in messages {
         let Message::CouponIssued(issued) = message else { panic!("{}", message.kind()) };
         let answer = &answers[crowd.iter().position(|member| *member == issued.member_id).unwrap()];
         assert_eq!((key, issued.coupon_id, issued.promoted), (coupon.0, coupon, false));
@@ -111,7 +111,7 @@ async fn each_coupon_that_is_issued_is_told_once() {
 
 // rows 57 and 60 of the bad inputs
 #[tokio::test]
-async fn a_claim_with_a_key_is_answered_the_same_again() {
+async fn a_repeat_with_a_key_gets_the_same_answer() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1})).await;
     let (owner, late) = (member(), member());
@@ -124,7 +124,7 @@ async fn a_claim_with_a_key_is_answered_the_same_again() {
         assert_eq!(again.headers["idempotent-replayed"], "true");
     }
     let _ = claim(owner, "b").await.expect_problem(409, "already-issued");
-    // The unit comes back, and still the key has its answer.
+    // The unit is returned, and the key still has its answer.
     let _ = mall.give_back(coupon, owner).await.expect(204);
     let _ = claim(late, "a").await.expect_problem(409, "sold-out");
     let _ = claim(late, "b").await.expect(201);
@@ -132,7 +132,7 @@ async fn a_claim_with_a_key_is_answered_the_same_again() {
 
 // A14, C7
 #[tokio::test]
-async fn strangers_and_unknown_coupons_are_turned_away() {
+async fn anonymous_claims_and_unknown_coupons_are_refused() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({})).await;
     let _ = mall.app.post(format!("/v1/coupons/{coupon}/claims")).send().await.expect_problem(401, "unauthenticated");

@@ -1,4 +1,4 @@
-//! One suite for every strategy (C25): whatever way claims reach the database, these are the answers.
+//! One suite for every strategy (C25): the answers do not depend on the way to the database.
 
 use crate::support::*;
 use coupons::Strategy;
@@ -30,10 +30,10 @@ macro_rules! every_strategy {
 every_strategy!(
     one_of_sixty_four,
     a_hundred_of_two_hundred,
-    every_case_has_its_answer,
-    the_share_of_a_member,
+    every_refusal_has_its_code,
+    the_limit_per_member_holds,
     the_waitlist_is_served_in_its_order,
-    what_was_answered_survives_a_restart,
+    answers_survive_a_restart,
 );
 
 // C6: row 51 of the bad inputs
@@ -55,7 +55,7 @@ async fn a_hundred_of_two_hundred(strategy: Strategy) {
 }
 
 // C3, C7
-async fn every_case_has_its_answer(strategy: Strategy) {
+async fn every_refusal_has_its_code(strategy: Strategy) {
     let mall = Mall::open_with(strategy).await;
     let later = mall.now().after(HOUR);
     let coupon = mall.announce(json!({"quantity": 1, "issue_from": later, "issue_until": later.after(HOUR)})).await;
@@ -72,7 +72,7 @@ async fn every_case_has_its_answer(strategy: Strategy) {
 }
 
 // C5
-async fn the_share_of_a_member(strategy: Strategy) {
+async fn the_limit_per_member_holds(strategy: Strategy) {
     let mall = Mall::open_with(strategy).await;
     let coupon = mall.announce(json!({"quantity": 50, "per_member": 2})).await;
     let answers = mall.claim_all(coupon, &[member(); 30]).await;
@@ -85,12 +85,12 @@ async fn the_waitlist_is_served_in_its_order(strategy: Strategy) {
     let mall = Mall::open_with(strategy).await;
     let coupon = mall.announce(json!({"quantity": 2, "waitlist": true})).await;
     let crowd = members(6);
-    for (place, member) in crowd.iter().enumerate() {
+    for (index, member) in crowd.iter().enumerate() {
         let answer = mall.claim(coupon, *member).await;
-        if place < 2 {
-            assert_eq!((answer.status, &answer.body["number"]), (201, &json!(place + 1)));
+        if index < 2 {
+            assert_eq!((answer.status, &answer.body["number"]), (201, &json!(index + 1)));
         } else {
-            assert_eq!((answer.status, &answer.body["ticket"], &answer.body["position"]), (202, &json!(place - 1), &json!(place - 1)));
+            assert_eq!((answer.status, &answer.body["ticket"], &answer.body["position"]), (202, &json!(index - 1), &json!(index - 1)));
         }
     }
     let _ = mall.give_back(coupon, crowd[0]).await.expect(204);
@@ -100,7 +100,7 @@ async fn the_waitlist_is_served_in_its_order(strategy: Strategy) {
 }
 
 // C20: decided, durable, then answered
-async fn what_was_answered_survives_a_restart(strategy: Strategy) {
+async fn answers_survive_a_restart(strategy: Strategy) {
     let mall = Mall::open_with(strategy).await;
     let coupon = mall.announce(json!({"quantity": 20, "waitlist": true})).await;
     let crowd = members(30);
@@ -115,7 +115,7 @@ async fn what_was_answered_survives_a_restart(strategy: Strategy) {
     mall.audit().await;
 }
 
-// C25: the baseline is what it says it is
+// C25: the baseline uses one transaction per claim
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_lock_takes_a_transaction_for_each_claim() {
     let mall = Mall::open_with(Strategy::RowLock).await;

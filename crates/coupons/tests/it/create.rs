@@ -1,7 +1,7 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
-async fn refused_at(mall: &Mall, fields: Value) -> Vec<String> {
+async fn mistakes_of(mall: &Mall, fields: Value) -> Vec<String> {
     let coupon = mall.coupon(fields);
     let answer = mall.app.post("/v1/coupons").bearer(&mall.operator()).json(&coupon).send().await.expect(422);
     answer.body["errors"].as_array().unwrap().iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
@@ -9,7 +9,7 @@ async fn refused_at(mall: &Mall, fields: Value) -> Vec<String> {
 
 // C1, C2, C3, C4, C16, C21
 #[tokio::test]
-async fn a_coupon_is_announced_and_shown_as_it_was_written() {
+async fn an_announced_coupon_is_shown_as_requested() {
     let mall = Mall::open().await;
     let written = mall.coupon(json!({
         "name": "가을 10 %", "discount": {"type": "rate", "basis_points": 1_000, "max_won": 5_000}, "scope": "store", "store_id": STORE,
@@ -35,12 +35,12 @@ async fn an_unlimited_coupon_has_no_quantity() {
     let id = mall.announce(json!({"kind": "unlimited", "quantity": null})).await;
     let shown = mall.coupon_now(id).await;
     assert_eq!((&shown["kind"], &shown["quantity"], &shown["remaining"]), (&json!("unlimited"), &Value::Null, &Value::Null));
-    assert_eq!(refused_at(&mall, json!({"kind": "unlimited"})).await, ["/quantity"]);
-    assert_eq!(refused_at(&mall, json!({"kind": "unlimited", "quantity": null, "waitlist": true})).await, ["/waitlist"]);
-    assert_eq!(refused_at(&mall, json!({"quantity": null})).await, ["/quantity"]);
+    assert_eq!(mistakes_of(&mall, json!({"kind": "unlimited"})).await, ["/quantity"]);
+    assert_eq!(mistakes_of(&mall, json!({"kind": "unlimited", "quantity": null, "waitlist": true})).await, ["/waitlist"]);
+    assert_eq!(mistakes_of(&mall, json!({"quantity": null})).await, ["/quantity"]);
 }
 
-// C2: what does not belong to a discount is refused where it stands; row 47 of the bad inputs
+// C2: a field that does not belong to the discount is refused at its pointer; row 47 of the bad inputs
 #[tokio::test]
 async fn impossible_coupons_are_refused_field_by_field() {
     let mall = Mall::open().await;
@@ -68,7 +68,7 @@ async fn impossible_coupons_are_refused_field_by_field() {
         (json!({"name": " "}), vec!["/name"]),
         (json!({"discount": {"type": "amount", "won": 0}, "issue_until": from}), vec!["/discount/won", "/issue_until"]),
     ] {
-        assert_eq!(refused_at(&mall, fields.clone()).await, pointers, "{fields}");
+        assert_eq!(mistakes_of(&mall, fields.clone()).await, pointers, "{fields}");
     }
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_definitions").await, 0);
     for (fields, slug) in [
@@ -85,7 +85,7 @@ async fn impossible_coupons_are_refused_field_by_field() {
 
 // C13, A5, A14: row 40 of the bad inputs
 #[tokio::test]
-async fn a_seller_announces_coupons_of_his_own_store_only() {
+async fn a_seller_announces_only_coupons_of_an_own_store() {
     let mall = Mall::open().await;
     let post = |token: String, fields: Value| mall.app.post("/v1/coupons").bearer(&token).json(&mall.coupon(fields)).send();
     for scope in ["store", "item"] {

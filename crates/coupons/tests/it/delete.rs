@@ -1,9 +1,9 @@
 use crate::support::*;
 use serde_json::json;
 
-// C7, C13: withdrawn, nobody gets one any more; those issued stay usable
+// C7, C13: no more coupons are issued, and issued ones stay usable
 #[tokio::test]
-async fn a_withdrawn_coupon_is_gone_but_those_issued_stay_good() {
+async fn a_withdrawn_coupon_is_gone_but_issued_ones_stay_usable() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
     let (owner, waiter) = (member(), member());
@@ -29,7 +29,7 @@ async fn a_withdrawn_coupon_is_gone_but_those_issued_stay_good() {
 
 // A5, A14
 #[tokio::test]
-async fn a_seller_withdraws_coupons_of_his_own_store_only() {
+async fn a_seller_withdraws_only_coupons_of_an_own_store() {
     let mall = Mall::open().await;
     let own = mall.announce(json!({"scope": "store", "store_id": STORE})).await;
     let other = mall.announce(json!({"scope": "store", "store_id": OTHER_STORE})).await;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 // C19
 #[tokio::test]
-async fn unused_coupons_are_marked_when_they_are_due() {
+async fn unused_coupons_are_marked_at_their_end() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 9, "valid_days": 2})).await;
     let early = mall.get_one(coupon, member()).await;
@@ -15,16 +15,16 @@ async fn unused_coupons_are_marked_when_they_are_due() {
         mall.app.job("coupons.expire").await;
         assert_eq!([mall.state(early).await, mall.state(late).await], expected);
     }
-    let told = mall.app.messages("coupons").await;
-    let expired: Vec<_> = told
+    let messages = mall.app.messages("coupons").await;
+    let expired: Vec<_> = messages
         .into_iter()
-        .filter_map(|(_, message)| if let Message::CouponExpired(gone) = message { Some(gone.issued_coupon_id) } else { None })
+        .filter_map(|(_, message)| if let Message::CouponExpired(coupon) = message { Some(coupon.issued_coupon_id) } else { None })
         .collect();
     assert_eq!(expired, [early, late]);
     mall.audit().await;
 }
 
-// C9, C19: while it is given out, the unit of an expired coupon goes to the next
+// C9, C19: while the coupon is open, the unit of an expired one goes to the next member
 #[tokio::test]
 async fn the_unit_of_an_expired_coupon_serves_the_next() {
     let mall = Mall::open().await;
@@ -40,9 +40,9 @@ async fn the_unit_of_an_expired_coupon_serves_the_next() {
     mall.audit().await;
 }
 
-// C9, C19: after the end no unit goes anywhere
+// C9, C19: after the end no unit is returned
 #[tokio::test]
-async fn after_the_end_an_expired_unit_stays_where_it_is() {
+async fn after_the_end_an_expired_unit_is_not_returned() {
     let mall = Mall::open().await;
     let until = mall.now().after(HOUR);
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true, "issue_until": until, "valid_days": 1})).await;
@@ -72,13 +72,13 @@ async fn thousands_expire_in_passes() {
     mall.app.job("coupons.expire").await;
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued where state = 'EXPIRED'").await, 2_800);
     assert_eq!(mall.state(spared).await, "ISSUED");
-    // Nothing is looked at twice: the next pass begins at the spared one, and there is nothing left of the other coupon.
+    // No number is checked twice: the next pass begins at the spared coupon, and the other definition has none left.
     let next: Vec<(i64, Option<i64>)> = mall.app.rows("select expire_number, expire_at from coupons_definitions order by id").await;
     assert_eq!(next, [(2_501, Some(mall.now().after(HOUR).0)), (301, None)]);
     mall.app.clock.advance(HOUR);
     mall.app.job("coupons.expire").await;
     mall.app.job("coupons.expire").await;
-    let told = mall.app.messages("coupons").await.into_iter().filter(|(_, message)| matches!(message, Message::CouponExpired(_))).count();
-    assert_eq!(told, 2_801);
+    let count = mall.app.messages("coupons").await.into_iter().filter(|(_, message)| matches!(message, Message::CouponExpired(_))).count();
+    assert_eq!(count, 2_801);
     mall.audit().await;
 }

@@ -2,7 +2,7 @@ use crate::support::*;
 use serde_json::json;
 
 #[tokio::test]
-async fn everybody_sees_what_is_left_and_how_many_wait() {
+async fn remaining_units_and_waitlist_are_public() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 2, "waitlist": true})).await;
     for member in members(5) {
@@ -25,7 +25,7 @@ async fn its_state_follows_the_clock() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_coupons_are_not_found() {
     let mall = Mall::open().await;
     for id in [member().to_string(), "7".into(), "%20".into()] {
         let _ = mall.app.get(format!("/v1/coupons/{id}")).send().await.expect_problem(404, "not-found");

@@ -3,7 +3,7 @@ use serde_json::json;
 
 // C10, decision 10
 #[tokio::test]
-async fn a_unit_comes_back_but_not_to_the_same_member() {
+async fn a_returned_unit_is_not_for_the_same_member() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1})).await;
     let owner = member();
@@ -19,7 +19,7 @@ async fn a_unit_comes_back_but_not_to_the_same_member() {
 
 // C10, decision 10
 #[tokio::test]
-async fn where_the_coupon_says_so_he_may_take_another() {
+async fn a_reissuable_coupon_can_be_claimed_again() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "reissue_after_cancel": true})).await;
     let owner = member();
@@ -31,9 +31,9 @@ async fn where_the_coupon_says_so_he_may_take_another() {
     mall.audit().await;
 }
 
-// C10: also when both arrive together, behind a crowd that keeps the writer busy until they are there
+// C10: also when both arrive together, behind a crowd that keeps the writer busy
 #[tokio::test]
-async fn he_may_take_another_in_the_same_breath() {
+async fn a_return_and_a_new_claim_can_share_a_transaction() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 2, "reissue_after_cancel": true})).await;
     let (owner, strangers) = (member(), members(300));
@@ -46,7 +46,7 @@ async fn he_may_take_another_in_the_same_breath() {
 
 // C10
 #[tokio::test]
-async fn what_an_order_has_cannot_be_given_back() {
+async fn a_held_or_used_coupon_cannot_be_given_back() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1})).await;
     let owner = member();
@@ -61,7 +61,7 @@ async fn what_an_order_has_cannot_be_given_back() {
     mall.audit().await;
 }
 
-// C10: expired by the clock, though not yet marked
+// C10: expired by the clock, and not marked yet
 #[tokio::test]
 async fn an_expired_coupon_cannot_be_given_back() {
     let mall = Mall::open().await;
@@ -74,7 +74,7 @@ async fn an_expired_coupon_cannot_be_given_back() {
     let _ = mall.give_back(coupon, owner).await.expect_problem(409, "coupon-not-returnable");
 }
 
-// C5, C10: of several, one at a time
+// C5, C10: one of several coupons at a time
 #[tokio::test]
 async fn of_several_the_last_is_given_back_first() {
     let mall = Mall::open().await;
@@ -91,7 +91,7 @@ async fn of_several_the_last_is_given_back_first() {
 
 // A14
 #[tokio::test]
-async fn nobody_gives_back_what_he_has_not() {
+async fn giving_back_without_a_coupon_is_not_found() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({})).await;
     mall.get_one(coupon, member()).await;
@@ -101,7 +101,7 @@ async fn nobody_gives_back_what_he_has_not() {
     assert_eq!(mall.coupon_now(coupon).await["remaining"], 0);
 }
 
-// G4: with a key, a repeat does not give back a second one
+// G4: with a key, a repeat does not return a second coupon
 #[tokio::test]
 async fn a_repeat_with_a_key_gives_back_one() {
     let mall = Mall::open().await;

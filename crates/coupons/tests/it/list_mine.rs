@@ -7,7 +7,7 @@ fn names(page: &Value) -> Vec<&str> {
 
 // C24
 #[tokio::test]
-async fn a_member_sees_his_coupons_by_state() {
+async fn a_member_lists_own_coupons_by_state() {
     let mall = Mall::open().await;
     let me = member();
     let mut issued = Vec::new();
@@ -39,9 +39,9 @@ async fn a_member_sees_his_coupons_by_state() {
     }
 }
 
-// C15, C16: the minimum itself is enough; each says what it takes off
+// C15, C16: the minimum itself is enough, and each coupon has its discount
 #[tokio::test]
-async fn a_member_sees_what_he_can_use_on_an_amount() {
+async fn a_member_lists_coupons_usable_on_an_amount() {
     let mall = Mall::open().await;
     let me = member();
     let later = mall.now().after(HOUR);

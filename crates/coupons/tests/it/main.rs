@@ -1,4 +1,4 @@
-//! Coupons through the real router, on a database of its own; other services are stand-ins.
+//! Tests of coupons through the real router, on a database of its own. The other services are stubs.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may fail like a test")]
 
@@ -9,8 +9,8 @@ mod claim;
 mod conformance;
 mod create;
 mod delete;
+mod early_refusal;
 mod expiry;
-mod gate;
 mod get;
 mod give_back;
 mod list;

@@ -1,8 +1,8 @@
-//! What claims come to that are answered before they are settled (C25): through the gate in Redis, the log on Kafka and PostgreSQL, exactly once.
+//! Outcomes of deferred claims (C25): through the gate in Redis, the log on Kafka and PostgreSQL, exactly once.
 
 use crate::support::*;
 use contracts::{ClaimId, CouponId, MemberId};
-use coupons::{Strategy, redis_gate::GateTimes};
+use coupons::{Strategy, admission::redis::GateTimes};
 use futures::future::join_all;
 use kit::{
     engine::request_redrive,
@@ -26,8 +26,8 @@ async fn mall_at(partitions: i64, setup: Setup) -> Mall {
 }
 
 async fn mall() -> Mall {
-    // The gate refuses at once however busy the machine is: who asks it after a quiet time is taken down when nobody can look in time.
-    let gate = GateTimes { believed: Duration::from_secs(600), ..Setup::of(Strategy::Redis).gate };
+    // Without a maximum staleness: on a busy machine a stale gate would defer a claim that it should refuse.
+    let gate = GateTimes { max_staleness: Duration::from_secs(600), ..Setup::of(Strategy::Redis).gate };
     mall_at(1, Setup { gate, ..Setup::of(Strategy::Redis) }).await
 }
 
@@ -54,7 +54,7 @@ impl Mall {
         self.app.get(format!("/v1/coupons/{coupon}/claims/{claim}")).bearer(&self.shopper(member)).send().await
     }
 
-    /// What a claim came to, once it is settled.
+    /// The outcome of a claim, once it is settled.
     async fn settled(&self, coupon: CouponId, member: MemberId, claim: &Value) -> Value {
         for _ in 0..1_200 {
             let outcome = self.outcome(coupon, member, claim).await.expect(200).body;
@@ -66,7 +66,7 @@ impl Mall {
         panic!("the claim is not settled");
     }
 
-    /// All claims of these answers settled: the sorted numbers of those who got one, and how many did not.
+    /// Waits for all these claims. Returns the sorted numbers of the issued coupons, and the count of refusals.
     async fn all_settled(&self, coupon: CouponId, taken: &[(MemberId, Value)]) -> (Vec<i64>, usize) {
         let mut numbers = Vec::new();
         for (member, claim) in taken {
@@ -82,20 +82,20 @@ impl Mall {
         (numbers, refused)
     }
 
-    /// Everybody claims; those whose claims were taken down, with their ids.
-    async fn taken_from(&self, coupon: CouponId, crowd: &[MemberId]) -> Vec<(MemberId, Value)> {
+    /// Claims for all members at once. Returns the members with their claim ids.
+    async fn claim_all_later(&self, coupon: CouponId, crowd: &[MemberId]) -> Vec<(MemberId, Value)> {
         let answers = join_all(crowd.iter().map(|member| self.claim_later(coupon, *member, None))).await;
         crowd.iter().copied().zip(answers.into_iter().map(|answer| answer.expect(202).body["claim_id"].clone())).collect()
     }
 
-    async fn no_letters(&self) {
+    async fn assert_no_dead_letters(&self) {
         assert_eq!(self.app.sql_i64("select count(*) from coupons_dead_letters").await, 0);
     }
 }
 
 // C25
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_is_taken_down_and_settled_later() {
+async fn a_deferred_claim_is_settled_from_the_log() {
     let mall = mall().await;
     let coupon = mall.announce(json!({"quantity": 2})).await;
     mall.hold_claims();
@@ -108,7 +108,7 @@ async fn a_claim_is_taken_down_and_settled_later() {
 
     let pending = mall.outcome(coupon, owner, claim).await.expect(200);
     assert_eq!((&pending.body, header(&pending, "retry-after")), (&json!({"claim_id": claim, "state": "pending"}), Some("1")));
-    // Who did not make it, and ids that were not given out: there is no such claim.
+    // For another member, and for ids that the service did not make, there is no such claim.
     let _ = mall.outcome(coupon, member(), claim).await.expect_problem(404, "not-found");
     for stranger in [json!(new_id()), json!(Uuid::nil()), json!("mine-too")] {
         let _ = mall.outcome(coupon, owner, &stranger).await.expect_problem(404, "not-found");
@@ -120,15 +120,15 @@ async fn a_claim_is_taken_down_and_settled_later() {
     assert_eq!((&outcome["state"], &outcome["status"], &outcome["answer"]["number"]), (&json!("issued"), &json!(201), &json!(1)));
     let standing = mall.standing(coupon, owner).await.expect(200).body;
     assert_eq!(standing["issued_coupon_id"], outcome["answer"]["issued_coupon_id"]);
-    // The gate learned of it: it is refused at once now.
+    // The gate has the update, so it refuses at once.
     let _ = mall.claim_later(coupon, owner, None).await.expect_problem(409, "already-issued");
-    mall.no_letters().await;
+    mall.assert_no_dead_letters().await;
     mall.audit().await;
 }
 
 // C25, C6, I-C1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_too_late_is_told_so_later_and_then_at_once() {
+async fn a_late_claim_is_refused_later_and_then_at_once() {
     let mall = mall().await;
     let coupon = mall.announce(json!({"quantity": 1})).await;
     let queue = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
@@ -136,7 +136,7 @@ async fn who_comes_too_late_is_told_so_later_and_then_at_once() {
     let crowd = members(3);
     let mut taken = Vec::new();
     for member in &crowd {
-        // Nobody knows yet that the second comes too late: every unit is kept for somebody, and may come back.
+        // The gate cannot refuse yet: a claim in progress holds the unit, and may free it.
         taken.push((*member, mall.claim_later(coupon, *member, None).await.expect(202).body["claim_id"].clone()));
     }
     let first = mall.claim_later(queue, crowd[0], None).await.expect(202).body["claim_id"].clone();
@@ -155,7 +155,7 @@ async fn who_comes_too_late_is_told_so_later_and_then_at_once() {
     mall.audit().await;
 }
 
-// C25, C5: with a key, a repeat is the same claim, whichever way it comes
+// C25, C5: with a key, a repeat is the same claim, by either way
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_is_the_same_claim() {
     let mall = mall().await;
@@ -172,52 +172,52 @@ async fn a_repeat_is_the_same_claim() {
     assert_eq!(outcome["state"], "issued");
     let mismatch = mall.settled(other, owner, &elsewhere).await;
     assert_eq!((&mismatch["state"], &mismatch["answer"]["type"]), (&json!("refused"), &json!("/problems/idempotency-key-mismatch")));
-    // At once, the answer is the one that is kept; and asked for later again, it is still the same claim.
+    // Settled at once, the claim gets its recorded answer. Deferred again, it is still the same claim.
     let path = format!("/v1/coupons/{coupon}/claims");
     let now = mall.app.post(path.clone()).bearer(&mall.shopper(owner)).key("k").send().await.expect(201);
     assert_eq!((&now.body, header(&now, "idempotent-replayed")), (&outcome["answer"], Some("true")));
     let late = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
     assert_eq!(late.body, first.body);
-    // The other way round: settled at once, asked for later.
+    // The other way round: settled at once, then deferred.
     let answered = mall.app.post(path).bearer(&mall.shopper(owner)).key("l").send().await.expect(201);
     let later = mall.claim_later(coupon, owner, Some("l")).await.expect(202);
     assert_eq!(mall.settled(coupon, owner, &later.body["claim_id"]).await["answer"], answered.body);
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued").await, 2);
-    mall.no_letters().await;
+    mall.assert_no_dead_letters().await;
     mall.audit().await;
 }
 
-// C25, C20, F15: what was answered with 202 is settled by whoever comes after, although its places are too old by then
+// C25, C20, F15: another process settles the claims answered with 202, although their slots are too old by then
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn claims_outlive_the_process_that_took_them_down() {
-    let gate = GateTimes { current: Duration::from_secs(1), ..Setup::of(Strategy::Redis).gate };
+async fn claims_outlive_the_process_that_enqueued_them() {
+    let gate = GateTimes { permit_ttl: Duration::from_secs(1), ..Setup::of(Strategy::Redis).gate };
     let mall = mall_at(1, Setup { gate, ..Setup::of(Strategy::Redis) }).await;
     let coupon = mall.announce(json!({"quantity": 20})).await;
     mall.hold_claims();
-    let taken = mall.taken_from(coupon, &members(50)).await;
-    tokio::time::sleep(gate.current).await;
+    let taken = mall.claim_all_later(coupon, &members(50)).await;
+    tokio::time::sleep(gate.permit_ttl).await;
     let mall = mall.restart().await;
     assert_eq!(mall.all_settled(coupon, &taken).await, ((1..=20).collect(), 30));
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 50);
     let sold_out = eventually(409, || mall.claim_later(coupon, member(), None)).await;
     assert_eq!(sold_out.problem(), "sold-out");
-    mall.no_letters().await;
+    mall.assert_no_dead_letters().await;
     mall.audit().await;
 }
 
-// C25, I-C1 to I-C3: claims that are read twice, whose transactions fail, and that are written twice
+// C25, I-C1 to I-C3: claims that are read twice, written twice, and whose transactions fail
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_claim_is_settled_once_whatever_goes_wrong() {
+async fn each_claim_is_settled_once_despite_faults() {
     let mall = mall().await;
     let coupon = mall.announce(json!({"quantity": 40, "per_member": 3})).await;
     mall.app.faults.fail(CLAIMS.0, CLAIMS.1, 2);
-    let taken = mall.taken_from(coupon, &members(10)).await;
+    let taken = mall.claim_all_later(coupon, &members(10)).await;
     mall.all_settled(coupon, &taken).await;
     assert_eq!(mall.app.faults.struck(CLAIMS.0, CLAIMS.1), 2);
     mall.app.faults.repeat(CLAIMS.0, CLAIMS.1, 10);
-    let more = mall.taken_from(coupon, &members(10)).await;
+    let more = mall.claim_all_later(coupon, &members(10)).await;
     mall.all_settled(coupon, &more).await;
-    // Written by a caller who was unsure, with the same id.
+    // Written again by a client that retries, with the same id.
     let owner = member();
     for _ in 0..3 {
         let _ = mall.claim_later(coupon, owner, Some("unsure")).await.expect(202);
@@ -226,23 +226,24 @@ async fn each_claim_is_settled_once_whatever_goes_wrong() {
     assert_eq!(mall.settled(coupon, owner, &last).await["answer"]["number"], 21);
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_issued").await, 21);
     assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 21);
-    mall.no_letters().await;
+    mall.assert_no_dead_letters().await;
     mall.audit().await;
 }
 
-// C25, I-C1 to I-C3: three processes settle what any of them took down, while lanes change hands and the former holders go on for a while
+// C25, I-C1 to I-C3: three processes settle each other's claims, while partitions are reassigned and the former holders continue for a
+// while
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lanes_that_change_hands_settle_each_claim_once() {
+async fn reassigned_partitions_settle_each_claim_once() {
     let mut malls = vec![mall_at(4, Setup::of(Strategy::Redis)).await];
     for _ in 0..2 {
-        malls.push(malls[0].beside().await);
+        malls.push(malls[0].add_process().await);
     }
     let coupons = join_all((0..6).map(|_| malls[0].announce(json!({"quantity": 50})))).await;
     let writer = malls[0].app.kit().db.open_writer().await;
     let mut writer = writer.unwrap();
     let mut taken: Vec<(CouponId, MemberId, Value)> = Vec::new();
     for _ in 0..8 {
-        // The holders do not notice for up to a second; others take over meanwhile.
+        // The holders notice within a second. Other processes take over meanwhile.
         writer.execute("update coupons_leases set until=0 where name like 'lane:%'", &[]).await.unwrap();
         let claims = coupons.iter().flat_map(|coupon| (0..10).map(|_| (*coupon, member())));
         let answers = join_all(claims.enumerate().map(|(n, (coupon, member))| {
@@ -269,13 +270,13 @@ async fn lanes_that_change_hands_settle_each_claim_once() {
     let overlaps = "select count(*) from coupons_deliveries a join coupons_deliveries b on a.source=b.source and a.partition=b.partition \
                     and a.epoch=b.epoch and a.from_seq<b.from_seq and b.from_seq<=a.to_seq";
     assert_eq!(malls[0].app.sql_i64(overlaps).await, 0, "no claim was passed by two deliveries");
-    malls[0].no_letters().await;
+    malls[0].assert_no_dead_letters().await;
     malls[0].audit().await;
 }
 
-// C25: what nobody can read is put aside, and holds up no claim
+// C25: unreadable records become dead letters, and block no claim
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_holds_up_nobody() {
+async fn unreadable_records_do_not_block_claims() {
     let mall = mall().await;
     let coupon = mall.announce(json!({"quantity": 9})).await;
     let log = mall.app.kit().requests.clone().expect("Kafka is set");
@@ -286,22 +287,22 @@ async fn what_cannot_be_read_holds_up_nobody() {
     for (kind, data) in [("coupon.claim", "{"), ("coupon.clam", "{}"), ("coupon.claim", "\u{0}\u{0}")] {
         log.write("coupons.claims", &broken(kind, data)).await.unwrap();
     }
-    let taken = mall.taken_from(coupon, &members(5)).await;
+    let taken = mall.claim_all_later(coupon, &members(5)).await;
     assert_eq!(mall.all_settled(coupon, &taken).await, ((1..=5).collect(), 0));
     let letters: Vec<(String, String)> = mall.app.rows("select state, kind from coupons_dead_letters order by seq").await;
     assert_eq!(letters, vec![("dead".to_owned(), "unreadable".to_owned()); 3]);
     mall.audit().await;
 }
 
-// C25, F23: a claim that fails again and again is put aside alone, and settled when it is tried again
+// C25, F23: a claim that fails repeatedly becomes a dead letter alone, and is settled by a redrive
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_fails_holds_up_nobody() {
+async fn a_failing_claim_does_not_block_others() {
     let mall = mall().await;
     let coupon = mall.announce(json!({"quantity": 9})).await;
     mall.app.faults.fail(CLAIMS.0, CLAIMS.1, 3);
-    let failing = mall.taken_from(coupon, &members(1)).await;
+    let failing = mall.claim_all_later(coupon, &members(1)).await;
     mall.app.eventually("select count(*) from coupons_dead_letters where state='dead'", 1).await;
-    let others = mall.taken_from(coupon, &members(5)).await;
+    let others = mall.claim_all_later(coupon, &members(5)).await;
     assert_eq!(mall.all_settled(coupon, &others).await, ((1..=5).collect(), 0));
     let mut writer = mall.app.kit().db.open_writer().await.unwrap();
     assert_eq!(request_redrive(&mut writer, "coupons", None).await.unwrap(), 1);
@@ -309,9 +310,9 @@ async fn a_claim_that_fails_holds_up_nobody() {
     mall.audit().await;
 }
 
-// C25, RFC 7240: a preference that cannot be honoured is none
+// C25, RFC 7240: a preference that the server cannot honour is ignored
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn elsewhere_the_answer_comes_at_once() {
+async fn without_gate_or_log_the_answer_comes_at_once() {
     let without_gate = mall_at(1, Setup::of(Strategy::GroupCommit)).await;
     let without_log = Mall::open_with(Strategy::Redis).await;
     for mall in [without_gate, without_log] {
@@ -323,8 +324,8 @@ async fn elsewhere_the_answer_comes_at_once() {
     }
 }
 
-// C25, I-O14: without a broker claims go on through the database, each under its id; with a key the answer is the one of a repeat that
-// finds the broker back
+// C25, I-O14: without a broker claims are settled at once, each under its id; with a key the answer is the same as for a repeat after the
+// broker is back
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_claims_are_settled_at_once() {
     let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
@@ -339,9 +340,9 @@ async fn without_a_broker_claims_are_settled_at_once() {
     assert_eq!((&outcome["state"], &outcome["answer"]["number"]), (&json!("issued"), &json!(1)));
     let kept: Vec<(ClaimId, i64)> = mall.app.rows("select id, status from coupons_claims").await;
     assert_eq!((kept.len(), kept[0].1), (1, 201));
-    // Nobody can repeat a claim without a key: it is answered as it was settled.
+    // A claim without a key has no repeats, so it gets its answer at once.
     assert_eq!(mall.claim_later(coupon, member(), None).await.expect(201).body["number"], 2);
-    // Under a key that was answered before nothing is settled, and that answer stands.
+    // A key with an answer settles nothing, and that answer counts.
     let path = format!("/v1/coupons/{coupon}/claims");
     let now = mall.app.post(path).bearer(&mall.shopper(owner)).key("now").send().await.expect(201);
     assert_eq!(mall.claim_later(coupon, owner, Some("now")).await.expect(201).body, now.body);

@@ -1,4 +1,4 @@
-//! Random walks against a naive model of the rules: every answer must be the model's (C3, C5, C7 to C10, C19).
+//! Random walks against a naive model of the rules: every answer must equal the model's (C3, C5, C7 to C10, C19).
 
 use crate::support::*;
 use contracts::{CouponId, MemberId, Timestamp};
@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 const MEMBERS: usize = 12;
 const STEPS: usize = 250;
 
-/// SplitMix64: the same walk for the same seed.
+/// SplitMix64: the same seed gives the same walk.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +28,7 @@ enum Had {
     Expired,
 }
 
-/// The rules, as simply as they can be written.
+/// The rules in their simplest form.
 struct Naive {
     quantity: i64,
     waitlist: bool,
@@ -57,9 +57,9 @@ impl Naive {
         }
     }
 
-    fn place(&self, member: usize) -> Option<(i64, usize)> {
-        let place = self.queue.iter().position(|(_, waiter)| *waiter == member)?;
-        Some((self.queue[place].0, place + 1))
+    fn position(&self, member: usize) -> Option<(i64, usize)> {
+        let position = self.queue.iter().position(|(_, waiter)| *waiter == member)?;
+        Some((self.queue[position].0, position + 1))
     }
 
     fn claim(&mut self, member: usize, now: Timestamp) -> (u16, Value) {
@@ -68,8 +68,8 @@ impl Naive {
             (409, json!("already-issued"))
         } else if now >= self.closes_at {
             (409, json!("closed"))
-        } else if let Some((ticket, place)) = self.place(member) {
-            (202, json!([ticket, place]))
+        } else if let Some((ticket, position)) = self.position(member) {
+            (202, json!([ticket, position]))
         } else if self.queue.is_empty() && self.out < self.quantity {
             (201, json!(self.give(member, now)))
         } else if self.waitlist {
@@ -83,7 +83,7 @@ impl Naive {
     }
 
     fn give_back(&mut self, member: usize, now: Timestamp) -> (u16, Value) {
-        if self.place(member).is_some() {
+        if self.position(member).is_some() {
             self.queue.retain(|(_, waiter)| *waiter != member);
             self.left.insert(member);
             return (204, Value::Null);
@@ -158,17 +158,17 @@ impl Walk {
         match dice.roll(20) {
             0..9 => {
                 let answer = self.mall.claim(self.coupon, self.crowd[member]).await;
-                let said = match answer.status {
+                let body = match answer.status {
                     201 => answer.body["number"].clone(),
                     202 => json!([answer.body["ticket"], answer.body["position"]]),
                     _ => json!(answer.problem()),
                 };
-                assert_eq!((answer.status, said), self.naive.claim(member, now), "claim of {member}");
+                assert_eq!((answer.status, body), self.naive.claim(member, now), "claim of {member}");
             }
             9..15 => {
                 let answer = self.mall.give_back(self.coupon, self.crowd[member]).await;
-                let said = if answer.status == 204 { Value::Null } else { json!(answer.problem()) };
-                assert_eq!((answer.status, said), self.naive.give_back(member, now), "return of {member}");
+                let body = if answer.status == 204 { Value::Null } else { json!(answer.problem()) };
+                assert_eq!((answer.status, body), self.naive.give_back(member, now), "return of {member}");
             }
             15 => {
                 self.naive.quantity += 1;
@@ -187,12 +187,12 @@ impl Walk {
         }
     }
 
-    /// Everybody stands where the model says.
+    /// Compares each member's state with the model.
     async fn compare(&self) {
         for member in 0..MEMBERS {
             let standing = self.mall.standing(self.coupon, self.crowd[member]).await;
-            if let Some((ticket, place)) = self.naive.place(member) {
-                assert_eq!(standing.body, json!({"state": "waiting", "ticket": ticket, "position": place}));
+            if let Some((ticket, position)) = self.naive.position(member) {
+                assert_eq!(standing.body, json!({"state": "waiting", "ticket": ticket, "position": position}));
             } else if let Some(had) = self.naive.had.get(&member).filter(|had| !had.is_empty()) {
                 let last = had.iter().rev().find(|(_, had)| *had != Had::GivenBack).or(had.last()).unwrap();
                 assert_eq!(standing.body["number"], json!(last.0));
@@ -205,7 +205,7 @@ impl Walk {
 }
 
 #[tokio::test]
-async fn random_walks_go_as_the_rules_say() {
+async fn random_walks_match_the_naive_model() {
     for seed in 1..=12 {
         let mut dice = Dice(seed);
         let mut walk = Walk::start(&mut dice).await;

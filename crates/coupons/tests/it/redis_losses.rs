@@ -1,7 +1,7 @@
-//! F15, F16: whatever happens to Redis while three processes give coupons out through its gate, each unit is given out once, nobody gets
-//! two, the gate never offers what the database does not have, and claims go on.
+//! F15, F16: faults of Redis while three processes issue coupons through its gate. Each unit is issued once, and no member gets two. The
+//! gate never offers more units than the database has, and claims go on.
 
-use crate::redis_rush::{Rush, UNTOLD, through, through_behind};
+use crate::redis_rush::{MAX_UNSENT_AGE, Rush, rush_during, rush_during_with_staleness};
 use kit::{
     ports::Stopwatch,
     redis::{Redis, cmd},
@@ -9,7 +9,7 @@ use kit::{
 };
 use std::{fs, path::Path, sync::atomic::Ordering, time::Duration};
 
-/// A figure of `INFO`; 0 if it is not there.
+/// A figure of `INFO`. 0: it is not there.
 async fn figure(redis: &Redis, section: &str, name: &str) -> u64 {
     let text: String = redis.call(cmd("INFO").arg(section)).await.unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -27,10 +27,10 @@ async fn run(redis: &Redis, words: &[&str]) {
 // F15, I-C1, I-C2, I-C8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_flushed() {
-    through(TestRedis::start().await, async |rush, server| {
+    rush_during(TestRedis::start().await, async |rush, server| {
         for _ in 0..2 {
             run(&server.patient(), &["FLUSHALL"]).await;
-            rush.some_more(20).await;
+            rush.issue_more(20).await;
             rush.built().await;
         }
     })
@@ -40,38 +40,38 @@ async fn f15_flushed() {
 // F15, I-C1, I-C2, I-C8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_restarted_empty() {
-    through(TestRedis::start().await, async |rush, server| {
+    rush_during(TestRedis::start().await, async |rush, server| {
         server.restart().await;
-        rush.some_more(20).await;
+        rush.issue_more(20).await;
     })
     .await;
 }
 
-// F15, I-C1, I-C2, I-C8: claims go on while it is away
+// F15, I-C1, I-C2, I-C8: claims go on while Redis is down
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_stopped_for_a_while() {
-    through(TestRedis::start().await, async |rush, server| {
+    rush_during(TestRedis::start().await, async |rush, server| {
         server.kill();
-        rush.some_more(60).await;
+        rush.issue_more(60).await;
         server.restart().await;
     })
     .await;
 }
 
-// F15, I-C1, I-C2, I-C8: what it was told last is forgotten
+// F15, I-C1, I-C2, I-C8: the last updates are lost
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_restarted_with_an_old_file() {
     let server = TestRedis::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
-    through(server, async |rush, server| {
-        // What is on disk by now …
+    rush_during(server, async |rush, server| {
+        // The state on disk by now …
         let marked: Redis = server.patient();
         run(&marked, &["SET", "marker", "old"]).await;
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         let (now, old) = (server.folder().join("appendonlydir"), server.folder().join("old"));
         copy(&now, &old);
-        // … lacks what happens from now on.
+        // … lacks the updates from now on.
         run(&marked, &["SET", "marker", "new"]).await;
-        rush.some_more(50).await;
+        rush.issue_more(50).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.kill();
         fs::remove_dir_all(&now).unwrap();
@@ -79,7 +79,7 @@ async fn f15_restarted_with_an_old_file() {
         server.restart().await;
         let found: String = server.patient().call(cmd("GET").arg("marker")).await.unwrap();
         assert_eq!(found, "old", "it believes to be a second younger");
-        rush.some_more(20).await;
+        rush.issue_more(20).await;
     })
     .await;
 }
@@ -92,92 +92,92 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-// F15, I-C1, I-C2, I-C8: keys go one by one
+// F15, I-C1, I-C2, I-C8: keys are evicted one by one
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_short_of_memory() {
-    through_behind(UNTOLD, TestRedis::start().await, async |rush, server| {
+    rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, server| {
         let redis = server.patient();
         run(&redis, &["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
         for round in 1..=3 {
             run(&redis, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
-            rush.some_more(15).await;
+            rush.issue_more(15).await;
             assert!(figure(&redis, "stats", "evicted_keys").await >= round, "nothing was evicted");
             run(&redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
-            rush.some_more(15).await;
+            rush.issue_more(15).await;
         }
     })
     .await;
 }
 
-// F15, I-C1, I-C2, I-C8: it takes no writes, as the copy of a master that is gone
+// F15, I-C1, I-C2, I-C8: it accepts no writes, like the replica of a lost primary
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_read_only() {
-    through(TestRedis::start().await, async |rush, server| {
+    rush_during(TestRedis::start().await, async |rush, server| {
         let redis = server.patient();
         run(&redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
-        rush.some_more(60).await;
-        assert!(figure(&server.patient(), "errorstats", "errorstat_READONLY").await > 0, "nobody wrote");
+        rush.issue_more(60).await;
+        assert!(figure(&server.patient(), "errorstats", "errorstat_READONLY").await > 0, "no process wrote");
         run(&server.patient(), &["REPLICAOF", "NO", "ONE"]).await;
     })
     .await;
 }
 
-// F15, I-C1, I-C2, I-C8: one process alone does not reach it, and settles claims of which the gate hears nothing
+// F15, I-C1, I-C2, I-C8: one process does not reach Redis, and settles claims without updates
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_one_of_three_processes_is_cut_off() {
-    through_behind(UNTOLD, TestRedis::start().await, async |rush, _| {
+    rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, _| {
         let owner = rush.get_one(1).await;
-        rush.wires[0].cut();
-        // It alone gives out: nobody tells the gate of a later version, however often it is asked.
+        rush.proxies[0].cut();
+        // Only this process issues, so the gate gets no update of a later version.
         for _ in 0..50 {
             rush.get_one(0).await;
             assert_eq!(rush.claim(1, owner).await.problem(), "already-issued");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let since = Stopwatch::start();
-        // Longer than news are waited for: the gate is also built while claims go past it.
+        // Longer than the gap timeout, so that the gate is also rebuilt while claims bypass it.
         while since.elapsed() < Duration::from_secs(9) {
-            rush.some_more(4).await;
+            rush.issue_more(4).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        rush.wires[0].mend();
+        rush.proxies[0].mend();
     })
     .await;
 }
 
-/// No claim waits for an answer of Redis that takes so long.
+/// No claim waits this long for Redis.
 const HANGS: Duration = Duration::from_secs(5);
 
 async fn claims_go_on_while_it_hangs(rush: &Rush) {
     rush.slowest.store(0, Ordering::SeqCst);
     let since = Stopwatch::start();
     while since.elapsed() < HANGS {
-        rush.some_more(4).await;
+        rush.issue_more(4).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let slowest = rush.slowest.load(Ordering::SeqCst);
     assert!(u128::from(slowest) < HANGS.as_millis() / 2, "a claim took {slowest} ms");
 }
 
-// F16, I-C1, I-C2, I-C8: what it is told takes effect, and every answer comes after five seconds
+// F16, I-C1, I-C2, I-C8: commands take effect, and every reply comes five seconds later
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f16_answers_after_five_seconds() {
-    through_behind(UNTOLD, TestRedis::start().await, async |rush, _| {
-        for wire in &rush.wires {
-            wire.lengthen(HANGS);
+    rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, _| {
+        for proxy in &rush.proxies {
+            proxy.lengthen(HANGS);
         }
         claims_go_on_while_it_hangs(rush).await;
-        for wire in &rush.wires {
-            wire.mend();
+        for proxy in &rush.proxies {
+            proxy.mend();
         }
     })
     .await;
 }
 
-// F16, I-C1, I-C2, I-C8: it takes what it is told, and does nothing for five seconds
+// F16, I-C1, I-C2, I-C8: it accepts commands, and executes none for five seconds
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f16_stands_still_for_five_seconds() {
-    through_behind(UNTOLD, TestRedis::start().await, async |rush, server| {
+    rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, server| {
         run(&server.patient(), &["CLIENT", "PAUSE", "5000", "ALL"]).await;
         claims_go_on_while_it_hangs(rush).await;
     })

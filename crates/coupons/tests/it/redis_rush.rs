@@ -1,9 +1,9 @@
-//! Three processes give coupons out through the gate in Redis while something happens to it. Each unit is given out once, nobody gets two,
-//! and at no moment is more on offer than there is.
+//! Three processes issue coupons through the gate in Redis during a fault. Each unit is issued once, no member gets two, and the gate
+//! never offers too many units.
 
 use crate::{replicas::malls_at, support::*};
 use contracts::{CouponId, MemberId};
-use coupons::{Strategy, redis_gate::GateTimes};
+use coupons::{Strategy, admission::redis::GateTimes};
 use futures::future::join_all;
 use kit::{
     db::params,
@@ -23,13 +23,13 @@ use tokio::sync::Semaphore;
 
 const UNITS: i64 = 800;
 const WORKERS: usize = 8;
-/// While Redis answers some and not others, those may settle claims of which the gate hears nothing: it is that old at most
-/// ([`GateTimes::believed`]). The rest is for two clocks.
-pub const UNTOLD: Duration = Duration::from_millis(1_100);
+/// Processes without Redis settle claims without updates. The gate's state is then at most this old ([`GateTimes::max_staleness`], and a
+/// margin for two clocks).
+pub const MAX_UNSENT_AGE: Duration = Duration::from_millis(1_100);
 
-/// What the gate would let the next applicant have, from its keys alone: whatever any process thinks of it. While it is built, is not
-/// believed any more, is another server's or lacks a part, nobody gets in through it: claims go to the database, and that is 0 on offer.
-static LETS_IN: LazyLock<Script> = LazyLock::new(|| {
+/// Units that the gate would give to new claims, computed from its keys alone. A gate in rebuild, stale, of another server, or damaged
+/// gives none: claims go to the database.
+static ADMITTABLE_UNITS: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local s = redis.call('HMGET', KEYS[1], 'state', 'limit', 'issued', 'queue', 'gone', 'server', 'confirmed')
@@ -47,24 +47,24 @@ return math.max(0, tonumber(s[2]) - tonumber(s[3]) - redis.call('ZCARD', KEYS[3]
     )
 });
 
-/// What is given out, and what the world looks like meanwhile.
+/// The processes, the coupon, and the state of the rush.
 pub struct Rush {
     malls: Vec<Mall>,
     coupon: CouponId,
-    /// While there is trouble: how many may still claim, so that units are left when it is over.
+    /// Claims that the workers may still make during the fault, so that units are left after it.
     turns: Semaphore,
     over: AtomicBool,
     issued: AtomicI64,
     sampled: AtomicI64,
-    /// What was given out beside the workers.
-    beside: Mutex<Vec<TestResponse>>,
+    /// Answers to claims outside the workers.
+    extra: Mutex<Vec<TestResponse>>,
     /// Milliseconds of the slowest claim.
     pub slowest: AtomicU64,
-    /// How long the gate may offer what others have taken meanwhile.
+    /// Age of the state on which the gate may offer units.
     behind: Duration,
-    /// Of each process, to Redis.
-    pub wires: Vec<Wire>,
-    /// Past the wires.
+    /// One proxy per process, to Redis.
+    pub proxies: Vec<Wire>,
+    /// Bypasses the proxies.
     redis: Redis,
 }
 
@@ -72,12 +72,12 @@ impl Rush {
     async fn on(server: &TestRedis, behind: Duration) -> Rush {
         let redis = Some((server.url(), RedisSettings::default()));
         let setup = Setup { redis, gate: GateTimes::default(), ..Setup::of(Strategy::Redis) };
-        let (first, wire) = setup.wired().await;
-        let (mut malls, mut wires) = (malls_at(1, first).await, vec![wire]);
+        let (first, proxy) = setup.behind_proxy().await;
+        let (mut malls, mut proxies) = (malls_at(1, first).await, vec![proxy]);
         for _ in 0..2 {
-            let (wired, wire) = setup.wired().await;
-            malls.push(malls[0].beside_at(wired).await);
-            wires.push(wire);
+            let (proxied, proxy) = setup.behind_proxy().await;
+            malls.push(malls[0].add_process_with(proxied).await);
+            proxies.push(proxy);
         }
         let coupon = malls[0].announce(json!({"quantity": UNITS})).await;
         Rush {
@@ -87,10 +87,10 @@ impl Rush {
             over: AtomicBool::new(false),
             issued: AtomicI64::new(0),
             sampled: AtomicI64::new(0),
-            beside: Mutex::default(),
+            extra: Mutex::default(),
             slowest: AtomicU64::new(0),
             behind,
-            wires,
+            proxies,
             redis: setup.redis().expect("it has a Redis"),
         }
     }
@@ -99,20 +99,20 @@ impl Rush {
         self.issued.load(Ordering::SeqCst)
     }
 
-    /// Gives out so many more.
-    pub async fn some_more(&self, units: u16) {
+    /// Issues this number of further units.
+    pub async fn issue_more(&self, units: u16) {
         let wanted = self.issued() + i64::from(units);
         self.turns.add_permits(usize::from(units));
         self.eventually("claims go on", async |rush| rush.issued() >= wanted).await;
     }
 
-    /// Returns when the gate knows what is on offer; meanwhile claims go on.
+    /// Waits until the gate is built. Claims go on meanwhile.
     pub async fn built(&self) {
         let gate = self.malls[1].gate().expect("there is one");
         self.eventually("the gate is built", async |rush| {
-            rush.some_more(1).await;
+            rush.issue_more(1).await;
             tokio::time::sleep(Duration::from_millis(30)).await;
-            gate.on_offer(rush.coupon).await.is_ok_and(|offer| offer.is_some())
+            gate.available_units(rush.coupon).await.is_ok_and(|offer| offer.is_some())
         })
         .await;
     }
@@ -127,7 +127,7 @@ impl Rush {
         panic!("this never came about: {what}");
     }
 
-    /// New members claim in their turns, each in two processes at once; when the trouble is over, until there is nothing left.
+    /// Claims for new members, each in two processes at once. After the fault it goes on until the coupon is sold out.
     async fn work(&self, worker: usize) -> Vec<TestResponse> {
         let (mut answers, mut won_any) = (Vec::new(), true);
         loop {
@@ -144,17 +144,17 @@ impl Rush {
             let sold_out = pair.0.problem() == "sold-out" && pair.1.problem() == "sold-out";
             answers.extend([pair.0, pair.1]);
             if sold_out {
-                assert!(self.over.load(Ordering::SeqCst), "sold out before the trouble was over");
+                assert!(self.over.load(Ordering::SeqCst), "sold out before the fault was over");
                 return answers;
             }
         }
     }
 
-    /// A new member gets a unit at this process.
+    /// Issues a unit to a new member at this process.
     pub async fn get_one(&self, mall: usize) -> MemberId {
         let member = member();
         let got = self.claim(mall, member).await.expect(201);
-        self.beside.lock().unwrap().push(got);
+        self.extra.lock().unwrap().push(got);
         self.issued.fetch_add(1, Ordering::SeqCst);
         member
     }
@@ -166,14 +166,14 @@ impl Rush {
         answer
     }
 
-    /// Claims may go faster than anybody looks.
-    async fn looked_at(&self) {
+    /// Waits for some samples, because claims may be faster than the sampler.
+    async fn sampled(&self) {
         while self.sampled.load(Ordering::SeqCst) <= 10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// I-C8, at moments at which no commit comes between the two figures.
+    /// Checks I-C8, under a lock that allows no commit between the two reads.
     async fn sample(&self, done: &AtomicBool) {
         let mut tx = self.malls[2].app.kit().db.open_writer().await.unwrap();
         let (since, mut was_left) = (Stopwatch::start(), vec![(Duration::ZERO, UNITS)]);
@@ -183,7 +183,7 @@ impl Rush {
             let (left,): (i64,) = tx.query_one(sql, &params![self.coupon]).await.unwrap();
             let at = since.elapsed();
             was_left.push((at, left));
-            if let Some(offer) = self.lets_in().await {
+            if let Some(offer) = self.admittable_units().await {
                 let left = was_left.iter().rev().find(|(then, _)| *then + self.behind <= at).map_or(UNITS, |(_, left)| *left);
                 assert!(offer <= left, "I-C8: {offer} on offer, {left} left");
                 self.sampled.fetch_add(i64::from(offer > 0), Ordering::SeqCst);
@@ -194,41 +194,41 @@ impl Rush {
     }
 
     /// `None`: Redis does not answer.
-    async fn lets_in(&self) -> Option<i64> {
+    async fn admittable_units(&self) -> Option<i64> {
         let name = self.coupon.to_string();
-        let mut call = LETS_IN.prepare_invoke();
+        let mut call = ADMITTABLE_UNITS.prepare_invoke();
         for kind in ["gate", "gate-shares", "gate-places"] {
             call.key(self.redis.key(kind, &name));
         }
-        let believed = u64::try_from(GateTimes::default().believed.as_micros()).unwrap();
-        self.redis.run(call.arg(believed)).await.ok()
+        let max_staleness = u64::try_from(GateTimes::default().max_staleness.as_micros()).unwrap();
+        self.redis.run(call.arg(max_staleness)).await.ok()
     }
 }
 
-/// Everybody claims while `trouble` happens; then what is left goes, and all is exact. At no moment is more on offer than there is.
-pub async fn through(server: TestRedis, trouble: impl AsyncFnOnce(&Rush, &mut TestRedis)) {
-    through_behind(Duration::ZERO, server, trouble).await;
+/// Claims during a `fault` and until the coupon is sold out, then checks all answers. The gate never offers too many units.
+pub async fn rush_during(server: TestRedis, fault: impl AsyncFnOnce(&Rush, &mut TestRedis)) {
+    rush_during_with_staleness(Duration::ZERO, server, fault).await;
 }
 
-/// The same where the gate may not hear of everything: for so long it may offer what is gone.
-pub async fn through_behind(behind: Duration, mut server: TestRedis, trouble: impl AsyncFnOnce(&Rush, &mut TestRedis)) {
+/// The same for faults that lose updates: the gate may offer units as of a state of this age.
+pub async fn rush_during_with_staleness(behind: Duration, mut server: TestRedis, fault: impl AsyncFnOnce(&Rush, &mut TestRedis)) {
     let rush = Rush::on(&server, behind).await;
     let done = AtomicBool::new(false);
     let claims = async {
-        let troubled = async {
-            rush.some_more(30).await;
-            trouble(&rush, &mut server).await;
-            // Built anew, and in use.
+        let faulty = async {
+            rush.issue_more(30).await;
+            fault(&rush, &mut server).await;
+            // Rebuilt, and in use.
             rush.built().await;
-            rush.some_more(30).await;
-            rush.looked_at().await;
+            rush.issue_more(30).await;
+            rush.sampled().await;
             rush.over.store(true, Ordering::SeqCst);
             rush.turns.add_permits(WORKERS);
         };
-        let (answers, ()) = tokio::join!(join_all((0..WORKERS).map(|worker| rush.work(worker))), troubled);
+        let (answers, ()) = tokio::join!(join_all((0..WORKERS).map(|worker| rush.work(worker))), faulty);
         done.store(true, Ordering::SeqCst);
-        let beside = std::mem::take(&mut *rush.beside.lock().unwrap());
-        answers.into_iter().flatten().chain(beside).collect::<Vec<TestResponse>>()
+        let extra = std::mem::take(&mut *rush.extra.lock().unwrap());
+        answers.into_iter().flatten().chain(extra).collect::<Vec<TestResponse>>()
     };
     let (answers, ()) = tokio::join!(claims, rush.sample(&done));
     assert_eq!(numbers(&answers), (1..=UNITS).collect::<Vec<i64>>());

@@ -1,4 +1,4 @@
-//! Several processes on one database: together they give out no unit more, and nobody gets more, than one would.
+//! Several processes on one database: together they issue no unit more than one process would, and no member gets more.
 
 use crate::support::*;
 use contracts::{CouponId, MemberId};
@@ -8,12 +8,12 @@ use kit::testing::{App, TestResponse};
 use serde_json::json;
 use std::collections::HashSet;
 
-/// Processes on one database, each with a share of the lanes.
+/// Processes on one database, which share its partitions.
 pub async fn malls_at(count: usize, setup: Setup) -> Vec<Mall> {
     let app = App::builder().on_postgres().await.partitions(4).queue(16_384).start(|kit| services(kit, &setup)).await;
     let mut malls = vec![Mall { app, setup }];
     for _ in 1..count {
-        malls.push(malls[0].beside().await);
+        malls.push(malls[0].add_process().await);
     }
     malls
 }
@@ -30,7 +30,7 @@ async fn two_hundred_for_a_hundred_over_three_processes() {
 
 // C6, C25, I-C1 to I-C3: the same through the gate in Redis
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_for_a_hundred_over_three_processes_and_redis() {
+async fn two_hundred_for_a_hundred_over_three_and_redis() {
     two_hundred_for_a_hundred(Strategy::Redis).await;
 }
 
@@ -51,21 +51,21 @@ async fn two_hundred_for_a_hundred(strategy: Strategy) {
     let answers: Vec<TestResponse> = answers.into_iter().map(|(_, answer)| answer).collect();
     assert_eq!(numbers(&answers), (1..=100).collect::<Vec<i64>>());
     malls[0].audit().await;
-    // Whichever is asked knows the winners.
+    // Every process knows the winners.
     for mall in &malls {
         let _ = mall.claim(coupon, winners[0]).await.expect_problem(409, "already-issued");
         let _ = mall.claim(coupon, member()).await.expect_problem(409, "sold-out");
     }
 }
 
-// C25, I-C1 to I-C3: 1,500 members ask three processes for 100 units through one gate, whether it is open or not built yet
+// C25, I-C1 to I-C3: 1,500 members ask three processes for 100 units through one gate, built or not
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifteen_hundred_for_a_hundred_through_one_gate() {
     let malls = malls_at(3, Setup::of(Strategy::Redis)).await;
-    for warm in [true, false] {
-        let coupon = match warm {
+    for is_built in [true, false] {
+        let coupon = match is_built {
             true => malls[0].announce(json!({"quantity": 100})).await,
-            false => malls[0].announce_cold(json!({"quantity": 100})).await,
+            false => malls[0].announce_without_gate(json!({"quantity": 100})).await,
         };
         let crowd = members(1_500);
         let answers = join_all(crowd.iter().enumerate().map(|(n, member)| malls[n % 3].claim(coupon, *member))).await;
@@ -75,9 +75,9 @@ async fn fifteen_hundred_for_a_hundred_through_one_gate() {
     }
 }
 
-// C25: what memory refuses for is forgotten soon after another process changed it
+// C25: early refusals end soon after a change by another process
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_process_changed_is_noticed() {
+async fn changes_by_another_process_are_noticed() {
     let malls = malls(2).await;
     let coupon = malls[0].announce(json!({"quantity": 1})).await;
     let owner = member();
@@ -90,14 +90,14 @@ async fn what_another_process_changed_is_noticed() {
     assert_eq!(second.body["number"], 2);
     let withdrawn = malls[1].app.delete(format!("/v1/coupons/{coupon}")).bearer(&malls[1].operator()).send().await;
     let _ = withdrawn.expect(204);
-    let gone = eventually(404, || malls[0].claim(coupon, member())).await;
-    assert_eq!(gone.problem(), "not-found");
+    let deleted = eventually(404, || malls[0].claim(coupon, member())).await;
+    assert_eq!(deleted.problem(), "not-found");
     malls[0].audit().await;
 }
 
 // C9, C10, I-W1: claims and returns of one coupon on two processes at the same time
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn coming_and_going_on_two_processes() {
+async fn claims_and_returns_on_two_processes() {
     let malls = malls(2).await;
     let coupon = malls[0].announce(json!({"quantity": 10, "waitlist": true, "reissue_after_cancel": true})).await;
     let crowd = members(60);
@@ -110,7 +110,7 @@ async fn coming_and_going_on_two_processes() {
     }
 }
 
-// C17: a coupon is held by one order, whichever process hears of it
+// C17: one order holds a coupon, whichever process handles it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coupon_is_held_once() {
     let malls = malls(2).await;
@@ -120,7 +120,7 @@ async fn a_coupon_is_held_once() {
     for member in &crowd {
         held.push(malls[0].get_one(coupon, *member).await);
     }
-    // Each coupon is wanted by an order that the one process writes and by one that the other does.
+    // One order of each process wants each coupon.
     let orders: Vec<_> = crowd.iter().map(|_| (order(), order())).collect();
     join_all(orders.iter().zip(crowd.iter().zip(&held)).map(|((one, other), (member, issued))| {
         let malls = &malls;
@@ -128,13 +128,14 @@ async fn a_coupon_is_held_once() {
         async move { tokio::join!(malls[0].hold(*one, *member, &wanted), malls[1].hold(*other, *member, &wanted)) }
     }))
     .await;
-    let said: Vec<(_, _)> = malls[0].app.messages("coupons").await;
-    let of = |order: &contracts::OrderId| said.iter().filter(|(key, message)| *key == order.0 && message.kind() == "coupon.held").count();
+    let messages: Vec<(_, _)> = malls[0].app.messages("coupons").await;
+    let of =
+        |order: &contracts::OrderId| messages.iter().filter(|(key, message)| *key == order.0 && message.kind() == "coupon.held").count();
     for (one, other) in &orders {
         assert_eq!(of(one) + of(other), 1, "held by exactly one of the two");
     }
     assert_eq!(malls[0].app.sql_i64("select count(*) from coupons_issued where state='HELD'").await, 40);
-    // All let go again, from the other side; the undo of the one that was refused changes nothing.
+    // The other process undoes each order. The undo of a refused order changes nothing.
     join_all(orders.iter().map(|(one, other)| {
         let malls = &malls;
         async move { tokio::join!(malls[1].unhold(*one), malls[0].unhold(*other)) }
@@ -159,8 +160,8 @@ async fn jobs_on_two_processes_do_their_work_once() {
         tokio::join!(malls[0].app.job(job), malls[1].app.job(job));
     }
     malls[0].audit().await;
-    let said = malls[0].app.messages("coupons").await;
-    let count = |kind: &str| said.iter().filter(|(_, message)| message.kind() == kind).count();
+    let messages = malls[0].app.messages("coupons").await;
+    let count = |kind: &str| messages.iter().filter(|(_, message)| message.kind() == kind).count();
     assert_eq!((count("coupon.expired"), count("coupon.issued")), (50, 80));
     let shown = malls[1].coupon_now(coupon).await;
     assert_eq!((&shown["issued"], &shown["waiting"]), (&json!(30), &json!(0)));

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-// C6, C8: 10,000 for 100, who come too late are told
+// C6, C8: 10,000 claims for 100 units, late claims are refused
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_for_a_hundred() {
     let mall = Mall::open().await;
@@ -18,15 +18,15 @@ async fn ten_thousand_for_a_hundred() {
     mall.audit().await;
 }
 
-// C8, C25, I-C4: once anybody was told "sold out", nobody who asked later gets one
+// C8, C25, I-C4: after the first "sold out", no later claim is granted
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_gets_one_after_it_was_sold_out() {
+async fn no_claim_wins_after_sold_out() {
     for strategy in [Strategy::GroupCommit, Strategy::RowLock, Strategy::Redis] {
-        sold_out_for_all(&Mall::open_with(strategy).await).await;
+        sold_out_is_final(&Mall::open_with(strategy).await).await;
     }
 }
 
-async fn sold_out_for_all(mall: &Mall) {
+async fn sold_out_is_final(mall: &Mall) {
     let coupon = mall.announce(json!({"quantity": 1_000})).await;
     let (clock, crowd) = (AtomicUsize::new(0), members(3_000));
     let tick = || clock.fetch_add(1, Ordering::SeqCst);
@@ -36,13 +36,13 @@ async fn sold_out_for_all(mall: &Mall) {
         (begin, tick(), status)
     });
     let history: Vec<(usize, usize, u16)> = asked.buffer_unordered(64).collect().await;
-    let first_told = history.iter().filter(|(_, _, status)| *status == 409).map(|(_, end, _)| *end).min().unwrap();
+    let first_refused = history.iter().filter(|(_, _, status)| *status == 409).map(|(_, end, _)| *end).min().unwrap();
     let last_served = history.iter().filter(|(_, _, status)| *status == 201).map(|(begin, _, _)| *begin).max().unwrap();
-    assert!(last_served < first_told, "asked at {last_served} and got one, though another was told at {first_told}");
+    assert!(last_served < first_refused, "a claim of {last_served} was granted after a refusal at {first_refused}");
     mall.audit().await;
 }
 
-// C6, C8, C9: 10,000 for 100, who come too late wait, and all of this is still there after a restart
+// C6, C8, C9: 10,000 claims for 100 units, late claims wait, and all of it survives a restart
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_for_a_hundred_with_a_waitlist() {
     let mall = Mall::open().await;
@@ -74,7 +74,7 @@ async fn ten_thousand_for_a_hundred_with_a_waitlist() {
 
 // C10, C9: claims and returns at the same time
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn coming_and_going_at_once() {
+async fn claims_and_returns_at_once() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 10, "waitlist": true, "reissue_after_cancel": true})).await;
     let crowd = members(100);

@@ -3,7 +3,7 @@ use serde_json::json;
 
 // C9, C24
 #[tokio::test]
-async fn a_member_sees_where_he_stands_from_claim_to_use() {
+async fn a_member_sees_the_state_from_claim_to_use() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true, "valid_days": 2})).await;
     let (owner, waiter) = (member(), member());
@@ -33,7 +33,7 @@ async fn a_member_sees_where_he_stands_from_claim_to_use() {
 
 // C10
 #[tokio::test]
-async fn of_several_the_last_that_is_still_his_is_shown() {
+async fn of_several_coupons_the_last_owned_one_is_shown() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 9, "per_member": 2})).await;
     let owner = member();
@@ -47,7 +47,7 @@ async fn of_several_the_last_that_is_still_his_is_shown() {
 
 // A14
 #[tokio::test]
-async fn only_the_caller_himself_is_shown() {
+async fn only_the_callers_own_coupon_is_shown() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({})).await;
     mall.get_one(coupon, member()).await;

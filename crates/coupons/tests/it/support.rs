@@ -1,4 +1,4 @@
-//! A mall with nothing but coupons: the service, a stand-in for orders, and stores that answer who runs them.
+//! A mall with nothing but coupons: the service, a stub of orders, and a stub of stores that knows their sellers.
 
 use contracts::{
     CouponId, IssuedCouponId, MemberId, Message, OrderId, StoreId, Timestamp, Won,
@@ -7,7 +7,7 @@ use contracts::{
 };
 use coupons::{
     Coupons, CouponsSettings, Strategy,
-    redis_gate::{Database, GateTimes, SharedGate, Verdict},
+    admission::redis::{DatabaseSource, GateTimes, GateVerdict, SharedGate},
 };
 use futures::future::join_all;
 use kit::{
@@ -29,7 +29,7 @@ use uuid::Uuid;
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The store whose seller is [`SELLER`], and one of somebody else.
+/// The store whose seller is [`SELLER`], and one of another seller.
 pub const STORE: StoreId = StoreId(Uuid::from_u128(0x51));
 pub const OTHER_STORE: StoreId = StoreId(Uuid::from_u128(0x52));
 pub const SELLER: MemberId = MemberId(Uuid::from_u128(0x61));
@@ -39,21 +39,21 @@ pub struct Mall {
     pub setup: Setup,
 }
 
-/// What the processes of a mall have in common besides their database.
+/// The common setup of a mall's processes, besides their database.
 #[derive(Clone)]
 pub struct Setup {
     pub strategy: Strategy,
-    /// Under that strategy: where Redis is, and how it is asked. Keys of other tests begin otherwise.
+    /// Under the strategy `Redis`: address and settings. Each test has its own key prefix.
     pub redis: Option<(String, RedisSettings)>,
     pub gate: GateTimes,
-    /// Coupons are announced with the gate open.
-    pub warm: bool,
-    /// Instead of the log that the process would have.
+    /// `announce` waits until the gate is built.
+    pub waits_for_gate: bool,
+    /// Replaces the process's own log.
     pub requests: Option<Requests>,
 }
 
 impl Setup {
-    /// On the Redis that all tests share: none of its answers comes too late, and the gate is built at once.
+    /// On the Redis of all tests: no reply is too late, and the gate is built at once.
     pub fn of(strategy: Strategy) -> Setup {
         let address = || {
             std::env::var("ONRUSH_TEST_REDIS").expect("ONRUSH_TEST_REDIS is not set: start the test services with ./scripts/services up")
@@ -61,16 +61,16 @@ impl Setup {
         let breaker = BreakerSettings { window: usize::MAX, min_calls: usize::MAX, ..BreakerSettings::default() };
         let asked = RedisSettings { call_timeout: Duration::from_secs(10), prefix: format!("test-{}:", new_id()), breaker };
         let redis = (strategy == Strategy::Redis).then(|| (address(), asked));
-        let gate = GateTimes { barrier: Duration::from_millis(20), current: Duration::from_secs(600), ..GateTimes::default() };
-        Setup { strategy, redis, gate, warm: true, requests: None }
+        let gate = GateTimes { barrier: Duration::from_millis(20), permit_ttl: Duration::from_secs(600), ..GateTimes::default() };
+        Setup { strategy, redis, gate, waits_for_gate: true, requests: None }
     }
 
-    /// The same Redis over a wire of its own.
-    pub async fn wired(&self) -> (Setup, Wire) {
+    /// The same Redis behind a proxy.
+    pub async fn behind_proxy(&self) -> (Setup, Wire) {
         let (url, settings) = self.redis.clone().expect("it has a Redis");
-        let wire = Wire::to(url.trim_start_matches("redis://").to_owned()).await;
-        let redis = Some((format!("redis://127.0.0.1:{}", wire.port()), settings));
-        (Setup { redis, ..self.clone() }, wire)
+        let proxy = Wire::to(url.trim_start_matches("redis://").to_owned()).await;
+        let redis = Some((format!("redis://127.0.0.1:{}", proxy.port()), settings));
+        (Setup { redis, ..self.clone() }, proxy)
     }
 
     pub fn redis(&self) -> Option<Redis> {
@@ -88,7 +88,7 @@ pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Service>> {
     vec![Arc::new(coupons), Puppet::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
 }
 
-/// Answers who runs a store.
+/// A stub that knows the sellers of stores.
 struct Stores(Kit);
 
 impl Service for Stores {
@@ -126,7 +126,7 @@ impl Mall {
     }
 
     pub async fn open_at(setup: Setup) -> Mall {
-        // The queue holds the largest crowd of these tests: nobody is to be sent away for want of room.
+        // The queue holds the largest crowd of these tests, so no claim is refused for overload.
         let app = App::builder().queue(16_384).start(|kit| services(kit, &setup)).await;
         Mall { app, setup }
     }
@@ -137,35 +137,35 @@ impl Mall {
         Mall { app: App::builder().fold(false).start(|kit| services(kit, &setup)).await, setup }
     }
 
-    /// Stops and starts again on the same data.
+    /// Stops, and starts again on the same data.
     pub async fn restart(self) -> Mall {
         let Mall { app, setup } = self;
         Mall { app: app.restart(|kit| services(kit, &setup)).await, setup }
     }
 
     /// One more process of the same mall.
-    pub async fn beside(&self) -> Mall {
-        self.beside_at(self.setup.clone()).await
+    pub async fn add_process(&self) -> Mall {
+        self.add_process_with(self.setup.clone()).await
     }
 
-    /// The same with a setup of its own.
-    pub async fn beside_at(&self, setup: Setup) -> Mall {
+    /// The same with another setup.
+    pub async fn add_process_with(&self, setup: Setup) -> Mall {
         Mall { app: self.app.beside(|kit| services(kit, &setup)).await, setup }
     }
 
-    /// The gate in Redis, as one more process sees it that settles nothing.
+    /// The gate in Redis, as seen by a process that settles nothing.
     pub fn gate(&self) -> Option<SharedGate> {
-        Some(SharedGate::new(self.setup.redis()?, Arc::new(Database(self.app.kit().db.clone())), self.setup.gate))
+        Some(SharedGate::new(self.setup.redis()?, Arc::new(DatabaseSource(self.app.kit().db.clone())), self.setup.gate))
     }
 
-    /// Returns when the gate is built, if there is one.
-    pub async fn warm(&self, coupon: CouponId) {
+    /// Waits until the gate is built, if there is one.
+    pub async fn wait_for_gate(&self, coupon: CouponId) {
         let Some(gate) = self.gate() else { return };
         for _ in 0..3_000 {
-            // What is asked for before the gate is open counts there until it is given back.
-            let built = !matches!(gate.admit(coupon, member(), self.now()).await, Verdict::Ask(_));
-            gate.told().await;
-            if built || gate.on_offer(coupon).await.expect("Redis answers").is_some() {
+            // A claim during the rebuild counts in the new gate until its slot is freed.
+            let built = !matches!(gate.admit(coupon, member(), self.now()).await, GateVerdict::Undecided(_));
+            gate.flushed().await;
+            if built || gate.available_units(coupon).await.expect("Redis answers").is_some() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -189,7 +189,7 @@ impl Mall {
         self.app.token(member, Role::Customer)
     }
 
-    /// A coupon of 1,000 won for everything, open for ten days and valid as long, with these fields changed.
+    /// A coupon of 1,000 won for whole orders, open and valid for ten days, with these fields changed.
     pub fn coupon(&self, fields: Value) -> Value {
         let mut coupon = json!({
             "name": "Autumn", "kind": "first_come", "discount": {"type": "amount", "won": 1_000}, "scope": "order", "quantity": 1,
@@ -206,16 +206,16 @@ impl Mall {
         coupon
     }
 
-    /// With the gate open, if there is one.
+    /// Announces a coupon, and waits until its gate is built, if there is one.
     pub async fn announce(&self, fields: Value) -> CouponId {
-        let coupon = self.announce_cold(fields).await;
-        if self.setup.warm {
-            self.warm(coupon).await;
+        let coupon = self.announce_without_gate(fields).await;
+        if self.setup.waits_for_gate {
+            self.wait_for_gate(coupon).await;
         }
         coupon
     }
 
-    pub async fn announce_cold(&self, fields: Value) -> CouponId {
+    pub async fn announce_without_gate(&self, fields: Value) -> CouponId {
         let coupon = self.coupon(fields);
         let made = self.app.post("/v1/coupons").bearer(&self.operator()).json(&coupon).send().await.expect(201);
         id(&made.body["id"]).into()
@@ -233,7 +233,7 @@ impl Mall {
         self.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&self.shopper(member)).send().await
     }
 
-    /// All at once; the answers in the order of the members.
+    /// Claims for all members at once. Returns the answers in the order of the members.
     pub async fn claim_all(&self, coupon: CouponId, members: &[MemberId]) -> Vec<TestResponse> {
         join_all(members.iter().map(|member| self.claim(coupon, *member))).await
     }
@@ -250,7 +250,7 @@ impl Mall {
         self.app.get(format!("/v1/me/coupons{query}")).bearer(&self.shopper(member)).send().await.expect(200).body
     }
 
-    /// Claims a coupon that is there to be had.
+    /// Claims a coupon that is available.
     pub async fn get_one(&self, coupon: CouponId, member: MemberId) -> IssuedCouponId {
         id(&self.claim(coupon, member).await.expect(201).body["issued_coupon_id"]).into()
     }
@@ -282,7 +282,7 @@ impl Mall {
         self.app.emit("orders", order, Message::CouponUse(StepCommand { order_id: order })).await;
     }
 
-    /// What coupons said about an order, in short: `held`, `released`, or the code of the refusal.
+    /// The answers of coupons to an order, in short: `held`, `released`, or the code of the refusal.
     pub async fn answers(&self, order: OrderId) -> Vec<&'static str> {
         let messages = self.app.messages("coupons").await;
         messages
@@ -302,21 +302,21 @@ impl Mall {
         rows.into_iter().find(|(id, _)| *id == coupon.0).expect("it was issued").1
     }
 
-    /// What must hold at every moment: I-C1, I-C2, I-C3, I-C7 and I-W1 of the books, and that the counters say what the rows say.
+    /// Checks I-C1, I-C2, I-C3, I-C7 and I-W1, and the counters against the rows.
     pub async fn audit(&self) {
         for (what, sql) in [
             (
-                "I-C1: more units out than there are",
+                "I-C1: more units issued than the quantity",
                 "select count(*) from coupons_definitions d where quantity < (select count(*) from coupons_issued i \
                  where i.coupon_id = d.id and state <> 'CANCELLED' and not slot_returned)",
             ),
             (
-                "I-C2: a member has more than his share",
+                "I-C2: a member has more than the limit",
                 "select count(*) from (select 1 from coupons_issued i join coupons_definitions d on d.id = i.coupon_id \
                  where state <> 'CANCELLED' group by i.coupon_id, i.member_id, d.per_member having count(*) > d.per_member) greedy",
             ),
             (
-                "I-C3: numbers have a hole or a repeat",
+                "I-C3: numbers have a gap or a repeat",
                 "select count(*) from (select 1 from coupons_issued group by coupon_id \
                  having min(number) <> 1 or max(number) <> count(*) or count(distinct number) <> count(*)) broken",
             ),
@@ -332,12 +332,12 @@ impl Mall {
                  where i.coupon_id = d.id and state <> 'CANCELLED' and not slot_returned)",
             ),
             (
-                "the counter of those who wait is wrong",
+                "the counter of waiting members is wrong",
                 "select count(*) from coupons_definitions d where waiting <> (select count(*) from coupons_waiting w \
                  where w.coupon_id = d.id and state = 'WAITING')",
             ),
             (
-                "somebody waits below the head",
+                "a ticket waits below the head",
                 "select count(*) from coupons_waiting w join coupons_definitions d on d.id = w.coupon_id \
                  where w.state = 'WAITING' and w.ticket < d.head_ticket",
             ),
@@ -347,7 +347,7 @@ impl Mall {
     }
 }
 
-/// Tries until it comes out as wanted; what one process knows reaches the others within moments.
+/// Retries until the status is as expected, because other processes learn of a change a moment later.
 pub async fn eventually<F: Future<Output = TestResponse>>(status: u16, attempt: impl Fn() -> F) -> TestResponse {
     for _ in 0..300 {
         let answer = attempt().await;
@@ -375,7 +375,7 @@ pub fn id(value: &Value) -> Uuid {
     value.as_str().expect("an id").parse().expect("an id")
 }
 
-/// The sorted numbers of those who got a coupon.
+/// The sorted numbers of the issued coupons.
 pub fn numbers(answers: &[TestResponse]) -> Vec<i64> {
     let mut numbers: Vec<i64> =
         answers.iter().filter(|answer| answer.status == 201).map(|answer| answer.body["number"].as_i64().unwrap()).collect();

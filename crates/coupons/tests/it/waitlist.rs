@@ -2,7 +2,7 @@ use crate::support::*;
 use contracts::{CouponId, MemberId, Message};
 use serde_json::json;
 
-/// A coupon of one unit, its owner, and those who wait for it.
+/// A coupon of one unit, its owner, and its waiting members.
 async fn queue(mall: &Mall, length: usize) -> (CouponId, MemberId, Vec<MemberId>) {
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
     let (owner, waiters) = (member(), members(length));
@@ -23,20 +23,20 @@ async fn positions(mall: &Mall, coupon: CouponId, members: &[MemberId]) -> Vec<i
 
 // C9
 #[tokio::test]
-async fn each_who_waits_has_one_ticket_and_sees_his_place() {
+async fn each_waiting_member_has_one_ticket_and_position() {
     let mall = Mall::open().await;
     let (coupon, _, waiters) = queue(&mall, 4).await;
-    for (place, member) in waiters.iter().enumerate() {
+    for (index, member) in waiters.iter().enumerate() {
         let again = mall.claim(coupon, *member).await.expect(202);
-        assert_eq!(again.body, json!({"state": "waiting", "ticket": place + 1, "position": place + 1}));
+        assert_eq!(again.body, json!({"state": "waiting", "ticket": index + 1, "position": index + 1}));
         assert_eq!(mall.standing(coupon, *member).await.expect(200).body, again.body);
     }
     assert_eq!(mall.coupon_now(coupon).await["waiting"], 4);
 }
 
-// C9: also when his claims arrive together, behind a crowd that keeps the writer busy until all of them are there
+// C9: also when the member's claims arrive together, behind a crowd that keeps the writer busy
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn his_own_crowd_shares_one_ticket() {
+async fn concurrent_claims_share_one_ticket() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
     let me = member();
@@ -50,9 +50,9 @@ async fn his_own_crowd_shares_one_ticket() {
     mall.audit().await;
 }
 
-// C9, C10: a coupon given back goes to exactly the next, once, and is told
+// C9, C10: a returned unit goes to exactly the next member, once, with one message
 #[tokio::test]
-async fn a_coupon_given_back_goes_to_the_next() {
+async fn a_returned_unit_goes_to_the_next_member() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 3).await;
     let _ = mall.give_back(coupon, owner).await.expect(204);
@@ -60,24 +60,24 @@ async fn a_coupon_given_back_goes_to_the_next() {
     let served = mall.standing(coupon, waiters[0]).await.expect(200);
     assert_eq!((&served.body["state"], &served.body["number"]), (&json!("issued"), &json!(2)));
     assert_eq!(positions(&mall, coupon, &waiters).await, [0, 1, 2]);
-    let told: Vec<Message> = mall.app.messages("coupons").await.into_iter().map(|(_, message)| message).collect();
-    let [Message::CouponIssued(first), Message::CouponCancelled(gone), Message::CouponIssued(second)] = told.as_slice() else {
-        panic!("{told:?}")
+    let messages: Vec<Message> = mall.app.messages("coupons").await.into_iter().map(|(_, message)| message).collect();
+    let [Message::CouponIssued(first), Message::CouponCancelled(cancelled), Message::CouponIssued(second)] = messages.as_slice() else {
+        panic!("{messages:?}")
     };
-    assert_eq!((first.promoted, gone.member_id, second.promoted, second.member_id), (false, owner, true, waiters[0]));
+    assert_eq!((first.promoted, cancelled.member_id, second.promoted, second.member_id), (false, owner, true, waiters[0]));
     let _ = mall.claim(coupon, waiters[0]).await.expect_problem(409, "already-issued");
     mall.audit().await;
 }
 
-// C9: pretix #1163: a promoted place that comes back goes on to the next
+// C9: pretix #1163: a promoted unit that is returned goes to the next member
 #[tokio::test]
-async fn a_unit_wanders_down_the_queue() {
+async fn a_unit_returned_again_goes_down_the_queue() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 3).await;
     let mut holder = owner;
-    for (place, next) in waiters.iter().enumerate() {
+    for (index, next) in waiters.iter().enumerate() {
         let _ = mall.give_back(coupon, holder).await.expect(204);
-        assert_eq!(mall.standing(coupon, *next).await.expect(200).body["number"], place + 2);
+        assert_eq!(mall.standing(coupon, *next).await.expect(200).body["number"], index + 2);
         holder = *next;
     }
     let _ = mall.give_back(coupon, holder).await.expect(204);
@@ -86,9 +86,9 @@ async fn a_unit_wanders_down_the_queue() {
     mall.audit().await;
 }
 
-// C9: a newcomer never overtakes, not even in the moment a unit comes free
+// C9: a new claim never overtakes, also when it arrives together with the return
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_never_overtakes() {
+async fn a_new_claim_never_overtakes() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 1).await;
     let newcomers = members(50);
@@ -101,7 +101,7 @@ async fn a_newcomer_never_overtakes() {
 
 // C9
 #[tokio::test]
-async fn who_leaves_makes_room_for_those_behind() {
+async fn a_departure_moves_later_members_up() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 6).await;
     for leaver in [1, 4, 0] {
@@ -113,14 +113,14 @@ async fn who_leaves_makes_room_for_those_behind() {
     assert_eq!(positions(&mall, coupon, &staying).await, [1, 2, 3]);
     let _ = mall.give_back(coupon, owner).await.expect(204);
     assert_eq!(positions(&mall, coupon, &staying).await, [0, 1, 2]);
-    // Who left may come back, at the end.
+    // A member who left may come back, at the end.
     assert_eq!(mall.claim(coupon, waiters[1]).await.expect(202).body, json!({"state": "waiting", "ticket": 7, "position": 3}));
     mall.audit().await;
 }
 
-// C9: never after the end, and those who wait are told
+// C9: never after the end, and the waiting members see it
 #[tokio::test]
-async fn nobody_is_served_after_the_end() {
+async fn no_member_is_served_after_the_end() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 2).await;
     mall.app.clock.advance(10 * DAY - HOUR);
@@ -143,7 +143,7 @@ async fn nobody_is_served_after_the_end() {
 
 // C9: closed in bounded passes
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_queue_is_closed_whole() {
+async fn a_long_waitlist_is_closed_completely() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1, "waitlist": true})).await;
     let _ = mall.claim_all(coupon, &members(2_500)).await;
@@ -153,9 +153,9 @@ async fn a_long_queue_is_closed_whole() {
     mall.audit().await;
 }
 
-// C9: shut to newcomers, it still serves those who wait
+// C9: closed to new members, it still serves the waiting ones
 #[tokio::test]
-async fn a_shut_waitlist_still_serves() {
+async fn a_closed_waitlist_still_serves() {
     let mall = Mall::open().await;
     let (coupon, owner, waiters) = queue(&mall, 2).await;
     let _ = mall.change(coupon, json!({"waitlist": false})).await.expect(200);
@@ -168,9 +168,9 @@ async fn a_shut_waitlist_still_serves() {
     mall.audit().await;
 }
 
-// C5, C9: with more than one each, a member may hold one and wait for another
+// C5, C9: with a limit above one, a member may own a coupon and wait for another
 #[tokio::test]
-async fn a_member_may_wait_for_his_second() {
+async fn a_member_can_wait_for_a_second_coupon() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 2, "per_member": 2, "waitlist": true})).await;
     let (greedy, other) = (member(), member());

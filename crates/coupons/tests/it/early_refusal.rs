@@ -1,4 +1,4 @@
-//! The early refusal must never differ from what the batch would say (C25). Claims without a key pass it, claims with one do not.
+//! An early refusal must equal that of the queue (C25). Claims without a key can be refused early, claims with a key cannot.
 
 use crate::support::*;
 use contracts::{CouponId, MemberId};
@@ -6,7 +6,7 @@ use coupons::Strategy;
 use serde_json::json;
 use std::time::Duration;
 
-/// What the gate and the batch say to the same claim.
+/// The answers of an early refusal and of the queue to the same claim.
 async fn both(mall: &Mall, coupon: CouponId, member: MemberId) -> [String; 2] {
     let path = format!("/v1/coupons/{coupon}/claims");
     let early = mall.app.post(path.clone()).bearer(&mall.shopper(member)).send().await;
@@ -14,17 +14,17 @@ async fn both(mall: &Mall, coupon: CouponId, member: MemberId) -> [String; 2] {
     [early.problem().to_owned(), batch.problem().to_owned()]
 }
 
-/// Waits until the gate in Redis offers so many units.
-async fn on_offer(mall: &Mall, coupon: CouponId, units: i64) {
+/// Waits until the gate in Redis offers this number of units.
+async fn wait_for_units(mall: &Mall, coupon: CouponId, units: i64) {
     let gate = mall.gate().expect("there is one");
     for _ in 0..500 {
-        match gate.on_offer(coupon).await.expect("Redis answers") {
+        match gate.available_units(coupon).await.expect("Redis answers") {
             Some(offered) if offered == units => return,
             Some(_) => {}
-            // Nobody has asked for a while, so nobody has looked.
+            // The gate is stale after a quiet time. A claim refreshes it.
             None => {
                 drop(gate.admit(coupon, member(), mall.now()).await);
-                gate.told().await;
+                gate.flushed().await;
             }
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -34,13 +34,13 @@ async fn on_offer(mall: &Mall, coupon: CouponId, units: i64) {
 
 // C25
 #[tokio::test]
-async fn the_gate_says_what_the_batch_says() {
+async fn early_refusals_equal_those_of_the_queue() {
     for strategy in [Strategy::GroupCommit, Strategy::Redis] {
-        says_what_the_batch_says(&Mall::open_with(strategy).await).await;
+        refusals_are_equal(&Mall::open_with(strategy).await).await;
     }
 }
 
-async fn says_what_the_batch_says(mall: &Mall) {
+async fn refusals_are_equal(mall: &Mall) {
     let from = mall.now().after(HOUR);
     let coupon = mall.announce(json!({"quantity": 1, "issue_from": from, "issue_until": from.after(HOUR)})).await;
     let (owner, other) = (member(), member());
@@ -60,15 +60,15 @@ async fn says_what_the_batch_says(mall: &Mall) {
     }
 }
 
-// C25: each way in which a unit can come free opens the gate at once
+// C25: each way to free a unit ends the refusals at once
 #[tokio::test]
-async fn whatever_frees_a_unit_opens_the_gate() {
+async fn a_freed_unit_ends_early_refusals() {
     for strategy in [Strategy::GroupCommit, Strategy::Redis] {
-        opens_when_a_unit_is_freed(&Mall::open_with(strategy).await).await;
+        freed_units_are_claimable(&Mall::open_with(strategy).await).await;
     }
 }
 
-async fn opens_when_a_unit_is_freed(mall: &Mall) {
+async fn freed_units_are_claimable(mall: &Mall) {
     let coupon = mall.announce(json!({"quantity": 1, "valid_days": 1})).await;
     let mut owner = member();
     mall.get_one(coupon, owner).await;
@@ -81,9 +81,9 @@ async fn opens_when_a_unit_is_freed(mall: &Mall) {
             2 => {
                 mall.app.clock.advance(DAY);
                 mall.app.job("coupons.expire").await;
-                // Nobody waits for the answer of a job, and so for what the gate in Redis knows of it.
+                // A job does not wait for the gate to apply its commit.
                 if mall.setup.strategy == Strategy::Redis {
-                    on_offer(mall, coupon, 2).await;
+                    wait_for_units(mall, coupon, 2).await;
                 }
             }
             _ => assert_eq!(mall.change(coupon, json!({"waitlist": true})).await.status, 200),
@@ -91,7 +91,7 @@ async fn opens_when_a_unit_is_freed(mall: &Mall) {
         let answer = mall.claim(coupon, next).await;
         assert_eq!(answer.status, if round == 3 { 202 } else { 201 }, "round {round}");
         owner = next;
-        // Both units that expired in round 2 came back.
+        // Both units that expired in round 2 were returned.
         if round == 2 {
             mall.get_one(coupon, member()).await;
         }
@@ -99,9 +99,9 @@ async fn opens_when_a_unit_is_freed(mall: &Mall) {
     mall.audit().await;
 }
 
-// C25: what it knows is rebuilt after a restart
+// C25: the cache is filled again after a restart
 #[tokio::test]
-async fn after_a_restart_it_learns_again() {
+async fn after_a_restart_refusals_are_right() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 3})).await;
     let owners = members(3);
@@ -115,14 +115,14 @@ async fn after_a_restart_it_learns_again() {
     }
 }
 
-// C25: refusals of the gate do not reach the writer
+// C25: early refusals do not reach the writer
 #[tokio::test]
 async fn a_sold_out_coupon_costs_no_transaction() {
     let mall = Mall::open().await;
     let coupon = mall.announce(json!({"quantity": 1})).await;
     mall.get_one(coupon, member()).await;
     let _ = mall.claim(coupon, member()).await.expect_problem(409, "sold-out");
-    // With the table gone from under it, only memory can answer.
+    // Without the table only the cache can answer.
     let writer = mall.app.kit().db.open_writer().await;
     writer.unwrap().execute("alter table coupons_definitions rename to coupons_definitions_away", &[]).await.unwrap();
     let answers = mall.claim_all(coupon, &members(20)).await;

@@ -1,0 +1,132 @@
+//! Rows of the running transaction: loaded once, changed in memory, saved once.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    ops::{Deref, DerefMut},
+};
+
+/// A row that knows whether it was changed since it was loaded or saved.
+#[derive(Debug)]
+pub struct Tracked<V> {
+    row: V,
+    /// The row exists in the database.
+    stored: bool,
+    changed: bool,
+}
+
+/// The rows of one table to save, new and existing ones, each in the order of their keys.
+#[derive(Debug)]
+pub struct Changed<'r, V> {
+    pub new: Vec<&'r mut V>,
+    pub existing: Vec<&'r mut V>,
+}
+
+impl<V> Deref for Tracked<V> {
+    type Target = V;
+    fn deref(&self) -> &V {
+        &self.row
+    }
+}
+
+impl<V> DerefMut for Tracked<V> {
+    fn deref_mut(&mut self) -> &mut V {
+        self.changed = true;
+        &mut self.row
+    }
+}
+
+/// The loaded rows of one table.
+#[derive(Debug)]
+pub struct Rows<K, V>(HashMap<K, Tracked<V>>);
+
+impl<K, V> Default for Rows<K, V> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
+    pub fn get(&self, key: K) -> Option<&V> {
+        self.0.get(&key).map(|tracked| &tracked.row)
+    }
+
+    pub fn get_mut(&mut self, key: K) -> Option<&mut Tracked<V>> {
+        self.0.get_mut(&key)
+    }
+
+    /// Adds a row as read from the database. A row that this transaction has already stays as it is.
+    pub fn add_stored(&mut self, key: K, row: V) {
+        self.0.entry(key).or_insert(Tracked { row, stored: true, changed: false });
+    }
+
+    /// The same for several rows. Returns them as this transaction has them.
+    pub fn add_all_stored(&mut self, rows: impl IntoIterator<Item = (K, V)>) -> Vec<&V> {
+        let mut keys = Vec::new();
+        for (key, row) in rows {
+            self.add_stored(key, row);
+            keys.push(key);
+        }
+        keys.into_iter().filter_map(|key| self.get(key)).collect()
+    }
+
+    /// Adds a row that is not in the database. If another transaction has inserted it meanwhile, the primary key rejects this one, and the
+    /// transaction is repeated.
+    pub fn add_new(&mut self, key: K, row: V) {
+        self.0.insert(key, Tracked { row, stored: false, changed: true });
+    }
+
+    /// The keys not loaded yet, sorted so that all transactions lock rows in the same order.
+    pub fn missing(&self, keys: impl IntoIterator<Item = K>) -> Vec<K> {
+        let mut missing: Vec<K> = keys.into_iter().filter(|key| !self.0.contains_key(key)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Returns the changed rows, which count as saved from now on.
+    pub fn take_changed(&mut self) -> Changed<'_, V> {
+        let mut rows: Vec<(&K, &mut Tracked<V>)> = self.0.iter_mut().filter(|(_, tracked)| tracked.changed).collect();
+        rows.sort_unstable_by_key(|(key, _)| **key);
+        let mut changed = Changed { new: Vec::new(), existing: Vec::new() };
+        for (_, tracked) in rows {
+            let kind = if tracked.stored { &mut changed.existing } else { &mut changed.new };
+            (tracked.stored, tracked.changed) = (true, false);
+            kind.push(&mut tracked.row);
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_row_is_saved_once_in_key_order() {
+        let mut rows: Rows<u8, String> = Rows::default();
+        rows.add_new(4, "newer".into());
+        rows.add_new(3, "new".into());
+        rows.add_stored(2, "read".into());
+        rows.add_stored(1, "loaded".into());
+        rows.get_mut(1).unwrap().push_str(" and changed");
+        assert_eq!(rows.get_mut(2).unwrap().len(), 4, "a read is no change");
+        let changed = rows.take_changed();
+        assert_eq!(changed.existing, ["loaded and changed"]);
+        assert_eq!(changed.new, ["new", "newer"]);
+        let changed = rows.take_changed();
+        assert!(changed.existing.is_empty() && changed.new.is_empty());
+        rows.get_mut(3).unwrap().push('!');
+        let changed = rows.take_changed();
+        assert_eq!(changed.existing, ["new!"], "it is there now");
+        assert!(changed.new.is_empty());
+    }
+
+    #[test]
+    fn a_changed_row_wins_over_a_later_read() {
+        let mut rows: Rows<u8, String> = Rows::default();
+        rows.add_new(1, "changed".into());
+        assert_eq!(rows.add_all_stored([(1, "stored".into()), (2, "other".into())]), ["changed", "other"]);
+        assert_eq!(rows.missing([3, 1, 3, 2, 0]), [0, 3]);
+    }
+}
