@@ -18,7 +18,7 @@ fn micros(time: Duration) -> i64 {
 }
 
 /// Takes a lease, or renews it; its fence if it is now this holder's.
-pub async fn take(tx: &mut Tx, service: &str, name: &str, holder: Uuid) -> Result<Option<i64>, DbError> {
+pub async fn acquire(tx: &mut Tx, service: &str, name: &str, holder: Uuid) -> Result<Option<i64>, DbError> {
     let sql = format!(
         "insert into {service}_leases (name, holder, fence, until) values ($1,$2,1,{NOW}+$3) on conflict (name) do update set holder=$2, \
          fence=case when {service}_leases.holder=$2 then {service}_leases.fence else {service}_leases.fence+1 end, until={NOW}+$3 \
@@ -49,7 +49,7 @@ pub async fn running(tx: &mut Tx, service: &str, prefix: &str) -> Result<Vec<(St
 }
 
 /// Forgets leases that ended long ago: instances come and go, each with a name of its own.
-pub async fn sweep(tx: &mut Tx, service: &str, prefix: &str) -> Result<(), DbError> {
+pub async fn delete_expired(tx: &mut Tx, service: &str, prefix: &str) -> Result<(), DbError> {
     let sql = format!("delete from {service}_leases where name like $1 and until<{NOW}-$2");
     tx.execute(&sql, &params![&format!("{prefix}%"), micros(TTL * 20)]).await?;
     Ok(())

@@ -36,14 +36,14 @@ pub struct Work {
     pub(super) service: &'static str,
     /// Numbers of the last messages, where this writer gives them itself.
     pub(super) heads: Option<HashMap<&'static str, i64>>,
-    /// Emitted and not yet offered to the readers of this transaction.
-    pub(super) fresh: Vec<Envelope>,
-    /// Emitted and offered.
-    pub(super) offered: Vec<Envelope>,
+    /// Emitted and not yet dispatched to the readers of this transaction.
+    pub(super) emitted: Vec<Envelope>,
+    /// Emitted and dispatched.
+    pub(super) dispatched: Vec<Envelope>,
     pub(super) at_end: Vec<AtEnd>,
     /// Services whose messages wait for their numbers once this transaction is committed.
-    pub(super) emitted: Vec<&'static str>,
-    pub(super) notices: Vec<(&'static str, String)>,
+    pub(super) emitting_services: Vec<&'static str>,
+    pub(super) notifications: Vec<(&'static str, String)>,
     traces: HashMap<Uuid, TraceId>,
     stash: HashMap<TypeId, Box<dyn Any + Send>>,
 }
@@ -55,11 +55,11 @@ impl Work {
             now: Timestamp(0),
             service: "",
             heads: None,
-            fresh: Vec::new(),
-            offered: Vec::new(),
-            at_end: Vec::new(),
             emitted: Vec::new(),
-            notices: Vec::new(),
+            dispatched: Vec::new(),
+            at_end: Vec::new(),
+            emitting_services: Vec::new(),
+            notifications: Vec::new(),
             traces: HashMap::new(),
             stash: HashMap::new(),
         }
@@ -72,11 +72,11 @@ impl Work {
     }
 
     pub(super) fn clear(&mut self) {
-        self.fresh.clear();
-        self.offered.clear();
-        self.at_end.clear();
         self.emitted.clear();
-        self.notices.clear();
+        self.dispatched.clear();
+        self.at_end.clear();
+        self.emitting_services.clear();
+        self.notifications.clear();
         self.traces.clear();
         self.stash.clear();
     }
@@ -93,7 +93,7 @@ impl Work {
             *head
         });
         let trace = self.traces.get(&key).copied();
-        self.fresh.push(Envelope { source: self.service, seq, key, message, at: self.now, trace });
+        self.emitted.push(Envelope { source: self.service, seq, key, message, at: self.now, trace });
         Ok(())
     }
 
@@ -105,18 +105,18 @@ impl Work {
     /// Tells the other instances of the running service something small once the transaction is durable: a hint that may get lost, such
     /// as which caller's wait is over. In one process there is nobody to tell.
     pub fn notice(&mut self, text: impl Into<String>) {
-        self.notices.push((self.service, text.into()));
+        self.notifications.push((self.service, text.into()));
     }
 
     /// What is emitted about the keys of these messages belongs to the requests that caused them.
-    pub(super) fn follow(&mut self, messages: &[&Envelope]) {
+    pub(super) fn propagate_traces(&mut self, messages: &[&Envelope]) {
         self.traces.extend(messages.iter().filter_map(|envelope| Some((envelope.key, envelope.trace?))));
     }
 
     /// Runs `action` once the transaction is durable; dropped if it rolls back. For gates, caches and waiters, never for effects.
     pub fn after_commit(&mut self, action: impl FnOnce() + Send + 'static) {
-        self.at_end(|durable| {
-            if durable {
+        self.at_end(|is_durable| {
+            if is_durable {
                 action();
             }
         });

@@ -2,7 +2,7 @@
 
 use super::{Engine, Fault};
 use crate::{
-    batch::{AnyGroup, AnyJob, Input, Queue, Sender, SubmitError},
+    batch::{AnyCommand, AnyGroup, Queue, QueueItem, QueueSender, SubmitError},
     db::DbError,
     ports::Stopwatch,
     testing::Course,
@@ -14,7 +14,7 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// The engine on its thread. Stops, after settling what is queued, when told to.
 pub struct RunningEngine {
-    queue: Sender,
+    queue: QueueSender,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,7 +31,7 @@ impl RunningEngine {
 impl Drop for RunningEngine {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.queue.abandon();
+            self.queue.try_stop();
         }
     }
 }
@@ -50,15 +50,15 @@ impl Engine {
     }
 
     fn run(&mut self, queue: &Queue) {
-        self.keep_lanes();
+        self.balance_partitions();
         let mut wait = self.deliver_all();
         let mut since_tick = Stopwatch::start();
         loop {
             let mut is_quiet = false;
-            let stop = match queue.inputs.recv_timeout(wait) {
-                Ok(Input::Job(job)) => self.settle_waiting(job, queue),
-                Ok(Input::Wake) => false,
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            let stop = match queue.items.recv_timeout(wait) {
+                Ok(QueueItem::Command(command)) => self.execute_queued(command, queue),
+                Ok(QueueItem::Wake) => false,
+                Ok(QueueItem::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     is_quiet = !wait.is_zero();
                     false
@@ -72,23 +72,23 @@ impl Engine {
             if is_tick {
                 since_tick = Stopwatch::start();
                 self.mark_all_due();
-                self.keep_lanes();
-                self.look_again();
+                self.balance_partitions();
+                self.reload_stalled_readers();
                 self.redrive();
-                self.upkeep();
+                self.apply_retention();
             }
             if is_quiet {
-                self.mark_due_for_later();
+                self.mark_deferred_due();
             }
             wait = self.deliver_all();
             if is_quiet || is_tick {
-                self.keep_positions();
+                self.flush_positions();
             }
         }
-        self.mark_due_for_later();
+        self.mark_deferred_due();
         self.deliver_all();
-        self.keep_positions();
-        self.leave_lanes();
+        self.flush_positions();
+        self.release_partitions();
         if let Some(sqlite) = self.work.tx.sqlite() {
             // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
             let _ = sqlite.pragma_update(None, "wal_checkpoint", "truncate");
@@ -96,26 +96,26 @@ impl Engine {
     }
 
     /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
-    fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
+    fn execute_queued(&mut self, first: Box<dyn AnyCommand>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
         let last = batches.len() - 1;
-        for (place, batch) in batches.into_iter().enumerate() {
+        for (index, batch) in batches.into_iter().enumerate() {
             // Those that must be alone come first, and share what time there is for waiting.
-            if place == 0 || place == last {
-                self.patience.begin();
+            if index == 0 || index == last {
+                self.lock_budget.refill();
             }
-            self.settle(batch, self.settings.fold);
+            self.execute(batch, self.settings.fold);
         }
         stop
     }
 
     /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
-    fn settle(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
-        if self.patience.is_over() {
+    fn execute(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
+        if self.lock_budget.is_exhausted() {
             // Some of them may want other rows; but whoever waits behind them has waited long enough for those that do not.
-            return put_off(groups, "enough time went into waiting for locks");
+            return reject_contended(groups, "lock wait budget exhausted");
         }
-        let Err(fault) = self.despite_conflicts(|engine| engine.attempt_commands(&mut groups, fold)) else {
+        let Err(fault) = self.retry_on_conflict(|engine| engine.attempt_commands(&mut groups, fold)) else {
             for group in groups {
                 group.answer();
             }
@@ -123,26 +123,26 @@ impl Engine {
         };
         let commands: usize = groups.iter().map(|group| group.len()).sum();
         if fault.is_outage() {
-            tracing::error!(error = %fault, commands, "the database takes no writes");
+            tracing::error!(error = %fault, commands, "database not writable");
             let error = if matches!(fault, Fault::Db(DbError::Unknown)) { SubmitError::Unknown } else { SubmitError::Unavailable };
             for group in groups {
                 group.fail(error.clone());
             }
         } else if groups.len() > 1 {
             let rest = groups.split_off(groups.len() / 2);
-            self.settle(groups, fold);
-            self.settle(rest, fold);
+            self.execute(groups, fold);
+            self.execute(rest, fold);
         } else if commands > 1 {
             for group in groups {
                 let (first, second) = group.split();
-                self.settle(vec![first], fold);
-                self.settle(vec![second], fold);
+                self.execute(vec![first], fold);
+                self.execute(vec![second], fold);
             }
         } else if fold {
             // A reader further down may be at fault: commit the command alone and let the log deal with its messages.
-            self.settle(groups, false);
+            self.execute(groups, false);
         } else if fault.is_contention() {
-            put_off(groups, &fault.to_string());
+            reject_contended(groups, &fault.to_string());
         } else {
             for group in groups {
                 tracing::error!(error = %fault, operation = group.operation(), "command failed");
@@ -164,7 +164,7 @@ impl Engine {
                 if fold {
                     engine.fold().await?;
                 }
-                engine.flush().await?;
+                engine.flush_services().await?;
                 for group in groups.iter_mut() {
                     engine.work.service = group.service_name();
                     group.finish(&mut engine.work).await?;
@@ -181,50 +181,50 @@ impl Engine {
 }
 
 /// Nothing is wrong with these commands: others were in their way. They did nothing, and their keys are not used up.
-fn put_off(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
+fn reject_contended(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
     for group in groups {
-        tracing::warn!(operation = group.operation(), commands = group.len(), reason, "others are in the way: come back later");
+        tracing::warn!(operation = group.operation(), commands = group.len(), reason, "command rejected");
         metrics::counter!("onrush_commands_put_off_total", "operation" => group.operation()).increment(group.len() as u64);
         group.fail(SubmitError::Unavailable);
     }
 }
 
 /// Takes what waits, up to the limit, grouped by operation in the order of first arrival. Commands that must be alone get a batch each.
-fn take_batch(first: Box<dyn AnyJob>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
+fn take_batch(first: Box<dyn AnyCommand>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
     let mut groups: Vec<Box<dyn AnyGroup>> = Vec::new();
     let mut index: HashMap<(TypeId, &'static str), usize> = HashMap::new();
-    let mut alone: Vec<Vec<Box<dyn AnyGroup>>> = Vec::new();
+    let mut exclusive: Vec<Vec<Box<dyn AnyGroup>>> = Vec::new();
     let mut next = Some(first);
     let mut taken = 0;
     let mut stop = false;
-    while let Some(job) = next.take() {
+    while let Some(command) = next.take() {
         taken += 1;
-        if job.alone() {
-            alone.push(vec![job.into_group()]);
-        } else if let Some(&at) = index.get(&job.kind()) {
-            job.join(groups[at].as_mut());
+        if command.is_exclusive() {
+            exclusive.push(vec![command.into_group()]);
+        } else if let Some(&at) = index.get(&command.group_key()) {
+            command.join(groups[at].as_mut());
         } else {
-            index.insert(job.kind(), groups.len());
-            groups.push(job.into_group());
+            index.insert(command.group_key(), groups.len());
+            groups.push(command.into_group());
         }
         if taken >= limit {
             break;
         }
-        next = next_job(queue, &mut stop);
+        next = next_command(queue, &mut stop);
     }
     if !groups.is_empty() {
-        alone.push(groups);
+        exclusive.push(groups);
     }
-    (alone, stop)
+    (exclusive, stop)
 }
 
-fn next_job(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyJob>> {
+fn next_command(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyCommand>> {
     loop {
-        match queue.inputs.try_recv() {
-            Ok(Input::Job(job)) => return Some(job),
+        match queue.items.try_recv() {
+            Ok(QueueItem::Command(command)) => return Some(command),
             // What it is woken for comes after the commands.
-            Ok(Input::Wake) => {}
-            Ok(Input::Stop) => {
+            Ok(QueueItem::Wake) => {}
+            Ok(QueueItem::Stop) => {
                 *stop = true;
                 return None;
             }

@@ -6,38 +6,38 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, MutexGuard};
 
 #[derive(Clone)]
-pub(crate) struct Steward {
+pub(crate) struct LeaseConnection {
     db: Db,
     tx: Arc<Mutex<Option<Tx>>>,
 }
 
 /// The connection, in turn.
-pub(crate) struct Turn<'s>(MutexGuard<'s, Option<Tx>>);
+pub(crate) struct LeaseGuard<'s>(MutexGuard<'s, Option<Tx>>);
 
-impl Steward {
-    pub fn new(db: Db) -> Steward {
-        Steward { db, tx: Arc::default() }
+impl LeaseConnection {
+    pub fn new(db: Db) -> LeaseConnection {
+        LeaseConnection { db, tx: Arc::default() }
     }
 
-    pub async fn tx(&self) -> Result<Turn<'_>, DbError> {
+    pub async fn tx(&self) -> Result<LeaseGuard<'_>, DbError> {
         let mut held = self.tx.lock().await;
         match held.as_mut() {
             Some(tx) => tx.revive().await?,
             None => *held = Some(self.db.open_writer().await?),
         }
-        Ok(Turn(held))
+        Ok(LeaseGuard(held))
     }
 }
 
-impl std::ops::Deref for Turn<'_> {
+impl std::ops::Deref for LeaseGuard<'_> {
     type Target = Tx;
     fn deref(&self) -> &Tx {
-        self.0.as_ref().expect("there is one while it is somebody's turn")
+        self.0.as_ref().expect("the guard holds an open connection")
     }
 }
 
-impl std::ops::DerefMut for Turn<'_> {
+impl std::ops::DerefMut for LeaseGuard<'_> {
     fn deref_mut(&mut self) -> &mut Tx {
-        self.0.as_mut().expect("there is one while it is somebody's turn")
+        self.0.as_mut().expect("the guard holds an open connection")
     }
 }
