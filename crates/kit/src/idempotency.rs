@@ -1,6 +1,7 @@
-//! Idempotency keys: the answer is stored in the transaction of the effect, and given again byte for byte.
+//! Idempotency keys: the answer is stored in the transaction of the effect, and repeated byte for byte.
 //!
-//! A key belongs to a member and an operation. While an answer is still open (a checkout that the caller waits for) a repeat is told so.
+//! A key belongs to a member and an operation. A repeat is refused while the answer is still open, for instance during a checkout that
+//! the caller waits for.
 
 use crate::{
     batch::Answer,
@@ -10,14 +11,14 @@ use contracts::Timestamp;
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
-/// Answers are row this long; a repeat after that is a new request.
+/// Retention of answers: 24 hours. A repeat after that is a new request.
 pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Longest accepted key.
+/// Longest accepted key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 255;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Whose key it is: the same text from another member is another key.
+    /// Owner of the key. The same text from another member is another key.
     pub scope: Uuid,
     pub key: String,
     /// SHA-256 of method, path and body.
@@ -34,13 +35,13 @@ pub enum KeyState {
 
 type StoredAnswer = (Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<String>);
 
-/// What the key says about this request.
+/// Looks up the state of a key for this request.
 pub async fn look_up(tx: &mut Tx, service: &str, operation: &str, key: &IdempotencyKey) -> Result<KeyState, DbError> {
     let states = look_up_all(tx, service, operation, &[key]).await?;
     Ok(states.into_iter().next().unwrap_or(KeyState::Fresh))
 }
 
-/// The same for many requests, in their order.
+/// Looks up the keys of many requests, in their order.
 pub async fn look_up_all(tx: &mut Tx, service: &str, operation: &str, keys: &[&IdempotencyKey]) -> Result<Vec<KeyState>, DbError> {
     let sql = format!(
         "select scope, key, request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3"
@@ -82,7 +83,7 @@ impl StoredKey {
     }
 }
 
-/// Stores keys with their answers, or as still open.
+/// Stores keys with their answers, or without while the answer is open.
 pub async fn store(
     tx: &mut Tx,
     service: &str,
@@ -103,7 +104,7 @@ pub async fn store(
     Ok(())
 }
 
-/// An answer for a key that is still open.
+/// The answer for a key that is still open.
 pub struct Completion<'s> {
     pub operation: &'s str,
     pub scope: Uuid,
@@ -111,7 +112,8 @@ pub struct Completion<'s> {
     pub answer: &'s Answer,
 }
 
-/// Gives open keys their answers, once: later calls change nothing. For each, whether this call did it.
+/// Stores the answers of open keys. An answer is stored once, and later calls change nothing. Returns true for each key that this call
+/// completed.
 pub async fn complete(tx: &mut Tx, service: &str, completions: &[Completion<'_>]) -> Result<Vec<bool>, DbError> {
     let sql = format!(
         "update {service}_idempotency set status=$4, body=$5, location=$6 where scope=$1 and operation=$2 and key=$3 and status is null"
@@ -122,7 +124,7 @@ pub async fn complete(tx: &mut Tx, service: &str, completions: &[Completion<'_>]
     Ok(tx.execute_many(&sql, rows).await?.into_iter().map(|changed| changed == 1).collect())
 }
 
-/// The stored answer of a key, if it has one.
+/// The stored answer of a key. `None`: the key is unknown or still open.
 pub async fn answer(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, key: &str) -> Result<Option<Answer>, DbError> {
     let sql = format!("select request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3");
     let found: Option<StoredAnswer> = tx.query_opt(&sql, &params![scope, operation, key]).await?;
@@ -131,7 +133,7 @@ pub async fn answer(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, ke
     }))
 }
 
-/// Forgets keys older than [`RETENTION`], at most `limit` a call.
+/// Deletes keys older than [`RETENTION`], at most `limit` in a call.
 pub async fn prune(tx: &mut Tx, service: &str, now: Timestamp, limit: i64) -> Result<u64, DbError> {
     let sql = format!(
         "delete from {service}_idempotency where (scope, operation, key) in \

@@ -1,4 +1,4 @@
-//! What services do by the clock: a name, a period and an async pass with a bounded amount of work. One instance runs them.
+//! Periodic jobs of services: a name, a period, and an async pass with a bounded amount of work. One instance runs them.
 
 use crate::{
     db::DbError,
@@ -11,7 +11,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// One pass says whether more work waits, in which case the next one follows at once.
+/// Result of a pass. After `More` the next pass follows at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Done,
@@ -22,7 +22,7 @@ type PassFn = Arc<dyn Fn() -> BoxFuture<'static, Result<Pass, String>> + Send + 
 
 #[derive(Clone)]
 pub struct Job {
-    /// Such as `coupons.expire`.
+    /// Name of the job, such as `coupons.expire`.
     pub name: &'static str,
     pub every: Duration,
     run: PassFn,
@@ -42,12 +42,12 @@ impl Job {
         Job { name, every, run }
     }
 
-    /// One pass, now. Tests drive jobs with this.
+    /// Runs one pass now. Tests drive jobs with this.
     pub async fn pass(&self) -> Result<Pass, String> {
         Course::run((self.run)()).await
     }
 
-    /// Passes until nothing is left; returns the number of passes.
+    /// Runs passes until no work is left. Returns the number of passes.
     pub async fn drain(&self) -> Result<u32, String> {
         let mut passes = 1;
         while self.pass().await? == Pass::More {
@@ -56,7 +56,7 @@ impl Job {
         Ok(passes)
     }
 
-    /// Starts the schedule, for as long as it is this instance's turn. A failed pass is logged and tried again a period later.
+    /// Starts the schedule, which pauses while another instance holds the lease. A failed pass is logged and retried one period later.
     pub fn start(self, mut shutdown: Shutdown, mut lease: JobLease) {
         tasks::spawn(self.name, async move {
             loop {
@@ -86,18 +86,19 @@ pub use self::JobLease as Turn;
 
 const LEASE: &str = "jobs";
 
-/// Whether the jobs of a service run in this process. A pass that outlives the turn does no harm: what it submits is decided on the rows as
-/// they are then, like any request.
+/// Lease on a service's jobs: they run only while this process holds it.
+///
+/// A pass that outlives the lease does no harm, because its commands are decided on current rows, like any request.
 #[derive(Clone)]
 pub struct JobLease(Option<watch::Receiver<bool>>);
 
 impl JobLease {
-    /// There is only one instance.
+    /// For the only instance: always held.
     pub fn always() -> JobLease {
         JobLease(None)
     }
 
-    /// Of several instances, the one that holds the lease.
+    /// For one of several instances: held while the lease in the database is.
     pub(crate) fn by_lease(
         connection: LeaseConnection,
         service: &'static str,
@@ -128,11 +129,11 @@ impl JobLease {
         JobLease(Some(receiver))
     }
 
-    /// Returns once it is this instance's turn.
+    /// Waits until this instance holds the lease.
     async fn wait_until_held(&mut self) {
         let Some(receiver) = &mut self.0 else { return };
         if receiver.wait_for(|is_held| *is_held).await.is_err() {
-            // The lease is no longer looked after: the process stops.
+            // The process stops, and the lease is not renewed any more.
             std::future::pending::<()>().await;
         }
     }

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use contracts::Refusal;
 use serde::Serialize;
 
-/// What a caller is told: a status, a JSON body and perhaps where the new thing is. Made inside the transaction and stored with the
+/// Answer to a caller: status, JSON body and, for something new, its location. Made inside the transaction and stored with the
 /// idempotency key, so that a repeat gets the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
     pub body: Bytes,
     pub location: Option<String>,
-    /// True when this answer was given before, for the same key.
+    /// True when the answer was given before, for the same key.
     pub replayed: bool,
 }
 

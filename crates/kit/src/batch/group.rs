@@ -1,4 +1,4 @@
-//! The commands of one operation within a batch: their keys, their outcomes, their answers.
+//! The commands of one operation within a batch: their keys, outcomes and answers.
 
 use super::{Answer, Command, Later, Outcome, Reply, SubmitError, TraceId};
 use crate::{
@@ -36,7 +36,7 @@ impl<C: Command> QueuedCommand<C> {
 }
 
 pub(crate) trait AnyCommand: Send {
-    /// What may be done together: the command's type and whose command it is.
+    /// Commands with the same key are handled together: same command type, same service.
     fn group_key(&self) -> (TypeId, &'static str);
     fn is_exclusive(&self) -> bool;
     fn into_group(self: Box<Self>) -> Box<dyn AnyGroup>;
@@ -65,14 +65,14 @@ pub(crate) trait AnyGroup: Send {
     fn operation(&self) -> &'static str;
     fn service_name(&self) -> &'static str;
     fn len(&self) -> usize;
-    /// Settles all commands inside the transaction.
+    /// Handles all commands inside the transaction.
     fn run<'a>(&'a mut self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>>;
-    /// Completes answers that waited for the end of the transaction and stores those with a key.
+    /// Completes the answers that depend on the end of the transaction, and stores those with an idempotency key.
     fn finish<'a>(&'a mut self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>>;
-    /// After the commit.
+    /// Sends the replies. Called after the commit.
     fn answer(self: Box<Self>);
     fn fail(self: Box<Self>, error: SubmitError);
-    /// Two halves of a group of at least two.
+    /// Splits a group of at least two into two halves.
     fn split(self: Box<Self>) -> (Box<dyn AnyGroup>, Box<dyn AnyGroup>);
 }
 
@@ -85,13 +85,13 @@ struct Group<C: Command> {
 enum CommandState {
     Done(Reply),
     Open(Outcome),
-    /// Repeats the key of an earlier queued of this group.
+    /// Repeats the key of an earlier command of this group.
     SameAs(usize),
     Stale,
 }
 
 impl<C: Command> Group<C> {
-    /// Looks the keys up: what was answered before is replayed, the rest is handled.
+    /// Looks up the idempotency keys. Commands with a stored answer get a replay. `None`: the command must be handled.
     async fn look_up_keys(&self, work: &mut Work) -> Result<Vec<Option<CommandState>>, Fault> {
         let mut first_with: HashMap<(Uuid, &str), usize> = HashMap::new();
         let mut states = Vec::with_capacity(self.commands.len());
@@ -125,7 +125,7 @@ impl<C: Command> Group<C> {
         Ok(states)
     }
 
-    /// The answers that depend on what followed in the transaction, in order.
+    /// The deferred answers, in order.
     async fn resolve(&self, work: &mut Work) -> Result<Vec<Option<Answer>>, Fault> {
         let commands = self.commands.iter().zip(&self.states);
         let deferred: Vec<Later<'_, C>> = commands
@@ -149,7 +149,7 @@ fn done_with_refusal(code: Code, trace: TraceId) -> CommandState {
     CommandState::Done(Reply::Answer(with_trace(Answer::refusal(&code.into()), trace)))
 }
 
-/// Problems carry the trace id of the request they answer.
+/// Adds the trace id of the request to a problem.
 fn with_trace(mut answer: Answer, trace: TraceId) -> Answer {
     if answer.is_problem() && answer.body.last() == Some(&b'}') {
         let mut body = answer.body[..answer.body.len() - 1].to_vec();
@@ -223,7 +223,7 @@ impl<C: Command> AnyGroup for Group<C> {
         let group = *self;
         let replies: Vec<Result<Reply, SubmitError>> = (0..group.commands.len()).map(|index| group.reply(index)).collect();
         for (queued, reply) in group.commands.into_iter().zip(replies) {
-            // A caller that went away has no use for its answer; the effect stands.
+            // Fails when the caller has disconnected. The effect stays.
             let _ = queued.reply.send(reply);
         }
     }
@@ -242,7 +242,7 @@ impl<C: Command> AnyGroup for Group<C> {
 }
 
 impl<C: Command> Group<C> {
-    /// What is kept with the key of a command, if it has one.
+    /// The answer to store with the key of a command. `None`: the command has no key.
     fn stored_answer(&self, index: usize) -> Option<(&IdempotencyKey, Option<&Answer>)> {
         let answer = match self.states.get(index)? {
             CommandState::Done(Reply::Answer(answer)) => Some(answer),

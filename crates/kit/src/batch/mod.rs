@@ -1,7 +1,7 @@
-//! The bounded queue of commands in front of the writer, and what a command is.
+//! The bounded queue of commands in front of the writer.
 //!
-//! Commands that arrive while a transaction commits form the next one: no timer, no added latency when idle. Commands of one operation
-//! are handled together, in arrival order, by one call of [`Command::handle`]; their answers leave only after the commit.
+//! Commands that arrive during a commit form the next transaction. So there is no timer, and no added latency when idle. Commands of one
+//! operation are handled together, in arrival order, by one call of [`Command::handle`]. Their answers leave only after the commit.
 
 mod answer;
 mod command;
@@ -27,7 +27,7 @@ use uuid::Uuid;
 #[derive(Clone, Default)]
 pub struct Batch(Arc<OnceLock<HashMap<&'static str, QueueSender>>>);
 
-/// The sending end of one queue.
+/// The sending end of a queue.
 #[derive(Clone)]
 pub(crate) struct QueueSender(SyncSender<QueueItem>);
 
@@ -39,13 +39,13 @@ pub struct Queue {
 
 pub(crate) enum QueueItem {
     Command(Box<dyn AnyCommand>),
-    /// A stream that is read here goes on.
+    /// A stream that is read here may have new messages.
     Wake,
     Stop,
 }
 
 impl Queue {
-    /// `capacity` bounds memory and waiting time under overload: what does not fit is refused at once.
+    /// `capacity` bounds memory and waiting time under overload. Commands beyond it are rejected at once.
     pub fn new(capacity: usize) -> Queue {
         let (sender, items) = sync_channel(capacity);
         Queue { items, sender: QueueSender(sender) }
@@ -61,16 +61,16 @@ impl QueueSender {
         let _ = self.0.send(QueueItem::Stop);
     }
 
-    /// The same for one that nobody waits for.
+    /// Stops the writer without waiting for room in the queue.
     pub(crate) fn try_stop(&self) {
         let _ = self.0.try_send(QueueItem::Stop);
     }
 }
 
 impl Batch {
-    /// Connects services with their queues, once, when it is known which services there are.
+    /// Binds services to their queues, once all services are known.
     pub fn bind<'q>(&self, queues: impl IntoIterator<Item = (&'static str, &'q Queue)>) {
-        // A second binding would change who writes under running requests; the first one stays.
+        // The first binding stays, because a second one would change the writer under running requests.
         let _ = self.0.set(queues.into_iter().map(|(service, queue)| (service, queue.sender())).collect());
     }
 
@@ -99,7 +99,7 @@ impl Batch {
         answer.await.unwrap_or(Err(SubmitError::Unavailable))
     }
 
-    /// Wakes the writer of a service. With a full queue it is awake.
+    /// Wakes the writer of a service. A writer with a full queue is already awake.
     pub(crate) fn wake(&self, service: &str) {
         if let Some(queue) = self.queue(service) {
             let _ = queue.try_send(QueueItem::Wake);
@@ -107,5 +107,5 @@ impl Batch {
     }
 }
 
-/// W3C trace id of the request that caused something.
+/// W3C trace id of the request that caused a change.
 pub type TraceId = Uuid;

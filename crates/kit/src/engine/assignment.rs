@@ -1,4 +1,5 @@
-//! Which partitions this instance of a service reads. Leases spread them evenly over the instances; positions are what makes it safe.
+//! Assignment of stream partitions to the instances of a service. Leases spread the partitions evenly. Safety comes from the fenced
+//! positions, not from the leases.
 
 use super::{Engine, Fault, MessageSource, lease, notify::Notifications, reader::sources, wakeup::Wakeup};
 use crate::{batch::Batch, kafka::Consumer, ports::Stopwatch, service::Service};
@@ -9,37 +10,37 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How often leases are renewed and the spread is looked at; a third of what a lease lasts.
+/// Interval at which leases are renewed and the spread is balanced: a third of a lease's lifetime.
 const BALANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// The lease each instance of a service has for being there.
+/// Prefix of the lease that each running instance of a service holds, so that instances can be counted.
 pub(crate) const INSTANCE_LEASE_PREFIX: &str = "instance:";
 const PARTITION_LEASE_PREFIX: &str = "lane:";
 
-/// Which partition a lease is for, if it is for one.
+/// The partition that a lease is for. `None`: the lease is for something else.
 pub(crate) fn leased_partition(lease: &str) -> Option<i64> {
     lease.strip_prefix(PARTITION_LEASE_PREFIX)?.parse().ok()
 }
 
-/// (reader, source) over all services.
+/// Pairs of reader and source over all services.
 pub type Subscriptions = Arc<HashSet<(&'static str, &'static str)>>;
 
-/// What an engine needs to be one of several.
+/// State that an engine needs when it is one of several.
 pub struct PartitionAssignment {
     pub instance: Uuid,
     pub notifications: Notifications,
     pub message_source: MessageSource,
-    /// Who reads which stream, over all services of the mall.
+    /// Which service reads which stream, over all services of the mall.
     subscriptions: Subscriptions,
     pub(super) consumer: Option<Consumer>,
     partitions: BTreeSet<i64>,
     since_balance: Option<Stopwatch>,
-    /// When the leases were last renewed.
+    /// Time since the leases were last renewed.
     since_renewal: Option<Stopwatch>,
     wakeup: Arc<Wakeup>,
 }
 
 impl PartitionAssignment {
-    /// Has the engine behind `batch` woken when a stream that `service` reads goes on.
+    /// Subscribes the engine behind `batch` to wake-ups for the streams that `service` reads.
     pub fn new(
         instance: Uuid,
         notifications: Notifications,
@@ -87,22 +88,22 @@ impl PartitionAssignment {
         self.subscriptions.contains(&(reader, source))
     }
 
-    /// The streams that may have gone on; each is said once after it was rung for.
+    /// The streams that may have new messages to act on. Each wake-up is returned once.
     pub(super) fn take_pending(&self) -> Vec<&'static str> {
         self.wakeup.pending.take()
     }
 
-    /// Whether a stream went on by what there is only to pass over.
+    /// True when a stream has new messages that its reader only skips.
     pub(super) fn has_deferred(&self) -> bool {
         self.wakeup.deferred.has_any()
     }
 
-    /// The streams that did.
+    /// The streams with new messages that their readers only skip. Each wake-up is returned once.
     pub(super) fn take_deferred(&self) -> Vec<&'static str> {
         self.wakeup.deferred.take()
     }
 
-    /// How many partitions the streams that a service reads have: so many assignment there are.
+    /// Number of partitions to assign: the largest number that a stream read by this service has.
     async fn partition_count(&self, service: &dyn Service) -> Result<i64, Fault> {
         let mut count = 0;
         for (source, _) in sources(service) {
@@ -113,7 +114,8 @@ impl PartitionAssignment {
 }
 
 impl Engine {
-    /// Renews this instance's leases, takes assignment nobody reads and gives up what is more than its share. Nothing to do where it is alone.
+    /// Renews this instance's leases, takes free partitions and releases those above its share. Does nothing where the engine is the only
+    /// one.
     pub(super) fn balance_partitions(&mut self) {
         let is_due = self
             .assignment
@@ -130,12 +132,12 @@ impl Engine {
         self.assignment = Some(assignment);
         match chosen {
             Ok(partitions) => self.apply_assignment(partitions),
-            // Positions keep a late one from doing harm; it goes on with what it has.
+            // This instance keeps its partitions. If its leases run out, the fenced positions keep a late write from doing harm.
             Err(fault) => tracing::warn!(service = service.name(), error = %fault, "partition balancing failed"),
         }
     }
 
-    /// Keeps what it has, where the next look may be far away. Readers stay as they are: they may be in the middle of a delivery.
+    /// Renews the leases in the middle of long work. Leaves the readers as they are, because they may be in the middle of a delivery.
     pub(super) fn renew_leases(&mut self) {
         let name = self.services[0].name();
         let Some(assignment) = &mut self.assignment else { return };
@@ -160,7 +162,7 @@ impl Engine {
         tx.revive().await?;
         lease::renew(tx, name, instance).await?;
         if !assignment.message_source.is_ready() {
-            // Whoever is there is left a share, and this one could not read it.
+            // Takes no share, because this instance cannot read yet; the other instances keep the partitions.
             return Ok(BTreeSet::new());
         }
         lease::acquire(tx, name, &format!("{INSTANCE_LEASE_PREFIX}{instance}"), instance).await?;
@@ -200,7 +202,7 @@ impl Engine {
         self.readers.retain(|reader| partitions.contains(&reader.stream.partition));
         self.stalls.retain_partitions(|partition| partitions.contains(&partition));
         for partition in partitions {
-            // A partition whose streams were not there yet has no reader and is looked at again.
+            // A partition without any reader is opened again: its streams may have been absent the first time.
             let is_new = !before.contains(&partition) || !self.readers.iter().any(|reader| reader.stream.partition == partition);
             if is_new && let Err(fault) = futures::executor::block_on(self.open_partition(partition)) {
                 tracing::warn!(service = self.services[0].name(), partition, error = %fault, "partition not opened");
@@ -209,7 +211,7 @@ impl Engine {
         }
     }
 
-    /// Gives everything back, so that others need not wait.
+    /// Releases all leases, so that other instances need not wait until they expire.
     pub(super) fn release_partitions(&mut self) {
         let Some(assignment) = self.assignment.take() else { return };
         let name = self.services[0].name();

@@ -1,4 +1,4 @@
-//! Dead letters: messages a reader could not act on, and those of their keys that wait behind them.
+//! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
 
 use super::{
     Fault,
@@ -9,17 +9,17 @@ use contracts::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Letters of one reader that are tried again in one go; callers wait meanwhile.
+/// Dead letters of one reader retried in one pass. Bounded because callers wait meanwhile.
 const REDRIVE_LIMIT: i64 = 100;
 const PARKED_REASON: &str = "waits behind a dead letter of its key";
 
-/// Keys of which a message is dead or parked: later messages of them wait behind it.
+/// Keys with a dead or parked message. Later messages of these keys are parked, too.
 pub(super) async fn parked_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String, Uuid)>, DbError> {
     let sql = format!("select distinct source, key from {reader}_dead_letters where state in ('dead', 'parked', 'redrive')");
     tx.query(&sql, &[]).await
 }
 
-/// Where a message is put aside: by whom it could not be read, and from which stream.
+/// Writes one reader's dead letters from one stream partition.
 pub(super) struct DeadLetterStore {
     pub reader: &'static str,
     pub stream: StreamPartition,
@@ -27,12 +27,12 @@ pub(super) struct DeadLetterStore {
 }
 
 impl DeadLetterStore {
-    /// Puts a message aside that failed itself.
+    /// Stores a message that failed.
     pub async fn dead_letter(&self, tx: &mut Tx, stored: &StoredMessage, error: &str) -> Result<(), DbError> {
         self.insert(tx, stored, "dead", error).await
     }
 
-    /// Puts a message aside whose key has a dead letter.
+    /// Stores a message whose key has a dead letter.
     pub async fn park(&self, tx: &mut Tx, stored: &StoredMessage) -> Result<(), DbError> {
         self.insert(tx, stored, "parked", PARKED_REASON).await
     }
@@ -49,7 +49,7 @@ impl DeadLetterStore {
     }
 }
 
-/// A message that a reader could not act on, or that waits behind one of the same key.
+/// A message that a reader could not act on, or that is parked behind one of the same key.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeadLetter {
     pub reader: String,
@@ -63,9 +63,9 @@ pub struct DeadLetter {
     pub written_at: Timestamp,
     pub trace: Option<Uuid>,
     pub error: String,
-    /// `dead`: failed itself. `parked`: waits behind it. `redrive`: to be tried again.
+    /// `dead`: failed itself. `parked`: waits behind a dead one. `redrive`: marked to be retried.
     pub state: String,
-    /// When it was put aside.
+    /// Time at which the message was stored as a dead letter.
     pub at: Timestamp,
 }
 
@@ -101,14 +101,16 @@ pub async fn list_dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLett
     tx.query(&sql, &[]).await
 }
 
-/// Marks a reader's dead letters to be tried again, all or those of one key; the engine picks them up. The number marked.
+/// Marks a reader's dead letters for a retry: all, or those of one key. The engine retries them. Returns the number marked.
 pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Result<u64, DbError> {
     let sql = format!("update {reader}_dead_letters set state='redrive' where state in ('dead', 'parked') and ($1 is null or key=$1)");
     tx.execute(&sql, &params![key]).await
 }
 
-/// The next letters to try again, with those that were parked behind them since they were marked; none of a key whose next letter is dead.
-/// Within a numbering a key is in one partition, so that epoch and number are the order of its messages.
+/// The next dead letters to retry, with the messages parked behind them since they were marked. Leaves out keys whose oldest open message
+/// is dead.
+///
+/// Within an epoch a key is in one partition, so epoch and sequence number order the messages of a key.
 pub(super) async fn find_redrivable(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
     let before = |state: &str| {
         format!(
@@ -125,7 +127,7 @@ pub(super) async fn find_redrivable(tx: &mut Tx, reader: &str) -> Result<Vec<Dea
     tx.query(&sql, &params![REDRIVE_LIMIT]).await
 }
 
-/// The letter has been acted on. Its reader's transaction must roll back when somebody else was faster.
+/// Marks a dead letter as handled. `Err`: another instance was faster, and the reader's transaction must roll back.
 pub(super) async fn resolve(tx: &mut Tx, dead_letter: &DeadLetter, now: Timestamp) -> Result<(), Fault> {
     let sql = format!(
         "update {}_dead_letters set state='resolved', resolved_at=$5 \
@@ -141,7 +143,7 @@ pub(super) async fn resolve(tx: &mut Tx, dead_letter: &DeadLetter, now: Timestam
     }
 }
 
-/// The letter failed again: it stays dead, and what was marked of its key waits behind it again.
+/// Records that a retry failed: the message stays dead, and marked messages of its key are parked behind it again.
 pub(super) async fn mark_dead_again(tx: &mut Tx, dead_letter: &DeadLetter, error: &str) -> Result<(), DbError> {
     let sql = format!(
         "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and key=$2 and (epoch>$3 or epoch=$3 and seq>$4)",

@@ -1,5 +1,7 @@
-//! Readers catching up: each reads on from its position. What waits for one service is settled in one transaction, whatever the number
-//! of streams and partitions it came from; if that fails, reader by reader, and message by message.
+//! Delivery: readers catch up with their streams from their positions.
+//!
+//! All messages that wait for one service are delivered in one transaction, from any number of streams and partitions. If that fails, the
+//! engine delivers reader by reader, then message by message.
 
 use super::{
     Engine, Envelope, Fault,
@@ -14,39 +16,39 @@ use std::{sync::Arc, time::Duration};
 
 /// Messages a reader takes in one transaction.
 const FETCH_LIMIT: i64 = 500;
-/// Turns of all readers before commands get theirs: readers far behind must not keep callers waiting.
+/// Rounds over all readers before commands run again, because readers far behind must not keep callers waiting.
 const MAX_ROUNDS: u32 = 8;
-/// Tries of a message that fails alone, before it is buried.
+/// Tries of a message that fails alone, before it becomes a dead letter.
 const MAX_TRIES: u32 = 3;
-/// The same where other transactions were in its way each time: that is seldom the message's fault.
+/// The same where each try met a conflict with another transaction. Such a failure is seldom the message's fault, so the limit is higher.
 const MAX_CONFLICT_TRIES: u32 = 20;
-/// How long to wait before a failed delivery is tried again.
+/// Delay before a failed delivery is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
-/// The same where somebody holds a lock: callers wait while it is tried.
+/// The same where another transaction holds a lock. It is longer because callers wait during each try.
 const LOCK_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// When nothing came for so long, readers catch up with what they only pass over, and their positions are written down.
+/// Idle time after which readers catch up with messages they only skip, and positions are flushed.
 const QUIET_PERIOD: Duration = Duration::from_millis(20);
 
-/// What became of one delivery.
+/// Result of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum DeliveryOutcome {
-    /// Nothing can be done now: a gap, an outage, a lock that somebody holds, or a test holds it.
+    /// Nothing to do now: no messages, a gap, an outage, a locked row, or a message that a test holds back.
     Idle,
     Advanced,
-    /// Failed; to be tried again a little later.
+    /// Failed; to be retried shortly.
     Retry,
 }
 
-/// What a reader found.
+/// The messages fetched for one reader.
 struct Fetched {
     index: usize,
     stored: Vec<log::StoredMessage>,
-    /// Nothing else waited when it looked.
+    /// All waiting messages were fetched, and later ones cause a wake-up.
     is_drained: bool,
 }
 
-/// What one reader settles in a transaction: messages up to `last`, some of which wait behind a dead letter.
+/// The messages that one reader delivers in a transaction, up to `last`. The parked ones wait behind a dead letter.
 struct DeliveryBatch<'s> {
     index: usize,
     last: Position,
@@ -56,7 +58,7 @@ struct DeliveryBatch<'s> {
 }
 
 impl Engine {
-    /// Lets every reader catch up with its streams. How long the writer may wait for commands before it must come back.
+    /// Lets every reader catch up with its streams. Returns the time the writer may wait for commands before it calls this again.
     pub(super) fn deliver_all(&mut self) -> Duration {
         for _ in 0..MAX_ROUNDS {
             self.mark_due();
@@ -84,7 +86,7 @@ impl Engine {
         Duration::ZERO
     }
 
-    /// Which readers have something to look for: where the streams are numbered here that is known, else after a ring.
+    /// Marks the readers that may have messages. A sole writer knows from its heads; other engines know from wake-ups.
     fn mark_due(&mut self) {
         let pending = self.assignment.as_ref().map(|assignment| assignment.take_pending());
         for reader in &mut self.readers {
@@ -95,14 +97,14 @@ impl Engine {
         }
     }
 
-    /// Nobody need have pending.
+    /// Marks every reader, even without a wake-up.
     pub(super) fn mark_all_due(&mut self) {
         for reader in &mut self.readers {
             reader.is_due = true;
         }
     }
 
-    /// One transaction for all that waits for a service.
+    /// Delivers everything that waits for a service in one transaction.
     fn deliver_to(&mut self, service: &Arc<dyn Service>) -> DeliveryOutcome {
         let fetches = self.fetch_all(service).into_iter();
         let (skipped, fetches): (Vec<Fetched>, Vec<Fetched>) = fetches.partition(|fetched| self.skip(fetched.index, &fetched.stored));
@@ -115,7 +117,7 @@ impl Engine {
                 Ok(()) => DeliveryOutcome::Advanced,
                 Err(fault) => {
                     log_split(service.name(), &fault);
-                    // Which of them is at fault shows when each goes alone.
+                    // Deliveries of single readers show which of them fails.
                     self.deliver_each(many)
                 }
             },
@@ -126,7 +128,7 @@ impl Engine {
         outcome
     }
 
-    /// Where a fetched was all there was and is behind its reader: whatever came meanwhile was pending for.
+    /// Clears the due flag of a reader that has delivered all that waited. Messages written since then cause a new wake-up.
     fn mark_drained(&mut self, fetched: &Fetched) {
         let reader = &mut self.readers[fetched.index];
         if fetched.is_drained {
@@ -134,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Somebody else reads here, or did while we were away: what is true stands in the database.
+    /// Reloads the readers' positions from the database, because another instance moved them.
     pub(super) fn reload_readers(&mut self, fault: &Fault) {
         let name = self.services[0].name();
         tracing::warn!(reader = name, error = %fault, "positions outdated, reloading");
@@ -143,7 +145,7 @@ impl Engine {
         }
     }
 
-    /// What its readers can settle next.
+    /// Fetches the messages that each due reader of the service can deliver next.
     fn fetch_all(&mut self, service: &Arc<dyn Service>) -> Vec<Fetched> {
         let is_resting = |reader: &StreamReader| reader.locked_since.is_some_and(|since| since.elapsed() < LOCK_RETRY_DELAY);
         let is_due = |reader: &StreamReader| reader.is_due && !is_resting(reader) && reader.service.name() == service.name();
@@ -156,7 +158,7 @@ impl Engine {
                     let count = fetched.len();
                     let stored = self.limit_to_deliverable(index, fetched);
                     match stored.is_empty() {
-                        // What a test holds is looked at again before long.
+                        // A message that a test holds back is looked at again shortly.
                         true => self.readers[index].is_due = self.faults.hold_anything(),
                         false => {
                             let is_drained =
@@ -167,7 +169,7 @@ impl Engine {
                 }
                 Err(fault) => {
                     let reader = &mut self.readers[index];
-                    // Looked at again with the next tick: whoever rings meanwhile knows no more.
+                    // Retried at the next tick. Wake-ups in between do not mean that the source answers again.
                     reader.is_due = false;
                     self.stalls.report(reader.reader_position(), StallReason::Source, &fault.to_string());
                 }
@@ -180,7 +182,7 @@ impl Engine {
         let mut outcome = DeliveryOutcome::Idle;
         for fetched in fetches {
             match self.deliver(fetched.index, &fetched.stored) {
-                // Positions may have been read anew, and what was loaded may be old.
+                // Positions may have been reloaded, so the remaining fetched messages may be outdated.
                 DeliveryOutcome::Retry => return DeliveryOutcome::Retry,
                 DeliveryOutcome::Advanced => outcome = DeliveryOutcome::Advanced,
                 DeliveryOutcome::Idle => {}
@@ -189,17 +191,17 @@ impl Engine {
         outcome
     }
 
-    /// Whether whatever comes later is pending for. Kafka rings for the first of what it has only.
+    /// True when every later message causes a wake-up. Kafka wakes only for the first message of an empty buffer.
     fn wakes_reliably(&self) -> bool {
         self.assignment.as_ref().is_some_and(|assignment| assignment.consumer.is_none())
     }
 
-    /// What of this can be settled next.
+    /// Cuts the fetched messages down to those that can be delivered next.
     fn limit_to_deliverable(&mut self, index: usize, stored: Vec<log::StoredMessage>) -> Vec<log::StoredMessage> {
         let has_later = !stored.is_empty() || self.assignment.is_none();
         let mut stored = cut_at_gap(&self.readers[index], stored, has_later, &mut self.stalls);
         if self.readers[index].locked_since.is_some() {
-            // The first shows whether the lock is still held.
+            // One message is enough to show whether the row is still locked.
             stored.truncate(1);
         }
         self.cut_at_held(index, stored)
@@ -208,7 +210,7 @@ impl Engine {
     fn deliver(&mut self, index: usize, stored: &[log::StoredMessage]) -> DeliveryOutcome {
         let reader = &self.readers[index];
         if reader.position.seq + 1 != stored[0].seq && !(reader.is_request_log && stored[0].seq > reader.position.seq) {
-            // Another try of this round moved it already, or showed that it is somewhere else.
+            // Another try of this round moved the reader, or its reloaded position is a different one.
             return DeliveryOutcome::Retry;
         }
         if self.skip(index, stored) {
@@ -223,7 +225,7 @@ impl Engine {
                 DeliveryOutcome::Retry
             }
             Err(fault) if fault.is_outage() || matches!(fault, Fault::Fenced(_)) => {
-                // Not the message's fault: it counts as no try, and waits for better times.
+                // Not the message's fault: the failure does not count as a try.
                 tracing::error!(reader = name, ?stream, position, error = %fault, "delivery postponed");
                 DeliveryOutcome::Idle
             }
@@ -236,8 +238,10 @@ impl Engine {
         }
     }
 
-    /// Not the message's fault: it counts as no try, and is looked at again before long. Others of its key must not overtake it, and the
-    /// position can name only one place: those behind it wait, too.
+    /// Postpones a reader whose next message meets a locked row.
+    ///
+    /// This is not the message's fault, so it does not count as a try. The messages behind it wait, too: those of its key must not
+    /// overtake it, and a position has no holes.
     fn mark_locked(&mut self, index: usize, fault: &Fault) -> DeliveryOutcome {
         let reader = &mut self.readers[index];
         reader.locked_since = Some(Stopwatch::start());
@@ -245,7 +249,7 @@ impl Engine {
         DeliveryOutcome::Idle
     }
 
-    /// Cuts the batch before the first message that a test holds back.
+    /// Cuts the messages before the first one that a test holds back.
     fn cut_at_held(&self, index: usize, mut stored: Vec<log::StoredMessage>) -> Vec<log::StoredMessage> {
         let reader = &self.readers[index];
         let name = reader.service.name();
@@ -265,7 +269,7 @@ impl Engine {
         let batch = [self.build_batch(index, stored)?];
         let result = self.retry_on_conflict(|engine| engine.attempt_delivery(&batch, engine.settings.fold));
         match result {
-            // A reader further down may be at fault: settle the message alone and let the log deal with what it led to.
+            // A reader further down may have failed. Deliver the message without folding, and leave the messages it emits to the outbox.
             Err(fault) if stored.len() == 1 && self.settings.fold && !fault.is_outage() => self.attempt_delivery(&batch, false),
             result => result,
         }
@@ -294,7 +298,7 @@ impl Engine {
         Ok(batch)
     }
 
-    /// Settles batches of one service.
+    /// Delivers the batches of one service in one transaction.
     fn attempt_delivery(&mut self, batches: &[DeliveryBatch<'_>], fold: bool) -> Result<(), Fault> {
         let Some(first) = batches.first() else { return Ok(()) };
         let service = Arc::clone(&self.readers[first.index].service);
@@ -326,7 +330,8 @@ impl Engine {
         dead_letters::DeadLetterStore { reader: reader.service.name(), stream: reader.stream, now: self.work.now }
     }
 
-    /// A message that fails alone: tried a few times, then put aside together with its key, so that the stream flows on.
+    /// Retries a message that fails alone. After the last try, stores it as a dead letter and parks its key, so that the stream
+    /// continues.
     fn retry_or_dead_letter(&mut self, index: usize, message: &log::StoredMessage, fault: &Fault) -> DeliveryOutcome {
         let is_conflict = self.assignment.is_some() && fault.is_conflict();
         let reader = &mut self.readers[index];
@@ -362,17 +367,16 @@ impl Engine {
     }
 }
 
-/// Costs time, and hides its reason unless it is said.
+/// Logs and counts a split, because splitting costs time and would hide its reason.
 fn log_split(reader: &'static str, fault: &Fault) {
     tracing::debug!(reader, error = %fault, "delivery split");
     metrics::counter!("onrush_deliveries_split_total", "reader" => reader).increment(1);
 }
 
-/// Cuts the batch before the first number that is missing. A lost message must stop its reader, not be skipped over: where nothing is
-/// left to read although the stream goes on, that is trouble.
+/// Cuts the messages before the first missing sequence number. A gap stops the reader and is reported as a stall; it is never skipped.
 fn cut_at_gap(reader: &StreamReader, mut stored: Vec<log::StoredMessage>, has_later: bool, stalls: &mut Stalls) -> Vec<log::StoredMessage> {
     if reader.is_request_log {
-        // What Kafka lost it says so; a number it left out was nobody's.
+        // Request logs have no gaps to find: Kafka reports messages it lost, and offsets it leaves out belong to no message.
         stalls.clear_if_recovered(reader.reader_position(), !stored.is_empty());
         return stored;
     }

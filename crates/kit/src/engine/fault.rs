@@ -2,35 +2,35 @@
 
 use crate::db::DbError;
 
-/// A technical failure: the transaction rolls back and is tried in smaller pieces. Never used for a rule that said no.
+/// A technical failure: the transaction rolls back and is retried in smaller pieces. Never used for a refusal by a business rule.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error(transparent)]
     Db(#[from] DbError),
-    /// The code broke a promise of its own.
+    /// The code violated one of its own invariants.
     #[error("bug: {0}")]
     Bug(String),
     #[error("panic: {0}")]
     Panic(String),
-    /// The data of a message cannot be read here.
+    /// This service cannot decode the data of a message.
     #[error(transparent)]
     Decode(#[from] contracts::messages::DecodeError),
-    /// The process is set up in a way it cannot start with; says which setting to change.
+    /// The process cannot start with its settings. The text names the setting to change.
     #[error("setting: {0}")]
     Setting(String),
-    /// Somebody else moved this reader on: what is done here must not count.
+    /// Another instance moved this reader, or took over this duty. The transaction must not take effect.
     #[error("fenced: {0}")]
     Fenced(String),
-    /// Messages cannot be had from where they come.
+    /// The message source cannot be read.
     #[error("message source: {0}")]
     Source(String),
-    /// Brought about by a test.
+    /// Injected by a test.
     #[error("injected: {0}")]
     Injected(String),
 }
 
 impl Fault {
-    /// True when trying smaller pieces cannot help: the database takes no writes at all.
+    /// True when the database takes no writes at all, so that smaller pieces cannot help.
     pub(crate) fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -38,17 +38,17 @@ impl Fault {
         )
     }
 
-    /// True when the same transaction may succeed at its next try: another one was in its way.
+    /// True when the same transaction may succeed at its next try, because it lost against another one.
     pub(super) fn is_conflict(&self) -> bool {
         self.is_contention() || matches!(self, Fault::Db(DbError::Unique(_)))
     }
 
-    /// The same where it is certain that nothing else is wrong: a unique constraint may also be one that always says no.
+    /// True when nothing but contention is wrong. Excludes unique constraints, which may fail at every try.
     pub(super) fn is_contention(&self) -> bool {
         self.is_locked() || matches!(self, Fault::Db(DbError::Retry(_)))
     }
 
-    /// True when somebody else holds a lock that was waited for in vain.
+    /// True when waiting for a lock timed out.
     pub(super) fn is_locked(&self) -> bool {
         matches!(self, Fault::Db(DbError::Locked(_)))
     }

@@ -1,16 +1,16 @@
-//! Folding: what a transaction emits is handed to its readers before it commits.
+//! Folding: dispatches the messages that a transaction emits to their readers before it commits.
 
 use super::{Engine, Envelope, Fault, dead_letters, log, reader::Position};
 use crate::testing::Verdict;
 use std::iter::repeat_n;
 
-/// Most hand-over rounds in one transaction. A checkout takes about ten; what is left after these waits in the outbox.
+/// Most dispatch rounds in one transaction. A checkout takes about ten. Messages left after the last round wait in the outbox.
 const MAX_ROUNDS: usize = 64;
-/// Most messages handed over in one transaction, which bounds its length.
+/// Most messages dispatched in one transaction, which bounds its length.
 const MAX_FOLDED: usize = 20_000;
 
 impl Engine {
-    /// Hands what this transaction emitted to its readers, round after round, inside the transaction.
+    /// Dispatches emitted messages to their readers in rounds, inside the transaction.
     pub(super) async fn fold(&mut self) -> Result<(), Fault> {
         let mut folded = 0;
         for _ in 0..MAX_ROUNDS {
@@ -29,10 +29,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Offers a round to every reader that has read everything before it. One call per service, messages in the order they were written.
+    /// Dispatches a round to every reader that has read everything before it: one call per service, messages in the order they were
+    /// emitted.
     async fn dispatch_round(&mut self, round: &[Envelope]) -> Result<(), Fault> {
         for service in self.services.clone() {
-            // How often the service gets each message of the round. Counting keeps the order of writing, whatever the number of streams.
+            // Number of times this service gets each message of the round. Counting keeps the order of emission across all streams.
             let mut times = vec![0; round.len()];
             for index in 0..self.readers.len() {
                 if self.readers[index].service.name() == service.name() {
@@ -47,7 +48,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Counts what of `round` this reader takes. Moves its pending position over the whole round, or not at all when it is behind.
+    /// Counts the messages of `round` that this reader gets. Moves its pending position past the whole round, or not at all when the
+    /// reader is behind.
     async fn accept_round(&mut self, index: usize, round: &[Envelope], times: &mut [usize]) -> Result<(), Fault> {
         let reader = &mut self.readers[index];
         let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.stream.source);

@@ -1,5 +1,5 @@
-//! The one connection of a process that looks after leases: those of its sequencers and jobs are asked for twice a second, for which a
-//! connection each would be too many.
+//! The database connection that a process shares for its leases. Its sequencers and jobs ask for leases twice a second, and a connection
+//! each would be too many.
 
 use crate::db::{Db, DbError, Tx};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub(crate) struct LeaseConnection {
     tx: Arc<Mutex<Option<Tx>>>,
 }
 
-/// The connection, in turn.
+/// Exclusive use of the connection.
 pub(crate) struct LeaseGuard<'s>(MutexGuard<'s, Option<Tx>>);
 
 impl LeaseConnection {

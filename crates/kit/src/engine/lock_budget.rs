@@ -1,27 +1,28 @@
-//! How long a writer waits for locks that somebody else holds, such as an operator's session. What it spends comes out of one purse that
-//! fills slowly, whoever it waits for: a row that is locked for minutes must not stand between the writer and all that wants other rows.
+//! Lock wait budget: limits the time a writer waits for locks that other sessions hold, such as an operator's.
+//!
+//! One budget, refilled slowly and shared by all rows, so that one long-held lock cannot stall the writer.
 
 use crate::ports::Stopwatch;
 use std::time::Duration;
 
-/// What may be spent in one go: two long waits. Whoever asked is still there.
+/// The full budget: two long waits. Callers still wait for their answers after this time.
 const CAPACITY: Duration = Duration::from_secs(3);
-/// Of the time that passes, this part may be spent.
+/// The budget gains a tenth of the time that passes.
 const REFILL_DIVISOR: u32 = 10;
-/// Longest wait for one lock: longer than the second after which PostgreSQL ends a deadlock, and shorter than leases last, so that they can
-/// be renewed in between.
+/// Longest wait for one lock. Longer than PostgreSQL's deadlock timeout of one second, and shorter than a lease, which is renewed in
+/// between.
 const MAX_WAIT: Duration = Duration::from_millis(1_500);
-/// Shortest one, with an empty purse: what other instances do to the same rows takes less.
+/// Shortest wait, with an empty budget. Other instances hold row locks for less than this.
 const MIN_WAIT: Duration = Duration::from_millis(200);
-/// The same for probes of what met a lock: those that want other rows need not wait, and for those that want the same it is just a look.
+/// Wait for a lock once the budget is spent. Pieces that want other rows do not wait, and the others only probe the lock.
 const PROBE_WAIT: Duration = Duration::from_millis(20);
-/// Pieces that may meet a lock, which is a second in all, so that a batch of which many want the same row comes to an end.
+/// Most probes that may meet a lock: one second in all, so that a batch of many commands for the same row ends.
 const MAX_PROBES: u32 = 50;
 
 pub(super) struct LockBudget {
     remaining: Duration,
     since_refill: Stopwatch,
-    /// How many probes met a lock, once there is nothing remaining for the whole.
+    /// Probes that met a lock. `None`: budget is left.
     probes: Option<u32>,
 }
 
@@ -32,13 +33,13 @@ impl Default for LockBudget {
 }
 
 impl LockBudget {
-    /// Something else is to be settled.
+    /// Refills the budget by the time passed. Called before each new piece of work.
     pub fn refill(&mut self) {
         self.refill_after(self.since_refill.elapsed());
         self.since_refill = Stopwatch::start();
     }
 
-    /// Something is to be settled that can wait, and is worth no waiting.
+    /// Limits the next work to probes, because it is not urgent and not worth waiting.
     pub fn probe_only(&mut self) {
         self.refill();
         self.probes = Some(0);
@@ -49,7 +50,7 @@ impl LockBudget {
         self.probes = None;
     }
 
-    /// How long the next transaction may wait for a lock.
+    /// Longest time that the next transaction may wait for a lock.
     pub fn max_wait(&self) -> Duration {
         match self.probes {
             None => self.remaining.clamp(MIN_WAIT, MAX_WAIT),
@@ -57,7 +58,7 @@ impl LockBudget {
         }
     }
 
-    /// A transaction that met a lock has taken so long.
+    /// Charges the time of a transaction that met a lock.
     pub fn charge(&mut self, time: Duration) {
         match &mut self.probes {
             Some(met) => *met += 1,
@@ -68,12 +69,12 @@ impl LockBudget {
         }
     }
 
-    /// Whether one that met a lock may be tried again.
+    /// True while a transaction that met a lock may be retried.
     pub fn has_budget(&self) -> bool {
         self.probes.is_none()
     }
 
-    /// Whether even a look is too much by now.
+    /// True when even probes are used up.
     pub fn is_exhausted(&self) -> bool {
         self.probes.is_some_and(|met| met >= MAX_PROBES)
     }
@@ -83,7 +84,7 @@ impl LockBudget {
 mod tests {
     use super::*;
 
-    /// After a time without, waits as long as it may until it may not any more; how long that was.
+    /// Waits after an idle time until the budget is spent, and returns the time waited.
     fn spend_all(budget: &mut LockBudget, passed: Duration) -> Duration {
         let mut waited = Duration::ZERO;
         budget.refill_after(passed);
@@ -108,7 +109,7 @@ mod tests {
         assert!(PROBE_WAIT * probes <= Duration::from_secs(1), "{probes}");
     }
 
-    // F12: however much wants the locked row, most of the time is for what does not.
+    // F12: most of the time goes to work on other rows, however many commands want the locked one.
     #[test]
     fn the_budget_refills_slowly() {
         let mut budget = LockBudget::default();

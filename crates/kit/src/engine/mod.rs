@@ -1,8 +1,10 @@
-//! The writer: takes what waits, settles it in one transaction, hands messages to their readers, commits, answers.
+//! The engine: takes waiting commands, executes them in one transaction, dispatches messages to their readers, commits and answers.
 //!
-//! On SQLite one engine writes for all services, numbers their streams as it writes and hands messages on inside the transaction. On
-//! PostgreSQL each service has an engine in every process that runs it; numbering is the sequencer's, and each hop is a transaction.
-//! It never looks at what a command or a message means.
+//! On SQLite one engine writes for all services. It numbers their streams as it writes, and dispatches messages inside the transaction.
+//! On PostgreSQL each service has an engine in every process that runs it. There the sequencer numbers messages, and each hop is a
+//! transaction.
+//!
+//! The engine never looks at the meaning of a command or a message.
 
 pub(crate) mod assignment;
 mod dead_letters;
@@ -52,13 +54,13 @@ use reader::StreamReader;
 use stalls::Stalls;
 use std::{collections::HashMap, sync::Arc};
 
-/// How the engine works.
+/// Settings of an engine.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Hand messages to their readers inside the writing transaction. Off: each hop is a transaction of its own. Only where one writer
-    /// numbers the streams itself.
+    /// Dispatches messages to their readers inside the writing transaction. Off: each hop is a transaction of its own. Has an effect only
+    /// where a sole writer numbers the streams.
     pub fold: bool,
-    /// Most commands settled by one transaction: bounds the time a caller waits for others.
+    /// Most commands executed in one transaction, which bounds the time a caller waits for others.
     pub max_batch: usize,
 }
 
@@ -76,17 +78,17 @@ pub struct Engine {
     readers: Vec<StreamReader>,
     /// The streams of `services`.
     streams: HashMap<&'static str, Stream>,
-    /// Numbers of the last committed messages, where this engine gives them.
+    /// Sequence numbers of the last committed messages, where this engine assigns them.
     heads: HashMap<&'static str, i64>,
     faults: Faults,
     stalls: Stalls,
     lock_budget: LockBudget,
-    /// When it last failed to write down what readers passed over.
+    /// Time since the last failed flush of skipped positions.
     last_flush_failure: Option<Stopwatch>,
-    /// When old keys and messages are looked for next.
+    /// Time of the next retention pass.
     next_retention_at: Timestamp,
-    /// When it was last measured how far readers are behind.
+    /// Time since reader lag was last reported.
     since_lag_report: Option<Stopwatch>,
-    /// Absent where this engine is the only one.
+    /// `None`: this engine is the only one.
     assignment: Option<PartitionAssignment>,
 }

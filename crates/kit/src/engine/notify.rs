@@ -1,6 +1,6 @@
-//! Who is told when something waits: within a process at once, between processes by the database's notifications.
+//! Notifications about new work: direct within a process, by PostgreSQL's LISTEN/NOTIFY between processes.
 //!
-//! Only hints travel here. Whoever is not told looks by itself every half second; nothing is lost, it is only later.
+//! Notifications are hints. Each receiver also polls every half second, so a lost one costs time and nothing else.
 
 use crate::{
     db::{Db, params},
@@ -17,27 +17,27 @@ use std::{
 use tokio::sync::Notify;
 
 const PG_CHANNEL: &str = "onrush";
-/// PostgreSQL takes up to 8,000 bytes in one notification.
+/// PostgreSQL takes up to 8,000 bytes in one notification; the rest is left for the prefix.
 const MAX_TEXT_BYTES: usize = 7_500;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Called when a stream went on by messages of these kinds, or may have by any: wakes a reader of it. Must return at once.
+/// Wakes a reader of a stream that has new messages of these kinds. `None`: the kinds are unknown. Must return at once.
 pub(crate) type WakeFn = Arc<dyn Fn(Option<&[&str]>) + Send + Sync>;
 type NotificationHandler = Arc<dyn Fn(Option<&str>) + Send + Sync>;
 
-/// One service's lines.
+/// Receivers of one service's notifications in this process.
 #[derive(Default)]
 struct Channel {
-    /// Its messages wait to be numbered.
+    /// Notified when committed messages of this service wait for their sequence numbers.
     unnumbered: Notify,
     wake_fns: RwLock<Vec<WakeFn>>,
     handler: OnceLock<NotificationHandler>,
     sender: OnceLock<Arc<NotifySender>>,
-    /// The sequencer of this service runs here, and no other process need be told of what is written.
+    /// The sequencer of this service runs here, so that other processes need no notification of written messages.
     sequenced_here: AtomicBool,
 }
 
-/// Takes what is to be said to other processes of one database, and says each thing once however often it was asked to.
+/// Queue of notifications to other processes on one database. Equal texts are sent once.
 #[derive(Default)]
 struct NotifySender {
     waiting: Mutex<BTreeSet<String>>,
@@ -54,7 +54,7 @@ impl NotifySender {
     }
 }
 
-/// The lines of a process.
+/// Notification channels of a process, one for each service.
 #[derive(Clone, Default)]
 pub struct Notifications(Arc<HashMap<&'static str, Channel>>);
 
@@ -63,7 +63,7 @@ impl Notifications {
         Notifications(Arc::new(services.into_iter().map(|service| (service, Channel::default())).collect()))
     }
 
-    /// Messages of this service are committed and wait for their numbers.
+    /// Notifies the sequencer that committed messages of this service wait for their numbers.
     pub fn notify_written(&self, service: &str) {
         let Some(channel) = self.0.get(service) else { return };
         channel.unnumbered.notify_one();
@@ -72,14 +72,15 @@ impl Notifications {
         }
     }
 
-    /// The stream of this service has new messages of these kinds, between commas.
+    /// Notifies the readers that the stream of this service has new messages of these kinds, separated by commas.
     pub fn notify_numbered(&self, service: &str, kinds: &str) {
         let Some(channel) = self.0.get(service) else { return };
         channel.wake_readers(Some(kinds));
         channel.send(format!("n:{service}:{kinds}"));
     }
 
-    /// Tells the other instances of a service something small. A text that does not fit is replaced by "anything may have changed".
+    /// Notifies the other instances of a service. A text that is too long is replaced by the empty text, after which receivers assume
+    /// that anything may have changed.
     pub fn notify(&self, service: &str, text: &str) {
         let Some(channel) = self.0.get(service) else { return };
         let text = if text.len() <= MAX_TEXT_BYTES { text } else { "" };
@@ -92,7 +93,7 @@ impl Notifications {
         }
     }
 
-    /// What to do with notices: `None` when some may have been missed.
+    /// Sets the handler of notifications from other instances. It gets `None` when some may have been lost.
     pub(crate) fn on_notice(&self, service: &str, handler: NotificationHandler) {
         if let Some(channel) = self.0.get(service) {
             let _ = channel.handler.set(handler);
@@ -105,7 +106,7 @@ impl Notifications {
         }
     }
 
-    /// Returns when messages of this service may wait for their numbers, or after a moment. Whether it was told so.
+    /// Waits until messages of this service may need numbers, or until `max_wait` has passed. Returns true when it was notified.
     pub(crate) async fn wait_for_written(&self, service: &str, max_wait: Duration) -> bool {
         match self.0.get(service) {
             Some(channel) => tokio::time::timeout(max_wait, channel.unnumbered.notified()).await.is_ok(),
@@ -116,7 +117,7 @@ impl Notifications {
         }
     }
 
-    /// Connects these services, which share one database, with the other processes on it.
+    /// Starts sending and receiving notifications for these services, which share one database.
     pub(crate) fn connect(&self, db: &Db, services: &[&'static str], shutdown: &Shutdown) {
         let sender = Arc::<NotifySender>::default();
         for service in services {
@@ -146,7 +147,7 @@ impl Notifications {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!(%error, "LISTEN failed, retrying"),
         };
-        // What was said while nobody listened is not known.
+        // Notifications sent while this process did not listen are lost.
         for channel in services.iter().filter_map(|service| self.0.get(service)) {
             channel.assume_missed();
         }
@@ -202,13 +203,13 @@ async fn run_sender(db: Db, sender: Arc<NotifySender>, mut shutdown: Shutdown) {
         let texts = sender.drain();
         let sent = async {
             let mut reader = db.reader().await?;
-            // A transaction for each would wake every listener each time.
+            // One statement for all texts, because a transaction for each would wake every listener each time.
             let sql = "select cast(pg_notify($1, $2) as text)";
             reader.query_many::<(String,), 2>(sql, texts.iter().map(|text| params![PG_CHANNEL, text])).await
         };
         if let Err(error) = sent.await {
             tracing::debug!(%error, "NOTIFY failed, other processes poll");
-            // Notices are old news by then; the rest is a handful of names.
+            // Notifications between instances are outdated after the delay. The others are few, and are sent again.
             for text in texts.into_iter().filter(|text| !text.starts_with("t:")) {
                 sender.enqueue(text);
             }

@@ -1,4 +1,4 @@
-//! One reader.
+//! A reader: one service's position in one partition of one stream.
 
 use super::{StreamPartition, log};
 use crate::{ports::Stopwatch, service::Service};
@@ -6,35 +6,35 @@ use contracts::Message;
 use std::{collections::HashSet, sync::Arc};
 use uuid::Uuid;
 
-/// One service's reading of one partition of one stream.
+/// One service's reader of one partition of one stream.
 pub(super) struct StreamReader {
     pub service: Arc<dyn Service>,
     pub stream: StreamPartition,
     pub kinds: HashSet<&'static str>,
-    /// What of the messages it reads, in SQL.
+    /// SQL expression for the message data that this reader needs.
     pub data_sql: String,
-    /// Callers' requests: numbered by Kafka, which leaves numbers out when it likes.
+    /// The stream is a log of client requests. Kafka numbers it, and leaves out numbers.
     pub is_request_log: bool,
-    /// The last message that is behind it: settled by a committed transaction, or passed over since.
+    /// The last message behind the reader: delivered by a committed transaction, or skipped since.
     pub position: Position,
-    /// The same as its service's tables have it: they do not know yet what was passed over since.
+    /// Sequence number of the position in the service's tables. It does not include messages skipped since.
     pub stored_position: i64,
-    /// Where the running transaction takes it, if it does.
+    /// The position to store when the running transaction commits.
     pub pending: Option<Position>,
     pub parked_keys: HashSet<Uuid>,
-    /// Failed tries of the message right behind `position`.
+    /// Failed tries of the next message.
     pub tries: u32,
-    /// Something may wait.
+    /// Messages may be waiting.
     pub is_due: bool,
-    /// When the message right behind `position` was last found to want what somebody else has locked.
+    /// Time since the next message was last found to need a locked row.
     pub locked_since: Option<Stopwatch>,
 }
 
-/// A message in a partition.
+/// Position of a message in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub seq: i64,
-    /// Where on Kafka it is.
+    /// The message's offset. `None`: the message does not come from Kafka.
     pub offset: Option<i64>,
 }
 
@@ -43,12 +43,12 @@ impl Position {
 }
 
 impl StreamReader {
-    /// Whether it passed over messages that its service's tables do not know of.
+    /// True when the reader has skipped messages and its new position is not stored yet.
     pub fn has_unflushed_position(&self) -> bool {
         self.position.seq != self.stored_position
     }
 
-    /// True for what its service acts on, and for what nobody here knows: that must not be passed over as if it were of no interest.
+    /// True for kinds that the service acts on, and for unknown kinds, which must never be skipped.
     pub fn handles(&self, kind: &str) -> bool {
         handles(&self.kinds, kind)
     }
@@ -58,7 +58,7 @@ pub(super) fn handles(kinds: &HashSet<&'static str>, kind: &str) -> bool {
     kinds.contains(kind) || !Message::TABLE.iter().any(|(known, ..)| *known == kind)
 }
 
-/// What of its messages a reader that acts on these kinds wants to see, in SQL: nothing of those it passes over.
+/// SQL expression for the data column: empty for kinds that a reader of `kinds` skips.
 pub(super) fn data_sql_for(kinds: &HashSet<&'static str>, source: &str) -> String {
     let skipped: Vec<String> = Message::TABLE
         .iter()

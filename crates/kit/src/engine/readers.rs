@@ -1,4 +1,4 @@
-//! Opening: tables, and where streams and readers are.
+//! Opening an engine: tables, streams and readers.
 
 use super::{
     Engine, EngineSettings, Fault, Stream, StreamPartition, Work,
@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-/// Brings a service's tables up to date and opens its stream; a new one gets that many partitions.
+/// Migrates a service's tables and opens its stream. A new stream gets this number of partitions.
 pub async fn prepare(tx: &mut Tx, service: &dyn Service, partitions: i64, now: Timestamp) -> Result<Stream, Fault> {
     tables::migrate_kit(tx, service.name()).await?;
     migrate(tx, service.name(), service.migrations()).await?;
@@ -31,8 +31,9 @@ pub async fn prepare(tx: &mut Tx, service: &dyn Service, partitions: i64, now: T
 }
 
 impl Engine {
-    /// Opens the writer of these services and finds where their streams and readers are. With `assignment` it is one of several engines, each
-    /// of one service that has been prepared; without, it is the only one.
+    /// Opens the engine of these services with their streams and readers.
+    ///
+    /// With `assignment` it is one of several engines, each for one service that is already prepared. Without, it is the only one.
     pub async fn open(
         db: &Db,
         services: Vec<Arc<dyn Service>>,
@@ -41,7 +42,7 @@ impl Engine {
         faults: Faults,
         assignment: Option<PartitionAssignment>,
     ) -> Result<Engine, Fault> {
-        // Only a writer that is alone numbers what it writes, and can so hand it on before the commit.
+        // Only a sole writer numbers its messages as it writes, and can dispatch them before the commit.
         let settings = EngineSettings { fold: settings.fold && assignment.is_none(), ..settings };
         let mut engine = Engine {
             work: Work::new(db.open_writer().await?),
@@ -86,7 +87,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts reading one partition of every stream that is read here.
+    /// Opens readers for one partition of every stream that is read here.
     pub(super) async fn open_partition(&mut self, partition: i64) -> Result<(), Fault> {
         for service in self.services.clone() {
             for (source, kinds) in sources(service.as_ref()) {
@@ -115,10 +116,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a reader to where its service's tables say it is. First the position and then the parked keys: while this process was away,
-    /// another one may dead_letter a message and move on, in one transaction, between the two. Whoever sees the position sees the key then; the
-    /// other way round it would see the position only, and let later messages of the key overtake the letter. A position that is old
-    /// already does no harm, whatever the keys: it cannot be moved.
+    /// Loads a reader's position and parked keys from its service's tables: first the position, then the keys.
+    ///
+    /// Between the two, another instance may store a dead letter and advance, in one transaction. In this order, a reader that sees the
+    /// new position also sees the new key. In the other order it would see only the position, and deliver later messages of the key too
+    /// early. An outdated position does no harm with any keys, because it cannot be advanced.
     pub(super) async fn load_position(&mut self, reader: &mut StreamReader) -> Result<(), Fault> {
         let (name, StreamPartition { source, partition, .. }) = (reader.service.name(), reader.stream);
         if self.reads_kafka() {
@@ -129,7 +131,8 @@ impl Engine {
         if let Some(consumer) = self.assignment.as_mut().and_then(|assignment| assignment.consumer.as_mut()) {
             let assigned = match offset {
                 _ if reader.is_request_log => consumer.assign_log(source, partition, offset),
-                // It came from the tables, or was told to look: numbers say which message is the next.
+                // Without an offset, the sequence numbers tell which message is next: the stream was read from tables before, or the
+                // offsets were deleted.
                 None if position > 0 => consumer.assign_oldest(source, partition),
                 _ => consumer.assign(source, partition, offset),
             };
@@ -141,7 +144,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The streams of this process's only writer are known; those of others are asked for. `None`: it does not exist here (yet).
+    /// The stream of a source. A sole writer knows all streams; other engines ask the message source. `None`: the stream does not exist
+    /// yet.
     async fn find_stream(&mut self, source: &'static str) -> Result<Option<Stream>, Fault> {
         match &self.assignment {
             None => Ok(self.streams.get(source).copied()),
@@ -153,13 +157,13 @@ impl Engine {
         self.assignment.as_ref().is_some_and(|assignment| assignment.consumer.is_some())
     }
 
-    /// Where this process believed its readers to be is not true: reads it anew.
+    /// Opens all readers again, because their positions in memory are outdated.
     pub(super) async fn reopen_readers(&mut self) -> Result<(), Fault> {
         let partitions: HashSet<i64> = self.readers.iter().map(|reader| reader.stream.partition).collect();
         self.readers.clear();
         for partition in partitions {
             if let Err(fault) = self.open_partition(partition).await {
-                // A lane without any reader is opened anew; one that has some is taken to be complete.
+                // No reader is left: a partition without readers is opened again, but one with some readers counts as complete.
                 self.readers.clear();
                 return Err(fault);
             }

@@ -1,11 +1,12 @@
-//! Dead letters that an operator wants tried again.
+//! Redrive: retries of dead letters that an operator marked.
 
 use super::{Engine, Fault, dead_letters, dead_letters::DeadLetter, log};
 use std::collections::HashSet;
 use uuid::Uuid;
 
 impl Engine {
-    /// Tries again what an operator marked, key by key in stream order. A dead_letter that fails again stays, and so do those behind it.
+    /// Retries the marked dead letters, key by key in stream order. A message that fails again stays dead, and the messages behind it
+    /// stay parked.
     pub(super) fn redrive(&mut self) {
         for service in self.services.clone() {
             if !self.readers.iter().any(|reader| reader.service.name() == service.name()) {
@@ -44,7 +45,8 @@ impl Engine {
         }
     }
 
-    /// Another instance reads the messages of this dead_letter's key. In an older numbering the stream may have had other partitions.
+    /// True when another instance reads the key of this dead letter. For an older epoch the partition is computed again, because the
+    /// stream may have had other partitions then.
     fn is_read_elsewhere(&self, dead_letter: &DeadLetter) -> bool {
         let Some(assignment) = &self.assignment else { return false };
         let readers = || self.readers.iter().filter(|reader| reader.stream.source == dead_letter.source);
@@ -85,7 +87,7 @@ impl Engine {
 
     fn mark_dead_again(&mut self, dead_letter: &DeadLetter, fault: &Fault) {
         if fault.is_outage() || fault.is_locked() || matches!(fault, Fault::Fenced(_)) {
-            // Not the dead_letter's fault: it stays marked and is tried again when writes are possible, or another instance has settled it.
+            // Not the message's fault. It stays marked and is retried when writes are possible, or another instance has handled it.
             return;
         }
         let error = fault.to_string();

@@ -1,7 +1,8 @@
-//! Publishing: one instance per service ships its numbered messages to Kafka, in order, and keeps how far it is in the service's database.
+//! Relay: one instance for each service publishes its numbered messages to Kafka in order, and stores its positions in the service's
+//! database.
 //!
-//! Between publishing and marking it may die, and two may do it at once: then messages are there twice, which readers notice by their
-//! numbers. What is never the case is that a number is there without all before it.
+//! A relay may crash between publishing and storing, and two instances may publish for a moment. Messages are then published twice, and
+//! readers recognize the repeats by their sequence numbers. A number is never published without all numbers before it.
 
 use super::{
     Fault, lease,
@@ -21,10 +22,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Messages published before the mark is moved.
+/// Messages published in one batch for each partition.
 const BATCH_SIZE: i64 = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How old the marks may be.
+/// Interval at which positions are stored.
 const STORE_INTERVAL: Duration = Duration::from_millis(200);
 const LEASE: &str = "relay";
 
@@ -38,13 +39,13 @@ pub(crate) struct Relay {
     pub instance: Uuid,
 }
 
-/// Where it is while it is the one.
+/// The relay's state while it holds the lease.
 struct RelayLease {
     stream: Stream,
     since_renewal: Stopwatch,
-    /// The last message of each partition that Kafka has.
+    /// The last message of each partition that is on Kafka.
     published: HashMap<i64, i64>,
-    /// The same as it stands in the database, and since when.
+    /// The same as stored in the database.
     stored: HashMap<i64, i64>,
     since_store: Stopwatch,
 }
@@ -71,14 +72,14 @@ impl Relay {
                 () = shutdown.stopping() => break,
             };
             if let Err(fault) = published {
-                // What Kafka has of it is not known: begins again at what is stored.
+                // It is unknown which messages reached Kafka. Publishing starts again at the stored positions.
                 lease = None;
                 tracing::warn!(service = self.service, error = %fault, "publishing failed, retrying");
                 metrics::counter!("onrush_relay_failures_total", "service" => self.service).increment(1);
             }
             let wait = if lease.as_ref().is_some_and(|lease| lease.published != lease.stored) { STORE_INTERVAL } else { POLL_INTERVAL };
             tokio::select! {
-                // Whoever does not hold the lease only looks whether it became free.
+                // Without the lease, this instance only polls whether the lease is free.
                 () = woken.notified(), if lease.is_some() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = shutdown.stopping() => break,
@@ -92,7 +93,7 @@ impl Relay {
         }
     }
 
-    /// Publishes what is numbered, if this instance is the one to do it.
+    /// Publishes all numbered messages, if this instance holds the lease.
     async fn publish_all(&self, lease: &mut Option<RelayLease>) -> Result<(), Fault> {
         loop {
             let is_renewal_due = lease.as_ref().is_none_or(|lease| lease.since_renewal.elapsed() >= POLL_INTERVAL);
@@ -127,9 +128,9 @@ impl Relay {
         }))
     }
 
-    /// What is numbered in all partitions, together. Whether there may be more already.
+    /// Publishes one batch from all partitions. Returns true when more may be waiting.
     async fn publish(&self, lease: &mut RelayLease) -> Result<bool, Fault> {
-        // It holds the lease meanwhile, and so shows what waits.
+        // Keeps the lease while the topics are not ready, so that the lag is reported.
         if !self.topics.are_ready() {
             return Ok(false);
         }
@@ -152,8 +153,9 @@ impl Relay {
         Ok(waiting.iter().any(|stored| i64::try_from(stored.len()).unwrap_or(0) == BATCH_SIZE))
     }
 
-    /// Writes down how far it is: now and then, for what comes behind the mark is only published twice. Whoever finds other marks than its
-    /// own is late, or was told to publish again: what stands in the database decides.
+    /// Stores the published positions. Seldom, because messages behind a stored position are only published twice.
+    ///
+    /// `Err`: another instance or an operator changed the stored positions, and the database decides.
     async fn store_positions(&self, lease: &mut RelayLease) -> Result<(), Fault> {
         lease.since_store = Stopwatch::start();
         let (service, epoch) = (self.service, lease.stream.epoch);

@@ -1,4 +1,4 @@
-//! What keeps tables small: old keys, old messages and old delivery records go, a bounded number at a time.
+//! Retention: deletes old keys, messages and delivery records, a bounded number at a time. Also reports reader lag.
 
 use super::{Engine, Fault, MessageSource, Stream, StreamPartition, log, reader::StreamReader};
 use crate::{idempotency, ports::Stopwatch};
@@ -7,15 +7,16 @@ use std::{
     time::Duration,
 };
 
-/// What is kept for hours or days need not go to the minute.
+/// Interval of retention passes. Retention times are hours or days, so they need no precision.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// How often it is measured how far readers are behind.
+/// Interval of lag reports.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
-/// Rows dropped per table in one transaction; callers wait meanwhile. While more is left, each tick takes as many.
+/// Rows deleted from a table in one transaction. Bounded because callers wait meanwhile. While more rows are old, each tick deletes as
+/// many.
 const DROP_LIMIT: i64 = 5_000;
 
 impl Engine {
-    /// Drops what is too old, when it is time to look, and reports how far readers are behind.
+    /// Deletes old rows when a pass is due, and reports reader lag.
     pub(super) fn apply_retention(&mut self) {
         self.report_lag();
         let now = self.clock.now();
@@ -53,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// Of numberings before this one. Nobody reads there any more; the last message stays there, too.
+    /// Partitions of earlier epochs. They have no readers, and their last message stays, too.
     async fn older_partitions_of(&mut self, source: &'static str) -> Result<Vec<StreamPartition>, Fault> {
         let Some(stream) = self.streams.get(source).copied() else { return Ok(Vec::new()) };
         let older = log::older_streams(&mut self.work.tx, source, stream.epoch).await?;
@@ -62,7 +63,7 @@ impl Engine {
         Ok(older.into_iter().flat_map(partitions).collect())
     }
 
-    /// Where a service reads here, and where it did in numberings before.
+    /// Partitions that a service reads here, with those it read in earlier epochs.
     async fn partitions_read_by(&mut self, name: &'static str) -> Result<HashSet<StreamPartition>, Fault> {
         let mut partitions: HashSet<StreamPartition> =
             self.readers.iter().filter(|reader| reader.service.name() == name).map(|reader| reader.stream).collect();
@@ -78,7 +79,7 @@ impl Engine {
         (0..stream.partitions).map(|partition| StreamPartition { source, epoch: stream.epoch, partition }).collect()
     }
 
-    /// How far readers are behind what is numbered; over Kafka, behind what the topics have.
+    /// Reports how many messages readers are behind: behind the numbered messages, or behind the topics on Kafka.
     fn report_lag(&mut self) {
         if self.since_lag_report.is_some_and(|since| since.elapsed() < LAG_INTERVAL) {
             return;
@@ -100,7 +101,7 @@ impl Engine {
         let Some(assignment) = &self.assignment else { return Some(self.heads.get(partition.source)? - reader.position.seq) };
         match &assignment.message_source {
             MessageSource::Kafka { .. } => assignment.consumer.as_ref()?.behind(partition.source, partition.partition),
-            // Whoever cannot be asked cannot be read either, and that is shown elsewhere.
+            // No lag is reported for a database that does not answer: its readers are stalled, and the stall is reported.
             MessageSource::Tables(databases) => {
                 let db = databases.get(partition.source)?;
                 let head = async { log::head(&mut *db.reader().await?, partition.source, partition.epoch, partition.partition).await };
@@ -109,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// The last message of a partition that nobody needs any more: every reader, or the relay, has passed it.
+    /// The last message of a partition that every reader, or the relay, has passed.
     async fn passed_position(&mut self, partition: StreamPartition) -> Result<i64, Fault> {
         let Some(assignment) = &self.assignment else {
             let readers = self.readers.iter().filter(|reader| reader.stream == partition);

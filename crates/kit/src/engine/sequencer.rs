@@ -1,9 +1,12 @@
-//! Numbering: one instance per service gives committed messages their places in the stream, densely and in the order of writing.
+//! Sequencer: one instance for each service numbers its committed messages, densely and in the order of writing.
 //!
-//! Numbers drawn while writing would leave gaps where a transaction rolled back, and would appear out of order where one commits late; a
-//! reader cannot tell either from a loss. So messages wait in `<service>_pending` until they are committed. The order of a key is that of
-//! their ids: whoever writes later about the same thing saw the first commit. The lease chooses who numbers; `fence` in `<service>_stream`
-//! is what keeps a late one from numbering: taking over raises it, and each transaction of the sequencer checks it under its row lock.
+//! Numbers drawn while writing would leave gaps after rollbacks, and would appear out of order after late commits. A reader cannot tell
+//! either from a loss. So messages wait in `<service>_pending` until they are committed.
+//!
+//! The messages of a key are ordered by id, because a later writer saw the commit of the earlier one.
+//!
+//! The lease chooses the sequencer. The `fence` in `<service>_stream` stops an outdated one: a new holder raises the fence, and each
+//! transaction of the sequencer checks it under its row lock.
 
 use super::{
     Fault, lease,
@@ -22,7 +25,7 @@ use uuid::Uuid;
 
 /// Messages numbered by one transaction.
 const BATCH_SIZE: i64 = 2_000;
-/// How long it sleeps when nobody rings; also how often the lease is since_renewal.
+/// Longest sleep without a notification, and the interval at which the lease is renewed.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const LEASE: &str = "sequencer";
 
@@ -34,7 +37,7 @@ pub(crate) struct Sequencer {
     pub instance: Uuid,
 }
 
-/// What the sequencer holds while it is the one.
+/// The sequencer's state while it holds the lease.
 struct SequencerLease {
     tx: Tx,
     stream: Stream,
@@ -62,7 +65,7 @@ impl Sequencer {
             self.wires.set_sequenced_here(self.service, lease.is_some());
             is_woken = tokio::select! {
                 is_woken = self.wires.wait_for_written(self.service, POLL_INTERVAL), if lease.is_some() => is_woken,
-                // Whoever has the lease is told as well. This one only looks whether it became free.
+                // Without the lease, this instance polls whether the lease is free. The holder is notified of messages, too.
                 () = tokio::time::sleep(POLL_INTERVAL), if lease.is_none() => true,
                 () = shutdown.stopping() => false,
             };
@@ -72,7 +75,7 @@ impl Sequencer {
         }
     }
 
-    /// Becomes the one, if there is none: takes the lease and raises the fence.
+    /// Takes the lease if it is free, and raises the fence.
     async fn acquire(&self) -> Result<Option<SequencerLease>, Fault> {
         let mut guard = self.steward.tx().await?;
         let Some(fence) = lease::acquire(&mut guard, self.service, LEASE, self.instance).await? else { return Ok(None) };
@@ -87,7 +90,7 @@ impl Sequencer {
         self.number_all(SequencerLease { tx, stream, fence, since_renewal: Stopwatch::start() }, true).await
     }
 
-    /// Numbers what waits. `None`: the lease is somebody else's now.
+    /// Numbers all waiting messages. `None`: another instance has the lease now.
     async fn number_all(&self, mut lease: SequencerLease, is_woken: bool) -> Result<Option<SequencerLease>, Fault> {
         loop {
             if lease.since_renewal.elapsed() >= POLL_INTERVAL {
@@ -96,7 +99,7 @@ impl Sequencer {
                 }
                 lease.since_renewal = Stopwatch::start();
             }
-            // A look that changes nothing: an idle mall must not commit twice a second.
+            // Looks before it writes, so that an idle mall does not commit twice a second.
             if !is_woken && !self.has_pending(&mut lease.tx).await? {
                 return Ok(Some(lease));
             }
@@ -115,8 +118,10 @@ impl Sequencer {
         Ok(waiting.is_some())
     }
 
-    /// The oldest messages that wait become the next of the stream. One statement, which is a transaction by itself: there is one wait for
-    /// the server. A message for a partition that the stream does not have gets no place, which the table refuses.
+    /// Numbers the oldest waiting messages and moves them to the outbox.
+    ///
+    /// One statement, and so one transaction with one round trip. A message for a partition that the stream does not have gets no number,
+    /// which the table refuses.
     async fn number(&self, lease: &mut SequencerLease) -> Result<i64, Fault> {
         let service = self.service;
         let sql = format!(

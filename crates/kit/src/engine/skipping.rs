@@ -1,15 +1,17 @@
-//! Passing over: what a reader does not act on costs it no transaction (docs/decisions/0016).
+//! Skipping: a reader skips message kinds it does not handle without opening a transaction (docs/decisions/0016).
 
 use super::{Engine, Fault, assignment::PartitionAssignment, log, reader::StreamReader, stalls::StallReason};
 use crate::ports::Stopwatch;
 use std::time::Duration;
 
-/// How long it is_resting when positions could not be written down.
+/// Delay before a failed flush of positions is retried.
 const FLUSH_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Much of a stream may be nothing to a reader. Over what it need not act on it moves without a transaction: its service's tables learn of
-    /// it with its next delivery, or when things are quiet. Until then, whoever reads in its place passes over it once more.
+    /// Skips the messages if the reader handles none of them. Returns true when it did.
+    ///
+    /// The new position is stored with the next delivery or at the next flush. Until then, an instance that takes this reader over skips
+    /// the messages again.
     pub(super) fn skip(&mut self, index: usize, stored: &[log::StoredMessage]) -> bool {
         let reader = &self.readers[index];
         let Some(last) = stored.last().filter(|_| !stored.iter().any(|message| reader.handles(&message.kind))) else { return false };
@@ -17,8 +19,7 @@ impl Engine {
         true
     }
 
-    /// Writes down where the readers are that passed over messages. Nobody waits for it: a lock is only looked at, and what fails is tried again
-    /// after a rest.
+    /// Stores the positions of readers that skipped messages. Not urgent: locks are only probed, and a failure is retried after a delay.
     pub(super) fn flush_positions(&mut self) {
         if !self.has_positions_to_flush() {
             return;
@@ -35,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// One of them is at fault; that must not hold up the others.
+    /// Stores each position alone, so that one failing reader does not block the others.
     fn flush_each_position(&mut self, unflushed: &[usize]) {
         for index in unflushed {
             match self.store_positions(&[*index]) {
@@ -66,7 +67,7 @@ impl Engine {
             )
         })?;
         for index in unflushed {
-            // On Kafka, what comes next may have waited for this.
+            // On Kafka, the first message of a new epoch may have waited for this.
             self.readers[*index].is_due = true;
         }
         Ok(())
@@ -77,7 +78,7 @@ impl Engine {
         !is_resting && self.readers.iter().any(StreamReader::has_unflushed_position)
     }
 
-    /// Nothing else is to be done: time for what there is only to pass over.
+    /// Marks the readers that only have messages to skip. Called when no other work is left.
     pub(super) fn mark_deferred_due(&mut self) {
         let deferred = self.assignment.as_ref().map(PartitionAssignment::take_deferred).unwrap_or_default();
         for reader in &mut self.readers {

@@ -1,4 +1,4 @@
-//! Where a reader's messages come from: the outbox tables themselves, or Kafka.
+//! Message sources: the outbox tables, or Kafka.
 
 use super::{
     Engine, Fault, Stream, StreamPartition,
@@ -14,22 +14,22 @@ use crate::{
 use contracts::{Message, Timestamp};
 use std::{collections::HashMap, time::Duration};
 
-/// The kind of a request that cannot be read, in the dead letters, and how much of it is kept.
+/// Kind of the dead letter for a request that cannot be decoded, and the number of its characters that are stored.
 const UNREADABLE: &str = "unreadable";
 const MAX_UNREADABLE_CHARS: usize = 4_096;
 
-/// The cable between a stream and its readers in other processes.
+/// Source of messages for readers in other processes.
 #[derive(Clone)]
 pub enum MessageSource {
-    /// The outbox tables of each service, in the database it lives in.
+    /// The outbox tables of each service, in its database.
     Tables(HashMap<&'static str, Db>),
-    /// A topic for each service, all with so many partitions. Nothing is read before they are ready.
+    /// One topic for each service, all with the same number of partitions. Nothing is read before the topics are ready.
     Kafka { cluster: Cluster, partitions: i64, topics: Topics },
 }
 
 impl MessageSource {
-    /// A service's stream as readers elsewhere know it. On Kafka the numbering is told by the messages: the first is taken to be that of a
-    /// mall which was never moved.
+    /// The stream of a service. On Kafka the messages carry the epoch, so reading begins with epoch 1, that of a mall that was never
+    /// moved. `None`: the stream does not exist yet.
     pub(super) async fn find_stream(&self, source: &str) -> Result<Option<Stream>, Fault> {
         match self {
             MessageSource::Tables(databases) => match databases.get(source) {
@@ -41,7 +41,7 @@ impl MessageSource {
         }
     }
 
-    /// Whether this instance can read at all now.
+    /// True when this instance can read now.
     pub(super) fn is_ready(&self) -> bool {
         match self {
             MessageSource::Tables(_) => true,
@@ -49,7 +49,7 @@ impl MessageSource {
         }
     }
 
-    /// Whether a stream's tables are in the reader's own database, and so to be had on a connection that is there anyway.
+    /// True when the stream's tables are in the reader's own database, so that its open connection can read them.
     fn is_same_database(&self, reader: &str, source: &str) -> bool {
         match self {
             MessageSource::Tables(databases) => databases.get(reader).zip(databases.get(source)).is_some_and(|(own, other)| own.is(other)),
@@ -57,7 +57,7 @@ impl MessageSource {
         }
     }
 
-    /// What a stream's own tables have behind these places.
+    /// Reads messages behind these positions from the stream's tables.
     async fn read(
         &self,
         source: &str,
@@ -87,7 +87,7 @@ pub(super) fn kafka_fault(error: crate::kafka::KafkaError) -> Fault {
 }
 
 impl Engine {
-    /// What waits for each of these readers, in order. Those of one stream stand together.
+    /// Fetches the messages that wait for each of these readers, in order. Readers of one stream must be next to each other in `indices`.
     pub(super) async fn fetch(&mut self, indices: &[usize], limit: i64) -> FetchResults {
         if let Some(consumer) = self.assignment.as_mut().and_then(|assignment| assignment.consumer.as_mut()) {
             let limit = usize::try_from(limit).unwrap_or(1);
@@ -114,7 +114,7 @@ impl Engine {
         fetched
     }
 
-    /// What is settled need not be seen again.
+    /// Releases the messages up to the reader's position from the consumer's buffer.
     pub(super) fn advance_consumer(assignment: &mut PartitionAssignment, reader: &StreamReader) {
         if let (Some(consumer), Some(offset)) = (&mut assignment.consumer, reader.position.offset) {
             consumer.advance_past(reader.stream.source, reader.stream.partition, offset);
@@ -122,20 +122,20 @@ impl Engine {
     }
 }
 
-/// By reader.
+/// Fetched messages by reader index.
 type FetchResults = Vec<(usize, Result<Vec<log::StoredMessage>, Fault>)>;
 
-/// What Kafka has for a reader that comes behind its position. Repeats are skipped over: relays publish again when in doubt.
+/// Fetches messages behind the reader's position from Kafka. Skips repeats, because a relay publishes again when in doubt.
 fn fetch_from_kafka(consumer: &mut Consumer, reader: &mut StreamReader, limit: usize) -> Result<Vec<log::StoredMessage>, Fault> {
     let StreamPartition { source, partition, .. } = reader.stream;
-    // Serves the client library, too.
+    // Also lets the client library run its callbacks.
     consumer.poll(Duration::ZERO).map_err(kafka_fault)?;
     loop {
         let (mut stored, mut skipped): (Vec<log::StoredMessage>, Option<i64>) = (Vec::new(), None);
         for arrival in consumer.peek(source, partition, limit).map_err(kafka_fault)? {
             match arrival {
                 Arrival::Record(offset, record) => {
-                    // Where it was in the one before must be known: the audit looks whether that was read to its end.
+                    // The position in the old epoch must be stored first: the audit checks that the old epoch was read to its end.
                     if record.epoch > reader.stream.epoch && stored.is_empty() && !reader.has_unflushed_position() {
                         begin_epoch(reader, record.epoch);
                     }
@@ -157,12 +157,12 @@ fn fetch_from_kafka(consumer: &mut Consumer, reader: &mut StreamReader, limit: u
                             trace: record.trace,
                             offset: Some(*offset),
                         }),
-                        // Passed over together with the one before.
+                        // The position of the message before covers the repeat.
                         (true, Some(before)) => before.offset = Some(*offset),
                         (true, None) => skipped = Some(*offset),
                     }
                 }
-                // Nobody here wrote it: a message of ours that got damaged leaves a gap in the numbers, and that stops the reader.
+                // Not written by this service. If it was a damaged message of ours, its number is missing, and the gap stops the reader.
                 Arrival::Foreign { offset, reason, data } if reader.is_request_log => {
                     stored.push(unreadable_request(*offset, &format!("{reason}: {data}")))
                 }
@@ -184,9 +184,9 @@ fn fetch_from_kafka(consumer: &mut Consumer, reader: &mut StreamReader, limit: u
     }
 }
 
-/// A request that nobody can read holds up no other: it is put aside under a key of its own.
+/// A request that cannot be decoded. It gets a key of its own, so that no other request is parked behind it.
 fn unreadable_request(offset: i64, text: &str) -> log::StoredMessage {
-    // PostgreSQL keeps no zero characters.
+    // PostgreSQL stores no zero characters.
     let data = text.chars().filter(|sign| *sign != '\0').take(MAX_UNREADABLE_CHARS).collect();
     log::StoredMessage {
         seq: offset + 1,
@@ -199,10 +199,10 @@ fn unreadable_request(offset: i64, text: &str) -> log::StoredMessage {
     }
 }
 
-/// The stream was numbered anew, because its database was moved or restored.
+/// Begins a new epoch of the stream, whose database was moved or restored.
 fn begin_epoch(reader: &mut StreamReader, epoch: i64) {
     let StreamPartition { source, epoch: before, partition } = reader.stream;
-    // Whether this was the last of it only the sender's tables can tell: the audit compares them.
+    // Only the sender's tables show whether this was the last message of the old epoch. The audit compares them.
     tracing::warn!(reader = reader.service.name(), source, partition, epoch, before, read_to = reader.position.seq, "new epoch begun");
     reader.stream.epoch = epoch;
     reader.position = Position { seq: 0, ..reader.position };

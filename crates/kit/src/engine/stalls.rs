@@ -1,23 +1,24 @@
-//! Readers that cannot go on: said once when it begins and once when it is over, and shown by a gauge meanwhile. Nothing is skipped; every
-//! few seconds a reader in trouble looks up its place again, so that what was repaired takes effect by itself.
+//! Stalled readers: logged when a stall starts and when it ends, with a gauge in between.
+//!
+//! A stalled reader skips nothing. It reloads its position every few seconds, so that a repair takes effect without a restart.
 
 use super::{Engine, StreamPartition, reader::StreamReader};
 use crate::ports::Stopwatch;
 use std::{collections::HashMap, time::Duration};
 
-/// How often a reader in trouble looks up its place.
+/// Interval at which a stalled reader reloads its position.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// Stall that has not shown for so long is over, even if nothing came to read.
+/// A stall ends when it was not reported for this time, even if no message arrived.
 const EXPIRY: Duration = Duration::from_secs(10);
 
-/// StallReason a reader stands still.
+/// Reason for a stall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StallReason {
-    /// The next message is missing, and later ones are there.
+    /// The next message is missing, and later ones exist.
     Gap,
-    /// Where messages come from gives none.
+    /// The message source fails.
     Source,
-    /// The next message wants what somebody else has locked.
+    /// The next message needs a row that another session has locked.
     Lock,
 }
 
@@ -36,7 +37,7 @@ struct Stall {
     since_reload: Stopwatch,
 }
 
-/// Who stands where.
+/// A reader and its position, for reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReaderPosition {
     pub reader: &'static str,
@@ -44,7 +45,7 @@ pub(super) struct ReaderPosition {
     pub position: i64,
 }
 
-/// StreamReader, source and partition.
+/// Reader, source and partition.
 type StallKey = (&'static str, &'static str, i64);
 
 #[derive(Default)]
@@ -82,7 +83,8 @@ impl Stalls {
         }
     }
 
-    /// Something was read, or at least nothing went wrong. Whether what was read can be acted on shows later.
+    /// Clears a stall after messages were read, or after no failure for a while. A stall on a lock needs progress, because reading does
+    /// not prove it.
     pub fn clear_if_recovered(&mut self, at: ReaderPosition, has_read: bool) {
         let has_ended = |stall: &Stall| has_read && stall.reason != StallReason::Lock || stall.since_report.elapsed() >= EXPIRY;
         if self.0.get(&at.key()).is_some_and(has_ended) {
@@ -90,7 +92,7 @@ impl Stalls {
         }
     }
 
-    /// Something was acted on.
+    /// Clears a stall on a lock, because the reader has delivered a message.
     pub fn on_progress(&mut self, at: ReaderPosition) {
         if self.0.get(&at.key()).is_some_and(|stall| stall.reason == StallReason::Lock) {
             self.clear(at);
@@ -104,7 +106,7 @@ impl Stalls {
         tracing::warn!(reader = at.reader, stream = ?at.stream, position = at.position, "reader resumed");
     }
 
-    /// What is read elsewhere now is somebody else's stall.
+    /// Drops the stalls of partitions that another instance reads now.
     pub fn retain_partitions(&mut self, is_here: impl Fn(i64) -> bool) {
         self.0.retain(|key, _| {
             let is_kept = is_here(key.2);
@@ -115,10 +117,10 @@ impl Stalls {
         });
     }
 
-    /// True, now and then, for a reader in stall.
+    /// True at each reload interval of a stalled reader.
     fn is_reload_due(&mut self, at: ReaderPosition) -> bool {
         match self.0.get_mut(&at.key()) {
-            // One that waits for a lock knows where it is.
+            // A reader that waits for a lock has a valid position.
             Some(stall) if stall.reason != StallReason::Lock && stall.since_reload.elapsed() >= RELOAD_INTERVAL => {
                 stall.since_reload = Stopwatch::start();
                 true
@@ -129,7 +131,7 @@ impl Stalls {
 }
 
 impl Engine {
-    /// Has readers in trouble look up where they are: somebody may have repaired it.
+    /// Reloads the positions of stalled readers, because an operator may have repaired them.
     pub(super) fn reload_stalled_readers(&mut self) {
         let mut readers = std::mem::take(&mut self.readers);
         for reader in &mut readers {
@@ -170,7 +172,7 @@ mod tests {
         }
     }
 
-    // F22: the alarm. However often a reader looks and finds nothing, it is said once; and shown as long as it lasts.
+    // F22: the alarm. A stall is logged once, however often the reader retries, and the gauge shows it until it ends.
     #[test]
     fn a_stall_is_logged_once_when_it_starts_and_once_when_it_ends() {
         let recorder = PrometheusBuilder::new().build_recorder();
@@ -186,7 +188,7 @@ mod tests {
             metrics::with_local_recorder(&recorder, || {
                 for _ in 0..20 {
                     stalls.report(at(7), StallReason::Source, "no answer");
-                    // Nothing went wrong this time, and nothing was read: that proves nothing yet.
+                    // No failure, but nothing was read: no proof of recovery yet.
                     stalls.clear_if_recovered(at(7), false);
                 }
                 assert_eq!((log.count("reader stalled"), log.count("reader resumed")), (1, 0));
@@ -203,7 +205,7 @@ mod tests {
                 assert!(stalls.0.is_empty());
                 for _ in 0..20 {
                     stalls.report(at(9), StallReason::Lock, "the row is locked");
-                    // It is read at every try, and not acted on.
+                    // Each try reads the message, but does not deliver it.
                     stalls.clear_if_recovered(at(9), true);
                 }
                 assert_eq!((log.count("reader stalled"), log.count("reader resumed")), (4, 1));

@@ -1,4 +1,4 @@
-//! One transaction: what happens in it, before it is committed, and after.
+//! A transaction of the engine: its body, its commit, and the steps after it.
 
 use super::{Engine, Envelope, Fault, log, reader::Position};
 use crate::{
@@ -8,16 +8,17 @@ use crate::{
 };
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-/// Tries of a transaction that others were in the way of, before it is treated like any that failed.
+/// Tries of a transaction that loses against others, before it counts as failed.
 const MAX_TRIES: u32 = 6;
 
 impl Engine {
-    /// Repeats a whole transaction that lost against another one, a few times, after a short pause of random length. Where several
-    /// instances write, a unique constraint may say no because another one was faster: at the next try its row is seen. A lock that
-    /// somebody holds is waited for as long as there is lock_budget.
+    /// Retries a transaction that lost against another one, after a short random delay.
+    ///
+    /// With several writers, a unique constraint may fail because another writer was faster; the next try sees its row. A locked row is
+    /// retried while the lock budget lasts.
     pub(super) fn retry_on_conflict(&mut self, mut attempt: impl FnMut(&mut Engine) -> Result<(), Fault>) -> Result<(), Fault> {
         for tries in 1.. {
-            // Tries may take longer than a lease lasts.
+            // The tries may take longer than a lease lasts.
             self.renew_leases();
             match attempt(self) {
                 Err(fault) if fault.is_locked() && !self.lock_budget.has_budget() => return Err(fault),
@@ -33,10 +34,10 @@ impl Engine {
         Ok(())
     }
 
-    /// One transaction: `body`, the log, the commit. On a fault, or a panic, everything is as before.
+    /// Runs one transaction: `body`, the outbox and positions, the commit. A fault or panic rolls everything back.
     pub(super) fn attempt(&mut self, body: impl AsyncFnOnce(&mut Engine) -> Result<(), Fault>, names: &[String]) -> Result<(), Fault> {
         let now = self.clock.now();
-        // From there on it may stand, whatever is heard of it.
+        // Once true, the transaction may be durable even if the commit reports an error.
         let mut is_committing = false;
         let since_begin = Stopwatch::start();
         self.work.tx.limit_lock_waits(self.lock_budget.max_wait());
@@ -90,7 +91,7 @@ impl Engine {
         self.work.clear();
     }
 
-    /// What is up to there is behind the reader.
+    /// Advances a reader to this position.
     pub(super) fn advance_to(&mut self, index: usize, position: Position) {
         let reader = &mut self.readers[index];
         if reader.position == position {
@@ -105,14 +106,14 @@ impl Engine {
 
     fn run_hooks(&mut self, is_durable: bool) {
         for action in std::mem::take(&mut self.work.at_end) {
-            // What became of the transaction stands, whatever a hook does; and the writer must live on.
+            // The transaction's outcome is final, and the writer must survive a panic of a hook.
             if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| action(is_durable))) {
                 tracing::error!(panic = panic_text(panic.as_ref()), "commit hook panicked");
             }
         }
     }
 
-    /// Lets others know what is there now.
+    /// Sends the notifications of the committed transaction.
     fn notify_others(&mut self) {
         let Some(assignment) = &self.assignment else { return };
         for service in &self.work.emitting_services {
@@ -137,14 +138,14 @@ impl Engine {
         fault
     }
 
-    /// Gives messages to a service. What it says about their keys belongs to the requests that caused them.
+    /// Dispatches messages to a service. Messages emitted for the same keys inherit the trace of their cause.
     pub(super) async fn dispatch(&mut self, service: &dyn Service, messages: &[&Envelope]) -> Result<(), Fault> {
         self.work.service = service.name();
         self.work.propagate_traces(messages);
         service.consume(&mut self.work, messages).await
     }
 
-    /// Lets services write back what they kept for the length of the transaction.
+    /// Lets services write back the rows they kept in memory during the transaction.
     pub(super) async fn flush_services(&mut self) -> Result<(), Fault> {
         for service in &self.services {
             self.work.service = service.name();
@@ -153,7 +154,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what was emitted, and how far readers came.
+    /// Writes the emitted messages and the readers' positions.
     async fn persist_log(&mut self) -> Result<(), Fault> {
         let mut emitted: Vec<Envelope> = std::mem::take(&mut self.work.dispatched);
         emitted.append(&mut self.work.emitted);

@@ -1,4 +1,4 @@
-//! How an engine is told that streams went on.
+//! Wakes an engine when a stream it reads has new messages.
 
 use super::reader::handles;
 use std::{
@@ -6,19 +6,19 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// The streams that were rung for since the engine looked.
+/// The streams that may have new messages since the engine last took them.
 pub(super) struct PendingSources {
     has_any: AtomicBool,
     sources: Vec<(&'static str, AtomicBool)>,
 }
 
 impl PendingSources {
-    /// All of them at first.
+    /// All sources pending, as at the start.
     fn all(sources: impl Iterator<Item = &'static str>) -> PendingSources {
         PendingSources { has_any: AtomicBool::new(true), sources: sources.map(|source| (source, AtomicBool::new(true))).collect() }
     }
 
-    /// Rings for one stream, or for all. False: it was rung before, and nobody has looked since; who does will see this, too.
+    /// Marks one source, or all. Returns false when any mark was already pending: the engine takes this one together with it.
     fn add(&self, source: Option<&str>) -> bool {
         for (_, flag) in self.sources.iter().filter(|(name, _)| source.is_none_or(|source| source == *name)) {
             flag.store(true, Ordering::Release);
@@ -38,11 +38,11 @@ impl PendingSources {
     }
 }
 
-/// What an engine was told.
+/// Wake-ups of an engine.
 pub(super) struct Wakeup {
-    /// There is something to act on.
+    /// Sources with messages to act on.
     pub pending: PendingSources,
-    /// There are messages to pass over, which can wait until nothing else is to be done.
+    /// Sources with messages that are only skipped, which can wait until the engine is idle.
     pub deferred: PendingSources,
 }
 
@@ -51,7 +51,8 @@ impl Wakeup {
         Wakeup { pending: PendingSources::all(sources.iter().copied()), deferred: PendingSources::all(sources.iter().copied()) }
     }
 
-    /// Rings for a stream, or for all, that went on by messages of these kinds, or of any. True when the engine must be woken.
+    /// Marks a source, or all, with new messages of these kinds. `None`: any source, any kind. Returns true when the engine must be
+    /// woken.
     pub fn notify(&self, source: Option<&str>, wanted: &HashSet<&'static str>, kinds: Option<&[&str]>) -> bool {
         let is_wanted = kinds.is_none_or(|kinds| kinds.iter().any(|kind| handles(wanted, kind)));
         let pending = if is_wanted { &self.pending } else { &self.deferred };
@@ -67,7 +68,7 @@ mod tests {
     fn messages_that_are_only_skipped_are_deferred() {
         let wakeup = Wakeup::new(&["orders", "stock"]);
         let wanted = HashSet::from(["coupon.hold"]);
-        // Both begin rung.
+        // All sources are pending at the start.
         assert_eq!((wakeup.pending.take().len(), wakeup.deferred.take().len()), (2, 2));
         let notify = |kinds: Option<&[&str]>| {
             let is_woken = wakeup.notify(Some("orders"), &wanted, kinds);
@@ -76,7 +77,7 @@ mod tests {
         let (nothing, orders) = (Vec::new(), vec!["orders"]);
         assert_eq!(notify(Some(&["stock.reserve", "coupon.hold"])), (true, orders.clone(), nothing.clone()));
         assert_eq!(notify(Some(&["stock.reserve", "order.paid"])), (true, nothing.clone(), orders.clone()));
-        // What nobody here knows must not be passed over, and what is not said may be anything.
+        // Unknown kinds are never skipped, and without kinds the messages may be of any.
         assert_eq!(notify(Some(&["coupon.of_tomorrow"])), (true, orders.clone(), nothing.clone()));
         assert_eq!(notify(None), (true, orders, nothing));
     }

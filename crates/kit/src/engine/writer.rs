@@ -1,4 +1,4 @@
-//! The thread that writes: takes commands from the queue, settles them, and in between lets readers catch up.
+//! The writer thread: executes commands from the queue, and lets readers catch up in between.
 
 use super::{Engine, Fault};
 use crate::{
@@ -9,17 +9,17 @@ use crate::{
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
-/// How often the writer looks for letters to redrive and for old rows; also how long it sleeps when nothing comes in.
+/// Interval of the periodic work, such as redrive and retention, and the longest sleep without work.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
-/// The engine on its thread. Stops, after settling what is queued, when told to.
+/// A running engine and its thread. Dropping it stops the thread without waiting.
 pub struct RunningEngine {
     queue: QueueSender,
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunningEngine {
-    /// Settles what is queued, then stops. Later submits are refused as unavailable.
+    /// Executes the queued commands, then stops. Later submits get [`SubmitError::Unavailable`].
     pub fn stop(mut self) {
         self.queue.stop();
         if let Some(thread) = self.thread.take() {
@@ -37,12 +37,12 @@ impl Drop for RunningEngine {
 }
 
 impl Engine {
-    /// Runs on a thread of its own: SQLite calls block, and the one writer must never wait behind a request.
+    /// Starts the engine on a thread of its own, because SQLite calls block and the writer must never wait behind a request.
     pub fn start(mut self, queue: Queue) -> std::io::Result<RunningEngine> {
         let sender = queue.sender();
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
-            // A database across a network needs the runtime's timers and sockets; SQLite does not.
+            // PostgreSQL needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
             Course::default().go_on(|| self.run(&queue));
         })?;
@@ -67,7 +67,7 @@ impl Engine {
             if stop {
                 break;
             }
-            // By elapsed time and not only when idle: under steady load there is no idle moment.
+            // By elapsed time and not only when idle, because steady load leaves no idle moment.
             let is_tick = since_tick.elapsed() >= TICK;
             if is_tick {
                 since_tick = Stopwatch::start();
@@ -90,17 +90,17 @@ impl Engine {
         self.flush_positions();
         self.release_partitions();
         if let Some(sqlite) = self.work.tx.sqlite() {
-            // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
+            // Leaves a single file behind. If this fails, the next start reads the write-ahead log.
             let _ = sqlite.pragma_update(None, "wal_checkpoint", "truncate");
         }
     }
 
-    /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
+    /// Executes the queued commands, beginning with `first`. Returns true when the engine must stop.
     fn execute_queued(&mut self, first: Box<dyn AnyCommand>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
         let last = batches.len() - 1;
         for (index, batch) in batches.into_iter().enumerate() {
-            // Those that must be alone come first, and share what time there is for waiting.
+            // Exclusive commands come first and share one lock budget.
             if index == 0 || index == last {
                 self.lock_budget.refill();
             }
@@ -109,10 +109,10 @@ impl Engine {
         stop
     }
 
-    /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
+    /// Executes commands in one transaction. After a fault it bisects them until the failing command is alone.
     fn execute(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
         if self.lock_budget.is_exhausted() {
-            // Some of them may want other rows; but whoever waits behind them has waited long enough for those that do not.
+            // Some of these commands may want other rows. But commands queued behind them have waited long enough.
             return reject_contended(groups, "lock wait budget exhausted");
         }
         let Err(fault) = self.retry_on_conflict(|engine| engine.attempt_commands(&mut groups, fold)) else {
@@ -139,7 +139,7 @@ impl Engine {
                 self.execute(vec![second], fold);
             }
         } else if fold {
-            // A reader further down may be at fault: commit the command alone and let the log deal with its messages.
+            // A reader further down may have failed. Commit the command without folding, and leave its messages to the outbox.
             self.execute(groups, false);
         } else if fault.is_contention() {
             reject_contended(groups, &fault.to_string());
@@ -180,7 +180,7 @@ impl Engine {
     }
 }
 
-/// Nothing is wrong with these commands: others were in their way. They did nothing, and their keys are not used up.
+/// Rejects commands that lost to lock contention. Nothing was written and their keys stay free, so clients may retry.
 fn reject_contended(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
     for group in groups {
         tracing::warn!(operation = group.operation(), commands = group.len(), reason, "command rejected");
@@ -189,7 +189,7 @@ fn reject_contended(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
     }
 }
 
-/// Takes what waits, up to the limit, grouped by operation in the order of first arrival. Commands that must be alone get a batch each.
+/// Takes queued commands up to the limit, grouped by operation in order of first arrival. Each exclusive command gets a batch of its own.
 fn take_batch(first: Box<dyn AnyCommand>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
     let mut groups: Vec<Box<dyn AnyGroup>> = Vec::new();
     let mut index: HashMap<(TypeId, &'static str), usize> = HashMap::new();
@@ -222,7 +222,7 @@ fn next_command(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyCommand>> {
     loop {
         match queue.items.try_recv() {
             Ok(QueueItem::Command(command)) => return Some(command),
-            // What it is woken for comes after the commands.
+            // Readers catch up after the commands anyway.
             Ok(QueueItem::Wake) => {}
             Ok(QueueItem::Stop) => {
                 *stop = true;
