@@ -1,6 +1,7 @@
-//! Idempotency keys: the answer is stored in the transaction of the effect, and given again byte for byte.
+//! Idempotency keys: the answer is stored in the transaction of the effect, and repeated byte for byte.
 //!
-//! A key belongs to a member and an operation. While an answer is still open (a checkout that the caller waits for) a repeat is told so.
+//! A key belongs to a member and an operation. A repeat is refused while the answer is still open, for instance during a checkout that
+//! the caller waits for.
 
 use crate::{
     batch::Answer,
@@ -10,14 +11,14 @@ use contracts::Timestamp;
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
-/// Answers are kept this long; a repeat after that is a new request.
-pub const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Longest accepted key.
+/// Retention of answers: 24 hours. A repeat after that is a new request.
+pub const RETENTION: Duration = Duration::from_secs(24 * 3600);
+/// Longest accepted key, in bytes.
 pub const MAX_KEY_LENGTH: usize = 255;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Whose key it is: the same text from another member is another key.
+    /// Owner of the key. The same text from another member is another key.
     pub scope: Uuid,
     pub key: String,
     /// SHA-256 of method, path and body.
@@ -25,33 +26,33 @@ pub struct IdempotencyKey {
 }
 
 #[derive(Debug)]
-pub enum Claim {
+pub enum KeyState {
     Fresh,
     Answered(Answer),
     OtherRequest,
     Running,
 }
 
-type Stored = (Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<String>);
+type StoredAnswer = (Vec<u8>, Option<i64>, Option<Vec<u8>>, Option<String>);
 
-/// What the key says about this request.
-pub async fn claim(tx: &mut Tx, service: &str, operation: &str, key: &IdempotencyKey) -> Result<Claim, DbError> {
-    let claims = claim_all(tx, service, operation, &[key]).await?;
-    Ok(claims.into_iter().next().unwrap_or(Claim::Fresh))
+/// Looks up the state of a key for this request.
+pub async fn look_up(tx: &mut Tx, service: &str, operation: &str, key: &IdempotencyKey) -> Result<KeyState, DbError> {
+    let states = look_up_all(tx, service, operation, &[key]).await?;
+    Ok(states.into_iter().next().unwrap_or(KeyState::Fresh))
 }
 
-/// The same for many requests, in their order.
-pub async fn claim_all(tx: &mut Tx, service: &str, operation: &str, keys: &[&IdempotencyKey]) -> Result<Vec<Claim>, DbError> {
+/// Looks up the keys of many requests, in their order.
+pub async fn look_up_all(tx: &mut Tx, service: &str, operation: &str, keys: &[&IdempotencyKey]) -> Result<Vec<KeyState>, DbError> {
     let sql = format!(
         "select scope, key, request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3"
     );
-    let found: Vec<Kept> = tx.query_many(&sql, keys.iter().map(|key| params![key.scope, operation, &key.key])).await?;
-    let found: HashMap<(Uuid, &str), &Kept> = found.iter().map(|kept| ((kept.scope, kept.key.as_str()), kept)).collect();
-    Ok(keys.iter().map(|key| found.get(&(key.scope, key.key.as_str())).map_or(Claim::Fresh, |kept| kept.says_of(key))).collect())
+    let found: Vec<StoredKey> = tx.query_many(&sql, keys.iter().map(|key| params![key.scope, operation, &key.key])).await?;
+    let by_key: HashMap<(Uuid, &str), &StoredKey> = found.iter().map(|row| ((row.scope, row.key.as_str()), row)).collect();
+    Ok(keys.iter().map(|key| by_key.get(&(key.scope, key.key.as_str())).map_or(KeyState::Fresh, |row| row.state_for(key))).collect())
 }
 
 /// A key as it is stored.
-struct Kept {
+struct StoredKey {
     scope: Uuid,
     key: String,
     request_hash: Vec<u8>,
@@ -60,19 +61,19 @@ struct Kept {
     location: Option<String>,
 }
 
-impl FromRow for Kept {
+impl FromRow for StoredKey {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let (scope, key, request_hash) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Self { scope, key, request_hash, status: row.get(3)?, body: row.get(4)?, location: row.get(5)? })
     }
 }
 
-impl Kept {
-    fn says_of(&self, key: &IdempotencyKey) -> Claim {
+impl StoredKey {
+    fn state_for(&self, key: &IdempotencyKey) -> KeyState {
         match self.status {
-            _ if self.request_hash != key.request_hash => Claim::OtherRequest,
-            None => Claim::Running,
-            Some(status) => Claim::Answered(Answer {
+            _ if self.request_hash != key.request_hash => KeyState::OtherRequest,
+            None => KeyState::Running,
+            Some(status) => KeyState::Answered(Answer {
                 status: u16::try_from(status).unwrap_or(500),
                 body: self.body.clone().unwrap_or_default().into(),
                 location: self.location.clone(),
@@ -82,7 +83,7 @@ impl Kept {
     }
 }
 
-/// Stores keys with their answers, or as still open.
+/// Stores keys with their answers, or without while the answer is open.
 pub async fn store(
     tx: &mut Tx,
     service: &str,
@@ -103,39 +104,45 @@ pub async fn store(
     Ok(())
 }
 
-/// An answer for a key that is still open.
-pub struct Settled<'s> {
+/// The answer for a key that is still open.
+pub struct Completion<'s> {
     pub operation: &'s str,
     pub scope: Uuid,
     pub key: &'s str,
     pub answer: &'s Answer,
 }
 
-/// Gives open keys their answers, once: later calls change nothing. For each, whether this call did it.
-pub async fn settle(tx: &mut Tx, service: &str, settled: &[Settled<'_>]) -> Result<Vec<bool>, DbError> {
+/// Stores the answers of open keys. An answer is stored once, and later calls change nothing. Returns true for each key that this call
+/// completed.
+pub async fn complete(tx: &mut Tx, service: &str, completions: &[Completion<'_>]) -> Result<Vec<bool>, DbError> {
     let sql = format!(
         "update {service}_idempotency set status=$4, body=$5, location=$6 where scope=$1 and operation=$2 and key=$3 and status is null"
     );
-    let rows = settled.iter().map(|Settled { operation, scope, key, answer }| {
+    let rows = completions.iter().map(|Completion { operation, scope, key, answer }| {
         params![*scope, *operation, *key, i64::from(answer.status), answer.body.as_ref(), answer.location.as_deref()]
     });
     Ok(tx.execute_many(&sql, rows).await?.into_iter().map(|changed| changed == 1).collect())
 }
 
-/// The stored answer of a key, if it has one.
+/// The stored answer of a key. `None`: the key is unknown or still open.
 pub async fn answer(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, key: &str) -> Result<Option<Answer>, DbError> {
     let sql = format!("select request_hash, status, body, location from {service}_idempotency where scope=$1 and operation=$2 and key=$3");
-    let found: Option<Stored> = tx.query_opt(&sql, &params![scope, operation, key]).await?;
+    let found: Option<StoredAnswer> = tx.query_opt(&sql, &params![scope, operation, key]).await?;
     Ok(found.and_then(|(_, status, body, location)| {
         Some(Answer { status: u16::try_from(status?).ok()?, body: body?.into(), location, replayed: false })
     }))
 }
 
-/// Forgets keys older than [`KEPT`], at most `limit` a call.
+/// Deletes keys older than [`RETENTION`], at most `limit` in a call.
 pub async fn prune(tx: &mut Tx, service: &str, now: Timestamp, limit: i64) -> Result<u64, DbError> {
     let sql = format!(
         "delete from {service}_idempotency where (scope, operation, key) in \
          (select scope, operation, key from {service}_idempotency where at < $1 and status is not null limit $2)"
     );
-    tx.execute(&sql, &params![now.before(KEPT), limit]).await
+    tx.execute(&sql, &params![now.before(RETENTION), limit]).await
 }
+
+/// Former names.
+pub use self::{
+    Completion as Settled, KeyState as Claim, RETENTION as KEPT, complete as settle, look_up as claim, look_up_all as claim_all,
+};

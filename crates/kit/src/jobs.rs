@@ -1,8 +1,8 @@
-//! What services do by the clock: a name, a period and an async pass with a bounded amount of work. One instance runs them.
+//! Periodic jobs of services: a name, a period, and an async pass with a bounded amount of work. One instance runs them.
 
 use crate::{
     db::DbError,
-    engine::{lease, steward::Steward},
+    engine::{lease, lease_connection::LeaseConnection},
     tasks::{self, Crew, Shutdown},
     testing::Course,
 };
@@ -11,21 +11,21 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// One pass says whether more work waits, in which case the next one follows at once.
+/// Result of a pass. After `More` the next pass follows at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     Done,
     More,
 }
 
-type Run = Arc<dyn Fn() -> BoxFuture<'static, Result<Pass, String>> + Send + Sync>;
+type PassFn = Arc<dyn Fn() -> BoxFuture<'static, Result<Pass, String>> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Job {
-    /// Such as `coupons.expire`.
+    /// Name of the job, such as `coupons.expire`.
     pub name: &'static str,
     pub every: Duration,
-    run: Run,
+    run: PassFn,
 }
 
 impl Job {
@@ -35,19 +35,19 @@ impl Job {
         R: Future<Output = Result<Pass, E>> + Send + 'static,
         E: std::fmt::Display,
     {
-        let run: Run = Arc::new(move || {
+        let run: PassFn = Arc::new(move || {
             let pass = pass();
             Box::pin(async move { pass.await.map_err(|error| error.to_string()) })
         });
         Job { name, every, run }
     }
 
-    /// One pass, now. Tests drive jobs with this.
+    /// Runs one pass now. Tests drive jobs with this.
     pub async fn pass(&self) -> Result<Pass, String> {
         Course::run((self.run)()).await
     }
 
-    /// Passes until nothing is left; returns the number of passes.
+    /// Runs passes until no work is left. Returns the number of passes.
     pub async fn drain(&self) -> Result<u32, String> {
         let mut passes = 1;
         while self.pass().await? == Pass::More {
@@ -56,12 +56,12 @@ impl Job {
         Ok(passes)
     }
 
-    /// Starts the schedule, for as long as it is this instance's turn. A failed pass is logged and tried again a period later.
-    pub fn start(self, mut shutdown: Shutdown, mut turn: Turn) {
+    /// Starts the schedule, which pauses while another instance holds the lease. A failed pass is logged and retried one period later.
+    pub fn start(self, mut shutdown: Shutdown, mut lease: JobLease) {
         tasks::spawn(self.name, async move {
             loop {
                 tokio::select! {
-                    () = turn.ours() => {}
+                    () = lease.wait_until_held() => {}
                     () = shutdown.stopping() => return,
                 }
                 let wait = match self.pass().await {
@@ -81,55 +81,65 @@ impl Job {
     }
 }
 
+/// Former name.
+pub use self::JobLease as Turn;
+
 const LEASE: &str = "jobs";
 
-/// Whether the jobs of a service run in this process. A pass that outlives the turn does no harm: what it submits is decided on the rows as
-/// they are then, like any request.
+/// Lease on a service's jobs: they run only while this process holds it.
+///
+/// A pass that outlives the lease does no harm, because its commands are decided on current rows, like any request.
 #[derive(Clone)]
-pub struct Turn(Option<watch::Receiver<bool>>);
+pub struct JobLease(Option<watch::Receiver<bool>>);
 
-impl Turn {
-    /// There is only one instance.
-    pub fn always() -> Turn {
-        Turn(None)
+impl JobLease {
+    /// For the only instance: always held.
+    pub fn always() -> JobLease {
+        JobLease(None)
     }
 
-    /// Of several instances, the one that holds the lease.
-    pub(crate) fn by_lease(steward: Steward, service: &'static str, instance: Uuid, mut shutdown: Shutdown, crew: &Crew) -> Turn {
+    /// For one of several instances: held while the lease in the database is.
+    pub(crate) fn by_lease(
+        connection: LeaseConnection,
+        service: &'static str,
+        instance: Uuid,
+        mut shutdown: Shutdown,
+        crew: &Crew,
+    ) -> JobLease {
         let (sender, receiver) = watch::channel(false);
         crew.spawn("jobs-lease", async move {
             while !shutdown.is_stopping() {
-                let ours = match take(&steward, service, instance).await {
-                    Ok(ours) => ours,
+                let is_held = match try_acquire(&connection, service, instance).await {
+                    Ok(is_held) => is_held,
                     Err(error) => {
-                        tracing::warn!(%error, service, "cannot look after the lease of the jobs");
+                        tracing::warn!(%error, service, "jobs lease renewal failed");
                         false
                     }
                 };
-                sender.send_if_modified(|before| std::mem::replace(before, ours) != ours);
+                sender.send_if_modified(|before| std::mem::replace(before, is_held) != is_held);
                 tokio::select! {
                     () = tokio::time::sleep(lease::TTL / 3) => {}
                     () = shutdown.stopping() => {}
                 }
             }
-            if let Ok(mut tx) = steward.tx().await {
+            if let Ok(mut tx) = connection.tx().await {
                 let _ = lease::release(&mut tx, service, LEASE, instance).await;
             }
         });
-        Turn(Some(receiver))
+        JobLease(Some(receiver))
     }
 
-    /// Returns once it is this instance's turn.
-    async fn ours(&mut self) {
+    /// Waits until this instance holds the lease.
+    async fn wait_until_held(&mut self) {
         let Some(receiver) = &mut self.0 else { return };
-        if receiver.wait_for(|ours| *ours).await.is_err() {
-            // The lease is no longer looked after: the process stops.
+        if receiver.wait_for(|is_held| *is_held).await.is_err() {
+            // The process stops, and the lease is not renewed any more.
             std::future::pending::<()>().await;
         }
     }
 }
 
-async fn take(steward: &Steward, service: &str, instance: Uuid) -> Result<bool, DbError> {
-    let mut tx = steward.tx().await?;
-    Ok(lease::take(&mut tx, service, LEASE, instance).await?.is_some())
+async fn try_acquire(connection: &LeaseConnection, service: &str, instance: Uuid) -> Result<bool, DbError> {
+    let mut tx = connection.tx().await?;
+    Ok(lease::acquire(&mut tx, service, LEASE, instance).await?.is_some())
 }

@@ -1,8 +1,9 @@
-//! The machinery under every service. It knows no business word.
+//! The machinery under every service. It contains no business terms.
 //!
-//! A write goes: HTTP handler → [`batch::Batch::submit`] → one transaction for all commands that waited → answer after the commit.
-//! Messages written in that transaction are numbered into the service's outbox and handed to their readers, inside the same
-//! transaction (folded) or in one of the reader's own.
+//! Path of a write: HTTP handler → [`batch::Batch::submit`] → one transaction for all waiting commands → answer after the commit.
+//!
+//! The transaction's messages are numbered into the service's outbox and dispatched to their readers. This happens inside the same
+//! transaction (folded), or in a transaction of the reader.
 
 pub mod auth;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! What every service is, and what it is given.
+//! The service trait, and the kit that a process gives to each service.
 
 use crate::{
     auth::{Auth, cookie::Cookies},
@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc};
 use utoipa_axum::router::OpenApiRouter;
 
-/// What a service gets from the process it runs in. Cheap to clone.
+/// The parts that a service gets from its process. Cheap to clone.
 #[derive(Clone)]
 pub struct Kit {
     pub batch: Batch,
@@ -27,9 +27,9 @@ pub struct Kit {
     pub(crate) databases: Arc<HashMap<&'static str, Db>>,
     pub clock: Arc<dyn Clock>,
     pub auth: Auth,
-    /// Shared with other processes, where it is set; never the truth.
+    /// State shared with other processes, if configured. Never the source of truth.
     pub redis: Option<Redis>,
-    /// Where requests are written down that are done later; absent without Kafka.
+    /// Log of requests that are executed later. `None` without Kafka.
     pub requests: Option<Requests>,
     pub links: Links,
     pub cursors: Cursors,
@@ -37,7 +37,7 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// The kit of one service: with its own database, if it has one.
+    /// The kit for one service, with the service's own database if it has one.
     #[must_use]
     pub fn of(&self, service: &str) -> Kit {
         Kit { db: self.db_of(service).clone(), ..self.clone() }
@@ -47,7 +47,7 @@ impl Kit {
         self.databases.get(service).unwrap_or(&self.db)
     }
 
-    /// True where other processes may write what this one reads: what is kept in memory must not be trusted for long.
+    /// True when other processes may write the tables that this one reads. Copies in memory must then expire soon.
     pub fn is_shared(&self) -> bool {
         self.db.is_postgres()
     }
@@ -64,9 +64,9 @@ impl Kit {
     }
 }
 
-/// A part of the product that owns its tables and its stream. It speaks to others only by messages and links.
+/// A part of the product that owns its tables and its stream. Services communicate only by messages and links.
 pub trait Service: Send + Sync + 'static {
-    /// Also the prefix of its tables and the name of its stream.
+    /// Name of the service and its stream, and the prefix of its tables.
     fn name(&self) -> &'static str;
 
     fn migrations(&self) -> &'static [Migration];
@@ -81,36 +81,35 @@ pub trait Service: Send + Sync + 'static {
         &[]
     }
 
-    /// Acts on messages, inside a transaction that also advances its position. Must be safe to repeat.
+    /// Acts on messages, inside a transaction that also advances the reader's position. Must be safe to repeat.
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         let _ = (work, messages);
         Box::pin(async { Ok(()) })
     }
 
-    /// Writes back what it kept in [`Work::stash`] during the transaction. Runs before answers are completed; must not emit.
+    /// Writes back the rows kept in [`Work::stash`] during the transaction. Runs before answers are completed. Must not emit messages.
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         let _ = work;
         Box::pin(async { Ok(()) })
     }
 
-    /// What another instance of this service said by [`Work::notice`]; `None` when something may have been missed. Only hints: nothing
-    /// that must happen may depend on it.
+    /// Handles a notification from another instance, sent by [`Work::notice`]. `None`: some may have been lost, so reload. Only a hint:
+    /// no required effect may depend on it.
     fn noticed(&self, text: Option<&str>) {
         let _ = text;
     }
 
-    /// Who knows whose a browser's cookie is, where this is the service that hands cookies out. Asked for in every process, also where the
-    /// service does not run.
+    /// The cookie authority, where this service issues cookies. Asked for in every process, also where the service does not run.
     fn cookies(self: Arc<Self>) -> Option<Arc<dyn Cookies>> {
         None
     }
 
-    /// Registers the questions it answers.
+    /// Registers the calls that this service answers.
     fn answers(self: Arc<Self>, answers: &mut Answers) {
         let _ = answers;
     }
 
-    /// What it does by the clock.
+    /// The periodic jobs of this service.
     fn jobs(self: Arc<Self>) -> Vec<Job> {
         Vec::new()
     }
@@ -120,6 +119,6 @@ pub trait Service: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// Runs instead of [`Service::start`] in a process that the service does not run in: for what every process has to know of it.
+    /// Runs instead of [`Service::start`] in a process without this service, for state that every process needs.
     fn start_elsewhere(self: Arc<Self>) {}
 }

@@ -1,26 +1,26 @@
-//! Folding: what a transaction emits is handed to its readers before it commits.
+//! Folding: dispatches the messages that a transaction emits to their readers before it commits.
 
-use super::{Engine, Envelope, Fault, letters, log, streams::Mark};
+use super::{Engine, Envelope, Fault, dead_letters, log, reader::Position};
 use crate::testing::Verdict;
 use std::iter::repeat_n;
 
-/// Most hand-over rounds in one transaction. A checkout takes about ten; what is left after these waits in the outbox.
+/// Most dispatch rounds in one transaction. A checkout takes about ten. Messages left after the last round wait in the outbox.
 const MAX_ROUNDS: usize = 64;
-/// Most messages handed over in one transaction, which bounds its length.
+/// Most messages dispatched in one transaction, which bounds its length.
 const MAX_FOLDED: usize = 20_000;
 
 impl Engine {
-    /// Hands what this transaction emitted to its readers, round after round, inside the transaction.
+    /// Dispatches emitted messages to their readers in rounds, inside the transaction.
     pub(super) async fn fold(&mut self) -> Result<(), Fault> {
         let mut folded = 0;
         for _ in 0..MAX_ROUNDS {
-            if self.work.fresh.is_empty() || folded >= MAX_FOLDED {
+            if self.work.emitted.is_empty() || folded >= MAX_FOLDED {
                 break;
             }
-            let round = std::mem::take(&mut self.work.fresh);
+            let round = std::mem::take(&mut self.work.emitted);
             folded += round.len();
-            let result = self.offer(&round).await;
-            self.work.offered.extend(round);
+            let result = self.dispatch_round(&round).await;
+            self.work.dispatched.extend(round);
             result?;
         }
         if folded > 0 {
@@ -29,28 +29,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Offers a round to every reader that has read everything before it. One call per service, messages in the order they were written.
-    async fn offer(&mut self, round: &[Envelope]) -> Result<(), Fault> {
+    /// Dispatches a round to every reader that has read everything before it: one call per service, messages in the order they were
+    /// emitted.
+    async fn dispatch_round(&mut self, round: &[Envelope]) -> Result<(), Fault> {
         for service in self.services.clone() {
-            // How often the service gets each message of the round. Counting keeps the order of writing, whatever the number of streams.
+            // Number of times this service gets each message of the round. Counting keeps the order of emission across all streams.
             let mut times = vec![0; round.len()];
             for index in 0..self.readers.len() {
                 if self.readers[index].service.name() == service.name() {
-                    self.accept(index, round, &mut times).await?;
+                    self.accept_round(index, round, &mut times).await?;
                 }
             }
             let accepted: Vec<&Envelope> = round.iter().zip(times).flat_map(|(envelope, times)| repeat_n(envelope, times)).collect();
             if !accepted.is_empty() {
-                self.hand_over(service.as_ref(), &accepted).await?;
+                self.dispatch(service.as_ref(), &accepted).await?;
             }
         }
         Ok(())
     }
 
-    /// Counts what of `round` this reader takes. Moves its pending position over the whole round, or not at all when it is behind.
-    async fn accept(&mut self, index: usize, round: &[Envelope], times: &mut [usize]) -> Result<(), Fault> {
+    /// Counts the messages of `round` that this reader gets. Moves its pending position past the whole round, or not at all when the
+    /// reader is behind.
+    async fn accept_round(&mut self, index: usize, round: &[Envelope], times: &mut [usize]) -> Result<(), Fault> {
         let reader = &mut self.readers[index];
-        let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.place.source);
+        let own = || round.iter().enumerate().filter(|(_, envelope)| envelope.source == reader.stream.source);
         let (Some((_, first)), Some((_, last))) = (own().next(), own().next_back()) else { return Ok(()) };
         if reader.pending.unwrap_or(reader.position).seq != first.seq - 1 {
             return Ok(());
@@ -60,11 +62,11 @@ impl Engine {
         if wanted.iter().any(|(_, envelope)| self.faults.is_held(name, envelope.message.kind())) {
             return Ok(());
         }
-        reader.pending = Some(Mark { seq: last.seq, offset: None });
+        reader.pending = Some(Position { seq: last.seq, offset: None });
         for (at, envelope) in wanted {
-            if reader.parked.contains(&envelope.key) {
-                let grave = letters::Grave { reader: name, place: reader.place, now: self.work.now };
-                grave.park(&mut self.work.tx, &log::Stored::of(envelope)?).await?;
+            if reader.parked_keys.contains(&envelope.key) {
+                let store = dead_letters::DeadLetterStore { reader: name, stream: reader.stream, now: self.work.now };
+                store.park(&mut self.work.tx, &log::StoredMessage::of(envelope)?).await?;
                 continue;
             }
             times[at] = match self.faults.verdict(name, envelope.message.kind()) {

@@ -1,15 +1,18 @@
-//! Numbering: one instance per service gives committed messages their places in the stream, densely and in the order of writing.
+//! Sequencer: one instance for each service numbers its committed messages, densely and in the order of writing.
 //!
-//! Numbers drawn while writing would leave gaps where a transaction rolled back, and would appear out of order where one commits late; a
-//! reader cannot tell either from a loss. So messages wait in `<service>_pending` until they are committed. The order of a key is that of
-//! their ids: whoever writes later about the same thing saw the first commit. The lease chooses who numbers; `fence` in `<service>_stream`
-//! is what keeps a late one from numbering: taking over raises it, and each transaction of the sequencer checks it under its row lock.
+//! Numbers drawn while writing would leave gaps after rollbacks, and would appear out of order after late commits. A reader cannot tell
+//! either from a loss. So messages wait in `<service>_pending` until they are committed.
+//!
+//! The messages of a key are ordered by id, because a later writer saw the commit of the earlier one.
+//!
+//! The lease chooses the sequencer. The `fence` in `<service>_stream` stops an outdated one: a new holder raises the fence, and each
+//! transaction of the sequencer checks it under its row lock.
 
 use super::{
     Fault, lease,
+    lease_connection::LeaseConnection,
     log::{self, Stream},
-    steward::Steward,
-    wires::Wires,
+    notify::Notifications,
 };
 use crate::{
     db::{Db, Tx, params},
@@ -21,25 +24,25 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Messages numbered by one transaction.
-const AT_ONCE: i64 = 2_000;
-/// How long it sleeps when nobody rings; also how often the lease is renewed.
-const LOOK: Duration = Duration::from_millis(500);
+const BATCH_SIZE: i64 = 2_000;
+/// Longest sleep without a notification, and the interval at which the lease is renewed.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const LEASE: &str = "sequencer";
 
 pub(crate) struct Sequencer {
     pub service: &'static str,
     pub db: Db,
-    pub steward: Steward,
-    pub wires: Wires,
+    pub steward: LeaseConnection,
+    pub wires: Notifications,
     pub instance: Uuid,
 }
 
-/// What the sequencer holds while it is the one.
-struct Seat {
+/// The sequencer's state while it holds the lease.
+struct SequencerLease {
     tx: Tx,
     stream: Stream,
     fence: i64,
-    renewed: Stopwatch,
+    since_renewal: Stopwatch,
 }
 
 impl Sequencer {
@@ -48,76 +51,78 @@ impl Sequencer {
     }
 
     async fn run(self, mut shutdown: Shutdown) {
-        let mut seat: Option<Seat> = None;
-        let mut rung = true;
+        let mut lease: Option<SequencerLease> = None;
+        let mut is_woken = true;
         while !shutdown.is_stopping() {
-            let result = match seat.take() {
-                None => self.take_seat().await,
-                Some(held) => self.number_all(held, rung).await,
+            let result = match lease.take() {
+                None => self.acquire().await,
+                Some(lease) => self.number_all(lease, is_woken).await,
             };
             match result {
-                Ok(held) => seat = held,
-                Err(fault) => tracing::warn!(service = self.service, error = %fault, "numbering stopped, trying again"),
+                Ok(held) => lease = held,
+                Err(fault) => tracing::warn!(service = self.service, error = %fault, "numbering failed, retrying"),
             }
-            self.wires.sequenced_here(self.service, seat.is_some());
-            rung = tokio::select! {
-                rung = self.wires.until_written(self.service, LOOK), if seat.is_some() => rung,
-                // Whoever has the seat is told as well. This one only looks whether it became free.
-                () = tokio::time::sleep(LOOK), if seat.is_none() => true,
+            self.wires.set_sequenced_here(self.service, lease.is_some());
+            is_woken = tokio::select! {
+                is_woken = self.wires.wait_for_written(self.service, POLL_INTERVAL), if lease.is_some() => is_woken,
+                // Without the lease, this instance polls whether the lease is free. The holder is notified of messages, too.
+                () = tokio::time::sleep(POLL_INTERVAL), if lease.is_none() => true,
                 () = shutdown.stopping() => false,
             };
         }
-        if let Some(mut seat) = seat {
-            let _ = lease::release(&mut seat.tx, self.service, LEASE, self.instance).await;
+        if let Some(mut lease) = lease {
+            let _ = lease::release(&mut lease.tx, self.service, LEASE, self.instance).await;
         }
     }
 
-    /// Becomes the one, if there is none: takes the lease and raises the fence.
-    async fn take_seat(&self) -> Result<Option<Seat>, Fault> {
-        let mut steward = self.steward.tx().await?;
-        let Some(fence) = lease::take(&mut steward, self.service, LEASE, self.instance).await? else { return Ok(None) };
-        let Some(stream) = log::find_stream(&mut steward, self.service).await? else { return Ok(None) };
-        drop(steward);
+    /// Takes the lease if it is free, and raises the fence.
+    async fn acquire(&self) -> Result<Option<SequencerLease>, Fault> {
+        let mut guard = self.steward.tx().await?;
+        let Some(fence) = lease::acquire(&mut guard, self.service, LEASE, self.instance).await? else { return Ok(None) };
+        let Some(stream) = log::find_stream(&mut guard, self.service).await? else { return Ok(None) };
+        drop(guard);
         let mut tx = self.db.open_writer().await?;
         let sql = format!("update {}_stream set fence=$2 where epoch=$1 and fence<=$2", self.service);
         if tx.execute(&sql, &params![stream.epoch, fence]).await? != 1 {
             return Err(Fault::Fenced(format!("another instance numbers {}", self.service)));
         }
-        tracing::debug!(service = self.service, fence, "numbers its messages here");
-        self.number_all(Seat { tx, stream, fence, renewed: Stopwatch::start() }, true).await
+        tracing::debug!(service = self.service, fence, "sequencer lease acquired");
+        self.number_all(SequencerLease { tx, stream, fence, since_renewal: Stopwatch::start() }, true).await
     }
 
-    /// Numbers what waits. `None`: the lease is somebody else's now.
-    async fn number_all(&self, mut seat: Seat, rung: bool) -> Result<Option<Seat>, Fault> {
+    /// Numbers all waiting messages. `None`: another instance has the lease now.
+    async fn number_all(&self, mut lease: SequencerLease, is_woken: bool) -> Result<Option<SequencerLease>, Fault> {
         loop {
-            if seat.renewed.elapsed() >= LOOK {
-                if lease::take(&mut seat.tx, self.service, LEASE, self.instance).await? != Some(seat.fence) {
+            if lease.since_renewal.elapsed() >= POLL_INTERVAL {
+                if lease::acquire(&mut lease.tx, self.service, LEASE, self.instance).await? != Some(lease.fence) {
                     return Ok(None);
                 }
-                seat.renewed = Stopwatch::start();
+                lease.since_renewal = Stopwatch::start();
             }
-            // A look that changes nothing: an idle mall must not commit twice a second.
-            if !rung && !self.is_any_waiting(&mut seat.tx).await? {
-                return Ok(Some(seat));
+            // Looks before it writes, so that an idle mall does not commit twice a second.
+            if !is_woken && !self.has_pending(&mut lease.tx).await? {
+                return Ok(Some(lease));
             }
-            let numbered = self.number(&mut seat).await?;
+            let numbered = self.number(&mut lease).await?;
             if numbered > 0 {
                 metrics::histogram!("onrush_sequencer_messages").record(numbered as f64);
             }
-            if numbered < AT_ONCE {
-                return Ok(Some(seat));
+            if numbered < BATCH_SIZE {
+                return Ok(Some(lease));
             }
         }
     }
 
-    async fn is_any_waiting(&self, tx: &mut Tx) -> Result<bool, Fault> {
+    async fn has_pending(&self, tx: &mut Tx) -> Result<bool, Fault> {
         let waiting: Option<(i64,)> = tx.query_opt(&format!("select id from {}_pending limit 1", self.service), &[]).await?;
         Ok(waiting.is_some())
     }
 
-    /// The oldest messages that wait become the next of the stream. One statement, which is a transaction by itself: there is one wait for
-    /// the server. A message for a partition that the stream does not have gets no place, which the table refuses.
-    async fn number(&self, seat: &mut Seat) -> Result<i64, Fault> {
+    /// Numbers the oldest waiting messages and moves them to the outbox.
+    ///
+    /// One statement, and so one transaction with one round trip. A message for a partition that the stream does not have gets no number,
+    /// which the table refuses.
+    async fn number(&self, lease: &mut SequencerLease) -> Result<i64, Fault> {
         let service = self.service;
         let sql = format!(
             "with mine as (select 1 from {service}_stream where epoch=$1 and fence=$2 for update),
@@ -133,13 +138,13 @@ impl Sequencer {
         );
         crash_point(&format!("{service}.sequencer.before_numbering"));
         let (mine, taken, kinds): (i64, i64, Option<String>) =
-            seat.tx.query_one(&sql, &params![seat.stream.epoch, seat.fence, AT_ONCE]).await?;
+            lease.tx.query_one(&sql, &params![lease.stream.epoch, lease.fence, BATCH_SIZE]).await?;
         if mine == 0 {
             return Err(Fault::Fenced(format!("another instance numbers {service}")));
         }
         crash_point(&format!("{service}.sequencer.after_numbering"));
         if let Some(kinds) = kinds {
-            self.wires.numbered(service, &kinds);
+            self.wires.notify_numbered(service, &kinds);
         }
         Ok(taken)
     }

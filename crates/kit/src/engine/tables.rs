@@ -1,10 +1,10 @@
-//! The tables kit keeps for every service: its stream, what it read of others, answers it gave, leases of its instances.
+//! The engine's tables for each service: stream, positions, deliveries, dead letters, idempotency keys and leases.
 
 use crate::db::{DbError, Tx, migrate_text};
 
-/// Idempotency keys alone have a row id on SQLite: an answer of two kilobytes would not fit the page of a keyed table, and each would
-/// take an overflow page of its own.
-fn first(service: &str) -> String {
+/// Tables of a service. Only idempotency keys have a row id on SQLite: an answer of two kilobytes does not fit a page of a keyed table,
+/// and would take an overflow page of its own.
+fn base_tables(service: &str) -> String {
     format!(
         "create table if not exists {service}_stream (epoch BIGINT primary key, started_at BIGINT not null);
          create table if not exists {service}_outbox (
@@ -33,8 +33,8 @@ fn first(service: &str) -> String {
     )
 }
 
-/// What many instances need: partitions, the fence of the sequencer, leases, how far the relay is, and where on Kafka a reader is.
-fn second(service: &str) -> String {
+/// Columns and tables for several instances: partitions, the sequencer's fence, leases, relay positions and Kafka offsets.
+fn instance_tables(service: &str) -> String {
     format!(
         "alter table {service}_stream add column partitions BIGINT not null default 1;
          alter table {service}_stream add column fence BIGINT not null default 0;
@@ -48,8 +48,8 @@ fn second(service: &str) -> String {
     )
 }
 
-/// Messages written and not numbered yet. SQLite's one writer numbers as it writes and needs no such table.
-fn pending(service: &str) -> String {
+/// Committed messages without a number. SQLite needs no such table, because its sole writer numbers as it writes.
+fn pending_table(service: &str) -> String {
     format!(
         "create table {service}_pending (id BIGINT generated always as identity primary key, partition BIGINT not null,
              key UUID not null, kind TEXT not null, data TEXT not null, at BIGINT not null, trace UUID);"
@@ -57,9 +57,9 @@ fn pending(service: &str) -> String {
 }
 
 pub(super) async fn migrate_kit(tx: &mut Tx, service: &str) -> Result<(), DbError> {
-    let mut steps = vec![(1, "kit", first(service)), (2, "instances", second(service))];
+    let mut steps = vec![(1, "kit", base_tables(service)), (2, "instances", instance_tables(service))];
     if tx.is_postgres() {
-        steps.push((3, "pending", pending(service)));
+        steps.push((3, "pending", pending_table(service)));
     }
     migrate_text(tx, &format!("{service}_kit"), service, &steps).await
 }

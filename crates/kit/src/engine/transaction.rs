@@ -1,6 +1,6 @@
-//! One transaction: what happens in it, before it is committed, and after.
+//! A transaction of the engine: its body, its commit, and the steps after it.
 
-use super::{Engine, Envelope, Fault, log, streams::Mark};
+use super::{Engine, Envelope, Fault, log, reader::Position};
 use crate::{
     ports::{Stopwatch, random_bytes},
     service::Service,
@@ -8,21 +8,22 @@ use crate::{
 };
 use std::{panic::AssertUnwindSafe, time::Duration};
 
-/// Tries of a transaction that others were in the way of, before it is treated like any that failed.
-const TRIES: u32 = 6;
+/// Tries of a transaction that loses against others, before it counts as failed.
+const MAX_TRIES: u32 = 6;
 
 impl Engine {
-    /// Repeats a whole transaction that lost against another one, a few times, after a short pause of random length. Where several
-    /// instances write, a unique constraint may say no because another one was faster: at the next try its row is seen. A lock that
-    /// somebody holds is waited for as long as there is patience.
-    pub(super) fn despite_conflicts(&mut self, mut attempt: impl FnMut(&mut Engine) -> Result<(), Fault>) -> Result<(), Fault> {
+    /// Retries a transaction that lost against another one, after a short random delay.
+    ///
+    /// With several writers, a unique constraint may fail because another writer was faster; the next try sees its row. A locked row is
+    /// retried while the lock budget lasts.
+    pub(super) fn retry_on_conflict(&mut self, mut attempt: impl FnMut(&mut Engine) -> Result<(), Fault>) -> Result<(), Fault> {
         for tries in 1.. {
-            // Tries may take longer than a lease lasts.
-            self.renew_lanes();
+            // The tries may take longer than a lease lasts.
+            self.renew_leases();
             match attempt(self) {
-                Err(fault) if fault.is_locked() && !self.patience.is_left() => return Err(fault),
-                Err(fault) if tries < TRIES && self.lanes.is_some() && fault.is_conflict() => {
-                    tracing::debug!(error = %fault, tries, "a transaction is tried again");
+                Err(fault) if fault.is_locked() && !self.lock_budget.has_budget() => return Err(fault),
+                Err(fault) if tries < MAX_TRIES && self.assignment.is_some() && fault.is_conflict() => {
+                    tracing::debug!(error = %fault, tries, "transaction conflict, retrying");
                     metrics::counter!("onrush_transaction_conflicts_total").increment(1);
                     let [jitter] = random_bytes::<1>();
                     std::thread::sleep(Duration::from_micros(u64::from(jitter) * 50 * u64::from(tries)));
@@ -33,13 +34,13 @@ impl Engine {
         Ok(())
     }
 
-    /// One transaction: `body`, the log, the commit. On a fault, or a panic, everything is as before.
+    /// Runs one transaction: `body`, the outbox and positions, the commit. A fault or panic rolls everything back.
     pub(super) fn attempt(&mut self, body: impl AsyncFnOnce(&mut Engine) -> Result<(), Fault>, names: &[String]) -> Result<(), Fault> {
         let now = self.clock.now();
-        // From there on it may stand, whatever is heard of it.
+        // Once true, the transaction may be durable even if the commit reports an error.
         let mut is_committing = false;
-        let trying = Stopwatch::start();
-        self.work.tx.limit_lock_waits(self.patience.wait());
+        let since_begin = Stopwatch::start();
+        self.work.tx.limit_lock_waits(self.lock_budget.max_wait());
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| {
             futures::executor::block_on(async {
                 if let Some(heads) = &mut self.work.heads {
@@ -52,9 +53,9 @@ impl Engine {
                     crash_point(&format!("{name}.before_commit"));
                 }
                 is_committing = true;
-                let commit = Stopwatch::start();
+                let since_commit = Stopwatch::start();
                 self.work.tx.commit().await?;
-                metrics::histogram!("onrush_batch_commit_seconds").record(commit.elapsed().as_secs_f64());
+                metrics::histogram!("onrush_batch_commit_seconds").record(since_commit.elapsed().as_secs_f64());
                 for name in names {
                     crash_point(&format!("{name}.after_commit"));
                 }
@@ -63,67 +64,67 @@ impl Engine {
         }))
         .unwrap_or_else(|panic| Err(Fault::Panic(panic_text(panic.as_ref()))));
         match result {
-            Ok(()) => self.committed(),
+            Ok(()) => self.on_committed(),
             Err(fault) => {
                 if fault.is_locked() {
-                    self.patience.waited(trying.elapsed());
+                    self.lock_budget.charge(since_begin.elapsed());
                 }
                 let is_known = !is_committing || fault.is_conflict();
-                return Err(self.rolled_back(fault, is_known));
+                return Err(self.roll_back(fault, is_known));
             }
         }
         Ok(())
     }
 
-    fn committed(&mut self) {
+    fn on_committed(&mut self) {
         if let Some(heads) = &mut self.work.heads {
             std::mem::swap(&mut self.heads, heads);
         }
         for index in 0..self.readers.len() {
-            if let Some(mark) = self.readers[index].pending.take() {
-                self.readers[index].kept = mark.seq;
-                self.moved_to(index, mark);
+            if let Some(position) = self.readers[index].pending.take() {
+                self.readers[index].stored_position = position.seq;
+                self.advance_to(index, position);
             }
         }
         self.run_hooks(true);
-        self.tell();
+        self.notify_others();
         self.work.clear();
     }
 
-    /// What is up to there is behind the reader.
-    pub(super) fn moved_to(&mut self, index: usize, mark: Mark) {
+    /// Advances a reader to this position.
+    pub(super) fn advance_to(&mut self, index: usize, position: Position) {
         let reader = &mut self.readers[index];
-        if reader.position == mark {
+        if reader.position == position {
             return;
         }
-        (reader.position, reader.tries, reader.locked) = (mark, 0, None);
-        self.troubles.moved(reader.spot());
-        if let Some(lanes) = &mut self.lanes {
-            Self::settled(lanes, reader);
+        (reader.position, reader.tries, reader.locked_since) = (position, 0, None);
+        self.stalls.on_progress(reader.reader_position());
+        if let Some(assignment) = &mut self.assignment {
+            Self::advance_consumer(assignment, reader);
         }
     }
 
-    fn run_hooks(&mut self, durable: bool) {
+    fn run_hooks(&mut self, is_durable: bool) {
         for action in std::mem::take(&mut self.work.at_end) {
-            // What became of the transaction stands, whatever a hook does; and the writer must live on.
-            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| action(durable))) {
-                tracing::error!(panic = panic_text(panic.as_ref()), "a commit hook panicked");
+            // The transaction's outcome is final, and the writer must survive a panic of a hook.
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| action(is_durable))) {
+                tracing::error!(panic = panic_text(panic.as_ref()), "commit hook panicked");
             }
         }
     }
 
-    /// Lets others know what is there now.
-    fn tell(&mut self) {
-        let Some(lanes) = &self.lanes else { return };
-        for service in &self.work.emitted {
-            lanes.wires.written(service);
+    /// Sends the notifications of the committed transaction.
+    fn notify_others(&mut self) {
+        let Some(assignment) = &self.assignment else { return };
+        for service in &self.work.emitting_services {
+            assignment.notifications.notify_written(service);
         }
-        for (service, text) in &self.work.notices {
-            lanes.wires.notice(service, text);
+        for (service, text) in &self.work.notifications {
+            assignment.notifications.notify(service, text);
         }
     }
 
-    fn rolled_back(&mut self, fault: Fault, is_known: bool) -> Fault {
+    fn roll_back(&mut self, fault: Fault, is_known: bool) -> Fault {
         if let Err(error) = futures::executor::block_on(self.work.tx.rollback()) {
             tracing::error!(%error, "rollback failed");
         }
@@ -137,15 +138,15 @@ impl Engine {
         fault
     }
 
-    /// Gives messages to a service. What it says about their keys belongs to the requests that caused them.
-    pub(super) async fn hand_over(&mut self, service: &dyn Service, messages: &[&Envelope]) -> Result<(), Fault> {
+    /// Dispatches messages to a service. Messages emitted for the same keys inherit the trace of their cause.
+    pub(super) async fn dispatch(&mut self, service: &dyn Service, messages: &[&Envelope]) -> Result<(), Fault> {
         self.work.service = service.name();
-        self.work.follow(messages);
+        self.work.propagate_traces(messages);
         service.consume(&mut self.work, messages).await
     }
 
-    /// Lets services write back what they kept for the length of the transaction.
-    pub(super) async fn flush(&mut self) -> Result<(), Fault> {
+    /// Lets services write back the rows they kept in memory during the transaction.
+    pub(super) async fn flush_services(&mut self) -> Result<(), Fault> {
         for service in &self.services {
             self.work.service = service.name();
             service.flush(&mut self.work).await?;
@@ -153,10 +154,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what was emitted, and how far readers came.
+    /// Writes the emitted messages and the readers' positions.
     async fn persist_log(&mut self) -> Result<(), Fault> {
-        let mut emitted: Vec<Envelope> = std::mem::take(&mut self.work.offered);
-        emitted.append(&mut self.work.fresh);
+        let mut emitted: Vec<Envelope> = std::mem::take(&mut self.work.dispatched);
+        emitted.append(&mut self.work.emitted);
         for service in &self.services {
             let source = service.name();
             let own: Vec<&Envelope> = emitted.iter().filter(|envelope| envelope.source == source).collect();
@@ -164,9 +165,9 @@ impl Engine {
                 continue;
             }
             let stream = self.streams[source];
-            if self.lanes.is_some() {
+            if self.assignment.is_some() {
                 log::append_pending(&mut self.work.tx, source, stream, &own).await?;
-                self.work.emitted.push(source);
+                self.work.emitting_services.push(source);
             } else {
                 log::append(&mut self.work.tx, source, stream.epoch, &own).await?;
             }
@@ -179,10 +180,11 @@ impl Engine {
         for service in &self.services {
             let name = service.name();
             let own = self.readers.iter().filter(|reader| reader.service.name() == name);
-            let moves: Vec<log::Move> =
-                own.filter_map(|reader| Some(log::Move { place: reader.place, from: reader.kept, to: reader.pending? })).collect();
-            if !moves.is_empty() {
-                log::advance(&mut self.work.tx, name, &moves, now).await?;
+            let updates: Vec<log::PositionUpdate> = own
+                .filter_map(|reader| Some(log::PositionUpdate { stream: reader.stream, from: reader.stored_position, to: reader.pending? }))
+                .collect();
+            if !updates.is_empty() {
+                log::advance(&mut self.work.tx, name, &updates, now).await?;
             }
         }
         Ok(())

@@ -14,36 +14,36 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub struct Envelope {
     pub source: &'static str,
-    /// Dense per source and partition: the first is 1 and none is left out. 0 for one that is numbered only after its commit.
+    /// Sequence number, dense within source and partition, starting at 1. 0: the sequencer numbers the message after its commit.
     pub seq: i64,
-    /// What it is about; order is kept per key.
+    /// The entity that the message is about. Order is kept within a key.
     pub key: Uuid,
     pub message: Message,
     pub at: Timestamp,
-    /// The request that caused it, if it is known.
+    /// The request that caused the message, if known.
     pub trace: Option<TraceId>,
 }
 
-/// Is told whether the transaction is durable.
+/// Called with true when the transaction is durable.
 type AtEnd = Box<dyn FnOnce(bool) + Send>;
 
-/// A transaction in progress: what commands and messages are settled in.
+/// A transaction in progress, in which commands are handled and messages delivered.
 pub struct Work {
     pub tx: Tx,
     /// One instant for the whole transaction.
     pub now: Timestamp,
-    /// The service whose code runs now; what it emits goes to its stream.
+    /// The service whose code runs now. Its messages go to its own stream.
     pub(super) service: &'static str,
-    /// Numbers of the last messages, where this writer gives them itself.
+    /// Sequence numbers of the last messages. `None`: the sequencer assigns them.
     pub(super) heads: Option<HashMap<&'static str, i64>>,
-    /// Emitted and not yet offered to the readers of this transaction.
-    pub(super) fresh: Vec<Envelope>,
-    /// Emitted and offered.
-    pub(super) offered: Vec<Envelope>,
+    /// Emitted and not yet dispatched to the readers of this transaction.
+    pub(super) emitted: Vec<Envelope>,
+    /// Emitted and dispatched.
+    pub(super) dispatched: Vec<Envelope>,
     pub(super) at_end: Vec<AtEnd>,
-    /// Services whose messages wait for their numbers once this transaction is committed.
-    pub(super) emitted: Vec<&'static str>,
-    pub(super) notices: Vec<(&'static str, String)>,
+    /// Services whose messages the sequencer must number after the commit.
+    pub(super) emitting_services: Vec<&'static str>,
+    pub(super) notifications: Vec<(&'static str, String)>,
     traces: HashMap<Uuid, TraceId>,
     stash: HashMap<TypeId, Box<dyn Any + Send>>,
 }
@@ -55,11 +55,11 @@ impl Work {
             now: Timestamp(0),
             service: "",
             heads: None,
-            fresh: Vec::new(),
-            offered: Vec::new(),
-            at_end: Vec::new(),
             emitted: Vec::new(),
-            notices: Vec::new(),
+            dispatched: Vec::new(),
+            at_end: Vec::new(),
+            emitting_services: Vec::new(),
+            notifications: Vec::new(),
             traces: HashMap::new(),
             stash: HashMap::new(),
         }
@@ -72,11 +72,11 @@ impl Work {
     }
 
     pub(super) fn clear(&mut self) {
-        self.fresh.clear();
-        self.offered.clear();
-        self.at_end.clear();
         self.emitted.clear();
-        self.notices.clear();
+        self.dispatched.clear();
+        self.at_end.clear();
+        self.emitting_services.clear();
+        self.notifications.clear();
         self.traces.clear();
         self.stash.clear();
     }
@@ -93,48 +93,48 @@ impl Work {
             *head
         });
         let trace = self.traces.get(&key).copied();
-        self.fresh.push(Envelope { source: self.service, seq, key, message, at: self.now, trace });
+        self.emitted.push(Envelope { source: self.service, seq, key, message, at: self.now, trace });
         Ok(())
     }
 
-    /// Messages emitted for `key` from here on belong to this request.
+    /// Assigns messages emitted for `key` from now on to this request.
     pub fn trace(&mut self, key: impl Into<Uuid>, trace: TraceId) {
         self.traces.insert(key.into(), trace);
     }
 
-    /// Tells the other instances of the running service something small once the transaction is durable: a hint that may get lost, such
-    /// as which caller's wait is over. In one process there is nobody to tell.
+    /// Notifies the other instances of the running service once the transaction is durable, for instance that a caller's wait is over. A
+    /// hint that may get lost. Does nothing where the process is the only one.
     pub fn notice(&mut self, text: impl Into<String>) {
-        self.notices.push((self.service, text.into()));
+        self.notifications.push((self.service, text.into()));
     }
 
-    /// What is emitted about the keys of these messages belongs to the requests that caused them.
-    pub(super) fn follow(&mut self, messages: &[&Envelope]) {
+    /// Assigns messages emitted for the keys of these messages to the requests that caused them.
+    pub(super) fn propagate_traces(&mut self, messages: &[&Envelope]) {
         self.traces.extend(messages.iter().filter_map(|envelope| Some((envelope.key, envelope.trace?))));
     }
 
-    /// Runs `action` once the transaction is durable; dropped if it rolls back. For gates, caches and waiters, never for effects.
+    /// Runs `action` once the transaction is durable, and drops it after a rollback. For gates, caches and waiters, never for effects.
     pub fn after_commit(&mut self, action: impl FnOnce() + Send + 'static) {
-        self.at_end(|durable| {
-            if durable {
+        self.at_end(|is_durable| {
+            if is_durable {
                 action();
             }
         });
     }
 
-    /// Runs `action` once it is known what became of the transaction, with whether it is durable; dropped if nobody knows. Of the same
-    /// use as [`after_commit`](Self::after_commit).
+    /// Runs `action` once the transaction's outcome is known, with true if it is durable. Drops it if the outcome stays unknown. For the
+    /// same uses as [`after_commit`](Self::after_commit).
     pub fn at_end(&mut self, action: impl FnOnce(bool) + Send + 'static) {
         self.at_end.push(Box::new(action));
     }
 
-    /// What a service keeps in memory for the length of this transaction, so that a row touched many times is read and written once.
+    /// A service's rows in memory for the length of this transaction, so that a row changed many times is read and written once.
     pub fn stash<T: Any + Send + Default>(&mut self) -> &mut T {
         let slot = self.stash.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
         slot.downcast_mut().expect("slots are keyed by their type")
     }
 
-    /// Takes the stash out, to use it beside `tx`; give it back with [`Work::put_stash`].
+    /// Takes the stash out, to use it beside `tx`. The caller must give it back with [`Work::put_stash`].
     pub fn take_stash<T: Any + Send + Default>(&mut self) -> Box<T> {
         self.stash.remove(&TypeId::of::<T>()).and_then(|slot| slot.downcast().ok()).unwrap_or_default()
     }

@@ -1,25 +1,25 @@
-//! The thread that writes: takes commands from the queue, settles them, and in between lets readers catch up.
+//! The writer thread: executes commands from the queue, and lets readers catch up in between.
 
 use super::{Engine, Fault};
 use crate::{
-    batch::{AnyGroup, AnyJob, Input, Queue, Sender, SubmitError},
+    batch::{AnyCommand, AnyGroup, Queue, QueueItem, QueueSender, SubmitError},
     db::DbError,
     ports::Stopwatch,
     testing::Course,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
-/// How often the writer looks for letters to redrive and for old rows; also how long it sleeps when nothing comes in.
+/// Interval of the periodic work, such as redrive and retention, and the longest sleep without work.
 pub(super) const TICK: Duration = Duration::from_millis(500);
 
-/// The engine on its thread. Stops, after settling what is queued, when told to.
+/// A running engine and its thread. Dropping it stops the thread without waiting.
 pub struct RunningEngine {
-    queue: Sender,
+    queue: QueueSender,
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunningEngine {
-    /// Settles what is queued, then stops. Later submits are refused as unavailable.
+    /// Executes the queued commands, then stops. Later submits get [`SubmitError::Unavailable`].
     pub fn stop(mut self) {
         self.queue.stop();
         if let Some(thread) = self.thread.take() {
@@ -31,18 +31,18 @@ impl RunningEngine {
 impl Drop for RunningEngine {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            self.queue.abandon();
+            self.queue.try_stop();
         }
     }
 }
 
 impl Engine {
-    /// Runs on a thread of its own: SQLite calls block, and the one writer must never wait behind a request.
+    /// Starts the engine on a thread of its own, because SQLite calls block and the writer must never wait behind a request.
     pub fn start(mut self, queue: Queue) -> std::io::Result<RunningEngine> {
         let sender = queue.sender();
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
-            // A database across a network needs the runtime's timers and sockets; SQLite does not.
+            // PostgreSQL needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
             Course::default().go_on(|| self.run(&queue));
         })?;
@@ -50,15 +50,15 @@ impl Engine {
     }
 
     fn run(&mut self, queue: &Queue) {
-        self.keep_lanes();
+        self.balance_partitions();
         let mut wait = self.deliver_all();
         let mut since_tick = Stopwatch::start();
         loop {
             let mut is_quiet = false;
-            let stop = match queue.inputs.recv_timeout(wait) {
-                Ok(Input::Job(job)) => self.settle_waiting(job, queue),
-                Ok(Input::Wake) => false,
-                Ok(Input::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            let stop = match queue.items.recv_timeout(wait) {
+                Ok(QueueItem::Command(command)) => self.execute_queued(command, queue),
+                Ok(QueueItem::Wake) => false,
+                Ok(QueueItem::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     is_quiet = !wait.is_zero();
                     false
@@ -67,55 +67,55 @@ impl Engine {
             if stop {
                 break;
             }
-            // By elapsed time and not only when idle: under steady load there is no idle moment.
+            // By elapsed time and not only when idle, because steady load leaves no idle moment.
             let is_tick = since_tick.elapsed() >= TICK;
             if is_tick {
                 since_tick = Stopwatch::start();
                 self.mark_all_due();
-                self.keep_lanes();
-                self.look_again();
+                self.balance_partitions();
+                self.reload_stalled_readers();
                 self.redrive();
-                self.upkeep();
+                self.apply_retention();
             }
             if is_quiet {
-                self.mark_due_for_later();
+                self.mark_deferred_due();
             }
             wait = self.deliver_all();
             if is_quiet || is_tick {
-                self.keep_positions();
+                self.flush_positions();
             }
         }
-        self.mark_due_for_later();
+        self.mark_deferred_due();
         self.deliver_all();
-        self.keep_positions();
-        self.leave_lanes();
+        self.flush_positions();
+        self.release_partitions();
         if let Some(sqlite) = self.work.tx.sqlite() {
-            // Leaves one tidy file behind; failing that, the next start reads the write-ahead log.
+            // Leaves a single file behind. If this fails, the next start reads the write-ahead log.
             let _ = sqlite.pragma_update(None, "wal_checkpoint", "truncate");
         }
     }
 
-    /// Settles what waits in the queue, `first` before all. True when the engine is to stop.
-    fn settle_waiting(&mut self, first: Box<dyn AnyJob>, queue: &Queue) -> bool {
+    /// Executes the queued commands, beginning with `first`. Returns true when the engine must stop.
+    fn execute_queued(&mut self, first: Box<dyn AnyCommand>, queue: &Queue) -> bool {
         let (batches, stop) = take_batch(first, queue, self.settings.max_batch);
         let last = batches.len() - 1;
-        for (place, batch) in batches.into_iter().enumerate() {
-            // Those that must be alone come first, and share what time there is for waiting.
-            if place == 0 || place == last {
-                self.patience.begin();
+        for (index, batch) in batches.into_iter().enumerate() {
+            // Exclusive commands come first and share one lock budget.
+            if index == 0 || index == last {
+                self.lock_budget.refill();
             }
-            self.settle(batch, self.settings.fold);
+            self.execute(batch, self.settings.fold);
         }
         stop
     }
 
-    /// Settles commands in one transaction; after a fault in smaller and smaller ones, until the culprit is alone.
-    fn settle(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
-        if self.patience.is_over() {
-            // Some of them may want other rows; but whoever waits behind them has waited long enough for those that do not.
-            return put_off(groups, "enough time went into waiting for locks");
+    /// Executes commands in one transaction. After a fault it bisects them until the failing command is alone.
+    fn execute(&mut self, mut groups: Vec<Box<dyn AnyGroup>>, fold: bool) {
+        if self.lock_budget.is_exhausted() {
+            // Some of these commands may want other rows. But commands queued behind them have waited long enough.
+            return reject_contended(groups, "lock wait budget exhausted");
         }
-        let Err(fault) = self.despite_conflicts(|engine| engine.attempt_commands(&mut groups, fold)) else {
+        let Err(fault) = self.retry_on_conflict(|engine| engine.attempt_commands(&mut groups, fold)) else {
             for group in groups {
                 group.answer();
             }
@@ -123,26 +123,26 @@ impl Engine {
         };
         let commands: usize = groups.iter().map(|group| group.len()).sum();
         if fault.is_outage() {
-            tracing::error!(error = %fault, commands, "the database takes no writes");
+            tracing::error!(error = %fault, commands, "database not writable");
             let error = if matches!(fault, Fault::Db(DbError::Unknown)) { SubmitError::Unknown } else { SubmitError::Unavailable };
             for group in groups {
                 group.fail(error.clone());
             }
         } else if groups.len() > 1 {
             let rest = groups.split_off(groups.len() / 2);
-            self.settle(groups, fold);
-            self.settle(rest, fold);
+            self.execute(groups, fold);
+            self.execute(rest, fold);
         } else if commands > 1 {
             for group in groups {
                 let (first, second) = group.split();
-                self.settle(vec![first], fold);
-                self.settle(vec![second], fold);
+                self.execute(vec![first], fold);
+                self.execute(vec![second], fold);
             }
         } else if fold {
-            // A reader further down may be at fault: commit the command alone and let the log deal with its messages.
-            self.settle(groups, false);
+            // A reader further down may have failed. Commit the command without folding, and leave its messages to the outbox.
+            self.execute(groups, false);
         } else if fault.is_contention() {
-            put_off(groups, &fault.to_string());
+            reject_contended(groups, &fault.to_string());
         } else {
             for group in groups {
                 tracing::error!(error = %fault, operation = group.operation(), "command failed");
@@ -164,7 +164,7 @@ impl Engine {
                 if fold {
                     engine.fold().await?;
                 }
-                engine.flush().await?;
+                engine.flush_services().await?;
                 for group in groups.iter_mut() {
                     engine.work.service = group.service_name();
                     group.finish(&mut engine.work).await?;
@@ -180,51 +180,51 @@ impl Engine {
     }
 }
 
-/// Nothing is wrong with these commands: others were in their way. They did nothing, and their keys are not used up.
-fn put_off(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
+/// Rejects commands that lost to lock contention. Nothing was written and their keys stay free, so clients may retry.
+fn reject_contended(groups: Vec<Box<dyn AnyGroup>>, reason: &str) {
     for group in groups {
-        tracing::warn!(operation = group.operation(), commands = group.len(), reason, "others are in the way: come back later");
+        tracing::warn!(operation = group.operation(), commands = group.len(), reason, "command rejected");
         metrics::counter!("onrush_commands_put_off_total", "operation" => group.operation()).increment(group.len() as u64);
         group.fail(SubmitError::Unavailable);
     }
 }
 
-/// Takes what waits, up to the limit, grouped by operation in the order of first arrival. Commands that must be alone get a batch each.
-fn take_batch(first: Box<dyn AnyJob>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
+/// Takes queued commands up to the limit, grouped by operation in order of first arrival. Each exclusive command gets a batch of its own.
+fn take_batch(first: Box<dyn AnyCommand>, queue: &Queue, limit: usize) -> (Vec<Vec<Box<dyn AnyGroup>>>, bool) {
     let mut groups: Vec<Box<dyn AnyGroup>> = Vec::new();
     let mut index: HashMap<(TypeId, &'static str), usize> = HashMap::new();
-    let mut alone: Vec<Vec<Box<dyn AnyGroup>>> = Vec::new();
+    let mut exclusive: Vec<Vec<Box<dyn AnyGroup>>> = Vec::new();
     let mut next = Some(first);
     let mut taken = 0;
     let mut stop = false;
-    while let Some(job) = next.take() {
+    while let Some(command) = next.take() {
         taken += 1;
-        if job.alone() {
-            alone.push(vec![job.into_group()]);
-        } else if let Some(&at) = index.get(&job.kind()) {
-            job.join(groups[at].as_mut());
+        if command.is_exclusive() {
+            exclusive.push(vec![command.into_group()]);
+        } else if let Some(&at) = index.get(&command.group_key()) {
+            command.join(groups[at].as_mut());
         } else {
-            index.insert(job.kind(), groups.len());
-            groups.push(job.into_group());
+            index.insert(command.group_key(), groups.len());
+            groups.push(command.into_group());
         }
         if taken >= limit {
             break;
         }
-        next = next_job(queue, &mut stop);
+        next = next_command(queue, &mut stop);
     }
     if !groups.is_empty() {
-        alone.push(groups);
+        exclusive.push(groups);
     }
-    (alone, stop)
+    (exclusive, stop)
 }
 
-fn next_job(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyJob>> {
+fn next_command(queue: &Queue, stop: &mut bool) -> Option<Box<dyn AnyCommand>> {
     loop {
-        match queue.inputs.try_recv() {
-            Ok(Input::Job(job)) => return Some(job),
-            // What it is woken for comes after the commands.
-            Ok(Input::Wake) => {}
-            Ok(Input::Stop) => {
+        match queue.items.try_recv() {
+            Ok(QueueItem::Command(command)) => return Some(command),
+            // Readers catch up after the commands anyway.
+            Ok(QueueItem::Wake) => {}
+            Ok(QueueItem::Stop) => {
                 *stop = true;
                 return None;
             }

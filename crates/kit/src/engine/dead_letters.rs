@@ -1,45 +1,45 @@
-//! Dead letters: messages a reader could not act on, and those of their keys that wait behind them.
+//! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
 
 use super::{
     Fault,
-    log::{Place, Stored},
+    log::{StoredMessage, StreamPartition},
 };
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Letters of one reader that are tried again in one go; callers wait meanwhile.
-const REDRIVEN: i64 = 100;
-const WAITS: &str = "waits behind a dead letter of its key";
+/// Dead letters of one reader retried in one pass. Bounded because callers wait meanwhile.
+const REDRIVE_LIMIT: i64 = 100;
+const PARKED_REASON: &str = "waits behind a dead letter of its key";
 
-/// Keys of which a message is dead or parked: later messages of them wait behind it.
+/// Keys with a dead or parked message. Later messages of these keys are parked, too.
 pub(super) async fn parked_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String, Uuid)>, DbError> {
     let sql = format!("select distinct source, key from {reader}_dead_letters where state in ('dead', 'parked', 'redrive')");
     tx.query(&sql, &[]).await
 }
 
-/// Where a message is put aside: by whom it could not be read, and from which stream.
-pub(super) struct Grave {
+/// Writes one reader's dead letters from one stream partition.
+pub(super) struct DeadLetterStore {
     pub reader: &'static str,
-    pub place: Place,
+    pub stream: StreamPartition,
     pub now: Timestamp,
 }
 
-impl Grave {
-    /// Puts a message aside that failed itself.
-    pub async fn bury(&self, tx: &mut Tx, stored: &Stored, error: &str) -> Result<(), DbError> {
-        self.put(tx, stored, "dead", error).await
+impl DeadLetterStore {
+    /// Stores a message that failed.
+    pub async fn dead_letter(&self, tx: &mut Tx, stored: &StoredMessage, error: &str) -> Result<(), DbError> {
+        self.insert(tx, stored, "dead", error).await
     }
 
-    /// Puts a message aside whose key has a dead letter.
-    pub async fn park(&self, tx: &mut Tx, stored: &Stored) -> Result<(), DbError> {
-        self.put(tx, stored, "parked", WAITS).await
+    /// Stores a message whose key has a dead letter.
+    pub async fn park(&self, tx: &mut Tx, stored: &StoredMessage) -> Result<(), DbError> {
+        self.insert(tx, stored, "parked", PARKED_REASON).await
     }
 
-    async fn put(&self, tx: &mut Tx, stored: &Stored, state: &str, error: &str) -> Result<(), DbError> {
-        let Grave { reader, place: Place { source, epoch, partition }, now } = *self;
-        let Stored { seq, key, ref kind, ref data, at, trace, .. } = *stored;
+    async fn insert(&self, tx: &mut Tx, stored: &StoredMessage, state: &str, error: &str) -> Result<(), DbError> {
+        let DeadLetterStore { reader, stream: StreamPartition { source, epoch, partition }, now } = *self;
+        let StoredMessage { seq, key, ref kind, ref data, at, trace, .. } = *stored;
         let sql = format!(
             "insert into {reader}_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at) \
              values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
@@ -49,7 +49,7 @@ impl Grave {
     }
 }
 
-/// A message that a reader could not act on, or that waits behind one of the same key.
+/// A message that a reader could not act on, or that is parked behind one of the same key.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeadLetter {
     pub reader: String,
@@ -63,9 +63,9 @@ pub struct DeadLetter {
     pub written_at: Timestamp,
     pub trace: Option<Uuid>,
     pub error: String,
-    /// `dead`: failed itself. `parked`: waits behind it. `redrive`: to be tried again.
+    /// `dead`: failed itself. `parked`: waits behind a dead one. `redrive`: marked to be retried.
     pub state: String,
-    /// When it was put aside.
+    /// Time at which the message was stored as a dead letter.
     pub at: Timestamp,
 }
 
@@ -96,20 +96,22 @@ fn select(reader: &str) -> String {
 }
 
 /// A reader's unresolved dead letters, in stream order.
-pub async fn dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+pub async fn list_dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
     let sql = format!("{} where state in ('dead', 'parked', 'redrive') order by source, epoch, partition, seq", select(reader));
     tx.query(&sql, &[]).await
 }
 
-/// Marks a reader's dead letters to be tried again, all or those of one key; the engine picks them up. The number marked.
+/// Marks a reader's dead letters for a retry: all, or those of one key. The engine retries them. Returns the number marked.
 pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Result<u64, DbError> {
     let sql = format!("update {reader}_dead_letters set state='redrive' where state in ('dead', 'parked') and ($1 is null or key=$1)");
     tx.execute(&sql, &params![key]).await
 }
 
-/// The next letters to try again, with those that were parked behind them since they were marked; none of a key whose next letter is dead.
-/// Within a numbering a key is in one partition, so that epoch and number are the order of its messages.
-pub(super) async fn to_redrive(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+/// The next dead letters to retry, with the messages parked behind them since they were marked. Leaves out keys whose oldest open message
+/// is dead.
+///
+/// Within an epoch a key is in one partition, so epoch and sequence number order the messages of a key.
+pub(super) async fn find_redrivable(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
     let before = |state: &str| {
         format!(
             "exists (select 1 from {reader}_dead_letters as other where other.state='{state}' and other.source=letter.source \
@@ -122,33 +124,36 @@ pub(super) async fn to_redrive(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLett
         before("redrive"),
         before("dead")
     );
-    tx.query(&sql, &params![REDRIVEN]).await
+    tx.query(&sql, &params![REDRIVE_LIMIT]).await
 }
 
-/// The letter has been acted on. Its reader's transaction must roll back when somebody else was faster.
-pub(super) async fn resolve(tx: &mut Tx, letter: &DeadLetter, now: Timestamp) -> Result<(), Fault> {
+/// Marks a dead letter as handled. `Err`: another instance was faster, and the reader's transaction must roll back.
+pub(super) async fn resolve(tx: &mut Tx, dead_letter: &DeadLetter, now: Timestamp) -> Result<(), Fault> {
     let sql = format!(
         "update {}_dead_letters set state='resolved', resolved_at=$5 \
          where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
-        letter.reader
+        dead_letter.reader
     );
-    match tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.seq, now]).await? {
+    match tx.execute(&sql, &params![&dead_letter.source, dead_letter.epoch, dead_letter.partition, dead_letter.seq, now]).await? {
         1 => Ok(()),
-        _ => Err(Fault::Fenced(format!("the letter {} <- {}:{} is resolved already", letter.reader, letter.source, letter.seq))),
+        _ => Err(Fault::Fenced(format!(
+            "the dead letter {} <- {}:{} is already resolved",
+            dead_letter.reader, dead_letter.source, dead_letter.seq
+        ))),
     }
 }
 
-/// The letter failed again: it stays dead, and what was marked of its key waits behind it again.
-pub(super) async fn put_back(tx: &mut Tx, letter: &DeadLetter, error: &str) -> Result<(), DbError> {
+/// Records that a retry failed: the message stays dead, and marked messages of its key are parked behind it again.
+pub(super) async fn mark_dead_again(tx: &mut Tx, dead_letter: &DeadLetter, error: &str) -> Result<(), DbError> {
     let sql = format!(
         "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and key=$2 and (epoch>$3 or epoch=$3 and seq>$4)",
-        letter.reader
+        dead_letter.reader
     );
-    tx.execute(&sql, &params![&letter.source, letter.key, letter.epoch, letter.seq]).await?;
+    tx.execute(&sql, &params![&dead_letter.source, dead_letter.key, dead_letter.epoch, dead_letter.seq]).await?;
     let sql = format!(
         "update {}_dead_letters set state='dead', error=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
-        letter.reader
+        dead_letter.reader
     );
-    tx.execute(&sql, &params![&letter.source, letter.epoch, letter.partition, letter.seq, error]).await?;
+    tx.execute(&sql, &params![&dead_letter.source, dead_letter.epoch, dead_letter.partition, dead_letter.seq, error]).await?;
     Ok(())
 }
