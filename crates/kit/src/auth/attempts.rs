@@ -1,5 +1,6 @@
-//! Brakes on guessing. Counts attempts by key in sliding windows, over all instances where there is a Redis; an attempt counts before its
-//! outcome is known, so that many at once do not slip through together.
+//! Rate limits against guessing. Attempts are counted per key in sliding windows, across all instances if Redis is configured.
+//!
+//! An attempt counts before its outcome is known, so that concurrent attempts cannot exceed the limit together.
 
 use crate::{
     http::Problem,
@@ -9,22 +10,22 @@ use crate::{
 use contracts::Code;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-/// At most so many attempts per key and window. Cheap to clone; clones share their counts.
+/// Limit of attempts per key and window. Cheap to clone; clones share their counts.
 #[derive(Clone, Debug)]
-pub struct Attempts(Limit);
+pub struct AttemptLimit(Limit);
 
-impl Attempts {
-    /// Counts in this process alone.
-    pub fn new(limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Attempts {
-        Attempts::shared(None, "attempts", limit, window, clock)
+impl AttemptLimit {
+    /// A limit counted in this process only.
+    pub fn new(limit: u32, window: Duration, clock: Arc<dyn Clock>) -> AttemptLimit {
+        AttemptLimit::shared(None, "attempts", limit, window, clock)
     }
 
-    /// Counts over all processes with this Redis, and alone while it is away. `name` tells these attempts from others.
-    pub fn shared(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Attempts {
-        Attempts(Limit::new(redis, name, limit, window, clock))
+    /// A limit counted across all processes with this Redis, and locally while Redis is unavailable. `name` separates it from other limits.
+    pub fn shared(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> AttemptLimit {
+        AttemptLimit(Limit::new(redis, name, limit, window, clock))
     }
 
-    /// Counts an attempt. Refused with 429 and the seconds to wait when there were too many.
+    /// Counts an attempt. `Err`: too many attempts, answered 429 with the seconds to wait.
     pub async fn begin(&self, key: &str) -> Result<(), Problem> {
         self.0.take(key).await.map_err(|too_many| {
             let left = too_many.wait;
@@ -33,64 +34,65 @@ impl Attempts {
         })
     }
 
-    /// Takes one attempt back: it was honest.
+    /// Takes back one attempt that turned out to be legitimate.
     pub async fn undo(&self, key: &str) {
         self.0.give_back(key).await;
     }
 
-    /// Forgets all attempts of this key.
+    /// Removes all attempts of this key.
     pub async fn reset(&self, key: &str) {
         self.0.forget(key).await;
     }
 }
 
-/// Wrong passwords per account and address: its owner, elsewhere, is not locked out.
-const PER_ACCOUNT: u32 = 5;
-/// Wrong passwords per address, whatever the account.
-const PER_ADDRESS: u32 = 100;
+/// Wrong passwords per pair of account and address, so that the owner of the account is not locked out at another address.
+const MAX_PER_ACCOUNT: u32 = 5;
+/// Wrong passwords per address, over all accounts.
+const MAX_PER_ADDRESS: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// The brakes on signing in.
+/// Rate limits of signing in.
 #[derive(Clone, Debug)]
 pub struct LoginAttempts {
-    accounts: Attempts,
-    addresses: Attempts,
+    accounts: AttemptLimit,
+    addresses: AttemptLimit,
 }
 
 impl LoginAttempts {
-    /// Counts in this process alone.
+    /// Limits counted in this process only.
     pub fn new(clock: Arc<dyn Clock>) -> LoginAttempts {
         LoginAttempts::shared(None, clock)
     }
 
-    /// Counts over all processes with this Redis, if there is one.
+    /// Limits counted across all processes with this Redis. `None`: in this process only.
     pub fn shared(redis: Option<Redis>, clock: Arc<dyn Clock>) -> LoginAttempts {
         LoginAttempts {
-            accounts: Attempts::shared(redis.clone(), "login-account", PER_ACCOUNT, WINDOW, Arc::clone(&clock)),
-            addresses: Attempts::shared(redis, "login-address", PER_ADDRESS, WINDOW, clock),
+            accounts: AttemptLimit::shared(redis.clone(), "login-account", MAX_PER_ACCOUNT, WINDOW, Arc::clone(&clock)),
+            addresses: AttemptLimit::shared(redis, "login-address", MAX_PER_ADDRESS, WINDOW, clock),
         }
     }
 
-    /// Before the password is looked at. `account` is what was typed, normalized; it need not exist. `address` is [`crate::http::Peer::source`].
+    /// Counts an attempt, before the password is verified. `account` is the normalized input and need not exist; `address` is
+    /// [`crate::http::Peer::source`].
     pub async fn begin(&self, account: &str, address: IpAddr) -> Result<(), Problem> {
         self.addresses.begin(&address.to_string()).await?;
-        self.accounts.begin(&pair(account, address)).await
+        self.accounts.begin(&account_key(account, address)).await
     }
 
-    /// The password was right.
+    /// Takes the attempt back after a correct password, and resets the account's count.
     pub async fn succeeded(&self, account: &str, address: IpAddr) {
         self.addresses.undo(&address.to_string()).await;
-        self.accounts.reset(&pair(account, address)).await;
+        self.accounts.reset(&account_key(account, address)).await;
     }
 
-    /// The password was not looked at after all: we were too busy.
+    /// Takes the attempt back when the password was not verified because the process was overloaded.
     pub async fn not_looked_at(&self, account: &str, address: IpAddr) {
         self.addresses.undo(&address.to_string()).await;
-        self.accounts.undo(&pair(account, address)).await;
+        self.accounts.undo(&account_key(account, address)).await;
     }
 }
 
-fn pair(account: &str, address: IpAddr) -> String {
+fn account_key(account: &str, address: IpAddr) -> String {
     format!("{address} {account}")
 }
 
@@ -106,7 +108,7 @@ mod tests {
         ManualClock::at(Timestamp(1_795_132_800_000_000))
     }
 
-    /// Without Redis nothing is waited for.
+    /// Result of a future that is ready at once, as all limits without Redis are.
     fn refusal(result: impl Future<Output = Result<(), Problem>>) -> Option<(Code, Option<u32>)> {
         result.now_or_never().expect("it is ready at once").err().map(|problem| (problem.code(), problem.retry_after))
     }
@@ -117,7 +119,7 @@ mod tests {
 
     // row 30
     #[test]
-    fn the_sixth_wrong_password_waits() {
+    fn the_sixth_wrong_password_is_refused() {
         let clock = clock();
         let logins = LoginAttempts::new(Arc::new(clock.clone()));
         for _ in 0..5 {
@@ -125,7 +127,7 @@ mod tests {
             clock.advance(Duration::from_millis(500));
         }
         assert_eq!(refusal(logins.begin("a@example.com", address(1))), Some((Code::TooManyAttempts, Some(598))));
-        // The owner, on another address, may.
+        // The owner may still sign in from another address.
         assert_eq!(refusal(logins.begin("a@example.com", address(2))), None);
         assert_eq!(refusal(logins.begin("b@example.com", address(1))), None);
         clock.advance(Duration::from_secs(598));
@@ -134,7 +136,7 @@ mod tests {
 
     // row 30
     #[test]
-    fn a_hundred_accounts_from_one_address_wait() {
+    fn the_101st_account_from_one_address_is_refused() {
         let logins = LoginAttempts::new(Arc::new(clock()));
         for number in 0..100 {
             assert_eq!(refusal(logins.begin(&number.to_string(), address(1))), None);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn success_forgives() {
+    fn a_correct_password_resets_the_count() {
         let logins = LoginAttempts::new(Arc::new(clock()));
         for _ in 0..300 {
             assert_eq!(refusal(logins.begin("a", address(1))), None);
@@ -160,10 +162,10 @@ mod tests {
         assert!(refusal(logins.begin("a", address(1))).is_some());
     }
 
-    // row 30: also when they come all at once
+    // row 30: also when all attempts are concurrent
     #[test]
-    fn attempts_at_once_share_the_limit() {
-        let attempts = Attempts::new(5, WINDOW, Arc::new(clock()));
+    fn concurrent_attempts_share_the_limit() {
+        let attempts = AttemptLimit::new(5, WINDOW, Arc::new(clock()));
         let passed: usize = std::thread::scope(|scope| {
             let tries: Vec<_> = (0..64).map(|_| scope.spawn(|| usize::from(block_on(attempts.begin("a")).is_ok()))).collect();
             tries.into_iter().map(|one| one.join().expect("no panic")).sum()

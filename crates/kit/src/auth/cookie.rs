@@ -1,12 +1,12 @@
-//! Callers by cookie: browsers send it by themselves, so that a page is signed in without a script that keeps tokens (A13).
+//! Authentication by cookie. Browsers send it automatically, so a page is signed in without a script that stores tokens (A13).
 //!
-//! At the edge of a process a cookie becomes an access token in the request's own header, and everything behind is as for any other
-//! client: extractors, revocation, other processes. Nothing behind sees the cookie. Whose it is, [`Cookies`] says; this keeps no session.
+//! The outermost layer exchanges the cookie for an access token in the `Authorization` header. Inner layers, handlers and other processes
+//! then treat the request like any other, and never see the cookie. [`Cookies`] knows the sessions; this module stores none.
 
-use super::site::{Site, is_safe};
+use super::site::{SiteRelation, is_safe};
 use crate::http::{
     Problem, Trace,
-    described::{operations, takes_caller},
+    openapi::{operations, takes_caller},
 };
 use axum::{
     Router,
@@ -28,37 +28,39 @@ use std::{
 use tower::{Layer, Service};
 use utoipa::openapi::OpenApi;
 
-/// Browsers take a cookie of this name only from the host itself, over TLS (or from `localhost`), and send it to no other host.
+/// Name of the cookie. With the prefix `__Host-` browsers accept it only from the host itself over TLS (or `localhost`), and send it to
+/// no other host.
 pub const NAME: &str = "__Host-onrush";
 
-/// Who knows whose a cookie is.
+/// The store of cookie sessions, implemented by the service that owns accounts.
 pub trait Cookies: Send + Sync + 'static {
-    /// An access token for the one whom this cookie stands for. `None`: for nobody, or not any more. An error where it cannot be known now.
+    /// Exchanges a cookie for an access token. `None`: unknown, expired or revoked. `Err`: the session store is unreachable.
     fn token<'a>(&'a self, cookie: &'a str) -> BoxFuture<'a, Result<Option<String>, Problem>>;
 
-    /// Whether this request asks for a cookie. Another site must not sign its visitors in here as somebody of its choice.
+    /// True when the response to this request sets a cookie. Such requests must not come from another site, which could otherwise sign its
+    /// visitors in to an account of its choice.
     fn are_asked_for(&self, method: &Method, path: &str) -> bool;
 }
 
-/// Gives the browser its cookie, for this long.
+/// Adds a `Set-Cookie` header for a cookie with this lifetime.
 pub fn set(headers: &mut HeaderMap, secret: &str, max_age: Duration) {
-    append(headers, &format!("{NAME}={secret}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age={}", max_age.as_secs()));
+    append_set_cookie(headers, &format!("{NAME}={secret}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age={}", max_age.as_secs()));
 }
 
-/// Lets the browser forget its cookie.
+/// Adds a `Set-Cookie` header that deletes the cookie.
 pub fn clear(headers: &mut HeaderMap) {
-    append(headers, &format!("{NAME}=; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=0"));
+    append_set_cookie(headers, &format!("{NAME}=; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=0"));
 }
 
-fn append(headers: &mut HeaderMap, cookie: &str) {
+fn append_set_cookie(headers: &mut HeaderMap, cookie: &str) {
     if let Ok(mut value) = HeaderValue::from_str(cookie) {
         value.set_sensitive(true);
         headers.append(header::SET_COOKIE, value);
     }
 }
 
-/// Takes our cookie out of a request. One that is given twice or cannot be read is nobody's: the empty text.
-fn take(headers: &mut HeaderMap) -> Option<String> {
+/// Removes our cookie from a request and returns its value. A duplicate or unreadable cookie becomes the empty text, which no session has.
+fn extract_cookie(headers: &mut HeaderMap) -> Option<String> {
     if !headers.contains_key(header::COOKIE) {
         return None;
     }
@@ -84,86 +86,87 @@ fn take(headers: &mut HeaderMap) -> Option<String> {
     Some(one.and_then(|secret| String::from_utf8(secret).ok()).unwrap_or_default())
 }
 
-/// Lets browsers be known by their cookies. Belongs around all operations of a process, its own and those that it forwards.
+/// Adds authentication by cookie to a router. Apply it to all operations of a process, local and forwarded.
 pub(crate) fn accept_cookies(router: Router, cookies: Arc<dyn Cookies>, openapi: &OpenApi) -> Router {
     let described =
         openapi.paths.paths.iter().flat_map(|(path, item)| operations(item).map(move |(method, operation)| (path, method, operation)));
     let open = described.filter(|(_, _, operation)| !takes_caller(operation)).map(|(path, method, _)| (path.clone(), method));
-    router.layer(Door(Arc::new(Inner { cookies, open: open.collect() })))
+    router.layer(CookieLayer(Arc::new(CookieLayerInner { cookies, public_operations: open.collect() })))
 }
 
-struct Inner {
+struct CookieLayerInner {
     cookies: Arc<dyn Cookies>,
-    /// Operations that look at nobody: they are not to fail because it cannot be known who calls.
-    open: HashSet<(String, Method)>,
+    /// Operations that ignore the caller. They must not fail when the session store is unreachable.
+    public_operations: HashSet<(String, Method)>,
 }
 
-impl Inner {
-    fn is_open(&self, request: &Request) -> bool {
+impl CookieLayerInner {
+    fn is_public(&self, request: &Request) -> bool {
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let Some(path) = request.extensions().get::<MatchedPath>() else { return true };
-        self.open.contains(&(path.as_str().to_owned(), method.clone()))
+        self.public_operations.contains(&(path.as_str().to_owned(), method.clone()))
     }
 }
 
 #[derive(Clone)]
-struct Door(Arc<Inner>);
+struct CookieLayer(Arc<CookieLayerInner>);
 
-impl Layer<Route> for Door {
-    type Service = Guarded;
-    fn layer(&self, inner: Route) -> Guarded {
-        Guarded { inner, door: Arc::clone(&self.0) }
+impl Layer<Route> for CookieLayer {
+    type Service = CookieService;
+    fn layer(&self, inner: Route) -> CookieService {
+        CookieService { inner, layer: Arc::clone(&self.0) }
     }
 }
 
-/// One route behind the door.
+/// One route wrapped in the layer.
 #[derive(Clone)]
-struct Guarded {
+struct CookieService {
     inner: Route,
-    door: Arc<Inner>,
+    layer: Arc<CookieLayerInner>,
 }
 
-type Answering = Result<Response, Infallible>;
+type RouteResult = Result<Response, Infallible>;
 
-impl Service<Request> for Guarded {
+impl Service<Request> for CookieService {
     type Response = Response;
     type Error = Infallible;
-    /// Most requests have no cookie, and pay for no box.
-    type Future = Either<<Route as Service<Request>>::Future, BoxFuture<'static, Answering>>;
+    /// Most requests have no cookie and avoid the box.
+    type Future = Either<<Route as Service<Request>>::Future, BoxFuture<'static, RouteResult>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let shown = take(request.headers_mut());
-        if self.door.cookies.are_asked_for(request.method(), request.uri().path()) {
-            if Site::of(request.headers(), request.uri()) == Site::Foreign {
-                return refused(&request);
+        let cookie = extract_cookie(request.headers_mut());
+        if self.layer.cookies.are_asked_for(request.method(), request.uri().path()) {
+            if SiteRelation::of(request.headers(), request.uri()) == SiteRelation::CrossSite {
+                return refuse_cross_site(&request);
             }
-            // A process that this is forwarded to has another name, and must not judge by it.
+            // A process that receives the forwarded request has another host name and must not compare the origin with it.
             request.headers_mut().remove(header::ORIGIN);
             return Either::Left(self.inner.call(request));
         }
-        // A client that sends a token means the token.
-        let Some(cookie) = shown.filter(|_| !request.headers().contains_key(header::AUTHORIZATION) && !self.door.is_open(&request)) else {
+        // A token takes precedence over a cookie.
+        let Some(cookie) = cookie.filter(|_| !request.headers().contains_key(header::AUTHORIZATION) && !self.layer.is_public(&request))
+        else {
             return Either::Left(self.inner.call(request));
         };
-        if !is_safe(request.method()) && Site::of(request.headers(), request.uri()) != Site::Ours {
-            return refused(&request);
+        if !is_safe(request.method()) && SiteRelation::of(request.headers(), request.uri()) != SiteRelation::SameOrigin {
+            return refuse_cross_site(&request);
         }
-        Either::Right(Box::pin(admit(Arc::clone(&self.door), self.inner.clone(), request, cookie)))
+        Either::Right(Box::pin(authenticate(Arc::clone(&self.layer), self.inner.clone(), request, cookie)))
     }
 }
 
-fn refused(request: &Request) -> <Guarded as Service<Request>>::Future {
+fn refuse_cross_site(request: &Request) -> <CookieService as Service<Request>>::Future {
     let trace = request.extensions().get::<Trace>().map(|trace| trace.0.simple().to_string());
-    tracing::warn!(method = %request.method(), path = request.uri().path(), trace, "a request from another site was refused");
+    tracing::warn!(method = %request.method(), path = request.uri().path(), trace, "cross-site request refused");
     Either::Right(Box::pin(ready(Ok(Problem::from(Code::Csrf).into_response()))))
 }
 
-async fn admit(door: Arc<Inner>, mut inner: Route, mut request: Request, cookie: String) -> Answering {
-    let token = match door.cookies.token(&cookie).await {
+async fn authenticate(layer: Arc<CookieLayerInner>, mut inner: Route, mut request: Request, cookie: String) -> RouteResult {
+    let token = match layer.cookies.token(&cookie).await {
         Ok(token) => token,
         Err(problem) => return Ok(problem.into_response()),
     };
@@ -188,18 +191,18 @@ mod tests {
     use tower::ServiceExt;
     use utoipa::openapi::{HttpMethod, Info, PathItem, PathsBuilder, path::OperationBuilder, security::SecurityRequirement};
 
-    /// Knows one cookie, and notes what it is asked.
+    /// Session store with one valid cookie. Records the cookies it is asked for.
     #[derive(Default)]
-    struct Book {
+    struct StubCookies {
         asked: Mutex<Vec<String>>,
     }
 
-    impl Cookies for Book {
+    impl Cookies for StubCookies {
         fn token<'a>(&'a self, cookie: &'a str) -> BoxFuture<'a, Result<Option<String>, Problem>> {
             self.asked.lock().unwrap().push(cookie.to_owned());
             Box::pin(ready(match cookie {
                 "good" => Ok(Some("token".to_owned())),
-                "who" => Err(Problem::from(Code::Unavailable).retry_after(1)),
+                "outage" => Err(Problem::from(Code::Unavailable).retry_after(1)),
                 _ => Ok(None),
             }))
         }
@@ -209,8 +212,8 @@ mod tests {
         }
     }
 
-    /// Says which credentials and cookies arrive: behind the door, and on a process behind it.
-    fn door() -> (Router, Arc<Book>) {
+    /// Router whose handlers echo the credentials, cookies and origin that reach them.
+    fn app() -> (Router, Arc<StubCookies>) {
         let open = || OperationBuilder::new().build();
         let closed = || OperationBuilder::new().security(SecurityRequirement::new("bearer", Vec::<String>::new())).build();
         let mut mine = PathItem::new(HttpMethod::Get, closed());
@@ -218,15 +221,15 @@ mod tests {
         let mut all = PathItem::new(HttpMethod::Get, open());
         all.post = Some(closed());
         let paths = PathsBuilder::new().path("/v1/mine", mine).path("/v1/all", all).path("/v1/in", PathItem::new(HttpMethod::Post, open()));
-        let say = async |headers: HeaderMap| {
+        let echo = async |headers: HeaderMap| {
             let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-").to_owned();
             format!("{} {} {}", text("authorization"), text("cookie"), text("origin"))
         };
-        let handler = || get(say).post(say).put(say).patch(say).delete(say).options(say);
+        let handler = || get(echo).post(echo).put(echo).patch(echo).delete(echo).options(echo);
         let router = Router::new().route("/v1/mine", handler()).route("/v1/all", handler()).route("/v1/in", handler());
-        let book: Arc<Book> = Arc::default();
-        let cookies: Arc<dyn Cookies> = Arc::clone(&book) as _;
-        (layers(accept_cookies(router, cookies, &OpenApi::new(Info::new("test", "1"), paths.build()))), book)
+        let stub: Arc<StubCookies> = Arc::default();
+        let cookies: Arc<dyn Cookies> = Arc::clone(&stub) as _;
+        (layers(accept_cookies(router, cookies, &OpenApi::new(Info::new("test", "1"), paths.build()))), stub)
     }
 
     async fn ask(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<String>) {
@@ -247,7 +250,7 @@ mod tests {
     // A13
     #[tokio::test]
     async fn a_cookie_becomes_a_token_and_goes_no_further() {
-        let (router, _) = door();
+        let (router, _) = app();
         assert_eq!(ask(&router, "GET", "/v1/mine", &[GOOD]).await, (200, "Bearer token - -".into(), vec![]));
         let others = ("cookie", "a=b; __Host-onrush=good;c=d");
         assert_eq!(ask(&router, "GET", "/v1/mine", &[("cookie", "z=1"), others]).await.1, "Bearer token z=1; a=b; c=d -");
@@ -259,43 +262,43 @@ mod tests {
 
     // A13: a token and a cookie are never mixed
     #[tokio::test]
-    async fn a_token_wins() {
-        let (router, book) = door();
+    async fn a_token_takes_precedence_over_a_cookie() {
+        let (router, stub) = app();
         for token in ["Bearer mine", "Bearer garbage", "Basic x", ""] {
             let foreign = ("sec-fetch-site", "cross-site");
             let (status, seen, given) = ask(&router, "POST", "/v1/mine", &[GOOD, ("authorization", token), foreign]).await;
             assert_eq!((status, seen.as_str(), given.len()), (200, format!("{token} - -").as_str(), 0));
         }
-        assert!(book.asked.lock().unwrap().is_empty());
+        assert!(stub.asked.lock().unwrap().is_empty());
     }
 
     // A13
     #[tokio::test]
-    async fn a_cookie_of_nobody_is_taken_back_and_one_that_cannot_be_judged_is_not() {
-        let (router, book) = door();
-        for nobody in
+    async fn an_invalid_cookie_is_cleared_but_not_during_an_outage() {
+        let (router, stub) = app();
+        for invalid in
             ["__Host-onrush=bad", "__Host-onrush=", "__Host-onrush=good; __Host-onrush=bad", "__Host-onrush=good; __Host-onrush=good"]
         {
-            let answer = ask(&router, "GET", "/v1/mine", &[("cookie", nobody)]).await;
-            assert_eq!(answer, (200, "- - -".into(), vec![CLEARED.into()]), "{nobody}");
+            let answer = ask(&router, "GET", "/v1/mine", &[("cookie", invalid)]).await;
+            assert_eq!(answer, (200, "- - -".into(), vec![CLEARED.into()]), "{invalid}");
         }
-        let (status, body, given) = ask(&router, "GET", "/v1/mine", &[("cookie", "__Host-onrush=who")]).await;
+        let (status, body, given) = ask(&router, "GET", "/v1/mine", &[("cookie", "__Host-onrush=outage")]).await;
         assert_eq!((status, given.len()), (503, 0));
         assert!(body.contains("/problems/unavailable") && body.contains("trace_id"), "{body}");
-        book.asked.lock().unwrap().clear();
-        // Nobody asks whose it is where nobody has to know.
+        stub.asked.lock().unwrap().clear();
+        // Operations that ignore the caller do not query the session store.
         for (method, path) in [("GET", "/v1/all"), ("HEAD", "/v1/all"), ("GET", "/v1/nothing"), ("POST", "/v1/in")] {
-            let headers = [("cookie", "__Host-onrush=who"), ("sec-fetch-site", "same-origin")];
+            let headers = [("cookie", "__Host-onrush=outage"), ("sec-fetch-site", "same-origin")];
             let (status, _, given) = ask(&router, method, path, &headers).await;
             assert_eq!((status, given.len()), (if path == "/v1/nothing" { 404 } else { 200 }, 0));
         }
-        assert!(book.asked.lock().unwrap().is_empty());
+        assert!(stub.asked.lock().unwrap().is_empty());
     }
 
     // row 35
     #[tokio::test]
-    async fn what_changes_something_must_come_from_our_own_pages() {
-        let (router, book) = door();
+    async fn a_cross_site_write_by_cookie_is_refused() {
+        let (router, stub) = app();
         let (cross, host) = (("sec-fetch-site", "cross-site"), ("host", "shop.example"));
         for method in ["POST", "PUT", "PATCH", "DELETE"] {
             for headers in [
@@ -308,31 +311,31 @@ mod tests {
                 assert_eq!((status, given.len()), (403, 0), "{method} {headers:?}");
                 assert!(body.contains("/problems/csrf") && body.contains("3007"), "{body}");
             }
-            assert!(book.asked.lock().unwrap().is_empty());
+            assert!(stub.asked.lock().unwrap().is_empty());
             for ours in [("sec-fetch-site", "same-origin"), ("origin", "https://shop.example")] {
                 let (status, seen, _) = ask(&router, method, "/v1/mine", &[GOOD, host, ours]).await;
                 assert!(status == 200 && seen.starts_with("Bearer token"), "{method} {ours:?}");
             }
-            book.asked.lock().unwrap().clear();
+            stub.asked.lock().unwrap().clear();
         }
         for method in ["GET", "HEAD", "OPTIONS"] {
             assert_eq!(ask(&router, method, "/v1/mine", &[GOOD, cross]).await.0, 200, "a link from elsewhere is welcome");
         }
-        // Without a cookie there is nothing to misuse.
+        // Without a cookie there is no session to abuse.
         assert_eq!(ask(&router, "POST", "/v1/mine", &[cross]).await.0, 200);
     }
 
-    // row 35: another site must not sign its visitors in as somebody of its choice
+    // row 35: another site must not sign its visitors in to an account of its choice
     #[tokio::test]
-    async fn no_cookie_is_given_to_another_site() {
-        let (router, _) = door();
+    async fn a_cross_site_sign_in_gets_no_cookie() {
+        let (router, _) = app();
         for foreign in
             [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://evil.example"), ("origin", "null")]
         {
             let (status, body, _) = ask(&router, "POST", "/v1/in", &[("host", "shop.example"), foreign]).await;
             assert!(status == 403 && body.contains("/problems/csrf"), "{foreign:?}: {body}");
         }
-        // The origin was judged here; where this is forwarded to, it would be compared with another name.
+        // The origin was checked here and is removed: the next process would compare it with another host name.
         for ours in [("sec-fetch-site", "same-origin"), ("origin", "http://shop.example"), ("accept", "application/json")] {
             assert_eq!(ask(&router, "POST", "/v1/in", &[("host", "shop.example"), ours]).await.1, "- - -", "{ours:?}");
         }

@@ -1,4 +1,4 @@
-//! Who may call, as a part of a handler's signature.
+//! Extractors that put the roles allowed to call an operation into the handler's signature.
 
 use super::{Auth, Caller, Role};
 use crate::{
@@ -22,11 +22,11 @@ pub struct Seller(pub Caller);
 #[derive(Clone, Copy, Debug)]
 pub struct Operator(pub Caller);
 
-/// A signed-in account or a visitor. A bad token is refused: its owner believes to be signed in.
+/// A signed-in account or an anonymous visitor. A bad token is refused, because its owner expects to be signed in.
 #[derive(Clone, Copy, Debug)]
 pub struct MaybeSignedIn(pub Option<Caller>);
 
-async fn caller(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Result<Caller, Problem> {
+async fn require_role(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Result<Caller, Problem> {
     let caller = auth.caller(&parts.headers)?.ok_or_else(|| Problem::from(Code::Unauthenticated))?;
     if allowed.contains(&caller.role) {
         return Ok(caller);
@@ -39,7 +39,7 @@ async fn caller(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Result<Call
         }
     };
     let (method, path) = (&parts.method, parts.uri.path());
-    tracing::warn!(member = %caller.member_id, role = %caller.role, %method, path, trace = %trace.simple(), "a request was forbidden");
+    tracing::warn!(member = %caller.member_id, role = %caller.role, %method, path, trace = %trace.simple(), "request forbidden");
     Err(Code::Forbidden.into())
 }
 
@@ -48,7 +48,7 @@ macro_rules! extractor {
         impl<S: Service> FromRequestParts<Arc<S>> for $name {
             type Rejection = Problem;
             async fn from_request_parts(parts: &mut Parts, service: &Arc<S>) -> Result<Self, Problem> {
-                caller(&service.kit().auth, parts, $allowed).await.map($name)
+                require_role(&service.kit().auth, parts, $allowed).await.map($name)
             }
         }
     };
@@ -80,7 +80,7 @@ mod tests {
         let admitted = async |role: Role, allowed: &[Role]| {
             let token = auth.issue(MemberId(new_id()), role, new_id(), clock.now());
             let request = Request::get("/v1/x").header("authorization", format!("Bearer {token}")).body(()).expect("a request");
-            caller(&auth, &mut request.into_parts().0, allowed).await.map(|caller| caller.role).map_err(|problem| problem.code())
+            require_role(&auth, &mut request.into_parts().0, allowed).await.map(|caller| caller.role).map_err(|problem| problem.code())
         };
         for role in Role::ALL {
             assert_eq!(admitted(role, &Role::ALL).await, Ok(role));
@@ -89,8 +89,8 @@ mod tests {
             let operator = if role == Role::Operator { Ok(role) } else { Err(Code::Forbidden) };
             assert_eq!(admitted(role, &[Role::Operator]).await, operator);
         }
-        let nobody = Request::get("/v1/x").body(()).expect("a request");
-        let problem = caller(&auth, &mut nobody.into_parts().0, &Role::ALL).await.expect_err("nobody is signed in");
+        let anonymous = Request::get("/v1/x").body(()).expect("a request");
+        let problem = require_role(&auth, &mut anonymous.into_parts().0, &Role::ALL).await.expect_err("it has no token");
         assert_eq!(problem.code(), Code::Unauthenticated);
     }
 }

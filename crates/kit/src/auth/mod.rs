@@ -1,6 +1,6 @@
-//! Who is calling: access tokens, roles, passwords, and the brakes on guessing them.
+//! Authentication: access tokens, roles, passwords, cookies, and rate limits against guessing.
 //!
-//! It keeps no account: whose password is right, and which session lives, is for the service that owns accounts. What it keeps in memory
+//! This module stores no accounts: password hashes and sessions belong to the service that owns accounts. Its state in memory
 //! (verified tokens, revocations, counts of attempts) is bounded and can be rebuilt.
 
 mod attempts;
@@ -13,7 +13,7 @@ mod site;
 mod token;
 mod verified;
 
-pub use attempts::{Attempts, LoginAttempts};
+pub use attempts::{AttemptLimit, LoginAttempts};
 pub use extract::{MaybeSignedIn, Operator, Seller, SignedIn};
 pub use password::PasswordGate;
 pub use token::TOKEN_LIFETIME;
@@ -21,15 +21,15 @@ pub use token::TOKEN_LIFETIME;
 use crate::{http::Problem, ports::Clock};
 use contracts::{Code, MemberId, Timestamp};
 use http::{HeaderMap, header};
-use revoked::Revoked;
+use revoked::Revocations;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
-use token::Tokens;
+use token::AccessTokens;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use verified::Verified;
+use verified::VerifiedTokens;
 
-/// What an account may do. Each role may also do what a customer may.
+/// Role of an account. Each role includes the rights of a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -56,7 +56,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// There is no such role.
+/// Error for a text that names no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown role")]
 pub struct UnknownRole;
@@ -68,7 +68,7 @@ impl FromStr for Role {
     }
 }
 
-/// The account behind a request, as its access token says.
+/// The account that sent a request, from its access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub member_id: MemberId,
@@ -76,39 +76,44 @@ pub struct Caller {
     pub session_id: Uuid,
 }
 
-/// Issues and checks access tokens. Cheap to clone; all clones share their memory.
+/// Issues and verifies access tokens. Cheap to clone; clones share their caches.
 #[derive(Clone)]
-pub struct Auth(Arc<Inner>);
+pub struct Auth(Arc<AuthInner>);
 
-struct Inner {
-    tokens: Tokens,
-    verified: Verified,
-    revoked: Revoked,
+struct AuthInner {
+    tokens: AccessTokens,
+    verified: VerifiedTokens,
+    revoked: Revocations,
     clock: Arc<dyn Clock>,
 }
 
 impl Auth {
     pub fn new(secret: [u8; 32], clock: Arc<dyn Clock>) -> Auth {
-        Auth(Arc::new(Inner { tokens: Tokens::new(&secret), verified: Verified::new(), revoked: Revoked::default(), clock }))
+        Auth(Arc::new(AuthInner {
+            tokens: AccessTokens::new(&secret),
+            verified: VerifiedTokens::new(),
+            revoked: Revocations::default(),
+            clock,
+        }))
     }
 
-    /// An access token, good for [`TOKEN_LIFETIME`].
+    /// Issues an access token that is valid for [`TOKEN_LIFETIME`].
     pub fn issue(&self, member_id: MemberId, role: Role, session_id: Uuid, now: Timestamp) -> String {
         let stamp = self.0.revoked.stamp(now);
         self.0.tokens.issue(Caller { member_id, role, session_id }, now, stamp)
     }
 
-    /// Refuses the tokens of this session from now on. Kept as long as such tokens live; to be repeated after a restart.
+    /// Refuses the tokens of this session from now on, until they expire. The caller must repeat the revocation after a restart.
     pub fn revoke_session(&self, session_id: Uuid, now: Timestamp) {
         self.0.revoked.revoke_session(session_id, now);
     }
 
-    /// Refuses all tokens this member was given until now. Later ones are good.
+    /// Refuses all tokens issued to this member until now. Later tokens are valid.
     pub fn revoke_member(&self, member_id: MemberId, now: Timestamp) {
         self.0.revoked.revoke_member(member_id, now);
     }
 
-    /// Who presents this token, if it is good.
+    /// The account of this token. `None`: invalid, expired or revoked.
     pub fn verify(&self, token: &str) -> Option<Caller> {
         let inner = &*self.0;
         let now = inner.clock.now();
@@ -116,7 +121,7 @@ impl Auth {
             Some(claims) => claims,
             None => {
                 let claims = inner.tokens.verify(token)?;
-                // Only what is good now is worth remembering.
+                // Caches only tokens that are valid now.
                 if claims.is_current(now) {
                     inner.verified.insert(token, claims);
                 }
@@ -126,7 +131,7 @@ impl Auth {
         (claims.is_current(now) && !inner.revoked.is_revoked(&claims)).then_some(claims.caller)
     }
 
-    /// Who sends these headers. No credentials are `None`; bad ones are refused.
+    /// The account of a request with these headers. `None`: no credentials. `Err`: bad credentials.
     pub fn caller(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -168,23 +173,23 @@ mod tests {
 
     // A3
     #[test]
-    fn a_token_says_who_calls_until_it_expires() {
+    fn a_token_identifies_its_caller_until_it_expires() {
         let (auth, clock) = auth();
         let session_id = new_id();
         let token = auth.issue(member(1), Role::Seller, session_id, clock.now());
         let caller = Caller { member_id: member(1), role: Role::Seller, session_id };
-        // Twice: the second answer comes from memory.
+        // Twice: the second answer comes from the cache.
         assert_eq!((auth.verify(&token), auth.verify(&token)), (Some(caller), Some(caller)));
         clock.advance(TOKEN_LIFETIME - Duration::from_secs(1));
         assert_eq!(auth.verify(&token), Some(caller));
-        // row 26: no leeway, also for a remembered token
+        // row 26: no leeway, also for a cached token
         clock.advance(Duration::from_secs(1));
         assert_eq!(auth.verify(&token), None);
     }
 
     // row 28
     #[test]
-    fn a_revoked_session_is_over_at_once() {
+    fn a_revoked_session_is_refused_at_once() {
         let (auth, clock) = auth();
         let (gone, kept) = (new_id(), new_id());
         let tokens = [gone, kept].map(|session| auth.issue(member(1), Role::Customer, session, clock.now()));
@@ -201,14 +206,14 @@ mod tests {
         let other = auth.issue(member(2), Role::Customer, new_id(), clock.now());
         assert!(auth.verify(&old).is_some());
         auth.revoke_member(member(1), clock.now());
-        // At the same instant: what came before is refused, what comes after is good.
+        // At the same instant, tokens from before the revocation are refused and later ones are valid.
         let new = auth.issue(member(1), Role::Customer, new_id(), clock.now());
         assert_eq!([old, new, other].map(|token| auth.verify(&token).is_some()), [false, true, true]);
     }
 
     // row 28
     #[test]
-    fn revocations_read_back_after_a_restart_hold() {
+    fn a_revocation_reloaded_after_a_restart_holds() {
         let (before, clock) = auth();
         let old = before.issue(member(1), Role::Customer, new_id(), clock.now());
         clock.advance(Duration::from_secs(60));
@@ -219,13 +224,13 @@ mod tests {
         let after = Auth::new([7; 32], Arc::new(clock.clone()));
         assert!(after.verify(&old).is_some());
         after.revoke_member(member(1), revoked_at);
-        // In doubt, at the same instant, the token is refused.
+        // A token of the same instant is refused, because the order is unknown.
         assert_eq!([old, same, new].map(|token| after.verify(&token).is_some()), [false, false, true]);
     }
 
     // row 23
     #[test]
-    fn only_one_bearer_token_is_taken() {
+    fn only_a_single_bearer_token_is_accepted() {
         let (auth, clock) = auth();
         let token = auth.issue(member(1), Role::Customer, new_id(), clock.now());
         let ask = |values: &[String]| {
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_read_as_they_are_written() {
+    fn roles_survive_a_round_trip_as_text() {
         for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
             assert_eq!(serde_json::to_string(&role).expect("it serializes"), format!("\"{role}\""));
@@ -257,9 +262,9 @@ mod tests {
         assert_eq!("admin".parse::<Role>(), Err(UnknownRole));
     }
 
-    /// Not a rule but a guard: a hot token must not cost a signature.
+    /// Guards a performance property: a cached token must not cost a signature check.
     #[test]
-    fn a_known_token_is_much_cheaper_than_a_new_one() {
+    fn a_cached_token_is_much_cheaper_than_a_new_one() {
         let (auth, clock) = auth();
         let tokens: Vec<String> = (0..200).map(|number| auth.issue(member(number), Role::Customer, new_id(), clock.now())).collect();
         let round = || {

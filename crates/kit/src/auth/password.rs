@@ -1,4 +1,4 @@
-//! Passwords: hashed with argon2id, a few at a time. They are never logged, kept or cut.
+//! Passwords, hashed with argon2id and limited concurrency. Plain passwords are never logged, stored or truncated.
 
 use crate::{http::Problem, ports::random_bytes};
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
@@ -7,24 +7,24 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zxcvbn::zxcvbn;
 
-/// What OWASP names first: 19 MiB, two passes, one lane.
+/// OWASP's first recommendation for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
-/// Hashes at once: each fills a core and 19 MiB.
-const AT_ONCE: usize = 2;
-/// Those that wait, at some 20 ms each; who comes on top is told to come back at once.
-const WAITING: usize = 32;
-const COME_BACK: u32 = 2;
+/// Most concurrent hashes: each occupies a core and 19 MiB.
+const MAX_RUNNING: usize = 2;
+/// Most hashes that wait, at some 20 ms each. Further requests are refused at once.
+const MAX_WAITING: usize = 32;
+const RETRY_AFTER_SECS: u32 = 2;
 
 const MIN_CHARACTERS: usize = 8;
-/// Bounds the work; far above what anyone types.
+/// Bounds the work of hashing; far above any real password.
 const MAX_BYTES: usize = 1024;
-/// Guesses below which a password is among the first thousands that are tried. Calibrated by the tests below.
+/// Minimum of estimated guesses. Weaker passwords are among the first thousands that attackers try. Calibrated by the tests below.
 const MIN_GUESSES: u64 = 20_000;
-/// A shorter name may be a part of any word.
-const MIN_NAME: usize = 4;
+/// Shorter names are not searched in passwords, because they may be a part of any word.
+const MIN_NAME_CHARACTERS: usize = 4;
 
-/// Bounds how many passwords are hashed at a time.
+/// Bounds the number of concurrent password hashes and of those that wait.
 #[derive(Clone, Debug)]
 pub struct PasswordGate {
     admitted: Arc<Semaphore>,
@@ -33,7 +33,7 @@ pub struct PasswordGate {
 
 impl Default for PasswordGate {
     fn default() -> Self {
-        Self::new(AT_ONCE, WAITING)
+        Self::new(MAX_RUNNING, MAX_WAITING)
     }
 }
 
@@ -42,17 +42,17 @@ impl PasswordGate {
         PasswordGate { admitted: Arc::new(Semaphore::new(at_once + waiting)), running: Arc::new(Semaphore::new(at_once)) }
     }
 
-    /// Runs `work` on a thread that may block, when it is its turn.
+    /// Runs `work` on a blocking thread once a slot is free. `Err`: too many are waiting.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| overloaded())?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| overloaded())?;
         let task = tokio::task::spawn_blocking(move || {
-            // Held by the work, not by the request: one that goes away does not make room before its hash is done.
+            // The work holds the permits, not the request: a cancelled request frees its slot only when its hash is done.
             let _held: [OwnedSemaphorePermit; 2] = [admitted, running];
             work()
         });
         task.await.map_err(|error| {
-            tracing::error!(%error, "hashing a password failed");
+            tracing::error!(%error, "password hashing failed");
             Problem::from(Code::Internal)
         })
     }
@@ -60,7 +60,7 @@ impl PasswordGate {
 
 fn overloaded() -> Problem {
     metrics::counter!("onrush_password_shed_total").increment(1);
-    Problem::from(Code::Overloaded).retry_after(COME_BACK)
+    Problem::from(Code::Overloaded).retry_after(RETRY_AFTER_SECS)
 }
 
 fn argon2() -> Argon2<'static> {
@@ -68,51 +68,51 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// The hash to keep, in PHC form.
+/// Hashes a password, in the PHC format for storage.
 pub async fn hash(gate: &PasswordGate, password: &str) -> Result<String, Problem> {
     let password = password.to_owned();
-    gate.run(move || make(&password)).await?.ok_or_else(|| {
-        tracing::error!("argon2 refused to hash");
+    gate.run(move || hash_blocking(&password)).await?.ok_or_else(|| {
+        tracing::error!("password hashing failed in argon2");
         Code::Internal.into()
     })
 }
 
-fn make(password: &str) -> Option<String> {
+fn hash_blocking(password: &str) -> Option<String> {
     let salt: [u8; 16] = random_bytes();
     argon2().hash_password_with_salt(password.as_bytes(), &salt).ok().map(|hash| hash.to_string())
 }
 
-/// True when the password is the one behind the hash.
+/// True when the password matches the hash.
 pub async fn verify(gate: &PasswordGate, password: &str, hash: &str) -> Result<bool, Problem> {
     let (password, hash) = (password.to_owned(), hash.to_owned());
-    gate.run(move || matches(&password, &hash)).await
+    gate.run(move || verify_blocking(&password, &hash)).await
 }
 
-/// Takes the time of [`verify`], for accounts that do not exist: an answer must not tell which do.
+/// Takes as long as [`verify`], for unknown accounts, so that the response time does not reveal which accounts exist.
 pub async fn verify_dummy(gate: &PasswordGate, password: &str) -> Result<(), Problem> {
     let password = password.to_owned();
     gate.run(move || {
-        if let Some(hash) = NOBODYS.as_deref() {
-            matches(&password, hash);
+        if let Some(hash) = DUMMY_HASH.as_deref() {
+            verify_blocking(&password, hash);
         }
     })
     .await
 }
 
-/// A hash like any other, of a password that nobody has.
-static NOBODYS: LazyLock<Option<String>> = LazyLock::new(|| make("nobody has this password"));
+/// Hash of a password that no account has, with the same parameters as real hashes.
+static DUMMY_HASH: LazyLock<Option<String>> = LazyLock::new(|| hash_blocking("nobody has this password"));
 
-fn matches(password: &str, hash: &str) -> bool {
+fn verify_blocking(password: &str, hash: &str) -> bool {
     match PasswordHash::new(hash) {
         Ok(hash) => argon2().verify_password(password.as_bytes(), &hash).is_ok(),
         Err(error) => {
-            tracing::error!(%error, "a stored password hash cannot be read");
+            tracing::error!(%error, "stored password hash not readable");
             false
         }
     }
 }
 
-/// Refuses passwords that are guessed first. `inputs` is what an attacker knows: the e-mail address, the name.
+/// Refuses passwords that attackers try first. `inputs` are texts that an attacker knows: the e-mail address, the name.
 pub fn check_strength(password: &str, inputs: &[&str]) -> Result<(), Problem> {
     let weak = |message: &str| Err(Problem::field("/password", Code::WeakPassword, message));
     if password.len() > MAX_BYTES {
@@ -123,7 +123,7 @@ pub fn check_strength(password: &str, inputs: &[&str]) -> Result<(), Problem> {
     }
     let lower = password.to_lowercase();
     let names = inputs.iter().map(|input| input.split('@').next().unwrap_or_default().trim().to_lowercase());
-    for name in names.filter(|name| name.chars().count() >= MIN_NAME) {
+    for name in names.filter(|name| name.chars().count() >= MIN_NAME_CHARACTERS) {
         if lower.contains(&name) {
             return weak("must not contain your e-mail address or name");
         }
@@ -144,7 +144,7 @@ mod tests {
 
     // row 31
     #[test]
-    fn common_passwords_are_refused_and_others_are_not() {
+    fn common_passwords_are_refused_and_others_accepted() {
         for weak in [
             "short77",
             "1234567",
@@ -199,7 +199,7 @@ mod tests {
             assert_eq!(refused(fine), None, "{fine}");
         }
         assert_eq!(refused(&"x7!mango-".repeat(200)), Some(Code::TooLong));
-        // A short local part may be a part of any word.
+        // A short local part is not searched in the password.
         assert!(check_strength("v9#kLq2m", &["v9@example.com"]).is_ok());
     }
 
@@ -207,7 +207,7 @@ mod tests {
         PasswordGate::new(2, 8)
     }
 
-    // row 31: any Unicode, and nothing is cut
+    // row 31: any Unicode, and no truncation
     #[tokio::test]
     async fn a_hash_matches_its_password_only() {
         let gate = fast_gate();
@@ -236,16 +236,16 @@ mod tests {
             verify_dummy(&gate, "wrong").await.expect("there is room");
             unknown.push(watch.elapsed());
         }
-        // The work is the same by construction; time only shows that it is done. The fastest of each, as others share this machine.
+        // The work is the same by construction; the times only show that it is done. Compares the fastest runs, as the machine is shared.
         let (known, unknown) = (known.iter().min().expect("seven"), unknown.iter().min().expect("seven"));
         assert!(*known < *unknown * 4 && *unknown < *known * 4, "{known:?} and {unknown:?}");
         let parameters = |hash: &str| hash.rsplitn(3, '$').last().map(str::to_owned);
-        assert_eq!(NOBODYS.as_deref().and_then(parameters), parameters(&kept));
+        assert_eq!(DUMMY_HASH.as_deref().and_then(parameters), parameters(&kept));
     }
 
     // row 32
     #[tokio::test]
-    async fn past_the_waiting_room_the_answer_is_to_come_back() {
+    async fn a_full_hashing_queue_answers_overloaded() {
         let gate = PasswordGate::new(1, 3);
         let all = futures::future::join_all((0..50).map(|_| verify_dummy(&gate, "x"))).await;
         let refused: Vec<Problem> = all.into_iter().filter_map(Result::err).collect();

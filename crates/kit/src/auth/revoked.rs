@@ -1,6 +1,6 @@
-//! What was revoked before it expired. In memory, for as long as a token could outlive it; the accounts service has it on disk.
+//! Revocations of unexpired tokens. Kept in memory until the tokens expire; the accounts service has them on disk.
 
-use super::token::{Claims, TOKEN_LIFETIME};
+use super::token::{TOKEN_LIFETIME, TokenClaims};
 use contracts::{MemberId, Timestamp};
 use std::{
     collections::HashMap,
@@ -13,19 +13,19 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How often expired revocations are dropped: seldom enough to cost nothing.
+/// Minimum time between removals of expired revocations, so that their cost is negligible.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
-pub(super) struct Revoked {
-    lists: RwLock<Lists>,
-    /// Usually there are none, and then no request needs the lock.
-    any: AtomicBool,
+pub(super) struct Revocations {
+    lists: RwLock<RevocationLists>,
+    /// True once a revocation was added. Until then, which is the usual case, requests skip the lock.
+    has_any: AtomicBool,
     last_stamp: AtomicI64,
 }
 
 #[derive(Default)]
-struct Lists {
+struct RevocationLists {
     sessions: HashMap<Uuid, Revocation>,
     members: HashMap<MemberId, Revocation>,
     pruned: Timestamp,
@@ -37,8 +37,8 @@ struct Revocation {
     until: Timestamp,
 }
 
-impl Revoked {
-    /// A number that is near the time and above all that were given before: issues and revocations of one instant keep their order.
+impl Revocations {
+    /// Returns a number close to the time and above all earlier ones. It orders tokens and revocations of the same instant.
     pub fn stamp(&self, now: Timestamp) -> i64 {
         let next = |last: i64| now.0.max(last.saturating_add(1));
         let last = self.last_stamp.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(next(last)));
@@ -59,8 +59,8 @@ impl Revoked {
         keep_latest(&mut lists.members, member_id, revocation);
     }
 
-    pub fn is_revoked(&self, claims: &Claims) -> bool {
-        if !self.any.load(Ordering::Acquire) {
+    pub fn is_revoked(&self, claims: &TokenClaims) -> bool {
+        if !self.has_any.load(Ordering::Acquire) {
             return false;
         }
         let lists = self.read();
@@ -72,14 +72,14 @@ impl Revoked {
         Revocation { stamp: self.stamp(now), until: now.after(TOKEN_LIFETIME) }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Lists> {
+    fn write(&self) -> RwLockWriteGuard<'_, RevocationLists> {
         let lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: whoever sees the flag waits for what is about to be written.
-        self.any.store(true, Ordering::Release);
+        // Set under the lock, so that a reader who sees the flag waits for the revocation.
+        self.has_any.store(true, Ordering::Release);
         lists
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Lists> {
+    fn read(&self) -> RwLockReadGuard<'_, RevocationLists> {
         self.lists.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,7 +91,7 @@ fn keep_latest<K: Hash + Eq>(list: &mut HashMap<K, Revocation>, key: K, new: Rev
     }
 }
 
-impl Lists {
+impl RevocationLists {
     fn prune(&mut self, now: Timestamp) {
         if now.since(self.pruned) >= PRUNE_EVERY {
             self.pruned = now;
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn stamps_rise_even_when_the_clock_does_not() {
-        let revoked = Revoked::default();
+        let revoked = Revocations::default();
         assert_eq!([5, 5, 3, 100, 100].map(|at| revoked.stamp(Timestamp(at))), [5, 6, 7, 100, 101]);
     }
 
     #[test]
-    fn what_no_token_outlives_is_forgotten() {
-        let revoked = Revoked::default();
+    fn revocations_are_removed_once_their_tokens_expired() {
+        let revoked = Revocations::default();
         let start = Timestamp(1_795_132_800_000_000);
         for number in 0..100 {
             revoked.revoke_session(Uuid::from_u128(number), start);

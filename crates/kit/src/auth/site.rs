@@ -1,66 +1,67 @@
-//! Which site a browser's request comes from (row 35).
+//! The site from which a browser sends a request (row 35).
 //!
-//! A cookie comes along whoever made the browser send the request. What a page cannot forge is what the browser says of the page itself:
-//! `Sec-Fetch-Site`, and `Origin` in browsers that do not have that.
+//! A browser attaches the cookie to requests from any page. A page cannot forge the headers in which the browser names the page's site:
+//! `Sec-Fetch-Site`, and `Origin` in browsers without it.
 
 use http::{HeaderMap, HeaderName, Method, Uri, header};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Where a request comes from, as far as it says.
+/// Site of the page that caused a request, by its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Site {
-    /// One of our pages, or the person at the browser.
-    Ours,
-    Foreign,
-    /// It says nothing: it was sent by a program, or by a very old browser.
-    Unsaid,
+pub(super) enum SiteRelation {
+    /// One of our pages, or the user directly (address bar, bookmark).
+    SameOrigin,
+    CrossSite,
+    /// No header: sent by a program or a very old browser.
+    Unknown,
 }
 
-impl Site {
-    pub fn of(headers: &HeaderMap, uri: &Uri) -> Site {
-        let by_fetch = said(headers, &SEC_FETCH_SITE).map(|site| matches!(site, Some("same-origin" | "none")));
-        let by_origin =
-            said(headers, &header::ORIGIN).map(|origin| origin.zip(host(headers, uri)).is_some_and(|(origin, host)| is_at(origin, host)));
+impl SiteRelation {
+    pub fn of(headers: &HeaderMap, uri: &Uri) -> SiteRelation {
+        let by_fetch = single_value(headers, &SEC_FETCH_SITE).map(|site| matches!(site, Some("same-origin" | "none")));
+        let by_origin = single_value(headers, &header::ORIGIN)
+            .map(|origin| origin.zip(host(headers, uri)).is_some_and(|(origin, host)| is_origin_of(origin, host)));
         match (by_fetch, by_origin) {
-            (None, None) => Site::Unsaid,
-            (Some(false), _) | (_, Some(false)) => Site::Foreign,
-            _ => Site::Ours,
+            (None, None) => SiteRelation::Unknown,
+            (Some(false), _) | (_, Some(false)) => SiteRelation::CrossSite,
+            _ => SiteRelation::SameOrigin,
         }
     }
 }
 
-/// Requests that only read, and may be caused by links from anywhere.
+/// True for methods that only read. Links on any site may cause such requests.
 pub(super) fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// A header's one value: `None` where it is not given, `Some(None)` where it is given and is not one text.
+/// The single value of a header. `None`: absent. `Some(None)`: given more than once, or not a text.
 #[expect(clippy::option_option, reason = "absent and unreadable are told apart")]
-fn said<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h str>> {
+fn single_value<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h str>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     Some(first.to_str().ok().filter(|_| values.next().is_none()))
 }
 
-/// The host that the request was sent to.
+/// Host to which the request was sent.
 fn host<'h>(headers: &'h HeaderMap, uri: &'h Uri) -> Option<&'h str> {
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => said(headers, &header::HOST).flatten(),
+        None => single_value(headers, &header::HOST).flatten(),
     }
 }
 
-/// Whether the pages of this origin are at this host. The scheme may differ: TLS may end before us. Ports that go without saying do.
-fn is_at(origin: &str, host: &str) -> bool {
+/// True when pages of this origin are served by this host. The scheme may differ, because a proxy may terminate TLS. A default port may
+/// be omitted.
+fn is_origin_of(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let usual = match scheme {
+    let default_port = match scheme {
         "https" => ":443",
         "http" => ":80",
         _ => return false,
     };
-    let bare = |text: &'_ str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
-    !host.is_empty() && bare(authority) == bare(host)
+    let without_port = |text: &'_ str| text.strip_suffix(default_port).unwrap_or(text).to_ascii_lowercase();
+    !host.is_empty() && without_port(authority) == without_port(host)
 }
 
 #[cfg(test)]
@@ -68,7 +69,7 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn site(fetch: &[&str], origin: &[&str], host: &str) -> Site {
+    fn relation(fetch: &[&str], origin: &[&str], host: &str) -> SiteRelation {
         let mut headers = HeaderMap::new();
         let values = |values: &[&str]| values.iter().map(|value| HeaderValue::from_str(value).unwrap()).collect::<Vec<_>>();
         for value in values(fetch) {
@@ -80,46 +81,46 @@ mod tests {
         if !host.is_empty() {
             headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
         }
-        Site::of(&headers, &Uri::from_static("/v1/x"))
+        SiteRelation::of(&headers, &Uri::from_static("/v1/x"))
     }
 
     // row 35
     #[test]
-    fn a_request_is_ours_when_everything_it_says_is() {
-        use Site::{Foreign, Ours, Unsaid};
+    fn a_request_is_same_origin_when_all_its_headers_are() {
+        use SiteRelation::{CrossSite, SameOrigin, Unknown};
         let shop = "shop.example";
-        let table: &[(&[&str], &[&str], &str, Site)] = &[
-            (&[], &[], shop, Unsaid),
-            (&["same-origin"], &[], shop, Ours),
-            (&["none"], &[], shop, Ours),
-            (&["same-site"], &[], shop, Foreign),
-            (&["cross-site"], &[], shop, Foreign),
-            (&["something-new"], &[], shop, Foreign),
-            (&["same-origin", "same-origin"], &[], shop, Foreign),
-            (&["same-origin"], &["https://shop.example"], shop, Ours),
-            (&["cross-site"], &["https://shop.example"], shop, Foreign),
-            (&["same-origin"], &["https://evil.example"], shop, Foreign),
-            (&[], &["https://shop.example"], shop, Ours),
-            (&[], &["http://shop.example"], shop, Ours),
-            (&[], &["https://SHOP.example"], shop, Ours),
-            (&[], &["https://shop.example"], "shop.example:443", Ours),
-            (&[], &["http://127.0.0.1:8080"], "127.0.0.1:8080", Ours),
-            (&[], &["http://[::1]:8080"], "[::1]:8080", Ours),
-            (&[], &["http://127.0.0.1:8081"], "127.0.0.1:8080", Foreign),
-            (&[], &["https://shop.example:8443"], shop, Foreign),
-            (&[], &["https://shop.example.evil.example"], shop, Foreign),
-            (&[], &["https://evil.example/shop.example"], shop, Foreign),
-            (&[], &["https://shop.example@evil.example"], shop, Foreign),
-            (&[], &["null"], shop, Foreign),
-            (&[], &[""], shop, Foreign),
-            (&[], &["shop.example"], shop, Foreign),
-            (&[], &["file://shop.example"], shop, Foreign),
-            (&[], &["https://"], "", Foreign),
-            (&[], &["https://shop.example"], "", Foreign),
-            (&[], &["https://shop.example", "https://shop.example"], shop, Foreign),
+        let table: &[(&[&str], &[&str], &str, SiteRelation)] = &[
+            (&[], &[], shop, Unknown),
+            (&["same-origin"], &[], shop, SameOrigin),
+            (&["none"], &[], shop, SameOrigin),
+            (&["same-site"], &[], shop, CrossSite),
+            (&["cross-site"], &[], shop, CrossSite),
+            (&["something-new"], &[], shop, CrossSite),
+            (&["same-origin", "same-origin"], &[], shop, CrossSite),
+            (&["same-origin"], &["https://shop.example"], shop, SameOrigin),
+            (&["cross-site"], &["https://shop.example"], shop, CrossSite),
+            (&["same-origin"], &["https://evil.example"], shop, CrossSite),
+            (&[], &["https://shop.example"], shop, SameOrigin),
+            (&[], &["http://shop.example"], shop, SameOrigin),
+            (&[], &["https://SHOP.example"], shop, SameOrigin),
+            (&[], &["https://shop.example"], "shop.example:443", SameOrigin),
+            (&[], &["http://127.0.0.1:8080"], "127.0.0.1:8080", SameOrigin),
+            (&[], &["http://[::1]:8080"], "[::1]:8080", SameOrigin),
+            (&[], &["http://127.0.0.1:8081"], "127.0.0.1:8080", CrossSite),
+            (&[], &["https://shop.example:8443"], shop, CrossSite),
+            (&[], &["https://shop.example.evil.example"], shop, CrossSite),
+            (&[], &["https://evil.example/shop.example"], shop, CrossSite),
+            (&[], &["https://shop.example@evil.example"], shop, CrossSite),
+            (&[], &["null"], shop, CrossSite),
+            (&[], &[""], shop, CrossSite),
+            (&[], &["shop.example"], shop, CrossSite),
+            (&[], &["file://shop.example"], shop, CrossSite),
+            (&[], &["https://"], "", CrossSite),
+            (&[], &["https://shop.example"], "", CrossSite),
+            (&[], &["https://shop.example", "https://shop.example"], shop, CrossSite),
         ];
         for (fetch, origin, host, expected) in table {
-            assert_eq!(site(fetch, origin, host), *expected, "{fetch:?} {origin:?} {host}");
+            assert_eq!(relation(fetch, origin, host), *expected, "{fetch:?} {origin:?} {host}");
         }
     }
 }

@@ -1,41 +1,41 @@
-//! The access token itself: a JWT with one algorithm, one key and nothing to look up.
+//! Access tokens: JWTs with one algorithm and one key, verified without a lookup.
 
 use super::{Caller, Role, hs256};
-use crate::http::derive;
+use crate::http::derive_key;
 use contracts::{MemberId, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long an access token is good.
+/// Lifetime of an access token.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
-/// How much the clocks of our own processes may differ: a token of another one may seem to be from the future.
+/// Most clock difference between our processes: a token from another process may seem to be issued in the future.
 const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(60);
-/// Ours have some 400 bytes.
+/// Longest accepted token, in bytes. Ours have some 400.
 const MAX_LENGTH: usize = 2048;
 const ISSUER: &str = "onrush";
-/// RFC 9068; what is signed for another purpose has another type.
+/// Token type of RFC 9068. Tokens signed for another purpose have another type.
 const TYPE: &str = "at+jwt";
 
-/// What a good signature said.
+/// Contents of a token with a valid signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Claims {
+pub(super) struct TokenClaims {
     pub caller: Caller,
-    /// Orders issues and revocations, also those of one instant.
+    /// Orders tokens and revocations, even those of the same instant.
     pub stamp: i64,
     not_before: Timestamp,
     expires: Timestamp,
 }
 
-impl Claims {
+impl TokenClaims {
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.expires && self.not_before <= now.after(NOT_BEFORE_LEEWAY)
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct JwtPayload {
     iss: String,
     aud: String,
     sub: Uuid,
@@ -45,35 +45,35 @@ struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
     exp: i64,
-    /// Microseconds: the order of issues and revocations needs more than seconds.
+    /// Stamp in microseconds, because seconds are too coarse to order tokens and revocations.
     iat_us: i64,
 }
 
-pub(super) struct Tokens {
+pub(super) struct AccessTokens {
     header: Header,
     validation: Validation,
     signing: EncodingKey,
     verifying: DecodingKey,
 }
 
-impl Tokens {
-    pub fn new(secret: &[u8; 32]) -> Tokens {
+impl AccessTokens {
+    pub fn new(secret: &[u8; 32]) -> AccessTokens {
         hs256::install();
-        let key = derive(secret, b"onrush access tokens");
+        let key = derive_key(secret, b"onrush access tokens");
         let mut header = Header::new(Algorithm::HS256);
         header.typ = Some(TYPE.to_owned());
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Time comes from outside: `Claims::is_current` compares.
+        // The caller supplies the time: `TokenClaims::is_current` compares it.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        Tokens { header, validation, signing: EncodingKey::from_secret(&key), verifying: DecodingKey::from_secret(&key) }
+        AccessTokens { header, validation, signing: EncodingKey::from_secret(&key), verifying: DecodingKey::from_secret(&key) }
     }
 
     pub fn issue(&self, caller: Caller, now: Timestamp, stamp: i64) -> String {
-        let written = Written {
+        let payload = JwtPayload {
             iss: ISSUER.into(),
             aud: ISSUER.into(),
             sub: caller.member_id.0,
@@ -84,30 +84,30 @@ impl Tokens {
             exp: now.after(TOKEN_LIFETIME).seconds(),
             iat_us: stamp,
         };
-        encode(&self.header, &written, &self.signing).expect("a symmetric key signs plain claims of any content")
+        encode(&self.header, &payload, &self.signing).expect("a symmetric key signs plain claims of any content")
     }
 
-    /// What the token says, if we signed it as an access token. Says nothing about time.
-    pub fn verify(&self, token: &str) -> Option<Claims> {
+    /// Claims of a token that we signed as an access token. Does not check its times. `None`: not our signature, or malformed.
+    pub fn verify(&self, token: &str) -> Option<TokenClaims> {
         if token.len() > MAX_LENGTH || !is_plain(&decode_header(token).ok()?) {
             return None;
         }
-        let written = decode::<Written>(token, &self.verifying, &self.validation).ok()?.claims;
+        let payload = decode::<JwtPayload>(token, &self.verifying, &self.validation).ok()?.claims;
         let micros = |seconds: i64| seconds.checked_mul(1_000_000).map(Timestamp);
-        let (issued, expires) = (micros(written.iat)?, micros(written.exp)?);
+        let (issued, expires) = (micros(payload.iat)?, micros(payload.exp)?);
         if expires > issued.after(TOKEN_LIFETIME) {
             return None;
         }
-        Some(Claims {
-            caller: Caller { member_id: MemberId(written.sub), role: written.role, session_id: written.sid },
-            stamp: written.iat_us,
-            not_before: micros(written.nbf.unwrap_or(written.iat))?.max(issued),
+        Some(TokenClaims {
+            caller: Caller { member_id: MemberId(payload.sub), role: payload.role, session_id: payload.sid },
+            stamp: payload.iat_us,
+            not_before: micros(payload.nbf.unwrap_or(payload.iat))?.max(issued),
             expires,
         })
     }
 }
 
-/// A header may not bring a key, name one, or say where one is.
+/// True for a header that contains no key and refers to none.
 fn is_plain(header: &Header) -> bool {
     header.alg == Algorithm::HS256
         && header.typ.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case(TYPE))
@@ -138,13 +138,13 @@ mod tests {
         Caller { member_id: MemberId(Uuid::from_u128(1)), role: Role::Operator, session_id: Uuid::from_u128(2) }
     }
 
-    fn tokens() -> Tokens {
-        Tokens::new(&SECRET)
+    fn tokens() -> AccessTokens {
+        AccessTokens::new(&SECRET)
     }
 
-    /// A token signed with our key, whatever it says.
+    /// A token with any header and claims, signed with our key.
     fn sign(header: &Value, claims: &Value) -> String {
-        sign_with(&derive(&SECRET, b"onrush access tokens"), header, claims)
+        sign_with(&derive_key(&SECRET, b"onrush access tokens"), header, claims)
     }
 
     fn sign_with(key: &[u8], header: &Value, claims: &Value) -> String {
@@ -176,12 +176,12 @@ mod tests {
 
     /// Also shows that exactly one crypto backend is compiled in: with none or two the library panics here.
     #[test]
-    fn what_is_issued_verifies_and_what_is_changed_does_not() {
+    fn an_issued_token_verifies_and_a_changed_one_does_not() {
         let token = tokens().issue(caller(), NOW, 5);
         let claims = tokens().verify(&token).expect("it is ours");
         assert_eq!((claims.caller, claims.stamp, claims.is_current(NOW)), (caller(), 5, true));
         assert!(token.len() < MAX_LENGTH / 4);
-        assert_eq!(Tokens::new(&[8; 32]).verify(&token), None);
+        assert_eq!(AccessTokens::new(&[8; 32]).verify(&token), None);
         for at in (0..token.len()).step_by(7) {
             let mut forged = token.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
@@ -215,7 +215,7 @@ mod tests {
 
     // row 25
     #[test]
-    fn headers_that_bring_or_name_keys_are_refused() {
+    fn headers_that_contain_or_name_a_key_are_refused() {
         for (name, value) in [
             ("kid", json!("../../../../dev/null")),
             ("kid", json!("' union select 'secret'--")),

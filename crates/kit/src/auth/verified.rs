@@ -1,44 +1,44 @@
-//! Tokens whose signature was checked already. A fixed table: a token has one place, and whoever comes there later takes it.
+//! Cache of tokens with verified signatures. A fixed table: each token has one slot, and a later token with the same slot replaces it.
 
-use super::token::Claims;
+use super::token::TokenClaims;
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{Mutex, PoisonError},
 };
 
-/// Places: enough for the shoppers of a busy hour. Full, the table holds some 16 MB.
-const PLACES: usize = 1 << 15;
-/// The signature is the token's end, and as good as random: hashing it alone finds the place.
-const TAIL: usize = 43;
+/// Slots of the table: enough for the shoppers of a busy hour. A full table uses some 16 MB.
+const SLOTS: usize = 1 << 15;
+/// Bytes at the end of a token that are hashed to find its slot: the signature, which is as good as random.
+const TAIL_BYTES: usize = 43;
 
-pub(super) struct Verified {
-    places: Box<[Mutex<Option<Entry>>]>,
-    /// Keyed, so that nobody can choose tokens that share a place.
+pub(super) struct VerifiedTokens {
+    slots: Box<[Mutex<Option<VerifiedEntry>>]>,
+    /// Keyed, so that an attacker cannot choose tokens that share a slot.
     hasher: RandomState,
 }
 
-struct Entry {
+struct VerifiedEntry {
     token: Box<str>,
-    claims: Claims,
+    claims: TokenClaims,
 }
 
-impl Verified {
-    pub fn new() -> Verified {
-        Verified { places: (0..PLACES).map(|_| Mutex::new(None)).collect(), hasher: RandomState::new() }
+impl VerifiedTokens {
+    pub fn new() -> VerifiedTokens {
+        VerifiedTokens { slots: (0..SLOTS).map(|_| Mutex::new(None)).collect(), hasher: RandomState::new() }
     }
 
-    pub fn get(&self, token: &str) -> Option<Claims> {
-        let place = self.place(token).lock().unwrap_or_else(PoisonError::into_inner);
-        place.as_ref().filter(|entry| *entry.token == *token).map(|entry| entry.claims)
+    pub fn get(&self, token: &str) -> Option<TokenClaims> {
+        let slot = self.slot(token).lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|entry| *entry.token == *token).map(|entry| entry.claims)
     }
 
-    pub fn insert(&self, token: &str, claims: Claims) {
-        *self.place(token).lock().unwrap_or_else(PoisonError::into_inner) = Some(Entry { token: token.into(), claims });
+    pub fn insert(&self, token: &str, claims: TokenClaims) {
+        *self.slot(token).lock().unwrap_or_else(PoisonError::into_inner) = Some(VerifiedEntry { token: token.into(), claims });
     }
 
-    fn place(&self, token: &str) -> &Mutex<Option<Entry>> {
-        let tail = &token.as_bytes()[token.len().saturating_sub(TAIL)..];
+    fn slot(&self, token: &str) -> &Mutex<Option<VerifiedEntry>> {
+        let tail = &token.as_bytes()[token.len().saturating_sub(TAIL_BYTES)..];
         let hash = self.hasher.hash_one(tail);
-        &self.places[hash as usize % PLACES]
+        &self.slots[hash as usize % SLOTS]
     }
 }

@@ -1,14 +1,14 @@
-//! One request, from the check of its token to the answer, or to the one in its place.
+//! Forwards one request: checks the token, tries the peers, and returns their response or a problem.
 
 use super::{
-    Route,
-    headers::{HOPS, back, onward},
+    ForwardRoute,
+    headers::{HOPS, forwarded_headers, remove_internal_headers},
     origin::{self, ORIGIN},
-    paced::paced,
+    stall_timeout::with_stall_timeout,
 };
 use crate::{
     http::{BODY_LIMIT, Peer, Problem, Trace, client::ClientError, read_whole},
-    links::pool::{Round, tell},
+    links::pool::{PeerAttempts, record_outcome},
     ports::Stopwatch,
 };
 use axum::{
@@ -23,20 +23,20 @@ use metrics::{Counter, Histogram};
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
 
-/// Repeats of a request that only reads.
-const RETRIES: u32 = 3;
-/// Repeats with an Idempotency-Key after the connection broke: the key makes it safe, but nobody should wait for long.
-const KEYED_RETRIES: u32 = 1;
-/// A request is forwarded so often at most: from a gateway that a client reached to the service, and on once more while addresses change.
-/// More is a circle.
+/// Most retries of a request that only reads.
+const MAX_RETRIES: u32 = 3;
+/// Most retries with an Idempotency-Key after a broken connection. The key makes a retry safe, but the client should not wait for long.
+const MAX_KEYED_RETRIES: u32 = 1;
+/// Most times that a request is forwarded. One hop leads from the gateway to the service, and more may follow while addresses change.
+/// Beyond that the request is in a loop.
 const MAX_HOPS: u8 = 3;
-/// With less than this left another try would only blame a peer that had no time to answer.
+/// Minimum time for another try. With less, the breaker would count a failure of a peer that had no time to answer.
 const MIN_TRY: Duration = Duration::from_millis(100);
-/// The longest `Prefer: wait` that counts.
-const MAX_WAIT: u64 = 30;
+/// Longest `Prefer: wait` that extends the timeout, in seconds.
+const MAX_WAIT_SECS: u64 = 30;
 
-/// What one operation's requests came to.
-pub(super) struct Meters {
+/// Metrics of one operation's forwarded requests, by outcome.
+pub(super) struct ForwardMetrics {
     answered: Counter,
     unavailable: Counter,
     unknown: Counter,
@@ -45,10 +45,10 @@ pub(super) struct Meters {
     seconds: Histogram,
 }
 
-impl Meters {
-    pub fn new(service: &str) -> Meters {
+impl ForwardMetrics {
+    pub fn new(service: &str) -> ForwardMetrics {
         let count = |outcome: &'static str| metrics::counter!("onrush_gateway_requests_total", "service" => service.to_owned(), "outcome" => outcome);
-        Meters {
+        ForwardMetrics {
             answered: count("answered"),
             unavailable: count("unavailable"),
             unknown: count("unknown"),
@@ -59,17 +59,17 @@ impl Meters {
     }
 }
 
-/// Why there is no answer to pass on.
-enum Failure {
-    /// The request is wrong in itself.
+/// Reason for answering in place of the service.
+enum ForwardFailure {
+    /// The request itself is invalid.
     Refused(Problem),
-    /// Nothing was carried out, or it may be sent again without harm.
+    /// The service carried out nothing, or the client may safely send the request again.
     Unavailable { retry_after: u32 },
-    /// It may have been carried out, and sending it again might do it twice.
+    /// The service may have carried out the request, and a repeat could do it twice.
     Unknown,
 }
 
-pub(super) async fn forward(route: &Route, request: Request) -> Response {
+pub(super) async fn forward(route: &ForwardRoute, request: Request) -> Response {
     let watch = Stopwatch::start();
     let (mut parts, body) = request.into_parts();
     let trace = match Trace::from_request_parts(&mut parts, &()).await {
@@ -80,91 +80,91 @@ pub(super) async fn forward(route: &Route, request: Request) -> Response {
         }
     };
     let result = match prepare(route, parts, body, trace).await {
-        Ok(onward) => {
-            let is_safe = onward.repeat != Repeat::Never;
+        Ok(forwarded) => {
+            let is_safe = forwarded.retry_safety != RetrySafety::Unsafe;
             tokio::select! {
-                result = onward.run(route, trace) => result,
-                // The one that was asked may take its time; this process has none left.
-                () = route.gateway.0.leaving.last_wait() => Err(if is_safe { Failure::Unavailable { retry_after: 1 } } else { Failure::Unknown }),
+                result = forwarded.run(route, trace) => result,
+                // The peer may still answer in time, but this process is about to stop.
+                () = route.gateway.0.draining.last_wait() => Err(if is_safe { ForwardFailure::Unavailable { retry_after: 1 } } else { ForwardFailure::Unknown }),
             }
         }
-        Err(problem) => Err(Failure::Refused(problem)),
+        Err(problem) => Err(ForwardFailure::Refused(problem)),
     };
-    route.meters.seconds.record(watch.elapsed().as_secs_f64());
+    route.metrics.seconds.record(watch.elapsed().as_secs_f64());
     let problem = match result {
         Ok(response) => {
-            route.meters.answered.increment(1);
-            return pass_back(route, response);
+            route.metrics.answered.increment(1);
+            return client_response(route, response);
         }
-        Err(Failure::Refused(problem)) => {
-            route.meters.refused.increment(1);
+        Err(ForwardFailure::Refused(problem)) => {
+            route.metrics.refused.increment(1);
             problem
         }
-        Err(Failure::Unavailable { retry_after }) => {
-            route.meters.unavailable.increment(1);
+        Err(ForwardFailure::Unavailable { retry_after }) => {
+            route.metrics.unavailable.increment(1);
             Problem::from(Code::ServiceUnavailable).retry_after(retry_after)
         }
-        Err(Failure::Unknown) => {
-            route.meters.unknown.increment(1);
+        Err(ForwardFailure::Unknown) => {
+            route.metrics.unknown.increment(1);
             Problem::new(Code::BadGateway, "The service did not answer: whether the request was carried out is not known.")
         }
     };
     problem.into_response()
 }
 
-/// A request as it goes on.
-struct Onward {
+/// A request in the form that is sent to the peer.
+struct ForwardedRequest {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
-    repeat: Repeat,
+    retry_safety: RetrySafety,
     wait: Duration,
 }
 
-/// When a request may be sent again although it was sent.
+/// Safety of a retry after the request was sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// It only reads.
-    Freely,
-    /// It has an Idempotency-Key.
-    ByKey,
-    /// Its method says that twice is as good as once, but a failure is the client's to act on.
-    Harmless,
-    Never,
+enum RetrySafety {
+    /// The request only reads. The gateway retries it.
+    ReadOnly,
+    /// The request has an Idempotency-Key. The gateway retries it once.
+    Keyed,
+    /// The method is idempotent. The gateway reports the failure, and the client may retry.
+    Idempotent,
+    Unsafe,
 }
 
-impl Repeat {
-    fn of(method: &Method, headers: &HeaderMap) -> Repeat {
+impl RetrySafety {
+    fn of(method: &Method, headers: &HeaderMap) -> RetrySafety {
         match *method {
-            Method::GET | Method::HEAD => Repeat::Freely,
-            _ if headers.contains_key("idempotency-key") => Repeat::ByKey,
-            Method::PUT | Method::DELETE | Method::OPTIONS => Repeat::Harmless,
-            _ => Repeat::Never,
+            Method::GET | Method::HEAD => RetrySafety::ReadOnly,
+            _ if headers.contains_key("idempotency-key") => RetrySafety::Keyed,
+            Method::PUT | Method::DELETE | Method::OPTIONS => RetrySafety::Idempotent,
+            _ => RetrySafety::Unsafe,
         }
     }
 }
 
-/// Everything that can be wrong with a request before it goes anywhere.
-async fn prepare(route: &Route, parts: Parts, body: axum::body::Body, trace: Uuid) -> Result<Onward, Problem> {
+/// Checks a request and prepares it for the peer. `Err`: the request is refused before any peer is tried.
+async fn prepare(route: &ForwardRoute, parts: Parts, body: axum::body::Body, trace: Uuid) -> Result<ForwardedRequest, Problem> {
     let hops = parts.headers.get(HOPS).and_then(|value| value.to_str().ok()?.parse::<u8>().ok()).unwrap_or(0).saturating_add(1);
     if hops > MAX_HOPS {
-        tracing::error!(service = route.service, trace = %trace.simple(), "a request goes in circles: the addresses of peers are wrong");
+        tracing::error!(service = route.service, trace = %trace.simple(), "forwarding loop detected: check the addresses of the peers");
         return Err(Problem::new(Code::ServiceUnavailable, "The request was forwarded in a circle."));
     }
     if route.takes_token {
         route.gateway.0.auth.caller(&parts.headers)?;
     }
-    // A body is small: read whole, it holds no connection of the peer while a slow client sends it, and it can be sent again.
+    // Reads the whole body, which is small. A slow client then occupies no connection to the peer, and the gateway can retry.
     let body = read_whole(body, BODY_LIMIT).await?;
-    let repeat = Repeat::of(&parts.method, &parts.headers);
+    let retry_safety = RetrySafety::of(&parts.method, &parts.headers);
     let wait = preferred_wait(&parts.headers);
     let peer = parts.extensions.get::<Peer>().copied();
-    let mut headers = onward(parts.headers, origin::neighbour(&parts.extensions), trace, hops);
-    if let Some(origin) = peer.and_then(|peer| origin::write(&route.gateway.0.signer, &parts.method, &parts.uri, peer)) {
+    let mut headers = forwarded_headers(parts.headers, origin::connection_peer(&parts.extensions), trace, hops);
+    if let Some(origin) = peer.and_then(|peer| origin::origin_header(&route.gateway.0.signer, &parts.method, &parts.uri, peer)) {
         headers.insert(ORIGIN, origin);
     }
-    Ok(Onward { method: parts.method, uri: parts.uri, headers, body, repeat, wait })
+    Ok(ForwardedRequest { method: parts.method, uri: parts.uri, headers, body, retry_safety, wait })
 }
 
 /// The `wait=<seconds>` of a `Prefer` header (RFC 7240).
@@ -173,56 +173,63 @@ fn preferred_wait(headers: &HeaderMap) -> Duration {
     let mut pairs = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_once('='));
     let seconds =
         pairs.find_map(|(name, value)| name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().parse::<u64>().ok()).flatten());
-    Duration::from_secs(seconds.unwrap_or(0).min(MAX_WAIT))
+    Duration::from_secs(seconds.unwrap_or(0).min(MAX_WAIT_SECS))
 }
 
-/// What follows from one try.
-enum Step {
+/// Outcome of one try.
+enum TryOutcome {
     Done(http::Response<Incoming>),
-    /// It answered that it failed: another try may have more luck, and if there is none this is the answer.
+    /// A server error. Another try may succeed; without one, the client gets this response.
     Failed(http::Response<Incoming>),
-    Again(Failure),
-    Over(Failure),
+    Retry(ForwardFailure),
+    GiveUp(ForwardFailure),
 }
 
-impl Onward {
-    async fn run(self, route: &Route, trace: Uuid) -> Result<http::Response<Incoming>, Failure> {
+impl ForwardedRequest {
+    async fn run(self, route: &ForwardRoute, trace: Uuid) -> Result<http::Response<Incoming>, ForwardFailure> {
         let pool = &route.gateway.0.pool;
-        let Some(mut round) = pool.round(&route.service) else {
-            tracing::error!(service = route.service, "no address is known of a service that runs elsewhere");
-            return Err(Failure::Unavailable { retry_after: 1 });
+        let Some(mut attempts) = pool.attempts(&route.service) else {
+            tracing::error!(service = route.service, "no address configured for a remote service");
+            return Err(ForwardFailure::Unavailable { retry_after: 1 });
         };
         let limit = route.gateway.0.settings.answer_time + self.wait;
         let watch = Stopwatch::start();
-        let mut result = Err(Failure::Unavailable { retry_after: 1 });
-        let mut broken = 0;
-        for number in 0..=RETRIES {
-            let pause = if number == 0 { Duration::ZERO } else { round.pause() };
+        let mut result = Err(ForwardFailure::Unavailable { retry_after: 1 });
+        let mut ambiguous_tries = 0;
+        for number in 0..=MAX_RETRIES {
+            let pause = if number == 0 { Duration::ZERO } else { attempts.pause() };
             if number > 0 {
-                if limit.saturating_sub(watch.elapsed()) < pause + MIN_TRY || !round.may_repeat() {
+                if limit.saturating_sub(watch.elapsed()) < pause + MIN_TRY || !attempts.try_spend_retry() {
                     break;
                 }
                 tokio::time::sleep(pause).await;
-                route.meters.retries.increment(1);
+                route.metrics.retries.increment(1);
             }
             let left = limit.saturating_sub(watch.elapsed());
-            match self.once(&mut round, route, left, &mut broken, trace).await {
-                Step::Done(response) => return Ok(response),
-                Step::Failed(response) => result = Ok(response),
-                Step::Again(failure) => result = Err(failure),
-                Step::Over(failure) => return Err(failure),
+            match self.try_once(&mut attempts, route, left, &mut ambiguous_tries, trace).await {
+                TryOutcome::Done(response) => return Ok(response),
+                TryOutcome::Failed(response) => result = Ok(response),
+                TryOutcome::Retry(failure) => result = Err(failure),
+                TryOutcome::GiveUp(failure) => return Err(failure),
             }
         }
         result
     }
 
-    /// One try. `broken` counts the tries after which it is not known what was done.
-    async fn once(&self, round: &mut Round<'_>, route: &Route, left: Duration, broken: &mut u32, trace: Uuid) -> Step {
-        let (target, permit) = match round.next() {
+    /// Makes one try. `ambiguous_tries` counts the tries after which the peer may have carried out the request.
+    async fn try_once(
+        &self,
+        attempts: &mut PeerAttempts<'_>,
+        route: &ForwardRoute,
+        left: Duration,
+        ambiguous_tries: &mut u32,
+        trace: Uuid,
+    ) -> TryOutcome {
+        let (target, permit) = match attempts.next() {
             Ok(next) => next,
             Err(open) => {
                 let retry_after = u32::try_from(open.retry_in.as_millis().div_ceil(1_000)).unwrap_or(1).clamp(1, 60);
-                return Step::Over(self.failure(*broken, retry_after));
+                return TryOutcome::GiveUp(self.failure(*ambiguous_tries, retry_after));
             }
         };
         let path = self.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -231,49 +238,55 @@ impl Onward {
         *request.headers_mut() = self.headers.clone();
         *request.uri_mut() = match target.address.at(path) {
             Ok(uri) => uri,
-            Err(_) => return Step::Over(Failure::Refused(Code::BadRequest.into())),
+            Err(_) => return TryOutcome::GiveUp(ForwardFailure::Refused(Code::BadRequest.into())),
         };
         let result = route.gateway.0.pool.client().open(request, left).await;
-        tell(permit, &result);
+        record_outcome(permit, &result);
         let error = match result {
-            Ok(response) if is_nobodys(&response) => {
-                // 503 says that it was not passed on; the others do not say.
-                *broken += u32::from(response.status() != StatusCode::SERVICE_UNAVAILABLE);
-                let failure = self.failure(*broken, 1);
-                return if self.repeat == Repeat::Freely { Step::Again(failure) } else { Step::Over(failure) };
+            Ok(response) if is_from_intermediary(&response) => {
+                // With 503 the intermediary did not forward the request. With 502 and 504 it may have.
+                *ambiguous_tries += u32::from(response.status() != StatusCode::SERVICE_UNAVAILABLE);
+                let failure = self.failure(*ambiguous_tries, 1);
+                return if self.retry_safety == RetrySafety::ReadOnly { TryOutcome::Retry(failure) } else { TryOutcome::GiveUp(failure) };
             }
-            Ok(response) if self.repeat == Repeat::Freely && is_worth_a_repeat(response.status()) => return Step::Failed(response),
-            Ok(response) => return Step::Done(response),
+            Ok(response) if self.retry_safety == RetrySafety::ReadOnly && is_retryable_status(response.status()) => {
+                return TryOutcome::Failed(response);
+            }
+            Ok(response) => return TryOutcome::Done(response),
             Err(error) => error,
         };
-        tracing::warn!(service = route.service, address = %target.address, %error, trace = %trace.simple(), "a request could not be forwarded");
+        tracing::warn!(service = route.service, address = %target.address, %error, trace = %trace.simple(), "forwarding attempt failed");
         if error.nothing_was_sent() {
-            return Step::Again(self.failure(*broken, 1));
+            return TryOutcome::Retry(self.failure(*ambiguous_tries, 1));
         }
-        *broken += 1;
-        let may = match self.repeat {
-            Repeat::Freely => true,
-            Repeat::ByKey => *broken <= KEYED_RETRIES,
-            Repeat::Harmless | Repeat::Never => false,
+        *ambiguous_tries += 1;
+        let may_retry = match self.retry_safety {
+            RetrySafety::ReadOnly => true,
+            RetrySafety::Keyed => *ambiguous_tries <= MAX_KEYED_RETRIES,
+            RetrySafety::Idempotent | RetrySafety::Unsafe => false,
         };
-        // A peer that was silent for the whole time was waited for long enough.
-        let silent = matches!(error, ClientError::TimedOut(_));
-        let failure = self.failure(*broken, 1);
-        if may && !silent { Step::Again(failure) } else { Step::Over(failure) }
+        // No retry after a timeout: the try used up the whole time.
+        let has_timed_out = matches!(error, ClientError::TimedOut(_));
+        let failure = self.failure(*ambiguous_tries, 1);
+        if may_retry && !has_timed_out { TryOutcome::Retry(failure) } else { TryOutcome::GiveUp(failure) }
     }
 
-    fn failure(&self, broken: u32, retry_after: u32) -> Failure {
-        if broken > 0 && self.repeat == Repeat::Never { Failure::Unknown } else { Failure::Unavailable { retry_after } }
+    fn failure(&self, ambiguous_tries: u32, retry_after: u32) -> ForwardFailure {
+        if ambiguous_tries > 0 && self.retry_safety == RetrySafety::Unsafe {
+            ForwardFailure::Unknown
+        } else {
+            ForwardFailure::Unavailable { retry_after }
+        }
     }
 }
 
-/// 501 says that it will never be done.
-fn is_worth_a_repeat(status: StatusCode) -> bool {
+/// True for server errors that a retry may fix. 501 is permanent.
+fn is_retryable_status(status: StatusCode) -> bool {
     status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
 }
 
-/// True for answers of something between us and the service that did not reach it either.
-fn is_nobodys<B>(response: &http::Response<B>) -> bool {
+/// True for responses of an intermediary that could not reach the service.
+fn is_from_intermediary<B>(response: &http::Response<B>) -> bool {
     let problem = || {
         let kind = response.headers().get(header::CONTENT_TYPE);
         kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"))
@@ -281,15 +294,15 @@ fn is_nobodys<B>(response: &http::Response<B>) -> bool {
     matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) && !problem()
 }
 
-fn pass_back(route: &Route, response: http::Response<Incoming>) -> Response {
+fn client_response(route: &ForwardRoute, response: http::Response<Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     if parts.status.is_informational() {
-        // Only an upgrade ends so, and none was asked for.
+        // Only a protocol upgrade ends with an informational status, and the gateway requests none.
         return Problem::from(Code::BadGateway).into_response();
     }
-    back(&mut parts.headers);
+    remove_internal_headers(&mut parts.headers);
     let stall_time = (!is_event_stream(parts.headers.get(header::CONTENT_TYPE))).then_some(route.gateway.0.settings.stall_time);
-    Response::from_parts(parts, paced(body, stall_time))
+    Response::from_parts(parts, with_stall_timeout(body, stall_time))
 }
 
 fn is_event_stream(kind: Option<&HeaderValue>) -> bool {

@@ -1,4 +1,4 @@
-//! Which headers pass the gateway, and which it sets itself.
+//! Headers of forwarded requests and responses: removed, passed on, or set by the gateway.
 
 use super::origin::ORIGIN;
 use crate::{
@@ -11,14 +11,14 @@ use crate::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
 
-/// How often a request was forwarded already.
+/// Number of times that a request was forwarded.
 pub(super) const HOPS: HeaderName = HeaderName::from_static("onrush-hops");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Headers that speak of one connection and not of the request (RFC 9110, 7.6.1), with those that hyper writes anew.
-const OF_THE_CONNECTION: &[&str] = &[
+/// Hop-by-hop headers, which belong to one connection (RFC 9110, 7.6.1), and headers that hyper sets itself.
+const HOP_BY_HOP: &[&str] = &[
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -30,8 +30,9 @@ const OF_THE_CONNECTION: &[&str] = &[
     "upgrade",
 ];
 
-/// What only a proxy in front of an identity-aware server would set. Nobody here reads them; they are dropped so that nobody ever can.
-const OF_AN_IDENTITY: &[&str] = &[
+/// Headers with which a proxy names the caller to its server. No code here reads them. They are removed so that no service ever trusts
+/// them by mistake.
+const IDENTITY_HEADERS: &[&str] = &[
     "forwarded",
     "remote-user",
     "x-account-id",
@@ -54,21 +55,21 @@ const OF_AN_IDENTITY: &[&str] = &[
     "x-username",
 ];
 
-fn claims_an_identity(name: &str) -> bool {
-    OF_AN_IDENTITY.contains(&name)
+fn is_identity_header(name: &str) -> bool {
+    IDENTITY_HEADERS.contains(&name)
         || name.starts_with("x-authenticated-")
         || name.starts_with("x-auth-request-")
         || (name.starts_with("x-forwarded-") && name != FORWARDED_FOR.as_str())
-        || is_ours(name)
+        || is_internal_header(name)
 }
 
-/// Headers between processes: a client cannot send them, and does not get to see them.
-fn is_ours(name: &str) -> bool {
+/// True for headers between processes, which the gateway removes from clients' requests and from responses to clients.
+fn is_internal_header(name: &str) -> bool {
     [HOPS.as_str(), SIGNATURE.as_str(), ORIGIN.as_str()].contains(&name)
 }
 
-/// Drops what belongs to the connection the message came on.
-fn drop_connections(headers: &mut HeaderMap) {
+/// Removes the headers that belong to the connection on which the message arrived.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -76,7 +77,7 @@ fn drop_connections(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in OF_THE_CONNECTION {
+    for name in HOP_BY_HOP {
         headers.remove(*name);
     }
     for name in named {
@@ -84,14 +85,14 @@ fn drop_connections(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers of a request as the peer is to see them. `trace` is the request's, read from its `traceparent` if it had a good one.
-pub(super) fn onward(mut headers: HeaderMap, peer: Option<Peer>, trace: Uuid, hops: u8) -> HeaderMap {
-    drop_connections(&mut headers);
-    // The body was read here: it is sent whole, with its length, to a host of another name.
+/// Headers of the request for the peer. `trace` is the trace id of the request, from its `traceparent` if that was valid.
+pub(super) fn forwarded_headers(mut headers: HeaderMap, peer: Option<Peer>, trace: Uuid, hops: u8) -> HeaderMap {
+    remove_hop_by_hop(&mut headers);
+    // The gateway sends the whole body with a length of its own, to another host.
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
         headers.remove(name);
     }
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| claims_an_identity(name.as_str())).cloned().collect();
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_identity_header(name.as_str())).cloned().collect();
     for name in claims {
         headers.remove(name);
     }
@@ -99,8 +100,8 @@ pub(super) fn onward(mut headers: HeaderMap, peer: Option<Peer>, trace: Uuid, ho
         append_forwarded_for(&mut headers, &address.ip().to_canonical().to_string());
     }
     let hex = trace.simple().to_string();
-    let is_the_callers = headers.get(&TRACEPARENT).is_some_and(|value| value.as_bytes().get(3..35) == Some(hex.as_bytes()));
-    if !is_the_callers {
+    let is_caller_trace = headers.get(&TRACEPARENT).is_some_and(|value| value.as_bytes().get(3..35) == Some(hex.as_bytes()));
+    if !is_caller_trace {
         headers.insert(TRACEPARENT, traceparent(trace));
         headers.remove("tracestate");
     }
@@ -109,7 +110,7 @@ pub(super) fn onward(mut headers: HeaderMap, peer: Option<Peer>, trace: Uuid, ho
     headers
 }
 
-/// One header with all addresses, ours last: what stands before it is what the client says.
+/// Joins all `X-Forwarded-For` headers and appends the peer's address. The addresses before it are claims of the client.
 fn append_forwarded_for(headers: &mut HeaderMap, address: &str) {
     let said = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
     let all: Vec<&str> = said.chain([address]).collect();
@@ -118,9 +119,9 @@ fn append_forwarded_for(headers: &mut HeaderMap, address: &str) {
     }
 }
 
-/// The headers of an answer as the client is to see them.
-pub(super) fn back(headers: &mut HeaderMap) {
-    drop_connections(headers);
+/// Removes headers from a response that the client must not see.
+pub(super) fn remove_internal_headers(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
     for name in [HOPS, SIGNATURE, ORIGIN] {
         headers.remove(name);
     }
@@ -149,7 +150,7 @@ mod tests {
 
     // row 41; A10
     #[test]
-    fn claims_and_connection_headers_stay_behind() {
+    fn identity_and_hop_by_hop_headers_are_removed() {
         let given = headers(&[
             ("host", "evil.example"),
             ("connection", "keep-alive, x-hop"),
@@ -176,32 +177,32 @@ mod tests {
             ("idempotency-key", "k"),
             ("accept", "application/json"),
         ]);
-        let onward = onward(given, None, TRACE, 1);
+        let forwarded = forwarded_headers(given, None, TRACE, 1);
         let passed = ["accept", "authorization", "cookie", "idempotency-key", "onrush-hops", "traceparent", "x-request-id"];
-        assert_eq!(names(&onward), passed);
-        assert_eq!(onward["onrush-hops"], "1");
+        assert_eq!(names(&forwarded), passed);
+        assert_eq!(forwarded["onrush-hops"], "1");
     }
 
     #[test]
-    fn the_trace_is_the_callers_or_a_new_one() {
-        let kept = onward(headers(&[("traceparent", PARENT), ("tracestate", "a=b"), ("x-request-id", "mine")]), None, TRACE, 1);
+    fn a_valid_traceparent_is_passed_on_and_a_bad_one_replaced() {
+        let kept = forwarded_headers(headers(&[("traceparent", PARENT), ("tracestate", "a=b"), ("x-request-id", "mine")]), None, TRACE, 1);
         assert_eq!((&kept["traceparent"], &kept["tracestate"]), (&HeaderValue::from_static(PARENT), &HeaderValue::from_static("a=b")));
         assert_eq!(kept["x-request-id"], "0af7651916cd43dd8448eb211c80319c");
-        let replaced = onward(headers(&[("traceparent", "garbage"), ("tracestate", "a=b")]), None, TRACE, 1);
+        let replaced = forwarded_headers(headers(&[("traceparent", "garbage"), ("tracestate", "a=b")]), None, TRACE, 1);
         assert!(replaced["traceparent"].as_bytes().starts_with(&PARENT.as_bytes()[..36]));
         assert!(!replaced.contains_key("tracestate"));
     }
 
     #[test]
-    fn the_client_is_added_to_the_way() {
+    fn the_peer_address_is_appended_to_x_forwarded_for() {
         let peer = Some(Peer("[::ffff:203.0.113.9]:1".parse().expect("an address")));
         let given = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
-        assert_eq!(onward(given, peer, TRACE, 1)["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 203.0.113.9");
-        assert_eq!(onward(HeaderMap::new(), peer, TRACE, 1)["x-forwarded-for"], "203.0.113.9");
+        assert_eq!(forwarded_headers(given, peer, TRACE, 1)["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 203.0.113.9");
+        assert_eq!(forwarded_headers(HeaderMap::new(), peer, TRACE, 1)["x-forwarded-for"], "203.0.113.9");
     }
 
     #[test]
-    fn an_answer_loses_only_what_was_the_connections() {
+    fn a_response_loses_only_hop_by_hop_and_internal_headers() {
         let mut given = headers(&[
             ("connection", "close, x-hop"),
             ("x-hop", "1"),
@@ -212,7 +213,7 @@ mod tests {
             ("location", "/v1/x"),
             ("retry-after", "1"),
         ]);
-        back(&mut given);
+        remove_internal_headers(&mut given);
         assert_eq!(names(&given), ["content-length", "location", "retry-after"]);
     }
 }

@@ -1,21 +1,20 @@
-//! Any process is a gateway: a request for a service that runs elsewhere is forwarded to a process that runs it, so that clients need
-//! one address.
+//! Gateway: forwards requests for remote services to a process that runs them. Every process is a gateway, so clients need one address.
 //!
-//! It forwards exactly the operations that the service's OpenAPI document names, checks the access token first, drops what clients say
-//! about who they are, tries again where that is safe, and answers in the service's place when nobody does: 503 with code 8001 and
-//! `Retry-After`, or 502 with code 8000 when the request may have been carried out and must not simply be sent again. It knows no
-//! operation's meaning, changes no body, and never forwards `/internal/`.
+//! The gateway forwards exactly the operations in the service's OpenAPI document, and never `/internal/`. It changes no body.
+//! It verifies the access token, removes headers that claim an identity, and retries where that is safe.
+//! If no peer answers, the gateway answers 503 with code 8001 and `Retry-After`.
+//! If the request may have been carried out and a repeat is unsafe, it answers 502 with code 8000.
 
 mod forward;
 mod headers;
 mod origin;
-mod paced;
+mod stall_timeout;
 
 pub use origin::accept_origins;
 
 use crate::{
     auth::Auth,
-    http::described::{operations, takes_caller},
+    http::openapi::{operations, takes_caller},
     links::{Pool, Signer},
     tasks::Leaving,
 };
@@ -24,65 +23,65 @@ use axum::{
     extract::Request,
     routing::{MethodFilter, on},
 };
-use forward::Meters;
+use forward::ForwardMetrics;
 use std::{sync::Arc, time::Duration};
 use utoipa::openapi::OpenApi;
 
-/// How long the gateway waits.
+/// Timeouts of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatewaySettings {
-    /// For the head of an answer, all tries together. What a client asks for with `Prefer: wait` comes on top.
+    /// For the head of a response, all tries together. The client's `Prefer: wait` is added.
     pub answer_time: Duration,
-    /// Between two pieces of an answer. Event streams may be silent for longer; their connection is probed instead.
+    /// Between two pieces of a response. Event streams are exempt, because they may be silent for longer; TCP keep-alive probes their
+    /// connection.
     pub stall_time: Duration,
 }
 
 impl Default for GatewaySettings {
-    /// An operation may itself ask other services, for 5 s at most: it must have the time to answer after that.
+    /// An operation may itself call other services for up to 5 s, and needs time to answer after that.
     fn default() -> Self {
         Self { answer_time: Duration::from_secs(10), stall_time: Duration::from_secs(30) }
     }
 }
 
-/// Forwards requests to the peers. Cheap to clone.
+/// Forwards requests to peers. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Inner>);
+pub struct Gateway(Arc<GatewayInner>);
 
-struct Inner {
+struct GatewayInner {
     pool: Pool,
     auth: Auth,
     signer: Signer,
-    leaving: Leaving,
+    draining: Leaving,
     settings: GatewaySettings,
 }
 
-/// What is known of an operation's service when a request comes.
-struct Route {
+/// Route of one operation of a remote service.
+struct ForwardRoute {
     gateway: Gateway,
     service: String,
-    /// Whether the operation looks at access tokens. On others a bad one means nothing, here as there: signing in again must work with
-    /// the old token still in the header.
+    /// True when the operation reads access tokens. Other operations ignore a bad one: signing in again must work with an old token in the
+    /// header.
     takes_token: bool,
-    meters: Meters,
+    metrics: ForwardMetrics,
 }
 
 impl Gateway {
-    pub fn new(pool: Pool, auth: Auth, signer: Signer, leaving: Leaving, settings: GatewaySettings) -> Gateway {
-        Gateway(Arc::new(Inner { pool, auth, signer, leaving, settings }))
+    pub fn new(pool: Pool, auth: Auth, signer: Signer, draining: Leaving, settings: GatewaySettings) -> Gateway {
+        Gateway(Arc::new(GatewayInner { pool, auth, signer, draining, settings }))
     }
 
-    /// A route for every operation in `openapi`, which is the document of `service` alone. Add it to the routes of the services that run
-    /// here.
+    /// Routes for all operations in `openapi`, the document of `service` alone. The caller merges them with the routes of local services.
     pub fn routes(&self, service: &str, openapi: &OpenApi) -> Router {
         let mut router = Router::new();
         for (path, item) in openapi.paths.paths.iter().filter(|(path, _)| !path.starts_with("/internal/")) {
             for (method, operation) in operations(item) {
                 let Ok(method) = MethodFilter::try_from(method) else { continue };
-                let route = Arc::new(Route {
+                let route = Arc::new(ForwardRoute {
                     gateway: self.clone(),
                     service: service.to_owned(),
                     takes_token: takes_caller(operation),
-                    meters: Meters::new(service),
+                    metrics: ForwardMetrics::new(service),
                 });
                 let handler = move |request: Request| {
                     let route = Arc::clone(&route);

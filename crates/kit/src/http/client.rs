@@ -1,8 +1,8 @@
-//! The HTTP client with which processes of one installation speak to each other: kept connections, time limits, bounded answers.
+//! HTTP client for requests between processes of one installation: pooled connections, timeouts, bounded responses.
 //!
-//! It speaks `http://` only. Processes stand in one private network; where that is not so, TLS is terminated by what stands in front of
-//! them (a mesh, a tunnel), as it is for clients. It never repeats a request that may have been carried out, follows no redirect, and
-//! knows neither peers nor breakers: those are [`crate::links`]'s.
+//! It speaks `http://` only, because the processes share a private network. Elsewhere a mesh or tunnel in front of them terminates TLS, as
+//! it does for clients. The client never retries a request that may have been carried out, and follows no redirect. Peers and breakers
+//! belong to [`crate::links`].
 
 use crate::tasks;
 use bytes::Bytes;
@@ -15,16 +15,16 @@ use hyper_util::{
 };
 use std::{error::Error, fmt, future::Future, time::Duration};
 
-/// What a client allows.
+/// Timeouts and limits of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// A connection must be made by then: in one network it takes a millisecond, so a second means that nobody is there.
+    /// Connect timeout. Within one network a connection takes a millisecond, so a second means that no process listens.
     pub connect_time: Duration,
-    /// A kept connection without a request is closed after this, before the server's own limit (75 s) closes it under a request.
+    /// Closes a pooled connection after this idle time. It is shorter than the server's limit (75 s), which could close it under a request.
     pub idle_time: Duration,
-    /// Kept connections per address. Fewer than there are requests at a time would mean to make new ones all the while.
+    /// Idle connections kept per address. With fewer than the concurrent requests, the client would reconnect constantly.
     pub idle_connections: usize,
-    /// Largest answer that [`Client::send`] reads, in bytes.
+    /// Largest response body that [`Client::send`] reads, in bytes.
     pub max_answer: usize,
 }
 
@@ -39,21 +39,21 @@ impl Default for ClientSettings {
     }
 }
 
-/// A connection whose other end vanished without a word is found out within this and three probes: 30 s in all.
+/// TCP keep-alive: a dead connection is detected after this idle time and three probes, so within 30 s.
 const PROBE_AFTER: Duration = Duration::from_secs(15);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBES: u32 = 3;
 
-/// Why there is no answer.
+/// Reason for a missing response.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nothing was sent: no connection was made, or it closed before the request was written.
+    /// Nothing was sent. The connection failed, or closed before the request was written.
     #[error("cannot connect: {0}")]
     Connect(String),
-    /// The connection broke after the request, or a part of it, was sent: it may have been carried out.
+    /// The connection broke after at least a part of the request was sent. The peer may have carried it out.
     #[error("the connection was lost: {0}")]
     Lost(String),
-    /// No whole answer in time. The request may have been carried out.
+    /// No complete response in time. The peer may have carried out the request.
     #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
     #[error("the answer has more than {0} bytes")]
@@ -61,13 +61,13 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// True when the request certainly did not reach anybody, so that any request may be repeated.
+    /// True when the request certainly reached no peer, so that any request may be retried.
     pub fn nothing_was_sent(&self) -> bool {
         matches!(self, ClientError::Connect(_))
     }
 }
 
-/// Cheap to clone; clones share their connections.
+/// Client with a connection pool. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Client {
     hyper: legacy::Client<HttpConnector, Full<Bytes>>,
@@ -83,7 +83,7 @@ impl Client {
         connector.set_keepalive(Some(PROBE_AFTER));
         connector.set_keepalive_interval(Some(PROBE_EVERY));
         connector.set_keepalive_retries(Some(PROBES));
-        let hyper = legacy::Client::builder(Tasks)
+        let hyper = legacy::Client::builder(TaskExecutor)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.idle_time)
             .pool_max_idle_per_host(settings.idle_connections)
@@ -91,28 +91,32 @@ impl Client {
         Client { hyper, max_answer: settings.max_answer }
     }
 
-    /// Sends a request with an absolute `http://` URI and reads the whole answer, all within `limit`.
+    /// Sends a request with an absolute `http://` URI and reads the whole response within `limit`.
     pub async fn send(&self, request: Request<Bytes>, limit: Duration) -> Result<Response<Bytes>, ClientError> {
-        within(limit, async {
-            let (parts, body) = self.begin(request).await?.into_parts();
+        with_timeout(limit, async {
+            let (parts, body) = self.start(request).await?.into_parts();
             let body = Limited::new(body, self.max_answer).collect().await.map_err(|error| {
-                if error.is::<LengthLimitError>() { ClientError::TooLarge(self.max_answer) } else { ClientError::Lost(chain(&*error)) }
+                if error.is::<LengthLimitError>() {
+                    ClientError::TooLarge(self.max_answer)
+                } else {
+                    ClientError::Lost(error_chain(&*error))
+                }
             })?;
             Ok(Response::from_parts(parts, body.to_bytes()))
         })
         .await
     }
 
-    /// Sends a request and hands the answer out as soon as its head is there, which must be within `limit`. Whoever drops the answer (or
-    /// this call) closes the connection, so that the other side learns of it.
+    /// Sends a request and returns the response once its head has arrived, within `limit`. Dropping the response or this future closes the
+    /// connection, so that the peer notices.
     pub async fn open(&self, request: Request<Bytes>, limit: Duration) -> Result<Response<Incoming>, ClientError> {
-        within(limit, self.begin(request)).await
+        with_timeout(limit, self.start(request)).await
     }
 
-    async fn begin(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
+    async fn start(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
         self.hyper.request(request.map(Full::new)).await.map_err(|error| {
             let unsent = error.is_connect() || was_not_written(&error);
-            let text = chain(&error);
+            let text = error_chain(&error);
             if unsent { ClientError::Connect(text) } else { ClientError::Lost(text) }
         })
     }
@@ -124,11 +128,11 @@ impl fmt::Debug for Client {
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+async fn with_timeout<T>(limit: Duration, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(ClientError::TimedOut(limit)))
 }
 
-/// hyper calls a request canceled when its connection closed while it still waited to be written.
+/// True when the connection closed before hyper wrote the request. hyper reports such a request as canceled.
 fn was_not_written(error: &legacy::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -140,13 +144,13 @@ fn was_not_written(error: &legacy::Error) -> bool {
     false
 }
 
-/// An error with its causes: hyper's own texts say little.
-fn chain(error: &(dyn Error + 'static)) -> String {
+/// Text of an error and its causes, because hyper's own messages are short.
+fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Some wrap a cause and say the same.
+        // Some errors already repeat the text of their cause.
         if !text.ends_with(&next) {
             text.push_str(": ");
             text.push_str(&next);
@@ -156,11 +160,11 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// Lets hyper's connections be tasks of the process.
+/// Runs hyper's connections as named tasks of this process.
 #[derive(Clone, Copy)]
-struct Tasks;
+struct TaskExecutor;
 
-impl<F> hyper::rt::Executor<F> for Tasks
+impl<F> hyper::rt::Executor<F> for TaskExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {

@@ -1,177 +1,179 @@
-//! Looks at every request's head before the HTTP library does, and at nothing else.
+//! Strict check of every request head, before hyper parses it.
 //!
-//! Libraries are lenient where intermediaries are not, and requests are smuggled through the difference. So what is ambiguous is refused:
-//! two lengths, bare line feeds, folded lines, spaces around names. The bytes of bodies are only counted, to find the next head.
+//! Libraries are more lenient than intermediaries, and request smuggling exploits the difference. So this module refuses ambiguous heads:
+//! two lengths, bare line feeds, folded lines, spaces around names. It counts the bytes of bodies only to find the next head.
 
 use contracts::Code;
 
-/// Longest request target.
+/// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
-/// Longest head: request line and headers.
+/// Longest head in bytes: request line and headers.
 pub(super) const MAX_HEAD: usize = 32 * 1024;
-/// Most header fields; the HTTP library takes no more.
+/// Most header fields; hyper accepts no more.
 const MAX_FIELDS: usize = 100;
-/// Longest line of a chunked body that is not data: 16 digits, or a trailer.
+/// Longest line in the framing of a chunked body, in bytes: a chunk size with extensions, or a trailer.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 
-/// Follows one connection's incoming bytes.
+/// Tracks request boundaries in the bytes that arrive on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
-    state: State,
-    /// Heads that were passed on.
-    heads: u64,
+    state: FramerState,
+    /// Heads accepted so far.
+    head_count: u64,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum FramerState {
     #[default]
     Head,
-    /// Bytes of a body of known length still to come.
+    /// Remaining bytes of a body with a known length.
     Body(u64),
     Chunked(Chunked),
 }
 
 #[derive(Debug)]
 enum Chunked {
-    /// In the line with a chunk's size.
+    /// In the line with the size of a chunk.
     Size {
         size: u64,
         digits: u8,
-        extension: bool,
+        in_extension: bool,
         length: usize,
-        cr: bool,
+        seen_cr: bool,
     },
     Data(u64),
-    /// The line end behind a chunk's data.
+    /// In the line end after the data of a chunk.
     DataEnd {
-        cr: bool,
+        seen_cr: bool,
     },
-    /// In the trailers; `length` is that of the current line.
+    /// In the trailers. `length` counts the bytes of the current line.
     Trailer {
         length: usize,
-        cr: bool,
+        seen_cr: bool,
     },
 }
 
-/// What to do with the bytes seen so far.
+/// Instruction for the bytes given to [`Framer::feed`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// All of them may be passed on.
+pub(super) enum FramingVerdict {
+    /// hyper may read all of them.
     Pass,
-    /// The bytes from here on are the beginning of a head: wait for the rest of it.
+    /// An incomplete head begins at `from`. Feed it again with more bytes.
     Wait { from: usize },
-    /// The head that begins here is refused.
+    /// The head that begins at `from` is refused.
     Refuse { from: usize, code: Code },
-    /// The body is broken here. What follows must not be read at all.
+    /// The body is invalid at `from`. The connection must read no further.
     Broken { from: usize },
 }
 
 impl Framer {
-    /// True between requests.
-    pub fn is_between(&self) -> bool {
-        matches!(self.state, State::Head)
+    /// True when the next byte begins a request head.
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.state, FramerState::Head)
     }
 
-    pub fn heads(&self) -> u64 {
-        self.heads
+    pub fn head_count(&self) -> u64 {
+        self.head_count
     }
 
-    /// Looks at new bytes. After `Wait` they must be given again, from there on, with more behind them.
-    pub fn feed(&mut self, bytes: &[u8]) -> Verdict {
+    /// Checks new bytes. After `Wait { from }` the caller feeds the bytes from `from` again, with more appended.
+    pub fn feed(&mut self, bytes: &[u8]) -> FramingVerdict {
         let mut at = 0;
         while at < bytes.len() {
             match &mut self.state {
-                State::Head => match read_head(&bytes[at..]) {
+                FramerState::Head => match read_head(&bytes[at..]) {
                     Ok(Some((length, body))) => {
                         at += length;
-                        self.heads += 1;
+                        self.head_count += 1;
                         self.state = body;
                     }
-                    Ok(None) => return Verdict::Wait { from: at },
-                    Err(code) => return Verdict::Refuse { from: at, code },
+                    Ok(None) => return FramingVerdict::Wait { from: at },
+                    Err(code) => return FramingVerdict::Refuse { from: at, code },
                 },
-                State::Body(left) => {
+                FramerState::Body(left) => {
                     let taken = (bytes.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
                     at += taken;
                     *left -= taken as u64;
                     if *left == 0 {
-                        self.state = State::Head;
+                        self.state = FramerState::Head;
                     }
                 }
-                State::Chunked(Chunked::Data(left)) => {
+                FramerState::Chunked(Chunked::Data(left)) => {
                     let taken = (bytes.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
                     at += taken;
                     *left -= taken as u64;
                     if *left == 0 {
-                        self.state = State::Chunked(Chunked::DataEnd { cr: false });
+                        self.state = FramerState::Chunked(Chunked::DataEnd { seen_cr: false });
                     }
                 }
-                State::Chunked(chunked) => {
+                FramerState::Chunked(chunked) => {
                     match chunked.step(bytes[at]) {
-                        Some(Next::Stay) => {}
-                        Some(Next::To(next)) => self.state = State::Chunked(next),
-                        Some(Next::Done) => self.state = State::Head,
-                        None => return Verdict::Broken { from: at },
+                        Some(ChunkStep::Stay) => {}
+                        Some(ChunkStep::To(next)) => self.state = FramerState::Chunked(next),
+                        Some(ChunkStep::Done) => self.state = FramerState::Head,
+                        None => return FramingVerdict::Broken { from: at },
                     }
                     at += 1;
                 }
             }
         }
-        Verdict::Pass
+        FramingVerdict::Pass
     }
 }
 
-const FIRST_SIZE: Chunked = Chunked::Size { size: 0, digits: 0, extension: false, length: 0, cr: false };
+const NEW_CHUNK: Chunked = Chunked::Size { size: 0, digits: 0, in_extension: false, length: 0, seen_cr: false };
 
-enum Next {
+enum ChunkStep {
     Stay,
     To(Chunked),
     Done,
 }
 
 impl Chunked {
-    /// One byte of a chunked body outside its data. `None`: not what the framing demands.
-    fn step(&mut self, byte: u8) -> Option<Next> {
+    /// Takes one framing byte of a chunked body. `None`: the byte violates the framing.
+    fn step(&mut self, byte: u8) -> Option<ChunkStep> {
         match self {
-            Chunked::Size { size, digits, extension, length, cr } => {
+            Chunked::Size { size, digits, in_extension, length, seen_cr } => {
                 *length += 1;
                 if *length > MAX_CHUNK_LINE {
                     return None;
                 }
                 match byte {
-                    b'\n' if *cr && *digits > 0 && *size == 0 => return Some(Next::To(Chunked::Trailer { length: 0, cr: false })),
-                    b'\n' if *cr && *digits > 0 => return Some(Next::To(Chunked::Data(*size))),
-                    _ if *cr => return None,
-                    b'\r' => *cr = true,
-                    b';' if *digits > 0 => *extension = true,
-                    _ if *extension && (byte == b'\t' || (b' '..=b'~').contains(&byte)) => {}
+                    b'\n' if *seen_cr && *digits > 0 && *size == 0 => {
+                        return Some(ChunkStep::To(Chunked::Trailer { length: 0, seen_cr: false }));
+                    }
+                    b'\n' if *seen_cr && *digits > 0 => return Some(ChunkStep::To(Chunked::Data(*size))),
+                    _ if *seen_cr => return None,
+                    b'\r' => *seen_cr = true,
+                    b';' if *digits > 0 => *in_extension = true,
+                    _ if *in_extension && (byte == b'\t' || (b' '..=b'~').contains(&byte)) => {}
                     _ => {
                         let digit = char::from(byte).to_digit(16)?;
                         *size = size.checked_mul(16)?.checked_add(digit.into())?;
                         *digits = digits.checked_add(1).filter(|digits| *digits <= 16)?;
                     }
                 }
-                Some(Next::Stay)
+                Some(ChunkStep::Stay)
             }
-            Chunked::DataEnd { cr } => match (*cr, byte) {
+            Chunked::DataEnd { seen_cr } => match (*seen_cr, byte) {
                 (false, b'\r') => {
-                    *cr = true;
-                    Some(Next::Stay)
+                    *seen_cr = true;
+                    Some(ChunkStep::Stay)
                 }
-                (true, b'\n') => Some(Next::To(FIRST_SIZE)),
+                (true, b'\n') => Some(ChunkStep::To(NEW_CHUNK)),
                 _ => None,
             },
-            Chunked::Trailer { length, cr } => match (*cr, byte) {
-                (true, b'\n') if *length == 0 => Some(Next::Done),
-                (true, b'\n') => Some(Next::To(Chunked::Trailer { length: 0, cr: false })),
+            Chunked::Trailer { length, seen_cr } => match (*seen_cr, byte) {
+                (true, b'\n') if *length == 0 => Some(ChunkStep::Done),
+                (true, b'\n') => Some(ChunkStep::To(Chunked::Trailer { length: 0, seen_cr: false })),
                 (true, _) | (false, b'\n' | 0) => None,
                 (false, b'\r') => {
-                    *cr = true;
-                    Some(Next::Stay)
+                    *seen_cr = true;
+                    Some(ChunkStep::Stay)
                 }
                 (false, _) => {
                     *length += 1;
-                    (*length <= MAX_CHUNK_LINE).then_some(Next::Stay)
+                    (*length <= MAX_CHUNK_LINE).then_some(ChunkStep::Stay)
                 }
             },
             Chunked::Data(_) => None,
@@ -179,10 +181,10 @@ impl Chunked {
     }
 }
 
-/// The length of a complete head and what follows it. `None` when it is not complete yet.
-fn read_head(bytes: &[u8]) -> Result<Option<(usize, State)>, Code> {
+/// Length of a complete head, and the state after it. `None`: the head is incomplete.
+fn read_head(bytes: &[u8]) -> Result<Option<(usize, FramerState)>, Code> {
     let mut at = 0;
-    // An empty line before the request is a courtesy to old clients.
+    // Old clients send empty lines before a request.
     while bytes[at..].starts_with(b"\r\n") && at < 8 {
         at += 2;
     }
@@ -190,8 +192,8 @@ fn read_head(bytes: &[u8]) -> Result<Option<(usize, State)>, Code> {
         let target_is_long = bytes.len() - at > MAX_TARGET + 16;
         return if target_is_long { Err(Code::UriTooLong) } else { Ok(None) };
     };
-    let old = read_request_line(line)?;
-    let mut fields = Fields::default();
+    let is_http_10 = read_request_line(line)?;
+    let mut fields = HeadFields::default();
     at = next;
     loop {
         let Some((line, next)) = next_line(bytes, at)? else {
@@ -202,21 +204,21 @@ fn read_head(bytes: &[u8]) -> Result<Option<(usize, State)>, Code> {
         }
         at = next;
         if line.is_empty() {
-            return fields.body(old).map(|body| Some((at, body)));
+            return fields.body(is_http_10).map(|body| Some((at, body)));
         }
         fields.read(line)?;
     }
 }
 
-/// The line that begins at `at`, and where the next begins. A line feed alone, or a carriage return alone, ends nothing.
+/// The line that begins at `at`, and the position of the next line. Only CR LF ends a line, never CR or LF alone.
 fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Code> {
     let rest = &bytes[at..];
     let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
         let whole = rest.strip_suffix(b"\r").unwrap_or(rest);
-        return if whole.iter().any(|byte| is_control(*byte)) { Err(Code::BadRequest) } else { Ok(None) };
+        return if whole.iter().any(|byte| is_control_byte(*byte)) { Err(Code::BadRequest) } else { Ok(None) };
     };
     let line = rest[..end].strip_suffix(b"\r").ok_or(Code::BadRequest)?;
-    if line.iter().any(|byte| is_control(*byte)) {
+    if line.iter().any(|byte| is_control_byte(*byte)) {
         return Err(Code::BadRequest);
     }
     if !line.is_ascii() && std::str::from_utf8(line).is_err() {
@@ -225,11 +227,11 @@ fn next_line(bytes: &[u8], at: usize) -> Result<Option<(&[u8], usize)>, Code> {
     Ok(Some((line, at + end + 1)))
 }
 
-fn is_control(byte: u8) -> bool {
+fn is_control_byte(byte: u8) -> bool {
     (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
-/// Checks `METHOD target HTTP/1.x`; true for HTTP/1.0.
+/// Checks `METHOD target HTTP/1.x`. Returns true for HTTP/1.0.
 fn read_request_line(line: &[u8]) -> Result<bool, Code> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
@@ -238,7 +240,7 @@ fn read_request_line(line: &[u8]) -> Result<bool, Code> {
     if target.len() > MAX_TARGET {
         return Err(Code::UriTooLong);
     }
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || target.is_empty() || target.contains(&b'\t') {
+    if method.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) || target.is_empty() || target.contains(&b'\t') {
         return Err(Code::BadRequest);
     }
     if !target.is_ascii() {
@@ -251,19 +253,19 @@ fn read_request_line(line: &[u8]) -> Result<bool, Code> {
     }
 }
 
-fn is_token(byte: u8) -> bool {
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[derive(Default)]
-struct Fields {
+struct HeadFields {
     count: usize,
-    hosts: u8,
+    host_count: u8,
     length: Option<u64>,
-    chunked: bool,
+    is_chunked: bool,
 }
 
-impl Fields {
+impl HeadFields {
     fn read(&mut self, line: &[u8]) -> Result<(), Code> {
         self.count += 1;
         if self.count > MAX_FIELDS {
@@ -272,11 +274,11 @@ impl Fields {
         let colon = line.iter().position(|byte| *byte == b':').ok_or(Code::BadRequest)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         // Also refuses folded lines, which begin with a space, and spaces before the colon.
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
             return Err(Code::BadRequest);
         }
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.hosts = self.hosts.saturating_add(1),
+            4 if name.eq_ignore_ascii_case(b"host") => self.host_count = self.host_count.saturating_add(1),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let value = value.trim_ascii();
                 let digits = (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
@@ -286,25 +288,25 @@ impl Fields {
                 self.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                if self.is_chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
                     return Err(Code::BadRequest);
                 }
-                self.chunked = true;
+                self.is_chunked = true;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn body(&self, old: bool) -> Result<State, Code> {
-        let hosts_fit = self.hosts == 1 || (old && self.hosts == 0);
-        if !hosts_fit || (self.chunked && (old || self.length.is_some())) {
+    fn body(&self, is_http_10: bool) -> Result<FramerState, Code> {
+        let has_valid_hosts = self.host_count == 1 || (is_http_10 && self.host_count == 0);
+        if !has_valid_hosts || (self.is_chunked && (is_http_10 || self.length.is_some())) {
             return Err(Code::BadRequest);
         }
         Ok(match self.length {
-            _ if self.chunked => State::Chunked(FIRST_SIZE),
-            None | Some(0) => State::Head,
-            Some(length) => State::Body(length),
+            _ if self.is_chunked => FramerState::Chunked(NEW_CHUNK),
+            None | Some(0) => FramerState::Head,
+            Some(length) => FramerState::Body(length),
         })
     }
 }

@@ -2,13 +2,13 @@ use super::*;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn feed(text: &str) -> Verdict {
+fn feed(text: &str) -> FramingVerdict {
     Framer::default().feed(text.as_bytes())
 }
 
 fn refused(text: &str) -> Code {
     match feed(text) {
-        Verdict::Refuse { code, .. } => code,
+        FramingVerdict::Refuse { code, .. } => code,
         other => panic!("{text:?} gave {other:?}"),
     }
 }
@@ -18,17 +18,17 @@ fn post(headers: &str, body: &str) -> String {
 }
 
 #[test]
-fn good_requests_pass_one_after_the_other() {
+fn valid_pipelined_requests_pass() {
     let sized = post("Content-Length: 5", "a\n\0\rb");
     let chunked = post("transfer-encoding: Chunked", "5\r\na\n\0\rb\r\n1a;x=\"y\"\r\nabcdefghijklmnopqrstuvwxyz\r\n000\r\nT: 1\r\n\r\n");
     let stream = [GET, &sized, &chunked, "\r\n", GET, "GET /x HTTP/1.0\r\n\r\n", &post("Content-Length: 0", ""), GET].concat();
     let mut framer = Framer::default();
-    assert_eq!(framer.feed(stream.as_bytes()), Verdict::Pass);
-    assert!(framer.is_between());
+    assert_eq!(framer.feed(stream.as_bytes()), FramingVerdict::Pass);
+    assert!(framer.is_between_requests());
 }
 
 #[test]
-fn pieces_give_the_same_verdict_as_the_whole() {
+fn a_split_stream_gives_the_same_verdict_as_a_whole_one() {
     let chunked = post("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n");
     let good = [GET, &post("Content-Length: 3", "abc"), &chunked, GET].concat();
     let bad = [good.as_str(), "GET / HTTP/1.1\nHost: a\n\n"].concat();
@@ -38,9 +38,9 @@ fn pieces_give_the_same_verdict_as_the_whole() {
             for piece in stream.as_bytes().chunks(size) {
                 held.extend_from_slice(piece);
                 match framer.feed(&held) {
-                    Verdict::Pass => held.clear(),
-                    Verdict::Wait { from } => drop(held.drain(..from)),
-                    Verdict::Refuse { code: Code::BadRequest, .. } => {
+                    FramingVerdict::Pass => held.clear(),
+                    FramingVerdict::Wait { from } => drop(held.drain(..from)),
+                    FramingVerdict::Refuse { code: Code::BadRequest, .. } => {
                         refused = true;
                         break;
                     }
@@ -102,31 +102,31 @@ fn ambiguous_framing_is_refused() {
 
 // row 16: also for a head behind others in the same packet
 #[test]
-fn a_smuggled_head_is_seen_behind_a_good_one() {
+fn a_smuggled_head_behind_a_valid_one_is_refused() {
     let bad = post("Content-Length: 3\r\nTransfer-Encoding: chunked", "");
     let stream = [GET, &post("Content-Length: 3", "abc"), &bad].concat();
     let from = stream.len() - bad.len();
-    assert_eq!(feed(&stream), Verdict::Refuse { from, code: Code::BadRequest });
+    assert_eq!(feed(&stream), FramingVerdict::Refuse { from, code: Code::BadRequest });
 }
 
 // row 16
 #[test]
-fn broken_chunks_end_the_connection() {
+fn an_invalid_chunk_breaks_the_connection() {
     for body in ["x\r\n", "\r\n", "3\nabc", "3\r\nabcd", "3\r\nabc\n", "-1\r\n", "fffffffffffffffff\r\n", "3 \r\nabc", "0\r\nT\n"] {
         let stream = post("Transfer-Encoding: chunked", body);
-        assert!(matches!(feed(&stream), Verdict::Broken { .. }), "{body:?}: {:?}", feed(&stream));
+        assert!(matches!(feed(&stream), FramingVerdict::Broken { .. }), "{body:?}: {:?}", feed(&stream));
     }
 }
 
 // row 14
 #[test]
-fn long_targets_and_heads_are_refused_before_they_end() {
+fn long_targets_and_heads_are_refused_before_their_end() {
     let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(length - 1));
-    assert_eq!(feed(&target(MAX_TARGET)), Verdict::Pass);
+    assert_eq!(feed(&target(MAX_TARGET)), FramingVerdict::Pass);
     assert_eq!(refused(&target(MAX_TARGET + 1)), Code::UriTooLong);
     assert_eq!(refused(&target(64 * 1024)[..MAX_TARGET * 2]), Code::UriTooLong);
     let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(length - 32));
-    assert_eq!((feed(&head(MAX_HEAD)), head(MAX_HEAD).len()), (Verdict::Pass, MAX_HEAD));
+    assert_eq!((feed(&head(MAX_HEAD)), head(MAX_HEAD).len()), (FramingVerdict::Pass, MAX_HEAD));
     assert_eq!(refused(&head(MAX_HEAD + 1)), Code::HeadersTooLarge);
     assert_eq!(refused(&head(1024 * 1024)[..MAX_HEAD + 1]), Code::HeadersTooLarge);
     assert_eq!(refused(&post(&"A: 1\r\n".repeat(101), "")), Code::HeadersTooLarge);
@@ -134,12 +134,12 @@ fn long_targets_and_heads_are_refused_before_they_end() {
 
 // row 4
 #[test]
-fn heads_are_utf8() {
+fn heads_that_are_not_utf8_are_refused() {
     let mut framer = Framer::default();
     let bad = [b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\r\n\r\n".as_slice(), b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"];
     for head in bad {
-        assert!(matches!(framer.feed(head), Verdict::Refuse { code: Code::BadEncoding, .. }));
+        assert!(matches!(framer.feed(head), FramingVerdict::Refuse { code: Code::BadEncoding, .. }));
     }
     assert_eq!(refused("GET /é HTTP/1.1\r\nHost: a\r\n\r\n"), Code::BadEncoding);
-    assert_eq!(feed("GET / HTTP/1.1\r\nHost: a\r\nX: é\r\n\r\n"), Verdict::Pass);
+    assert_eq!(feed("GET / HTTP/1.1\r\nHost: a\r\nX: é\r\n\r\n"), FramingVerdict::Pass);
 }

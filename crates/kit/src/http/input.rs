@@ -1,6 +1,6 @@
-//! The body of a mutating request: read within limits, parsed strictly, checked by the rules of its fields.
+//! Body of a mutating request: read within limits, parsed strictly, validated by the rules of its fields.
 
-use super::{FieldError, Problem, json, rules::read_message};
+use super::{FieldError, Problem, json, rules::parse_message};
 use crate::idempotency::{IdempotencyKey, MAX_KEY_LENGTH};
 use axum::{
     body::{Body, HttpBody},
@@ -18,32 +18,32 @@ use std::{io::Read, time::Duration};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Largest body, after decompression. The largest honest request, an order of 100 lines, is some 10 KiB.
+/// Largest body in bytes, after decompression. The largest legitimate request, an order of 100 lines, has some 10 KiB.
 pub const BODY_LIMIT: usize = 256 * 1024;
-/// A body must be complete by then: a client that sends a byte a second must not hold a connection for long.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// Timeout for a complete body, so that a client that sends a byte a second cannot hold a connection for long.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A checked JSON body, with the idempotency key of its request.
+/// Validated JSON body, with the idempotency key of its request.
 #[derive(Debug)]
 pub struct Input<T> {
     pub value: T,
     key: Option<(String, [u8; 32])>,
 }
 
-/// The body of operations that take none: absent, or `{}`.
+/// Body of operations without input: absent, or `{}`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
 impl<T> Input<T> {
-    /// The caller's idempotency key; `scope` is whose it is.
+    /// Idempotency key of the request. `scope` is the account that owns it.
     pub fn key(&self, scope: impl Into<Uuid>) -> Option<IdempotencyKey> {
         self.key.as_ref().map(|(key, hash)| IdempotencyKey { scope: scope.into(), key: key.clone(), request_hash: *hash })
     }
 
-    /// The same where a key is required.
+    /// Idempotency key of an operation that requires one. `Err`: the request has none.
     pub fn required_key(&self, scope: impl Into<Uuid>) -> Result<IdempotencyKey, Problem> {
         self.key(scope).ok_or_else(|| Code::IdempotencyKeyMissing.into())
     }
@@ -59,14 +59,14 @@ where
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let key = read_key(&parts.headers)?;
-        let body = read_body(&parts.headers, body, BODY_TIME).await?;
+        let body = read_body(&parts.headers, body, BODY_TIMEOUT).await?;
         let value: T = if body.is_empty() {
-            // Operations without required fields need no body at all.
+            // Operations without required fields accept an absent body.
             json::parse(b"{}").map_err(|_| Problem::new(Code::MalformedJson, "A JSON body is required."))?
         } else {
             json::parse(&body)?
         };
-        value.validate().map_err(refused)?;
+        value.validate().map_err(validation_problem)?;
         let key = key.map(|key| {
             let hash = request_hash(&parts.method, &parts.uri, &body);
             (key, hash)
@@ -87,7 +87,7 @@ fn read_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
 
-/// What a repeat with the same key must agree in.
+/// Hash of the method, target and body. A repeat with the same key must have the same hash.
 fn request_hash(method: &Method, uri: &Uri, body: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(method.as_str());
@@ -98,7 +98,7 @@ fn request_hash(method: &Method, uri: &Uri, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The whole body, decompressed. Empty when there is none.
+/// Reads the whole body and decompresses it. Empty when the request has no body.
 async fn read_body(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
@@ -135,7 +135,7 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
         if first.len().max(whole.len()) + data.len() > BODY_LIMIT {
             return Err(too_large());
         }
-        // A body mostly comes in one piece, which is then not copied.
+        // A body usually arrives in one piece, which is returned without a copy.
         if first.is_empty() && whole.is_empty() {
             first = data;
         } else {
@@ -146,7 +146,7 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
-/// The limit holds for what comes out: ten kilobytes can hold a gigabyte.
+/// Decompresses a body. The limit applies to the result, because ten kilobytes can expand to a gigabyte.
 fn decompress(packed: &[u8]) -> Result<Bytes, Problem> {
     let mut whole = Vec::new();
     MultiGzDecoder::new(packed)
@@ -166,7 +166,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
-/// `application/json`, at most with a parameter that says UTF-8.
+/// True for `application/json`. A `charset` parameter must be UTF-8.
 fn is_json(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     if text == "application/json" {
@@ -188,20 +188,20 @@ fn too_large() -> Problem {
     Problem::new(Code::BodyTooLarge, format!("The body may have at most {BODY_LIMIT} bytes."))
 }
 
-/// All fields that break a rule.
-fn refused(report: garde::Report) -> Problem {
+/// Problem that names all fields that violate a rule.
+fn validation_problem(report: garde::Report) -> Problem {
     let errors = report.iter().map(|(path, error)| {
-        let (code, message) = read_message(error.message());
+        let (code, message) = parse_message(error.message());
         FieldError { pointer: pointer_of(&path.to_string()), message: message.to_owned(), code }
     });
     Problem::fields(errors.collect())
 }
 
-/// garde writes `lines[0].qty`, a JSON pointer is `/lines/0/qty`.
+/// Converts garde's path `lines[0].qty` into the JSON pointer `/lines/0/qty`.
 fn pointer_of(path: &str) -> String {
     let mut pointer = String::new();
     for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
-        json::push(&mut pointer, step);
+        json::push_pointer_step(&mut pointer, step);
     }
     pointer
 }
@@ -259,7 +259,7 @@ mod tests {
         encoder.finish().expect("memory takes it")
     }
 
-    fn drops(count: usize, size: usize) -> Body {
+    fn chunks(count: usize, size: usize) -> Body {
         Body::from_stream(stream::iter((0..count).map(move |_| Ok::<_, Infallible>(Bytes::from(vec![b' '; size])))))
     }
 
@@ -269,7 +269,7 @@ mod tests {
         let padded = |size: usize| r#"{"name":"a"}"#.to_owned() + &" ".repeat(size - 12);
         assert!(read(&[JSON], padded(BODY_LIMIT)).await.is_ok());
         assert_eq!(code(&[JSON], padded(BODY_LIMIT + 1)).await, Code::BodyTooLarge);
-        assert_eq!(code(&[JSON], drops(usize::MAX, 1000)).await, Code::BodyTooLarge);
+        assert_eq!(code(&[JSON], chunks(usize::MAX, 1000)).await, Code::BodyTooLarge);
     }
 
     // row 10
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(read(&zipped, gzip(br#"{"name":"a"}"#)).await.expect("it is fine").value.name, "a");
         let bomb = gzip(&vec![b' '; 100 * 1024 * 1024]);
         assert!(bomb.len() < BODY_LIMIT);
-        // Its end is missing, which nobody finds out who stops at the limit.
+        // The truncated end stays unnoticed, because reading stops at the limit.
         assert_eq!(code(&zipped, bomb[..bomb.len() - 4].to_vec()).await, Code::BodyTooLarge);
         assert_eq!(code(&zipped, "not gzip").await, Code::BadRequest);
         let whole = gzip(br#"{"name":"a"}"#);
@@ -304,7 +304,7 @@ mod tests {
 
     // row 15
     #[tokio::test]
-    async fn a_body_that_does_not_come_is_given_up() {
+    async fn a_body_that_does_not_arrive_times_out() {
         let headers = request(&[JSON], "").headers().clone();
         let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
         let problem = read_body(&headers, never, Duration::from_millis(20)).await.expect_err("it never comes");

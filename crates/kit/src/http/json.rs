@@ -1,8 +1,8 @@
-//! Strict JSON. The happy path parses once; only a body that fails is looked at again, to say what is wrong and where.
+//! Strict JSON. A valid body is parsed once; an invalid one is parsed again to find the error and its position.
 //!
-//! What cannot be parsed (400) wins over what breaks the schema (422), whichever comes first in the text.
+//! A syntax error (400) takes precedence over a schema error (422), even when the schema error comes first in the text.
 
-use super::{FieldError, Problem, rules::read_message};
+use super::{FieldError, Problem, rules::parse_message};
 use contracts::Code;
 use serde::{
     Deserialize,
@@ -12,23 +12,23 @@ use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 use std::{collections::HashSet, fmt};
 
-/// Deepest accepted nesting. No operation needs more than five; a parser's stack and time are bounded by it.
+/// Deepest accepted nesting, in levels. It bounds the parser's stack and time; no operation needs more than five.
 const MAX_DEPTH: usize = 64;
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::new(Code::BadEncoding, "The body is not valid UTF-8."))?;
-    if too_deep(body) {
+    if is_too_deep(body) {
         return Err(Problem::new(Code::TooDeep, format!("The body is nested more than {MAX_DEPTH} levels deep.")));
     }
-    // The escape may also be an escaped backslash before `u0000`; only the closer look tells.
+    // The match may also be an escaped backslash before `u0000`; only the full check can tell.
     if body.contains(&b'\\') && text.contains("\\u0000") {
-        inspect(text)?;
+        check_any_json(text)?;
     }
     serde_json::from_str(text).map_err(|_| explain::<T>(text))
 }
 
-fn too_deep(body: &[u8]) -> bool {
-    // Cheap upper bound first: most bodies do not even have that many brackets.
+fn is_too_deep(body: &[u8]) -> bool {
+    // Cheap upper bound first: most bodies have fewer brackets than that.
     if body.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH {
         return false;
     }
@@ -51,40 +51,40 @@ fn too_deep(body: &[u8]) -> bool {
     false
 }
 
-/// Why this text is not a `T`.
+/// Explains why this text is not a `T`.
 fn explain<T: DeserializeOwned>(text: &str) -> Problem {
-    if let Err(problem) = inspect(text) {
+    if let Err(problem) = check_any_json(text) {
         return problem;
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(error) => describe(&pointer_of(error.path()), error.inner()),
-        // It failed a moment ago, and its syntax is fine.
+        Err(error) => describe_error(&pointer_of(error.path()), error.inner()),
+        // Not reachable in practice: the same text failed before, and its syntax is valid.
         Ok(_) => Code::MalformedJson.into(),
     }
 }
 
-/// Checks what every JSON text must obey, whatever is expected of it: syntax, no key twice, no NUL.
-fn inspect(text: &str) -> Result<(), Problem> {
-    serde_json::from_str::<IgnoredAny>(text).map_err(malformed)?;
-    walk(text, &mut String::new())
+/// Checks the rules for every JSON text, independent of its type: syntax, no duplicate key, no NUL.
+fn check_any_json(text: &str) -> Result<(), Problem> {
+    serde_json::from_str::<IgnoredAny>(text).map_err(malformed_problem)?;
+    check_value(text, &mut String::new())
 }
 
-fn malformed(error: serde_json::Error) -> Problem {
+fn malformed_problem(error: serde_json::Error) -> Problem {
     Problem::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
 }
 
-fn walk(text: &str, pointer: &mut String) -> Result<(), Problem> {
+fn check_value(text: &str, pointer: &mut String) -> Result<(), Problem> {
     let length = pointer.len();
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {
             let mut seen = HashSet::new();
-            for (name, value) in serde_json::from_str::<Members<'_>>(text).map_err(malformed)?.0 {
-                push(pointer, &name);
+            for (name, value) in serde_json::from_str::<Members<'_>>(text).map_err(malformed_problem)?.0 {
+                push_pointer_step(pointer, &name);
                 if name.contains('\0') {
-                    return Err(nul(pointer));
+                    return Err(nul_problem(pointer));
                 }
-                walk(value.get(), pointer)?;
+                check_value(value.get(), pointer)?;
                 if !seen.insert(name) {
                     let error = FieldError { pointer: pointer.clone(), message: "is given twice".into(), code: Code::DuplicateField };
                     return Err(Problem::fields(vec![error]));
@@ -93,23 +93,23 @@ fn walk(text: &str, pointer: &mut String) -> Result<(), Problem> {
             }
         }
         Some(b'[') => {
-            for (index, value) in serde_json::from_str::<Vec<&RawValue>>(text).map_err(malformed)?.into_iter().enumerate() {
-                push(pointer, &index.to_string());
-                walk(value.get(), pointer)?;
+            for (index, value) in serde_json::from_str::<Vec<&RawValue>>(text).map_err(malformed_problem)?.into_iter().enumerate() {
+                push_pointer_step(pointer, &index.to_string());
+                check_value(value.get(), pointer)?;
                 pointer.truncate(length);
             }
         }
-        Some(b'"') if serde_json::from_str::<String>(text).map_err(malformed)?.contains('\0') => return Err(nul(pointer)),
+        Some(b'"') if serde_json::from_str::<String>(text).map_err(malformed_problem)?.contains('\0') => return Err(nul_problem(pointer)),
         _ => {}
     }
     Ok(())
 }
 
-fn nul(pointer: &str) -> Problem {
+fn nul_problem(pointer: &str) -> Problem {
     Problem::field(pointer, Code::InvalidField, "must not have a NUL character")
 }
 
-/// The members of an object as they are written, with repeats.
+/// Members of an object as written, including duplicates.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
 }
 
 /// Appends one step to a JSON pointer.
-pub(super) fn push(pointer: &mut String, step: &str) {
+pub(super) fn push_pointer_step(pointer: &mut String, step: &str) {
     pointer.push('/');
     for c in step.chars() {
         match c {
@@ -148,48 +148,48 @@ fn pointer_of(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path.iter() {
         match segment {
-            Segment::Seq { index } => push(&mut pointer, &index.to_string()),
-            Segment::Map { key } => push(&mut pointer, key),
-            Segment::Enum { variant } => push(&mut pointer, variant),
+            Segment::Seq { index } => push_pointer_step(&mut pointer, &index.to_string()),
+            Segment::Map { key } => push_pointer_step(&mut pointer, key),
+            Segment::Enum { variant } => push_pointer_step(&mut pointer, variant),
             Segment::Unknown => {}
         }
     }
     pointer
 }
 
-/// Puts serde's message into words for callers: no type of ours is named, nothing of the body is repeated except field names.
-fn describe(pointer: &str, error: &serde_json::Error) -> Problem {
+/// Translates serde's error for callers. The text names no Rust type and repeats nothing of the body except field names.
+fn describe_error(pointer: &str, error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-    if let Some(name) = quoted(text, "unknown field ") {
-        return Problem::field(child(pointer, name), Code::UnknownField, "is not known here");
+    if let Some(name) = quoted_name(text, "unknown field ") {
+        return Problem::field(child_pointer(pointer, name), Code::UnknownField, "is not known here");
     }
-    if let Some(name) = quoted(text, "missing field ") {
-        return Problem::field(child(pointer, name), Code::InvalidField, "is required");
+    if let Some(name) = quoted_name(text, "missing field ") {
+        return Problem::field(child_pointer(pointer, name), Code::InvalidField, "is required");
     }
-    if let Some(name) = quoted(text, "duplicate field ") {
-        let error = FieldError { pointer: child(pointer, name), message: "is given twice".into(), code: Code::DuplicateField };
+    if let Some(name) = quoted_name(text, "duplicate field ") {
+        let error = FieldError { pointer: child_pointer(pointer, name), message: "is given twice".into(), code: Code::DuplicateField };
         return Problem::fields(vec![error]);
     }
     if text.starts_with("unknown variant ") {
-        return Problem::field(pointer, Code::InvalidField, choices(text));
+        return Problem::field(pointer, Code::InvalidField, describe_choices(text));
     }
     if text == "number out of range" {
         return Problem::field(pointer, Code::InvalidField, "is out of range");
     }
     if error.is_syntax() {
-        // The text was found to be JSON: the parser only did not find what an enum needs.
+        // The text is valid JSON; the parser only found no variant of an enum.
         return Problem::field(pointer, Code::InvalidField, "must be one of the listed choices");
     }
     if let Some((found, expected)) = text.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected ")) {
-        if found.starts_with("type: floating point") && is_amount(pointer) {
+        if found.starts_with("type: floating point") && is_amount_field(pointer) {
             return Problem::field(pointer, Code::InvalidAmount, "must be whole won");
         }
-        return Problem::field(pointer, Code::InvalidField, expectation(found, expected));
+        return Problem::field(pointer, Code::InvalidField, describe_expected(found, expected));
     }
-    match read_message(text) {
+    match parse_message(text) {
         (Code::InvalidField, _) if text.starts_with("UUID") => Problem::field(pointer, Code::InvalidField, "must be an id (UUID)"),
-        // Written for programmers, and it may repeat what was sent.
+        // Messages for programmers, which may repeat the caller's data.
         (Code::InvalidField, _) if !text.starts_with("invalid-field: ") => {
             Problem::field(pointer, Code::InvalidField, "has an unacceptable value")
         }
@@ -197,11 +197,11 @@ fn describe(pointer: &str, error: &serde_json::Error) -> Problem {
     }
 }
 
-/// The pointer of a member, unless the path names it already.
-fn child(pointer: &str, name: &str) -> String {
+/// Pointer of a member. serde's path may already end with its name.
+fn child_pointer(pointer: &str, name: &str) -> String {
     let mut whole = pointer.to_owned();
     let mut step = String::new();
-    push(&mut step, name);
+    push_pointer_step(&mut step, name);
     if !whole.ends_with(&step) {
         whole.push_str(&step);
     }
@@ -209,22 +209,22 @@ fn child(pointer: &str, name: &str) -> String {
 }
 
 /// The name between backticks after a prefix.
-fn quoted<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+fn quoted_name<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let rest = text.strip_prefix(prefix)?.strip_prefix('`')?;
-    // A name may hold a backtick itself; what serde writes behind it begins so.
+    // A name may contain a backtick. serde's text after the name begins with one of these.
     let end = rest.find("`, expected ").or_else(|| rest.find("`, there are no fields")).unwrap_or(rest.len().saturating_sub(1));
     rest.get(..end)
 }
 
-/// What an enum may be, from serde's message.
-pub(super) fn choices(text: &str) -> String {
+/// Lists the variants of an enum, taken from serde's message.
+pub(super) fn describe_choices(text: &str) -> String {
     match text.rsplit_once(", expected ") {
         Some((_, choices)) => format!("must be {}", choices.replace('`', "").replacen("one of", "one of:", 1)),
         None => "has an unacceptable value".into(),
     }
 }
 
-fn expectation(found: &str, expected: &str) -> String {
+fn describe_expected(found: &str, expected: &str) -> String {
     let whole = matches!(expected, "i8" | "i16" | "i32" | "i64" | "isize" | "u8" | "u16" | "u32" | "u64" | "usize");
     let kind = match expected {
         _ if whole && found.starts_with("value: integer") => "a whole number in range",
@@ -242,8 +242,8 @@ fn expectation(found: &str, expected: &str) -> String {
     format!("must be {kind}")
 }
 
-/// Fields that hold money: a fraction there is a half won, not just a wrong number.
-fn is_amount(pointer: &str) -> bool {
+/// True for fields that hold money. A fraction there gets the problem `invalid-amount`, because won have no fractions.
+fn is_amount_field(pointer: &str) -> bool {
     let name = pointer.rsplit('/').next().unwrap_or_default();
     matches!(name, "amount" | "price" | "won" | "points" | "total" | "cash" | "fee" | "price_delta" | "min_order")
         || ["_won", "_amount", "_price", "_total", "_fee"].iter().any(|end| name.ends_with(end))

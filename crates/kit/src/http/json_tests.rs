@@ -44,14 +44,14 @@ fn refused_field(body: &str) -> (Code, String) {
 fn good_bodies_are_read() {
     let order: Order = parse(r#"{"name":"\\u0000 \u00e9 👩","lines":[{"qty":2}],"kind":"first_come"}"#.as_bytes()).expect("it is fine");
     assert_eq!((order.name.as_str(), order.lines[0].qty, order.kind), ("\\u0000 é 👩", 2, Some(Kind::FirstCome)));
-    // Brackets inside a text do not nest.
+    // Brackets inside a string do not count as nesting.
     let many = format!(r#"{{"name":"{}"}}"#, "[{\\\"".repeat(500));
     assert!(parse::<Order>(many.as_bytes()).is_ok());
 }
 
 // row 1
 #[test]
-fn malformed_wins_over_wrong_fields() {
+fn a_syntax_error_takes_precedence_over_wrong_fields() {
     for body in [
         "",
         " ",
@@ -77,12 +77,12 @@ fn malformed_wins_over_wrong_fields() {
 
 // row 2
 #[test]
-fn a_key_twice_is_refused_wherever_it_is() {
+fn a_duplicate_key_is_refused_at_any_depth() {
     let twice = |body: &str, pointer: &str| assert_eq!(refused_field(body), (Code::DuplicateField, pointer.to_owned()), "{body}");
     twice(r#"{"name":"a","name":"b"}"#, "/name");
     twice(r#"{"name":"a","lines":[{"qty":1},{"qty":1,"qty":2}]}"#, "/lines/1/qty");
     twice(r#"{"name":"a","\u006eame":"b"}"#, "/name");
-    // Also where the schema is broken too.
+    // Also when another field violates the schema.
     twice(r#"{"name":7,"x":{"y":1,"y":2}}"#, "/x/y");
 }
 
@@ -106,7 +106,7 @@ fn invalid_utf8_is_refused() {
 
 // row 5
 #[test]
-fn nul_is_refused_with_its_place() {
+fn nul_is_refused_with_its_pointer() {
     let nul = |body: &str, pointer: &str| assert_eq!(refused_field(body), (Code::InvalidField, pointer.to_owned()), "{body}");
     nul(r#"{"name":"a\u0000"}"#, "/name");
     nul(r#"{"name":"a","lines":[{"qty":1,"note":"\u0000"}]}"#, "/lines/0/note");
@@ -115,7 +115,7 @@ fn nul_is_refused_with_its_place() {
 
 // row 6
 #[test]
-fn unknown_fields_are_refused_with_their_place() {
+fn unknown_fields_are_refused_with_their_pointer() {
     for field in ["state", "price", "user_id", "role", "balance", "a/b~c", "a`b", ""] {
         let body = serde_json::json!({"name": "a", field: 1}).to_string();
         let pointer = format!("/{}", field.replace('~', "~0").replace('/', "~1"));
@@ -127,7 +127,7 @@ fn unknown_fields_are_refused_with_their_place() {
 
 // rows 7, 42
 #[test]
-fn wrong_types_are_refused_with_their_place() {
+fn wrong_types_are_refused_with_their_pointer() {
     for value in [r#""2""#, "1.5", "1.0", "1e3", "true", "null", "-1", "2147483648000", "9223372036854775808", "1e400", "-0.0", "[]", "{}"]
     {
         let body = format!(r#"{{"name":"a","lines":[{{"qty":1}},{{"qty":{value}}}]}}"#);
@@ -147,7 +147,7 @@ fn wrong_types_are_refused_with_their_place() {
 
 // row 45
 #[test]
-fn fractions_of_won_are_named_as_such() {
+fn fractions_of_won_are_refused_as_invalid_amounts() {
     for value in ["0.5", "1.0", "1e3", "1.005"] {
         assert_eq!(refused_field(&format!(r#"{{"name":"a","amount":{value}}}"#)), (Code::InvalidAmount, "/amount".into()));
     }
@@ -156,7 +156,7 @@ fn fractions_of_won_are_named_as_such() {
 
 // row 66
 #[test]
-fn impossible_instants_are_named_as_such() {
+fn impossible_instants_are_refused_as_invalid_times() {
     for at in
         ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00+25:00", "2026-01-01T00:00:00", ""]
     {
@@ -167,7 +167,7 @@ fn impossible_instants_are_named_as_such() {
 
 // I9
 #[test]
-fn no_type_of_ours_is_named() {
+fn no_error_names_a_rust_type() {
     for body in ["[]", "7", r#"{"name":"a","lines":[7]}"#, r#"{"name":"a","kind":{}}"#, r#"{"name":"a","more":[]}"#] {
         let problem = parse::<Order>(body.as_bytes()).expect_err("the body is wrong");
         let text = format!("{} {:?}", problem.refusal.detail, problem.errors);

@@ -1,6 +1,6 @@
-//! The one layer every request passes: trace id, problems instead of bare errors, caught panics, counters, the debug log.
+//! The layer around every route: trace id, problems instead of bare errors, caught panics, metrics, the debug log.
 //!
-//! It is written by hand, as one future without a box: at ten thousand requests a second a stack of ten layers is what one would wait for.
+//! It is one hand-written future without a box, because at ten thousand requests a second a stack of ten layers would dominate the latency.
 
 use super::{Problem, Trace, problem::add_trace};
 use crate::{ports::Stopwatch, testing::Course};
@@ -27,139 +27,141 @@ use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The router as requests must meet it. To be applied once, last.
+/// Wraps all routes in the request layer. Apply it once, after all other layers.
 pub fn layers(router: Router) -> Router {
-    // `with_state` makes routes of handlers here, once, instead of at every request.
-    router.layer(Guard).with_state(())
+    // `with_state` turns handlers into routes once, instead of at every request.
+    router.layer(RequestLayer).with_state(())
 }
 
 #[derive(Clone, Copy)]
-struct Guard;
+struct RequestLayer;
 
-impl Layer<Route> for Guard {
-    type Service = Guarded;
-    fn layer(&self, inner: Route) -> Guarded {
-        Guarded { inner, meters: Arc::default() }
+impl Layer<Route> for RequestLayer {
+    type Service = RequestService;
+    fn layer(&self, inner: Route) -> RequestService {
+        RequestService { inner, route_metrics: Arc::default() }
     }
 }
 
-/// One route behind the layer.
+/// One route wrapped in the layer.
 #[derive(Clone)]
-struct Guarded {
+struct RequestService {
     inner: Route,
-    meters: Arc<OnceLock<Meters>>,
+    route_metrics: Arc<OnceLock<RouteMetrics>>,
 }
 
-/// Counters of one route, by the first digit of the status.
-struct Meters {
+/// Metrics of one route; responses are counted by the first digit of the status.
+struct RouteMetrics {
     answers: [Counter; 5],
     seconds: Histogram,
 }
 
-impl Meters {
-    fn new(method: &Method, route: &str) -> Meters {
-        // Methods that a route does not know share one label: a caller must not be able to make new ones.
-        let method = if known(method) { method.as_str().to_owned() } else { "other".to_owned() };
+impl RouteMetrics {
+    fn new(method: &Method, route: &str) -> RouteMetrics {
+        // Nonstandard methods share one label, so that callers cannot create new time series.
+        let method = if is_known_method(method) { method.as_str().to_owned() } else { "other".to_owned() };
         let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
             metrics::counter!("onrush_http_requests_total", "method" => method.clone(), "route" => route.to_owned(), "status" => status)
         });
         let seconds = metrics::histogram!("onrush_http_request_seconds", "method" => method.clone(), "route" => route.to_owned());
-        Meters { answers, seconds }
+        RouteMetrics { answers, seconds }
     }
 }
 
-fn known(method: &Method) -> bool {
+fn is_known_method(method: &Method) -> bool {
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS].contains(method)
 }
 
-impl Service<Request> for Guarded {
+impl Service<Request> for RequestService {
     type Response = Response;
     type Error = Infallible;
-    type Future = Guarding;
+    type Future = RequestFuture;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Guarding {
+    fn call(&mut self, mut request: Request) -> RequestFuture {
         let clock = Stopwatch::start();
         let trace = Trace::of(request.headers());
         request.extensions_mut().insert(trace);
         let route = request.extensions().get::<MatchedPath>().cloned();
         let log = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
-        let meters = Arc::clone(&self.meters);
-        if meters.get().is_none() {
-            let _ = meters.set(Meters::new(request.method(), route.as_ref().map_or("none", MatchedPath::as_str)));
+        let route_metrics = Arc::clone(&self.route_metrics);
+        if route_metrics.get().is_none() {
+            let _ = route_metrics.set(RouteMetrics::new(request.method(), route.as_ref().map_or("none", MatchedPath::as_str)));
         }
-        let state = match refuse(&request, route.is_some()) {
-            Some(problem) => State::Refused(Some(problem)),
-            None => State::Running(self.inner.call(request)),
+        let state = match check_request(&request, route.is_some()) {
+            Some(problem) => RequestState::Refused(Some(problem)),
+            None => RequestState::Running(self.inner.call(request)),
         };
-        Guarding { state, trace: trace.0, clock, meters, log, course: Course::default() }
+        RequestFuture { state, trace: trace.0, clock, route_metrics, log, course: Course::default() }
     }
 }
 
 #[expect(clippy::large_enum_variant, reason = "nearly every request is running: a box would be paid by each")]
-enum State {
+enum RequestState {
     Refused(Option<Problem>),
     Running(<Route as Service<Request>>::Future),
 }
 
-struct Guarding {
-    state: State,
+struct RequestFuture {
+    state: RequestState,
     trace: Uuid,
     clock: Stopwatch,
-    meters: Arc<OnceLock<Meters>>,
+    route_metrics: Arc<OnceLock<RouteMetrics>>,
     log: Option<(Method, String)>,
     course: Course,
 }
 
-impl Future for Guarding {
+impl Future for RequestFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let trace = self.trace;
         let _current = crate::links::trace::enter(trace);
-        let Guarding { state, course, .. } = &mut *self;
+        let RequestFuture { state, course, .. } = &mut *self;
         let response = match state {
-            State::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),
-            State::Running(inner) => match std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(|| Pin::new(inner).poll(cx)))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(Ok(response))) => response,
-                Ok(Poll::Ready(Err(never))) => match never {},
-                Err(panic) => {
-                    tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), "a handler panicked");
-                    Problem::from(Code::Internal).into_response()
+            RequestState::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),
+            RequestState::Running(inner) => {
+                match std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(|| Pin::new(inner).poll(cx)))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok(response))) => response,
+                    Ok(Poll::Ready(Err(never))) => match never {},
+                    Err(panic) => {
+                        tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), "handler panicked");
+                        Problem::from(Code::Internal).into_response()
+                    }
                 }
-            },
+            }
         };
-        let response = finish(response, trace);
-        self.measure(response.status());
+        let response = finish_response(response, trace);
+        self.record(response.status());
         Poll::Ready(Ok(response))
     }
 }
 
-impl Guarding {
-    fn measure(&self, status: StatusCode) {
+impl RequestFuture {
+    fn record(&self, status: StatusCode) {
         let elapsed = self.clock.elapsed();
-        if let Some(meters) = self.meters.get() {
+        if let Some(route_metrics) = self.route_metrics.get() {
             let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-            meters.answers[class].increment(1);
-            meters.seconds.record(elapsed.as_secs_f64());
+            route_metrics.answers[class].increment(1);
+            route_metrics.seconds.record(elapsed.as_secs_f64());
         }
         if let Some((method, path)) = &self.log {
-            // The path only: queries and headers may hold secrets.
+            // Only the path: queries and headers may contain secrets.
             let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-            tracing::debug!(%method, path, status = status.as_u16(), duration_us, trace = %self.trace.simple(), "request");
+            tracing::debug!(%method, path, status = status.as_u16(), duration_us, trace = %self.trace.simple(), "request answered");
         }
     }
 }
 
-/// What is refused whatever the operation.
-fn refuse(request: &Request, routed: bool) -> Option<Problem> {
+/// Checks that apply to every operation. `None`: the request may proceed.
+fn check_request(request: &Request, is_routed: bool) -> Option<Problem> {
     let path = request.uri().path();
-    if !routed {
-        return refuse_unrouted(path);
+    if !is_routed {
+        return check_unrouted(path);
     }
     if path.starts_with("/v1/")
         && request.headers().contains_key(header::ACCEPT)
@@ -171,8 +173,8 @@ fn refuse(request: &Request, routed: bool) -> Option<Problem> {
     None
 }
 
-fn refuse_unrouted(path: &str) -> Option<Problem> {
-    let decoded = path.bytes().any(|byte| byte == b'%').then(|| percent_decoded(path));
+fn check_unrouted(path: &str) -> Option<Problem> {
+    let decoded = path.bytes().any(|byte| byte == b'%').then(|| percent_decode(path));
     if decoded.is_some_and(|bytes| std::str::from_utf8(&bytes).is_err()) {
         return Some(Problem::new(Code::BadEncoding, "The path is not valid UTF-8."));
     }
@@ -181,7 +183,7 @@ fn refuse_unrouted(path: &str) -> Option<Problem> {
     (is_version && version != "1").then(|| Problem::new(Code::UnknownVersion, "This API has only the version v1."))
 }
 
-fn percent_decoded(path: &str) -> Vec<u8> {
+fn percent_decode(path: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -198,7 +200,7 @@ fn percent_decoded(path: &str) -> Vec<u8> {
     bytes
 }
 
-/// True when the most specific range that matches `kind` has a weight above zero.
+/// True when the most specific media range in `Accept` that matches `kind` has a weight above zero.
 fn accepts(headers: &HeaderMap, kind: &[u8]) -> bool {
     let group_end = kind.iter().position(|byte| *byte == b'/').map_or(kind.len(), |slash| slash + 1);
     let mut best: Option<(u8, bool)> = None;
@@ -216,7 +218,7 @@ fn accepts(headers: &HeaderMap, kind: &[u8]) -> bool {
                 continue;
             };
             let refused = parts.any(is_zero_weight);
-            if best.is_none_or(|(known, _)| rank >= known) {
+            if best.is_none_or(|(best_rank, _)| rank >= best_rank) {
                 best = Some((rank, !refused));
             }
         }
@@ -224,17 +226,17 @@ fn accepts(headers: &HeaderMap, kind: &[u8]) -> bool {
     best.is_some_and(|(_, wanted)| wanted)
 }
 
-/// `q=0`, `q=0.0`, `q=0.000`.
+/// True for `q=0`, `q=0.0`, `q=0.000`.
 fn is_zero_weight(parameter: &[u8]) -> bool {
     let weight = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
     weight.is_some_and(|weight| weight.starts_with(b"0") && weight.iter().all(|byte| matches!(byte, b'0' | b'.')))
 }
 
-/// What every answer has: the request's id, and a problem's body where it is an error.
-fn finish(mut response: Response, trace: Uuid) -> Response {
+/// Adds the request id and the standard headers. Gives errors a problem body with the trace id.
+fn finish_response(mut response: Response, trace: Uuid) -> Response {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        if !is_written(response.headers()) {
+        if !has_own_body(response.headers()) {
             response = into_problem(response);
         }
         add_trace(&mut response, trace);
@@ -250,15 +252,15 @@ fn finish(mut response: Response, trace: Uuid) -> Response {
     response
 }
 
-/// True for errors that somebody worded: problems, and pages for people.
-fn is_written(headers: &HeaderMap) -> bool {
+/// True for errors that already have a body for the caller: problems and HTML pages.
+fn has_own_body(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
         kind.starts_with(b"application/problem+json") || kind.starts_with(b"text/html")
     })
 }
 
-/// axum's own errors are bare texts, or nothing.
+/// Replaces the plain-text or empty body of axum's own errors by a problem.
 fn into_problem(response: Response) -> Response {
     let code = match response.status().as_u16() {
         401 => Code::Unauthenticated,

@@ -28,13 +28,13 @@ fn app() -> Router {
     )
 }
 
-struct Told {
+struct TestResponse {
     status: u16,
     headers: HeaderMap,
     text: String,
 }
 
-impl Told {
+impl TestResponse {
     fn problem(&self) -> (u16, String) {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.text);
         let body: Value = serde_json::from_str(&self.text).expect("a problem is JSON");
@@ -46,7 +46,7 @@ impl Told {
     }
 }
 
-async fn ask(method: &str, path: &str, headers: &[(&'static str, &'static str)]) -> Told {
+async fn ask(method: &str, path: &str, headers: &[(&'static str, &'static str)]) -> TestResponse {
     let mut request = http::Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -55,7 +55,7 @@ async fn ask(method: &str, path: &str, headers: &[(&'static str, &'static str)])
     let response = app().oneshot(request).await.expect("it cannot fail");
     let (parts, body) = response.into_parts();
     let bytes = axum::body::to_bytes(body, 100_000).await.expect("it is in memory");
-    Told { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+    TestResponse { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
 }
 
 async fn problem(method: &str, path: &str) -> (u16, String) {
@@ -68,11 +68,11 @@ fn is(status: u16, slug: &str) -> (u16, String) {
 
 // row 13
 #[tokio::test]
-async fn wrong_methods_name_the_right_ones() {
+async fn a_wrong_method_gets_the_allowed_ones() {
     for method in ["DELETE", "TRACE", "CONNECT", "OPTIONS", "BREW"] {
-        let told = ask(method, "/v1/things", &[]).await;
-        assert_eq!(told.problem(), is(405, "method-not-allowed"), "{method}");
-        let allow = told.headers["allow"].to_str().expect("ASCII").to_owned();
+        let response = ask(method, "/v1/things", &[]).await;
+        assert_eq!(response.problem(), is(405, "method-not-allowed"), "{method}");
+        let allow = response.headers["allow"].to_str().expect("ASCII").to_owned();
         assert!(["GET", "HEAD", "POST"].iter().all(|method| allow.contains(method)), "{allow}");
     }
 }
@@ -95,7 +95,7 @@ async fn unknown_paths_and_versions_are_told_apart() {
 
 // row 12
 #[tokio::test]
-async fn only_json_is_spoken() {
+async fn a_request_that_does_not_accept_json_is_refused() {
     for accept in
         ["*/*", "application/json", "application/*", "text/html, */*;q=0.1", "Application/JSON;q=0.5", "application/json, */*;q=0"]
     {
@@ -111,9 +111,9 @@ async fn only_json_is_spoken() {
 // row 74
 #[tokio::test]
 async fn a_panic_is_a_problem_without_details() {
-    let told = ask("POST", "/v1/panic", &[]).await;
-    assert_eq!(told.problem(), is(500, "internal"));
-    assert!(!told.text.contains("secret"), "{}", told.text);
+    let response = ask("POST", "/v1/panic", &[]).await;
+    assert_eq!(response.problem(), is(500, "internal"));
+    assert!(!response.text.contains("secret"), "{}", response.text);
 }
 
 // I9
@@ -136,7 +136,7 @@ async fn bare_errors_become_problems() {
 
 // I3
 #[test]
-fn the_log_has_the_request_and_none_of_its_secrets() {
+fn the_log_names_the_request_without_its_secrets() {
     #[derive(Clone, Default)]
     struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
     impl std::io::Write for Lines {
@@ -148,7 +148,7 @@ fn the_log_has_the_request_and_none_of_its_secrets() {
             Ok(())
         }
     }
-    let said = |lines: &Lines| String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("UTF-8");
+    let text_of = |lines: &Lines| String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("UTF-8");
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber =
@@ -161,28 +161,27 @@ fn the_log_has_the_request_and_none_of_its_secrets() {
             ("idempotency-key", "canary-key"),
             ("x-password", "canary-password"),
         ];
-        // Another test may meet these places just now, for the first time and while nobody listens there: then they stay silent until asked
-        // again.
+        // A parallel test without a subscriber may be the first to reach these callsites and disable them. Rebuild the cache and retry.
         for _ in 0..100 {
             tracing::callsite::rebuild_interest_cache();
             runtime.block_on(ask("GET", "/v1/things?token=canary-query", &secrets));
             runtime.block_on(ask("POST", "/v1/panic", &secrets));
-            if said(&lines).contains("a handler panicked") && said(&lines).contains("status=200") {
+            if text_of(&lines).contains("handler panicked") && text_of(&lines).contains("status=200") {
                 break;
             }
         }
     });
-    let text = said(&lines);
-    assert!(text.contains("/v1/things") && text.contains("status=200") && text.contains("a handler panicked"), "{text}");
+    let text = text_of(&lines);
+    assert!(text.contains("/v1/things") && text.contains("status=200") && text.contains("handler panicked"), "{text}");
     assert!(!text.contains("canary"), "{text}");
 }
 
 // I3
 #[tokio::test]
-async fn every_answer_has_the_requests_id() {
+async fn every_response_has_the_request_id() {
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let told = ask("GET", "/v1/trace", &[("traceparent", parent)]).await;
-    assert_eq!((told.text.as_str(), told.headers["x-request-id"].to_str().ok()), (&parent[3..35], Some(&parent[3..35])));
+    let response = ask("GET", "/v1/trace", &[("traceparent", parent)]).await;
+    assert_eq!((response.text.as_str(), response.headers["x-request-id"].to_str().ok()), (&parent[3..35], Some(&parent[3..35])));
     let new = ask("GET", "/v1/trace", &[("traceparent", "x\u{20}y")]).await;
     assert_eq!((new.text.len(), new.headers["x-request-id"].to_str().ok()), (32, Some(new.text.as_str())));
     assert_eq!(new.headers["x-content-type-options"], "nosniff");

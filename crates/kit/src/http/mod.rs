@@ -1,13 +1,15 @@
-//! What every operation shares at the door: strict input, problems, paging, idempotency keys, trace ids, and the server itself.
+//! HTTP machinery that all operations share: strict input, problems, paging, idempotency keys, trace ids, and the server itself.
 //!
-//! It knows no operation. Everything a caller can get wrong is answered here with a problem that names the field and nothing of the inside.
+//! It knows no operation. A wrong request gets a problem that names the wrong field and reveals nothing about the implementation.
 
+mod body;
 pub mod client;
-pub(crate) mod described;
+mod guarded_stream;
 mod head;
 mod input;
 mod json;
 mod layer;
+pub(crate) mod openapi;
 #[cfg(test)]
 mod operation_tests;
 pub mod ops;
@@ -15,22 +17,20 @@ mod page;
 mod parts;
 mod problem;
 mod query;
-mod raw;
 pub mod rules;
 mod server;
 #[cfg(test)]
 mod server_tests;
-mod watch;
 
 pub use axum::extract::State;
+pub(crate) use body::read_whole;
 pub use input::{BODY_LIMIT, Empty, Input};
 pub use layer::layers;
-pub(crate) use page::derive;
+pub(crate) use page::derive_key;
 pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, TAG, page_limit};
 pub use parts::{Path, Peer, Trace};
 pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
 pub use query::Query;
-pub(crate) use raw::read_whole;
 pub use server::{ServerLimits, listen, serve};
 
 use crate::{
@@ -46,7 +46,7 @@ use std::sync::Arc;
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Submits a command and answers with what it came to. Durable but open results are `202` with the id to ask for.
+/// Submits a command and answers with its outcome. A durable command with an open outcome is answered `202` with the id to poll.
 pub async fn run<C: Command>(
     service: &Arc<C::Service>,
     command: C,
@@ -56,7 +56,7 @@ pub async fn run<C: Command>(
     service.kit().submit(service, command, key, trace.0).await.map(reply).map_err(Problem::from)
 }
 
-/// The answer to what a command came to.
+/// Builds the response for the outcome of a command.
 pub fn reply(reply: Reply) -> Response {
     match reply {
         Reply::Answer(given) => answer(given),
@@ -67,7 +67,7 @@ pub fn reply(reply: Reply) -> Response {
     }
 }
 
-/// An answer as it goes over the wire.
+/// Builds the HTTP response for an answer.
 pub fn answer(reply: Answer) -> Response {
     let status = http::StatusCode::from_u16(reply.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let problem = reply.is_problem();
@@ -86,7 +86,7 @@ pub fn answer(reply: Answer) -> Response {
         headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
     if let Some(code) = code {
-        problem::standing_headers(code, headers);
+        problem::add_code_headers(code, headers);
         if code == Code::IdempotencyInProgress {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -105,7 +105,7 @@ mod tests {
 
     // rows 58, 60; I9
     #[test]
-    fn answers_carry_their_headers() {
+    fn responses_have_the_headers_of_their_answers() {
         let made = answer(Answer::json(201, &1).expect("a number serializes").at("/v1/orders/7"));
         assert_eq!((made.status().as_u16(), header(&made, "location")), (201, Some("/v1/orders/7")));
         assert_eq!((header(&made, "content-type"), header(&made, "idempotent-replayed")), (Some("application/json"), None));

@@ -1,4 +1,4 @@
-//! One small service behind the real router, writer and database: what the parts of the door come to together.
+//! End-to-end test of the HTTP machinery: a small service behind the real router, writer and database.
 
 use super::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules, run};
 use crate::{
@@ -82,7 +82,7 @@ struct Page {
     cursor: Option<String>,
 }
 
-/// Counts up to ten, a page at a time.
+/// Lists the numbers below ten in pages.
 async fn list(State(notes): State<Arc<Notes>>, Query(page): Query<Page>) -> Result<Json<Listing<u32>>, Problem> {
     let limit = page_limit(page.limit)?;
     let first: u32 = page.cursor.map_or(Ok(0), |text| notes.kit.cursors.decode("notes.list", &text))?;
@@ -125,21 +125,21 @@ impl Command for Late {
     }
 }
 
-struct Site {
+struct TestApp {
     process: Process,
     router: Router,
     folder: PathBuf,
     token: String,
 }
 
-struct Told {
+struct TestResponse {
     status: u16,
     headers: HeaderMap,
     body: Value,
     bytes: Vec<u8>,
 }
 
-impl Told {
+impl TestResponse {
     fn problem(&self) -> (u16, &str) {
         assert_eq!(self.headers["content-type"], "application/problem+json");
         assert_eq!(self.body["trace_id"].as_str().map(str::len), Some(32), "{}", self.body);
@@ -150,9 +150,9 @@ impl Told {
     }
 }
 
-impl Site {
-    async fn open(queue: usize) -> Site {
-        let folder = std::env::temp_dir().join(format!("onrush-door-{}", new_id()));
+impl TestApp {
+    async fn open(queue: usize) -> TestApp {
+        let folder = std::env::temp_dir().join(format!("onrush-http-{}", new_id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         let settings = ProcessSettings {
             database: Database::Sqlite { path: folder.join("onrush.db"), synchronous: Synchronous::Normal },
@@ -169,10 +169,10 @@ impl Site {
         let process = Process::start(settings, build).await.expect("it starts");
         let router = layers(process.router.clone());
         let token = token(&process, Role::Customer, 1);
-        Site { process, router, folder, token }
+        TestApp { process, router, folder, token }
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Told {
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> TestResponse {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -182,10 +182,10 @@ impl Site {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1_000_000).await.expect("it is in memory").to_vec();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Told { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
+        TestResponse { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
     }
 
-    async fn write(&self, token: &str, key: &str, text: &str) -> Told {
+    async fn write(&self, token: &str, key: &str, text: &str) -> TestResponse {
         let headers = [("authorization", &*format!("Bearer {token}")), ("content-type", "application/json"), ("idempotency-key", key)];
         self.ask("POST", "/v1/notes", &headers, &json!({"text": text}).to_string()).await
     }
@@ -209,39 +209,39 @@ fn token(process: &Process, role: Role, member: u128) -> String {
 // rows 56, 57, 59, 60
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_makes_a_request_safe_to_repeat() {
-    let site = Site::open(64).await;
-    let first = site.write(&site.token, "k1", "hello").await;
+    let app = TestApp::open(64).await;
+    let first = app.write(&app.token, "k1", "hello").await;
     assert_eq!((first.status, first.header("idempotent-replayed")), (201, None));
     assert!(first.header("location").is_some_and(|location| location.starts_with("/v1/notes/")));
-    let again = site.write(&site.token, "k1", "hello").await;
+    let again = app.write(&app.token, "k1", "hello").await;
     assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")));
     assert_eq!((&again.bytes, again.header("location")), (&first.bytes, first.header("location")));
-    assert_eq!(site.write(&site.token, "k1", "other").await.problem(), (422, "idempotency-key-mismatch"));
-    let other = token(&site.process, Role::Customer, 2);
-    assert_eq!(site.write(&other, "k1", "hello").await.status, 201);
-    assert_eq!(site.count().await, 2);
+    assert_eq!(app.write(&app.token, "k1", "other").await.problem(), (422, "idempotency-key-mismatch"));
+    let other = token(&app.process, Role::Customer, 2);
+    assert_eq!(app.write(&other, "k1", "hello").await.status, 201);
+    assert_eq!(app.count().await, 2);
 
-    let refused = site.write(&site.token, "k2", "taken").await;
+    let refused = app.write(&app.token, "k2", "taken").await;
     assert_eq!(refused.problem(), (409, "already-issued"));
-    let again = site.write(&site.token, "k2", "taken").await;
+    let again = app.write(&app.token, "k2", "taken").await;
     assert_eq!((again.bytes.clone(), again.header("idempotent-replayed")), (refused.bytes, Some("true")));
 
-    let bearer = format!("Bearer {}", site.token);
+    let bearer = format!("Bearer {}", app.token);
     let without = [("authorization", &*bearer), ("content-type", "application/json")];
-    assert_eq!(site.ask("POST", "/v1/notes", &without, r#"{"text":"x"}"#).await.problem(), (400, "idempotency-key-missing"));
-    assert_eq!(site.write(&site.token, &"k".repeat(256), "x").await.problem(), (400, "invalid-key"));
-    assert_eq!(site.count().await, 2);
-    site.close().await;
+    assert_eq!(app.ask("POST", "/v1/notes", &without, r#"{"text":"x"}"#).await.problem(), (400, "idempotency-key-missing"));
+    assert_eq!(app.write(&app.token, &"k".repeat(256), "x").await.problem(), (400, "invalid-key"));
+    assert_eq!(app.count().await, 2);
+    app.close().await;
 }
 
-// rows 1-11, 23: nothing that is refused changes anything; who calls is asked before what is sent
+// rows 1-11, 23: a refused request changes nothing; the token is checked before the body
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_requests_change_nothing() {
-    let site = Site::open(64).await;
-    assert_eq!(site.write("garbage", "k", "x").await.problem(), (401, "unauthenticated"));
-    let nobody = site.ask("POST", "/v1/notes", &[], "{").await;
-    assert_eq!((nobody.problem(), nobody.header("www-authenticate")), ((401, "unauthenticated"), Some("Bearer")));
-    let bearer = format!("Bearer {}", site.token);
+    let app = TestApp::open(64).await;
+    assert_eq!(app.write("garbage", "k", "x").await.problem(), (401, "unauthenticated"));
+    let anonymous = app.ask("POST", "/v1/notes", &[], "{").await;
+    assert_eq!((anonymous.problem(), anonymous.header("www-authenticate")), ((401, "unauthenticated"), Some("Bearer")));
+    let bearer = format!("Bearer {}", app.token);
     let json = [("authorization", &*bearer), ("content-type", "application/json"), ("idempotency-key", "k")];
     for (body, status, slug) in [
         ("", 400, "malformed-json"),
@@ -254,27 +254,27 @@ async fn refused_requests_change_nothing() {
         (&json!({"text": "x".repeat(21)}).to_string(), 422, "too-long"),
         (&" ".repeat(256 * 1024 + 1), 413, "body-too-large"),
     ] {
-        let told = site.ask("POST", "/v1/notes", &json, body).await;
-        assert_eq!(told.problem(), (status, slug), "{body:.40}");
+        let response = app.ask("POST", "/v1/notes", &json, body).await;
+        assert_eq!(response.problem(), (status, slug), "{body:.40}");
         if status == 422 {
-            assert!(told.body["errors"][0]["pointer"].as_str().is_some_and(|pointer| pointer.starts_with('/')), "{}", told.body);
+            assert!(response.body["errors"][0]["pointer"].as_str().is_some_and(|pointer| pointer.starts_with('/')), "{}", response.body);
         }
     }
     let xml = [("authorization", &*bearer), ("content-type", "application/xml")];
-    assert_eq!(site.ask("POST", "/v1/notes", &xml, "<a/>").await.problem(), (415, "unsupported-media-type"));
-    assert_eq!(site.count().await, 0);
-    assert_eq!(site.write(&site.token, "k", "fine").await.status, 201, "a refused request does not use up its key");
-    site.close().await;
+    assert_eq!(app.ask("POST", "/v1/notes", &xml, "<a/>").await.problem(), (415, "unsupported-media-type"));
+    assert_eq!(app.count().await, 0);
+    assert_eq!(app.write(&app.token, "k", "fine").await.status, 201, "a refused request does not use up its key");
+    app.close().await;
 }
 
 // rows 17-19, 21
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_come_in_pages() {
-    let site = Site::open(64).await;
+    let app = TestApp::open(64).await;
     let mut cursor = String::new();
     let mut seen = Vec::new();
     loop {
-        let page = site.ask("GET", &format!("/v1/notes?limit=4{cursor}"), &[], "").await;
+        let page = app.ask("GET", &format!("/v1/notes?limit=4{cursor}"), &[], "").await;
         assert_eq!(page.status, 200);
         seen.extend(page.body["items"].as_array().expect("a list").iter().filter_map(Value::as_u64));
         match page.body["next_cursor"].as_str() {
@@ -290,17 +290,17 @@ async fn lists_come_in_pages() {
         ("sort=id", 422, "invalid-parameter"),
         ("cursor=AAAA", 400, "invalid-cursor"),
     ] {
-        assert_eq!(site.ask("GET", &format!("/v1/notes?{query}"), &[], "").await.problem(), (status, slug));
+        assert_eq!(app.ask("GET", &format!("/v1/notes?{query}"), &[], "").await.problem(), (status, slug));
     }
-    assert_eq!(site.ask("GET", "/v1/notes/7", &[], "").await.problem(), (404, "not-found"));
-    site.close().await;
+    assert_eq!(app.ask("GET", "/v1/notes/7", &[], "").await.problem(), (404, "not-found"));
+    app.close().await;
 }
 
 // A5; rows 23, 28, 39, 41
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_admit_whom_they_say() {
-    let site = Site::open(64).await;
-    let [customer, seller, operator] = Role::ALL.map(|role| format!("Bearer {}", token(&site.process, role, 3)));
+async fn each_route_admits_only_its_roles() {
+    let app = TestApp::open(64).await;
+    let [customer, seller, operator] = Role::ALL.map(|role| format!("Bearer {}", token(&app.process, role, 3)));
     for (path, caller, status) in [
         ("/v1/sold", &customer, 403),
         ("/v1/sold", &seller, 200),
@@ -309,44 +309,44 @@ async fn routes_admit_whom_they_say() {
         ("/v1/operated", &seller, 403),
         ("/v1/operated", &operator, 200),
     ] {
-        assert_eq!(site.ask("GET", path, &[("authorization", caller)], "").await.status, status, "{path}");
+        assert_eq!(app.ask("GET", path, &[("authorization", caller)], "").await.status, status, "{path}");
     }
-    assert_eq!(site.ask("GET", "/v1/operated", &[], "").await.problem(), (401, "unauthenticated"));
-    assert_eq!(site.ask("GET", "/v1/seen", &[], "").await.bytes, b"nobody");
-    assert_eq!(site.ask("GET", "/v1/seen", &[("authorization", &seller)], "").await.bytes, b"seller");
-    assert_eq!(site.ask("GET", "/v1/seen", &[("authorization", "Bearer x")], "").await.problem(), (401, "unauthenticated"));
+    assert_eq!(app.ask("GET", "/v1/operated", &[], "").await.problem(), (401, "unauthenticated"));
+    assert_eq!(app.ask("GET", "/v1/seen", &[], "").await.bytes, b"nobody");
+    assert_eq!(app.ask("GET", "/v1/seen", &[("authorization", &seller)], "").await.bytes, b"seller");
+    assert_eq!(app.ask("GET", "/v1/seen", &[("authorization", "Bearer x")], "").await.problem(), (401, "unauthenticated"));
     let forged = [("x-forwarded-for", "203.0.113.9"), ("x-user-id", "1"), ("x-real-ip", "203.0.113.9")];
-    assert_eq!(site.ask("GET", "/v1/from", &forged, "").await.bytes, b"0.0.0.0");
-    assert_eq!(site.ask("GET", "/v1/operated", &forged, "").await.problem(), (401, "unauthenticated"));
-    site.process.kit.auth.revoke_member(MemberId(Uuid::from_u128(3)), site.process.kit.clock.now());
-    assert_eq!(site.ask("GET", "/v1/seen", &[("authorization", &operator)], "").await.problem(), (401, "unauthenticated"));
-    site.close().await;
+    assert_eq!(app.ask("GET", "/v1/from", &forged, "").await.bytes, b"0.0.0.0");
+    assert_eq!(app.ask("GET", "/v1/operated", &forged, "").await.problem(), (401, "unauthenticated"));
+    app.process.kit.auth.revoke_member(MemberId(Uuid::from_u128(3)), app.process.kit.clock.now());
+    assert_eq!(app.ask("GET", "/v1/seen", &[("authorization", &operator)], "").await.problem(), (401, "unauthenticated"));
+    app.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_result_is_told_with_its_id() {
-    let site = Site::open(64).await;
-    let told = site.ask("POST", "/v1/notes/late", &[], "").await;
-    assert_eq!((told.status, told.body["id"].as_str()), (202, Some(&*Uuid::from_u128(7).to_string())));
-    site.close().await;
+async fn an_open_result_is_answered_with_its_id() {
+    let app = TestApp::open(64).await;
+    let response = app.ask("POST", "/v1/notes/late", &[], "").await;
+    assert_eq!((response.status, response.body["id"].as_str()), (202, Some(&*Uuid::from_u128(7).to_string())));
+    app.close().await;
 }
 
-// row 77: what does not fit the queue is refused at once
+// row 77: a command that does not fit the queue is refused at once
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_is_told_at_once() {
-    let site = Site::open(1).await;
+async fn a_full_queue_refuses_at_once() {
+    let app = TestApp::open(1).await;
     let shed = async {
         loop {
             let keys: Vec<String> = (0..200).map(|_| new_id().to_string()).collect();
-            let all = futures::future::join_all(keys.iter().map(|key| site.write(&site.token, key, "x"))).await;
-            if let Some(told) = all.into_iter().find(|told| told.status != 201) {
-                return told;
+            let all = futures::future::join_all(keys.iter().map(|key| app.write(&app.token, key, "x"))).await;
+            if let Some(response) = all.into_iter().find(|response| response.status != 201) {
+                return response;
             }
         }
     };
-    let told = tokio::time::timeout(Duration::from_secs(20), shed).await.expect("200 at once do not fit a queue of one");
-    assert_eq!((told.problem(), told.header("retry-after")), ((503, "overloaded"), Some("1")));
-    site.close().await;
+    let response = tokio::time::timeout(Duration::from_secs(20), shed).await.expect("200 at once do not fit a queue of one");
+    assert_eq!((response.problem(), response.header("retry-after")), ((503, "overloaded"), Some("1")));
+    app.close().await;
 }
 
 #[test]

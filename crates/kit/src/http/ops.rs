@@ -1,4 +1,4 @@
-//! What operators and their tools ask: is it alive, is it ready, how is it doing.
+//! Routes for operators and their tools: liveness, readiness and metrics.
 
 use super::Problem;
 use crate::telemetry;
@@ -14,7 +14,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether the process should get requests. False until everything is started, and again once it is stopping.
+/// Readiness of the process for requests. False until all services have started, and again from the start of the shutdown.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
@@ -31,16 +31,16 @@ impl Readiness {
 /// `GET /health/live`, `/health/ready` and `/metrics`.
 pub fn router(readiness: Readiness) -> Router {
     Router::new()
-        .route("/health/live", get(|| async { up() }))
-        .route("/health/ready", get(move || ready(readiness.is_ready())))
+        .route("/health/live", get(|| async { up_response() }))
+        .route("/health/ready", get(move || ready_response(readiness.is_ready())))
         .route("/metrics", get(|| async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics_text()) }))
 }
 
-async fn ready(ready: bool) -> Response {
-    if ready { up() } else { Problem::from(Code::Unavailable).retry_after(1).into_response() }
+async fn ready_response(is_ready: bool) -> Response {
+    if is_ready { up_response() } else { Problem::from(Code::Unavailable).retry_after(1).into_response() }
 }
 
-fn up() -> Response {
+fn up_response() -> Response {
     ([(header::CONTENT_TYPE, super::JSON)], r#"{"status":"up"}"#).into_response()
 }
 
@@ -62,7 +62,7 @@ mod tests {
 
     // I8, row 77
     #[tokio::test]
-    async fn readiness_follows_the_handle_and_liveness_does_not() {
+    async fn readiness_follows_its_handle_and_liveness_stays_up() {
         let readiness = Readiness::default();
         let router = layers(router(readiness.clone()));
         assert_eq!(get_text(&router, "/health/live").await.0, 200);

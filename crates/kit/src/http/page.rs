@@ -1,4 +1,4 @@
-//! Pages of a list. A cursor says where the next page begins; it is signed, so that nobody can look behind a filter with one of their own.
+//! Pages of a list. A cursor holds the start of the next page. It is signed, so that a caller cannot forge one to bypass a filter.
 
 use super::Problem;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -9,11 +9,11 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 
 pub const DEFAULT_LIMIT: u32 = 20;
-/// Bounds the work of one request.
+/// Largest page size; it bounds the work of one request.
 pub const MAX_LIMIT: u32 = 100;
-/// Bytes of the signature kept in a cursor: 128 bits cannot be guessed.
+/// Bytes of the signature in a cursor. 128 bits cannot be guessed.
 pub const TAG: usize = 16;
-/// A cursor holds a sort key and an id; anything longer is not ours.
+/// Longest cursor, in characters. A cursor holds a sort key and an id; longer texts are forged.
 const MAX_CURSOR: usize = 1024;
 
 /// A page of a list.
@@ -24,7 +24,7 @@ pub struct Listing<T> {
     pub next_cursor: Option<String>,
 }
 
-/// The page size to use for `?limit=`.
+/// Page size for `?limit=`. `Err`: out of bounds.
 pub fn page_limit(limit: Option<i64>) -> Result<u32, Problem> {
     match limit {
         None => Ok(DEFAULT_LIMIT),
@@ -35,7 +35,9 @@ pub fn page_limit(limit: Option<i64>) -> Result<u32, Problem> {
     }
 }
 
-/// Writes and reads page cursors, and signs what is kept where others might write. `kind` names the list (and whose it is, or by what it is sorted): a cursor of another kind is refused.
+/// Encodes and decodes page cursors, and signs data that is stored where other programs could write.
+///
+/// `kind` names the list, with its owner or sort order if needed. A cursor of another kind is refused.
 #[derive(Clone)]
 pub struct Cursors {
     key: Hmac<Sha256>,
@@ -43,13 +45,13 @@ pub struct Cursors {
 
 impl Cursors {
     pub fn new(secret: &[u8; 32]) -> Cursors {
-        let key = derive(secret, b"onrush page cursors");
+        let key = derive_key(secret, b"onrush page cursors");
         Cursors { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") }
     }
 
     pub fn encode(&self, kind: &str, position: &impl Serialize) -> String {
         let body = serde_json::to_vec(position).unwrap_or_else(|error| {
-            tracing::error!(kind, %error, "a page position does not serialize");
+            tracing::error!(kind, %error, "page position not serialized");
             Vec::new()
         });
         let mut text = self.sign(kind, &body).finalize().into_bytes()[..TAG].to_vec();
@@ -68,14 +70,14 @@ impl Cursors {
         serde_json::from_slice(body).map_err(|_| refused())
     }
 
-    /// A signature, for ids that must be known again without having been stored. `kind` says what they are of.
+    /// Signature of `body`, to recognize ids that were never stored. `kind` names the purpose.
     pub fn tag(&self, kind: &str, body: &[u8]) -> [u8; TAG] {
         let mut tag = [0; TAG];
         tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG]);
         tag
     }
 
-    /// Whether this is the signature of `body`.
+    /// True when `tag` is the signature of `body`.
     pub fn is_tag(&self, kind: &str, body: &[u8], tag: &[u8]) -> bool {
         tag.len() == TAG && self.sign(kind, body).verify_truncated_left(tag).is_ok()
     }
@@ -95,8 +97,8 @@ impl std::fmt::Debug for Cursors {
     }
 }
 
-/// A key for one purpose, so that what is signed for one cannot be used for another.
-pub(crate) fn derive(secret: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
+/// Derives a key for one purpose, so that a signature for one purpose is invalid for another.
+pub(crate) fn derive_key(secret: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
     let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.update(purpose);
     mac.finalize().into_bytes().into()
@@ -108,7 +110,7 @@ mod tests {
 
     // row 19
     #[test]
-    fn only_own_cursors_are_read() {
+    fn a_forged_or_foreign_cursor_is_refused() {
         let cursors = Cursors::new(&[1; 32]);
         let text = cursors.encode("orders.list", &(17_i64, "a"));
         assert_eq!(cursors.decode::<(i64, String)>("orders.list", &text).expect("it is ours"), (17, "a".to_owned()));

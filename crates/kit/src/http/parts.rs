@@ -1,4 +1,4 @@
-//! What a handler may take from a request besides its body and its query.
+//! Extractors for handlers besides the body and the query: trace, peer address, path.
 
 use super::Problem;
 use crate::ports::random_bytes;
@@ -16,7 +16,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// The trace id of this request: the caller's, when it sent a W3C `traceparent`, else a new one.
+/// Trace id of this request: from the caller's W3C `traceparent`, else a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace(pub Uuid);
 
@@ -37,7 +37,7 @@ impl<S: Sync> FromRequestParts<S> for Trace {
     }
 }
 
-/// Trace ids must be unique, not secret: a counter, mixed with what the process drew at its start, costs no system call.
+/// Makes a new trace id. It must be unique but not secret, so a counter mixed with a seed of the process saves a system call.
 fn new_trace_id() -> Uuid {
     static SEED: OnceLock<[u8; 16]> = OnceLock::new();
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -48,14 +48,14 @@ fn new_trace_id() -> Uuid {
     Uuid::from_u128(mixed | 1 << 127)
 }
 
-/// The finalizer of SplitMix64: a bijection, so that different counts stay different.
+/// The finalizer of SplitMix64. It is a bijection, so different counts give different results.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`; later versions may go on after that.
+/// Parses `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`. Later versions may append fields.
 fn parse_traceparent(value: &[u8]) -> Option<Uuid> {
     let lower_hex = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let (version, id, parent, flags) = (value.get(..2)?, value.get(3..35)?, value.get(36..52)?, value.get(53..55)?);
@@ -69,12 +69,12 @@ fn parse_traceparent(value: &[u8]) -> Option<Uuid> {
     (!id.is_nil()).then_some(id)
 }
 
-/// The address at the other end of the connection. Headers that claim another one are ignored: anyone can send them.
+/// Address at the other end of the connection. Headers that claim another address are ignored, because any client can send them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
 impl Peer {
-    /// The address to count attempts by: an IPv6 site owns a whole /64.
+    /// Address to count attempts by. IPv6 addresses are cut to /64, because one site owns a whole /64.
     pub fn source(&self) -> IpAddr {
         match self.0.ip().to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -87,12 +87,12 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        // Requests that came over no socket (tests) all come from the same place.
+        // Requests without a socket (tests) share one address.
         Ok(parts.extensions.get::<Peer>().copied().unwrap_or(Peer(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))))
     }
 }
 
-/// Values from the path. What does not parse does not exist: 404.
+/// Values from the path. A value that does not parse is answered 404.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<T>(pub T);
 
@@ -109,13 +109,13 @@ where
             Err(PathRejection::FailedToDeserializePathParams(error)) => Err(match error.kind() {
                 ErrorKind::InvalidUtf8InPathParam { .. } => Problem::new(Code::BadEncoding, "The path is not valid UTF-8."),
                 ErrorKind::WrongNumberOfParameters { .. } | ErrorKind::UnsupportedType { .. } => {
-                    tracing::error!(error = %error.kind(), "a handler's path does not fit its route");
+                    tracing::error!(error = %error.kind(), "path not extracted: the handler does not fit its route");
                     Code::Internal.into()
                 }
                 _ => Code::NotFound.into(),
             }),
             Err(error) => {
-                tracing::error!(%error, "a handler's path does not fit its route");
+                tracing::error!(%error, "path not extracted: the handler does not fit its route");
                 Err(Code::Internal.into())
             }
         }
@@ -129,7 +129,7 @@ mod tests {
 
     // I3
     #[test]
-    fn a_callers_trace_is_kept_and_a_bad_one_replaced() {
+    fn a_valid_traceparent_is_kept_and_a_bad_one_replaced() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let id = Uuid::from_u128(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         assert_eq!(parse_traceparent(good.as_bytes()), Some(id));
@@ -158,7 +158,7 @@ mod tests {
 
     // row 41
     #[test]
-    fn attempts_are_counted_by_site() {
+    fn attempts_are_counted_by_ipv4_address_or_ipv6_site() {
         let source = |text: &str| Peer(text.parse().expect("a socket address")).source().to_string();
         assert_eq!(source("203.0.113.9:1"), "203.0.113.9");
         assert_eq!(source("[::ffff:203.0.113.9]:1"), "203.0.113.9");

@@ -1,4 +1,4 @@
-//! Problems as RFC 9457 has them. The body says what the caller can act on: never a type name, a query, a path or a chain of causes.
+//! Problems by RFC 9457. The body tells the caller how to react. It never contains a type name, an SQL query, a file path or a cause chain.
 
 use super::PROBLEM_JSON;
 use crate::{batch::SubmitError, db::DbError, engine::Fault, links::LinkError};
@@ -14,24 +14,24 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Seconds after which a caller may come back when we are overloaded or a part is away: long enough to let a batch or a restart pass.
-const COME_BACK: u32 = 1;
+/// `Retry-After` in seconds while overloaded or degraded: long enough for a batch or a restart to finish.
+const RETRY_AFTER_SECS: u32 = 1;
 
-/// What is wrong with one field of a request.
+/// Error in one field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
-    /// JSON pointer into the body, such as `/items/0/quantity`; for query parameters `/` and the name.
+    /// JSON pointer into the body, such as `/items/0/quantity`. For query parameters, `/` and the name.
     pub pointer: String,
     pub message: String,
     pub code: Code,
 }
 
-/// Why a request is not done. Return it from a handler as the error.
+/// Reason for a failed request, returned from a handler as the error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     pub refusal: Refusal,
     pub errors: Vec<FieldError>,
-    /// Seconds.
+    /// `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
     pub extra: Vec<(&'static str, Value)>,
 }
@@ -41,12 +41,12 @@ impl Problem {
         Refusal::new(code, detail).into()
     }
 
-    /// One field is wrong.
+    /// A problem with one wrong field.
     pub fn field(pointer: impl Into<String>, code: Code, message: impl Into<String>) -> Problem {
         Problem::fields(vec![FieldError { pointer: pointer.into(), message: message.into(), code }])
     }
 
-    /// Fields are wrong. The type is the fields' own when they agree, else the general one.
+    /// A problem with several wrong fields. Its type is the code of the fields if they all agree, else `invalid-field`.
     pub fn fields(errors: Vec<FieldError>) -> Problem {
         let first = errors.first().map_or(Code::InvalidField, |error| error.code);
         let code = if errors.iter().all(|error| error.code == first) { first } else { Code::InvalidField };
@@ -73,7 +73,7 @@ impl Problem {
         self.refusal.code
     }
 
-    /// The finished response, for places that no layer looks after.
+    /// The response with its trace id, for responses that bypass the request layer.
     pub(crate) fn into_traced(self, trace: Uuid) -> Response {
         let mut response = self.into_response();
         add_trace(&mut response, trace);
@@ -96,13 +96,13 @@ impl From<Code> for Problem {
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::Overloaded => Problem::from(Code::Overloaded).retry_after(COME_BACK),
-            SubmitError::Unavailable | SubmitError::Stale => Problem::from(Code::Unavailable).retry_after(COME_BACK),
+            SubmitError::Overloaded => Problem::from(Code::Overloaded).retry_after(RETRY_AFTER_SECS),
+            SubmitError::Unavailable | SubmitError::Stale => Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECS),
             SubmitError::Unknown => {
                 let detail = "Whether this was done is not known. Repeat the request with the same Idempotency-Key.";
-                Problem::new(Code::Unavailable, detail).retry_after(COME_BACK)
+                Problem::new(Code::Unavailable, detail).retry_after(RETRY_AFTER_SECS)
             }
-            // The writer logged why, with the operation.
+            // The writer logged the reason with the operation.
             SubmitError::Failed => Code::Internal.into(),
         }
     }
@@ -118,11 +118,11 @@ impl From<DbError> for Problem {
             | DbError::Retry(_)
             | DbError::Locked(_)
             | DbError::Unknown => {
-                tracing::warn!(%error, "the database is not available to a request");
-                Problem::from(Code::Unavailable).retry_after(COME_BACK)
+                tracing::warn!(%error, "request failed: database unavailable");
+                Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECS)
             }
             error => {
-                tracing::error!(%error, "a request failed in the database");
+                tracing::error!(%error, "request failed: database error");
                 Code::Internal.into()
             }
         }
@@ -134,7 +134,7 @@ impl From<Fault> for Problem {
         match fault {
             Fault::Db(error) => error.into(),
             fault => {
-                tracing::error!(error = %fault, "a request failed");
+                tracing::error!(error = %fault, "request failed");
                 Code::Internal.into()
             }
         }
@@ -143,8 +143,8 @@ impl From<Fault> for Problem {
 
 impl From<LinkError> for Problem {
     fn from(error: LinkError) -> Self {
-        tracing::error!(%error, "a question to another service failed");
-        Problem::from(Code::ServiceUnavailable).retry_after(COME_BACK)
+        tracing::error!(%error, "call to another service failed");
+        Problem::from(Code::ServiceUnavailable).retry_after(RETRY_AFTER_SECS)
     }
 }
 
@@ -161,22 +161,22 @@ impl IntoResponse for Problem {
         *response.status_mut() = StatusCode::from_u16(self.refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
-        standing_headers(self.refusal.code, headers);
+        add_code_headers(self.refusal.code, headers);
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(Untraced(body));
+        response.extensions_mut().insert(UntracedBody(body));
         response
     }
 }
 
-/// The body of a problem that still lacks its trace id: only the layer knows the request.
+/// Body of a problem without its trace id, which only the request layer knows.
 #[derive(Clone)]
-struct Untraced(Bytes);
+struct UntracedBody(Bytes);
 
-/// Writes the request's trace id into a problem's body. Leaves other bodies alone.
+/// Appends the trace id to the body of a problem. Other bodies stay unchanged.
 pub(super) fn add_trace(response: &mut Response, trace: Uuid) {
-    if let Some(Untraced(body)) = response.extensions_mut().remove::<Untraced>() {
+    if let Some(UntracedBody(body)) = response.extensions_mut().remove::<UntracedBody>() {
         let mut body = Vec::from(body);
         body.pop();
         body.extend_from_slice(format!(",\"trace_id\":\"{}\"}}", trace.simple()).as_bytes());
@@ -185,8 +185,8 @@ pub(super) fn add_trace(response: &mut Response, trace: Uuid) {
     }
 }
 
-/// Headers that belong to a code wherever it is answered.
-pub(super) fn standing_headers(code: Code, headers: &mut HeaderMap) {
+/// Adds the headers that every response with this code has.
+pub(super) fn add_code_headers(code: Code, headers: &mut HeaderMap) {
     if code.status() == 401 {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
@@ -195,7 +195,7 @@ pub(super) fn standing_headers(code: Code, headers: &mut HeaderMap) {
 const TYPE_PREFIX: &str = "/problems/";
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct ProblemJson<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -211,10 +211,10 @@ impl Serialize for FieldError {
     }
 }
 
-/// A problem's JSON without its trace id, which is added where the request is known. Starts with the type and ends in `}`.
+/// JSON of a problem without its trace id, which the request layer adds. It begins with the type and ends in `}`.
 pub fn problem_body(refusal: &Refusal, errors: &[FieldError], extra: &[(&str, Value)]) -> Vec<u8> {
     let code = refusal.code;
-    let written = Written {
+    let json = ProblemJson {
         r#type: format!("{TYPE_PREFIX}{}", code.slug()),
         title: code.title(),
         status: code.status(),
@@ -222,7 +222,7 @@ pub fn problem_body(refusal: &Refusal, errors: &[FieldError], extra: &[(&str, Va
         code: code.number(),
         errors,
     };
-    let mut body = serde_json::to_vec(&written).expect("strings and numbers always serialize");
+    let mut body = serde_json::to_vec(&json).expect("strings and numbers always serialize");
     for (name, value) in extra {
         body.pop();
         body.push(b',');
@@ -234,7 +234,7 @@ pub fn problem_body(refusal: &Refusal, errors: &[FieldError], extra: &[(&str, Va
     body
 }
 
-/// The code a body written by [`problem_body`] speaks of.
+/// Code of a body written by [`problem_body`].
 pub(super) fn code_of(body: &[u8]) -> Option<Code> {
     let rest = body.strip_prefix(b"{\"type\":\"/problems/")?;
     let slug = &rest[..rest.iter().position(|byte| *byte == b'"')?];
@@ -266,7 +266,7 @@ pub struct ProblemBody {
     pub trace_id: String,
 }
 
-/// What is wrong with one field.
+/// Error in one field.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemField {
     /// JSON pointer into the body; for query parameters `/` and the name.
@@ -326,7 +326,7 @@ mod tests {
 
     // row 77
     #[test]
-    fn technical_failures_say_when_to_come_back_and_nothing_else() {
+    fn technical_failures_have_a_retry_after_and_no_details() {
         for problem in
             [Problem::from(SubmitError::Overloaded), SubmitError::Unavailable.into(), DbError::Busy.into(), DbError::DiskFull.into()]
                 .into_iter()

@@ -1,6 +1,6 @@
-//! Strict query strings: each parameter once, known, and of its type.
+//! Strict query strings: each parameter at most once, with a known name and a valid type.
 
-use super::{FieldError, Problem, json, rules::read_message};
+use super::{FieldError, Problem, json, rules::parse_message};
 use axum::extract::FromRequestParts;
 use contracts::Code;
 use http::request::Parts;
@@ -10,7 +10,7 @@ use serde::de::{
 };
 use std::{collections::HashSet, fmt};
 
-/// The parameters of the query string. Unknown ones are refused, whether or not `T` says so.
+/// Parameters of the query string. Unknown parameters are refused even if `T` would ignore them.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
@@ -30,7 +30,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.push((decode(name)?, decode(value)?));
+        parameters.push((percent_decode(name)?, percent_decode(value)?));
     }
     let mut seen = HashSet::new();
     for (name, value) in &parameters {
@@ -43,8 +43,8 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         }
     }
     let parameters = Parameters { rest: parameters.into_iter(), current: None };
-    T::deserialize(MapAccessDeserializer::new(parameters)).map_err(|refused: Refused| {
-        let (code, message) = match read_message(&refused.message) {
+    T::deserialize(MapAccessDeserializer::new(parameters)).map_err(|refused: ParameterError| {
+        let (code, message) = match parse_message(&refused.message) {
             (Code::InvalidField, message) => (Code::InvalidParameter, message),
             other => other,
         };
@@ -55,13 +55,13 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
 fn pointer(name: &str) -> String {
     let mut pointer = String::new();
     if !name.is_empty() {
-        json::push(&mut pointer, name);
+        json::push_pointer_step(&mut pointer, name);
     }
     pointer
 }
 
-/// Percent and plus signs decoded; anything that is not UTF-8 then is refused.
-fn decode(text: &str) -> Result<String, Problem> {
+/// Decodes percent escapes and plus signs. `Err`: the result is not UTF-8.
+fn percent_decode(text: &str) -> Result<String, Problem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -75,7 +75,7 @@ fn decode(text: &str) -> Result<String, Problem> {
                         bytes.push(byte);
                         rest = &tail[2..];
                     }
-                    // A lone percent sign means itself.
+                    // A percent sign without two hex digits stays as it is.
                     None => bytes.push(b'%'),
                 }
             }
@@ -86,48 +86,48 @@ fn decode(text: &str) -> Result<String, Problem> {
 }
 
 #[derive(Debug)]
-struct Refused {
+struct ParameterError {
     name: String,
     message: String,
 }
 
-impl Refused {
-    fn because(message: impl Into<String>) -> Refused {
-        Refused { name: String::new(), message: message.into() }
+impl ParameterError {
+    fn new(message: impl Into<String>) -> ParameterError {
+        ParameterError { name: String::new(), message: message.into() }
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.message)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ParameterError {}
 
-impl de::Error for Refused {
+impl de::Error for ParameterError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
-        let message = match read_message(&text) {
-            // Only messages that were written for callers are shown to them.
+        let message = match parse_message(&text) {
+            // Callers see only messages that were written for them.
             (Code::InvalidField, _) if text.starts_with("UUID") => "must be an id (UUID)".into(),
             (Code::InvalidField, _) => "has an unacceptable value".into(),
             _ => text,
         };
-        Refused::because(message)
+        ParameterError::new(message)
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let _ = variant;
-        Refused::because(format!("must be one of: {}", expected.join(", ")))
+        ParameterError::new(format!("must be one of: {}", expected.join(", ")))
     }
 
     fn unknown_field(field: &str, _expected: &'static [&'static str]) -> Self {
-        Refused { name: field.to_owned(), message: "is not known here".into() }
+        ParameterError { name: field.to_owned(), message: "is not known here".into() }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Refused { name: field.to_owned(), message: "is required".into() }
+        ParameterError { name: field.to_owned(), message: "is required".into() }
     }
 }
 
@@ -137,34 +137,34 @@ struct Parameters {
 }
 
 impl<'de> MapAccess<'de> for Parameters {
-    type Error = Refused;
+    type Error = ParameterError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ParameterError> {
         self.current = self.rest.next();
         let Some((name, _)) = &self.current else { return Ok(None) };
-        let name: StringDeserializer<Refused> = name.clone().into_deserializer();
+        let name: StringDeserializer<ParameterError> = name.clone().into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ParameterError> {
         let (name, text) = self.current.take().unwrap_or_default();
-        seed.deserialize(Value(text)).map_err(|refused| Refused { name, ..refused })
+        seed.deserialize(ParameterValue(text)).map_err(|refused| ParameterError { name, ..refused })
     }
 }
 
-/// One parameter's value, read as whatever is asked for.
-struct Value(String);
+/// Deserializer for the value of one parameter.
+struct ParameterValue(String);
 
 macro_rules! numbers {
     ($($method:ident $visit:ident $type:ty, $message:literal;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-            visitor.$visit(self.0.parse::<$type>().map_err(|_| Refused::because($message))?)
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
+            visitor.$visit(self.0.parse::<$type>().map_err(|_| ParameterError::new($message))?)
         }
     )*};
 }
 
-impl<'de> de::Deserializer<'de> for Value {
-    type Error = Refused;
+impl<'de> de::Deserializer<'de> for ParameterValue {
+    type Error = ParameterError;
 
     numbers! {
         deserialize_i8 visit_i8 i8, "must be a whole number in range";
@@ -178,24 +178,24 @@ impl<'de> de::Deserializer<'de> for Value {
         deserialize_bool visit_bool bool, "must be true or false";
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_string(self.0)
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         self.deserialize_f64(visitor)
     }
 
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         let number = self.0.parse::<f64>().ok().filter(|number| number.is_finite());
-        visitor.visit_f64(number.ok_or_else(|| Refused::because("must be a number"))?)
+        visitor.visit_f64(number.ok_or_else(|| ParameterError::new("must be a number"))?)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, Refused> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, ParameterError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -204,13 +204,13 @@ impl<'de> de::Deserializer<'de> for Value {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refused> {
+    ) -> Result<V::Value, ParameterError> {
         visitor.visit_enum(self.0.into_deserializer())
     }
 
-    /// Where a struct would skip a parameter it does not know.
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Refused> {
-        Err(Refused::because("is not known here"))
+    /// Refuses a parameter that the struct does not know and would skip.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, ParameterError> {
+        Err(ParameterError::new("is not known here"))
     }
 
     serde::forward_to_deserialize_any! {
@@ -266,7 +266,7 @@ mod tests {
 
     // row 20
     #[test]
-    fn search_texts_are_plain_texts() {
+    fn special_characters_in_a_search_are_plain_text() {
         for (query, text) in
             [("q=%27+or+1%3D1--", "' or 1=1--"), ("q=%", "%"), ("q=%zz_", "%zz_"), ("q=%5C", "\\"), ("q=%25", "%"), ("q=%+1", "% 1")]
         {
@@ -276,7 +276,7 @@ mod tests {
 
     // row 17
     #[test]
-    fn a_parameter_twice_is_refused() {
+    fn a_duplicate_parameter_is_refused() {
         assert_eq!(refused("limit=1&limit=9"), (Code::DuplicateParameter, "/limit".into()));
         assert_eq!(refused("limit=1&lim%69t=9"), (Code::DuplicateParameter, "/limit".into()));
         assert_eq!(refused("x=1&x=2").0, Code::DuplicateParameter);
@@ -284,7 +284,7 @@ mod tests {
 
     // row 18
     #[test]
-    fn unknown_and_wrong_parameters_are_refused_with_their_name() {
+    fn unknown_and_wrong_parameters_are_refused_by_name() {
         for (query, pointer) in [
             ("limit=", "/limit"),
             ("limit=x", "/limit"),

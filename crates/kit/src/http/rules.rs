@@ -1,9 +1,10 @@
-//! Rules for fields, used as `#[garde(custom(rules::text(200)))]`. A message may begin with the slug of a problem and a colon: then the
-//! field gets that problem's code.
+//! Rules for fields, used as `#[garde(custom(rules::text(200)))]`.
+//!
+//! A message that begins with the slug of a problem and a colon gives the field the code of that problem.
 
 use contracts::Code;
 
-/// Something that may hold a text.
+/// A value that may contain a text.
 pub trait Text {
     fn text(&self) -> Option<&str>;
 }
@@ -32,7 +33,7 @@ impl<T: Text + ?Sized> Text for &T {
     }
 }
 
-/// Something that may hold a list.
+/// A value that may contain a list.
 pub trait Items {
     fn count(&self) -> usize;
 }
@@ -61,17 +62,17 @@ impl<T: Items + ?Sized> Items for &T {
     }
 }
 
-/// At least one visible character, at most `max` characters, on one line, and nothing that reorders or hides what is shown.
+/// A text of one line: not blank, at most `max` characters, without characters that hide or reorder text.
 pub fn text<T: Text + ?Sized>(max: usize) -> impl FnOnce(&T, &()) -> garde::Result {
     move |value, ()| value.text().map_or(Ok(()), |text| check_text(text, max, false))
 }
 
-/// The same with line breaks and tabs allowed, and allowed to be empty.
+/// Like [`text`], but it may be empty and contain line breaks and tabs.
 pub fn long_text<T: Text + ?Sized>(max: usize) -> impl FnOnce(&T, &()) -> garde::Result {
     move |value, ()| value.text().map_or(Ok(()), |text| check_text(text, max, true))
 }
 
-/// At most `max` entries.
+/// A list of at most `max` entries.
 pub fn items<T: Items + ?Sized>(max: usize) -> impl FnOnce(&T, &()) -> garde::Result {
     move |value, ()| {
         if value.count() > max {
@@ -82,32 +83,32 @@ pub fn items<T: Items + ?Sized>(max: usize) -> impl FnOnce(&T, &()) -> garde::Re
 }
 
 fn check_text(text: &str, max: usize, lines: bool) -> garde::Result {
-    // Characters are counted only when the bytes alone cannot settle it.
+    // Counts characters only when there are more than `max` bytes.
     if text.len() > max && text.chars().count() > max {
         return Err(refuse(Code::TooLong, format_args!("must have at most {max} characters")));
     }
     if !lines && text.trim().is_empty() {
         return Err(garde::Error::new("must not be blank"));
     }
-    let unfit = |c: char| if lines { is_unfit(c) && !matches!(c, '\n' | '\r' | '\t') } else { is_unfit(c) };
-    if text.chars().any(unfit) {
+    let disallowed = |c: char| if lines { is_disallowed(c) && !matches!(c, '\n' | '\r' | '\t') } else { is_disallowed(c) };
+    if text.chars().any(disallowed) {
         return Err(garde::Error::new("must not have control characters"));
     }
     Ok(())
 }
 
-/// Control characters, and those that change the direction of what follows (a name must not be shown as another).
-fn is_unfit(c: char) -> bool {
+/// True for control characters and for those that change the text direction, which could make a name look like another.
+fn is_disallowed(c: char) -> bool {
     c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// An error of a rule that has its own problem.
+/// Error of a rule that has a problem code of its own.
 pub fn refuse(code: Code, message: impl std::fmt::Display) -> garde::Error {
     garde::Error::new(format!("{}: {message}", code.slug()))
 }
 
-/// The code and the message of a rule's error.
-pub(super) fn read_message(message: &str) -> (Code, &str) {
+/// Splits the error of a rule into its code and message.
+pub(super) fn parse_message(message: &str) -> (Code, &str) {
     if let Some((slug, rest)) = message.split_once(": ")
         && let Some(code) = Code::from_slug(slug)
     {
@@ -120,36 +121,36 @@ pub(super) fn read_message(message: &str) -> (Code, &str) {
 mod tests {
     use super::*;
 
-    fn said(result: garde::Result) -> String {
+    fn message_of(result: garde::Result) -> String {
         result.err().map_or_else(String::new, |error| error.to_string())
     }
 
     // rows 5, 8, 76
     #[test]
-    fn texts_are_short_visible_and_in_order() {
-        assert_eq!(said(text(3)("가나다", &())), "");
-        assert_eq!(said(text(3)("가나다라", &())), "too-long: must have at most 3 characters");
-        for unfit in ["a\0b", "a\nb", "a\u{202e}b", "a\u{2066}b", "a\u{85}b"] {
-            assert_eq!(said(text(10)(unfit, &())), "must not have control characters", "{unfit:?}");
+    fn long_blank_and_reordering_texts_are_refused() {
+        assert_eq!(message_of(text(3)("가나다", &())), "");
+        assert_eq!(message_of(text(3)("가나다라", &())), "too-long: must have at most 3 characters");
+        for disallowed in ["a\0b", "a\nb", "a\u{202e}b", "a\u{2066}b", "a\u{85}b"] {
+            assert_eq!(message_of(text(10)(disallowed, &())), "must not have control characters", "{disallowed:?}");
         }
-        assert_eq!(said(text(10)(" \u{3000}", &())), "must not be blank");
-        assert_eq!(said(text(10)("👩‍👩‍👧", &())), "");
-        assert_eq!(said(long_text(10)("a\r\n\tb", &())), "");
-        assert_eq!(said(long_text(10)("a\0", &())), "must not have control characters");
-        assert_eq!(said(text(1)(&Some("ab".to_owned()), &())), "too-long: must have at most 1 characters");
-        assert_eq!(said(text(1)(&None::<String>, &())), "");
+        assert_eq!(message_of(text(10)(" \u{3000}", &())), "must not be blank");
+        assert_eq!(message_of(text(10)("👩‍👩‍👧", &())), "");
+        assert_eq!(message_of(long_text(10)("a\r\n\tb", &())), "");
+        assert_eq!(message_of(long_text(10)("a\0", &())), "must not have control characters");
+        assert_eq!(message_of(text(1)(&Some("ab".to_owned()), &())), "too-long: must have at most 1 characters");
+        assert_eq!(message_of(text(1)(&None::<String>, &())), "");
     }
 
     #[test]
-    fn lists_are_short() {
-        assert_eq!(said(items(2)(&vec![1, 2], &())), "");
-        assert_eq!(said(items(2)(&vec![1, 2, 3], &())), "too-many: must have at most 2 entries");
-        assert_eq!(said(items(2)(&None::<Vec<i32>>, &())), "");
+    fn long_lists_are_refused() {
+        assert_eq!(message_of(items(2)(&vec![1, 2], &())), "");
+        assert_eq!(message_of(items(2)(&vec![1, 2, 3], &())), "too-many: must have at most 2 entries");
+        assert_eq!(message_of(items(2)(&None::<Vec<i32>>, &())), "");
     }
 
     #[test]
-    fn a_message_may_name_its_problem() {
-        assert_eq!(read_message("too-long: must be short"), (Code::TooLong, "must be short"));
-        assert_eq!(read_message("note: must be short"), (Code::InvalidField, "note: must be short"));
+    fn a_message_with_a_slug_gets_its_code() {
+        assert_eq!(parse_message("too-long: must be short"), (Code::TooLong, "must be short"));
+        assert_eq!(parse_message("note: must be short"), (Code::InvalidField, "note: must be short"));
     }
 }

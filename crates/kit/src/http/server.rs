@@ -1,8 +1,8 @@
-//! The server: accepts, watches, answers, and stops without losing what it began.
+//! HTTP server: accepts connections, enforces limits, and stops gracefully so that running requests finish.
 
 use super::{
     Peer, Problem, Trace,
-    watch::{Shared, Times, Watched},
+    guarded_stream::{GuardedStream, RefusedHead, StreamTimeouts},
 };
 use crate::tasks::{self, Shutdown};
 use axum::{Router, body::Body, extract::Request, response::Response, routing::future::RouteFuture};
@@ -34,19 +34,19 @@ use tokio::{
 };
 use tower::Service;
 
-/// What the server allows.
+/// Limits and timeouts of the server.
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Open connections; others wait in the kernel's queue. Each holds some 20 KiB.
+    /// Most open connections; others wait in the kernel's queue. Each uses some 20 KiB.
     pub max_connections: u32,
-    /// A request's head must be complete by then.
+    /// Timeout for a complete request head.
     pub head_time: Duration,
-    /// A connection without a request is closed after this.
+    /// Idle timeout of a connection without a request.
     pub idle_time: Duration,
-    /// A client that does not read its answer is cut off after this.
+    /// Timeout for a client that does not read its response. Its connection is closed.
     pub stall_time: Duration,
-    /// Requests under way at a stop may take this long to finish. Callers that wait for something are answered before that
-    /// ([`crate::tasks::Leaving`]); a process has 20 seconds in all.
+    /// Time for running requests to finish after the shutdown begins. Long polls are answered before that
+    /// ([`crate::tasks::Leaving`]); a process has 20 seconds to stop in all.
     pub drain_time: Duration,
 }
 
@@ -63,33 +63,34 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    fn times(&self) -> Times {
+    fn timeouts(&self) -> StreamTimeouts {
         let tick = (self.head_time / 2).max(Duration::from_millis(1));
         let ticks = |time: Duration| u32::try_from(time.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX).max(1);
-        Times { tick, idle: ticks(self.idle_time), stalled: ticks(self.stall_time) }
+        StreamTimeouts { tick, idle: ticks(self.idle_time), stalled: ticks(self.stall_time) }
     }
 }
 
-/// Connections that may wait to be accepted, as far as the system lets them (`net.core.somaxconn`). Everyone arrives at once, and who finds
-/// no room tries again only a second later.
+/// Connections that may wait to be accepted, capped by the system (`net.core.somaxconn`).
+///
+/// In a rush all clients connect at once, and a client that finds the backlog full retries only after a second.
 const BACKLOG: u32 = 4_096;
-/// After the process ran out of descriptors or memory, accepting again at once would only spin.
+/// Pause after a failed accept. Without file descriptors or memory, retrying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens on an address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
-    // A restart must not wait until the system has forgotten the last one's connections.
+    // Lets a restarted process listen while connections of the previous one are still in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves until the process stops: then takes no more connections, lets running requests finish, and returns.
+/// Serves until the shutdown begins. Then accepts no more connections, lets running requests finish, and returns.
 pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, mut shutdown: Shutdown) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.max_connections as usize));
-    let all = Arc::new(Connections::default());
-    let times = limits.times();
+    let connections = Arc::new(Connections::default());
+    let timeouts = limits.timeouts();
     loop {
         let slot = tokio::select! {
             biased;
@@ -103,64 +104,65 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(stream, peer, router.clone(), times, Arc::clone(&all));
+                let connection = run_connection(stream, peer, router.clone(), timeouts, Arc::clone(&connections));
                 tasks::spawn("connection", async move {
                     connection.await;
                     drop(slot);
                 });
             }
-            Err(error) if is_the_clients(&error) => {}
+            Err(error) if is_caused_by_client(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    all.enter(STOPPING);
+    connections.set_phase(STOPPING);
     let finished = tokio::time::timeout(limits.drain_time, slots.acquire_many(limits.max_connections)).await.is_ok();
     if !finished {
         let open = limits.max_connections as usize - slots.available_permits();
-        tracing::warn!(open, "requests did not finish in time and are cut off");
-        all.enter(CUT_OFF);
+        tracing::warn!(open, "connections cut off: drain time exceeded");
+        connections.set_phase(CUT_OFF);
     }
     Ok(())
 }
 
-fn is_the_clients(error: &io::Error) -> bool {
+fn is_caused_by_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, times: Times, all: Arc<Connections>) {
-    // Answers are one packet each; waiting for more to send would only delay them.
+async fn run_connection(stream: TcpStream, peer: SocketAddr, router: Router, timeouts: StreamTimeouts, connections: Arc<Connections>) {
+    // A response is usually one packet, so waiting for more data would only delay it.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+        tracing::debug!(%error, "TCP_NODELAY not set");
     }
-    let shared = Arc::new(Shared::default());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&shared), times));
-    let requests = Requests { router, peer, shared, count: AtomicU64::new(0) };
+    let refused_head = Arc::new(RefusedHead::default());
+    let io = TokioIo::new(GuardedStream::new(stream, Arc::clone(&refused_head), timeouts));
+    let requests = ConnectionService { router, peer, refused_head, count: AtomicU64::new(0) };
     let mut builder = http1::Builder::new();
-    // The watch keeps the time; a second timer per request would be waste. A client that has sent all may close its half and still read.
+    // `GuardedStream` enforces the head timeout, so hyper needs no timer per request.
+    // With half-close, a client that has sent everything may shut down its side and still read.
     builder.header_read_timeout(None).half_close(true);
     let mut http = pin!(builder.serve_connection(io, requests));
-    let mut membership: Option<Membership> = None;
-    let mut told = false;
+    let mut registration: Option<Registration> = None;
+    let mut is_draining = false;
     poll_fn(|cx| {
-        if membership.is_none() {
-            membership = Some(all.join(cx.waker().clone()));
+        if registration.is_none() {
+            registration = Some(connections.register(cx.waker().clone()));
         }
-        match all.phase.load(Ordering::SeqCst) {
+        match connections.phase.load(Ordering::SeqCst) {
             RUNNING => {}
             CUT_OFF => return Poll::Ready(()),
-            _ if told => {}
+            _ if is_draining => {}
             _ => {
-                told = true;
+                is_draining = true;
                 http.as_mut().graceful_shutdown();
             }
         }
         http.as_mut().poll(cx).map(|result| {
             if let Err(error) = result {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "connection ended early");
             }
         })
     })
@@ -171,7 +173,7 @@ const RUNNING: u8 = 0;
 const STOPPING: u8 = 1;
 const CUT_OFF: u8 = 2;
 
-/// All open connections, to wake them when the server stops. A flag and a list cost a request one load, a channel would cost it a lock.
+/// All open connections, woken when the server stops. The flag costs a request one atomic load; a channel would cost a lock.
 #[derive(Default)]
 struct Connections {
     phase: AtomicU8,
@@ -180,14 +182,14 @@ struct Connections {
 }
 
 impl Connections {
-    /// A task's waker stays the same for its life, so that one registration is enough.
-    fn join(self: &Arc<Self>, waker: Waker) -> Membership {
+    /// Registers the task of a connection. A task keeps its waker for life, so it registers once.
+    fn register(self: &Arc<Self>, waker: Waker) -> Registration {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, waker);
-        Membership { id, all: Arc::clone(self) }
+        Registration { id, connections: Arc::clone(self) }
     }
 
-    fn enter(&self, phase: u8) {
+    fn set_phase(&self, phase: u8) {
         self.phase.store(phase, Ordering::SeqCst);
         for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).values() {
             waker.wake_by_ref();
@@ -195,62 +197,62 @@ impl Connections {
     }
 }
 
-struct Membership {
+struct Registration {
     id: u64,
-    all: Arc<Connections>,
+    connections: Arc<Connections>,
 }
 
-impl Drop for Membership {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.all.wakers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.connections.wakers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
-/// The requests of one connection.
-struct Requests {
+/// hyper service of one connection: hands its requests to the router, and refuses the placeholder of a refused head.
+struct ConnectionService {
     router: Router,
     peer: SocketAddr,
-    shared: Arc<Shared>,
+    refused_head: Arc<RefusedHead>,
     count: AtomicU64,
 }
 
-impl HyperService<http::Request<Incoming>> for Requests {
+impl HyperService<http::Request<Incoming>> for ConnectionService {
     type Response = Response;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: http::Request<Incoming>) -> Answering {
+    fn call(&self, request: http::Request<Incoming>) -> ResponseFuture {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.shared.refusal_of(number) {
-            Some(code) => Answering::Refused(refused(code)),
+        match self.refused_head.refusal_of(number) {
+            Some(code) => ResponseFuture::Refused(refusal_response(code)),
             None => {
                 let mut request: Request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
                 request.extensions_mut().insert(Peer(self.peer));
-                Answering::Running(self.router.clone().call(request))
+                ResponseFuture::Running(self.router.clone().call(request))
             }
         }
     }
 }
 
-/// The answer to a request that was refused before it was one.
-fn refused(code: Code) -> Response {
+/// Response for a refused head, which has no request.
+fn refusal_response(code: Code) -> Response {
     let mut response = Problem::from(code).into_traced(Trace::of(&HeaderMap::new()).0);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-enum Answering {
+enum ResponseFuture {
     Refused(Response),
     Running(RouteFuture<Infallible>),
 }
 
-impl Future for Answering {
+impl Future for ResponseFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Answering::Refused(response) => Poll::Ready(Ok(std::mem::take(response))),
-            Answering::Running(running) => Pin::new(running).poll(cx),
+            ResponseFuture::Refused(response) => Poll::Ready(Ok(std::mem::take(response))),
+            ResponseFuture::Running(running) => Pin::new(running).poll(cx),
         }
     }
 }

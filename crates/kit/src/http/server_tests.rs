@@ -1,4 +1,4 @@
-//! The server, asked over real sockets: what no router sees.
+//! The server over real sockets: behaviour that a router alone does not show.
 
 use super::{Empty, Input, Peer, Problem, ServerLimits, layers, serve};
 use crate::tasks::{self, ShutdownTrigger};
@@ -15,14 +15,14 @@ use tokio::{
     time::timeout,
 };
 
-/// Far above what anything here takes, far below what a test run should wait.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Test timeout: far above the duration of any step, far below an acceptable test run.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Server {
     address: SocketAddr,
     trigger: ShutdownTrigger,
     task: JoinHandle<()>,
-    /// Opens the gate that `/v1/gate` waits at.
+    /// Releases the requests that wait in `/v1/gate`.
     gate: watch::Sender<bool>,
     entered: watch::Receiver<u32>,
 }
@@ -68,29 +68,29 @@ impl Server {
     /// Sends bytes and reads until the server closes.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
-        // Also when it refuses early, the server takes what is sent: a reset could destroy its answer on the way.
+        // The server reads all bytes even if it refuses early, because a reset could destroy its response.
         stream.write_all(bytes).await.expect("the server takes it");
         read_to_end(&mut stream).await
     }
 
     async fn stop(self) {
         self.trigger.stop();
-        timeout(PATIENCE, self.task).await.expect("it stops").expect("it does not panic");
+        timeout(TIMEOUT, self.task).await.expect("it stops").expect("it does not panic");
     }
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the server closes").expect("it closes without a reset");
+    timeout(TIMEOUT, stream.read_to_end(&mut bytes)).await.expect("the server closes").expect("it closes without a reset");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Reads until `end` was seen.
+/// Reads until the text contains `end`.
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     let mut space = [0; 4096];
     while !text.contains(end) {
-        let count = timeout(PATIENCE, stream.read(&mut space)).await.expect("it answers").expect("it answers");
+        let count = timeout(TIMEOUT, stream.read(&mut space)).await.expect("it answers").expect("it answers");
         assert_ne!(count, 0, "closed after {text:?}");
         text.push_str(&String::from_utf8_lossy(&space[..count]));
     }
@@ -108,7 +108,7 @@ const HELLO: &str = "GET /v1/hello HTTP/1.1\r\nHost: a\r\n\r\n";
 const LAST_HELLO: &str = "GET /v1/hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn requests_are_answered_in_pieces_and_pipelined() {
+async fn split_and_pipelined_requests_are_answered() {
     let server = start(quick()).await;
     let echo = "POST /v1/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab\r\n\r\n0\r\n\r\n";
     let stream = [HELLO, echo, HELLO, LAST_HELLO].concat();
@@ -163,9 +163,9 @@ async fn ambiguous_requests_get_a_problem_and_the_connection_ends() {
     server.stop().await;
 }
 
-// row 16: a bad head behind good ones does not disturb their answers
+// row 16: a bad head behind valid ones does not affect their responses
 #[tokio::test]
-async fn a_smuggled_request_is_refused_in_its_turn() {
+async fn a_smuggled_request_is_refused_after_the_valid_ones() {
     let server = start(quick()).await;
     let bad = "POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let answer = server.exchange([HELLO, HELLO, bad, HELLO].concat().as_bytes()).await;
@@ -206,7 +206,7 @@ async fn a_body_over_the_limit_is_answered_while_it_is_still_sent() {
     let sized = format!("{head}Content-Length: 10000000\r\n\r\n{}", " ".repeat(10_000_000));
     let answer = server.exchange(sized.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body-too-large"), "{answer}");
-    // Endless, as far as this client goes.
+    // A chunked body that this client never ends.
     let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
     chunked.push_str(&format!("1000\r\n{}\r\n", " ".repeat(4096)).repeat(500));
     let answer = server.exchange(chunked.as_bytes()).await;
@@ -216,7 +216,7 @@ async fn a_body_over_the_limit_is_answered_while_it_is_still_sent() {
 
 // row 15
 #[tokio::test]
-async fn slow_heads_are_timed_out_and_disturb_nobody() {
+async fn slow_heads_time_out_without_delaying_others() {
     let server = start(quick()).await;
     let silent = server.connect().await;
     let mut slow: Vec<TcpStream> = Vec::new();
@@ -228,7 +228,7 @@ async fn slow_heads_are_timed_out_and_disturb_nobody() {
     let answer = server.exchange(LAST_HELLO.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     for mut stream in slow {
-        // A byte now and then does not help.
+        // One more byte does not extend the timeout.
         let _ = stream.write_all(b"t").await;
         is_problem(&read_to_end(&mut stream).await, 408, "timeout");
     }
@@ -244,7 +244,7 @@ async fn idle_connections_are_closed_and_busy_ones_are_not() {
     busy.write_all(b"GET /v1/gate HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it takes it");
     let mut idle = server.connect().await;
     idle.write_all(HELLO.as_bytes()).await.expect("it takes it");
-    // Closed after the idle time; by then the busy one has waited just as long.
+    // The idle connection closes after the idle time. The busy one has waited just as long and stays open.
     assert!(read_to_end(&mut idle).await.starts_with("HTTP/1.1 200"));
     server.gate.send_replace(true);
     read_until(&mut busy, "\"through\"").await;
@@ -259,7 +259,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
     let mut stream = server.connect().await;
     stream.write_all(b"GET /v1/large HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it takes it");
     let Server { trigger, task, .. } = server;
-    // The answer can never be sent; without the limit the stop would wait for it until the drain time is over, and say so.
+    // The response can never be sent. Without the stall timeout the stop would wait for the whole drain time.
     read_until(&mut stream, "HTTP/1.1 200").await;
     trigger.stop();
     timeout(Duration::from_secs(4), task).await.expect("the stalled connection is gone before the drain time").expect("no panic");
@@ -267,7 +267,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
 
 // I7
 #[tokio::test]
-async fn a_stop_lets_running_requests_finish_and_takes_no_new_ones() {
+async fn a_stop_finishes_running_requests_and_accepts_no_new_ones() {
     let mut server = start(ServerLimits::default()).await;
     let mut idle = server.connect().await;
     idle.write_all(HELLO.as_bytes()).await.expect("it takes it");
@@ -285,30 +285,30 @@ async fn a_stop_lets_running_requests_finish_and_takes_no_new_ones() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, late).await.expect("no more connections are taken");
+    timeout(TIMEOUT, late).await.expect("no more connections are taken");
     server.gate.send_replace(true);
     let answer = read_to_end(&mut running).await;
     assert!(answer.contains("\"through\"") && answer.contains("connection: close"), "{answer}");
-    timeout(PATIENCE, server.task).await.expect("it stops").expect("no panic");
+    timeout(TIMEOUT, server.task).await.expect("it stops").expect("no panic");
 }
 
 // I7
 #[tokio::test]
-async fn a_stop_does_not_wait_for_ever() {
+async fn a_stop_cuts_off_requests_after_the_drain_time() {
     let mut server = start(ServerLimits { drain_time: Duration::from_millis(100), ..ServerLimits::default() }).await;
     let mut running = server.connect().await;
     running.write_all(b"GET /v1/gate HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it takes it");
     server.entered.wait_for(|count| *count == 1).await.expect("the handler lives");
     server.trigger.stop();
-    timeout(PATIENCE, server.task).await.expect("it stops").expect("no panic");
+    timeout(TIMEOUT, server.task).await.expect("it stops").expect("no panic");
     let mut space = [0; 64];
-    let rest = timeout(PATIENCE, running.read(&mut space)).await.expect("it is cut off");
+    let rest = timeout(TIMEOUT, running.read(&mut space)).await.expect("it is cut off");
     assert!(matches!(rest, Ok(0) | Err(_)), "{rest:?}");
 }
 
 // row 41
 #[tokio::test]
-async fn the_peer_is_the_sockets_and_not_a_headers() {
+async fn the_peer_comes_from_the_socket_and_not_from_headers() {
     let server = start(quick()).await;
     let forged =
         "GET /v1/peer HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9\r\nConnection: close\r\n\r\n";
@@ -318,7 +318,7 @@ async fn the_peer_is_the_sockets_and_not_a_headers() {
 }
 
 #[tokio::test]
-async fn no_more_connections_are_open_than_allowed() {
+async fn connections_over_the_limit_wait() {
     let server = start(ServerLimits { max_connections: 1, ..quick() }).await;
     let mut first = server.connect().await;
     first.write_all(HELLO.as_bytes()).await.expect("it takes it");

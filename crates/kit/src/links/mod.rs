@@ -1,24 +1,23 @@
-//! Questions between services: `links.call(GetPrices { .. })`. Answered by a function of the service that owns the data: here when it
-//! runs in this process, else over HTTP by a process that runs it.
+//! Calls between services: `links.call(GetPrices { .. })`. A handler of the service that owns the data replies: in this process if the
+//! service runs here, else over HTTP in a process that runs it.
 //!
-//! Questions only read, so that they may be asked again. A question to another process has a time limit, a few tries, a breaker for each
-//! address ([`pool`]) and a signature ([`sign`]). Nothing here decides what to do without an answer: the caller gets an error, or says
-//! beforehand what stands in for it ([`Links::call_or`]).
+//! Calls only read, so they may be retried. A remote call has a timeout, a few tries, a breaker for each address ([`pool`]) and a signature
+//! ([`sign`]). If a call fails, the caller gets an error, or the fallback that it passed to [`Links::call_or`].
 
+mod discovery;
 mod internal;
 pub mod peers;
 pub mod pool;
 mod remote;
 pub mod sign;
 pub(crate) mod trace;
-mod whereabouts;
 
+pub use discovery::{Discovery, whereabouts};
 pub use internal::{CALL_LIMIT, SIGNATURE, internal_router};
 pub use peers::{Address, Peers, PeersError};
 pub use pool::Pool;
 pub use remote::{Remote, RemoteSettings};
 pub use sign::Signer;
-pub use whereabouts::{Whereabouts, whereabouts};
 
 use bytes::Bytes;
 use contracts::calls::Call;
@@ -31,26 +30,26 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// Why a question has no answer.
+/// Reason for a failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// A mistake in how the installation is put together.
+    /// The service runs neither here nor at a known address: the installation is misconfigured.
     #[error("{service} does not answer {call} in this process, and no address is known for it")]
     NotHere { service: &'static str, call: &'static str },
-    /// The service was asked and could not answer.
+    /// The service received the call and could not answer it.
     #[error("{service} failed to answer {call}: {reason}")]
     Failed { service: &'static str, call: &'static str, reason: String },
     /// No process that runs the service answered in time.
-    #[error("{service} cannot be asked for {call}: {reason}")]
+    #[error("{service} is unavailable for {call}: {reason}")]
     Unavailable { service: &'static str, call: &'static str, reason: String },
 }
 
-/// Why a question that came as JSON has no answer.
+/// Reason for a failed call from another process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServeError {
-    #[error("nobody answers this question here")]
+    #[error("this process has no handler for this call")]
     Unknown,
-    #[error("the question cannot be read: {0}")]
+    #[error("the call cannot be parsed: {0}")]
     Unreadable(String),
     #[error("{0}")]
     Failed(String),
@@ -59,15 +58,16 @@ pub enum ServeError {
 type Handler<C> = dyn Fn(C) -> BoxFuture<'static, Result<<C as Call>::Reply, String>> + Send + Sync;
 type JsonHandler = dyn Fn(Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>> + Send + Sync;
 
-/// The questions this process can answer.
+/// Handlers of the calls that this process can answer.
 #[derive(Default)]
 pub struct Answers {
     typed: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    /// The same ones by service and name, for other processes.
+    /// The same handlers by service and name, for calls from other processes.
     json: HashMap<(&'static str, &'static str), Box<JsonHandler>>,
 }
 
 impl Answers {
+    /// Adds the handler of a call.
     pub fn add<C, F, R, E>(&mut self, answer: F)
     where
         C: Call,
@@ -92,7 +92,7 @@ impl Answers {
         self.typed.insert(TypeId::of::<C>(), Box::new(handler));
     }
 
-    /// Answers a question of another process: JSON in, JSON out.
+    /// Answers a call from another process: JSON in, JSON out.
     pub async fn serve(&self, service: &str, name: &str, body: Bytes) -> Result<Bytes, ServeError> {
         let handler = self.json.get(&(service, name)).ok_or(ServeError::Unknown)?;
         handler(body).await
@@ -103,28 +103,29 @@ impl Answers {
     }
 }
 
-/// The asking side. Bound to its answers once, when all services exist. Cheap to clone; clones are bound together.
+/// Calls other services. Bound to the handlers of this process once, when all services exist. Cheap to clone; clones are bound together.
 #[derive(Clone, Default)]
-pub struct Links(Arc<Inner>);
+pub struct Links(Arc<LinksInner>);
 
 #[derive(Default)]
-struct Inner {
+struct LinksInner {
     answers: OnceLock<Answers>,
     remote: OnceLock<Remote>,
 }
 
 impl Links {
+    /// Binds the handlers of this process. Only the first binding counts.
     pub fn bind(&self, answers: Answers) {
-        // A second binding would change who answers under running requests; the first one stays.
+        // A second binding would replace handlers under running requests, so the first one stays.
         let _ = self.0.answers.set(answers);
     }
 
-    /// Says how to ask services that run elsewhere. The first word stays, as with [`Links::bind`].
+    /// Sets the client for remote services. Only the first one counts, as with [`Links::bind`].
     pub fn connect(&self, remote: Remote) {
         let _ = self.0.remote.set(remote);
     }
 
-    /// Asks the service that owns the answer. In this process when it runs here, else in another.
+    /// Calls the service that owns the data: in this process if it runs here, else in another.
     pub async fn call<C: Call>(&self, call: C) -> Result<C::Reply, LinkError> {
         if let Some(handler) = self.0.answers.get().and_then(Answers::typed::<C>) {
             return handler(call).await.map_err(|reason| LinkError::Failed { service: C::SERVICE, call: C::NAME, reason });
@@ -135,19 +136,19 @@ impl Links {
         }
     }
 
-    /// The same where something can stand in for the answer: what the caller shows or decides without it.
+    /// Like [`Links::call`], but returns `fallback` when the call fails.
     pub async fn call_or<C: Call>(&self, call: C, fallback: C::Reply) -> C::Reply {
         match self.call(call).await {
             Ok(reply) => reply,
             Err(error) => {
                 metrics::counter!("onrush_link_fallbacks_total", "service" => C::SERVICE, "call" => C::NAME).increment(1);
-                tracing::warn!(%error, service = C::SERVICE, call = C::NAME, "a question has no answer; something else stands in for it");
+                tracing::warn!(%error, service = C::SERVICE, call = C::NAME, "call failed: fallback used");
                 fallback
             }
         }
     }
 
-    /// [`Answers::serve`] of what is bound. Never asks other processes: a question goes one step, not in circles.
+    /// Answers a call from another process with the bound handlers. Never calls a third process, so that calls cannot loop.
     pub async fn serve(&self, service: &str, name: &str, body: Bytes) -> Result<Bytes, ServeError> {
         match self.0.answers.get() {
             Some(answers) => answers.serve(service, name, body).await,

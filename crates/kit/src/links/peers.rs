@@ -1,9 +1,9 @@
-//! Where the services that run elsewhere are: the setting, read and checked.
+//! Addresses of the remote services: the setting, parsed and checked.
 
 use http::{Uri, uri::Authority};
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-/// One process of the installation: `http://host:port`.
+/// Address of one process of the installation: `http://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     authority: Authority,
@@ -15,7 +15,7 @@ impl Address {
         self.authority.as_str()
     }
 
-    /// The URI of a path (with its query) there.
+    /// URI of a path, with its query, at this address.
     pub fn at(&self, path_and_query: &str) -> Result<Uri, http::Error> {
         Uri::builder().scheme("http").authority(self.authority.clone()).path_and_query(path_and_query).build()
     }
@@ -44,7 +44,7 @@ impl FromStr for Address {
         if authority.host().is_empty() {
             return Err("it names no host");
         }
-        // `http` itself lets any number pass.
+        // The `http` crate accepts any number as a port.
         let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
             return Err("its port is not a number between 1 and 65535");
@@ -56,7 +56,7 @@ impl FromStr for Address {
     }
 }
 
-/// What is wrong with the list of peers.
+/// Error in the list of peers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeersError {
     #[error("{0:?} is not of the form service=http://host:port, with | between several addresses")]
@@ -69,12 +69,12 @@ pub enum PeersError {
     UnknownService { name: String, known: String },
 }
 
-/// The services that run elsewhere, each with one address or several. Parsed from `accounts=http://a:8080,orders=http://b:8080|http://c:8080`.
+/// Remote services, each with one or several addresses. Parsed from `accounts=http://a:8080,orders=http://b:8080|http://c:8080`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers(BTreeMap<String, Vec<Address>>);
 
 impl Peers {
-    /// Refuses names that are not among `known`.
+    /// `Err`: a service name is not among `known`.
     pub fn check(&self, known: &[&str]) -> Result<(), PeersError> {
         match self.services().find(|name| !known.contains(name)) {
             None => Ok(()),
@@ -86,7 +86,7 @@ impl Peers {
         self.0.keys().map(String::as_str)
     }
 
-    /// Empty for a service that is not listed.
+    /// Addresses of a service. Empty if it is not listed.
     pub fn addresses(&self, service: &str) -> &[Address] {
         self.0.get(service).map_or(&[], Vec::as_slice)
     }
@@ -102,7 +102,7 @@ impl FromStr for Peers {
     fn from_str(text: &str) -> Result<Peers, PeersError> {
         let mut peers = BTreeMap::new();
         for pair in text.split(',').map(str::trim) {
-            // A list that is empty, or ends in a comma, is a common way to write settings.
+            // Accepts an empty list and a trailing comma, which are common in settings.
             if pair.is_empty() {
                 continue;
             }
@@ -147,18 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_read_and_written() {
+    fn peers_are_parsed_and_displayed() {
         let peers: Peers = " accounts=http://a:1 , orders=http://b:2|http://[::1]:3/,".parse().expect("a good list");
         assert_eq!(peers.to_string(), "accounts=http://a:1,orders=http://b:2|http://[::1]:3");
         assert_eq!(peers.services().collect::<Vec<_>>(), ["accounts", "orders"]);
         assert_eq!(peers.addresses("orders").len(), 2);
         assert!(peers.addresses("stock").is_empty());
         assert_eq!(peers.addresses("orders")[1].at("/v1/x?y=1").expect("a URI"), "http://[::1]:3/v1/x?y=1");
-        assert!("".parse::<Peers>().expect("nobody").is_empty());
+        assert!("".parse::<Peers>().expect("an empty list").is_empty());
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_service_and_the_reason() {
         assert!(error("accounts").contains("\"accounts\" is not of the form"));
         assert!(error("=http://a:1").contains("is not of the form"));
         assert!(error("orders=http://a:1,orders=http://b:1").starts_with("orders is given twice"));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_services_are_named() {
+    fn an_unknown_service_is_refused_by_name() {
         let peers: Peers = "orders=http://a:1,order=http://a:1".parse().expect("a good list");
         let text = peers.check(&["orders", "stock"]).expect_err("there is no such service").to_string();
         assert_eq!(text, "there is no service \"order\"; there are orders, stock");

@@ -1,8 +1,8 @@
-//! The other processes as callers meet them: which address to try next, which to leave alone, and how often to try again.
+//! Pool of peers: selects the address of the next try, applies breakers, and limits retries.
 //!
-//! Each (service, address) has a breaker of its own: a service that hangs does not cut off its neighbours in the same process. What
-//! counts as a failure is that no answer came. A peer that answers, even "too busy", is there and decides itself what it takes; were
-//! its 503 counted, shedding a fifth of the load would turn into refusing all of it.
+//! Each (service, address) has a breaker of its own, so that a hanging service does not cut off other services of the same process.
+//! A breaker counts only missing responses as failures. A peer that answers, even 503, is alive and sheds load itself. If 503 counted,
+//! a peer that sheds a fifth of its load would lose all of it.
 
 use super::peers::{Address, Peers};
 use crate::{
@@ -21,47 +21,47 @@ use std::{
     time::Duration,
 };
 
-/// The first pause before a repeat at the same address; the next ones double.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause before the first retry at the same address; it doubles with each retry.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// All peers of a process, with their connections and breakers. Cheap to clone; links and gateway share one.
+/// All peers of a process, with their connections and breakers. Cheap to clone; links and the gateway share one pool.
 #[derive(Clone)]
-pub struct Pool(Arc<Inner>);
+pub struct Pool(Arc<PoolInner>);
 
-struct Inner {
+struct PoolInner {
     client: Client,
-    services: BTreeMap<String, Place>,
+    services: BTreeMap<String, ServiceTargets>,
 }
 
-/// Where one service runs.
-struct Place {
-    targets: Vec<Target>,
+/// Addresses of one service.
+struct ServiceTargets {
+    targets: Vec<PeerTarget>,
     next: AtomicUsize,
-    budget: Budget,
+    budget: RetryBudget,
 }
 
 /// One address of one service.
-pub(crate) struct Target {
+pub(crate) struct PeerTarget {
     pub address: Address,
     breaker: Breaker,
 }
 
 impl Pool {
     pub fn new(peers: &Peers, client: Client, breakers: BreakerSettings, clock: &Arc<dyn Clock>) -> Pool {
-        let place = |service: &str| {
+        let service_targets = |service: &str| {
             let target = |address: &Address| {
                 let breaker = Breaker::new(format!("{service}@{}", address.authority()), breakers, Arc::clone(clock));
-                Target { address: address.clone(), breaker }
+                PeerTarget { address: address.clone(), breaker }
             };
             let targets = peers.addresses(service).iter().map(target).collect();
-            Place { targets, next: AtomicUsize::new(0), budget: Budget::default() }
+            ServiceTargets { targets, next: AtomicUsize::new(0), budget: RetryBudget::default() }
         };
-        let services = peers.services().map(|service| (service.to_owned(), place(service))).collect();
-        Pool(Arc::new(Inner { client, services }))
+        let services = peers.services().map(|service| (service.to_owned(), service_targets(service))).collect();
+        Pool(Arc::new(PoolInner { client, services }))
     }
 
-    /// True when this service has an address.
-    pub fn knows(&self, service: &str) -> bool {
+    /// True when this service has at least one address.
+    pub fn has_service(&self, service: &str) -> bool {
         self.0.services.contains_key(service)
     }
 
@@ -69,12 +69,12 @@ impl Pool {
         &self.0.client
     }
 
-    /// The tries of one request. `None` when the service has no address.
-    pub(crate) fn round(&self, service: &str) -> Option<Round<'_>> {
-        let place = self.0.services.get(service)?;
-        place.budget.earn();
-        let start = place.next.fetch_add(1, Ordering::Relaxed);
-        Some(Round { place, start, tried: vec![false; place.targets.len()], tries: 0 })
+    /// Starts the tries of one request. `None`: the service has no address.
+    pub(crate) fn attempts(&self, service: &str) -> Option<PeerAttempts<'_>> {
+        let service_targets = self.0.services.get(service)?;
+        service_targets.budget.earn();
+        let start = service_targets.next.fetch_add(1, Ordering::Relaxed);
+        Some(PeerAttempts { service_targets, start, tried: vec![false; service_targets.targets.len()], tries: 0 })
     }
 }
 
@@ -84,63 +84,63 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The tries of one request: each at another address as long as there is one.
-pub(crate) struct Round<'a> {
-    place: &'a Place,
+/// The tries of one request. Each goes to an untried address while one is left.
+pub(crate) struct PeerAttempts<'a> {
+    service_targets: &'a ServiceTargets,
     start: usize,
     tried: Vec<bool>,
     tries: u32,
 }
 
-impl<'a> Round<'a> {
-    /// The next address, with its breaker's leave. Requests start at different ones, in turn.
-    pub fn next(&mut self) -> Result<(&'a Target, Permit), Open> {
+impl<'a> PeerAttempts<'a> {
+    /// Next address, with a permit of its breaker. Requests start at different addresses, in turn. `Err`: all breakers are open.
+    pub fn next(&mut self) -> Result<(&'a PeerTarget, Permit), Open> {
         let count = self.tried.len();
-        let mut shut = Open { retry_in: Duration::MAX };
+        let mut all_open = Open { retry_in: Duration::MAX };
         for again in [false, true] {
             for offset in 0..count {
                 let at = (self.start + offset) % count;
                 if self.tried[at] != again {
                     continue;
                 }
-                let target = &self.place.targets[at];
+                let target = &self.service_targets.targets[at];
                 match target.breaker.acquire() {
                     Ok(permit) => {
-                        // The one after it comes first, should all be tried again.
+                        // After all addresses were tried, the next round begins behind this one.
                         self.start = at + 1;
                         self.tried[at] = true;
                         self.tries += 1;
                         return Ok((target, permit));
                     }
-                    Err(open) => shut.retry_in = shut.retry_in.min(open.retry_in),
+                    Err(open) => all_open.retry_in = all_open.retry_in.min(open.retry_in),
                 }
             }
         }
-        Err(shut)
+        Err(all_open)
     }
 
-    /// True when the next try can go where none went yet.
+    /// True when an address is still untried.
     pub fn has_untried(&self) -> bool {
         self.tried.iter().any(|tried| !tried)
     }
 
-    /// Whether the whole of all requests may be burdened with one more try of this one.
-    pub fn may_repeat(&self) -> bool {
-        self.place.budget.spend()
+    /// Takes one retry from the budget that all requests to the service share. False: the budget is exhausted.
+    pub fn try_spend_retry(&self) -> bool {
+        self.service_targets.budget.spend()
     }
 
-    /// How long to wait before the next try: not at all where an address was not tried yet, else a random part of a growing pause.
+    /// Pause before the next try. Zero while an address is untried, else a random part of a growing maximum.
     pub fn pause(&self) -> Duration {
         if self.has_untried() {
             return Duration::ZERO;
         }
-        let most = PAUSE * (1 << self.tries.saturating_sub(1).min(4));
+        let most = FIRST_PAUSE * (1 << self.tries.saturating_sub(1).min(4));
         most.mul_f64(f64::from(u16::from_be_bytes(random_bytes())) / f64::from(u16::MAX))
     }
 }
 
-/// Tells a permit what an answer says about its peer. 502 and 504 come from something in between: nobody answered behind it.
-pub(crate) fn tell<B>(permit: Permit, result: &Result<http::Response<B>, ClientError>) {
+/// Reports a result to the breaker. 502 and 504 count as failures, because an intermediary got no response from the peer.
+pub(crate) fn record_outcome<B>(permit: Permit, result: &Result<http::Response<B>, ClientError>) {
     match result {
         Ok(response) if matches!(response.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => permit.failed(),
         Ok(_) | Err(ClientError::TooLarge(_)) => permit.succeeded(),
@@ -148,20 +148,22 @@ pub(crate) fn tell<B>(permit: Permit, result: &Result<http::Response<B>, ClientE
     }
 }
 
-/// Keeps repeats from multiplying the load on a service that is failing already: at most a fifth more, beyond a first hundred.
-struct Budget(AtomicU32);
+/// Retry budget of a service, so that retries do not multiply the load of a failing one.
+///
+/// After the first hundred retries it allows at most one retry for five requests.
+struct RetryBudget(AtomicU32);
 
 const REPEAT_COSTS: u32 = 5;
 const MAX_SAVED: u32 = 100 * REPEAT_COSTS;
 
-impl Default for Budget {
+impl Default for RetryBudget {
     fn default() -> Self {
-        Budget(AtomicU32::new(MAX_SAVED))
+        RetryBudget(AtomicU32::new(MAX_SAVED))
     }
 }
 
-impl Budget {
-    /// Every request earns a part of a repeat.
+impl RetryBudget {
+    /// Adds a fifth of a retry for each request.
     fn earn(&self) {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| (saved < MAX_SAVED).then_some(saved + 1));
     }
@@ -182,52 +184,52 @@ mod tests {
         Pool::new(&peers.parse().expect("peers"), Client::new(ClientSettings::default()), BreakerSettings::default(), &clock)
     }
 
-    fn visit(round: &mut Round<'_>) -> String {
-        let (target, permit) = round.next().expect("somebody is there");
+    fn try_next(attempts: &mut PeerAttempts<'_>) -> String {
+        let (target, permit) = attempts.next().expect("the breaker is closed");
         permit.succeeded();
         target.address.authority().to_owned()
     }
 
     #[tokio::test]
-    async fn a_round_goes_to_every_address_before_it_comes_back() {
+    async fn all_addresses_are_tried_before_one_is_repeated() {
         let pool = pool("orders=http://a:1|http://b:1|http://c:1");
         for expected in [["a:1", "b:1", "c:1", "a:1"], ["b:1", "c:1", "a:1", "b:1"]] {
-            let mut round = pool.round("orders").expect("it has addresses");
-            assert_eq!([0; 4].map(|_| visit(&mut round)), expected);
+            let mut attempts = pool.attempts("orders").expect("it has addresses");
+            assert_eq!([0; 4].map(|_| try_next(&mut attempts)), expected);
         }
-        assert!(pool.round("stock").is_none());
-        assert!(pool.knows("orders") && !pool.knows("stock"));
+        assert!(pool.attempts("stock").is_none());
+        assert!(pool.has_service("orders") && !pool.has_service("stock"));
     }
 
     #[tokio::test]
-    async fn addresses_behind_an_open_breaker_are_passed_over() {
+    async fn an_address_with_an_open_breaker_is_skipped() {
         let pool = pool("orders=http://a:1|http://b:1");
         for _ in 0..5 {
-            let mut round = pool.round("orders").expect("it has addresses");
+            let mut attempts = pool.attempts("orders").expect("it has addresses");
             for _ in 0..2 {
-                let (target, permit) = round.next().expect("somebody is there");
+                let (target, permit) = attempts.next().expect("a breaker is closed");
                 if target.address.authority() == "a:1" { permit.failed() } else { permit.succeeded() }
             }
         }
         for _ in 0..4 {
-            assert_eq!(visit(&mut pool.round("orders").expect("it has addresses")), "b:1");
+            assert_eq!(try_next(&mut pool.attempts("orders").expect("it has addresses")), "b:1");
         }
     }
 
     #[tokio::test]
-    async fn pauses_grow_and_come_only_between_visits_of_one_address() {
+    async fn only_a_retry_at_a_tried_address_pauses() {
         let pool = pool("orders=http://a:1|http://b:1");
-        let mut round = pool.round("orders").expect("it has addresses");
-        visit(&mut round);
-        assert_eq!(round.pause(), Duration::ZERO);
-        visit(&mut round);
-        assert!((0..100).all(|_| round.pause() <= PAUSE * 2));
-        assert!((0..100).any(|_| round.pause() > Duration::ZERO));
+        let mut attempts = pool.attempts("orders").expect("it has addresses");
+        try_next(&mut attempts);
+        assert_eq!(attempts.pause(), Duration::ZERO);
+        try_next(&mut attempts);
+        assert!((0..100).all(|_| attempts.pause() <= FIRST_PAUSE * 2));
+        assert!((0..100).any(|_| attempts.pause() > Duration::ZERO));
     }
 
     #[test]
-    fn repeats_are_a_fifth_at_most_in_the_long_run() {
-        let budget = Budget::default();
+    fn retries_are_at_most_a_fifth_in_the_long_run() {
+        let budget = RetryBudget::default();
         assert_eq!((0..1_000).filter(|_| budget.spend()).count(), 100);
         let repeats = (0..1_000)
             .filter(|_| {

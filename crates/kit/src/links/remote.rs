@@ -1,9 +1,9 @@
-//! A question to another process, from the first try to the last.
+//! Calls to remote services, with retries.
 
 use super::{
     LinkError,
     internal::{SIGNATURE, path_of, signed_parts},
-    pool::{Pool, tell},
+    pool::{Pool, record_outcome},
     sign::Signer,
     trace,
 };
@@ -14,27 +14,27 @@ use http::{Method, Request, Response, StatusCode, header};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a question may take.
+/// Timeouts and tries of a remote call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteSettings {
-    /// All tries together.
+    /// Timeout of all tries together.
     pub total_time: Duration,
-    /// One try, as long as there is another address to ask. The last one may take what is left.
+    /// Timeout of one try while another address is untried. The last try may use the remaining time.
     pub try_time: Duration,
     pub tries: u32,
 }
 
 impl Default for RemoteSettings {
-    /// Five seconds are what a shopper waits for at most; two leave time for another address.
+    /// A shopper waits at most five seconds; two for the first try leave time for another address.
     fn default() -> Self {
         Self { total_time: Duration::from_secs(5), try_time: Duration::from_secs(2), tries: 3 }
     }
 }
 
-/// With less than this left another try would only blame a peer that had no time to answer.
+/// Minimum time for another try. With less, the breaker would count a failure of a peer that had no time to answer.
 const MIN_TRY: Duration = Duration::from_millis(100);
 
-/// Asks services that run elsewhere.
+/// Calls services that run in other processes.
 #[derive(Clone, Debug)]
 pub struct Remote {
     pool: Pool,
@@ -42,15 +42,15 @@ pub struct Remote {
     settings: RemoteSettings,
 }
 
-/// What one try came to.
-enum Verdict {
+/// Outcome of one try.
+enum CallAttempt {
     Answered(Bytes),
-    /// Asking again may help.
-    Again(String),
+    /// A retry may succeed.
+    Retry(String),
     Failed(String),
 }
 
-enum Failure {
+enum CallFailure {
     NoAddress,
     Failed(String),
     Unavailable(String),
@@ -66,53 +66,54 @@ impl Remote {
         let failed = |reason| LinkError::Failed { service, call: name, reason };
         let body = serde_json::to_vec(&call).map_err(|error| failed(error.to_string()))?;
         let watch = Stopwatch::start();
-        let result = self.ask(service, name, body.into(), trace::current()).await;
+        let result = self.call_json(service, name, body.into(), trace::current()).await;
         let outcome = if result.is_ok() { "answered" } else { "failed" };
         metrics::counter!("onrush_link_calls_total", "service" => service, "call" => name, "outcome" => outcome).increment(1);
         metrics::histogram!("onrush_link_call_seconds", "service" => service, "call" => name).record(watch.elapsed().as_secs_f64());
         match result {
             Ok(reply) => serde_json::from_slice(&reply).map_err(|error| failed(format!("its answer cannot be read: {error}"))),
-            Err(Failure::NoAddress) => Err(LinkError::NotHere { service, call: name }),
-            Err(Failure::Failed(reason)) => Err(failed(reason)),
-            Err(Failure::Unavailable(reason)) => Err(LinkError::Unavailable { service, call: name, reason }),
+            Err(CallFailure::NoAddress) => Err(LinkError::NotHere { service, call: name }),
+            Err(CallFailure::Failed(reason)) => Err(failed(reason)),
+            Err(CallFailure::Unavailable(reason)) => Err(LinkError::Unavailable { service, call: name, reason }),
         }
     }
 
-    async fn ask(&self, service: &'static str, name: &'static str, body: Bytes, trace: Uuid) -> Result<Bytes, Failure> {
-        let mut round = self.pool.round(service).ok_or(Failure::NoAddress)?;
+    async fn call_json(&self, service: &'static str, name: &'static str, body: Bytes, trace: Uuid) -> Result<Bytes, CallFailure> {
+        let mut attempts = self.pool.attempts(service).ok_or(CallFailure::NoAddress)?;
         let RemoteSettings { total_time, try_time, tries } = self.settings;
         let watch = Stopwatch::start();
         let left = || total_time.saturating_sub(watch.elapsed());
         let mut reason = String::new();
         for number in 1..=tries.max(1) {
             if number > 1 {
-                let pause = round.pause();
-                if left() < pause + MIN_TRY || !round.may_repeat() {
+                let pause = attempts.pause();
+                if left() < pause + MIN_TRY || !attempts.try_spend_retry() {
                     break;
                 }
                 tokio::time::sleep(pause).await;
                 metrics::counter!("onrush_link_retries_total", "service" => service, "call" => name).increment(1);
             }
-            let (target, permit) = match round.next() {
+            let (target, permit) = match attempts.next() {
                 Ok(next) => next,
-                Err(open) if number == 1 => return Err(Failure::Unavailable(open.to_string())),
-                // What the last try said tells more.
+                Err(open) if number == 1 => return Err(CallFailure::Unavailable(open.to_string())),
+                // Reports the reason of the last try, which is more specific.
                 Err(_) => break,
             };
-            let limit = if number < tries && round.has_untried() { left().min(try_time) } else { left() };
-            let request = self.request(&target.address, service, name, &body, trace).map_err(|error| Failure::Failed(error.to_string()))?;
+            let limit = if number < tries && attempts.has_untried() { left().min(try_time) } else { left() };
+            let request =
+                self.request(&target.address, service, name, &body, trace).map_err(|error| CallFailure::Failed(error.to_string()))?;
             let result = self.pool.client().send(request, limit).await;
-            tell(permit, &result);
-            match judge(result) {
-                Verdict::Answered(reply) => return Ok(reply),
-                Verdict::Failed(text) => return Err(Failure::Failed(format!("{}: {text}", target.address))),
-                Verdict::Again(text) => {
-                    tracing::debug!(service, call = name, address = %target.address, reason = text, trace = %trace.simple(), "a question was not answered");
+            record_outcome(permit, &result);
+            match classify(result) {
+                CallAttempt::Answered(reply) => return Ok(reply),
+                CallAttempt::Failed(text) => return Err(CallFailure::Failed(format!("{}: {text}", target.address))),
+                CallAttempt::Retry(text) => {
+                    tracing::debug!(service, call = name, address = %target.address, reason = text, trace = %trace.simple(), "call attempt failed");
                     reason = format!("{}: {text}", target.address);
                 }
             }
         }
-        Err(Failure::Unavailable(reason))
+        Err(CallFailure::Unavailable(reason))
     }
 
     fn request(
@@ -135,20 +136,20 @@ impl Remote {
     }
 }
 
-fn judge(result: Result<Response<Bytes>, ClientError>) -> Verdict {
+fn classify(result: Result<Response<Bytes>, ClientError>) -> CallAttempt {
     let response = match result {
         Ok(response) => response,
-        Err(error @ ClientError::TooLarge(_)) => return Verdict::Failed(error.to_string()),
-        Err(error) => return Verdict::Again(error.to_string()),
+        Err(error @ ClientError::TooLarge(_)) => return CallAttempt::Failed(error.to_string()),
+        Err(error) => return CallAttempt::Retry(error.to_string()),
     };
     match response.status() {
-        StatusCode::OK => Verdict::Answered(response.into_body()),
-        // One address of several may be out of date.
-        StatusCode::NOT_FOUND => Verdict::Again("it does not run this service, or does not know this question".to_owned()),
+        StatusCode::OK => CallAttempt::Answered(response.into_body()),
+        // Retries, because one of several addresses may be outdated.
+        StatusCode::NOT_FOUND => CallAttempt::Retry("it does not run this service, or does not know this call".to_owned()),
         StatusCode::UNAUTHORIZED => {
-            Verdict::Failed("it does not accept our signature: are the secrets the same and the clocks set?".to_owned())
+            CallAttempt::Failed("it does not accept our signature: are the secrets the same and the clocks set?".to_owned())
         }
-        status if status.is_server_error() => Verdict::Again(format!("it answered {status}")),
-        status => Verdict::Failed(format!("it answered {status}")),
+        status if status.is_server_error() => CallAttempt::Retry(format!("it answered {status}")),
+        status => CallAttempt::Failed(format!("it answered {status}")),
     }
 }

@@ -1,23 +1,23 @@
-//! How processes of one installation know each other: a signature by the secret they share.
+//! Signatures with which processes of one installation authenticate each other, by a shared secret.
 //!
-//! It proves that a request was made by a process that has the secret, within a minute. It hides nothing, and does not stop a repeat
-//! within that minute: use it for what is safe to repeat.
+//! A signature proves that a process with the secret made the request within the last minute. It encrypts nothing and does not prevent a
+//! replay within that minute, so use it only for requests that are safe to repeat.
 
-use crate::{http::derive, ports::Clock};
+use crate::{http::derive_key, ports::Clock};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use sha2::Sha256;
 use std::{fmt, sync::Arc};
 
-/// How far the clocks of two processes, and the way between them, may be apart.
+/// Most clock difference between two processes, including the network delay, in seconds.
 const MAX_AGE_SECONDS: i64 = 60;
-/// Ours have 62 bytes.
+/// Longest accepted signature header, in bytes. Ours have 62.
 const MAX_LENGTH: usize = 128;
 /// Bytes of HMAC-SHA256.
-const TAG: usize = 32;
+const MAC_BYTES: usize = 32;
 
-/// Why a signature is not accepted. For the log: whoever sent it is told nothing.
+/// Reason for a rejected signature. For the log only: the sender learns no reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
     #[error("it is missing or not of the form t=<seconds>,v1=<signature>")]
@@ -28,7 +28,7 @@ pub enum BadSignature {
     Wrong,
 }
 
-/// Signs and checks. Cheap to clone.
+/// Signs requests and verifies signatures. Cheap to clone.
 #[derive(Clone)]
 pub struct Signer {
     key: Hmac<Sha256>,
@@ -37,37 +37,37 @@ pub struct Signer {
 
 impl Signer {
     pub fn new(secret: &[u8; 32], clock: Arc<dyn Clock>) -> Signer {
-        let key = derive(secret, b"onrush requests between processes");
+        let key = derive_key(secret, b"onrush requests between processes");
         Signer { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length"), clock }
     }
 
-    /// A signature of `parts`, in this order, made now. The first part names the purpose.
+    /// Signs `parts`, in this order, with the current time. The first part names the purpose.
     pub fn sign(&self, parts: &[&[u8]]) -> HeaderValue {
         let seconds = self.clock.now().seconds();
         let tag = URL_SAFE_NO_PAD.encode(self.mac(seconds, parts).finalize().into_bytes());
         HeaderValue::try_from(format!("t={seconds},v1={tag}")).expect("digits and base64 are header values")
     }
 
-    /// Checks a signature in constant time.
+    /// Verifies a signature in constant time.
     pub fn verify(&self, signature: Option<&HeaderValue>, parts: &[&[u8]]) -> Result<(), BadSignature> {
-        let (seconds, tag) = self.recent(signature)?;
+        let (seconds, tag) = self.parse_recent(signature)?;
         self.mac(seconds, parts).verify_slice(&tag).map_err(|_| BadSignature::Wrong)
     }
 
-    /// Whether it could be one at all, before what it should be of is known: its form, and its age.
-    pub fn could_be(&self, signature: Option<&HeaderValue>) -> Result<(), BadSignature> {
-        self.recent(signature).map(drop)
+    /// Checks the form and age of a signature, before the signed parts are known.
+    pub fn precheck(&self, signature: Option<&HeaderValue>) -> Result<(), BadSignature> {
+        self.parse_recent(signature).map(drop)
     }
 
-    fn recent(&self, signature: Option<&HeaderValue>) -> Result<(i64, [u8; TAG]), BadSignature> {
-        let (seconds, tag) = signature.and_then(read).ok_or(BadSignature::Malformed)?;
+    fn parse_recent(&self, signature: Option<&HeaderValue>) -> Result<(i64, [u8; MAC_BYTES]), BadSignature> {
+        let (seconds, tag) = signature.and_then(parse_signature).ok_or(BadSignature::Malformed)?;
         if self.clock.now().seconds().abs_diff(seconds) > MAX_AGE_SECONDS.unsigned_abs() {
             return Err(BadSignature::NotNow);
         }
         Ok((seconds, tag))
     }
 
-    /// Each part goes with its length, so that none can be moved from one to the next.
+    /// Includes the length of each part, so that bytes cannot be moved from one part to the next.
     fn mac(&self, seconds: i64, parts: &[&[u8]]) -> Hmac<Sha256> {
         let mut mac = self.key.clone();
         mac.update(&seconds.to_be_bytes());
@@ -79,7 +79,7 @@ impl Signer {
     }
 }
 
-fn read(signature: &HeaderValue) -> Option<(i64, [u8; TAG])> {
+fn parse_signature(signature: &HeaderValue) -> Option<(i64, [u8; MAC_BYTES])> {
     let text = signature.to_str().ok().filter(|text| text.len() <= MAX_LENGTH)?;
     let (seconds, tag) = text.strip_prefix("t=")?.split_once(",v1=")?;
     Some((seconds.parse().ok()?, URL_SAFE_NO_PAD.decode(tag).ok()?.try_into().ok()?))
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_good_for_its_parts_and_for_a_minute() {
+    fn a_signature_is_valid_for_its_parts_and_for_a_minute() {
         let (signer, clock) = signer(1);
         let signature = signer.sign(PARTS);
         assert_eq!(signer.verify(Some(&signature), PARTS), Ok(()));

@@ -1,7 +1,6 @@
-//! Which request the code that runs now belongs to, so that a question to another process carries its trace without every function in
-//! between passing it on.
+//! Trace id of the running request. A call to another process carries it without a parameter in every function in between.
 //!
-//! It is set while the request's own future is polled, and so never leaks to another one. What runs in a task of its own has none.
+//! The id is set only while the future of the request is polled, so it never leaks into another request. Spawned tasks have none.
 
 use crate::ports::{new_id, random_bytes};
 use http::HeaderValue;
@@ -12,10 +11,11 @@ thread_local! {
     static CURRENT: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
 
-/// Until this is dropped, [`current`] is the given trace.
+/// Guard of [`enter`]. Dropping it restores the previous trace.
 #[must_use]
 pub(crate) struct Entered(Option<Uuid>);
 
+/// Makes `trace` the [`current`] one until the guard is dropped.
 pub(crate) fn enter(trace: Uuid) -> Entered {
     Entered(CURRENT.replace(Some(trace)))
 }
@@ -26,19 +26,19 @@ impl Drop for Entered {
     }
 }
 
-/// The running request's trace, else a new one.
+/// Trace of the running request, or a new one outside of requests.
 pub(crate) fn current() -> Uuid {
     CURRENT.get().unwrap_or_else(new_id)
 }
 
-/// The W3C header that makes the other side part of this trace.
+/// W3C `traceparent` header for a request to another process.
 pub(crate) fn traceparent(trace: Uuid) -> HeaderValue {
-    // Zero is not a valid parent.
+    // Zero is not a valid parent id.
     let parent = u64::from_be_bytes(random_bytes()) | 1;
     HeaderValue::try_from(format!("00-{}-{parent:016x}-01", trace.simple())).expect("hex digits are a header value")
 }
 
-/// The id as people read it in answers and logs.
+/// Value of the `x-request-id` header, in the form used in responses and logs.
 pub(crate) fn request_id(trace: Uuid) -> HeaderValue {
     HeaderValue::try_from(trace.simple().to_string()).expect("hex digits are a header value")
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trace_ends_with_its_guard() {
+    fn dropping_the_guard_restores_the_previous_trace() {
         let (outer, inner) = (Uuid::from_u128(1), Uuid::from_u128(2));
         {
             let _outer = enter(outer);

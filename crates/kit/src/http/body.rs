@@ -1,4 +1,4 @@
-//! A body as it came, for requests that are not taken apart here: forwarded ones, and questions of other processes.
+//! Raw bodies, for requests that are not parsed as input: forwarded requests, and calls from other processes.
 
 use super::Problem;
 use axum::body::{Body, HttpBody};
@@ -7,10 +7,10 @@ use contracts::Code;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use std::time::Duration;
 
-/// A body must be complete by then, as everywhere.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// Timeout for a complete body, the same as for input.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The whole body, at most `limit` bytes. One that declares more is refused before it is asked for.
+/// Reads the whole body of at most `limit` bytes. A body that declares more is refused before it is read.
 pub(crate) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Code::BodyTooLarge, format!("The body may have at most {limit} bytes."));
     if body.is_end_stream() {
@@ -19,7 +19,7 @@ pub(crate) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Proble
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(Code::BadRequest, "The body ended early or is not framed as declared.")),

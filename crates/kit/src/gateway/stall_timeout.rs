@@ -1,4 +1,4 @@
-//! An answer on its way through: each piece goes on as it comes, and a peer that stops in the middle does not hold the client for ever.
+//! Response body with a stall timeout: passes pieces on as they arrive, and fails when the peer stops in the middle.
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -11,24 +11,24 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Ends with an error when no piece comes for the given time; that cuts the client's connection, so that it sees that the answer is not
-/// whole. Dropped (because the client went away), it closes the peer's connection.
-struct Paced {
+/// Body that fails when no piece arrives within `stall_time`. The error closes the client's connection, which shows the client that the
+/// response is incomplete. If the client disconnects, dropping the body closes the connection to the peer.
+struct StallTimeoutBody {
     body: Incoming,
     stall_time: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
-/// The peer's answer as ours.
-pub(super) fn paced(body: Incoming, stall_time: Option<Duration>) -> Body {
+/// Turns the peer's response body into ours. `None`: no stall timeout.
+pub(super) fn with_stall_timeout(body: Incoming, stall_time: Option<Duration>) -> Body {
     match stall_time {
         _ if body.is_end_stream() => Body::empty(),
         None => Body::new(body),
-        Some(stall_time) => Body::new(Paced { body, stall_time, timer: Box::pin(sleep(stall_time)) }),
+        Some(stall_time) => Body::new(StallTimeoutBody { body, stall_time, timer: Box::pin(sleep(stall_time)) }),
     }
 }
 
-impl HttpBody for Paced {
+impl HttpBody for StallTimeoutBody {
     type Data = Bytes;
     type Error = io::Error;
 

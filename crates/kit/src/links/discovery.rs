@@ -1,4 +1,4 @@
-//! Which process answers for a service, asked of its address. For people who look after an installation, not for the product's own work.
+//! Discovery: asks an address which process answers for a service there. For operators of an installation, not used by the services.
 
 use super::{
     Answers, ServeError,
@@ -14,27 +14,27 @@ use std::time::Duration;
 use uuid::Uuid;
 
 const NAME: &str = "get_whereabouts";
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What a process says of itself.
+/// Identity of the process that answers for a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whereabouts {
-    /// Its name in leases; another one after each start.
+pub struct Discovery {
+    /// Instance id in leases; each start makes a new one.
     pub instance: Uuid,
     pub version: String,
 }
 
 impl Answers {
-    /// Lets others find out that this process runs the service.
+    /// Registers the discovery call of a service, so that other processes see that this one runs it.
     pub fn introduce(&mut self, service: &'static str, instance: Uuid) {
-        let whereabouts = Whereabouts { instance, version: env!("CARGO_PKG_VERSION").to_owned() };
-        let answer = serde_json::to_vec(&whereabouts).map(Bytes::from).map_err(|error| ServeError::Failed(error.to_string()));
+        let discovery = Discovery { instance, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let answer = serde_json::to_vec(&discovery).map(Bytes::from).map_err(|error| ServeError::Failed(error.to_string()));
         self.json.insert((service, NAME), Box::new(move |_| Box::pin(std::future::ready(answer.clone()))));
     }
 }
 
-/// Asks this address whether it runs the service. The error is for a person.
-pub async fn whereabouts(client: &Client, signer: &Signer, address: &Address, service: &str) -> Result<Whereabouts, String> {
+/// Asks this address for the process that runs the service. `Err`: the reason, as text for the operator.
+pub async fn whereabouts(client: &Client, signer: &Signer, address: &Address, service: &str) -> Result<Discovery, String> {
     let path = path_of(service, NAME);
     let body = Bytes::from_static(b"{}");
     let request = Request::post(address.at(&path).map_err(|error| error.to_string())?)
@@ -42,7 +42,7 @@ pub async fn whereabouts(client: &Client, signer: &Signer, address: &Address, se
         .header(SIGNATURE, signer.sign(&signed_parts(&Method::POST, &path, &digest(&body))))
         .body(body)
         .map_err(|error| error.to_string())?;
-    let response = client.send(request, PATIENCE).await.map_err(|error| format!("no answer: {error}"))?;
+    let response = client.send(request, TIMEOUT).await.map_err(|error| format!("no answer: {error}"))?;
     match response.status() {
         StatusCode::OK => serde_json::from_slice(response.body()).map_err(|error| format!("its answer cannot be read: {error}")),
         StatusCode::NOT_FOUND => Err("something answers there, but does not run this service".to_owned()),

@@ -1,9 +1,9 @@
-//! What an OpenAPI document says of operations, for the parts of the door that must know it before the handler does.
+//! Reads operations from an OpenAPI document, for layers that need them before the handler runs.
 
 use http::Method;
 use utoipa::openapi::{PathItem, path::Operation};
 
-/// The operations of a path, each with its method. axum lets GET answer HEAD, too.
+/// Operations of a path with their methods. HEAD is answered by the GET handler of axum.
 pub(crate) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let all = [
         (Method::GET, &item.get),
@@ -17,7 +17,7 @@ pub(crate) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Oper
     all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
 }
 
-/// Whether the operation looks at who calls.
+/// True when the operation reads the caller's identity: its document names a security scheme.
 pub(crate) fn takes_caller(operation: &Operation) -> bool {
     operation.security.as_ref().is_some_and(|schemes| !schemes.is_empty())
 }
