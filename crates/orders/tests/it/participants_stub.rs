@@ -1,4 +1,4 @@
-//! Stand-ins for the services around orders: participants that do as the test says, and books to look prices, coupons and stores up in.
+//! Stubs of the services around orders: participants with the reactions that a test sets, and prices, coupons and stores to look up.
 
 use contracts::{
     Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
@@ -14,7 +14,7 @@ use std::{
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// What a participant does with a question.
+/// Reaction of a participant to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     Comply,
@@ -22,20 +22,20 @@ pub enum Reaction {
     Silence,
 }
 
-/// What the stand-ins know and remember. Outlives a restart of the services.
+/// State of all stubs. It survives a restart of the services.
 #[derive(Clone, Default)]
-pub struct Others(Arc<Mutex<Books>>);
+pub struct ParticipantsStub(Arc<Mutex<StubState>>);
 
 #[derive(Default)]
-struct Books {
+struct StubState {
     reactions: HashMap<&'static str, Reaction>,
-    heard: Vec<(Uuid, Message)>,
+    received: Vec<(Uuid, Message)>,
     prices: Vec<PricedSku>,
     coupons: Vec<(MemberId, IssuedCouponTerms)>,
     stores: Vec<StoreCard>,
 }
 
-/// Who reads what.
+/// The stubbed services, and the message kinds they read.
 const PARTICIPANTS: &[(&str, &[&str])] = &[
     (
         "stock",
@@ -48,52 +48,52 @@ const PARTICIPANTS: &[(&str, &[&str])] = &[
     ("stores", &[]),
 ];
 
-impl Others {
+impl ParticipantsStub {
     pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
-        let stand_in = |(name, reads): &(&'static str, &'static [&'static str])| {
-            Arc::new(StandIn { kit: kit.clone(), name, reads, others: self.clone() }) as Arc<dyn Service>
+        let stub = |(name, reads): &(&'static str, &'static [&'static str])| {
+            Arc::new(StubService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
         };
-        PARTICIPANTS.iter().map(stand_in).collect()
+        PARTICIPANTS.iter().map(stub).collect()
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn state(&self) -> MutexGuard<'_, StubState> {
         self.0.lock().expect("not poisoned")
     }
 
-    /// From now on questions of this kind are met like this.
-    pub fn meet(&self, kind: &'static str, reaction: Reaction) {
-        self.books().reactions.insert(kind, reaction);
+    /// Sets the reaction to requests of this kind from now on.
+    pub fn set_reaction(&self, kind: &'static str, reaction: Reaction) {
+        self.state().reactions.insert(kind, reaction);
     }
 
-    /// Everything the participants were told about an order, in the order in which they acted on it.
-    pub fn heard(&self, id: OrderId) -> Vec<Message> {
-        self.books().heard.iter().filter(|(of, _)| *of == id.0).map(|(_, message)| message.clone()).collect()
+    /// All messages about an order that the participants received, in the order of handling.
+    pub fn received(&self, id: OrderId) -> Vec<Message> {
+        self.state().received.iter().filter(|(of, _)| *of == id.0).map(|(_, message)| message.clone()).collect()
     }
 
     pub fn sell_in(&self, store_id: StoreId, price: i64, policy: StockPolicy) -> Sku {
         let sku = Sku(new_id());
-        let mut books = self.books();
-        let name = format!("thing {}", books.prices.len() + 1);
-        books.prices.push(PricedSku { sku, product_id: ProductId(new_id()), store_id, name, price: Won(price), policy });
+        let mut state = self.state();
+        let name = format!("thing {}", state.prices.len() + 1);
+        state.prices.push(PricedSku { sku, product_id: ProductId(new_id()), store_id, name, price: Won(price), policy });
         sku
     }
 
     pub fn change_price(&self, sku: Sku, price: i64) {
-        let mut books = self.books();
-        books.prices.iter_mut().filter(|priced| priced.sku == sku).for_each(|priced| priced.price = Won(price));
+        let mut state = self.state();
+        state.prices.iter_mut().filter(|priced| priced.sku == sku).for_each(|priced| priced.price = Won(price));
     }
 
     pub fn withdraw(&self, sku: Sku) {
-        self.books().prices.retain(|priced| priced.sku != sku);
+        self.state().prices.retain(|priced| priced.sku != sku);
     }
 
     pub fn open_store(&self, seller_id: MemberId) -> StoreId {
         let store_id = StoreId(new_id());
-        self.books().stores.push(StoreCard { store_id, name: "A store".into(), seller_id: Some(seller_id) });
+        self.state().stores.push(StoreCard { store_id, name: "A store".into(), seller_id: Some(seller_id) });
         store_id
     }
 
-    /// A coupon of this many won, in a member's hands.
+    /// Issues a coupon with a discount of this many won to a member.
     pub fn issue(&self, owner: MemberId, scope: CouponScope, won: i64) -> IssuedCouponId {
         let id = IssuedCouponId(new_id());
         let terms = IssuedCouponTerms {
@@ -107,33 +107,33 @@ impl Others {
             expires_at: Timestamp::MAX,
             refusal: None,
         };
-        self.books().coupons.push((owner, terms));
+        self.state().coupons.push((owner, terms));
         id
     }
 
     pub fn change_coupon(&self, id: IssuedCouponId, change: impl FnOnce(&mut IssuedCouponTerms)) {
-        let mut books = self.books();
-        let found = books.coupons.iter_mut().find(|(_, terms)| terms.issued_coupon_id == id);
+        let mut state = self.state();
+        let found = state.coupons.iter_mut().find(|(_, terms)| terms.issued_coupon_id == id);
         change(&mut found.expect("it was issued").1);
     }
 
-    fn reaction(&self, question: &Message) -> Reaction {
-        self.books().reactions.get(question.kind()).copied().unwrap_or(Reaction::Comply)
+    fn reaction(&self, request: &Message) -> Reaction {
+        self.state().reactions.get(request.kind()).copied().unwrap_or(Reaction::Comply)
     }
 
     fn answer(&self, message: &Message) -> Option<Message> {
         match self.reaction(message) {
-            Reaction::Comply => done(message),
-            Reaction::Refuse(code) => Some(refused(message, code)),
+            Reaction::Comply => compliant_answer(message),
+            Reaction::Refuse(code) => Some(refusing_answer(message, code)),
             Reaction::Silence => None,
         }
     }
 }
 
-/// The answer of a participant that did as it was asked. What is made final is not answered.
-pub fn done(question: &Message) -> Option<Message> {
+/// The answer of a participant that did the request. `None`: messages that make a hold final are not answered.
+pub fn compliant_answer(request: &Message) -> Option<Message> {
     let done = |order_id| StepDone { order_id };
-    Some(match question {
+    Some(match request {
         Message::StockReserve(ask) => Message::StockReserved(done(ask.order_id)),
         Message::StockTake(ask) => Message::StockTaken(done(ask.order_id)),
         Message::StockRelease(ask) => Message::StockReleased(done(ask.order_id)),
@@ -149,10 +149,10 @@ pub fn done(question: &Message) -> Option<Message> {
     })
 }
 
-/// The answer of one that says no.
-pub fn refused(question: &Message, code: Code) -> Message {
+/// The answer of a participant that refused the request.
+pub fn refusing_answer(request: &Message, code: Code) -> Message {
     let refused = |order_id| StepRefused { order_id, code, detail: format!("No: {}.", code.slug()) };
-    match question {
+    match request {
         Message::StockReserve(ask) => Message::StockRefused(refused(ask.order_id)),
         Message::StockTake(ask) => Message::StockTakeRefused(refused(ask.order_id)),
         Message::CouponHold(ask) => Message::CouponRefused(refused(ask.order_id)),
@@ -167,57 +167,57 @@ pub fn refused(question: &Message, code: Code) -> Message {
     }
 }
 
-struct StandIn {
+struct StubService {
     kit: Kit,
     name: &'static str,
     reads: &'static [&'static str],
-    others: Others,
+    participants: ParticipantsStub,
 }
 
-impl StandIn {
-    /// Only what is committed was heard.
-    fn hear(&self, work: &mut Work, key: Uuid, message: Message) {
-        let others = self.others.clone();
-        work.after_commit(move || others.books().heard.push((key, message)));
+impl StubService {
+    /// Records a received message after the commit.
+    fn record_received(&self, work: &mut Work, key: Uuid, message: Message) {
+        let participants = self.participants.clone();
+        work.after_commit(move || participants.state().received.push((key, message)));
     }
 
-    /// Meets what a slip calls for like the question that asks the same.
-    fn travel(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
+    /// Reacts to each step of a slip as to the same request of an orchestrated order, and passes the slip on.
+    fn advance_slip(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
         if slip.call(self.name).is_none() {
             return Ok(());
         }
-        while let Some((way, stop)) = slip.call(self.name) {
-            let question = match way {
-                Way::Forward => stop.clone().into(),
-                Way::Back => undo(stop),
+        while let Some((direction, slip_step)) = slip.call(self.name) {
+            let request = match direction {
+                Way::Forward => slip_step.clone().into(),
+                Way::Back => undo_message(slip_step),
             };
-            let reaction = self.others.reaction(&question);
-            self.hear(work, slip.order_id.0, question);
-            match (reaction, way) {
+            let reaction = self.participants.reaction(&request);
+            self.record_received(work, slip.order_id.0, request);
+            match (reaction, direction) {
                 (Reaction::Silence, _) => return Ok(()),
                 (_, Way::Back) => slip.undone(work.now),
                 (Reaction::Comply, _) => slip.answer(Ok(()), work.now),
                 (Reaction::Refuse(code), _) => slip.answer(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
             }
         }
-        work.emit(slip.order_id, passed_on(self.name, slip))
+        work.emit(slip.order_id, slip_message(self.name, slip))
     }
 }
 
-/// The message that undoes a stop.
-fn undo(stop: &Stop) -> Message {
+/// The message that undoes a step of a slip.
+fn undo_message(slip_step: &Stop) -> Message {
     let command = |order_id| StepCommand { order_id };
-    match stop {
+    match slip_step {
         Stop::StockReserve(ask) => Message::StockRelease(command(ask.order_id)),
         Stop::CouponHold(ask) => Message::CouponUnhold(command(ask.order_id)),
         Stop::PointsHold(ask) => Message::PointsUnhold(command(ask.order_id)),
         Stop::Payment(ask) => Message::PaymentCancel(command(ask.order_id)),
-        Stop::StockTake(_) => panic!("it is undone with the reservation"),
+        Stop::StockTake(_) => panic!("undone with the reservation"),
     }
 }
 
-/// A slip in the stream of who passes it on.
-pub fn passed_on(by: &str, slip: RoutingSlip) -> Message {
+/// The message with which a service passes a slip on.
+pub fn slip_message(by: &str, slip: RoutingSlip) -> Message {
     match by {
         "stock" => Message::StockSlip(slip),
         "coupons" => Message::CouponsSlip(slip),
@@ -227,7 +227,7 @@ pub fn passed_on(by: &str, slip: RoutingSlip) -> Message {
     }
 }
 
-impl Service for StandIn {
+impl Service for StubService {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -247,33 +247,33 @@ impl Service for StandIn {
         Box::pin(async move {
             for envelope in messages {
                 if let Some(slip) = envelope.message.slip() {
-                    self.travel(work, slip.clone())?;
+                    self.advance_slip(work, slip.clone())?;
                     continue;
                 }
-                if let Some(answer) = self.others.answer(&envelope.message) {
+                if let Some(answer) = self.participants.answer(&envelope.message) {
                     work.emit(envelope.key, answer)?;
                 }
-                self.hear(work, envelope.key, envelope.message.clone());
+                self.record_received(work, envelope.key, envelope.message.clone());
             }
             Ok(())
         })
     }
     fn answers(self: Arc<Self>, answers: &mut Answers) {
-        let others = self.others.clone();
+        let participants = self.participants.clone();
         match self.name {
             "catalog" => answers.add::<GetPrices, _, _, _>(move |call| {
-                let found = others.books().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect();
+                let found = participants.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect();
                 async move { Ok::<_, String>(found) }
             }),
             "coupons" => answers.add::<GetIssuedCoupons, _, _, _>(move |call| {
-                let books = others.books();
+                let state = participants.state();
                 let own =
-                    books.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
+                    state.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
                 let found = own.map(|(_, terms)| terms.clone()).collect();
                 async move { Ok::<_, String>(found) }
             }),
             "stores" => answers.add::<GetStore, _, _, _>(move |call| {
-                let found = others.books().stores.iter().find(|store| store.store_id == call.store_id).cloned();
+                let found = participants.state().stores.iter().find(|store| store.store_id == call.store_id).cloned();
                 async move { Ok::<_, String>(found) }
             }),
             _ => {}
