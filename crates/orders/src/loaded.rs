@@ -190,12 +190,12 @@ pub async fn complete_answers(work: &mut Work, settled: &[(&Checkout, &OpenAnswe
         .zip(&histories)
         .map(|((checkout, open), history)| view::answer_for(checkout, history, &open.operation, Some(open.trace)))
         .collect::<Result<_, _>>()?;
-    let given: Vec<Settled<'_>> = settled
+    let completions: Vec<Settled<'_>> = settled
         .iter()
         .zip(&answers)
         .map(|((_, open), answer)| Settled { operation: &open.operation, scope: open.scope, key: &open.key, answer })
         .collect();
-    idempotency::settle(&mut work.tx, "orders", &given).await?;
+    idempotency::settle(&mut work.tx, "orders", &completions).await?;
     let open: Vec<&OpenAnswer> = settled.iter().map(|(_, open)| *open).collect();
     store::close_answers(&mut work.tx, &open).await?;
     Ok(())

@@ -122,7 +122,7 @@ pub struct OrderHistory {
 }
 
 impl OrderHistory {
-    /// Loads the histories of the orders, in their order, up to the counters of each order. Rows written after the order was read are left out.
+    /// Loads the history of each order up to the order's counters, in the order of `orders`. Later rows are left out.
     pub async fn load(tx: &mut Tx, orders: &[&Order]) -> Result<Vec<OrderHistory>, DbError> {
         // Each id once: several answers may wait for one order.
         let ids: BTreeSet<OrderId> = orders.iter().map(|order| order.id).collect();

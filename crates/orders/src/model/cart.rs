@@ -9,7 +9,7 @@ pub const MAX_QUANTITY: u32 = 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cart {
-    /// Counts changes and orders of the cart. A request with the current version proves that the buyer saw the current items. 0: never used.
+    /// Counts changes and orders of the cart. A request with the current version shows that the buyer saw the current items. 0: unused.
     pub version: i64,
     pub items: BTreeMap<Sku, u32>,
 }

@@ -63,13 +63,13 @@ impl Checkout {
             let at = entry.at.min(now).max(self.order.updated_at);
             match &entry.outcome {
                 Outcome::Done => match slip_step {
-                    Stop::Payment(ask) => self.payment_approved(ask.payment_id, at),
+                    Stop::Payment(request) => self.payment_approved(request.payment_id, at),
                     _ => self.step_done(step, at),
                 },
                 // An echo: a repeat of this slip was refused by the tombstone of an undo. The slip with the real refusal is still to come.
                 Outcome::Refused(refusal) if refusal.code == Code::StepTimedOut && self.order.saga_state == SagaState::Running => return,
                 Outcome::Refused(refusal) => match slip_step {
-                    Stop::Payment(ask) => self.payment_failed(ask.payment_id, refusal.clone().into(), at),
+                    Stop::Payment(request) => self.payment_failed(request.payment_id, refusal.clone().into(), at),
                     _ => self.step_refused(step, refusal.clone().into(), at),
                 },
                 Outcome::Undone => self.step_undone(step, at),

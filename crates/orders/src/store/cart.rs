@@ -31,9 +31,9 @@ pub async fn save_cart(tx: &mut Tx, member_id: MemberId, before: &Cart, cart: &C
             return Err(DbError::Retry("another transaction changed the cart".into()));
         }
     }
-    let gone = before.items.keys().filter(|sku| !cart.items.contains_key(sku));
+    let removed = before.items.keys().filter(|sku| !cart.items.contains_key(sku));
     let sql = "delete from orders_cart_items where member_id=$1 and sku=$2";
-    tx.execute_many(sql, gone.map(|sku| params![member_id, *sku])).await?;
+    tx.execute_many(sql, removed.map(|sku| params![member_id, *sku])).await?;
     let changed = cart.items.iter().filter(|(sku, quantity)| before.items.get(sku) != Some(quantity));
     let sql = "insert into orders_cart_items (member_id, sku, quantity) values ($1,$2,$3) \
                on conflict (member_id, sku) do update set quantity=excluded.quantity";

@@ -17,13 +17,13 @@ async fn cancelling_a_paid_order_undoes_every_step() {
             if prepared {
                 let _ = world.advance(id, "PREPARING").await.expect(200);
             }
-            let gone = world.cancel(id, "c").await.expect(200);
+            let cancelled = world.cancel(id, "c").await.expect(200);
             assert_eq!(
-                states(&gone.body)[2 + usize::from(prepared)..],
+                states(&cancelled.body)[2 + usize::from(prepared)..],
                 [if prepared { "PREPARING" } else { "PAID" }, "CANCELLING", "CANCELLED"]
             );
             assert_eq!(world.emitted_kinds(id).await[9..], ALL_UNDOS);
-            assert_eq!(gone.body["saga"]["state"], "UNDONE");
+            assert_eq!(cancelled.body["saga"]["state"], "UNDONE");
             world.audit().await;
         }
     }
@@ -36,8 +36,8 @@ async fn cancelling_an_unpaid_order_releases_its_holds() {
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         let body = json!({"reason": "found it cheaper"});
         let path = format!("/v1/orders/{id}/cancellation");
-        let gone = world.post(&path, "c", &body).header("prefer", "wait=20").send().await.expect(200);
-        assert_eq!(gone.body["reason"]["detail"], "found it cheaper");
+        let cancelled = world.post(&path, "c", &body).header("prefer", "wait=20").send().await.expect(200);
+        assert_eq!(cancelled.body["reason"]["detail"], "found it cheaper");
         assert_eq!(world.emitted_kinds(id).await[3..], ALL_UNDOS[1..]);
         let ended = world.messages(id).await.pop();
         assert!(matches!(ended, Some(Message::OrderCancelled(ended)) if ended.detail == "found it cheaper"));
@@ -66,8 +66,8 @@ async fn cancelling_a_pending_order_undoes_the_running_step() {
         world.set_reaction("coupon.hold", Reaction::Silence);
         let id = world.start_order(&world.full_paid()).await;
         world.wait_for_emitted("coupon.hold", 1).await;
-        let gone = world.cancel(id, "c").await.expect(200);
-        assert_eq!(states(&gone.body), ["PENDING", "CANCELLING", "CANCELLED"]);
+        let cancelled = world.cancel(id, "c").await.expect(200);
+        assert_eq!(states(&cancelled.body), ["PENDING", "CANCELLING", "CANCELLED"]);
         assert_eq!(world.emitted_kinds(id).await[2..], ["coupon.unhold", "stock.release", "order.cancelled"]);
         world.app.emit("coupons", id, Message::CouponHeld(StepDone { order_id: id })).await;
         assert_eq!(world.get(id).await["state"], "CANCELLED");
@@ -165,16 +165,16 @@ async fn of_concurrent_paying_and_cancelling_one_succeeds() {
                 let (cancelling, paying) = tokio::join!(cancelling, paying);
                 (paying, cancelling)
             };
-            let asked = world.emitted_kinds(id).await.contains(&"payment.request");
+            let is_requested = world.emitted_kinds(id).await.contains(&"payment.request");
             match (paying.status, cancelling.status) {
                 (202, 409) => {
                     assert_eq!(cancelling.problem(), "payment-in-progress");
-                    assert!(asked);
+                    assert!(is_requested);
                     winners[0] += 1;
                 }
                 (409, 200) => {
                     assert_eq!(paying.problem(), "illegal-transition");
-                    assert!(!asked, "a cancelled order was charged");
+                    assert!(!is_requested, "a cancelled order was charged");
                     winners[1] += 1;
                 }
                 other => panic!("{other:?}: {} {}", paying.body, cancelling.body),
@@ -199,6 +199,6 @@ async fn only_the_buyer_or_an_operator_cancels_and_with_a_key() {
     let blank = json!({"reason": "\u{202e}"});
     let _ = world.post(&path, "bad", &blank).send().await.expect_problem(422, "invalid-field");
     assert_eq!(world.get(id).await["state"], "AWAITING_PAYMENT");
-    let gone = world.app.post(&path).bearer(&world.operator_token()).key("k").header("prefer", "wait=20").send().await.expect(200);
-    assert_eq!((&gone.body["state"], &gone.body["reason"]["detail"]), (&json!("CANCELLED"), &json!("Cancelled by the mall.")));
+    let cancelled = world.app.post(&path).bearer(&world.operator_token()).key("k").header("prefer", "wait=20").send().await.expect(200);
+    assert_eq!((&cancelled.body["state"], &cancelled.body["reason"]["detail"]), (&json!("CANCELLED"), &json!("Cancelled by the mall.")));
 }

@@ -83,8 +83,8 @@ async fn cancelling_and_expiry_send_an_undo_slip() {
         let world = world(fold).await;
         let paid = world.order_in_state(&world.full_paid(), "PAID").await;
         world.expect_messages(paid, &[&DOS[..], &FINALS].concat()).await;
-        let gone = world.cancel(paid, "c").await.expect(200);
-        assert_eq!((&gone.body["state"], &gone.body["saga"]["state"]), (&json!("CANCELLED"), &json!("UNDONE")));
+        let cancelled = world.cancel(paid, "c").await.expect(200);
+        assert_eq!((&cancelled.body["state"], &cancelled.body["saga"]["state"]), (&json!("CANCELLED"), &json!("UNDONE")));
         world.expect_messages(paid, &[&DOS[..], &FINALS, &UNDOS, &["order.cancelled"]].concat()).await;
         let unpaid = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         let _ = world.cancel(unpaid, "c2").await.expect(200);
@@ -106,8 +106,8 @@ async fn cancelling_undoes_all_steps_the_slip_may_have_reached() {
         world.set_reaction("coupon.hold", Reaction::Silence);
         let id = world.start_order(&world.full_paid()).await;
         world.expect_received(id, &DOS[..2]).await;
-        let gone = world.cancel(id, "c").await.expect(200);
-        assert_eq!(states(&gone.body), ["PENDING", "CANCELLING", "CANCELLED"]);
+        let cancelled = world.cancel(id, "c").await.expect(200);
+        assert_eq!(states(&cancelled.body), ["PENDING", "CANCELLING", "CANCELLED"]);
         world.expect_messages(id, &[&DOS[..2], &UNDOS, &["order.cancelled"]].concat()).await;
         // The first slip arrives late. Its run is older than that of the undo slip, so it changes nothing.
         let mut late = slips(&world, id).await.swap_remove(0);

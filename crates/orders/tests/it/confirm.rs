@@ -24,7 +24,7 @@ async fn a_confirmed_purchase_is_final_and_emitted_once() {
         assert_eq!(states(&first.body)[5..], ["DELIVERED", "CONFIRMED"]);
         let again = confirm(&world, id, &world.token).await.expect(200);
         assert_eq!(again.body, first.body);
-        let told: Vec<i64> = world
+        let amounts: Vec<i64> = world
             .messages(id)
             .await
             .into_iter()
@@ -33,7 +33,7 @@ async fn a_confirmed_purchase_is_final_and_emitted_once() {
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [12_500]);
+        assert_eq!(amounts, [12_500]);
         let _ = world.advance(id, "DELIVERED").await.expect_problem(409, "illegal-transition");
         let _ = world.cancel(id, "c").await.expect_problem(409, "illegal-transition");
         world.audit().await;

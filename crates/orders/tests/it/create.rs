@@ -86,8 +86,8 @@ async fn stock_deducted_on_payment_is_checked_first_and_taken_last() {
     let (now, late) = (world.sell(1_000), world.sell_deduct_on_payment(2_000));
     let body = json!({"items": [{"sku": now, "quantity": 3}, {"sku": late, "quantity": 4}], "payment": {"method": "wallet"}});
     let id = world.order_in_state(&body, "PAID").await;
-    let told = world.messages(id).await;
-    let [Message::StockReserve(reserve), Message::StockTake(take), ..] = told.as_slice() else { panic!("{told:?}") };
+    let messages = world.messages(id).await;
+    let [Message::StockReserve(reserve), Message::StockTake(take), ..] = messages.as_slice() else { panic!("{messages:?}") };
     let lines = |lines: &[contracts::messages::StockLine]| lines.iter().map(|line| (line.sku, line.quantity)).collect::<Vec<_>>();
     assert_eq!(
         (lines(&reserve.reserve), lines(&reserve.check_only), lines(&take.lines)),
@@ -104,11 +104,11 @@ async fn an_order_that_costs_nothing_is_paid_by_method_none() {
         let made = world.order("k", &with_field(body, "payment", json!({"method": method}))).await.expect(201);
         assert_eq!((&made.body["state"], &made.body["total"], &made.body["discount"]), (&json!("PAID"), &json!(0), &json!(5_000)));
         assert_eq!(made.body["payment"]["method"], "none");
-        let asked = world.messages(id_of(&made)).await.into_iter().find_map(|message| match message {
+        let requested = world.messages(id_of(&made)).await.into_iter().find_map(|message| match message {
             Message::PaymentRequest(request) => Some((request.method, request.amount.0)),
             _ => None,
         });
-        assert_eq!(asked, Some((PaymentMethod::None, 0)));
+        assert_eq!(requested, Some((PaymentMethod::None, 0)));
         world.audit().await;
     }
 }

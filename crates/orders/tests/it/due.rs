@@ -73,9 +73,9 @@ async fn a_payment_refused_after_the_deadline_ends_the_order() {
         let _ = world.post(&format!("/v1/orders/{id}/payments"), "p", &json!({"method": "wallet"})).send().await.expect(202);
         world.advance_clock(PAST_UNPAID_TIMEOUT).await;
         assert_eq!(world.get(id).await["state"], "PAYING");
-        let asked = world.messages(id).await.pop().expect("a payment was requested");
-        assert_eq!(asked.kind(), "payment.request");
-        world.app.emit("payments", id, crate::participants_stub::refusing_answer(&asked, Code::PaymentFailed)).await;
+        let request = world.messages(id).await.pop().expect("a payment was requested");
+        assert_eq!(request.kind(), "payment.request");
+        world.app.emit("payments", id, crate::participants_stub::refusing_answer(&request, Code::PaymentFailed)).await;
         world.wait_for_state(id, "AWAITING_PAYMENT").await;
         let _ = world.pay(id, "p2").await.expect_problem(409, "order-expired");
         world.app.job("orders.due").await;
@@ -103,12 +103,12 @@ async fn more_orders_than_one_pass_expire_in_one_run() {
 async fn orders_that_are_not_due_stay_unchanged() {
     let world = World::new().await;
     let paid = world.order_in_state(&world.plain_paid(), "PAID").await;
-    let gone = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
-    let _ = world.cancel(gone, "c").await.expect(200);
-    let before = (world.get(paid).await, world.get(gone).await);
+    let cancelled = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
+    let _ = world.cancel(cancelled, "c").await.expect(200);
+    let before = (world.get(paid).await, world.get(cancelled).await);
     for time in [PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, Duration::from_secs(86_400)] {
         world.advance_clock(time).await;
     }
-    assert_eq!((world.get(paid).await, world.get(gone).await), before);
+    assert_eq!((world.get(paid).await, world.get(cancelled).await), before);
     assert_eq!(world.app.sql_i64("select count(*) from orders_orders where due_at is not null").await, 0);
 }

@@ -6,17 +6,17 @@ use serde_json::json;
 async fn the_cart_shows_current_prices() {
     let world = World::new().await;
     assert_eq!(world.cart().await, json!({"version": 0, "items": []}));
-    let (on_sale, gone) = (world.sell(1_000), world.sell(2_000));
+    let (on_sale, withdrawn) = (world.sell(1_000), world.sell(2_000));
     world.put(on_sale, 3).await;
-    world.put(gone, 1).await;
+    world.put(withdrawn, 1).await;
     world.participants.change_price(on_sale, 1_500);
-    world.participants.withdraw(gone);
+    world.participants.withdraw(withdrawn);
     let cart = world.cart().await;
     assert_eq!((&cart["version"], cart["items"].as_array().map(Vec::len)), (&json!(2), Some(2)));
     let item = |sku| {
         cart["items"].as_array().and_then(|items| items.iter().find(|item| item["sku"] == json!(sku))).expect("the item is in the cart")
     };
-    let (first, second) = (item(on_sale), item(gone));
+    let (first, second) = (item(on_sale), item(withdrawn));
     assert_eq!((&first["quantity"], &first["product"]["price"], &first["product"]["name"]), (&json!(3), &json!(1_500), &json!("thing 1")));
     assert_eq!((&second["quantity"], &second["product"]), (&json!(1), &json!(null)));
 }

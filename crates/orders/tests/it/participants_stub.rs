@@ -134,16 +134,16 @@ impl ParticipantsStub {
 pub fn compliant_answer(request: &Message) -> Option<Message> {
     let done = |order_id| StepDone { order_id };
     Some(match request {
-        Message::StockReserve(ask) => Message::StockReserved(done(ask.order_id)),
-        Message::StockTake(ask) => Message::StockTaken(done(ask.order_id)),
-        Message::StockRelease(ask) => Message::StockReleased(done(ask.order_id)),
-        Message::CouponHold(ask) => Message::CouponHeld(done(ask.order_id)),
-        Message::CouponUnhold(ask) => Message::CouponReleased(done(ask.order_id)),
-        Message::PointsHold(ask) => Message::PointsHeld(done(ask.order_id)),
-        Message::PointsUnhold(ask) => Message::PointsReleased(done(ask.order_id)),
-        Message::PaymentCancel(ask) => Message::PaymentCancelled(done(ask.order_id)),
-        Message::PaymentRequest(ask) => {
-            Message::PaymentApproved(PaymentApproved { order_id: ask.order_id, payment_id: ask.payment_id, amount: ask.amount })
+        Message::StockReserve(request) => Message::StockReserved(done(request.order_id)),
+        Message::StockTake(request) => Message::StockTaken(done(request.order_id)),
+        Message::StockRelease(request) => Message::StockReleased(done(request.order_id)),
+        Message::CouponHold(request) => Message::CouponHeld(done(request.order_id)),
+        Message::CouponUnhold(request) => Message::CouponReleased(done(request.order_id)),
+        Message::PointsHold(request) => Message::PointsHeld(done(request.order_id)),
+        Message::PointsUnhold(request) => Message::PointsReleased(done(request.order_id)),
+        Message::PaymentCancel(request) => Message::PaymentCancelled(done(request.order_id)),
+        Message::PaymentRequest(request) => {
+            Message::PaymentApproved(PaymentApproved { order_id: request.order_id, payment_id: request.payment_id, amount: request.amount })
         }
         _ => return None,
     })
@@ -153,13 +153,13 @@ pub fn compliant_answer(request: &Message) -> Option<Message> {
 pub fn refusing_answer(request: &Message, code: Code) -> Message {
     let refused = |order_id| StepRefused { order_id, code, detail: format!("No: {}.", code.slug()) };
     match request {
-        Message::StockReserve(ask) => Message::StockRefused(refused(ask.order_id)),
-        Message::StockTake(ask) => Message::StockTakeRefused(refused(ask.order_id)),
-        Message::CouponHold(ask) => Message::CouponRefused(refused(ask.order_id)),
-        Message::PointsHold(ask) => Message::PointsRefused(refused(ask.order_id)),
-        Message::PaymentRequest(ask) => Message::PaymentFailed(PaymentRefused {
-            order_id: ask.order_id,
-            payment_id: ask.payment_id,
+        Message::StockReserve(request) => Message::StockRefused(refused(request.order_id)),
+        Message::StockTake(request) => Message::StockTakeRefused(refused(request.order_id)),
+        Message::CouponHold(request) => Message::CouponRefused(refused(request.order_id)),
+        Message::PointsHold(request) => Message::PointsRefused(refused(request.order_id)),
+        Message::PaymentRequest(request) => Message::PaymentFailed(PaymentRefused {
+            order_id: request.order_id,
+            payment_id: request.payment_id,
             code,
             detail: format!("No: {}.", code.slug()),
         }),
@@ -208,10 +208,10 @@ impl StubService {
 fn undo_message(slip_step: &Stop) -> Message {
     let command = |order_id| StepCommand { order_id };
     match slip_step {
-        Stop::StockReserve(ask) => Message::StockRelease(command(ask.order_id)),
-        Stop::CouponHold(ask) => Message::CouponUnhold(command(ask.order_id)),
-        Stop::PointsHold(ask) => Message::PointsUnhold(command(ask.order_id)),
-        Stop::Payment(ask) => Message::PaymentCancel(command(ask.order_id)),
+        Stop::StockReserve(request) => Message::StockRelease(command(request.order_id)),
+        Stop::CouponHold(request) => Message::CouponUnhold(command(request.order_id)),
+        Stop::PointsHold(request) => Message::PointsUnhold(command(request.order_id)),
+        Stop::Payment(request) => Message::PaymentCancel(command(request.order_id)),
         Stop::StockTake(_) => panic!("undone with the reservation"),
     }
 }

@@ -18,11 +18,11 @@ async fn an_order_is_paid_in_a_second_call() {
             world.emitted_kinds(id).await[3..],
             ["stock.take", "payment.request", "stock.commit", "coupon.use", "points.use", "order.paid"]
         );
-        let asked = world.messages(id).await.into_iter().find_map(|message| match message {
+        let requested = world.messages(id).await.into_iter().find_map(|message| match message {
             Message::PaymentRequest(request) => Some((request.amount.0, request.method, request.member_id)),
             _ => None,
         });
-        assert_eq!(asked, Some((12_500, PaymentMethod::Wallet, world.buyer)));
+        assert_eq!(requested, Some((12_500, PaymentMethod::Wallet, world.buyer)));
 
         let again = world.pay(id, "p").await;
         assert_eq!((again.status, &again.bytes, header(&again, "idempotent-replayed")), (200, &paid.bytes, Some("true")));
@@ -118,9 +118,12 @@ async fn only_the_running_attempt_counts() {
     let _ = world.post(&format!("/v1/orders/{id}/payments"), "p2", &json!({"method": "wallet"})).send().await.expect(202);
     let second = world.payment_id(id).await;
     assert_ne!(first, second);
-    let asked =
-        world.messages(id).await.into_iter().find(|message| matches!(message, Message::PaymentRequest(ask) if ask.payment_id == first));
-    let stale = compliant_answer(&asked.expect("it was asked")).expect("it has an answer");
+    let requested = world
+        .messages(id)
+        .await
+        .into_iter()
+        .find(|message| matches!(message, Message::PaymentRequest(request) if request.payment_id == first));
+    let stale = compliant_answer(&requested.expect("the message was emitted")).expect("it has an answer");
     world.app.emit("payments", id, stale).await;
     assert_eq!(world.get(id).await["state"], "PAYING");
 }
@@ -187,8 +190,8 @@ async fn an_unknown_payment_is_neither_refused_nor_expired() {
             world.advance_clock(Duration::from_secs(3_600)).await;
         }
         assert_eq!(world.get(id).await["state"], "PAYING");
-        let asked = world.messages(id).await.pop().expect("it was asked");
-        world.app.emit("payments", id, compliant_answer(&asked).expect("it has an answer")).await;
+        let requested = world.messages(id).await.pop().expect("the message was emitted");
+        world.app.emit("payments", id, compliant_answer(&requested).expect("it has an answer")).await;
         world.wait_for_state(id, "PAID").await;
         world.audit().await;
     }

@@ -103,9 +103,9 @@ async fn a_cart_version_is_ordered_once() {
         let body = json!({"from_cart": true, "cart_version": version});
         let (key, key_of_other) = (format!("a{n}"), format!("b{n}"));
         let (first, second) = tokio::join!(one.order(&key, &body), other.order(&key_of_other, &body));
-        let mut told = [(first.status, first.problem()), (second.status, second.problem())];
-        told.sort_unstable();
-        assert_eq!(told, [(201, ""), (409, "cart-changed")]);
+        let mut answers = [(first.status, first.problem()), (second.status, second.problem())];
+        answers.sort_unstable();
+        assert_eq!(answers, [(201, ""), (409, "cart-changed")]);
     }
     one.audit().await;
 }
@@ -125,11 +125,11 @@ async fn an_order_is_paid_or_cancelled() {
         let paying = one.post(&payments, &pay, &wallet).send();
         let cancelling = other.post(&cancellation, &cancel, &nothing).header("prefer", "wait=20").send();
         let (paying, cancelling) = tokio::join!(paying, cancelling);
-        let asked = one.emitted_kinds(*id).await.contains(&"payment.request");
+        let is_requested = one.emitted_kinds(*id).await.contains(&"payment.request");
         match (paying.status, cancelling.status) {
-            (202, 409) => assert!(asked && cancelling.problem() == "payment-in-progress"),
-            (409, 200) => assert!(!asked && paying.problem() == "illegal-transition"),
-            told => panic!("{told:?}: {} {}", paying.body, cancelling.body),
+            (202, 409) => assert!(is_requested && cancelling.problem() == "payment-in-progress"),
+            (409, 200) => assert!(!is_requested && paying.problem() == "illegal-transition"),
+            answers => panic!("{answers:?}: {} {}", paying.body, cancelling.body),
         }
     }
     one.audit().await;

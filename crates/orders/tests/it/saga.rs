@@ -34,8 +34,8 @@ async fn a_refused_step_fails_the_order_and_undoes_it() {
             assert_eq!(refused.body["detail"], format!("No: {}.", code.slug()));
             assert!(refused.body["trace_id"].is_string(), "{}", refused.body);
 
-            let asked = [&DOS[..=index], &undos(index, false)].concat();
-            world.expect_messages(id, &[asked, vec!["order.failed"]].concat()).await;
+            let messages = [&DOS[..=index], &undos(index, false)].concat();
+            world.expect_messages(id, &[messages, vec!["order.failed"]].concat()).await;
             let order = world.get(id).await;
             assert_eq!((&order["state"], &order["saga"]["state"]), (&json!("FAILED"), &json!("UNDONE")));
             assert_eq!(order["reason"], json!({"type": code.slug(), "detail": format!("No: {}.", code.slug())}));

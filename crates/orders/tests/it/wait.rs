@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Emits the late answer of a participant to its last request of this kind.
 async fn answer_late(world: &World, source: &'static str, kind: &str, id: OrderId) {
     world.wait_for_emitted(kind, 1).await;
-    let asked = world.messages(id).await.into_iter().rfind(|message| message.kind() == kind).expect("it was asked");
-    world.app.emit(source, id, compliant_answer(&asked).expect("it has an answer")).await;
+    let request = world.messages(id).await.into_iter().rfind(|message| message.kind() == kind).expect("the message was emitted");
+    world.app.emit(source, id, compliant_answer(&request).expect("it has an answer")).await;
 }
 
 async fn only_order(world: &World) -> OrderId {
@@ -162,8 +162,8 @@ async fn a_disconnected_caller_finds_the_answer_later() {
     let world = World::new().await;
     world.set_reaction("payment.request", Reaction::Silence);
     let body = world.plain_paid();
-    let gone = tokio::time::timeout(Duration::from_millis(300), world.order("k", &body)).await;
-    assert!(gone.is_err(), "it had to wait");
+    let timed_out = tokio::time::timeout(Duration::from_millis(300), world.order("k", &body)).await;
+    assert!(timed_out.is_err(), "it had to wait");
     let id = only_order(&world).await;
     world.wait_for_state(id, "PAYING").await;
     let world = world.restart().await;

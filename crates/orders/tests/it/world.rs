@@ -193,12 +193,12 @@ impl World {
     /// Asserts the requests to the participants and the events of the order, in either saga mode.
     pub async fn expect_messages(&self, id: OrderId, wanted: &[&str]) {
         let own = |kind: &&str| kind.starts_with("order.");
-        let (news, asked): (Vec<&str>, Vec<&str>) = wanted.iter().copied().partition(own);
+        let (events, requests): (Vec<&str>, Vec<&str>) = wanted.iter().copied().partition(own);
         if self.saga == SagaMode::Orchestrated {
             assert_eq!(self.emitted_kinds(id).await, wanted);
         }
-        assert_eq!(self.emitted_kinds(id).await.into_iter().filter(own).collect::<Vec<_>>(), news);
-        self.expect_received(id, &asked).await;
+        assert_eq!(self.emitted_kinds(id).await.into_iter().filter(own).collect::<Vec<_>>(), events);
+        self.expect_received(id, &requests).await;
     }
 
     pub async fn messages(&self, id: OrderId) -> Vec<Message> {
@@ -215,14 +215,14 @@ impl World {
             }
             kinds
         };
-        let heard = || in_turn(self.participants.received(id).iter().map(Message::kind).collect());
+        let received = || in_turn(self.participants.received(id).iter().map(Message::kind).collect());
         for _ in 0..500 {
-            if heard() == wanted {
+            if received() == wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(heard(), wanted);
+        assert_eq!(received(), wanted);
     }
 
     pub async fn payment_id(&self, id: OrderId) -> PaymentId {

@@ -191,14 +191,14 @@ fn check(checkout: &Checkout, emitted: &[&'static str]) {
 /// Requests follow the itinerary, undos come in reverse, and only requested steps are undone.
 fn check_requests(checkout: &Checkout, emitted: &[&'static str]) {
     let place = |step: SagaStep| checkout.order.itinerary.iter().position(|at| *at == step).expect("requests belong to the itinerary");
-    let asked: Vec<(SagaStep, StepKind)> = emitted.iter().filter_map(|kind| requested_step(kind)).collect();
-    let of = |kind: StepKind| asked.iter().filter(move |(_, asked)| *asked == kind).map(|(step, _)| *step).collect::<Vec<_>>();
+    let requested: Vec<(SagaStep, StepKind)> = emitted.iter().filter_map(|kind| requested_step(kind)).collect();
+    let of = |kind: StepKind| requested.iter().filter(move |(_, requested)| *requested == kind).map(|(step, _)| *step).collect::<Vec<_>>();
     let (dos, undos) = (of(StepKind::Do), of(StepKind::Undo));
     assert!(dos.windows(2).all(|pair| place(pair[0]) < place(pair[1]) || pair == [SagaStep::Payment; 2]), "{dos:?}");
     assert!(undos.windows(2).all(|pair| place(pair[0]) >= place(pair[1])), "{undos:?}");
     assert!(undos.iter().all(|step| dos.contains(step)), "{undos:?} of {dos:?}");
-    let first_undo = asked.iter().position(|(_, kind)| *kind == StepKind::Undo).unwrap_or(asked.len());
-    assert!(asked[first_undo..].iter().all(|(_, kind)| *kind == StepKind::Undo), "asked for a step after an undo: {asked:?}");
+    let first_undo = requested.iter().position(|(_, kind)| *kind == StepKind::Undo).unwrap_or(requested.len());
+    assert!(requested[first_undo..].iter().all(|(_, kind)| *kind == StepKind::Undo), "a step was requested after an undo: {requested:?}");
 }
 
 /// An ended checkout emits its end once. Every step that a participant may have done is undone or made final.
@@ -228,9 +228,9 @@ fn check_ends(checkout: &Checkout, emitted: &[&'static str]) {
             (SagaStep::Payment, "payment.cancel"),
         ] {
             // A requested step is undone, unless its participant refused it.
-            let asked = emitted.iter().any(|kind| self::requested_step(kind) == Some((step, StepKind::Do)));
+            let is_requested = emitted.iter().any(|kind| self::requested_step(kind) == Some((step, StepKind::Do)));
             let refused = checkout.steps.iter().any(|record| (record.step, record.result) == (step, StepResult::Refused));
-            assert!(!asked || refused || times(undo) > 0, "{step:?} may have happened and was not undone");
+            assert!(!is_requested || refused || times(undo) > 0, "{step:?} may have happened and was not undone");
         }
     }
     assert_eq!(order.due_at.is_none(), matches!(order.saga_state, SagaState::Done | SagaState::Undone) || is_payment_running(order));

@@ -62,7 +62,7 @@ impl SlipParticipant {
     fn perform(&mut self, slip_step: &Stop, slip: &RoutingSlip, accepts: bool) -> StepOutcome {
         let step = SagaStep::parse(slip_step.step()).expect("a known step");
         let attempt = match slip_step {
-            Stop::Payment(ask) => Some(ask.payment_id),
+            Stop::Payment(request) => Some(request.payment_id),
             _ => None,
         };
         if self.open.is_some() {
@@ -93,7 +93,7 @@ impl SlipParticipant {
     fn decide(&mut self, approved: bool) -> Option<RoutingSlip> {
         let mut slip = self.open.take()?;
         let attempt = match slip.next.map(|next| &slip.stops[next]) {
-            Some(Stop::Payment(ask)) => ask.payment_id,
+            Some(Stop::Payment(request)) => request.payment_id,
             other => panic!("{other:?} is not a payment"),
         };
         let wanted = self.waiting_undo.is_none();

@@ -36,8 +36,8 @@ impl Participant {
             self.is_final = !self.holds.is_empty();
             return;
         }
-        let Some((step, asked)) = requested_step(kind) else { return };
-        if asked == StepKind::Undo {
+        let Some((step, step_kind)) = requested_step(kind) else { return };
+        if step_kind == StepKind::Undo {
             self.tombstone = true;
             self.holds.clear();
             self.is_final = false;

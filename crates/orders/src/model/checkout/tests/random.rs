@@ -101,13 +101,13 @@ proptest! {
         run.emitted.extend(take_emitted(&mut run.checkout));
         for action in &actions {
             let before = run.checkout.clone();
-            let heard = run.emitted.len();
+            let emitted_before = run.emitted.len();
             run.apply(action);
             check(&run.checkout, &run.emitted);
             let over = [OrderState::Failed, OrderState::Expired, OrderState::Cancelled, OrderState::Confirmed].contains(&before.order.state);
             if over {
                 prop_assert_eq!(&run.checkout.order, &before.order);
-                prop_assert_eq!(run.emitted.len(), heard);
+                prop_assert_eq!(run.emitted.len(), emitted_before);
             }
             // A new order stays marked as changed, so that it is written.
             prop_assert!(run.checkout.is_changed);
