@@ -27,7 +27,7 @@ struct SlipParticipant {
 }
 
 /// Outcome of a request. `None`: not known yet.
-type StepOutcome = Option<Result<(), Refusal>>;
+type RequestOutcome = Option<Result<(), Refusal>>;
 
 impl SlipParticipant {
     /// Acts on a slip as long as it calls this participant, and returns it to pass on. `None`: not called, or the outcome is not known yet.
@@ -59,7 +59,7 @@ impl SlipParticipant {
         Some(slip)
     }
 
-    fn perform(&mut self, slip_step: &Stop, slip: &RoutingSlip, accepts: bool) -> StepOutcome {
+    fn perform(&mut self, slip_step: &Stop, slip: &RoutingSlip, accepts: bool) -> RequestOutcome {
         let step = SagaStep::parse(slip_step.step()).expect("a known step");
         let attempt = match slip_step {
             Stop::Payment(request) => Some(request.payment_id),
@@ -123,7 +123,7 @@ struct ChoreographedSimulation {
 }
 
 #[derive(Clone, Debug)]
-enum Action {
+enum ChoreographedAction {
     /// A reader handles the next message of a stream once or twice.
     Read {
         reader: usize,
@@ -140,14 +140,14 @@ enum Action {
     AdvanceClock(Duration),
 }
 
-fn any_action() -> impl Strategy<Value = Action> {
+fn any_action() -> impl Strategy<Value = ChoreographedAction> {
     let read = (0..5usize, 0..5usize, prop::bool::weighted(0.95), any::<bool>());
     prop_oneof![
-        30 => read.prop_map(|(reader, source, accepts, twice)| Action::Read { reader, source, accepts, twice }),
-        4 => prop::bool::weighted(0.7).prop_map(|approved| Action::Decide { approved }),
-        3 => Just(Action::Pay),
-        1 => Just(Action::Cancel),
-        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| Action::AdvanceClock(Duration::from_secs(seconds))),
+        30 => read.prop_map(|(reader, source, accepts, twice)| ChoreographedAction::Read { reader, source, accepts, twice }),
+        4 => prop::bool::weighted(0.7).prop_map(|approved| ChoreographedAction::Decide { approved }),
+        3 => Just(ChoreographedAction::Pay),
+        1 => Just(ChoreographedAction::Cancel),
+        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| ChoreographedAction::AdvanceClock(Duration::from_secs(seconds))),
     ]
 }
 
@@ -211,9 +211,9 @@ impl ChoreographedSimulation {
 }
 
 impl CheckoutSimulation for ChoreographedSimulation {
-    type Action = Action;
-    const PAY: Action = Action::Pay;
-    const CANCEL: Action = Action::Cancel;
+    type Action = ChoreographedAction;
+    const PAY: ChoreographedAction = ChoreographedAction::Pay;
+    const CANCEL: ChoreographedAction = ChoreographedAction::Cancel;
 
     fn checkout(&self) -> &Checkout {
         &self.checkout
@@ -227,25 +227,25 @@ impl CheckoutSimulation for ChoreographedSimulation {
         }
     }
 
-    fn apply(&mut self, action: &Action) {
+    fn apply(&mut self, action: &ChoreographedAction) {
         match action {
-            Action::Read { reader, source, accepts, twice } => {
+            ChoreographedAction::Read { reader, source, accepts, twice } => {
                 self.read(*reader, *source, *accepts, *twice);
             }
-            Action::Decide { approved } => {
+            ChoreographedAction::Decide { approved } => {
                 self.decide(*approved);
             }
-            Action::Pay => {
+            ChoreographedAction::Pay => {
                 if self.checkout.pay(payment(self.attempts + 1), self.now).is_ok() {
                     self.attempts += 1;
                 }
                 self.collect_outgoing();
             }
-            Action::Cancel => {
+            ChoreographedAction::Cancel => {
                 let _ = self.checkout.cancel("on a whim", self.now);
                 self.collect_outgoing();
             }
-            Action::AdvanceClock(time) => self.advance_clock(*time),
+            ChoreographedAction::AdvanceClock(time) => self.advance_clock(*time),
         }
         check(&self.checkout, &self.emitted);
     }

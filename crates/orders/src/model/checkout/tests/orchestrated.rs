@@ -79,7 +79,7 @@ const POINTS: usize = 2;
 const PAYMENTS: usize = 3;
 
 #[derive(Clone, Debug)]
-enum Action {
+enum OrchestratedAction {
     /// A participant handles its next message once or twice.
     Read {
         participant: usize,
@@ -96,13 +96,13 @@ enum Action {
     AdvanceClock(Duration),
 }
 
-fn any_action() -> impl Strategy<Value = Action> {
+fn any_action() -> impl Strategy<Value = OrchestratedAction> {
     prop_oneof![
-        10 => (0..4usize, prop::bool::weighted(0.9), any::<bool>()).prop_map(|(participant, accepts, twice)| Action::Read { participant, accepts, twice }),
-        10 => (0..4usize, any::<bool>()).prop_map(|(participant, twice)| Action::Arrive { participant, twice }),
-        2 => Just(Action::Pay),
-        1 => Just(Action::Cancel),
-        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| Action::AdvanceClock(Duration::from_secs(seconds))),
+        10 => (0..4usize, prop::bool::weighted(0.9), any::<bool>()).prop_map(|(participant, accepts, twice)| OrchestratedAction::Read { participant, accepts, twice }),
+        10 => (0..4usize, any::<bool>()).prop_map(|(participant, twice)| OrchestratedAction::Arrive { participant, twice }),
+        2 => Just(OrchestratedAction::Pay),
+        1 => Just(OrchestratedAction::Cancel),
+        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| OrchestratedAction::AdvanceClock(Duration::from_secs(seconds))),
     ]
 }
 
@@ -160,9 +160,9 @@ impl OrchestratedSimulation {
 }
 
 impl CheckoutSimulation for OrchestratedSimulation {
-    type Action = Action;
-    const PAY: Action = Action::Pay;
-    const CANCEL: Action = Action::Cancel;
+    type Action = OrchestratedAction;
+    const PAY: OrchestratedAction = OrchestratedAction::Pay;
+    const CANCEL: OrchestratedAction = OrchestratedAction::Cancel;
 
     fn checkout(&self) -> &Checkout {
         &self.checkout
@@ -176,25 +176,25 @@ impl CheckoutSimulation for OrchestratedSimulation {
         }
     }
 
-    fn apply(&mut self, action: &Action) {
+    fn apply(&mut self, action: &OrchestratedAction) {
         match action {
-            Action::Read { participant, accepts, twice } => {
+            OrchestratedAction::Read { participant, accepts, twice } => {
                 self.read(*participant, *accepts, *twice);
             }
-            Action::Arrive { participant, twice } => {
+            OrchestratedAction::Arrive { participant, twice } => {
                 self.arrive(*participant, *twice);
             }
-            Action::Pay => {
+            OrchestratedAction::Pay => {
                 if self.checkout.pay(payment(self.attempts + 1), self.now).is_ok() {
                     self.attempts += 1;
                 }
                 self.collect_outgoing();
             }
-            Action::Cancel => {
+            OrchestratedAction::Cancel => {
                 let _ = self.checkout.cancel("on a whim", self.now);
                 self.collect_outgoing();
             }
-            Action::AdvanceClock(time) => self.advance_clock(*time),
+            OrchestratedAction::AdvanceClock(time) => self.advance_clock(*time),
         }
         check(&self.checkout, &self.emitted);
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[derive(Clone, Debug)]
-enum Action {
+enum RandomAction {
     Done(SagaStep),
     Refused(SagaStep),
     Undone(SagaStep),
@@ -18,7 +18,7 @@ enum Action {
     Confirm,
 }
 
-fn any_action() -> impl Strategy<Value = Action> {
+fn any_action() -> impl Strategy<Value = RandomAction> {
     let step = || {
         prop::sample::select(vec![
             SagaStep::StockReserve,
@@ -29,16 +29,16 @@ fn any_action() -> impl Strategy<Value = Action> {
         ])
     };
     prop_oneof![
-        8 => step().prop_map(Action::Done),
-        1 => step().prop_map(Action::Refused),
-        4 => step().prop_map(Action::Undone),
-        3 => any::<bool>().prop_map(Action::Approved),
-        2 => any::<bool>().prop_map(Action::Declined),
-        3 => Just(Action::Pay),
-        1 => Just(Action::Cancel),
-        2 => prop::sample::select(vec![1, 29, 31, 300, 601]).prop_map(|seconds| Action::AdvanceClock(Duration::from_secs(seconds))),
-        1 => prop::sample::select(OrderState::ALL.to_vec()).prop_map(Action::Advance),
-        1 => Just(Action::Confirm),
+        8 => step().prop_map(RandomAction::Done),
+        1 => step().prop_map(RandomAction::Refused),
+        4 => step().prop_map(RandomAction::Undone),
+        3 => any::<bool>().prop_map(RandomAction::Approved),
+        2 => any::<bool>().prop_map(RandomAction::Declined),
+        3 => Just(RandomAction::Pay),
+        1 => Just(RandomAction::Cancel),
+        2 => prop::sample::select(vec![1, 29, 31, 300, 601]).prop_map(|seconds| RandomAction::AdvanceClock(Duration::from_secs(seconds))),
+        1 => prop::sample::select(OrderState::ALL.to_vec()).prop_map(RandomAction::Advance),
+        1 => Just(RandomAction::Confirm),
     ]
 }
 
@@ -50,40 +50,40 @@ struct RandomRun {
 }
 
 impl RandomRun {
-    fn apply(&mut self, action: &Action) {
+    fn apply(&mut self, action: &RandomAction) {
         let RandomRun { checkout, now, attempts, .. } = self;
         let now_is = *now;
         let attempt = |current: &bool| payment(if *current { *attempts } else { attempts.saturating_sub(1) }).id;
         match action {
             // The answer of the payment step is an approval or a refusal.
-            Action::Done(SagaStep::Payment) => checkout.payment_approved(attempt(&true), now_is),
-            Action::Done(step) => checkout.step_done(*step, now_is),
-            Action::Refused(SagaStep::Payment) => checkout.payment_failed(attempt(&true), reason_for(Code::PaymentFailed), now_is),
-            Action::Refused(step) => checkout.step_refused(*step, reason_for(Code::OutOfStock), now_is),
-            Action::Undone(step) => checkout.step_undone(*step, now_is),
-            Action::Approved(current) => checkout.payment_approved(attempt(current), now_is),
-            Action::Declined(current) => checkout.payment_failed(attempt(current), reason_for(Code::InsufficientFunds), now_is),
-            Action::Pay => {
+            RandomAction::Done(SagaStep::Payment) => checkout.payment_approved(attempt(&true), now_is),
+            RandomAction::Done(step) => checkout.step_done(*step, now_is),
+            RandomAction::Refused(SagaStep::Payment) => checkout.payment_failed(attempt(&true), reason_for(Code::PaymentFailed), now_is),
+            RandomAction::Refused(step) => checkout.step_refused(*step, reason_for(Code::OutOfStock), now_is),
+            RandomAction::Undone(step) => checkout.step_undone(*step, now_is),
+            RandomAction::Approved(current) => checkout.payment_approved(attempt(current), now_is),
+            RandomAction::Declined(current) => checkout.payment_failed(attempt(current), reason_for(Code::InsufficientFunds), now_is),
+            RandomAction::Pay => {
                 let before = checkout.order.state;
                 let paid = checkout.pay(payment(*attempts + 1), now_is);
                 assert!(paid.is_err() || before == OrderState::AwaitingPayment);
                 *attempts += u128::from(paid.is_ok());
             }
-            Action::Cancel => {
+            RandomAction::Cancel => {
                 let before = checkout.order.state;
                 if let Ok(happened) = checkout.cancel("on a whim", now_is) {
                     let allowed = [OrderState::Pending, OrderState::AwaitingPayment, OrderState::Paid, OrderState::Preparing];
                     assert!(allowed.contains(&before) || (!happened && [OrderState::Cancelling, OrderState::Cancelled].contains(&before)));
                 }
             }
-            Action::AdvanceClock(time) => {
+            RandomAction::AdvanceClock(time) => {
                 *now = now.after(*time);
                 checkout.on_deadline(*now);
             }
-            Action::Advance(to) => {
+            RandomAction::Advance(to) => {
                 let _ = checkout.advance(*to, now_is);
             }
-            Action::Confirm => {
+            RandomAction::Confirm => {
                 let _ = checkout.confirm(now_is);
             }
         }
