@@ -51,7 +51,7 @@ const PARTICIPANTS: &[(&str, &[&str])] = &[
 impl ParticipantsStub {
     pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
         let stub = |(name, reads): &(&'static str, &'static [&'static str])| {
-            Arc::new(StubService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
+            Arc::new(ParticipantService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
         };
         PARTICIPANTS.iter().map(stub).collect()
     }
@@ -167,14 +167,14 @@ pub fn refusing_answer(request: &Message, code: Code) -> Message {
     }
 }
 
-struct StubService {
+struct ParticipantService {
     kit: Kit,
     name: &'static str,
     reads: &'static [&'static str],
     participants: ParticipantsStub,
 }
 
-impl StubService {
+impl ParticipantService {
     /// Records a received message after the commit.
     fn record_received(&self, work: &mut Work, key: Uuid, message: Message) {
         let participants = self.participants.clone();
@@ -227,7 +227,7 @@ pub fn slip_message(by: &str, slip: RoutingSlip) -> Message {
     }
 }
 
-impl Service for StubService {
+impl Service for ParticipantService {
     fn name(&self) -> &'static str {
         self.name
     }
