@@ -1,15 +1,14 @@
-//! Carts and orders: what they cost, what state they are in, and the checkout saga that brings stock, coupons, points and payment together.
+//! Carts and orders: prices, order states, and the checkout saga over stock, coupons, points and payment.
 //!
-//! Owns carts, orders, their lines, their history and the saga's state. It never touches stock, coupons, money or prices itself: it asks by
-//! message, remembers what was asked, and undoes in reverse what was done when a later step is refused.
+//! Owns carts, orders, their lines, their history and the saga's state. It changes stock, coupons, money and prices only by messages to
+//! their services. It remembers each request, and undoes the completed steps in reverse order when a later step is refused.
 
 mod api;
-mod carts;
 mod jobs;
+mod loaded;
 mod messages;
 pub mod model;
 mod store;
-mod touched;
 mod view;
 mod wait;
 
@@ -27,17 +26,17 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use view::{OrderSummary, OrderView};
 
-/// How new checkouts are led (decision 2). The journeys and their outcomes are the same; an order ends in the mode it began in.
+/// Mode of new checkouts (decision 2). Both modes have the same outcomes. An order ends in the mode it began in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SagaMode {
-    /// Orders asks each participant in turn.
+    /// The orders service sends a request to each participant in turn.
     #[default]
     Orchestrated,
-    /// The itinerary travels from participant to participant; orders sends it off and follows it.
+    /// A routing slip travels from participant to participant. The orders service sends it and reads its progress.
     Choreographed,
 }
 
-/// What the operator can set.
+/// Settings of the operator.
 #[derive(Clone, Copy, Debug)]
 pub struct OrdersSettings {
     /// An order that is not paid within this time is undone (decision 17).
@@ -55,12 +54,12 @@ pub struct Orders {
     kit: Kit,
     settings: OrdersSettings,
     waiters: wait::Waiters,
-    contents: Cache<OrderId, Arc<touched::Contents>>,
+    contents_cache: Cache<OrderId, Arc<loaded::OrderContents>>,
 }
 
 impl Orders {
     pub fn new(kit: Kit, settings: OrdersSettings) -> Self {
-        Self { kit, settings, waiters: wait::Waiters::default(), contents: touched::contents() }
+        Self { kit, settings, waiters: wait::Waiters::default(), contents_cache: loaded::contents_cache() }
     }
 }
 
@@ -95,7 +94,7 @@ impl Service for Orders {
     }
 
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(touched::flush(self, work))
+        Box::pin(loaded::flush(self, work))
     }
 
     fn noticed(&self, text: Option<&str>) {

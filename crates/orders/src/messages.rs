@@ -1,10 +1,10 @@
-//! What the participants of a checkout answered, or wrote on the slip that they passed on. Each answer moves its order on; those that come
-//! late or twice change nothing.
+//! Handles answers and routing slips from the participants of a checkout. Each answer advances its order. Late and repeated answers change
+//! nothing.
 
 use crate::{
     Orders,
-    model::{Checkout, Reason, Step},
-    touched::{self, Touched},
+    loaded::{self, LoadedOrders},
+    model::{Checkout, Reason, SagaStep},
 };
 use contracts::{Message, OrderId, Refusal, Timestamp, messages::StepRefused};
 use kit::{
@@ -12,6 +12,7 @@ use kit::{
     engine::{Envelope, Fault},
 };
 
+/// Message kinds that the service reads.
 pub const READS: &[&str] = &[
     "stock.reserved",
     "stock.refused",
@@ -34,41 +35,41 @@ pub const READS: &[&str] = &[
 ];
 
 pub async fn consume(orders: &Orders, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    // Every answer of a checkout is keyed by its order.
-    touched::load(orders, work, messages.iter().map(|envelope| OrderId(envelope.key))).await?;
+    // The key of every answer is the order's id.
+    loaded::load(orders, work, messages.iter().map(|envelope| OrderId(envelope.key))).await?;
     let now = work.now;
     for envelope in messages {
         let id = OrderId(envelope.key);
-        match work.stash::<Touched>().get_mut(id) {
+        match work.stash::<LoadedOrders>().get_mut(id) {
             Some(checkout) => apply(checkout, &envelope.message, now),
-            None => tracing::warn!(order.id = %id, kind = envelope.message.kind(), "an answer about an order that does not exist"),
+            None => tracing::warn!(order.id = %id, kind = envelope.message.kind(), "answer ignored: unknown order"),
         }
-        touched::emit_outgoing(work, id)?;
+        loaded::emit_outgoing(work, id)?;
     }
     Ok(())
 }
 
 fn apply(checkout: &mut Checkout, message: &Message, now: Timestamp) {
     match message {
-        Message::StockReserved(_) => checkout.step_done(Step::StockReserve, now),
-        Message::StockTaken(_) => checkout.step_done(Step::StockTake, now),
-        Message::CouponHeld(_) => checkout.step_done(Step::CouponHold, now),
-        Message::PointsHeld(_) => checkout.step_done(Step::PointsHold, now),
-        Message::StockRefused(refused) => checkout.step_refused(Step::StockReserve, reason(refused), now),
-        Message::StockTakeRefused(refused) => checkout.step_refused(Step::StockTake, reason(refused), now),
-        Message::CouponRefused(refused) => checkout.step_refused(Step::CouponHold, reason(refused), now),
-        Message::PointsRefused(refused) => checkout.step_refused(Step::PointsHold, reason(refused), now),
-        Message::StockReleased(_) => checkout.step_undone(Step::StockReserve, now),
-        Message::CouponReleased(_) => checkout.step_undone(Step::CouponHold, now),
-        Message::PointsReleased(_) => checkout.step_undone(Step::PointsHold, now),
-        Message::PaymentCancelled(_) => checkout.step_undone(Step::Payment, now),
+        Message::StockReserved(_) => checkout.step_done(SagaStep::StockReserve, now),
+        Message::StockTaken(_) => checkout.step_done(SagaStep::StockTake, now),
+        Message::CouponHeld(_) => checkout.step_done(SagaStep::CouponHold, now),
+        Message::PointsHeld(_) => checkout.step_done(SagaStep::PointsHold, now),
+        Message::StockRefused(refused) => checkout.step_refused(SagaStep::StockReserve, reason(refused), now),
+        Message::StockTakeRefused(refused) => checkout.step_refused(SagaStep::StockTake, reason(refused), now),
+        Message::CouponRefused(refused) => checkout.step_refused(SagaStep::CouponHold, reason(refused), now),
+        Message::PointsRefused(refused) => checkout.step_refused(SagaStep::PointsHold, reason(refused), now),
+        Message::StockReleased(_) => checkout.step_undone(SagaStep::StockReserve, now),
+        Message::CouponReleased(_) => checkout.step_undone(SagaStep::CouponHold, now),
+        Message::PointsReleased(_) => checkout.step_undone(SagaStep::PointsHold, now),
+        Message::PaymentCancelled(_) => checkout.step_undone(SagaStep::Payment, now),
         Message::PaymentApproved(approved) => checkout.payment_approved(approved.payment_id, now),
         Message::PaymentFailed(failed) => {
             checkout.payment_failed(failed.payment_id, Refusal::new(failed.code, failed.detail.clone()).into(), now);
         }
         message => {
             if let Some(slip) = message.slip() {
-                checkout.follow(slip, now);
+                checkout.apply_slip(slip, now);
             }
         }
     }

@@ -1,9 +1,9 @@
-//! All SQL of the orders service. Loads and saves; decides nothing.
+//! All SQL of the orders service. Loads and saves rows, and decides nothing.
 //!
-//! Several processes may write. What a decision rests on is locked from its reading to the commit, in the order of the keys, `orders_orders`
-//! before `orders_carts`. An order's row also guards its history, its saga and the answers that wait for it (`orders_open_answers`); a
-//! cart's row its items. Only where one transaction settles different operations, cart before order may occur as well; should two of those
-//! ever meet crosswise, the database undoes one, and it is repeated.
+//! Several processes may write. Rows are locked from their reading to the commit, in the order of their keys, `orders_orders` before
+//! `orders_carts`. An order's row also guards its history, its saga and its open answers (`orders_open_answers`). A cart's row guards its
+//! items. A transaction with different operations may lock a cart before an order. If two of them deadlock, the database rolls one back,
+//! and it is repeated.
 
 mod answers;
 pub mod cart;
@@ -11,7 +11,8 @@ pub mod cart;
 pub use answers::{OpenAnswer, add_open_answers, close_answers, open_answers};
 
 use crate::model::{
-    AppliedCoupon, Checkout, Event, Line, Order, Payment, Reason, SagaState, State, Step, StepKind, StepRecord, StepResult,
+    AppliedCoupon, Checkout, Order, OrderEvent, OrderLine, OrderState, PaymentAttempt, Reason, SagaState, SagaStep, StepKind, StepRecord,
+    StepResult,
 };
 use contracts::{
     Code, MemberId, OrderId, PaymentId, StoreId, Timestamp,
@@ -27,7 +28,7 @@ const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, sh
 
 fn parsed<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
     let text: String = row.get(index)?;
-    parse(&text).ok_or_else(|| DbError::Column { index, reason: format!("{text} is not known here") })
+    parse(&text).ok_or_else(|| DbError::Column { index, reason: format!("{text} is unknown") })
 }
 
 fn parsed_opt<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, DbError> {
@@ -43,8 +44,8 @@ fn reason(row: &Row<'_>, code: usize, detail: usize) -> Result<Option<Reason>, D
     Ok(text.map(|detail| Reason { code, detail }))
 }
 
-fn steps_of(text: &str) -> Option<Vec<Step>> {
-    text.split(',').map(Step::parse).collect()
+fn parse_itinerary(text: &str) -> Option<Vec<SagaStep>> {
+    text.split(',').map(SagaStep::parse).collect()
 }
 
 impl FromRow for Order {
@@ -55,20 +56,20 @@ impl FromRow for Order {
         Ok(Order {
             id: row.get(0)?,
             member_id: row.get(1)?,
-            state: parsed(row, 2, State::parse)?,
+            state: parsed(row, 2, OrderState::parse)?,
             subtotal: row.get(3)?,
             discount: row.get(4)?,
             points_used: row.get(5)?,
             shipping: row.get(6)?,
             total: row.get(7)?,
-            itinerary: parsed(row, 8, steps_of)?,
+            itinerary: parsed(row, 8, parse_itinerary)?,
             progress: usize::try_from(row.get::<i64>(9)?).unwrap_or(0),
             saga_state: parsed(row, 10, SagaState::parse)?,
             due_at: row.get(11)?,
             expires_at: row.get(12)?,
             paid_inline: row.get(13)?,
-            payment: payment_id.zip(method).map(|(id, method)| Payment { id, method, token }),
-            ending: parsed_opt(row, 17, State::parse)?,
+            payment: payment_id.zip(method).map(|(id, method)| PaymentAttempt { id, method, token }),
+            ending: parsed_opt(row, 17, OrderState::parse)?,
             reason: reason(row, 18, 19)?,
             idempotency_key: row.get(20)?,
             events: row.get(21)?,
@@ -82,9 +83,9 @@ impl FromRow for Order {
     }
 }
 
-impl FromRow for Line {
+impl FromRow for OrderLine {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Line {
+        Ok(OrderLine {
             line_no: row.get(0)?,
             sku: row.get(1)?,
             product_id: row.get(2)?,
@@ -111,12 +112,12 @@ impl FromRow for AppliedCoupon {
     }
 }
 
-impl FromRow for Event {
+impl FromRow for OrderEvent {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Event {
+        Ok(OrderEvent {
             n: row.get(0)?,
-            from: parsed_opt(row, 1, State::parse)?,
-            to: parsed(row, 2, State::parse)?,
+            from: parsed_opt(row, 1, OrderState::parse)?,
+            to: parsed(row, 2, OrderState::parse)?,
             reason: reason(row, 3, 4)?,
             at: row.get(5)?,
         })
@@ -128,7 +129,7 @@ impl FromRow for StepRecord {
         let kind = |text: &str| [StepKind::Do, StepKind::Undo].into_iter().find(|kind| kind.as_str() == text);
         Ok(StepRecord {
             n: row.get(0)?,
-            step: parsed(row, 1, Step::parse)?,
+            step: parsed(row, 1, SagaStep::parse)?,
             kind: parsed(row, 2, kind)?,
             result: parsed(row, 3, StepResult::parse)?,
             reason: reason(row, 4, 5)?,
@@ -138,7 +139,7 @@ impl FromRow for StepRecord {
     }
 }
 
-/// Orders for a change, in sorted order so that two transactions never wait for each other.
+/// Loads and locks orders. The ids are sorted, so that two transactions never deadlock.
 pub async fn load_for_update(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
@@ -150,34 +151,34 @@ pub async fn order(tx: &mut Tx, id: OrderId) -> Result<Option<Order>, DbError> {
     Ok(orders(tx, &[id]).await?.pop())
 }
 
-/// In the order of the ids; unknown ones are missing.
+/// Orders in the order of the ids. Unknown ids are left out.
 pub async fn orders(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
     let sql = format!("select {COLUMNS} from orders_orders where id=$1");
     tx.query_many(&sql, ids.iter().map(|id| params![*id])).await
 }
 
-/// What belongs to orders, in its order; those without any are missing.
+/// Rows grouped by order, sorted within each. Orders without rows are missing.
 pub type ByOrder<T> = HashMap<OrderId, Vec<T>>;
 
-/// A row, and the order it belongs to in the column behind it.
-struct Of<T, const WIDTH: usize>(T, OrderId);
+/// A row of `WIDTH` columns, followed by the id of its order.
+struct WithOrderId<T, const WIDTH: usize>(T, OrderId);
 
-impl<T: FromRow, const WIDTH: usize> FromRow for Of<T, WIDTH> {
+impl<T: FromRow, const WIDTH: usize> FromRow for WithOrderId<T, WIDTH> {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Of(T::from_row(row)?, row.get(WIDTH)?))
+        Ok(WithOrderId(T::from_row(row)?, row.get(WIDTH)?))
     }
 }
 
 async fn by_order<T: FromRow + Send + 'static, const WIDTH: usize>(tx: &mut Tx, sql: &str, ids: &[OrderId]) -> Result<ByOrder<T>, DbError> {
-    let found: Vec<Of<T, WIDTH>> = tx.query_many(sql, ids.iter().map(|id| params![*id])).await?;
+    let found: Vec<WithOrderId<T, WIDTH>> = tx.query_many(sql, ids.iter().map(|id| params![*id])).await?;
     let mut sorted = ByOrder::new();
-    for Of(row, id) in found {
+    for WithOrderId(row, id) in found {
         sorted.entry(id).or_insert_with(Vec::new).push(row);
     }
     Ok(sorted)
 }
 
-pub async fn lines(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<Line>, DbError> {
+pub async fn lines(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<OrderLine>, DbError> {
     let sql = "select line_no, sku, product_id, store_id, name, quantity, unit_price, line_discount, policy, order_id \
                from orders_lines where order_id=$1 order by line_no";
     by_order::<_, 9>(tx, sql, ids).await
@@ -189,7 +190,7 @@ pub async fn coupons(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<AppliedCoup
     by_order::<_, 6>(tx, sql, ids).await
 }
 
-pub async fn events(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<Event>, DbError> {
+pub async fn events(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<OrderEvent>, DbError> {
     let sql = "select n, from_state, to_state, code, detail, at, order_id from orders_events where order_id=$1 order by n";
     by_order::<_, 6>(tx, sql, ids).await
 }
@@ -200,35 +201,35 @@ pub async fn steps(tx: &mut Tx, ids: &[OrderId]) -> Result<ByOrder<StepRecord>, 
 }
 
 /// A member's orders, newest first, at most `limit`, older than `before`.
-pub async fn of_member(
+pub async fn orders_of_member(
     tx: &mut Tx,
     member_id: MemberId,
-    state: Option<State>,
+    state: Option<OrderState>,
     before: Option<OrderId>,
     limit: u32,
 ) -> Result<Vec<Order>, DbError> {
     let sql = format!(
         "select {COLUMNS} from orders_orders where member_id=$1 and ($2 is null or state=$2) and ($3 is null or id<$3) order by id desc limit $4"
     );
-    tx.query(&sql, &params![member_id, state.map(State::as_str), before, limit]).await
+    tx.query(&sql, &params![member_id, state.map(OrderState::as_str), before, limit]).await
 }
 
-/// Ids of orders with lines of a store, newest first.
-pub async fn of_store(tx: &mut Tx, store_id: StoreId, before: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>, DbError> {
+/// Ids of orders with lines of a store, newest first, at most `limit`, older than `before`.
+pub async fn order_ids_of_store(tx: &mut Tx, store_id: StoreId, before: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>, DbError> {
     let sql =
         "select distinct order_id from orders_lines where store_id=$1 and ($2 is null or order_id<$2) order by order_id desc limit $3";
     let rows: Vec<(OrderId,)> = tx.query(sql, &params![store_id, before, limit]).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
-/// Orders the clock has to look at.
-pub async fn due(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, DbError> {
+/// Ids of orders whose `due_at` has passed, the oldest first, at most `limit`.
+pub async fn due_orders(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, DbError> {
     let sql = "select id from orders_orders where due_at is not null and due_at<=$1 order by due_at limit $2";
     let rows: Vec<(OrderId,)> = tx.query(sql, &params![now, limit]).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
-/// Writes what changed: new orders with their lines and coupons, changed ones, and the new history of both.
+/// Writes new orders with their lines and coupons, changed orders, and the new history of both.
 pub async fn save(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
     insert_orders(tx, checkouts).await?;
     update_orders(tx, checkouts).await?;
@@ -240,7 +241,7 @@ fn itinerary_text(order: &Order) -> String {
     order.itinerary.iter().map(|step| step.as_str()).collect::<Vec<_>>().join(",")
 }
 
-fn code_of(reason: Option<&Reason>) -> Option<&'static str> {
+fn slug_of(reason: Option<&Reason>) -> Option<&'static str> {
     reason.and_then(|reason| reason.code).map(Code::slug)
 }
 
@@ -274,8 +275,8 @@ async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbErr
             payment.map(|payment| payment.method.as_str()),
             payment.map(|payment| payment.id),
             payment.and_then(|payment| payment.token.as_deref()),
-            order.ending.map(State::as_str),
-            code_of(order.reason.as_ref()),
+            order.ending.map(OrderState::as_str),
+            slug_of(order.reason.as_ref()),
             detail_of(order.reason.as_ref()),
             &order.idempotency_key,
             order.events,
@@ -307,8 +308,8 @@ async fn update_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbErr
             payment.map(|payment| payment.method.as_str()),
             payment.map(|payment| payment.id),
             payment.and_then(|payment| payment.token.as_deref()),
-            order.ending.map(State::as_str),
-            code_of(order.reason.as_ref()),
+            order.ending.map(OrderState::as_str),
+            slug_of(order.reason.as_ref()),
             detail_of(order.reason.as_ref()),
             order.events,
             order.steps,
@@ -353,7 +354,7 @@ async fn insert_history(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbEr
     let sql = "insert into orders_events (order_id, n, from_state, to_state, code, detail, at) values ($1,$2,$3,$4,$5,$6,$7)";
     let rows = checkouts.iter().flat_map(|checkout| checkout.events.iter().map(|event| (checkout.order.id, event))).map(|(id, event)| {
         let reason = event.reason.as_ref();
-        params![id, event.n, event.from.map(State::as_str), event.to.as_str(), code_of(reason), detail_of(reason), event.at]
+        params![id, event.n, event.from.map(OrderState::as_str), event.to.as_str(), slug_of(reason), detail_of(reason), event.at]
     });
     tx.execute_many(sql, rows).await?;
     let sql =
@@ -366,7 +367,7 @@ async fn insert_history(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbEr
             step.step.as_str(),
             step.kind.as_str(),
             step.result.as_str(),
-            code_of(reason),
+            slug_of(reason),
             detail_of(reason),
             step.started_at,
             step.ended_at

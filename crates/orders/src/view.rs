@@ -1,7 +1,7 @@
-//! Orders as their buyers and sellers see them.
+//! API representations of orders and carts.
 
 use crate::{
-    model::{AppliedCoupon, Checkout, Event, Line, Order, State, StepRecord},
+    model::{AppliedCoupon, Cart, Checkout, Order, OrderEvent, OrderLine, OrderState, StepRecord},
     store,
 };
 use contracts::{
@@ -14,58 +14,59 @@ use std::collections::BTreeSet;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An order with everything that belongs to it.
+/// An order with its lines, coupons, states and saga.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderView {
     #[serde(flatten)]
     pub summary: OrderSummary,
     pub lines: Vec<LineView>,
     pub coupons: Vec<CouponView>,
-    /// Every state it has been in, oldest first.
+    /// All states of the order so far, oldest first.
     pub states: Vec<StateView>,
     pub saga: SagaView,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StateView {
-    pub state: State,
+    pub state: OrderState,
     pub at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// An order at a glance.
+/// Summary of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderSummary {
     pub id: OrderId,
-    pub state: State,
-    /// Sum of the lines at their prices.
+    pub state: OrderState,
+    /// Sum of the lines before discounts.
     pub subtotal: Won,
-    /// Taken off by coupons.
+    /// Discount of all coupons.
     pub discount: Won,
     /// Points used, one won each.
     pub points_used: Won,
     pub shipping: Won,
-    /// To pay, or paid: `subtotal - discount - points_used + shipping`.
+    /// Amount to pay: `subtotal - discount - points_used + shipping`.
     pub total: Won,
-    pub payment: Option<PaymentView>,
-    /// Why the order ended, or why its last payment was refused.
+    pub payment: Option<OrderPaymentView>,
+    /// Reason why the order ended, or why its last payment was refused.
     pub reason: Option<ReasonView>,
     pub created_at: Timestamp,
-    /// Until when it can be paid.
+    /// End of the time to pay.
     pub expires_at: Timestamp,
     pub paid_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PaymentView {
+#[schema(as = PaymentView)]
+pub struct OrderPaymentView {
     pub id: PaymentId,
     pub method: PaymentMethod,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReasonView {
-    /// The problem's slug, such as `out-of-stock`; absent when nobody refused anything.
+    /// Slug of the problem, such as `out-of-stock`. Absent when the order was cancelled on request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
     pub detail: String,
@@ -80,7 +81,7 @@ pub struct LineView {
     pub name: String,
     pub quantity: u32,
     pub unit_price: Won,
-    /// Taken off this line by all coupons.
+    /// Discount of all coupons on this line.
     pub discount: Won,
 }
 
@@ -92,34 +93,55 @@ pub struct CouponView {
     pub discount: Won,
 }
 
-/// What has happened to an order so far.
+/// Version and items of a cart.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CartView {
+    /// Send it as `cart_version` with an order from the cart, so that one version is ordered at most once.
+    pub version: i64,
+    pub items: Vec<CartItemView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CartItemView {
+    pub sku: Sku,
+    pub quantity: u32,
+}
+
+impl From<&Cart> for CartView {
+    fn from(cart: &Cart) -> Self {
+        let items = cart.items.iter().map(|(sku, quantity)| CartItemView { sku: *sku, quantity: *quantity });
+        CartView { version: cart.version, items: items.collect() }
+    }
+}
+
+/// State changes and step results of an order so far.
 #[derive(Default)]
-pub struct History {
-    pub events: Vec<Event>,
+pub struct OrderHistory {
+    pub events: Vec<OrderEvent>,
     pub steps: Vec<StepRecord>,
 }
 
-impl History {
-    /// Up to where each order stands that was read before: more may have been written since. In the order of the orders.
-    pub async fn load(tx: &mut Tx, orders: &[&Order]) -> Result<Vec<History>, DbError> {
-        // Once each: several answers may wait for one order.
+impl OrderHistory {
+    /// Loads the history of each order up to the order's counters, in the order of `orders`. Later rows are left out.
+    pub async fn load(tx: &mut Tx, orders: &[&Order]) -> Result<Vec<OrderHistory>, DbError> {
+        // Each id once: several answers may wait for one order.
         let ids: BTreeSet<OrderId> = orders.iter().map(|order| order.id).collect();
         let ids: Vec<OrderId> = ids.into_iter().collect();
         let (events, steps) = (store::events(tx, &ids).await?, store::steps(tx, &ids).await?);
         let history = |order: &&Order| {
             let events = events.get(&order.id).into_iter().flatten().filter(|event| event.n <= order.events);
             let steps = steps.get(&order.id).into_iter().flatten().filter(|step| step.n <= order.steps);
-            History { events: events.cloned().collect(), steps: steps.cloned().collect() }
+            OrderHistory { events: events.cloned().collect(), steps: steps.cloned().collect() }
         };
         Ok(orders.iter().map(history).collect())
     }
 
-    /// With what this transaction has not written yet. A new order's history is all in memory.
-    pub async fn of(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<Vec<History>, DbError> {
+    /// Loads the histories and appends the changes that this transaction has not written yet. A new order's history is only in memory.
+    pub async fn load_with_unsaved(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<Vec<OrderHistory>, DbError> {
         let stored: Vec<&Order> = checkouts.iter().filter(|checkout| !checkout.is_new).map(|checkout| &checkout.order).collect();
-        let mut loaded = History::load(tx, &stored).await?.into_iter();
+        let mut loaded = OrderHistory::load(tx, &stored).await?.into_iter();
         let history = |checkout: &&Checkout| {
-            let mut history = if checkout.is_new { History::default() } else { loaded.next().unwrap_or_default() };
+            let mut history = if checkout.is_new { OrderHistory::default() } else { loaded.next().unwrap_or_default() };
             let (last_event, last_step) = (history.events.last().map_or(0, |event| event.n), history.steps.last().map_or(0, |step| step.n));
             history.events.extend(checkout.events.iter().filter(|event| event.n > last_event).cloned());
             history.steps.extend(checkout.steps.iter().filter(|step| step.n > last_step).cloned());
@@ -129,11 +151,11 @@ impl History {
     }
 }
 
-/// The checkout saga: where it is and how it came there.
+/// State and history of the checkout saga.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SagaView {
     pub state: &'static str,
-    /// The step that runs or rests; absent when the saga has ended.
+    /// The current step. Absent when the saga has ended.
     pub step: Option<&'static str>,
     pub history: Vec<StepView>,
 }
@@ -148,7 +170,7 @@ pub struct StepView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     pub at: Timestamp,
-    /// Microseconds from the step before to this one's answer.
+    /// Microseconds from the end of the previous step to the answer of this one.
     pub duration_us: u64,
 }
 
@@ -163,7 +185,7 @@ impl From<&Order> for OrderSummary {
             points_used: order.points_used,
             shipping: order.shipping,
             total: order.total,
-            payment: order.payment.as_ref().map(|payment| PaymentView { id: payment.id, method: payment.method }),
+            payment: order.payment.as_ref().map(|payment| OrderPaymentView { id: payment.id, method: payment.method }),
             reason: reason.map(|reason| ReasonView { r#type: reason.code.map(Code::slug), detail: reason.detail.clone() }),
             created_at: order.created_at,
             expires_at: order.expires_at,
@@ -172,8 +194,8 @@ impl From<&Order> for OrderSummary {
     }
 }
 
-impl From<&Line> for LineView {
-    fn from(line: &Line) -> Self {
+impl From<&OrderLine> for LineView {
+    fn from(line: &OrderLine) -> Self {
         LineView {
             line_no: line.line_no,
             sku: line.sku,
@@ -193,8 +215,8 @@ impl From<&AppliedCoupon> for CouponView {
     }
 }
 
-impl From<&Event> for StateView {
-    fn from(event: &Event) -> Self {
+impl From<&OrderEvent> for StateView {
+    fn from(event: &OrderEvent) -> Self {
         StateView { state: event.to, at: event.at, detail: event.reason.as_ref().map(|reason| reason.detail.clone()) }
     }
 }
@@ -212,9 +234,9 @@ impl From<&StepRecord> for StepView {
     }
 }
 
-pub fn order_view(order: &Order, lines: &[Line], coupons: &[AppliedCoupon], history: &History) -> OrderView {
-    let ended = order.progress >= order.itinerary.len() || order.saga_state.as_str() == "UNDONE";
-    let step = order.itinerary.get(order.progress).filter(|_| !ended).map(|step| step.as_str());
+pub fn order_view(order: &Order, lines: &[OrderLine], coupons: &[AppliedCoupon], history: &OrderHistory) -> OrderView {
+    let has_ended = order.progress >= order.itinerary.len() || order.saga_state.as_str() == "UNDONE";
+    let step = order.itinerary.get(order.progress).filter(|_| !has_ended).map(|step| step.as_str());
     OrderView {
         summary: order.into(),
         lines: lines.iter().map(Into::into).collect(),
@@ -224,12 +246,12 @@ pub fn order_view(order: &Order, lines: &[Line], coupons: &[AppliedCoupon], hist
     }
 }
 
-/// What the caller of `operation` is told about this order as it is at the end of the transaction. `trace` names the request where the
-/// batch does not.
-pub fn answer(checkout: &Checkout, history: &History, operation: &str, trace: Option<Uuid>) -> Result<Answer, Fault> {
+/// The answer to `operation`, with the order's state at the end of the transaction. `trace`: trace id to write into a problem. `None`: the
+/// batch adds it.
+pub fn answer_for(checkout: &Checkout, history: &OrderHistory, operation: &str, trace: Option<Uuid>) -> Result<Answer, Fault> {
     let order = &checkout.order;
     let location = format!("/v1/orders/{}", order.id);
-    if let Some(refusal) = refusal(order, operation) {
+    if let Some(refusal) = refusal_of(order, operation) {
         let mut extra = vec![("order_id", json!(order.id))];
         extra.extend(trace.map(|trace| ("trace_id", json!(trace.simple()))));
         let body = http::problem_body(&refusal, &[], &extra);
@@ -244,13 +266,13 @@ pub fn answer(checkout: &Checkout, history: &History, operation: &str, trace: Op
     Ok(if operation == "orders.create" { answer.at(location) } else { answer })
 }
 
-/// The refusal an operation came to, if it did not reach what it was for.
-fn refusal(order: &Order, operation: &str) -> Option<Refusal> {
-    let missed = match operation {
-        "orders.create" => matches!(order.state, State::Failed | State::Expired),
-        "orders.pay" => matches!(order.state, State::Failed | State::Expired | State::AwaitingPayment),
+/// The refusal to answer with. `None`: the operation reached its goal, or still may.
+fn refusal_of(order: &Order, operation: &str) -> Option<Refusal> {
+    let is_refused = match operation {
+        "orders.create" => matches!(order.state, OrderState::Failed | OrderState::Expired),
+        "orders.pay" => matches!(order.state, OrderState::Failed | OrderState::Expired | OrderState::AwaitingPayment),
         _ => false,
     };
-    let reason = order.reason.as_ref().filter(|_| missed)?;
+    let reason = order.reason.as_ref().filter(|_| is_refused)?;
     Some(Refusal::new(reason.code.unwrap_or(Code::PaymentFailed), reason.detail.clone()))
 }

@@ -1,17 +1,16 @@
-//! `Prefer: wait`: callers that want their order's answer when it rests, not before.
+//! `Prefer: wait=<seconds>`: delays the answer until the order comes to rest.
 //!
-//! The answer itself is written by the transaction that brings the order to rest. When the wait is over first, or the process is about to
-//! stop, the state as it then is becomes the answer. Either way it is stored with the key, so that a repeat gets the same.
+//! The transaction that brings the order to rest writes the answer. When the wait ends first, or the process is about to stop, the current
+//! state becomes the answer. The answer is stored with the idempotency key, so that a repeat gets the same one.
 //!
-//! Another process may be the one that brings the order to rest. It tells the others; as that word may get lost, callers look from time to
-//! time.
+//! Another process may bring the order to rest. It notifies the others. A notification may get lost, so callers also poll.
 
 use crate::{
     Orders,
+    loaded::{self, LoadedOrders},
     model::Checkout,
     store::{self, OpenAnswer},
-    touched::{self, Touched},
-    view::{self, History},
+    view::{self, OrderHistory},
 };
 use axum::response::Response;
 use contracts::{Code, OrderId};
@@ -31,100 +30,100 @@ use std::{
 use tokio::sync::{Notify, futures::OwnedNotified};
 use uuid::Uuid;
 
-/// The longest wait a client may ask for; below the time-outs of common proxies.
+/// Maximum wait of a client, below the time-outs of common proxies.
 const MAX_WAIT: Duration = Duration::from_secs(25);
-/// How often a caller looks whose order other processes may work on.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Interval at which a waiting caller polls for its answer when other processes write to the same database.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a caller wants to wait, and the request that its answer belongs to.
+/// Maximum wait of a caller, and the trace id of its request.
 #[derive(Clone, Copy, Debug)]
-pub struct Wait {
+pub struct WaitPreference {
     pub at_most: Duration,
     pub trace: Uuid,
 }
 
-/// Who waits for which order, in this process.
+/// Callers of this process that wait for an order.
 #[derive(Clone, Default)]
-pub struct Waiters(Arc<Mutex<HashMap<OrderId, Room>>>);
+pub struct Waiters(Arc<Mutex<HashMap<OrderId, WaitSlot>>>);
 
 #[derive(Default)]
-struct Room {
+struct WaitSlot {
     notify: Arc<Notify>,
     callers: usize,
 }
 
-/// One that waits. The last one to go takes the room along.
-struct Waiting {
+/// Registration of one waiting caller. Dropping the last one of an order removes its slot.
+struct WaitGuard {
     waiters: Waiters,
     id: OrderId,
     notify: Arc<Notify>,
-    /// Ready after the next wake.
+    /// Completes at the next wake-up of the order.
     woken: Pin<Box<OwnedNotified>>,
 }
 
 impl Waiters {
-    fn join(&self, id: OrderId) -> Waiting {
-        let mut rooms = self.lock();
-        let room = rooms.entry(id).or_default();
-        room.callers += 1;
-        let mut woken = Box::pin(Arc::clone(&room.notify).notified_owned());
+    fn register(&self, id: OrderId) -> WaitGuard {
+        let mut slots = self.lock();
+        let slot = slots.entry(id).or_default();
+        slot.callers += 1;
+        let mut woken = Box::pin(Arc::clone(&slot.notify).notified_owned());
         woken.as_mut().enable();
-        Waiting { waiters: self.clone(), id, notify: Arc::clone(&room.notify), woken }
+        WaitGuard { waiters: self.clone(), id, notify: Arc::clone(&slot.notify), woken }
     }
 
     pub fn wake(&self, id: OrderId) {
         let woken = self.lock().remove(&id);
-        if let Some(room) = woken {
-            room.notify.notify_waiters();
+        if let Some(slot) = woken {
+            slot.notify.notify_waiters();
         }
     }
 
-    /// Something may have come to rest: everybody looks.
+    /// Wakes all callers, because notifications may have been lost.
     pub fn wake_all(&self) {
         let woken = std::mem::take(&mut *self.lock());
-        for room in woken.into_values() {
-            room.notify.notify_waiters();
+        for slot in woken.into_values() {
+            slot.notify.notify_waiters();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, Room>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, WaitSlot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
-        let mut rooms = self.waiters.lock();
-        // After a wake the room is gone, and one that is there now is someone else's.
-        let Some(room) = rooms.get_mut(&self.id).filter(|room| Arc::ptr_eq(&room.notify, &self.notify)) else { return };
-        room.callers -= 1;
-        if room.callers == 0 {
-            rooms.remove(&self.id);
+        let mut slots = self.waiters.lock();
+        // A wake-up removes the slot. A slot with another `Notify` belongs to later callers.
+        let Some(slot) = slots.get_mut(&self.id).filter(|slot| Arc::ptr_eq(&slot.notify, &self.notify)) else { return };
+        slot.callers -= 1;
+        if slot.callers == 0 {
+            slots.remove(&self.id);
         }
     }
 }
 
-/// The `wait=<seconds>` of a `Prefer` header; zero when there is none.
-pub fn preferred(headers: &axum::http::HeaderMap, trace: Trace) -> Wait {
+/// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent or unreadable.
+pub fn parse_prefer(headers: &axum::http::HeaderMap, trace: Trace) -> WaitPreference {
     let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     let seconds = texts
         .flat_map(|text| text.split(','))
         .filter_map(|part| part.split_once('='))
         .find_map(|(name, value)| if name.trim().eq_ignore_ascii_case("wait") { value.trim().parse().ok() } else { None })
         .unwrap_or(0);
-    Wait { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
+    WaitPreference { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
 }
 
-/// Submits a command about an order's checkout and answers when the order rests, or when the wait is over.
-pub async fn run<C: Command<Service = Orders>>(
+/// Submits a command about an order, and answers when the order comes to rest or the wait ends.
+pub async fn submit_and_wait<C: Command<Service = Orders>>(
     orders: &Arc<Orders>,
     id: OrderId,
     command: C,
     key: IdempotencyKey,
-    wait: Wait,
+    wait: WaitPreference,
 ) -> Result<Response, Problem> {
-    // Joined before the order can come to rest, so that no wake is lost.
-    let mut waiting = orders.waiters.join(id);
+    // Registered before the order can come to rest, so that no wake-up is lost.
+    let mut waiting = orders.waiters.register(id);
     let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
         Reply::Answer(answer) => return Ok(http::answer(answer)),
         Reply::Pending(id) => OrderId(id),
@@ -134,8 +133,8 @@ pub async fn run<C: Command<Service = Orders>>(
     tokio::pin!(deadline, leaving);
     let mut is_over = false;
     if waiting.id != id {
-        // The key was another request's a moment ago, and so is the order.
-        waiting = orders.waiters.join(id);
+        // An earlier request with the same key created the order, so this caller waits for that order.
+        waiting = orders.waiters.register(id);
         if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
             return Ok(http::answer(answer));
         }
@@ -143,24 +142,24 @@ pub async fn run<C: Command<Service = Orders>>(
     while !is_over {
         tokio::select! {
             () = waiting.woken.as_mut() => {}
-            () = tokio::time::sleep(LOOK_EVERY), if orders.kit.is_shared() => {}
+            () = tokio::time::sleep(POLL_INTERVAL), if orders.kit.is_shared() => {}
             () = &mut deadline => is_over = true,
             () = &mut leaving => is_over = true,
         }
-        waiting = orders.waiters.join(id);
+        waiting = orders.waiters.register(id);
         if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
             return Ok(http::answer(answer));
         }
     }
     let open = OpenAnswer { order_id: id, operation: C::OPERATION.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
-    orders.kit.submit(orders, Settle { open }, None, wait.trace).await?;
-    // Read back, and not taken from the command: what a repeat gets is what is stored.
+    orders.kit.submit(orders, EndWait { open }, None, wait.trace).await?;
+    // Read back from the database, because another transaction may have stored the answer first.
     let settled = stored_answer(orders, C::OPERATION, &key).await?;
     settled.map(http::answer).ok_or_else(|| Code::Internal.into())
 }
 
-/// The answer this key had before, for operations that look around before they submit. The writer checks again.
-pub async fn replay(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Response>, Problem> {
+/// The stored answer of this key, for operations that read before they submit. `None`: the key is new. The writer checks again.
+pub async fn replayed_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Response>, Problem> {
     let mut reader = orders.kit.db.reader().await?;
     match idempotency::claim(&mut reader, "orders", operation, key).await? {
         idempotency::Claim::Fresh => Ok(None),
@@ -175,36 +174,36 @@ async fn stored_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -
     Ok(idempotency::answer(&mut reader, "orders", operation, key.scope, &key.key).await?)
 }
 
-/// The wait is over: what can be said now becomes the answer, unless there is one already. Others that wait for the order wait on.
-struct Settle {
+/// Completes the answer of a wait that ended with the current state, unless it was completed before. Other waits for the order continue.
+struct EndWait {
     open: OpenAnswer,
 }
 
-impl Command for Settle {
+impl Command for EndWait {
     type Service = Orders;
     const OPERATION: &'static str = "orders.settle_answer";
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::load(orders, work, commands.iter().map(|command| command.open.order_id)).await?;
-        let touched: Box<Touched> = work.take_stash();
+        loaded::load(orders, work, commands.iter().map(|command| command.open.order_id)).await?;
+        let loaded: Box<LoadedOrders> = work.take_stash();
         let settled: Vec<(&Checkout, &OpenAnswer)> =
-            commands.iter().map(|Settle { open }| Ok((touched.known(open.order_id)?, open))).collect::<Result<_, Fault>>()?;
-        touched::settle(work, &settled).await?;
-        work.put_stash(touched);
+            commands.iter().map(|EndWait { open }| Ok((loaded.require(open.order_id)?, open))).collect::<Result<_, Fault>>()?;
+        loaded::complete_answers(work, &settled).await?;
+        work.put_stash(loaded);
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }
 }
 
-/// For [`Command::resolve`]: the answer if the order rests or nobody wants to `wait`; else it is noted as open.
+/// Implements [`Command::resolve`]: answers when the order is at rest or the caller does not wait. Otherwise stores an open answer.
 pub async fn resolve<C: Command>(
     work: &mut Work,
     later: &[Later<'_, C>],
-    wait: impl Fn(&C) -> Option<Wait>,
+    wait: impl Fn(&C) -> Option<WaitPreference>,
 ) -> Result<Vec<Option<Answer>>, Fault> {
-    let touched: Box<Touched> = work.take_stash();
+    let loaded: Box<LoadedOrders> = work.take_stash();
     let (mut open, mut ready) = (Vec::new(), Vec::new());
     for (index, Later { command, key, id }) in later.iter().enumerate() {
-        let checkout = touched.known(OrderId(*id))?;
+        let checkout = loaded.require(OrderId(*id))?;
         match (wait(command).filter(|wait| !wait.at_most.is_zero()), key) {
             (Some(wait), Some(key)) if !checkout.is_at_rest() => {
                 let operation = C::OPERATION.to_owned();
@@ -215,12 +214,12 @@ pub async fn resolve<C: Command>(
     }
     store::add_open_answers(&mut work.tx, &open).await?;
     let checkouts: Vec<&Checkout> = ready.iter().map(|(_, checkout)| *checkout).collect();
-    let histories = History::of(&mut work.tx, &checkouts).await?;
+    let histories = OrderHistory::load_with_unsaved(&mut work.tx, &checkouts).await?;
     let mut answers = vec![None; later.len()];
     for ((index, checkout), history) in ready.into_iter().zip(&histories) {
-        answers[index] = Some(view::answer(checkout, history, C::OPERATION, None)?);
+        answers[index] = Some(view::answer_for(checkout, history, C::OPERATION, None)?);
     }
-    work.put_stash(touched);
+    work.put_stash(loaded);
     Ok(answers)
 }
 
@@ -228,34 +227,34 @@ pub async fn resolve<C: Command>(
 mod tests {
     use super::*;
 
-    fn rooms(waiters: &Waiters) -> usize {
+    fn slots(waiters: &Waiters) -> usize {
         waiters.lock().len()
     }
 
     #[tokio::test]
-    async fn the_last_one_takes_the_room_along() {
+    async fn dropping_the_last_guard_removes_the_slot() {
         let (waiters, id) = (Waiters::default(), OrderId(Uuid::from_u128(1)));
-        let (first, mut second) = (waiters.join(id), waiters.join(id));
+        let (first, mut second) = (waiters.register(id), waiters.register(id));
         drop(first);
-        assert_eq!(rooms(&waiters), 1);
+        assert_eq!(slots(&waiters), 1);
         waiters.wake(id);
         second.woken.as_mut().await;
-        let next = waiters.join(id);
+        let next = waiters.register(id);
         drop(second);
-        assert_eq!(rooms(&waiters), 1, "the room is the next one's");
+        assert_eq!(slots(&waiters), 1, "the new slot belongs to the next caller");
         drop(next);
-        assert_eq!(rooms(&waiters), 0);
+        assert_eq!(slots(&waiters), 0);
         waiters.wake(id);
     }
 
     #[test]
-    fn the_wait_is_read_from_the_preference() {
+    fn the_wait_is_read_from_the_prefer_header() {
         let preferred = |texts: &[&'static str]| {
             let mut headers = axum::http::HeaderMap::new();
             for text in texts {
                 headers.append("prefer", axum::http::HeaderValue::from_static(text));
             }
-            super::preferred(&headers, Trace(Uuid::nil())).at_most.as_secs()
+            super::parse_prefer(&headers, Trace(Uuid::nil())).at_most.as_secs()
         };
         assert_eq!(preferred(&["wait=10"]), 10);
         assert_eq!(preferred(&["respond-async, Wait = 7"]), 7);

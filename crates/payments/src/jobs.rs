@@ -1,16 +1,16 @@
-//! What payments does outside any transaction: calling the provider after a commit, and asking it about everything that is open.
+//! Work outside of transactions: calls to the provider after a commit, and the job `payments.reconcile` for open payments and refunds.
 //!
-//! A crash at any point here loses nothing: the intent is written before the call, and `payments.reconcile` asks the provider by key before
-//! it does anything else. A time-out is never read as a failure.
+//! A crash at any point loses nothing: the intent is stored before the call, and `payments.reconcile` first looks the key up at the
+//! provider. A time-out never counts as a failure.
 
 use crate::{
     Payments,
     api::{
-        settle::{OUTDATED, Settle},
+        settle::{OUTDATED, SettlePayment},
         settle_refund::SettleRefund,
     },
-    model::{Payment, Refund, Says, provider_key, refund_key},
-    providers::{Charge, ChargeAnswer, GiveBack, Provider, ProviderError},
+    model::{Payment, ProviderStatus, Refund, provider_key, refund_key},
+    providers::{ChargeAnswer, ChargeRequest, Provider, ProviderError, RefundRequest},
     store,
 };
 use contracts::{Code, PaymentId, Refusal};
@@ -22,54 +22,56 @@ use std::{
 use tokio::sync::{Semaphore, mpsc::Receiver};
 use uuid::Uuid;
 
-/// Calls in flight at once; more wait.
-const CALLS: usize = 32;
-/// Payments, and refunds, looked into by one pass.
-const PER_PASS: u32 = 50;
+/// Maximum concurrent first calls. Further ones wait.
+const MAX_CONCURRENT_CALLS: usize = 32;
+/// Maximum payments, and maximum refunds, that one pass handles.
+const MAX_PER_PASS: u32 = 50;
 
-/// What is to be asked of the provider, once it is durable.
+/// A call to the provider, queued after the commit.
 #[derive(Clone, Copy, Debug)]
-pub enum Errand {
+pub enum ProviderTask {
     Charge(PaymentId),
     Refund(PaymentId),
 }
 
-/// Payments that a task of this process is asking the provider about, so that two of its tasks never do so at once. Tasks of other processes
-/// may: the provider's keys make a call that is repeated harmless, and [`Settle`] takes no conclusion from a silence that was broken since.
+/// Payments and refunds with a running provider call in this process, so that its tasks never call twice at once. Other processes may:
+/// the provider's idempotency keys make repeats harmless, and [`SettlePayment`] ignores a missing record when another call followed.
 #[derive(Default)]
 pub struct InFlight(Mutex<HashSet<Uuid>>);
 
-pub struct Flight<'a> {
-    of: &'a InFlight,
+/// Marks a payment or refund as in flight until dropped.
+pub struct InFlightGuard<'a> {
+    in_flight: &'a InFlight,
     id: Uuid,
 }
 
 impl InFlight {
-    fn board(&self, id: Uuid) -> Option<Flight<'_>> {
-        let fresh = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        fresh.then_some(Flight { of: self, id })
+    /// `None`: already in flight.
+    fn begin(&self, id: Uuid) -> Option<InFlightGuard<'_>> {
+        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        is_new.then_some(InFlightGuard { in_flight: self, id })
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.of.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
-/// Runs errands as they come, until the service is gone.
-pub async fn work(payments: Weak<Payments>, mut errands: Receiver<Errand>) {
-    let calls = Arc::new(Semaphore::new(CALLS));
-    while let Some(errand) = errands.recv().await {
+/// Runs provider tasks in arrival order, until the service is dropped.
+pub async fn run_provider_tasks(payments: Weak<Payments>, mut provider_tasks: Receiver<ProviderTask>) {
+    let calls = Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS));
+    while let Some(task) = provider_tasks.recv().await {
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else { return };
         let Some(payments) = payments.upgrade() else { return };
-        tasks::spawn("payments.errand", async move {
-            let done = match errand {
-                Errand::Charge(id) => payments.charge_fresh(id).await,
-                Errand::Refund(id) => payments.refund_fresh(id).await,
+        tasks::spawn("payments.provider_task", async move {
+            let done = match task {
+                ProviderTask::Charge(id) => payments.charge_first_time(id).await,
+                ProviderTask::Refund(id) => payments.refund_first_time(id).await,
             };
             if let Err(error) = done {
-                tracing::warn!(%error, ?errand, "left to the reconciling job");
+                tracing::warn!(%error, ?task, "provider task failed, left to payments.reconcile");
             }
             drop(permit);
         });
@@ -77,30 +79,30 @@ pub async fn work(payments: Weak<Payments>, mut errands: Receiver<Errand>) {
 }
 
 impl Payments {
-    /// One pass of `payments.reconcile`.
+    /// Runs one pass of `payments.reconcile`.
     pub async fn reconcile(self: Arc<Self>) -> Result<Pass, DbError> {
         let now = self.kit.clock.now();
         let (open, refunds) = {
             let mut reader = self.kit.db.reader().await?;
-            (store::due_payments(&mut reader, now, PER_PASS).await?, store::due_refunds(&mut reader, now, PER_PASS).await?)
+            (store::due_payments(&mut reader, now, MAX_PER_PASS).await?, store::due_refunds(&mut reader, now, MAX_PER_PASS).await?)
         };
-        let full = open.len() == PER_PASS as usize || refunds.len() == PER_PASS as usize;
-        let asked = tasks::beside_each_other(open.iter().map(|payment| self.look_into(payment))).await;
-        let given = tasks::beside_each_other(refunds.iter().map(|refund| self.give_back(refund))).await;
-        // What could not be settled stays due: going on at once would turn in a circle.
-        let all_moved = asked.into_iter().chain(given).all(|moved| moved);
-        Ok(if full && all_moved { Pass::More } else { Pass::Done })
+        let is_full = open.len() == MAX_PER_PASS as usize || refunds.len() == MAX_PER_PASS as usize;
+        let payments_moved = tasks::beside_each_other(open.iter().map(|payment| self.reconcile_payment(payment))).await;
+        let refunds_moved = tasks::beside_each_other(refunds.iter().map(|refund| self.reconcile_refund(refund))).await;
+        // Unsettled ones stay due, so another pass at once would repeat them forever.
+        let all_moved = payments_moved.into_iter().chain(refunds_moved).all(|moved| moved);
+        Ok(if is_full && all_moved { Pass::More } else { Pass::Done })
     }
 
-    /// The first call for a payment, right after its intent became durable. True when its state moved.
-    async fn charge_fresh(&self, id: PaymentId) -> Result<(), DbError> {
+    /// Charges a payment for the first time, right after the commit of its intent. Skips payments that were called before or are too late.
+    async fn charge_first_time(&self, id: PaymentId) -> Result<(), DbError> {
         let payment = {
             let mut reader = self.kit.db.reader().await?;
             store::payment(&mut reader, id).await?
         };
         let Some(payment) = payment.filter(|payment| payment.state.is_open()) else { return Ok(()) };
-        let Some(_flight) = self.in_flight.board(id.0) else { return Ok(()) };
-        // A call must be over when the lease is: from then on others may conclude from silence that it was never made.
+        let Some(_guard) = self.in_flight.begin(id.0) else { return Ok(()) };
+        // The call must end before the lease does. After it, other processes may conclude from a missing record that no call was made.
         let last_call_ends = self.kit.clock.now().after(self.settings.call_timeout);
         if payment.attempts == 0 && payment.next_try_at.is_some_and(|lease_ends| last_call_ends <= lease_ends) {
             self.charge(&payment).await;
@@ -108,141 +110,147 @@ impl Payments {
         Ok(())
     }
 
-    async fn refund_fresh(&self, id: PaymentId) -> Result<(), DbError> {
+    /// Refunds a payment for the first time, right after the commit of its refund.
+    async fn refund_first_time(&self, id: PaymentId) -> Result<(), DbError> {
         let refund = {
             let mut reader = self.kit.db.reader().await?;
             store::pending_refund(&mut reader, id).await?
         };
         if let Some(refund) = refund {
-            self.give_back(&refund).await;
+            self.reconcile_refund(&refund).await;
         }
         Ok(())
     }
 
-    /// Finds out what became of a payment: asks first, and charges again, under the same key, only when the provider cannot have a record.
-    /// True when what is known was written down.
-    async fn look_into(&self, payment: &Payment) -> bool {
-        let Some(_flight) = self.in_flight.board(payment.id.0) else { return false };
+    /// Looks a payment up at the provider. Charges again, with the same key, only when an earlier call can no longer be recorded. True when the
+    /// result was stored.
+    async fn reconcile_payment(&self, payment: &Payment) -> bool {
+        let Some(_guard) = self.in_flight.begin(payment.id.0) else { return false };
         metrics::counter!("onrush_payments_reconciled_total").increment(1);
         let Some(provider) = &self.provider else {
-            tracing::error!(payment.id = %payment.id, "a payment waits for the test provider, which is not enabled");
-            return self.settle(payment.id, Says::Unknown { called: false }).await;
+            tracing::error!(payment.id = %payment.id, "payment not reconciled: test provider is disabled");
+            return self.settle(payment.id, ProviderStatus::Unknown { called: false }).await;
         };
-        let found = self.within_time(provider.find(provider_key(payment.id))).await;
+        let found = self.with_timeout(provider.find_charge(provider_key(payment.id))).await;
         match found {
-            Ok(Some(answer)) => self.settle(payment.id, says(answer)).await,
-            Ok(None) if self.is_settled_silence(payment, provider.as_ref()) => self.charge_again(payment).await,
-            Ok(None) => self.settle(payment.id, Says::Unknown { called: false }).await,
+            Ok(Some(answer)) => self.settle(payment.id, status_of(answer)).await,
+            Ok(None) if self.is_absence_final(payment, provider.as_ref()) => self.charge_again(payment).await,
+            Ok(None) => self.settle(payment.id, ProviderStatus::Unknown { called: false }).await,
             Err(error) => {
-                tracing::warn!(payment.id = %payment.id, %error, "the provider does not say what became of a payment");
-                self.settle(payment.id, Says::Unknown { called: false }).await
+                tracing::warn!(payment.id = %payment.id, %error, "payment lookup failed");
+                self.settle(payment.id, ProviderStatus::Unknown { called: false }).await
             }
         }
     }
 
-    /// Whether "no record" means that no call ever arrived.
-    fn is_settled_silence(&self, payment: &Payment, provider: &dyn Provider) -> bool {
-        self.kit.clock.now() >= payment.last_call().after(provider.guarantee())
+    /// The provider's record deadline has passed: a missing record means that no call arrived.
+    fn is_absence_final(&self, payment: &Payment, provider: &dyn Provider) -> bool {
+        self.kit.clock.now() >= payment.last_call().after(provider.record_deadline())
     }
 
+    /// Charges again, unless the order is being undone. True when the result was stored.
     async fn charge_again(&self, payment: &Payment) -> bool {
-        let waits = match self.kit.db.reader().await {
-            Ok(mut reader) => store::waits(&mut reader, payment.order_id).await,
+        let is_waiting = match self.kit.db.reader().await {
+            Ok(mut reader) => store::is_undo_waiting(&mut reader, payment.order_id).await,
             Err(error) => Err(error),
         };
-        match waits {
-            // The order is being undone: what was never charged will not be.
-            Ok(true) => self.conclude(payment, Says::NeverCharged).await,
-            Ok(false) => self.conclude(payment, Says::CallingAgain).await && self.charge(payment).await,
+        match is_waiting {
+            // The order is being undone, so the payment fails without another call.
+            Ok(true) => self.settle_unless_called_since(payment, ProviderStatus::NeverCharged).await,
+            Ok(false) => self.settle_unless_called_since(payment, ProviderStatus::CallingAgain).await && self.charge(payment).await,
             Err(error) => {
-                tracing::warn!(payment.id = %payment.id, %error, "cannot read whether the payment is still wanted");
+                tracing::warn!(payment.id = %payment.id, %error, "reading the order's cancellation failed");
                 false
             }
         }
     }
 
-    /// Calls the provider and writes down what it says, as often as it says it.
+    /// Charges at the provider and stores each of its answers. True when one was stored.
     async fn charge(&self, payment: &Payment) -> bool {
         let Some(provider) = &self.provider else { return false };
-        let ask =
-            Charge { key: provider_key(payment.id), order_id: payment.order_id, amount: payment.amount, token: payment.token.clone() };
+        let request = ChargeRequest {
+            key: provider_key(payment.id),
+            order_id: payment.order_id,
+            amount: payment.amount,
+            token: payment.token.clone(),
+        };
         crash_point("payments.provider.before_call");
-        let answers = self.within_time(provider.charge(ask)).await;
+        let answers = self.with_timeout(provider.charge(request)).await;
         crash_point("payments.provider.after_call");
         match answers {
             Ok(answers) => {
                 let mut written = false;
                 for answer in answers {
-                    written |= self.settle(payment.id, says(answer)).await;
+                    written |= self.settle(payment.id, status_of(answer)).await;
                 }
                 written
             }
             Err(error) => {
-                tracing::warn!(payment.id = %payment.id, %error, "the outcome of a payment is not known");
-                self.settle(payment.id, Says::Unknown { called: true }).await
+                tracing::warn!(payment.id = %payment.id, %error, "charge failed, outcome unknown");
+                self.settle(payment.id, ProviderStatus::Unknown { called: true }).await
             }
         }
     }
 
-    /// Gives a captured payment back at the provider. Asking twice is harmless: the refund has its own key.
-    async fn give_back(&self, refund: &Refund) -> bool {
-        let Some(_flight) = self.in_flight.board(refund.id) else { return false };
+    /// Refunds a captured payment at the provider. Repeats are harmless, because the refund has a key. True when the result was stored.
+    async fn reconcile_refund(&self, refund: &Refund) -> bool {
+        let Some(_guard) = self.in_flight.begin(refund.id) else { return false };
         let Some(provider) = &self.provider else {
-            tracing::error!(payment.id = %refund.payment_id, "a refund waits for the test provider, which is not enabled");
+            tracing::error!(payment.id = %refund.payment_id, "refund not sent: test provider is disabled");
             return self.settle_refund(refund, None).await;
         };
-        let ask = GiveBack { key: refund_key(refund.id), charge_key: provider_key(refund.payment_id), amount: refund.amount };
+        let request = RefundRequest { key: refund_key(refund.id), charge_key: provider_key(refund.payment_id), amount: refund.amount };
         crash_point("payments.provider.before_refund");
-        let given = self.within_time(provider.give_back(ask)).await;
+        let refunded = self.with_timeout(provider.refund(request)).await;
         crash_point("payments.provider.after_refund");
-        match given {
+        match refunded {
             Ok(reference) => self.settle_refund(refund, Some(reference)).await,
             Err(error) => {
-                tracing::warn!(payment.id = %refund.payment_id, attempts = refund.attempts, %error, "a refund is not confirmed");
+                tracing::warn!(payment.id = %refund.payment_id, attempts = refund.attempts, %error, "refund not confirmed");
                 self.settle_refund(refund, None).await
             }
         }
     }
 
-    async fn within_time<T>(&self, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    async fn with_timeout<T>(&self, call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
         match tokio::time::timeout(self.settings.call_timeout, call).await {
             Ok(answer) => answer,
             Err(_) => Err(ProviderError("no answer in time".into())),
         }
     }
 
-    async fn settle(&self, payment_id: PaymentId, says: Says) -> bool {
-        self.submit(Settle { payment_id, says, last_call: None }).await
+    async fn settle(&self, payment_id: PaymentId, status: ProviderStatus) -> bool {
+        self.submit(SettlePayment { payment_id, status, last_call: None }).await
     }
 
-    /// What follows from the provider's silence. False also when another process has called meanwhile.
-    async fn conclude(&self, payment: &Payment, says: Says) -> bool {
-        self.submit(Settle { payment_id: payment.id, says, last_call: Some(payment.last_call()) }).await
+    /// Stores a conclusion from a missing record, unless another process has called since. True when stored.
+    async fn settle_unless_called_since(&self, payment: &Payment, status: ProviderStatus) -> bool {
+        self.submit(SettlePayment { payment_id: payment.id, status, last_call: Some(payment.last_call()) }).await
     }
 
-    async fn submit(&self, command: Settle) -> bool {
-        let Some(me) = self.me.upgrade() else { return false };
-        written(command.payment_id, self.kit.submit(&me, command, None, new_id()).await)
+    async fn submit(&self, command: SettlePayment) -> bool {
+        let Some(this) = self.weak_self.upgrade() else { return false };
+        check_written(command.payment_id, self.kit.submit(&this, command, None, new_id()).await)
     }
 
     async fn settle_refund(&self, refund: &Refund, reference: Option<String>) -> bool {
-        let Some(me) = self.me.upgrade() else { return false };
+        let Some(this) = self.weak_self.upgrade() else { return false };
         let payment_id = refund.payment_id;
-        written(payment_id, self.kit.submit(&me, SettleRefund { payment_id, reference }, None, new_id()).await)
+        check_written(payment_id, self.kit.submit(&this, SettleRefund { payment_id, reference }, None, new_id()).await)
     }
 }
 
-/// What could not be written down is found out again by the next pass.
-fn written(payment_id: PaymentId, reply: Result<Reply, kit::batch::SubmitError>) -> bool {
+/// True when the result was stored. Otherwise the next pass of `payments.reconcile` handles the payment again.
+fn check_written(payment_id: PaymentId, reply: Result<Reply, kit::batch::SubmitError>) -> bool {
     if let Err(error) = &reply {
-        tracing::warn!(payment.id = %payment_id, %error, "the provider's word could not be written down");
+        tracing::warn!(payment.id = %payment_id, %error, "storing the provider's answer failed");
     }
     matches!(reply, Ok(Reply::Answer(answer)) if answer.status != OUTDATED)
 }
 
-fn says(answer: ChargeAnswer) -> Says {
+fn status_of(answer: ChargeAnswer) -> ProviderStatus {
     match answer {
-        ChargeAnswer::Charged { reference } => Says::Charged { reference: Some(reference) },
-        ChargeAnswer::Declined { reason } => Says::Refused(Refusal::new(Code::PaymentFailed, reason)),
+        ChargeAnswer::Charged { reference } => ProviderStatus::Charged { reference: Some(reference) },
+        ChargeAnswer::Declined { reason } => ProviderStatus::Refused(Refusal::new(Code::PaymentFailed, reason)),
     }
 }

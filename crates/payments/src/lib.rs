@@ -1,7 +1,7 @@
-//! Payments of orders, whoever moves the money.
+//! Payments of orders, by wallet or by a payment provider.
 //!
-//! Owns each attempt to pay, its refund and the undoing of an order's payment. It never calls a provider inside a transaction, never takes an
-//! order's money twice, never reads silence as failure, and never moves wallet money itself: it asks the wallet.
+//! Owns payments, refunds and the cancellations of orders' payments. It calls providers only outside of transactions, charges an order at
+//! most once, and never treats a missing answer as a failure. The wallet service moves wallet money on request.
 
 mod api;
 mod jobs;
@@ -13,9 +13,9 @@ mod store;
 pub use providers::ProviderBook;
 
 use futures::future::BoxFuture;
-use jobs::{Errand, InFlight};
+use jobs::{InFlight, ProviderTask};
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, tasks};
-use model::{Book, Next, Rules};
+use model::{LoadedPayments, NextAction, PaymentRules};
 use providers::{Provider, TestProvider};
 use serde::Deserialize;
 use std::{
@@ -26,20 +26,20 @@ use std::{
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use utoipa_axum::router::OpenApiRouter;
 
-/// Errands that wait for the worker; what does not fit is found by the reconciling job.
-const ERRANDS: usize = 1_024;
-/// How often open payments are looked into.
+/// Maximum queued provider tasks. `payments.reconcile` finds those that do not fit.
+const TASK_QUEUE_CAPACITY: usize = 1_024;
+/// Interval of the job `payments.reconcile`.
 const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PaymentsSettings {
-    /// Accept method `test`. For demonstrations and tests only: nobody pays there.
+    /// Accepts the method `test`, which moves no real money. For demonstrations and tests only.
     pub test_provider: bool,
-    /// The file of the test provider's book. Absent: beside the database, which only a database in a file has. All processes of one
-    /// database must name the same one.
+    /// File of the test provider's ledger. All processes of one database must use the same file. `None`: beside the database file, so it is
+    /// required for databases that are not files.
     pub book: Option<PathBuf>,
-    /// How long a provider may take to answer.
+    /// Maximum time for a provider's answer.
     #[serde(skip)]
     pub call_timeout: Duration,
 }
@@ -55,46 +55,46 @@ pub struct Payments {
     settings: PaymentsSettings,
     provider: Option<Arc<dyn Provider>>,
     in_flight: InFlight,
-    errands: Sender<Errand>,
-    /// Taken by the worker when it starts.
-    waiting: Mutex<Option<Receiver<Errand>>>,
-    me: Weak<Payments>,
+    provider_tasks: Sender<ProviderTask>,
+    /// Receiver for the worker, taken when it starts.
+    task_receiver: Mutex<Option<Receiver<ProviderTask>>>,
+    weak_self: Weak<Payments>,
 }
 
 impl Payments {
     pub fn new(kit: Kit, settings: PaymentsSettings) -> Arc<Self> {
-        let (errands, waiting) = channel(ERRANDS);
-        let book = settings.book.clone().map(|path| ProviderBook { path }).or_else(|| kit.db.path().map(ProviderBook::beside));
-        let test = |book: &ProviderBook| Arc::new(TestProvider::new(book, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
-        let provider = book.filter(|_| settings.test_provider).as_ref().map(test);
-        Arc::new_cyclic(|me| Self {
+        let (provider_tasks, task_receiver) = channel(TASK_QUEUE_CAPACITY);
+        let ledger = settings.book.clone().map(|path| ProviderBook { path }).or_else(|| kit.db.path().map(ProviderBook::beside));
+        let test = |ledger: &ProviderBook| Arc::new(TestProvider::new(ledger, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
+        let provider = ledger.filter(|_| settings.test_provider).as_ref().map(test);
+        Arc::new_cyclic(|weak_self| Self {
             kit,
             settings,
             provider,
             in_flight: InFlight::default(),
-            errands,
-            waiting: Mutex::new(Some(waiting)),
-            me: Weak::clone(me),
+            provider_tasks,
+            task_receiver: Mutex::new(Some(task_receiver)),
+            weak_self: Weak::clone(weak_self),
         })
     }
 
-    fn rules(&self) -> Rules {
-        // The worker's one call, and as long again for it to come round to it.
-        Rules { test_provider: self.settings.test_provider, lease: self.settings.call_timeout * 2 }
+    fn rules(&self) -> PaymentRules {
+        // One call time-out for the worker's call, and one for its time in the queue.
+        PaymentRules { test_provider: self.settings.test_provider, lease: self.settings.call_timeout * 2 }
     }
 
-    /// Does what follows from a decision: tells it now, or sends the worker once it is durable.
-    fn follow(&self, work: &mut Work, next: Next) -> Result<(), Fault> {
-        let errand = match next {
-            Next::Nothing => return Ok(()),
-            Next::Tell(order_id, message) => return work.emit(order_id, message),
-            Next::Charge(id) => Errand::Charge(id),
-            Next::Refund(id) => Errand::Refund(id),
+    /// Performs the next action of a decision: emits a message, or queues a provider task after the commit.
+    fn perform(&self, work: &mut Work, next: NextAction) -> Result<(), Fault> {
+        let task = match next {
+            NextAction::Nothing => return Ok(()),
+            NextAction::Emit(order_id, message) => return work.emit(order_id, message),
+            NextAction::Charge(id) => ProviderTask::Charge(id),
+            NextAction::Refund(id) => ProviderTask::Refund(id),
         };
-        let errands = self.errands.clone();
+        let provider_tasks = self.provider_tasks.clone();
         work.after_commit(move || {
-            // A full queue is not a loss: the job finds the row.
-            let _ = errands.try_send(errand);
+            // When the queue is full, `payments.reconcile` finds the row.
+            let _ = provider_tasks.try_send(task);
         });
         Ok(())
     }
@@ -132,8 +132,8 @@ impl Service for Payments {
 
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let book = work.take_stash::<Book>();
-            store::save(&mut work.tx, *book).await
+            let loaded = work.take_stash::<LoadedPayments>();
+            store::save(&mut work.tx, *loaded).await
         })
     }
 
@@ -145,12 +145,12 @@ impl Service for Payments {
         Box::pin(async move {
             if self.settings.test_provider && self.provider.is_none() {
                 return Err(Fault::Setting(
-                    "test_provider: its book needs a file, and there is no database file to keep it beside: set book".into(),
+                    "test_provider: its ledger needs a file, and there is no database file to keep it beside: set book".into(),
                 ));
             }
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(waiting) = waiting {
-                tasks::spawn("payments.worker", jobs::work(Arc::downgrade(&self), waiting));
+            let task_receiver = self.task_receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(task_receiver) = task_receiver {
+                tasks::spawn("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&self), task_receiver));
             }
             Ok(())
         })

@@ -1,8 +1,8 @@
-//! What payments does on others' messages: the paying step of the checkout saga and its undo, and the wallet's answers.
+//! Handles the payment step of the checkout saga, its undo, and the wallet's answers.
 
 use crate::{
     Payments,
-    model::{Book, Next, Says},
+    model::{LoadedPayments, NextAction, ProviderStatus},
     store,
 };
 use contracts::{
@@ -12,6 +12,7 @@ use contracts::{
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::collections::BTreeSet;
 
+/// Message kinds that the service reads.
 pub const READS: &[&str] = &[
     "payment.request",
     "payment.cancel",
@@ -25,25 +26,25 @@ pub const READS: &[&str] = &[
 ];
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut book = work.take_stash::<Book>();
-    load_for(&mut work.tx, &mut book, messages).await?;
+    let mut loaded = work.take_stash::<LoadedPayments>();
+    load_rows_for(&mut work.tx, &mut loaded, messages).await?;
     for envelope in messages {
-        let next = act(payments, work, &mut book, &envelope.message)?;
-        payments.follow(work, next)?;
+        let next = decide(payments, work, &mut loaded, &envelope.message)?;
+        payments.perform(work, next)?;
     }
-    work.put_stash(book);
+    work.put_stash(loaded);
     Ok(())
 }
 
-async fn load_for(tx: &mut Tx, book: &mut Book, messages: &[&Envelope]) -> Result<(), Fault> {
+async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut payments: BTreeSet<PaymentId> = BTreeSet::new();
     let mut orders: BTreeSet<OrderId> = BTreeSet::new();
     let mut refunds: BTreeSet<PaymentId> = BTreeSet::new();
     for envelope in messages {
         match &envelope.message {
-            Message::PaymentRequest(ask) => {
-                payments.insert(ask.payment_id);
-                orders.insert(ask.order_id);
+            Message::PaymentRequest(request) => {
+                payments.insert(request.payment_id);
+                orders.insert(request.order_id);
             }
             Message::PaymentCancel(step) => {
                 orders.insert(step.order_id);
@@ -59,50 +60,54 @@ async fn load_for(tx: &mut Tx, book: &mut Book, messages: &[&Envelope]) -> Resul
                 refunds.insert(moved.payment_id);
             }
             other => {
-                let Some((slip, (way, stop))) = other.slip().and_then(|slip| Some((slip, slip.call("payments")?))) else { continue };
+                let Some((slip, (direction, slip_step))) = other.slip().and_then(|slip| Some((slip, slip.call("payments")?))) else {
+                    continue;
+                };
                 orders.insert(slip.order_id);
-                if let (Way::Forward, Stop::Payment(ask)) = (way, stop) {
-                    payments.insert(ask.payment_id);
+                if let (Way::Forward, Stop::Payment(request)) = (direction, slip_step) {
+                    payments.insert(request.payment_id);
                 }
             }
         }
     }
-    load(tx, book, &payments, orders, &refunds).await
+    load(tx, loaded, &payments, orders, &refunds).await
 }
 
-/// Brings payments, their refunds where asked for, and everything about their orders into the book.
+/// Loads payments, the refunds in `refunds`, and the live payments and cancellations of their orders. Locks the orders first.
 pub async fn load(
     tx: &mut Tx,
-    book: &mut Book,
+    loaded: &mut LoadedPayments,
     payments: &BTreeSet<PaymentId>,
     mut orders: BTreeSet<OrderId>,
     refunds: &BTreeSet<PaymentId>,
 ) -> Result<(), Fault> {
     orders.extend(store::orders_of(tx, payments).await?);
     store::lock_orders(tx, &orders).await?;
-    store::load_payments(tx, book, payments).await?;
+    store::load_payments(tx, loaded, payments).await?;
     for id in payments {
-        orders.extend(book.payment(*id)?.map(|payment| payment.order_id));
+        orders.extend(loaded.payment(*id)?.map(|payment| payment.order_id));
     }
-    store::load_live(tx, book, &orders).await?;
-    store::load_refunds(tx, book, refunds).await?;
-    Ok(store::load_cancellations(tx, book, &orders).await?)
+    store::load_live(tx, loaded, &orders).await?;
+    store::load_refunds(tx, loaded, refunds).await?;
+    Ok(store::load_cancellations(tx, loaded, &orders).await?)
 }
 
-fn act(payments: &Payments, work: &Work, book: &mut Book, message: &Message) -> Result<Next, Fault> {
+fn decide(payments: &Payments, work: &Work, loaded: &mut LoadedPayments, message: &Message) -> Result<NextAction, Fault> {
     let (rules, now) = (payments.rules(), work.now);
     Ok(match message {
-        Message::PaymentRequest(ask) => book.request(ask, &rules, now)?,
-        Message::PaymentCancel(step) => book.cancel(step.order_id, new_id(), &rules, now)?,
-        Message::WalletDebited(moved) => book.settle(moved.payment_id, &Says::Charged { reference: None }, new_id(), &rules, now)?,
+        Message::PaymentRequest(request) => loaded.request(request, &rules, now)?,
+        Message::PaymentCancel(step) => loaded.cancel(step.order_id, new_id(), &rules, now)?,
+        Message::WalletDebited(moved) => {
+            loaded.settle(moved.payment_id, &ProviderStatus::Charged { reference: None }, new_id(), &rules, now)?
+        }
         Message::WalletRefused(refused) => {
             let refusal = Refusal { code: refused.code, detail: refused.detail.clone() };
-            book.settle(refused.payment_id, &Says::Refused(refusal), new_id(), &rules, now)?
+            loaded.settle(refused.payment_id, &ProviderStatus::Refused(refusal), new_id(), &rules, now)?
         }
-        Message::WalletCredited(moved) => book.refunded(moved.payment_id, None, now)?,
+        Message::WalletCredited(moved) => loaded.complete_refund(moved.payment_id, None, now)?,
         other => match other.slip() {
-            Some(slip) => book.travel(slip, new_id(), &rules, now)?,
-            None => Next::Nothing,
+            Some(slip) => loaded.advance_slip(slip, new_id(), &rules, now)?,
+            None => NextAction::Nothing,
         },
     })
 }

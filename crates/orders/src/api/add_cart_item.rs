@@ -1,9 +1,10 @@
-//! `orders.add_cart_item`: puts more of something into the caller's cart.
+//! `orders.add_cart_item`: adds a quantity of an item to the caller's cart. Any signed-in account.
 
 use crate::{
     Orders,
-    carts::{self, CartView, Change},
+    loaded::carts::{self, CartChange},
     model::Cart,
+    view::CartView,
 };
 use axum::{extract::State, response::Response};
 use contracts::{MemberId, Refusal, Sku};
@@ -23,13 +24,13 @@ use utoipa::ToSchema;
 pub struct AddItem {
     #[garde(skip)]
     pub sku: Sku,
-    /// Added to what the cart holds of it.
+    /// Added to the quantity in the cart.
     #[garde(range(min = 1, max = 1_000))]
     #[schema(minimum = 1, maximum = 1000)]
     pub quantity: u32,
 }
 
-/// Puts more of something into the caller's cart
+/// Adds a quantity of an item to the caller's cart
 #[utoipa::path(post, path = "/v1/cart/items", operation_id = "orders.add_cart_item", tag = "cart", request_body = AddItem,
     responses((status = 200, body = CartView),
               (status = 422, description = "`invalid-field`: more than 1,000 of it, `order-too-large`: more than 100 lines", body = ProblemBody)),
@@ -42,16 +43,16 @@ pub async fn add_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let AddItem { sku, quantity } = input.value;
-    http::run(&orders, Add { member_id: caller.member_id, sku, quantity }, key, trace).await
+    http::run(&orders, AddCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
 }
 
-pub struct Add {
+pub struct AddCartItem {
     member_id: MemberId,
     sku: Sku,
     quantity: u32,
 }
 
-impl Change for Add {
+impl CartChange for AddCartItem {
     fn member_id(&self) -> MemberId {
         self.member_id
     }
@@ -60,11 +61,11 @@ impl Change for Add {
     }
 }
 
-impl Command for Add {
+impl Command for AddCartItem {
     type Service = Orders;
     const OPERATION: &'static str = "orders.add_cart_item";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        carts::change(work, commands).await
+        carts::apply_changes(work, commands).await
     }
 }

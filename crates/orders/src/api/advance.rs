@@ -1,11 +1,11 @@
-//! `orders.advance`: moves a paid order on: `PREPARING`, `SHIPPING`, `DELIVERED`. The seller of all its lines, or an operator.
+//! `orders.advance`: moves a paid order to `PREPARING`, `SHIPPING` or `DELIVERED`. The seller of all its lines, or an operator.
 
 use super::list_sold::check_runs_store;
 use crate::{
     Orders,
-    model::{Checkout, State as OrderState},
+    loaded::{self, OrderChange},
+    model::{Checkout, OrderState},
     store,
-    touched::{self, Change},
     view::OrderView,
     wait,
 };
@@ -26,17 +26,17 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
-    /// `PREPARING`, `SHIPPING` or `DELIVERED`; states only move forward, one at a time.
+    /// `PREPARING`, `SHIPPING` or `DELIVERED`. Orders move forward only, one state at a time.
     #[garde(skip)]
     pub state: OrderState,
 }
 
-/// Moves a paid order on: `PREPARING`, `SHIPPING`, `DELIVERED`
+/// Moves a paid order to `PREPARING`, `SHIPPING` or `DELIVERED`
 ///
 /// The seller of all its lines, or an operator.
 #[utoipa::path(post, path = "/v1/orders/{id}/fulfilment", operation_id = "orders.advance", tag = "orders", request_body = Advance,
     params(("id" = OrderId, Path, description = "The order")),
-    responses((status = 200, description = "moved, also when it was before", body = OrderView),
+    responses((status = 200, description = "moved, or already in this state", body = OrderView),
               (status = 409, description = "`illegal-transition`", body = ProblemBody),
               (status = 404, description = "`not-found`: unknown, or with lines of another store", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -58,21 +58,21 @@ pub async fn advance(
     for store_id in stores {
         check_runs_store(&orders, caller, store_id).await?;
     }
-    http::run(&orders, Move { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
+    http::run(&orders, AdvanceOrder { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
 }
 
-pub struct Move {
+pub struct AdvanceOrder {
     order_id: OrderId,
     to: OrderState,
     trace: TraceId,
 }
 
-impl Command for Move {
+impl Command for AdvanceOrder {
     type Service = Orders;
     const OPERATION: &'static str = "orders.advance";
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(orders, work, commands).await
+        loaded::apply_changes(orders, work, commands).await
     }
 
     async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
@@ -80,7 +80,7 @@ impl Command for Move {
     }
 }
 
-impl Change for Move {
+impl OrderChange for AdvanceOrder {
     fn order_id(&self) -> OrderId {
         self.order_id
     }

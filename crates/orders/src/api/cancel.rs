@@ -1,11 +1,11 @@
-//! `orders.cancel`: cancels an order before it is dispatched; everything is undone. Its buyer, or an operator.
+//! `orders.cancel`: cancels an order before dispatch and undoes all its steps. The buyer, or an operator.
 
 use crate::{
     Orders,
+    loaded::{self, OrderChange},
     model::Checkout,
-    touched::{self, Change},
     view::OrderView,
-    wait::{self, Wait},
+    wait::{self, WaitPreference},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{Code, OrderId, Refusal, Timestamp};
@@ -23,20 +23,21 @@ use utoipa::ToSchema;
 
 #[derive(Debug, Default, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Cancellation {
-    /// For the order's history.
+#[schema(as = Cancellation)]
+pub struct CancellationInput {
+    /// Reason for the order's history.
     #[serde(default)]
     #[garde(inner(custom(rules::text(200))))]
     pub reason: Option<String>,
 }
 
-/// Cancels an order before it is dispatched; everything is undone
+/// Cancels an order before dispatch and undoes all its steps
 ///
-/// Its buyer, or an operator.
-#[utoipa::path(post, path = "/v1/orders/{id}/cancellation", operation_id = "orders.cancel", tag = "orders", request_body = Cancellation,
+/// The buyer, or an operator.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancellation", operation_id = "orders.cancel", tag = "orders", request_body = CancellationInput,
     params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
            ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when everything is undone")),
-    responses((status = 200, description = "cancelled, also when it was before", body = OrderView), (status = 202, description = "being undone", body = OrderView),
+    responses((status = 200, description = "cancelled, or already was", body = OrderView), (status = 202, description = "being undone", body = OrderView),
               (status = 409, description = "`illegal-transition`, `payment-in-progress`", body = ProblemBody),
               (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -46,26 +47,26 @@ pub async fn cancel(
     Path(id): Path<OrderId>,
     headers: HeaderMap,
     trace: Trace,
-    input: Input<Cancellation>,
+    input: Input<CancellationInput>,
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
-    let wait = wait::preferred(&headers, trace);
-    wait::run(&orders, id, Cancel { order_id: id, caller, reason: input.value.reason, wait }, key, wait).await
+    let wait = wait::parse_prefer(&headers, trace);
+    wait::submit_and_wait(&orders, id, CancelOrder { order_id: id, caller, reason: input.value.reason, wait }, key, wait).await
 }
 
-pub struct Cancel {
+pub struct CancelOrder {
     order_id: OrderId,
     caller: Caller,
     reason: Option<String>,
-    wait: Wait,
+    wait: WaitPreference,
 }
 
-impl Command for Cancel {
+impl Command for CancelOrder {
     type Service = Orders;
     const OPERATION: &'static str = "orders.cancel";
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(orders, work, commands).await
+        loaded::apply_changes(orders, work, commands).await
     }
 
     async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
@@ -73,7 +74,7 @@ impl Command for Cancel {
     }
 }
 
-impl Change for Cancel {
+impl OrderChange for CancelOrder {
     fn order_id(&self) -> OrderId {
         self.order_id
     }
@@ -87,7 +88,7 @@ impl Change for Cancel {
         if !by_buyer && !matches!(self.caller.role, Role::Operator) {
             return Err(Code::NotFound.into());
         }
-        let unsaid = if by_buyer { "Cancelled by the buyer." } else { "Cancelled by the mall." };
-        checkout.cancel(self.reason.as_deref().unwrap_or(unsaid), now).map(|_| ())
+        let default_reason = if by_buyer { "Cancelled by the buyer." } else { "Cancelled by the mall." };
+        checkout.cancel(self.reason.as_deref().unwrap_or(default_reason), now).map(|_| ())
     }
 }

@@ -1,9 +1,9 @@
-//! `orders.confirm`: the buyer confirms a delivered purchase; from here it earns points and cannot be taken back. Its buyer.
+//! `orders.confirm`: confirms a delivered purchase, which then earns points and cannot be cancelled. The buyer.
 
 use crate::{
     Orders,
+    loaded::{self, OrderChange},
     model::Checkout,
-    touched::{self, Change},
     view::OrderView,
     wait,
 };
@@ -18,12 +18,12 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// The buyer confirms a delivered purchase; from here it earns points and cannot be taken back
+/// Confirms a delivered purchase, which then earns points and cannot be cancelled
 ///
-/// Its buyer.
+/// The buyer.
 #[utoipa::path(post, path = "/v1/orders/{id}/confirmation", operation_id = "orders.confirm", tag = "orders",
     params(("id" = OrderId, Path, description = "The order")),
-    responses((status = 200, description = "confirmed, also when it was before", body = OrderView),
+    responses((status = 200, description = "confirmed, or already was", body = OrderView),
               (status = 409, description = "`illegal-transition`: not delivered", body = ProblemBody),
               (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -35,21 +35,21 @@ pub async fn confirm(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    http::run(&orders, Confirm { order_id: id, member_id: caller.member_id, trace: trace.0 }, key, trace).await
+    http::run(&orders, ConfirmOrder { order_id: id, member_id: caller.member_id, trace: trace.0 }, key, trace).await
 }
 
-pub struct Confirm {
+pub struct ConfirmOrder {
     order_id: OrderId,
     member_id: MemberId,
     trace: TraceId,
 }
 
-impl Command for Confirm {
+impl Command for ConfirmOrder {
     type Service = Orders;
     const OPERATION: &'static str = "orders.confirm";
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(orders, work, commands).await
+        loaded::apply_changes(orders, work, commands).await
     }
 
     async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
@@ -57,7 +57,7 @@ impl Command for Confirm {
     }
 }
 
-impl Change for Confirm {
+impl OrderChange for ConfirmOrder {
     fn order_id(&self) -> OrderId {
         self.order_id
     }

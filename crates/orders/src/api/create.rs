@@ -1,13 +1,15 @@
-//! `orders.create`: places an order and starts its checkout saga; with `payment`, goes on until it is paid. Any signed-in account, for itself.
+//! `orders.create`: places an order and starts its checkout saga. With `payment`, the saga includes the payment. Any signed-in account.
 
-use super::quote::{OrderRequest, Priced, price};
+use super::quote::{OrderRequest, PricedOrder, price};
 use crate::{
     Orders, SagaMode,
-    carts::{self, Carts},
-    model::{Checkout, Order, Payment, Quote, SagaState, State as OrderState, itinerary},
-    touched::{self, Touched},
+    loaded::{
+        self, LoadedOrders,
+        carts::{self, LoadedCarts},
+    },
+    model::{Checkout, Order, OrderState, PaymentAttempt, Quote, SagaState, itinerary},
     view::OrderView,
-    wait::{self, Wait},
+    wait::{self, WaitPreference},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{Code, MemberId, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
@@ -22,12 +24,12 @@ use kit::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// Places an order and starts its checkout saga; with `payment`, goes on until it is paid
+/// Places an order and starts its checkout saga. With `payment`, the saga includes the payment
 ///
-/// Any signed-in account, for itself.
+/// Any signed-in account.
 #[utoipa::path(post, path = "/v1/orders", operation_id = "orders.create", tag = "orders", request_body = OrderRequest,
-    params(("Idempotency-Key" = String, Header, description = "Names the intention: a repeat gets the first answer"),
-           ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the order rests")),
+    params(("Idempotency-Key" = String, Header, description = "Identifies the intention: a repeat gets the first answer"),
+           ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the order comes to rest")),
     responses((status = 201, body = OrderView, headers(("Location" = String, description = "The order"))),
               (status = 409, description = "`out-of-stock`, `insufficient-funds`, `insufficient-points`, `coupon-used`, `price-changed`, `cart-changed` …; nothing is held", body = ProblemBody),
               (status = 422, description = "the request breaks a rule", body = ProblemBody)),
@@ -40,29 +42,29 @@ pub async fn create(
     input: Input<OrderRequest>,
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
-    let wait = wait::preferred(&headers, trace);
-    // A repeat must get its first answer even when prices, coupons or stock have changed since.
-    if let Some(replayed) = wait::replay(&orders, Create::OPERATION, &key).await? {
+    let wait = wait::parse_prefer(&headers, trace);
+    // A repeat must get its first answer, even when prices, coupons or stock have changed since.
+    if let Some(replayed) = wait::replayed_answer(&orders, CreateOrder::OPERATION, &key).await? {
         return Ok(replayed);
     }
     let purchase = match purchase(&orders, caller.member_id, &input.value).await {
-        // Goes through the writer, to be stored with its key: where the first call was refused, a repeat must not succeed.
+        // The writer stores the refusal with its key, so that a repeat cannot succeed.
         Err(problem) if problem.code().status() < 500 => Err(problem),
         Err(technical) => return Err(technical),
         Ok(purchase) => Ok(purchase),
     };
-    let command = Create { member_id: caller.member_id, id: OrderId(new_id()), purchase, key: key.key.clone(), wait };
-    wait::run(&orders, command.id, command, key, wait).await
+    let command = CreateOrder { member_id: caller.member_id, id: OrderId(new_id()), purchase, key: key.key.clone(), wait };
+    wait::submit_and_wait(&orders, command.id, command, key, wait).await
 }
 
 async fn purchase(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<Purchase, Problem> {
-    let Priced { quote, cart_version } = price(orders, member_id, request).await?;
+    let PricedOrder { quote, cart_version } = price(orders, member_id, request).await?;
     let payment = payment(request, &quote)?;
     Ok(Purchase { quote, payment, cart_version })
 }
 
-/// The payment that goes with the order, if one was chosen. What costs nothing is paid by no method.
-fn payment(request: &OrderRequest, quote: &Quote) -> Result<Option<Payment>, Problem> {
+/// The payment of the order. `None`: the request has none. An order that costs nothing gets the method `none`.
+fn payment(request: &OrderRequest, quote: &Quote) -> Result<Option<PaymentAttempt>, Problem> {
     let Some(choice) = &request.payment else { return Ok(None) };
     if choice.amount.is_some_and(|amount| amount != quote.total) {
         return Err(
@@ -73,25 +75,25 @@ fn payment(request: &OrderRequest, quote: &Quote) -> Result<Option<Payment>, Pro
     if method == PaymentMethod::None && quote.total.0 > 0 {
         return Err(Problem::field("/payment/method", Code::PaymentMethodNotAllowed, "is only for orders that cost nothing"));
     }
-    Ok(Some(Payment { id: PaymentId(new_id()), method, token: choice.token.clone() }))
+    Ok(Some(PaymentAttempt { id: PaymentId(new_id()), method, token: choice.token.clone() }))
 }
 
-/// What is bought, for how much, and how it is paid.
+/// Priced items, payment and cart version of a new order.
 struct Purchase {
     quote: Quote,
-    payment: Option<Payment>,
+    payment: Option<PaymentAttempt>,
     cart_version: Option<i64>,
 }
 
-pub struct Create {
+pub struct CreateOrder {
     member_id: MemberId,
     id: OrderId,
     purchase: Result<Purchase, Problem>,
     key: String,
-    wait: Wait,
+    wait: WaitPreference,
 }
 
-impl Command for Create {
+impl Command for CreateOrder {
     type Service = Orders;
     const OPERATION: &'static str = "orders.create";
 
@@ -113,7 +115,7 @@ impl Command for Create {
     }
 }
 
-impl Create {
+impl CreateOrder {
     fn cart_version(&self) -> Option<i64> {
         self.purchase.as_ref().ok().and_then(|purchase| purchase.cart_version)
     }
@@ -121,15 +123,15 @@ impl Create {
     fn place(&self, orders: &Orders, work: &mut Work, purchase: &Purchase) -> Result<Outcome, Fault> {
         let now = work.now;
         if let Some(version) = purchase.cart_version
-            && let Err(refusal) = work.stash::<Carts>().of(self.member_id).order(version)
+            && let Err(refusal) = work.stash::<LoadedCarts>().cart_mut(self.member_id).mark_ordered(version)
         {
             return Ok(refusal.into());
         }
         work.trace(self.id, self.wait.trace);
         let lines = purchase.quote.lines.iter().map(|priced| priced.line.clone()).collect();
         let order = self.order(purchase, orders.settings.saga, now, now.after(orders.settings.unpaid_timeout));
-        work.stash::<Touched>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
-        touched::emit_outgoing(work, self.id)?;
+        work.stash::<LoadedOrders>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
+        loaded::emit_outgoing(work, self.id)?;
         Ok(Outcome::Later(self.id.0))
     }
 

@@ -1,8 +1,8 @@
-//! `orders.get`: one order with its lines, its state and how it came there. The buyer, or an operator; to others it does not exist.
+//! `orders.get`: one order with its lines, state and history. The buyer, or an operator. Others get `not-found`.
 
 use crate::{
     Orders, store,
-    view::{self, History, OrderView},
+    view::{self, OrderHistory, OrderView},
 };
 use axum::{Json, extract::State};
 use contracts::{Code, OrderId};
@@ -12,9 +12,9 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// One order with its lines, its state and how it came there
+/// One order with its lines, state and history
 ///
-/// The buyer, or an operator; to others it does not exist.
+/// The buyer, or an operator. Others get `not-found`.
 #[utoipa::path(get, path = "/v1/orders/{id}", operation_id = "orders.get", tag = "orders", params(("id" = OrderId, Path, description = "The order")),
     responses((status = 200, body = OrderView), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -25,10 +25,10 @@ pub async fn get(
 ) -> Result<Json<OrderView>, Problem> {
     let mut reader = orders.kit.db.reader().await?;
     let order = store::order(&mut reader, id).await?;
-    let mine = |member_id| member_id == caller.member_id || matches!(caller.role, Role::Operator);
-    let order = order.filter(|order| mine(order.member_id)).ok_or(Code::NotFound)?;
+    let may_read = |member_id| member_id == caller.member_id || matches!(caller.role, Role::Operator);
+    let order = order.filter(|order| may_read(order.member_id)).ok_or(Code::NotFound)?;
     let lines = store::lines(&mut reader, &[id]).await?.remove(&id).unwrap_or_default();
     let coupons = store::coupons(&mut reader, &[id]).await?.remove(&id).unwrap_or_default();
-    let history = History::load(&mut reader, &[&order]).await?.pop().unwrap_or_default();
+    let history = OrderHistory::load(&mut reader, &[&order]).await?.pop().unwrap_or_default();
     Ok(Json(view::order_view(&order, &lines, &coupons, &history)))
 }

@@ -1,4 +1,4 @@
-//! `orders.get_cart`: the caller's cart, with what its items are and cost now.
+//! `orders.get_cart`: the caller's cart with current names and prices. Any signed-in account.
 
 use crate::{Orders, store};
 use axum::{Json, extract::State};
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 /// A cart with current prices.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PricedCartView {
-    /// Give it as `cart_version` with an order from the cart: then two orders of one version cannot both be made.
+    /// Send it as `cart_version` with an order from the cart, so that one version is ordered at most once.
     pub version: i64,
     pub items: Vec<PricedItemView>,
 }
@@ -23,7 +23,7 @@ pub struct PricedCartView {
 pub struct PricedItemView {
     pub sku: Sku,
     pub quantity: u32,
-    /// Null while it is not on sale; an order of it would be refused.
+    /// Null while the item is not on sale. An order of it would be refused.
     pub product: Option<CartProduct>,
 }
 
@@ -32,7 +32,7 @@ pub struct CartProduct {
     pub product_id: ProductId,
     pub store_id: StoreId,
     pub name: String,
-    /// Of one.
+    /// Price of one unit.
     pub price: Won,
 }
 
@@ -42,7 +42,7 @@ impl From<PricedSku> for CartProduct {
     }
 }
 
-/// The caller's cart, with what its items are and cost now
+/// The caller's cart with current names and prices
 #[utoipa::path(get, path = "/v1/cart", operation_id = "orders.get_cart", tag = "cart",
     responses((status = 200, body = PricedCartView)), security(("bearer" = [])))]
 pub async fn get_cart(State(orders): State<Arc<Orders>>, SignedIn(caller): SignedIn) -> Result<Json<PricedCartView>, Problem> {

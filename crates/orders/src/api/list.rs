@@ -1,6 +1,6 @@
-//! `orders.list`: the caller's own orders, newest first.
+//! `orders.list`: the caller's own orders, newest first. Any signed-in account.
 
-use crate::{OrderSummary, Orders, model::State as OrderState, store};
+use crate::{OrderSummary, Orders, model::OrderState, store};
 use axum::{Json, extract::State};
 use contracts::OrderId;
 use kit::{
@@ -19,7 +19,7 @@ pub struct ListOrders {
     pub state: Option<OrderState>,
     /// 1 to 100; 20 when absent.
     pub limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
@@ -35,9 +35,9 @@ pub async fn list(
     let limit = page_limit(query.limit)?;
     let before: Option<OrderId> = query.cursor.map(|cursor| orders.kit.cursors.decode("orders", &cursor)).transpose()?;
     let mut reader = orders.kit.db.reader().await?;
-    let mut found = store::of_member(&mut reader, caller.member_id, query.state, before, limit + 1).await?;
-    let more = found.len() > limit as usize;
+    let mut found = store::orders_of_member(&mut reader, caller.member_id, query.state, before, limit + 1).await?;
+    let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
-    let next_cursor = found.last().filter(|_| more).map(|last| orders.kit.cursors.encode("orders", &last.id));
+    let next_cursor = found.last().filter(|_| has_more).map(|last| orders.kit.cursors.encode("orders", &last.id));
     Ok(Json(Listing { items: found.iter().map(Into::into).collect(), next_cursor }))
 }

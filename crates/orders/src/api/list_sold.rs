@@ -1,8 +1,8 @@
-//! `orders.list_sold`: orders with lines of a store, newest first. The seller who runs it, or an operator.
+//! `orders.list_sold`: orders with lines of a store, newest first. The seller of the store, or an operator.
 
 use crate::{
     Orders, store,
-    view::{self, History, OrderView},
+    view::{self, OrderHistory, OrderView},
 };
 use axum::{Json, extract::State};
 use contracts::{Code, OrderId, StoreId, calls::GetStore};
@@ -20,13 +20,13 @@ use utoipa::IntoParams;
 pub struct ListSold {
     /// 1 to 100; 20 when absent.
     pub limit: Option<i64>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
 /// Orders with lines of a store, newest first
 ///
-/// The seller who runs it, or an operator.
+/// The seller of the store, or an operator.
 #[utoipa::path(get, path = "/v1/stores/{id}/orders", operation_id = "orders.list_sold", tag = "orders",
     params(("id" = StoreId, Path, description = "The store"), ListSold),
     responses((status = 200, description = "Lines of other stores are left out", body = Listing<OrderView>), (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
@@ -41,13 +41,13 @@ pub async fn list_sold(
     let limit = page_limit(query.limit)?;
     let before: Option<OrderId> = query.cursor.map(|cursor| orders.kit.cursors.decode("sold", &cursor)).transpose()?;
     let mut reader = orders.kit.db.reader().await?;
-    let mut ids = store::of_store(&mut reader, store_id, before, limit + 1).await?;
-    let more = ids.len() > limit as usize;
+    let mut ids = store::order_ids_of_store(&mut reader, store_id, before, limit + 1).await?;
+    let has_more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
-    let next_cursor = ids.last().filter(|_| more).map(|last| orders.kit.cursors.encode("sold", last));
+    let next_cursor = ids.last().filter(|_| has_more).map(|last| orders.kit.cursors.encode("sold", last));
     let found = store::orders(&mut reader, &ids).await?;
     let mut lines = store::lines(&mut reader, &ids).await?;
-    let histories = History::load(&mut reader, &found.iter().collect::<Vec<_>>()).await?;
+    let histories = OrderHistory::load(&mut reader, &found.iter().collect::<Vec<_>>()).await?;
     let mut items = Vec::with_capacity(found.len());
     for (order, history) in found.iter().zip(&histories) {
         let mut lines = lines.remove(&order.id).unwrap_or_default();
@@ -57,7 +57,7 @@ pub async fn list_sold(
     Ok(Json(Listing { items, next_cursor }))
 }
 
-/// Sellers see and move only what their own store sold; to others it does not exist.
+/// Lets operators and the seller of the store pass. `Err`: `not-found` for all others, as for an unknown store.
 pub async fn check_runs_store(orders: &Orders, caller: Caller, store_id: StoreId) -> Result<(), Problem> {
     if matches!(caller.role, Role::Operator) {
         return Ok(());

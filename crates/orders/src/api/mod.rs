@@ -1,4 +1,4 @@
-//! The routes of the orders service, one line each.
+//! Routes of the orders service, one line for each path.
 
 pub mod add_cart_item;
 pub mod advance;

@@ -1,12 +1,12 @@
-//! `orders.pay`: pays an order that awaits its payment. Its buyer; once.
+//! `orders.pay`: pays an order that awaits payment, at most once. The buyer.
 
 use super::quote::PaymentChoice;
 use crate::{
     Orders,
-    model::{Checkout, Payment},
-    touched::{self, Change},
+    loaded::{self, OrderChange},
+    model::{Checkout, PaymentAttempt},
     view::OrderView,
-    wait::{self, Wait},
+    wait::{self, WaitPreference},
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won, messages::PaymentMethod};
@@ -20,13 +20,13 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// Pays an order that awaits its payment
+/// Pays an order that awaits payment, at most once
 ///
-/// Its buyer; once.
+/// The buyer.
 #[utoipa::path(post, path = "/v1/orders/{id}/payments", operation_id = "orders.pay", tag = "orders", request_body = PaymentChoice,
     params(("id" = OrderId, Path, description = "The order"), ("Idempotency-Key" = String, Header, description = "Names the intention"),
            ("Prefer" = Option<String>, Header, description = "`wait=<seconds>`: answer when the payment is decided")),
-    responses((status = 200, description = "paid", body = OrderView), (status = 202, description = "the payment is under way", body = OrderView),
+    responses((status = 200, description = "paid", body = OrderView), (status = 202, description = "the payment is running", body = OrderView),
               (status = 409, description = "`insufficient-funds`, `payment-failed`, `already-paid`, `payment-in-progress`, `order-expired`, `amount-mismatch`, `illegal-transition`", body = ProblemBody),
               (status = 404, description = "`not-found`: unknown, or not yours", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -39,28 +39,28 @@ pub async fn pay(
     input: Input<PaymentChoice>,
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
-    let wait = wait::preferred(&headers, trace);
+    let wait = wait::parse_prefer(&headers, trace);
     let PaymentChoice { method, token, amount } = input.value;
-    let command = Pay { order_id: id, member_id: caller.member_id, payment_id: PaymentId(new_id()), method, token, amount, wait };
-    wait::run(&orders, id, command, key, wait).await
+    let command = PayOrder { order_id: id, member_id: caller.member_id, payment_id: PaymentId(new_id()), method, token, amount, wait };
+    wait::submit_and_wait(&orders, id, command, key, wait).await
 }
 
-pub struct Pay {
+pub struct PayOrder {
     order_id: OrderId,
     member_id: MemberId,
     payment_id: PaymentId,
     method: PaymentMethod,
     token: Option<String>,
     amount: Option<Won>,
-    wait: Wait,
+    wait: WaitPreference,
 }
 
-impl Command for Pay {
+impl Command for PayOrder {
     type Service = Orders;
     const OPERATION: &'static str = "orders.pay";
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        touched::change_each(orders, work, commands).await
+        loaded::apply_changes(orders, work, commands).await
     }
 
     async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
@@ -68,7 +68,7 @@ impl Command for Pay {
     }
 }
 
-impl Change for Pay {
+impl OrderChange for PayOrder {
     fn order_id(&self) -> OrderId {
         self.order_id
     }
@@ -89,6 +89,6 @@ impl Change for Pay {
         if method == PaymentMethod::None && total.0 > 0 {
             return Err(Refusal::new(Code::PaymentMethodNotAllowed, "“none” is only for orders that cost nothing."));
         }
-        checkout.pay(Payment { id: self.payment_id, method, token: self.token.clone() }, now)
+        checkout.pay(PaymentAttempt { id: self.payment_id, method, token: self.token.clone() }, now)
     }
 }

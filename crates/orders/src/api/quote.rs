@@ -1,6 +1,6 @@
-//! `orders.quote`: what an order would cost, line by line, with nothing held. Any signed-in account.
+//! `orders.quote`: prices an order line by line without holding anything. Any signed-in account.
 //!
-//! The same code prices a quote and an order (O2).
+//! Quotes and orders are priced by the same code (O2).
 
 use crate::{
     Orders,
@@ -24,7 +24,7 @@ use serde_json::json;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// What to order, and with what.
+/// Items, coupons, points and payment of an order.
 #[derive(Clone, Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRequest {
@@ -33,12 +33,12 @@ pub struct OrderRequest {
     #[garde(custom(rules::items(MAX_LINES)), dive)]
     #[schema(max_items = 100)]
     pub items: Vec<ItemRequest>,
-    /// Orders what is in the cart; it leaves the cart when it is paid.
+    /// Orders the items of the cart. They leave the cart when the order is paid.
     #[serde(default)]
     #[garde(skip)]
     pub from_cart: bool,
-    /// The cart's `version` that the buyer was shown: when the cart was changed or ordered since, nothing is ordered. Without it the cart
-    /// is taken as it is.
+    /// The cart's `version` that the buyer saw. The order is refused when the cart was changed or ordered since. When absent, the current
+    /// cart is ordered.
     #[garde(skip)]
     pub cart_version: Option<i64>,
     /// Coupons of scope `store` or `order`.
@@ -49,10 +49,10 @@ pub struct OrderRequest {
     #[serde(default)]
     #[garde(custom(not_negative))]
     pub points: Won,
-    /// What the buyer was shown; if it is not what we compute, nothing is ordered (P13).
+    /// The total that the buyer saw. The order is refused when the computed total differs (P13).
     #[garde(skip)]
     pub expected_total: Option<Won>,
-    /// Pay in the same call.
+    /// Pays in the same call.
     #[garde(dive)]
     pub payment: Option<PaymentChoice>,
 }
@@ -75,11 +75,11 @@ pub struct ItemRequest {
 pub struct PaymentChoice {
     #[garde(skip)]
     pub method: PaymentMethod,
-    /// What the provider needs from the buyer.
+    /// Token from the buyer for the payment provider.
     #[serde(default)]
     #[garde(inner(custom(rules::text(200))))]
     pub token: Option<String>,
-    /// What the buyer agreed to pay; must be the order's total (5002).
+    /// Amount that the buyer agreed to pay. It must be the order's total (5002).
     #[garde(skip)]
     pub amount: Option<Won>,
 }
@@ -110,9 +110,9 @@ pub struct QuotedLine {
     pub name: String,
     pub quantity: u32,
     pub unit_price: Won,
-    /// Which coupon takes how much off this line.
+    /// Discount of each coupon on this line.
     pub discounts: Vec<QuotedDiscount>,
-    /// What is left of this line.
+    /// Price of the line after discounts.
     pub total: Won,
 }
 
@@ -122,7 +122,7 @@ pub struct QuotedDiscount {
     pub amount: Won,
 }
 
-/// What an order would cost, line by line, with nothing held
+/// Prices an order line by line without holding anything
 ///
 /// Any signed-in account.
 #[utoipa::path(post, path = "/v1/quotes", operation_id = "orders.quote", tag = "orders", request_body = OrderRequest,
@@ -138,14 +138,14 @@ pub async fn quote(
     Ok(Json(quote_view(&priced.quote)))
 }
 
-pub struct Priced {
+pub struct PricedOrder {
     pub quote: Quote,
-    /// The version of the cart whose items these are.
+    /// Version of the cart that the items come from. `None`: the items come from the request.
     pub cart_version: Option<i64>,
 }
 
-/// Asks the catalogue and coupons what this order costs.
-pub async fn price(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<Priced, Problem> {
+/// Prices an order with the catalogue's prices and the coupons' terms.
+pub async fn price(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<PricedOrder, Problem> {
     let (items, cart_version) = items(orders, member_id, request).await?;
     let basket = Basket { items, coupons: request.coupons.clone(), points: request.points };
     let prices = orders.kit.links.call(GetPrices { skus: basket.items.iter().map(|item| item.sku).collect() }).await?;
@@ -157,11 +157,11 @@ pub async fn price(orders: &Orders, member_id: MemberId, request: &OrderRequest)
             let detail = format!("The total is {} won now, not {expected}.", quote.total);
             Err(Problem::new(Code::PriceChanged, detail).with("total", json!(quote.total)))
         }
-        _ => Ok(Priced { quote, cart_version }),
+        _ => Ok(PricedOrder { quote, cart_version }),
     }
 }
 
-/// The items of the request, or those of the cart with its version.
+/// The items of the request, or the items of the cart with its version.
 async fn items(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<(Vec<BasketItem>, Option<i64>), Problem> {
     if !request.from_cart {
         if request.cart_version.is_some() {

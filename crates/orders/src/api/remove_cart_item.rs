@@ -1,9 +1,10 @@
-//! `orders.remove_cart_item`: takes something out of the caller's cart.
+//! `orders.remove_cart_item`: removes an item from the caller's cart. Any signed-in account.
 
 use crate::{
     Orders,
-    carts::{self, CartView, Change},
+    loaded::carts::{self, CartChange},
     model::Cart,
+    view::CartView,
 };
 use axum::{extract::State, response::Response};
 use contracts::{MemberId, Refusal, Sku};
@@ -15,10 +16,10 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// Takes something out of the caller's cart
+/// Removes an item from the caller's cart
 #[utoipa::path(delete, path = "/v1/cart/items/{sku}", operation_id = "orders.remove_cart_item", tag = "cart",
     params(("sku" = Sku, Path, description = "The item")),
-    responses((status = 200, description = "it is not in the cart, also when it was not before", body = CartView)), security(("bearer" = [])))]
+    responses((status = 200, description = "removed, or was not in the cart", body = CartView)), security(("bearer" = [])))]
 pub async fn remove_cart_item(
     State(orders): State<Arc<Orders>>,
     SignedIn(caller): SignedIn,
@@ -27,15 +28,15 @@ pub async fn remove_cart_item(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    http::run(&orders, Remove { member_id: caller.member_id, sku }, key, trace).await
+    http::run(&orders, RemoveCartItem { member_id: caller.member_id, sku }, key, trace).await
 }
 
-pub struct Remove {
+pub struct RemoveCartItem {
     member_id: MemberId,
     sku: Sku,
 }
 
-impl Change for Remove {
+impl CartChange for RemoveCartItem {
     fn member_id(&self) -> MemberId {
         self.member_id
     }
@@ -44,11 +45,11 @@ impl Change for Remove {
     }
 }
 
-impl Command for Remove {
+impl Command for RemoveCartItem {
     type Service = Orders;
     const OPERATION: &'static str = "orders.remove_cart_item";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        carts::change(work, commands).await
+        carts::apply_changes(work, commands).await
     }
 }

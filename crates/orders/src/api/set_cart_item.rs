@@ -1,9 +1,10 @@
-//! `orders.set_cart_item`: says how many of something are in the caller's cart.
+//! `orders.set_cart_item`: sets the quantity of an item in the caller's cart. Any signed-in account.
 
 use crate::{
     Orders,
-    carts::{self, CartView, Change},
+    loaded::carts::{self, CartChange},
     model::Cart,
+    view::CartView,
 };
 use axum::{extract::State, response::Response};
 use contracts::{MemberId, Refusal, Sku};
@@ -27,7 +28,7 @@ pub struct SetItem {
     pub quantity: i64,
 }
 
-/// Says how many of something are in the caller's cart
+/// Sets the quantity of an item in the caller's cart
 #[utoipa::path(put, path = "/v1/cart/items/{sku}", operation_id = "orders.set_cart_item", tag = "cart", request_body = SetItem,
     params(("sku" = Sku, Path, description = "The item")),
     responses((status = 200, body = CartView),
@@ -42,16 +43,16 @@ pub async fn set_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let quantity = u32::try_from(input.value.quantity).unwrap_or(0);
-    http::run(&orders, Set { member_id: caller.member_id, sku, quantity }, key, trace).await
+    http::run(&orders, SetCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
 }
 
-pub struct Set {
+pub struct SetCartItem {
     member_id: MemberId,
     sku: Sku,
     quantity: u32,
 }
 
-impl Change for Set {
+impl CartChange for SetCartItem {
     fn member_id(&self) -> MemberId {
         self.member_id
     }
@@ -60,11 +61,11 @@ impl Change for Set {
     }
 }
 
-impl Command for Set {
+impl Command for SetCartItem {
     type Service = Orders;
     const OPERATION: &'static str = "orders.set_cart_item";
 
     async fn handle<'a>(_: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        carts::change(work, commands).await
+        carts::apply_changes(work, commands).await
     }
 }

@@ -1,21 +1,21 @@
-//! A member's cart: what they mean to buy. It holds no stock and no price.
+//! A member's cart: the items they intend to buy. It reserves no stock and stores no prices.
 
-use super::{Line, MAX_LINES};
+use super::{MAX_LINES, OrderLine};
 use contracts::{Code, Refusal, Sku};
 use std::collections::BTreeMap;
 
-/// Most units of one line, in a cart as in an order.
+/// Maximum units of one line, in a cart and in an order.
 pub const MAX_QUANTITY: u32 = 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cart {
-    /// Counts the changes, and the orders made from it: whoever names the current one has seen what it holds. 0: never used.
+    /// Counts changes and orders of the cart. A request with the current version shows that the buyer saw the current items. 0: unused.
     pub version: i64,
     pub items: BTreeMap<Sku, u32>,
 }
 
 impl Cart {
-    /// So many of this; zero removes it.
+    /// Sets the quantity of an item. Zero removes it.
     pub fn set(&mut self, sku: Sku, quantity: u32) -> Result<(), Refusal> {
         if self.items.get(&sku).copied().unwrap_or(0) == quantity {
             return Ok(());
@@ -33,14 +33,14 @@ impl Cart {
         Ok(())
     }
 
-    /// So many more of this.
+    /// Adds to the quantity of an item.
     pub fn add(&mut self, sku: Sku, quantity: u32) -> Result<(), Refusal> {
         let present = self.items.get(&sku).copied().unwrap_or(0);
         self.set(sku, present.saturating_add(quantity))
     }
 
-    /// An order takes the cart as its buyer saw it: once. The lines stay until it is paid.
-    pub fn order(&mut self, version: i64) -> Result<(), Refusal> {
+    /// Marks this version of the cart as ordered, so that a second order of it is refused. The items stay until the order is paid.
+    pub fn mark_ordered(&mut self, version: i64) -> Result<(), Refusal> {
         if self.version != version {
             return Err(Code::CartChanged.into());
         }
@@ -48,8 +48,8 @@ impl Cart {
         Ok(())
     }
 
-    /// What was bought leaves; what was added meanwhile stays.
-    pub fn bought(&mut self, lines: &[Line]) {
+    /// Removes the bought quantities. Quantities added since the order stay.
+    pub fn remove_bought(&mut self, lines: &[OrderLine]) {
         for line in lines {
             let Some(present) = self.items.get_mut(&line.sku) else { continue };
             *present = present.saturating_sub(line.quantity);
@@ -71,8 +71,8 @@ mod tests {
         Sku(Uuid::from_u128(n))
     }
 
-    fn line(n: u128, quantity: u32) -> Line {
-        Line {
+    fn line(n: u128, quantity: u32) -> OrderLine {
+        OrderLine {
             line_no: 1,
             sku: sku(n),
             product_id: ProductId(Uuid::from_u128(n)),
@@ -87,18 +87,18 @@ mod tests {
 
     // K2
     #[test]
-    fn adding_adds_up_and_zero_removes() {
+    fn adding_sums_up_and_zero_removes() {
         let mut cart = Cart::default();
         cart.add(sku(1), 2).expect("it fits");
         cart.add(sku(1), 3).expect("it fits");
         assert_eq!((cart.version, cart.items.get(&sku(1))), (2, Some(&5)));
-        cart.set(sku(1), 0).expect("it may go");
-        cart.set(sku(1), 0).expect("it is gone");
+        cart.set(sku(1), 0).expect("removed");
+        cart.set(sku(1), 0).expect("already removed");
         assert_eq!((cart.version, cart.items.len()), (3, 0));
     }
 
     #[test]
-    fn a_cart_has_bounds_and_a_refusal_changes_nothing() {
+    fn a_full_cart_refuses_more_and_stays_unchanged() {
         let mut cart = Cart::default();
         for n in 0..MAX_LINES as u128 {
             cart.set(sku(n), 1).expect("it fits");
@@ -112,14 +112,14 @@ mod tests {
 
     // K4, row 61
     #[test]
-    fn one_order_of_one_version_and_only_what_was_bought_leaves() {
+    fn one_version_is_ordered_once_and_only_bought_items_leave() {
         let mut cart = Cart::default();
         cart.set(sku(1), 2).expect("it fits");
         cart.set(sku(2), 1).expect("it fits");
-        cart.order(2).expect("it is as it was seen");
-        assert_eq!(cart.order(2).expect_err("it was ordered").code, Code::CartChanged);
+        cart.mark_ordered(2).expect("the version is current");
+        assert_eq!(cart.mark_ordered(2).expect_err("already ordered").code, Code::CartChanged);
         cart.add(sku(1), 1).expect("it fits");
-        cart.bought(&[line(1, 2), line(2, 1), line(3, 7)]);
+        cart.remove_bought(&[line(1, 2), line(2, 1), line(3, 7)]);
         assert_eq!(cart.items, BTreeMap::from([(sku(1), 1)]));
     }
 }

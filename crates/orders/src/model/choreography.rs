@@ -1,11 +1,11 @@
-//! The choreographed side of a checkout: which slip an order sends off, and what it learns from those that the participants pass on.
+//! Choreographed checkouts: the routing slips that an order sends, and the slips it reads from the participants.
 //!
-//! A slip is ahead of what its order knows, and what it tells comes late, twice, and in any order among the participants' streams. Each
-//! slip therefore carries its whole log, and is read by the same rules as an orchestrated answer: what does not belong to the step that
-//! runs is ignored. An order that is given up sends a slip back over everything its last one may have reached: where that is faster, its
-//! undo leaves a tombstone, and the late do is refused.
+//! A slip is ahead of its order. Participants' streams deliver it late, repeatedly and in any order, so each slip carries its whole log.
+//! The log is applied by the rules of orchestrated answers: entries that do not belong to the running step are ignored.
+//! An order that gives up sends an undo slip over every step that its last slip may have reached. Where the undo arrives first, it leaves
+//! a tombstone that refuses the late request.
 
-use super::{Checkout, SagaState, Step};
+use super::{Checkout, SagaState, SagaStep};
 use contracts::{
     Code, Timestamp,
     messages::{Message, Outcome, RoutingSlip, Stop},
@@ -16,8 +16,8 @@ impl Checkout {
         self.order.slip_run.is_some()
     }
 
-    /// The last step that may have been asked for. A finished itinerary ends at its last step.
-    pub(super) fn reach(&self) -> usize {
+    /// Index of the last step that a participant may have been asked for. For a finished itinerary: its last step.
+    pub(super) fn last_reachable_step(&self) -> usize {
         let last = self.order.itinerary.len() - 1;
         if self.is_choreographed() && self.order.saga_state == SagaState::Running {
             return self.slip_end() - 1;
@@ -25,51 +25,51 @@ impl Checkout {
         self.order.progress.min(last)
     }
 
-    /// Sends the itinerary off from the step that runs now, as far as it goes without the buyer.
-    pub(super) fn send_forward(&mut self) {
+    /// Sends a slip from the running step up to the next step that needs the buyer.
+    pub(super) fn send_forward_slip(&mut self) {
         let Some(run) = self.order.slip_run else { return };
         let run = run + 1;
         self.order.slip_run = Some(run);
-        let stops = self.stops(self.slip_end());
-        let from = self.stops(self.order.progress).len();
-        let slip = RoutingSlip::forward(self.order.id, run, stops, from, !self.order.paid_inline);
+        let requests = self.requests_before(self.slip_end());
+        let from = self.requests_before(self.order.progress).len();
+        let slip = RoutingSlip::forward(self.order.id, run, requests, from, !self.order.paid_inline);
         self.outgoing.push(Message::OrdersSlip(slip));
     }
 
-    /// Sends a slip back from the step that is to be undone first.
-    pub(super) fn send_back(&mut self) {
+    /// Sends an undo slip with a new run number, from the step to undo first.
+    pub(super) fn send_undo_slip(&mut self) {
         self.order.slip_run = self.order.slip_run.map(|run| run + 1);
-        self.send_back_again();
+        self.resend_undo_slip();
     }
 
-    /// The same from where the way back is now, when nothing has been heard of it for long. It keeps its number: whichever of the two
-    /// comes through counts.
-    pub(super) fn send_back_again(&mut self) {
+    /// Sends the undo slip again from the current step, when its answer is overdue. It keeps the run number, so that either copy counts.
+    pub(super) fn resend_undo_slip(&mut self) {
         let Some(run) = self.order.slip_run.filter(|_| self.order.saga_state == SagaState::Undoing) else { return };
-        let slip = RoutingSlip::back(self.order.id, run, self.stops(self.order.progress + 1));
+        let slip = RoutingSlip::back(self.order.id, run, self.requests_before(self.order.progress + 1));
         self.outgoing.push(Message::OrdersSlip(slip));
     }
 
-    /// What happened on the way of a slip. One of an older number is none of this order's business any more: what was done by it has been
-    /// undone by the one that was sent after it, or was refused.
-    pub fn follow(&mut self, slip: &RoutingSlip, now: Timestamp) {
+    /// Applies the log of a slip. Slips of older runs are ignored: their steps were refused, or are undone by a later slip.
+    pub fn apply_slip(&mut self, slip: &RoutingSlip, now: Timestamp) {
         if self.order.slip_run != Some(slip.run) {
             return;
         }
-        for visit in &slip.log {
-            let stop = slip.stops.get(visit.stop);
-            let Some((stop, step)) = stop.and_then(|stop| Some((stop, Step::parse(stop.step())?))) else { continue };
-            // Clocks differ between processes; history runs forward all the same.
-            let at = visit.at.min(now).max(self.order.updated_at);
-            match &visit.outcome {
-                Outcome::Done => match stop {
-                    Stop::Payment(ask) => self.payment_approved(ask.payment_id, at),
+        for entry in &slip.log {
+            let slip_step = slip.stops.get(entry.stop);
+            let Some((slip_step, step)) = slip_step.and_then(|slip_step| Some((slip_step, SagaStep::parse(slip_step.step())?))) else {
+                continue;
+            };
+            // Clocks differ between processes, so times are clamped to keep the history ascending.
+            let at = entry.at.min(now).max(self.order.updated_at);
+            match &entry.outcome {
+                Outcome::Done => match slip_step {
+                    Stop::Payment(request) => self.payment_approved(request.payment_id, at),
                     _ => self.step_done(step, at),
                 },
-                // An echo: a repeat of this slip met the undo of a refusal that is still on its way here, and says why.
+                // An echo: a repeat of this slip was refused by the tombstone of an undo. The slip with the real refusal is still to come.
                 Outcome::Refused(refusal) if refusal.code == Code::StepTimedOut && self.order.saga_state == SagaState::Running => return,
-                Outcome::Refused(refusal) => match stop {
-                    Stop::Payment(ask) => self.payment_failed(ask.payment_id, refusal.clone().into(), at),
+                Outcome::Refused(refusal) => match slip_step {
+                    Stop::Payment(request) => self.payment_failed(request.payment_id, refusal.clone().into(), at),
                     _ => self.step_refused(step, refusal.clone().into(), at),
                 },
                 Outcome::Undone => self.step_undone(step, at),
@@ -77,16 +77,16 @@ impl Checkout {
         }
     }
 
-    /// Up to where the slip goes that covers the step at `progress`: the buyer's payment, or the end.
+    /// End (exclusive) of the slip that covers the step at `progress`: the wait for the buyer's payment, or the end of the itinerary.
     fn slip_end(&self) -> usize {
         let itinerary = &self.order.itinerary;
-        let rest = itinerary.iter().position(|step| *step == Step::AwaitPayment);
-        rest.filter(|rest| self.order.progress < *rest).unwrap_or(itinerary.len())
+        let wait = itinerary.iter().position(|step| *step == SagaStep::AwaitPayment);
+        wait.filter(|wait| self.order.progress < *wait).unwrap_or(itinerary.len())
     }
 
-    /// The steps before `end`, as stops. Waiting for the buyer is none.
-    fn stops(&self, end: usize) -> Vec<Stop> {
-        let steps = self.order.itinerary[..end].iter().filter(|step| **step != Step::AwaitPayment);
-        steps.map(|step| self.stop(*step)).collect()
+    /// Requests of the steps before `end`. Waiting for the buyer has none.
+    fn requests_before(&self, end: usize) -> Vec<Stop> {
+        let steps = self.order.itinerary[..end].iter().filter(|step| **step != SagaStep::AwaitPayment);
+        steps.map(|step| self.request_for(*step)).collect()
     }
 }

@@ -1,17 +1,17 @@
-//! Orders and their rules: pure functions from state, command and time to a decision. No IO.
+//! Orders, carts and their rules: pure functions of state, command and time. No IO.
 
-mod asks;
 mod cart;
 mod checkout;
 mod choreography;
 mod order;
 mod pricing;
+mod requests;
 mod saga;
 mod state;
 
 pub use cart::Cart;
 pub use checkout::Checkout;
-pub use order::{AppliedCoupon, Event, Line, Order, Payment, Reason, StepRecord, StepResult};
+pub use order::{AppliedCoupon, Order, OrderEvent, OrderLine, PaymentAttempt, Reason, StepRecord, StepResult};
 pub use pricing::{AppliedDiscount, Basket, BasketItem, MAX_LINES, PricedLine, Quote, quote};
-pub use saga::{SagaState, Step, StepKind, itinerary};
-pub use state::State;
+pub use saga::{SagaState, SagaStep, StepKind, itinerary};
+pub use state::{OrderState, OrderState as State};

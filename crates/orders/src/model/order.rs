@@ -1,6 +1,6 @@
-//! An order, its lines and its history, as they are stored.
+//! An order, its lines and its history, as stored.
 
-use super::{SagaState, State, Step, StepKind};
+use super::{OrderState, SagaState, SagaStep, StepKind};
 use contracts::{
     Code, IssuedCouponId, MemberId, OrderId, PaymentId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::CouponScope,
@@ -11,24 +11,24 @@ use contracts::{
 pub struct Order {
     pub id: OrderId,
     pub member_id: MemberId,
-    pub state: State,
+    pub state: OrderState,
     pub subtotal: Won,
     pub discount: Won,
     pub points_used: Won,
     pub shipping: Won,
     pub total: Won,
-    pub itinerary: Vec<Step>,
+    pub itinerary: Vec<SagaStep>,
     pub progress: usize,
     pub saga_state: SagaState,
-    /// Choreographed: the number of its last slip, 0 before the first. Absent: orchestrated. A saga ends as it began, whatever is set by then.
+    /// Run number of the last slip, 0 before the first. `None`: orchestrated. A later change of the setting does not change the mode.
     pub slip_run: Option<u32>,
     pub due_at: Option<Timestamp>,
     pub expires_at: Timestamp,
     pub paid_inline: bool,
-    /// Its lines leave the buyer's cart when it is paid.
+    /// The lines are removed from the buyer's cart when the order is paid.
     pub from_cart: bool,
-    pub payment: Option<Payment>,
-    pub ending: Option<State>,
+    pub payment: Option<PaymentAttempt>,
+    pub ending: Option<OrderState>,
     pub reason: Option<Reason>,
     pub idempotency_key: String,
     pub events: u32,
@@ -38,7 +38,7 @@ pub struct Order {
     pub paid_at: Option<Timestamp>,
 }
 
-/// Why something ended as it did: a rule's code where a rule said no, and a sentence for the buyer (G6).
+/// Reason of an end or a refusal: a sentence for the buyer (G6), and the problem code when a rule refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
     pub code: Option<Code>,
@@ -51,16 +51,16 @@ impl From<Refusal> for Reason {
     }
 }
 
-/// The running or last attempt to pay.
+/// The running attempt to pay, or the last one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payment {
+pub struct PaymentAttempt {
     pub id: PaymentId,
     pub method: PaymentMethod,
     pub token: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct OrderLine {
     pub line_no: u32,
     pub sku: Sku,
     pub product_id: ProductId,
@@ -83,10 +83,10 @@ pub struct AppliedCoupon {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct OrderEvent {
     pub n: u32,
-    pub from: Option<State>,
-    pub to: State,
+    pub from: Option<OrderState>,
+    pub to: OrderState,
     pub reason: Option<Reason>,
     pub at: Timestamp,
 }
@@ -114,7 +114,7 @@ impl StepResult {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepRecord {
     pub n: u32,
-    pub step: Step,
+    pub step: SagaStep,
     pub kind: StepKind,
     pub result: StepResult,
     pub reason: Option<Reason>,

@@ -1,14 +1,14 @@
-//! What an order costs: lines, then item, store and order coupons, then points (decision 8). Everything is computed here, from prices
-//! the catalogue gave; what a client sends is only ever compared.
+//! Price of an order: lines, then item, store and order coupons, then points (decision 8). All amounts are computed here from the
+//! catalogue's prices. Amounts that a client sends are only compared.
 
-use super::{AppliedCoupon, Line};
+use super::{AppliedCoupon, OrderLine};
 use contracts::{
     Code, IssuedCouponId, Refusal, Sku, Won,
     calls::{CouponScope, IssuedCouponTerms, PricedSku},
 };
 use std::collections::{HashMap, HashSet};
 
-/// More lines than any real order; bounds the work of one command.
+/// Maximum lines of an order, more than any real order has. Limits the work of one command.
 pub const MAX_LINES: usize = 100;
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct BasketItem {
     pub coupon: Option<IssuedCouponId>,
 }
 
-/// What the buyer wants to buy, and with what.
+/// The items, coupons and points of an order to price.
 #[derive(Clone, Debug, Default)]
 pub struct Basket {
     pub items: Vec<BasketItem>,
@@ -28,7 +28,7 @@ pub struct Basket {
     pub points: Won,
 }
 
-/// One coupon's share in a line.
+/// Amount that one coupon takes off a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedDiscount {
     pub issued_coupon_id: IssuedCouponId,
@@ -37,8 +37,8 @@ pub struct AppliedDiscount {
 
 #[derive(Clone, Debug)]
 pub struct PricedLine {
-    pub line: Line,
-    /// Which coupon took how much off this line; adds up to `line.line_discount`.
+    pub line: OrderLine,
+    /// Discount of each coupon on this line. Their sum is `line.line_discount`.
     pub discounts: Vec<AppliedDiscount>,
 }
 
@@ -46,11 +46,11 @@ impl PricedLine {
     fn gross(&self) -> Won {
         Won(self.line.unit_price.0 * i64::from(self.line.quantity))
     }
-    /// What is left of the line.
+    /// Price of the line after discounts.
     pub fn net(&self) -> Won {
         Won(self.gross().0 - self.line.line_discount.0)
     }
-    fn take_off(&mut self, coupon: IssuedCouponId, amount: Won) {
+    fn add_discount(&mut self, coupon: IssuedCouponId, amount: Won) {
         self.line.line_discount = Won(self.line.line_discount.0 + amount.0);
         self.discounts.push(AppliedDiscount { issued_coupon_id: coupon, amount });
     }
@@ -68,7 +68,7 @@ pub struct Quote {
     pub total: Won,
 }
 
-/// Prices a basket, or says why it cannot be bought. `prices` and `terms` are what the catalogue and coupons services know of it.
+/// Prices a basket with `prices` from the catalogue and `terms` from the coupons service. `Err`: a rule forbids the order.
 pub fn quote(basket: &Basket, prices: &[PricedSku], terms: &[IssuedCouponTerms]) -> Result<Quote, Refusal> {
     let mut lines = price_lines(basket, prices)?;
     let subtotal = Won::sum(lines.iter().map(PricedLine::gross)).map_err(|_| Refusal::from(Code::AmountOutOfRange))?;
@@ -97,7 +97,7 @@ fn price_lines(basket: &Basket, prices: &[PricedSku]) -> Result<Vec<PricedLine>,
                 return Err(Refusal::new(Code::NotOnSale, format!("{} is not on sale.", item.sku)));
             };
             priced.price.times(item.quantity).map_err(|_| Refusal::from(Code::AmountOutOfRange))?;
-            let line = Line {
+            let line = OrderLine {
                 line_no,
                 sku: item.sku,
                 product_id: priced.product_id,
@@ -113,15 +113,15 @@ fn price_lines(basket: &Basket, prices: &[PricedSku]) -> Result<Vec<PricedLine>,
         .collect()
 }
 
-/// Applies item coupons, then store coupons, then the order coupon, each to what the ones before left over.
+/// Applies item coupons, then store coupons, then the order coupon. Each applies to the amount left by the previous ones.
 fn apply_coupons(basket: &Basket, terms: &[IssuedCouponTerms], lines: &mut [PricedLine]) -> Result<Vec<AppliedCoupon>, Refusal> {
     let terms: HashMap<IssuedCouponId, &IssuedCouponTerms> = terms.iter().map(|terms| (terms.issued_coupon_id, terms)).collect();
     let mut used: HashSet<IssuedCouponId> = HashSet::new();
-    let mut targets: HashSet<Target> = HashSet::new();
+    let mut targets: HashSet<CouponTarget> = HashSet::new();
     let mut wanted: Vec<(Option<usize>, &IssuedCouponTerms)> = Vec::new();
     let on_lines = basket.items.iter().enumerate().filter_map(|(index, item)| item.coupon.map(|coupon| (Some(index), coupon)));
     for (line, id) in on_lines.chain(basket.coupons.iter().map(|id| (None, *id))) {
-        // Someone else's coupon looks just like one that does not exist.
+        // Another member's coupon is refused like an unknown one, so that it stays hidden.
         let Some(terms) = terms.get(&id) else { return Err(Code::CouponNotUsable.into()) };
         if let Some(code) = terms.refusal {
             return Err(code.into());
@@ -132,32 +132,32 @@ fn apply_coupons(basket: &Basket, terms: &[IssuedCouponTerms], lines: &mut [Pric
         if (terms.scope == CouponScope::Item) != line.is_some() {
             return Err(Refusal::new(Code::CouponNotApplicable, "A coupon for an item goes on its line, others on the order."));
         }
-        if !targets.insert(target(terms, line)) {
+        if !targets.insert(coupon_target(terms, line)) {
             return Err(Refusal::new(Code::CouponNotApplicable, "Only one coupon of a kind can be used for the same thing."));
         }
         wanted.push((line, terms));
     }
     wanted.sort_by_key(|(line, terms)| (terms.scope, *line, terms.issued_coupon_id));
-    wanted.into_iter().map(|(line, terms)| apply(terms, line, lines)).collect()
+    wanted.into_iter().map(|(line, terms)| apply_coupon(terms, line, lines)).collect()
 }
 
-/// What a coupon is for; at most one coupon each.
+/// Target of a coupon. At most one coupon applies to each target.
 #[derive(PartialEq, Eq, Hash)]
-enum Target {
+enum CouponTarget {
     Line(usize),
     Store(Option<contracts::StoreId>),
     Order,
 }
 
-fn target(terms: &IssuedCouponTerms, line: Option<usize>) -> Target {
+fn coupon_target(terms: &IssuedCouponTerms, line: Option<usize>) -> CouponTarget {
     match (terms.scope, line) {
-        (CouponScope::Item, Some(index)) => Target::Line(index),
-        (CouponScope::Store, _) => Target::Store(terms.store_id),
-        _ => Target::Order,
+        (CouponScope::Item, Some(index)) => CouponTarget::Line(index),
+        (CouponScope::Store, _) => CouponTarget::Store(terms.store_id),
+        _ => CouponTarget::Order,
     }
 }
 
-fn apply(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [PricedLine]) -> Result<AppliedCoupon, Refusal> {
+fn apply_coupon(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [PricedLine]) -> Result<AppliedCoupon, Refusal> {
     let covers = |index: usize, priced: &PricedLine| match terms.scope {
         CouponScope::Item => line == Some(index) && terms.store_id.is_none_or(|store| store == priced.line.store_id),
         CouponScope::Store => terms.store_id == Some(priced.line.store_id),
@@ -175,8 +175,8 @@ fn apply(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [PricedLine
     }
     let discount = terms.discount.on(base);
     let nets: Vec<Won> = covered.iter().map(|priced| priced.net()).collect();
-    for (priced, share) in covered.iter_mut().zip(spread(discount, &nets)) {
-        priced.take_off(terms.issued_coupon_id, share);
+    for (priced, share) in covered.iter_mut().zip(split_proportionally(discount, &nets)) {
+        priced.add_discount(terms.issued_coupon_id, share);
     }
     Ok(AppliedCoupon {
         issued_coupon_id: terms.issued_coupon_id,
@@ -188,8 +188,8 @@ fn apply(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [PricedLine
     })
 }
 
-/// Splits an amount over parts in proportion, by largest remainder: the shares add up exactly and none exceeds its part.
-fn spread(amount: Won, parts: &[Won]) -> Vec<Won> {
+/// Splits an amount over parts in proportion, by largest remainder. The shares sum up exactly, and none exceeds its part.
+fn split_proportionally(amount: Won, parts: &[Won]) -> Vec<Won> {
     let whole: i128 = parts.iter().map(|part| i128::from(part.0)).sum();
     if whole == 0 {
         return vec![Won::ZERO; parts.len()];
@@ -249,7 +249,7 @@ mod tests {
         IssuedCouponId(Uuid::from_u128(n))
     }
 
-    // C21: item, store and order coupons apply in that order, each to what is left.
+    // C21: item, store and order coupons apply in that order, each to the remaining amount.
     #[test]
     fn coupons_apply_from_item_to_order() {
         let basket = Basket { items: vec![item(1, 2, Some(10)), item(2, 1, None)], coupons: vec![id(30), id(20)], points: Won(500) };
@@ -278,21 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn one_coupon_per_target_and_none_twice() {
+    fn a_second_coupon_of_a_target_and_a_repeat_are_refused() {
         let order = |n| terms(n, CouponScope::Order, Discount::Amount { won: Won(1) });
         let basket = |coupons: Vec<IssuedCouponId>| Basket { items: vec![item(1, 1, None)], coupons, points: Won::ZERO };
         let prices = [priced(1, 1, 5_000)];
-        let twice = quote(&basket(vec![id(1), id(1)]), &prices, &[order(1)]).expect_err("named twice");
-        assert_eq!(twice.code, Code::CouponUsed);
+        let repeated = quote(&basket(vec![id(1), id(1)]), &prices, &[order(1)]).expect_err("named twice");
+        assert_eq!(repeated.code, Code::CouponUsed);
         let two = quote(&basket(vec![id(1), id(2)]), &prices, &[order(1), order(2)]).expect_err("two for the order");
         assert_eq!(two.code, Code::CouponNotApplicable);
         let unknown = quote(&basket(vec![id(9)]), &prices, &[]).expect_err("unknown");
         assert_eq!(unknown.code, Code::CouponNotUsable);
     }
 
-    // C15: the minimum itself is enough.
+    // C15: an order of exactly the minimum qualifies.
     #[test]
-    fn the_minimum_order_amount_counts_as_reached() {
+    fn an_order_of_the_minimum_amount_may_use_the_coupon() {
         let coupon = |min| IssuedCouponTerms { min_order: Won(min), ..terms(1, CouponScope::Order, Discount::Amount { won: Won(100) }) };
         let basket = Basket { items: vec![item(1, 1, None)], coupons: vec![id(1)], points: Won::ZERO };
         assert!(quote(&basket, &[priced(1, 1, 5_000)], &[coupon(5_000)]).is_ok());
@@ -308,9 +308,9 @@ mod tests {
     }
 
     proptest! {
-        // I-O1, I-C9: whatever the numbers, the parts add up and none is negative.
+        // I-O1, I-C9: for all numbers, the parts sum up to the total and none is negative.
         #[test]
-        fn the_parts_always_add_up(
+        fn the_parts_always_sum_up_to_the_total(
             prices in prop::collection::vec(0i64..10_000_000, 1..8),
             quantities in prop::collection::vec(1u32..1_000, 8),
             rate in 1u32..=10_000,

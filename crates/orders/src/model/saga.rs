@@ -1,43 +1,49 @@
-//! The checkout saga as data: which steps an order goes through, and what undoes each.
+//! The checkout saga as data: the steps of an order, and their undos.
 
 use contracts::messages::StockPolicy;
 
 /// A step of the itinerary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Hold lines of policy `reserve_on_order`, check the others.
+pub enum SagaStep {
+    /// Reserves lines of policy `reserve_on_order`, and checks the others.
     StockReserve,
     CouponHold,
     PointsHold,
-    /// Not a participant: the saga rests until the buyer pays.
+    /// Waits for the buyer to pay. No participant acts.
     AwaitPayment,
-    /// Take lines of policy `deduct_on_payment`.
+    /// Takes lines of policy `deduct_on_payment`.
     StockTake,
     Payment,
 }
 
-impl Step {
-    pub const ALL: &'static [Step] =
-        &[Step::StockReserve, Step::CouponHold, Step::PointsHold, Step::AwaitPayment, Step::StockTake, Step::Payment];
+impl SagaStep {
+    pub const ALL: &'static [SagaStep] = &[
+        SagaStep::StockReserve,
+        SagaStep::CouponHold,
+        SagaStep::PointsHold,
+        SagaStep::AwaitPayment,
+        SagaStep::StockTake,
+        SagaStep::Payment,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Step::StockReserve => "stock.reserve",
-            Step::CouponHold => "coupon.hold",
-            Step::PointsHold => "points.hold",
-            Step::AwaitPayment => "await.payment",
-            Step::StockTake => "stock.take",
-            Step::Payment => "payment.request",
+            SagaStep::StockReserve => "stock.reserve",
+            SagaStep::CouponHold => "coupon.hold",
+            SagaStep::PointsHold => "points.hold",
+            SagaStep::AwaitPayment => "await.payment",
+            SagaStep::StockTake => "stock.take",
+            SagaStep::Payment => "payment.request",
         }
     }
 
-    pub fn parse(text: &str) -> Option<Step> {
-        Step::ALL.iter().copied().find(|step| step.as_str() == text)
+    pub fn parse(text: &str) -> Option<SagaStep> {
+        SagaStep::ALL.iter().copied().find(|step| step.as_str() == text)
     }
 
-    /// Whether an undo message of its own exists. `stock.release` undoes both stock steps and is sent for the first of them.
+    /// The step has an undo message of its own. `stock.release` undoes both stock steps and belongs to the first one.
     pub fn has_undo(self) -> bool {
-        !matches!(self, Step::AwaitPayment | Step::StockTake)
+        !matches!(self, SagaStep::AwaitPayment | SagaStep::StockTake)
     }
 }
 
@@ -56,14 +62,14 @@ impl StepKind {
     }
 }
 
-/// What the saga itself is doing.
+/// State of the saga itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SagaState {
-    /// A step was asked for and has not answered.
+    /// A step was requested and is not answered yet.
     Running,
-    /// Rests until the buyer pays.
+    /// At rest until the buyer pays.
     Waiting,
-    /// Steps are being undone, last one first.
+    /// Steps are being undone, the last one first.
     Undoing,
     Done,
     Undone,
@@ -91,21 +97,21 @@ impl SagaState {
     }
 }
 
-/// The steps an order of this kind goes through, in order (decision 3).
-pub fn itinerary(policies: impl Iterator<Item = StockPolicy>, coupons: bool, points: bool, paid_inline: bool) -> Vec<Step> {
-    let mut steps = vec![Step::StockReserve];
+/// The steps of an order, in execution order (decision 3). `paid_inline`: the payment comes with the order.
+pub fn itinerary(policies: impl Iterator<Item = StockPolicy>, coupons: bool, points: bool, paid_inline: bool) -> Vec<SagaStep> {
+    let mut steps = vec![SagaStep::StockReserve];
     if coupons {
-        steps.push(Step::CouponHold);
+        steps.push(SagaStep::CouponHold);
     }
     if points {
-        steps.push(Step::PointsHold);
+        steps.push(SagaStep::PointsHold);
     }
     if !paid_inline {
-        steps.push(Step::AwaitPayment);
+        steps.push(SagaStep::AwaitPayment);
     }
     if policies.into_iter().any(|policy| policy == StockPolicy::DeductOnPayment) {
-        steps.push(Step::StockTake);
+        steps.push(SagaStep::StockTake);
     }
-    steps.push(Step::Payment);
+    steps.push(SagaStep::Payment);
     steps
 }

@@ -1,33 +1,34 @@
-//! The states of an order and the moves between them.
+//! The states of an order, and the legal transitions between them.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 macro_rules! states {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Where an order stands.
+        /// State of an order.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-        pub enum State { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
+        #[schema(as = State)]
+        pub enum OrderState { $($(#[$doc])* #[serde(rename = $text)] $name,)* }
 
-        impl State {
-            pub const ALL: &'static [State] = &[$(State::$name,)*];
+        impl OrderState {
+            pub const ALL: &'static [OrderState] = &[$(OrderState::$name,)*];
 
             pub fn as_str(self) -> &'static str {
-                match self { $(State::$name => $text,)* }
+                match self { $(OrderState::$name => $text,)* }
             }
-            pub fn parse(text: &str) -> Option<State> {
-                match text { $($text => Some(State::$name),)* _ => None }
+            pub fn parse(text: &str) -> Option<OrderState> {
+                match text { $($text => Some(OrderState::$name),)* _ => None }
             }
         }
     };
 }
 
 states! {
-    /// Created; stock, coupons and points are being held.
+    /// Created. Stock, coupons and points are being held.
     Pending = "PENDING",
-    /// Everything is held; the buyer pays next.
+    /// Everything is held. The buyer pays next.
     AwaitingPayment = "AWAITING_PAYMENT",
-    /// A payment is under way.
+    /// A payment is running.
     Paying = "PAYING",
     Paid = "PAID",
     Preparing = "PREPARING",
@@ -35,39 +36,39 @@ states! {
     Delivered = "DELIVERED",
     /// The purchase is final.
     Confirmed = "CONFIRMED",
-    /// Being undone at someone's wish.
+    /// Being undone because the buyer or an operator cancelled it.
     Cancelling = "CANCELLING",
     Cancelled = "CANCELLED",
-    /// A step was refused; everything is undone.
+    /// A step was refused or timed out. Everything is undone.
     Failed = "FAILED",
-    /// Not paid in time; everything is undone.
+    /// Not paid in time. Everything is undone.
     Expired = "EXPIRED",
 }
 
-impl State {
-    /// Every legal move. All others are refused with `illegal-transition`.
-    pub const LEGAL: &'static [(State, State)] = &[
-        (State::Pending, State::AwaitingPayment),
-        (State::Pending, State::Paying),
-        (State::Pending, State::Failed),
-        (State::Pending, State::Cancelling),
-        (State::AwaitingPayment, State::Paying),
-        (State::AwaitingPayment, State::Expired),
-        (State::AwaitingPayment, State::Cancelling),
-        (State::Paying, State::Paid),
-        (State::Paying, State::AwaitingPayment),
-        (State::Paying, State::Failed),
-        (State::Paid, State::Preparing),
-        (State::Paid, State::Cancelling),
-        (State::Preparing, State::Shipping),
-        (State::Preparing, State::Cancelling),
-        (State::Shipping, State::Delivered),
-        (State::Delivered, State::Confirmed),
-        (State::Cancelling, State::Cancelled),
+impl OrderState {
+    /// All legal transitions. Others are refused with `illegal-transition`.
+    pub const LEGAL: &'static [(OrderState, OrderState)] = &[
+        (OrderState::Pending, OrderState::AwaitingPayment),
+        (OrderState::Pending, OrderState::Paying),
+        (OrderState::Pending, OrderState::Failed),
+        (OrderState::Pending, OrderState::Cancelling),
+        (OrderState::AwaitingPayment, OrderState::Paying),
+        (OrderState::AwaitingPayment, OrderState::Expired),
+        (OrderState::AwaitingPayment, OrderState::Cancelling),
+        (OrderState::Paying, OrderState::Paid),
+        (OrderState::Paying, OrderState::AwaitingPayment),
+        (OrderState::Paying, OrderState::Failed),
+        (OrderState::Paid, OrderState::Preparing),
+        (OrderState::Paid, OrderState::Cancelling),
+        (OrderState::Preparing, OrderState::Shipping),
+        (OrderState::Preparing, OrderState::Cancelling),
+        (OrderState::Shipping, OrderState::Delivered),
+        (OrderState::Delivered, OrderState::Confirmed),
+        (OrderState::Cancelling, OrderState::Cancelled),
     ];
 
-    pub fn may_become(self, next: State) -> bool {
-        State::LEGAL.contains(&(self, next))
+    pub fn may_become(self, next: OrderState) -> bool {
+        OrderState::LEGAL.contains(&(self, next))
     }
 }
 
@@ -77,12 +78,12 @@ mod tests {
 
     // O5
     #[test]
-    fn ends_have_no_way_out_and_every_state_can_be_reached() {
-        for end in [State::Confirmed, State::Cancelled, State::Failed, State::Expired] {
-            assert!(State::ALL.iter().all(|next| !end.may_become(*next)), "{end:?}");
+    fn final_states_have_no_exit_and_all_states_are_reachable() {
+        for end in [OrderState::Confirmed, OrderState::Cancelled, OrderState::Failed, OrderState::Expired] {
+            assert!(OrderState::ALL.iter().all(|next| !end.may_become(*next)), "{end:?}");
         }
-        for state in State::ALL.iter().filter(|state| **state != State::Pending) {
-            assert!(State::LEGAL.iter().any(|(_, to)| to == state), "{state:?}");
+        for state in OrderState::ALL.iter().filter(|state| **state != OrderState::Pending) {
+            assert!(OrderState::LEGAL.iter().any(|(_, to)| to == state), "{state:?}");
         }
     }
 }

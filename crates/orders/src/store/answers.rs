@@ -1,17 +1,17 @@
-//! Answers that wait for their orders. Guarded by the order's row.
+//! SQL of open answers: answers that wait for their order to come to rest. The order's row lock guards them.
 
 use contracts::OrderId;
 use kit::{DbError, Row, Tx, db::FromRow, params};
 use uuid::Uuid;
 
-/// An answer that waits for its order to come to rest.
+/// An answer that waits for its order to come to rest. `operation`, `scope` and `key` identify the idempotency key it completes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenAnswer {
     pub order_id: OrderId,
     pub operation: String,
     pub scope: Uuid,
     pub key: String,
-    /// The request it answers.
+    /// Trace id of the request to answer.
     pub trace: Uuid,
 }
 

@@ -9,7 +9,7 @@ fn add(world: &World, sku: Sku, quantity: Value) -> TestRequest {
 
 // K2
 #[tokio::test]
-async fn it_adds_up() {
+async fn added_quantities_sum_up() {
     let world = World::new().await;
     let (a, b) = (Sku(new_id()), Sku(new_id()));
     for (sku, quantity) in [(a, 2), (b, 1), (a, 3)] {
@@ -35,7 +35,7 @@ async fn a_repeat_with_its_key_adds_once() {
 
 // row 42
 #[tokio::test]
-async fn it_has_bounds() {
+async fn too_many_units_or_items_are_refused() {
     let world = World::new().await;
     let sku = Sku(new_id());
     for wrong in [json!(0), json!(-1), json!(1_001), json!(1.5), json!("2"), json!(null), json!(1_u64 << 63)] {

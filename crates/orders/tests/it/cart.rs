@@ -1,8 +1,8 @@
-//! Orders from the cart.
+//! Orders placed from the cart.
 
 use crate::{
-    others::Reaction,
-    world::{Code, World, header, id_of, with},
+    participants_stub::Reaction,
+    world::{Code, World, header, id_of, with_field},
 };
 use contracts::Sku;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ impl World {
         self.app.get("/v1/cart").bearer(&self.token).send().await.expect(200).body
     }
 
-    /// The quantities of these in the cart; 0 for what is not there.
+    /// Quantities of these items in the cart, 0 for absent ones.
     pub async fn quantities(&self, skus: &[Sku]) -> Vec<i64> {
         let cart = self.cart().await;
         let items = cart["items"].as_array().expect("a list");
@@ -28,16 +28,16 @@ impl World {
 
 // O1, K4
 #[tokio::test]
-async fn what_was_paid_leaves_the_cart() {
+async fn paid_items_leave_the_cart() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
-        let (a, b, c) = (world.sell(1_000), world.sell_late(2_000), world.sell(3_000));
+        let world = World::with_fold(fold).await;
+        let (a, b, c) = (world.sell(1_000), world.sell_deduct_on_payment(2_000), world.sell(3_000));
         world.put(a, 2).await;
         let version = world.put(b, 1).await["version"].clone();
         let body = json!({"from_cart": true, "cart_version": version, "expected_total": 4_000});
-        let id = world.ordered(&body, "AWAITING_PAYMENT").await;
+        let id = world.order_in_state(&body, "AWAITING_PAYMENT").await;
         assert_eq!(world.get(id).await["lines"].as_array().map(Vec::len), Some(2));
-        // Unpaid it stays; what is added meanwhile stays too.
+        // The items stay until the order is paid. Quantities added meanwhile stay after it, too.
         assert_eq!(world.quantities(&[a, b, c]).await, [2, 1, 0]);
         world.put(a, 3).await;
         world.put(c, 1).await;
@@ -48,9 +48,9 @@ async fn what_was_paid_leaves_the_cart() {
 }
 
 #[tokio::test]
-async fn paid_in_one_call_the_cart_is_empty_at_once() {
+async fn an_order_paid_in_one_call_empties_the_cart() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let sku = world.sell(1_000);
         world.put(sku, 2).await;
         let made = world.order("k", &json!({"from_cart": true, "payment": {"method": "wallet"}})).await.expect(201);
@@ -61,39 +61,39 @@ async fn paid_in_one_call_the_cart_is_empty_at_once() {
 
 // K4
 #[tokio::test]
-async fn what_was_not_paid_stays() {
+async fn unpaid_items_stay_in_the_cart() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let sku = world.sell(1_000);
         world.put(sku, 2).await;
         let body = json!({"from_cart": true, "payment": {"method": "wallet"}});
-        world.meet("payment.request", Reaction::Refuse(Code::InsufficientFunds));
+        world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
         let _ = world.order("k", &body).await.expect_problem(409, "insufficient-funds");
-        let id = world.ordered(&json!({"from_cart": true}), "AWAITING_PAYMENT").await;
+        let id = world.order_in_state(&json!({"from_cart": true}), "AWAITING_PAYMENT").await;
         let _ = world.cancel(id, "c").await.expect(200);
-        let id = world.ordered(&json!({"from_cart": true}), "AWAITING_PAYMENT").await;
-        world.pass(crate::world::UNPAID).await;
-        world.reaches(id, "EXPIRED").await;
+        let id = world.order_in_state(&json!({"from_cart": true}), "AWAITING_PAYMENT").await;
+        world.advance_clock(crate::world::PAST_UNPAID_TIMEOUT).await;
+        world.wait_for_state(id, "EXPIRED").await;
         assert_eq!(world.quantities(&[sku]).await, [2]);
     }
 }
 
 #[tokio::test]
-async fn orders_that_do_not_come_from_the_cart_leave_it_alone() {
+async fn orders_of_listed_items_do_not_change_the_cart() {
     let world = World::new().await;
     let sku = world.sell(1_000);
     let before = world.put(sku, 2).await;
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}});
-    let _ = world.ordered(&body, "PAID").await;
+    let _ = world.order_in_state(&body, "PAID").await;
     assert_eq!(world.cart().await["version"], before["version"]);
     assert_eq!(world.quantities(&[sku]).await, [2]);
 }
 
-// row 61: double click. Two keys, one version: one order.
+// row 61: a double click sends two keys with one version, and places one order.
 #[tokio::test]
-async fn two_orders_of_one_version_are_one_order() {
+async fn one_cart_version_is_ordered_once() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let version = world.put(world.sell(1_000), 1).await["version"].clone();
         let body = json!({"from_cart": true, "cart_version": version});
         let keys: Vec<String> = (0..6).map(|n| format!("k{n}")).collect();
@@ -103,13 +103,13 @@ async fn two_orders_of_one_version_are_one_order() {
         let later = world.order("later", &body).await.expect_problem(409, "cart-changed");
         let again = world.order("later", &body).await.expect_problem(409, "cart-changed");
         assert_eq!((&again.bytes, header(&again, "idempotent-replayed")), (&later.bytes, Some("true")));
-        assert_eq!(world.count().await, 1);
+        assert_eq!(world.order_count().await, 1);
         world.audit().await;
     }
 }
 
 #[tokio::test]
-async fn a_cart_that_changed_since_it_was_seen_is_not_ordered() {
+async fn a_changed_cart_is_not_ordered_by_its_old_version() {
     let world = World::new().await;
     let (a, b) = (world.sell(1_000), world.sell(2_000));
     let seen = world.put(a, 1).await["version"].clone();
@@ -125,17 +125,17 @@ async fn a_cart_that_changed_since_it_was_seen_is_not_ordered() {
 }
 
 #[tokio::test]
-async fn a_cart_order_is_either_or() {
+async fn an_order_names_items_or_the_cart() {
     let world = World::new().await;
     let _ = world.order("k1", &json!({"from_cart": true})).await.expect_problem(422, "empty-order");
     let sku = world.sell(1_000);
     world.put(sku, 1).await;
-    let both = with(world.plain(), "from_cart", json!(true));
+    let both = with_field(world.plain(), "from_cart", json!(true));
     let refused = world.order("k2", &both).await.expect_problem(422, "invalid-field");
     assert_eq!(refused.body["errors"][0]["pointer"], "/items");
-    let refused = world.order("k3", &with(world.plain(), "cart_version", json!(1))).await.expect_problem(422, "invalid-field");
+    let refused = world.order("k3", &with_field(world.plain(), "cart_version", json!(1))).await.expect_problem(422, "invalid-field");
     assert_eq!(refused.body["errors"][0]["pointer"], "/cart_version");
-    world.others.withdraw(sku);
+    world.participants.withdraw(sku);
     let _ = world.order("k4", &json!({"from_cart": true})).await.expect_problem(409, "not-on-sale");
-    assert_eq!(world.count().await, 0);
+    assert_eq!(world.order_count().await, 0);
 }

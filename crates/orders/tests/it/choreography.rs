@@ -1,8 +1,8 @@
-//! Choreographed checkouts: the itinerary travels from participant to participant, and comes to the same as orchestrated ones (G3).
+//! Choreographed checkouts: a routing slip travels from participant to participant, with the same outcomes as orchestrated checkouts (G3).
 
 use crate::{
-    others::{Reaction, passed_on},
-    world::{Code, STEP, UNPAID, World, history, id_of, states},
+    participants_stub::{Reaction, slip_message},
+    world::{Code, PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, history, id_of, states},
 };
 use contracts::{
     Message, OrderId,
@@ -17,17 +17,17 @@ const FINALS: [&str; 4] = ["stock.commit", "coupon.use", "points.use", "order.pa
 const UNDOS: [&str; 4] = ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release"];
 
 async fn world(fold: bool) -> World {
-    World::led((fold, Choreographed)).await
+    World::in_mode((fold, Choreographed)).await
 }
 
-/// Slips that an order sent off so far.
+/// Slips that the order has sent so far.
 async fn slips(world: &World, id: OrderId) -> Vec<RoutingSlip> {
     world.messages(id).await.iter().filter_map(|message| message.slip().cloned()).collect()
 }
 
 // G3, O1, G1, G2
 #[tokio::test]
-async fn one_slip_orders_and_pays() {
+async fn one_slip_places_and_pays_an_order() {
     for fold in [true, false] {
         let world = world(fold).await;
         let made = world.order("k", &world.full_paid()).await.expect(201);
@@ -35,42 +35,42 @@ async fn one_slip_orders_and_pays() {
         assert_eq!(states(&made.body), ["PENDING", "PAYING", "PAID"]);
         assert_eq!(history(&made.body), DOS.map(|step| format!("{step} DO OK")));
         assert_eq!(made.body["saga"]["state"], "DONE");
-        assert_eq!(world.story(id).await, [&["orders.slip"], &FINALS[..]].concat());
-        world.expect_story(id, &[&DOS[..], &FINALS].concat()).await;
+        assert_eq!(world.emitted_kinds(id).await, [&["orders.slip"], &FINALS[..]].concat());
+        world.expect_messages(id, &[&DOS[..], &FINALS].concat()).await;
         assert_eq!(world.get(id).await, made.body);
         world.audit().await;
     }
 }
 
-// G3, Y2: a refused payment leaves what is held; the next attempt is a slip of its own.
+// G3, Y2: a refused payment keeps the holds, and the next attempt sends a new slip.
 #[tokio::test]
-async fn an_order_is_placed_by_one_slip_and_paid_by_others() {
+async fn one_slip_places_an_order_and_later_slips_pay_it() {
     for fold in [true, false] {
         let world = world(fold).await;
-        let id = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
-        world.expect_story(id, &DOS[..3]).await;
-        world.meet("payment.request", Reaction::Refuse(Code::InsufficientFunds));
+        let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
+        world.expect_messages(id, &DOS[..3]).await;
+        world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
         let _ = world.pay(id, "p1").await.expect_problem(409, "insufficient-funds");
         assert_eq!(world.get(id).await["state"], "AWAITING_PAYMENT");
-        world.meet("payment.request", Reaction::Comply);
+        world.set_reaction("payment.request", Reaction::Comply);
         let paid = world.pay(id, "p2").await.expect(200);
         assert_eq!(paid.body["state"], "PAID");
-        world.expect_story(id, &[&DOS[..], &["payment.request"], &FINALS].concat()).await;
+        world.expect_messages(id, &[&DOS[..], &["payment.request"], &FINALS].concat()).await;
         let runs: Vec<u32> = slips(&world, id).await.iter().map(|slip| slip.run).collect();
         assert_eq!(runs, [1, 2, 3]);
         world.audit().await;
     }
 }
 
-// G3, decision 1: gone at payment, what the first slip held is given back by the second.
+// G3, decision 1: stock is sold out at payment, so the second slip undoes the holds of the first.
 #[tokio::test]
-async fn a_slip_that_pays_goes_back_over_what_another_held() {
+async fn a_refused_payment_slip_undoes_the_holds_of_the_first() {
     for fold in [true, false] {
         let world = world(fold).await;
-        let id = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
-        world.meet("stock.take", Reaction::Refuse(Code::OutOfStock));
+        let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
+        world.set_reaction("stock.take", Reaction::Refuse(Code::OutOfStock));
         let _ = world.pay(id, "p").await.expect_problem(409, "out-of-stock");
-        world.expect_story(id, &[&DOS[..4], &UNDOS[1..], &["order.failed"]].concat()).await;
+        world.expect_messages(id, &[&DOS[..4], &UNDOS[1..], &["order.failed"]].concat()).await;
         assert_eq!(world.get(id).await["state"], "FAILED");
         world.audit().await;
     }
@@ -78,43 +78,43 @@ async fn a_slip_that_pays_goes_back_over_what_another_held() {
 
 // G3, O7, O8
 #[tokio::test]
-async fn orders_are_cancelled_and_expire_by_a_slip_back() {
+async fn cancelling_and_expiry_send_an_undo_slip() {
     for fold in [true, false] {
         let world = world(fold).await;
-        let paid = world.ordered(&world.full_paid(), "PAID").await;
-        world.expect_story(paid, &[&DOS[..], &FINALS].concat()).await;
-        let gone = world.cancel(paid, "c").await.expect(200);
-        assert_eq!((&gone.body["state"], &gone.body["saga"]["state"]), (&json!("CANCELLED"), &json!("UNDONE")));
-        world.expect_story(paid, &[&DOS[..], &FINALS, &UNDOS, &["order.cancelled"]].concat()).await;
-        let unpaid = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+        let paid = world.order_in_state(&world.full_paid(), "PAID").await;
+        world.expect_messages(paid, &[&DOS[..], &FINALS].concat()).await;
+        let cancelled = world.cancel(paid, "c").await.expect(200);
+        assert_eq!((&cancelled.body["state"], &cancelled.body["saga"]["state"]), (&json!("CANCELLED"), &json!("UNDONE")));
+        world.expect_messages(paid, &[&DOS[..], &FINALS, &UNDOS, &["order.cancelled"]].concat()).await;
+        let unpaid = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         let _ = world.cancel(unpaid, "c2").await.expect(200);
-        world.expect_story(unpaid, &[&DOS[..3], &UNDOS[1..], &["order.cancelled"]].concat()).await;
-        let forgotten = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
-        world.pass(UNPAID).await;
-        world.reaches(forgotten, "EXPIRED").await;
-        world.pass(UNPAID).await;
-        world.expect_story(forgotten, &[&DOS[..3], &UNDOS[1..], &["order.expired"]].concat()).await;
+        world.expect_messages(unpaid, &[&DOS[..3], &UNDOS[1..], &["order.cancelled"]].concat()).await;
+        let forgotten = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
+        world.advance_clock(PAST_UNPAID_TIMEOUT).await;
+        world.wait_for_state(forgotten, "EXPIRED").await;
+        world.advance_clock(PAST_UNPAID_TIMEOUT).await;
+        world.expect_messages(forgotten, &[&DOS[..3], &UNDOS[1..], &["order.expired"]].concat()).await;
         world.audit().await;
     }
 }
 
-// G3: what a participant does with the slip while the buyer cancels is undone as well, wherever the slip is by then.
+// G3: cancelling undoes every step that the slip may have reached meanwhile.
 #[tokio::test]
-async fn a_pending_order_is_undone_as_far_as_its_slip_may_be() {
+async fn cancelling_undoes_all_steps_the_slip_may_have_reached() {
     for fold in [true, false] {
         let world = world(fold).await;
-        world.meet("coupon.hold", Reaction::Silence);
-        let id = world.started(&world.full_paid()).await;
-        world.hear(id, &DOS[..2]).await;
-        let gone = world.cancel(id, "c").await.expect(200);
-        assert_eq!(states(&gone.body), ["PENDING", "CANCELLING", "CANCELLED"]);
-        world.expect_story(id, &[&DOS[..2], &UNDOS, &["order.cancelled"]].concat()).await;
-        // The first slip comes through after all: it is older than the one that undid everything.
+        world.set_reaction("coupon.hold", Reaction::Silence);
+        let id = world.start_order(&world.full_paid()).await;
+        world.expect_received(id, &DOS[..2]).await;
+        let cancelled = world.cancel(id, "c").await.expect(200);
+        assert_eq!(states(&cancelled.body), ["PENDING", "CANCELLING", "CANCELLED"]);
+        world.expect_messages(id, &[&DOS[..2], &UNDOS, &["order.cancelled"]].concat()).await;
+        // The first slip arrives late. Its run is older than that of the undo slip, so it changes nothing.
         let mut late = slips(&world, id).await.swap_remove(0);
         late.next = None;
         late.log = (0..late.stops.len()).map(|stop| Visit { stop, outcome: Outcome::Done, at: world.app.clock_now() }).collect();
         let before = world.get(id).await;
-        world.app.emit("payments", id, passed_on("payments", late)).await;
+        world.app.emit("payments", id, slip_message("payments", late)).await;
         let read =
             "select (select max(seq) from payments_outbox)-(select coalesce(max(seq),0) from orders_positions where source='payments')";
         world.app.eventually(read, 0).await;
@@ -123,7 +123,7 @@ async fn a_pending_order_is_undone_as_far_as_its_slip_may_be() {
     }
 }
 
-/// Every message of a choreographed checkout at each of its readers.
+/// Every message kind of a choreographed checkout with each of its readers.
 const READINGS: [(&str, &str); 13] = [
     ("stock", "orders.slip"),
     ("coupons", "stock.slip"),
@@ -140,20 +140,20 @@ const READINGS: [(&str, &str); 13] = [
     ("stock", "payments.slip"),
 ];
 
-/// Hop by hop, some readers come to a slip after the order has come to rest.
-async fn struck(world: &World, reader: &str, kind: &str) {
+/// Waits until the fault has occurred. Without folding, some readers reach a slip after the order is at rest.
+async fn wait_for_fault(world: &World, reader: &str, kind: &str) {
     for _ in 0..500 {
         if world.app.faults.struck(reader, kind) == 1 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{reader} never met the trouble with {kind}");
+    panic!("the fault of {kind} did not occur at {reader}");
 }
 
-// G3, G4, G5: each slip comes twice, and each handler fails once.
+// G3, G4, G5: each slip is delivered twice, or its handler fails once.
 #[tokio::test]
-async fn every_slip_may_come_twice_or_fail_once() {
+async fn repeated_slips_and_failing_handlers_change_nothing() {
     for fold in [true, false] {
         for (reader, kind) in READINGS {
             for repeat in [true, false] {
@@ -163,9 +163,9 @@ async fn every_slip_may_come_twice_or_fail_once() {
                 } else {
                     world.app.faults.fail(reader, kind, 1);
                 }
-                let id = world.ordered(&world.full_paid(), "PAID").await;
-                struck(&world, reader, kind).await;
-                assert_eq!(world.story(id).await, [&["orders.slip"], &FINALS[..]].concat(), "{reader} {kind}");
+                let id = world.order_in_state(&world.full_paid(), "PAID").await;
+                wait_for_fault(&world, reader, kind).await;
+                assert_eq!(world.emitted_kinds(id).await, [&["orders.slip"], &FINALS[..]].concat(), "{reader} {kind}");
                 let order = world.get(id).await;
                 assert_eq!(history(&order), DOS.map(|step| format!("{step} DO OK")), "{reader} {kind}");
                 world.audit().await;
@@ -174,16 +174,16 @@ async fn every_slip_may_come_twice_or_fail_once() {
     }
 }
 
-// G3: orders hears the end first, and the way there afterwards.
+// G3: orders reads the last slip first, and the earlier ones afterwards.
 #[tokio::test]
-async fn orders_may_be_far_behind_its_slips() {
+async fn the_last_slip_completes_an_order_before_earlier_ones() {
     let world = world(false).await;
     let behind = ["stock.slip", "coupons.slip", "wallet.slip"];
     for kind in behind {
         world.app.faults.hold("orders", kind);
     }
     let made = world.order("k", &world.full_paid()).await.expect(201);
-    assert_eq!(history(&made.body), DOS.map(|step| format!("{step} DO OK")), "the last slip alone tells everything");
+    assert_eq!(history(&made.body), DOS.map(|step| format!("{step} DO OK")), "the last slip contains the whole history");
     for kind in behind {
         world.app.faults.release("orders", kind);
     }
@@ -197,18 +197,18 @@ async fn orders_may_be_far_behind_its_slips() {
     world.audit().await;
 }
 
-// G3, G5: a slip that is held up is overtaken by the slip back of its order; a restart loses neither.
+// G3, G5: the undo slip overtakes a delayed slip of the order. A restart loses neither.
 #[tokio::test]
-async fn a_slip_that_is_held_up_is_given_up() {
+async fn a_delayed_slip_times_out_and_is_undone() {
     for (reader, kind) in [("stock", "orders.slip"), ("coupons", "stock.slip"), ("wallet", "coupons.slip")] {
         let world = world(false).await;
         world.app.faults.hold(reader, kind);
-        let id = world.started(&world.full_paid()).await;
+        let id = world.start_order(&world.full_paid()).await;
         let source = kind.split_once('.').expect("a kind").0;
         world.app.eventually(&format!("select count(*) from {source}_outbox where kind='{kind}'"), 1).await;
-        world.pass(STEP).await;
+        world.advance_clock(PAST_STEP_DEADLINE).await;
         let world = world.restart().await;
-        world.reaches(id, "FAILED").await;
+        world.wait_for_state(id, "FAILED").await;
         assert_eq!(world.get(id).await["reason"]["type"], "step-timed-out");
         let runs: Vec<u32> = slips(&world, id).await.iter().map(|slip| slip.run).collect();
         assert_eq!(runs, [1, 2], "{reader} {kind}");
@@ -216,32 +216,32 @@ async fn a_slip_that_is_held_up_is_given_up() {
     }
 }
 
-// G3: the mode is the order's, not the mall's.
+// G3: the mode belongs to the order. A later change of the setting does not affect it.
 #[tokio::test]
 async fn an_order_ends_in_the_mode_it_began_in() {
     let world = world(false).await;
-    let choreographed = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+    let choreographed = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
     let world = world.restart_as(Orchestrated).await;
-    let orchestrated = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+    let orchestrated = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
     let world = world.restart_as(Choreographed).await;
     for id in [choreographed, orchestrated] {
         let paid = world.pay(id, &id.to_string()).await.expect(200);
         assert_eq!(paid.body["state"], "PAID");
-        world.hear(id, &[&DOS[..], &FINALS[..3]].concat()).await;
+        world.expect_received(id, &[&DOS[..], &FINALS[..3]].concat()).await;
     }
-    assert_eq!(world.story(choreographed).await, [&["orders.slip", "orders.slip"], &FINALS[..]].concat());
-    assert_eq!(world.story(orchestrated).await, [&DOS[..], &FINALS].concat());
+    assert_eq!(world.emitted_kinds(choreographed).await, [&["orders.slip", "orders.slip"], &FINALS[..]].concat());
+    assert_eq!(world.emitted_kinds(orchestrated).await, [&DOS[..], &FINALS].concat());
     world.audit().await;
 }
 
 #[tokio::test]
-async fn a_slip_of_an_unknown_order_harms_nobody() {
+async fn a_slip_of_an_unknown_order_is_ignored() {
     let world = world(true).await;
-    let id = world.ordered(&world.plain_paid(), "PAID").await;
-    let nobody = OrderId(kit::ports::new_id());
-    let stray = RoutingSlip { order_id: nobody, next: None, ..slips(&world, id).await.swap_remove(0) };
-    world.app.emit("stock", nobody, Message::StockSlip(stray)).await;
-    let id = world.ordered(&world.plain_paid(), "PAID").await;
-    world.expect_story(id, &["stock.reserve", "payment.request", "stock.commit", "order.paid"]).await;
+    let id = world.order_in_state(&world.plain_paid(), "PAID").await;
+    let unknown = OrderId(kit::ports::new_id());
+    let stray = RoutingSlip { order_id: unknown, next: None, ..slips(&world, id).await.swap_remove(0) };
+    world.app.emit("stock", unknown, Message::StockSlip(stray)).await;
+    let id = world.order_in_state(&world.plain_paid(), "PAID").await;
+    world.expect_messages(id, &["stock.reserve", "payment.request", "stock.commit", "order.paid"]).await;
     world.audit().await;
 }

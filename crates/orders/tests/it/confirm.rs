@@ -7,7 +7,7 @@ async fn confirm(world: &World, id: OrderId, token: &str) -> TestResponse {
 }
 
 async fn delivered(world: &World) -> OrderId {
-    let id = world.ordered(&world.full_paid(), "PAID").await;
+    let id = world.order_in_state(&world.full_paid(), "PAID").await;
     for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
         let _ = world.advance(id, state).await.expect(200);
     }
@@ -16,15 +16,15 @@ async fn delivered(world: &World) -> OrderId {
 
 // O10
 #[tokio::test]
-async fn a_confirmed_purchase_is_final_and_told_once() {
+async fn a_confirmed_purchase_is_final_and_emitted_once() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let id = delivered(&world).await;
         let first = confirm(&world, id, &world.token).await.expect(200);
         assert_eq!(states(&first.body)[5..], ["DELIVERED", "CONFIRMED"]);
         let again = confirm(&world, id, &world.token).await.expect(200);
         assert_eq!(again.body, first.body);
-        let told: Vec<i64> = world
+        let amounts: Vec<i64> = world
             .messages(id)
             .await
             .into_iter()
@@ -33,7 +33,7 @@ async fn a_confirmed_purchase_is_final_and_told_once() {
                 _ => None,
             })
             .collect();
-        assert_eq!(told, [12_500]);
+        assert_eq!(amounts, [12_500]);
         let _ = world.advance(id, "DELIVERED").await.expect_problem(409, "illegal-transition");
         let _ = world.cancel(id, "c").await.expect_problem(409, "illegal-transition");
         world.audit().await;
@@ -41,16 +41,16 @@ async fn a_confirmed_purchase_is_final_and_told_once() {
 }
 
 #[tokio::test]
-async fn only_what_was_delivered_can_be_confirmed() {
+async fn only_delivered_orders_can_be_confirmed() {
     let world = World::new().await;
-    let id = world.ordered(&world.plain_paid(), "PAID").await;
+    let id = world.order_in_state(&world.plain_paid(), "PAID").await;
     for state in ["PAID", "PREPARING", "SHIPPING"] {
         if state != "PAID" {
             let _ = world.advance(id, state).await.expect(200);
         }
         let _ = confirm(&world, id, &world.token).await.expect_problem(409, "illegal-transition");
     }
-    assert!(!world.story(id).await.contains(&"order.confirmed"));
+    assert!(!world.emitted_kinds(id).await.contains(&"order.confirmed"));
 }
 
 // row 37
@@ -58,7 +58,7 @@ async fn only_what_was_delivered_can_be_confirmed() {
 async fn only_the_buyer_confirms() {
     let world = World::new().await;
     let id = delivered(&world).await;
-    for other in [world.stranger(), world.seller_token(), world.operator()] {
+    for other in [world.stranger_token(), world.seller_token(), world.operator_token()] {
         let _ = confirm(&world, id, &other).await.expect_problem(404, "not-found");
     }
     let _ = confirm(&world, OrderId(new_id()), &world.token).await.expect_problem(404, "not-found");

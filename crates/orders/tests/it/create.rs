@@ -1,6 +1,6 @@
 use crate::{
-    others::Reaction,
-    world::{Code, World, header, history, id_of, states, with},
+    participants_stub::Reaction,
+    world::{Code, World, header, history, id_of, states, with_field},
 };
 use contracts::{Message, Sku, calls::CouponScope, messages::PaymentMethod};
 use kit::ports::new_id;
@@ -21,9 +21,9 @@ const ALL_STEPS: [&str; 9] = [
 
 // O1, G1, G2
 #[tokio::test]
-async fn one_call_orders_and_pays() {
+async fn one_call_places_and_pays_an_order() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let made = world.order("k", &world.full_paid()).await.expect(201);
         let id = id_of(&made);
         assert_eq!(header(&made, "location"), Some(format!("/v1/orders/{id}").as_str()));
@@ -40,48 +40,54 @@ async fn one_call_orders_and_pays() {
         assert_eq!((&order["saga"]["state"], &order["saga"]["step"]), (&json!("DONE"), &Value::Null));
         assert!(order["paid_at"].is_string() && order["reason"].is_null());
         assert_eq!(world.get(id).await, *order);
-        assert_eq!(world.story(id).await, ALL_STEPS);
-        world.hear(id, &ALL_STEPS[..8]).await;
+        assert_eq!(world.emitted_kinds(id).await, ALL_STEPS);
+        world.expect_received(id, &ALL_STEPS[..8]).await;
         world.audit().await;
     }
 }
 
-// decision 3: without a payment the order rests until its buyer pays.
+// decision 3: an order without a payment rests until the buyer pays.
 #[tokio::test]
-async fn without_a_payment_it_awaits_one() {
+async fn an_order_without_payment_awaits_one() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let made = world.order("k", &world.full()).await.expect(201);
         assert_eq!(states(&made.body), ["PENDING", "AWAITING_PAYMENT"]);
         assert_eq!((&made.body["saga"]["state"], &made.body["saga"]["step"]), (&json!("WAITING"), &json!("await.payment")));
         assert_eq!(made.body["expires_at"], "2026-11-20T00:10:00.000000Z");
-        assert_eq!(world.story(id_of(&made)).await, ["stock.reserve", "coupon.hold", "points.hold"]);
+        assert_eq!(world.emitted_kinds(id_of(&made)).await, ["stock.reserve", "coupon.hold", "points.hold"]);
         world.audit().await;
     }
 }
 
 #[tokio::test]
-async fn steps_that_an_order_does_not_need_are_left_out() {
+async fn unneeded_steps_are_left_out() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
-        let id = world.ordered(&world.plain_paid(), "PAID").await;
-        assert_eq!(world.story(id).await, ["stock.reserve", "payment.request", "stock.commit", "order.paid"]);
-        let id = world.ordered(&with(world.plain_paid(), "points", json!(1)), "PAID").await;
-        assert_eq!(world.story(id).await, ["stock.reserve", "points.hold", "payment.request", "stock.commit", "points.use", "order.paid"]);
-        let id = world.ordered(&with(world.plain_paid(), "coupons", json!([world.coupon(1)])), "PAID").await;
-        assert_eq!(world.story(id).await, ["stock.reserve", "coupon.hold", "payment.request", "stock.commit", "coupon.use", "order.paid"]);
+        let world = World::with_fold(fold).await;
+        let id = world.order_in_state(&world.plain_paid(), "PAID").await;
+        assert_eq!(world.emitted_kinds(id).await, ["stock.reserve", "payment.request", "stock.commit", "order.paid"]);
+        let id = world.order_in_state(&with_field(world.plain_paid(), "points", json!(1)), "PAID").await;
+        assert_eq!(
+            world.emitted_kinds(id).await,
+            ["stock.reserve", "points.hold", "payment.request", "stock.commit", "points.use", "order.paid"]
+        );
+        let id = world.order_in_state(&with_field(world.plain_paid(), "coupons", json!([world.coupon(1)])), "PAID").await;
+        assert_eq!(
+            world.emitted_kinds(id).await,
+            ["stock.reserve", "coupon.hold", "payment.request", "stock.commit", "coupon.use", "order.paid"]
+        );
     }
 }
 
-// decision 1: what is taken at payment is only checked before.
+// decision 1: stock with the policy `deduct_on_payment` is only checked before the payment.
 #[tokio::test]
-async fn stock_that_is_deducted_on_payment_is_checked_first_and_taken_last() {
+async fn stock_deducted_on_payment_is_checked_first_and_taken_last() {
     let world = World::new().await;
-    let (now, late) = (world.sell(1_000), world.sell_late(2_000));
+    let (now, late) = (world.sell(1_000), world.sell_deduct_on_payment(2_000));
     let body = json!({"items": [{"sku": now, "quantity": 3}, {"sku": late, "quantity": 4}], "payment": {"method": "wallet"}});
-    let id = world.ordered(&body, "PAID").await;
-    let told = world.messages(id).await;
-    let [Message::StockReserve(reserve), Message::StockTake(take), ..] = told.as_slice() else { panic!("{told:?}") };
+    let id = world.order_in_state(&body, "PAID").await;
+    let messages = world.messages(id).await;
+    let [Message::StockReserve(reserve), Message::StockTake(take), ..] = messages.as_slice() else { panic!("{messages:?}") };
     let lines = |lines: &[contracts::messages::StockLine]| lines.iter().map(|line| (line.sku, line.quantity)).collect::<Vec<_>>();
     assert_eq!(
         (lines(&reserve.reserve), lines(&reserve.check_only), lines(&take.lines)),
@@ -89,54 +95,54 @@ async fn stock_that_is_deducted_on_payment_is_checked_first_and_taken_last() {
     );
 }
 
-// row 46, decision 5: what costs nothing is paid by no method, whatever the buyer named.
+// row 46, decision 5: an order that costs nothing gets the payment method `none`, even when the buyer chose another.
 #[tokio::test]
-async fn an_order_that_costs_nothing_needs_no_money() {
+async fn an_order_that_costs_nothing_is_paid_by_method_none() {
     for (method, fold) in [("none", true), ("wallet", true), ("none", false)] {
-        let world = World::folding(fold).await;
-        let body = with(world.plain(), "coupons", json!([world.coupon(1_000_000)]));
-        let made = world.order("k", &with(body, "payment", json!({"method": method}))).await.expect(201);
+        let world = World::with_fold(fold).await;
+        let body = with_field(world.plain(), "coupons", json!([world.coupon(1_000_000)]));
+        let made = world.order("k", &with_field(body, "payment", json!({"method": method}))).await.expect(201);
         assert_eq!((&made.body["state"], &made.body["total"], &made.body["discount"]), (&json!("PAID"), &json!(0), &json!(5_000)));
         assert_eq!(made.body["payment"]["method"], "none");
-        let asked = world.messages(id_of(&made)).await.into_iter().find_map(|message| match message {
+        let requested = world.messages(id_of(&made)).await.into_iter().find_map(|message| match message {
             Message::PaymentRequest(request) => Some((request.method, request.amount.0)),
             _ => None,
         });
-        assert_eq!(asked, Some((PaymentMethod::None, 0)));
+        assert_eq!(requested, Some((PaymentMethod::None, 0)));
         world.audit().await;
     }
 }
 
-// P13, rows 44 and 15: the client's amounts are only compared.
+// P13, rows 44 and 15: the client's amounts are only compared with ours.
 #[tokio::test]
-async fn a_total_that_is_not_ours_orders_nothing() {
+async fn a_differing_total_or_amount_is_refused() {
     let world = World::new().await;
     let body = world.plain();
-    let refused = world.order("k1", &with(body.clone(), "expected_total", json!(4_999))).await.expect_problem(409, "price-changed");
+    let refused = world.order("k1", &with_field(body.clone(), "expected_total", json!(4_999))).await.expect_problem(409, "price-changed");
     assert_eq!(refused.body["total"], 5_000);
     // Y2
-    let wrong = with(body.clone(), "payment", json!({"method": "wallet", "amount": 5_001}));
+    let wrong = with_field(body.clone(), "payment", json!({"method": "wallet", "amount": 5_001}));
     let refused = world.order("k2", &wrong).await.expect_problem(409, "amount-mismatch");
     assert_eq!((&refused.body["code"], &refused.body["total"]), (&json!(5002), &json!(5_000)));
-    assert_eq!(world.count().await, 0);
-    let right = with(with(body, "expected_total", json!(5_000)), "payment", json!({"method": "wallet", "amount": 5_000}));
+    assert_eq!(world.order_count().await, 0);
+    let right = with_field(with_field(body, "expected_total", json!(5_000)), "payment", json!({"method": "wallet", "amount": 5_000}));
     let made = world.order("k3", &right).await.expect(201);
     assert_eq!(made.body["state"], "PAID");
 }
 
 #[tokio::test]
-async fn what_breaks_a_rule_orders_nothing() {
+async fn invalid_requests_are_refused_and_order_nothing() {
     let world = World::new().await;
     let sku = world.sell(5_000);
-    let foreign = world.others.issue(contracts::MemberId(new_id()), CouponScope::Order, 100);
+    let foreign = world.participants.issue(contracts::MemberId(new_id()), CouponScope::Order, 100);
     let expired = world.coupon(100);
-    world.others.change_coupon(expired, |terms| terms.refusal = Some(Code::CouponExpired));
+    world.participants.change_coupon(expired, |terms| terms.refusal = Some(Code::CouponExpired));
     let used = world.coupon(100);
-    world.others.change_coupon(used, |terms| terms.refusal = Some(Code::CouponUsed));
+    world.participants.change_coupon(used, |terms| terms.refusal = Some(Code::CouponUsed));
     let early = world.coupon(100);
-    world.others.change_coupon(early, |terms| terms.refusal = Some(Code::CouponNotStarted));
+    world.participants.change_coupon(early, |terms| terms.refusal = Some(Code::CouponNotStarted));
     let big = world.coupon(100);
-    world.others.change_coupon(big, |terms| terms.min_order = contracts::Won(5_001));
+    world.participants.change_coupon(big, |terms| terms.min_order = contracts::Won(5_001));
     let dear = world.sell(i64::MAX / 500);
     let one = |sku: Sku| json!([{"sku": sku, "quantity": 1}]);
     let quantity = |quantity: Value| json!({"items": [{"sku": sku, "quantity": quantity}]});
@@ -177,84 +183,84 @@ async fn what_breaks_a_rule_orders_nothing() {
         let refused = world.order(&format!("k{n}"), &body).await;
         assert_eq!((refused.status, refused.problem()), (status, slug), "{body}: {}", refused.body);
     }
-    assert_eq!(world.count().await, 0);
+    assert_eq!(world.order_count().await, 0);
     assert_eq!(world.app.messages("orders").await.len(), 0);
 }
 
 // rows 23 and 56
 #[tokio::test]
-async fn it_takes_a_member_and_a_key() {
+async fn creating_requires_a_member_and_a_key() {
     let world = World::new().await;
     let _ =
         world.app.post("/v1/orders").bearer(&world.token).json(&world.plain()).send().await.expect_problem(400, "idempotency-key-missing");
     let _ = world.app.post("/v1/orders").key("k").json(&world.plain()).send().await.expect_problem(401, "unauthenticated");
-    assert_eq!(world.count().await, 0);
+    assert_eq!(world.order_count().await, 0);
 }
 
 // rows 57, 59 and 60, I-O13, I-O14
 #[tokio::test]
-async fn a_repeat_gets_the_first_answer_whatever_has_changed() {
+async fn a_repeat_gets_the_first_answer_after_any_change() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let sku = world.sell(5_000);
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "expected_total": 5_000, "payment": {"method": "wallet"}});
         let first = world.order("k", &body).await.expect(201);
         assert_eq!((&first.body["state"], header(&first, "idempotent-replayed")), (&json!("PAID"), None));
 
-        world.others.change_price(sku, 9_000);
+        world.participants.change_price(sku, 9_000);
         let again = world.order("k", &body).await;
-        world.others.withdraw(sku);
+        world.participants.withdraw(sku);
         let world = world.restart().await;
         let last = world.order("k", &body).await;
         for repeat in [again, last] {
             assert_eq!((repeat.status, &repeat.bytes), (201, &first.bytes));
             assert_eq!((header(&repeat, "idempotent-replayed"), header(&repeat, "location")), (Some("true"), header(&first, "location")));
         }
-        let other = with(body.clone(), "points", json!(1));
+        let other = with_field(body.clone(), "points", json!(1));
         let _ = world.order("k", &other).await.expect_problem(422, "idempotency-key-mismatch");
-        let theirs = world.app.post("/v1/orders").bearer(&world.stranger()).key("k").json(&world.plain()).send().await.expect(201);
+        let theirs = world.app.post("/v1/orders").bearer(&world.stranger_token()).key("k").json(&world.plain()).send().await.expect(201);
         assert_ne!(id_of(&theirs), id_of(&first));
-        assert_eq!(world.count().await, 2);
+        assert_eq!(world.order_count().await, 2);
         world.audit().await;
     }
 }
 
-// row 60: also after a refusal, when it would succeed by now.
+// row 60: also after a refusal, even when the order would succeed by now.
 #[tokio::test]
 async fn a_repeat_of_a_refused_order_stays_refused() {
     let world = World::new().await;
     let sku = world.sell(5_000);
     let body = json!({"items": [{"sku": sku, "quantity": 1}], "expected_total": 6_000});
     let first = world.order("k", &body).await.expect_problem(409, "price-changed");
-    world.others.change_price(sku, 6_000);
+    world.participants.change_price(sku, 6_000);
     let again = world.order("k", &body).await.expect_problem(409, "price-changed");
     assert_eq!((&again.bytes, header(&again, "idempotent-replayed")), (&first.bytes, Some("true")));
-    assert_eq!(world.count().await, 0);
+    assert_eq!(world.order_count().await, 0);
     let _ = world.order("another", &body).await.expect(201);
 
-    world.meet("stock.reserve", Reaction::Refuse(Code::OutOfStock));
+    world.set_reaction("stock.reserve", Reaction::Refuse(Code::OutOfStock));
     let body = world.plain_paid();
     let first = world.order("s", &body).await.expect_problem(409, "out-of-stock");
-    world.meet("stock.reserve", Reaction::Comply);
+    world.set_reaction("stock.reserve", Reaction::Comply);
     let again = world.order("s", &body).await.expect_problem(409, "out-of-stock");
     assert_eq!((&again.bytes, header(&again, "location")), (&first.bytes, header(&first, "location")));
 }
 
 #[tokio::test]
-async fn two_keys_are_two_orders_and_one_key_at_once_is_one() {
+async fn two_keys_make_two_orders_and_one_key_makes_one() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let body = world.plain_paid();
         let (first, second) = (world.order("k1", &body).await.expect(201), world.order("k2", &body).await.expect(201));
         assert_ne!(id_of(&first), id_of(&second));
-        assert_eq!(world.count().await, 2);
+        assert_eq!(world.order_count().await, 2);
 
         let together = futures::future::join_all((0..8).map(|_| world.order("same", &body))).await;
         let ids: std::collections::HashSet<Uuid> = together.iter().filter(|made| made.status == 201).map(|made| id_of(made).0).collect();
         assert_eq!(ids.len(), 1);
-        // Those that find the first one still running are told so.
+        // Requests that find the first one still running are refused.
         assert!(together.iter().all(|made| made.status == 201 || made.problem() == "idempotency-in-progress"));
-        assert_eq!(world.count().await, 3);
+        assert_eq!(world.order_count().await, 3);
         world.audit().await;
     }
 }
@@ -262,7 +268,7 @@ async fn two_keys_are_two_orders_and_one_key_at_once_is_one() {
 #[tokio::test]
 async fn many_orders_at_once_do_not_mix() {
     for fold in [true, false] {
-        let world = World::folding(fold).await;
+        let world = World::with_fold(fold).await;
         let bodies: Vec<Value> =
             (1..=40).map(|n| json!({"items": [{"sku": world.sell(n * 100), "quantity": 1}], "payment": {"method": "wallet"}})).collect();
         let keys: Vec<String> = (1..=40).map(|n| format!("k{n}")).collect();
@@ -270,18 +276,18 @@ async fn many_orders_at_once_do_not_mix() {
         for (made, n) in made.into_iter().zip(1..) {
             let made = made.expect(201);
             assert_eq!((&made.body["state"], &made.body["total"]), (&json!("PAID"), &json!(n * 100)));
-            assert_eq!(world.story(id_of(&made)).await, ["stock.reserve", "payment.request", "stock.commit", "order.paid"]);
+            assert_eq!(world.emitted_kinds(id_of(&made)).await, ["stock.reserve", "payment.request", "stock.commit", "order.paid"]);
         }
         world.audit().await;
     }
 }
 
-// decision 4: not folded and not waited for, the answer is the order as it was created.
+// decision 4: without folding and waiting, the answer is the order as created.
 #[tokio::test]
-async fn without_waiting_the_answer_is_the_order_as_created() {
-    let world = World::folding(false).await;
+async fn without_wait_the_answer_is_the_order_as_created() {
+    let world = World::with_fold(false).await;
     let made = world.post("/v1/orders", "k", &world.full_paid()).send().await.expect(201);
     assert_eq!((&made.body["state"], &made.body["saga"]["step"]), (&json!("PENDING"), &json!("stock.reserve")));
-    world.reaches(id_of(&made), "PAID").await;
-    assert_eq!(world.story(id_of(&made)).await, ALL_STEPS);
+    world.wait_for_state(id_of(&made), "PAID").await;
+    assert_eq!(world.emitted_kinds(id_of(&made)).await, ALL_STEPS);
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 // O6, G2
 #[tokio::test]
-async fn it_shows_what_was_bought_and_how_it_went() {
+async fn an_order_shows_its_lines_amounts_and_history() {
     let world = World::new().await;
-    let id = world.ordered(&world.full(), "AWAITING_PAYMENT").await;
+    let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
     world.app.clock.advance(Duration::from_secs(90));
     let _ = world.pay(id, "p").await.expect(200);
     let order = world.get(id).await;
@@ -30,17 +30,17 @@ async fn it_shows_what_was_bought_and_how_it_went() {
 
 // A14, row 37
 #[tokio::test]
-async fn to_others_it_does_not_exist() {
+async fn an_order_does_not_exist_for_others() {
     let world = World::new().await;
-    let id = world.ordered(&world.plain_paid(), "PAID").await;
+    let id = world.order_in_state(&world.plain_paid(), "PAID").await;
     let path = format!("/v1/orders/{id}");
     let unknown = world.app.get(format!("/v1/orders/{}", new_id())).bearer(&world.token).send().await.expect_problem(404, "not-found");
-    for other in [world.stranger(), world.seller_token()] {
+    for other in [world.stranger_token(), world.seller_token()] {
         let hidden = world.app.get(&path).bearer(&other).send().await.expect_problem(404, "not-found");
         assert_eq!(hidden.body["detail"], unknown.body["detail"]);
     }
     let _ = world.app.get(&path).send().await.expect_problem(401, "unauthenticated");
     let _ = world.app.get("/v1/orders/..%2f1").bearer(&world.token).send().await.expect_problem(404, "not-found");
-    let seen = world.app.get(&path).bearer(&world.operator()).send().await.expect(200);
+    let seen = world.app.get(&path).bearer(&world.operator_token()).send().await.expect(200);
     assert_eq!(seen.body["id"], json!(id));
 }

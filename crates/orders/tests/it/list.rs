@@ -14,13 +14,13 @@ async fn list(world: &World, query: &str) -> TestResponse {
 
 // O6
 #[tokio::test]
-async fn pages_show_every_own_order_once_newest_first() {
+async fn pages_list_each_own_order_once_newest_first() {
     let world = World::new().await;
     let mut all = Vec::new();
     for n in 0..7 {
         all.push(id_of(&world.order(&format!("k{n}"), &world.plain()).await.expect(201)));
-        // Someone else's in between.
-        let _ = world.app.post("/v1/orders").bearer(&world.stranger()).key("k").json(&world.plain()).send().await.expect(201);
+        // Another member's orders in between.
+        let _ = world.app.post("/v1/orders").bearer(&world.stranger_token()).key("k").json(&world.plain()).send().await.expect(201);
     }
     all.reverse();
     assert_eq!(ids(&list(&world, "").await.expect(200)), all);
@@ -35,12 +35,12 @@ async fn pages_show_every_own_order_once_newest_first() {
         }
     }
     assert_eq!((found, pages), (all, 3));
-    let nobody = world.app.get("/v1/orders").bearer(&world.stranger()).send().await.expect(200);
-    assert_eq!(nobody.body, json!({"items": [], "next_cursor": null}));
+    let other = world.app.get("/v1/orders").bearer(&world.stranger_token()).send().await.expect(200);
+    assert_eq!(other.body, json!({"items": [], "next_cursor": null}));
 }
 
 #[tokio::test]
-async fn a_full_last_page_has_no_next() {
+async fn a_full_last_page_has_no_cursor() {
     let world = World::new().await;
     for n in 0..2 {
         let _ = world.order(&format!("k{n}"), &world.plain()).await.expect(201);
@@ -50,11 +50,11 @@ async fn a_full_last_page_has_no_next() {
 }
 
 #[tokio::test]
-async fn it_can_be_filtered_by_state() {
+async fn the_list_can_be_filtered_by_state() {
     let world = World::new().await;
-    let paid = world.ordered(&world.plain_paid(), "PAID").await;
-    let waiting = world.ordered(&world.plain(), "AWAITING_PAYMENT").await;
-    let paid_too = world.ordered(&world.plain_paid(), "PAID").await;
+    let paid = world.order_in_state(&world.plain_paid(), "PAID").await;
+    let waiting = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
+    let paid_too = world.order_in_state(&world.plain_paid(), "PAID").await;
     assert_eq!(ids(&list(&world, "?state=PAID").await.expect(200)), [paid_too, paid]);
     assert_eq!(ids(&list(&world, "?state=AWAITING_PAYMENT").await.expect(200)), [waiting]);
     assert_eq!(ids(&list(&world, "?state=EXPIRED").await.expect(200)), []);

@@ -13,15 +13,15 @@ fn skus(order: &Value) -> Vec<&Value> {
 
 // O6, row 40
 #[tokio::test]
-async fn a_seller_sees_the_own_stores_lines_only() {
+async fn a_seller_sees_only_lines_of_the_own_store() {
     let world = World::new().await;
     let other = MemberId(new_id());
-    let other_store = world.others.open_store(other);
-    let (ours, theirs) = (world.sell(5_000), world.others.sell_in(other_store, 7_000, StockPolicy::ReserveOnOrder));
+    let other_store = world.participants.open_store(other);
+    let (ours, theirs) = (world.sell(5_000), world.participants.sell_in(other_store, 7_000, StockPolicy::ReserveOnOrder));
     let both = json!({"items": [{"sku": ours, "quantity": 1}, {"sku": theirs, "quantity": 2}], "payment": {"method": "wallet"}});
-    let shared = world.ordered(&both, "PAID").await;
+    let shared = world.order_in_state(&both, "PAID").await;
     let only_theirs = json!({"items": [{"sku": theirs, "quantity": 1}], "payment": {"method": "wallet"}});
-    let _ = world.ordered(&only_theirs, "PAID").await;
+    let _ = world.order_in_state(&only_theirs, "PAID").await;
 
     let page = sold(&world, world.store, &world.seller_token(), "").await.expect(200);
     let items = page.body["items"].as_array().expect("a list");
@@ -36,17 +36,17 @@ async fn a_seller_sees_the_own_stores_lines_only() {
     let _ = sold(&world, world.store, &other_token, "").await.expect_problem(404, "not-found");
     let _ = sold(&world, StoreId(new_id()), &other_token, "").await.expect_problem(404, "not-found");
     let _ = sold(&world, world.store, &world.token, "").await.expect_problem(403, "forbidden");
-    let _ = sold(&world, world.store, &world.operator(), "").await.expect(200);
+    let _ = sold(&world, world.store, &world.operator_token(), "").await.expect(200);
 }
 
 #[tokio::test]
-async fn pages_follow_each_other() {
+async fn pages_list_each_order_once() {
     let world = World::new().await;
     let mut all = Vec::new();
     for _ in 0..5 {
-        // Two lines of one order are one entry.
+        // An order with two lines is listed once.
         let items = json!([{"sku": world.sell(1_000), "quantity": 1}, {"sku": world.sell(2_000), "quantity": 1}]);
-        all.push(json!(world.ordered(&json!({"items": items}), "AWAITING_PAYMENT").await));
+        all.push(json!(world.order_in_state(&json!({"items": items}), "AWAITING_PAYMENT").await));
     }
     all.reverse();
     let seller = world.seller_token();

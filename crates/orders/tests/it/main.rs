@@ -1,4 +1,4 @@
-//! Carts, orders and their saga through the real router, on a database of its own; the other services are stand-ins.
+//! Tests of carts, orders and their saga through the real router and database. The other services are stubs.
 
 mod add_cart_item;
 mod advance;
@@ -12,7 +12,7 @@ mod get;
 mod get_cart;
 mod list;
 mod list_sold;
-mod others;
+mod participants_stub;
 mod pay;
 mod quote;
 mod remove_cart_item;
@@ -22,7 +22,7 @@ mod set_cart_item;
 mod wait;
 mod world;
 
-/// Every operation has its test file, named after it.
+// Each operation has a source file and a test file of its name.
 #[tokio::test]
 async fn every_operation_has_its_test_file() {
     let world = world::World::new().await;
@@ -32,7 +32,7 @@ async fn every_operation_has_its_test_file() {
         .values()
         .filter_map(|item| item.as_object())
         .flat_map(|item| item.values())
-        .filter_map(|it| it["operationId"].as_str())
+        .filter_map(|operation| operation["operationId"].as_str())
         .collect();
     assert!(operations.len() >= 9, "{operations:?}");
     for operation in operations {

@@ -1,8 +1,8 @@
-//! Several processes on one database: an intention is one order wherever it is sent, and who waits hears of it wherever it is settled.
+//! Several processes on one database: a key makes one order in any process, and a waiting caller is answered whichever process settles it.
 
 use crate::{
-    others::{Others, Reaction},
-    world::{STEP, UNPAID, World, id_of},
+    participants_stub::{ParticipantsStub, Reaction},
+    world::{PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, id_of},
 };
 use contracts::{MemberId, Sku};
 use futures::future::join_all;
@@ -11,22 +11,22 @@ use orders::{Orders, OrdersSettings, SagaMode};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// Participants that are the same in all processes, beside orders that are not.
-fn services(others: &Others, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Service>> {
-    let mut services = others.services(kit);
+/// Stubs that are shared by all processes, and an orders service of each process.
+fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Service>> {
+    let mut services = participants.services(kit);
     services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
     services
 }
 
-/// Two processes with one buyer. Of a stream with one partition the first process reads everything.
-async fn two(partitions: i64, saga: SagaMode) -> (World, World) {
-    let others = Others::default();
-    let app = App::builder().on_postgres().await.partitions(partitions).start(|kit| services(&others, kit, saga)).await;
+/// Two processes with one buyer. With one partition, the first process reads all messages.
+async fn two_processes(partitions: i64, saga: SagaMode) -> (World, World) {
+    let participants = ParticipantsStub::default();
+    let app = App::builder().on_postgres().await.partitions(partitions).start(|kit| services(&participants, kit, saga)).await;
     let (buyer, seller) = (MemberId(new_id()), MemberId(new_id()));
-    let (token, store) = (app.token(buyer, Role::Customer), others.open_store(seller));
-    let second = app.beside(|kit| services(&others, kit, saga)).await;
-    let other = World { app: second, others: others.clone(), buyer, token: token.clone(), store, seller, saga };
-    (World { app, others, buyer, token, store, seller, saga }, other)
+    let (token, store) = (app.token(buyer, Role::Customer), participants.open_store(seller));
+    let second = app.beside(|kit| services(&participants, kit, saga)).await;
+    let other = World { app: second, participants: participants.clone(), buyer, token: token.clone(), store, seller, saga };
+    (World { app, participants, buyer, token, store, seller, saga }, other)
 }
 
 async fn add(world: &World, sku: Sku, key: &str) -> Value {
@@ -34,19 +34,19 @@ async fn add(world: &World, sku: Sku, key: &str) -> Value {
     world.app.post("/v1/cart/items").bearer(&world.token).key(key).json(&body).send().await.expect(200).body
 }
 
-// decision 4: the caller waits on the process that reads nothing, and is told when the other one brings his order to rest
+// decision 4: a caller that waits at the process without readers is answered when the other process brings the order to rest
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_is_told_by_another_process() {
+async fn a_waiting_caller_is_answered_by_another_process() {
     for saga in [SagaMode::Orchestrated, SagaMode::Choreographed] {
-        let (one, other) = two(1, saga).await;
+        let (one, other) = two_processes(1, saga).await;
         for n in 0..10 {
-            // On both: which of them reads is for them to say.
+            // Orders on both processes, because either of them may be the reader.
             let body = one.full_paid();
             let (key, key_of_other) = (format!("a{n}"), format!("b{n}"));
             let other_body = other.full_paid();
             let both = async { tokio::join!(one.order(&key, &body), other.order(&key_of_other, &other_body)) };
-            // Well before the twenty seconds are over.
-            let (first, second) = tokio::time::timeout(Duration::from_secs(15), both).await.expect("they are told");
+            // Well before the wait of twenty seconds ends.
+            let (first, second) = tokio::time::timeout(Duration::from_secs(15), both).await.expect("both are answered");
             for made in [first.expect(201), second.expect(201)] {
                 assert_eq!(made.body["state"], "PAID", "{}", made.body);
             }
@@ -56,28 +56,28 @@ async fn who_waits_is_told_by_another_process() {
     }
 }
 
-// rows 58 and 60: one key on two processes at once is one order
+// rows 58 and 60: one key on two processes at once makes one order
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_is_one_order_wherever_it_is_sent() {
-    let (one, other) = two(4, SagaMode::Orchestrated).await;
+async fn one_key_makes_one_order_on_any_process() {
+    let (one, other) = two_processes(4, SagaMode::Orchestrated).await;
     for n in 0..10 {
         let (key, body) = (format!("k{n}"), one.plain_paid());
         let (first, second) = tokio::join!(one.order(&key, &body), other.order(&key, &body));
         let made: Vec<_> = [&first, &second].into_iter().filter(|answer| answer.status == 201).collect();
-        let told_so = [&first, &second].into_iter().filter(|answer| answer.problem() == "idempotency-in-progress").count();
-        assert_eq!(made.len() + told_so, 2, "{} {}", first.body, second.body);
+        let in_progress = [&first, &second].into_iter().filter(|answer| answer.problem() == "idempotency-in-progress").count();
+        assert_eq!(made.len() + in_progress, 2, "{} {}", first.body, second.body);
         assert!(!made.is_empty());
         let again = other.order(&key, &body).await.expect(201);
         assert!(made.iter().all(|answer| answer.bytes == again.bytes));
-        assert_eq!(one.count().await, n + 1);
+        assert_eq!(one.order_count().await, n + 1);
     }
     one.audit().await;
 }
 
-// K2: what is put into a cart through two processes at once adds up, also into one that is new
+// K2: quantities added through two processes at once sum up, also in a new cart
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cart_takes_all_that_is_put_into_it() {
-    let (one, other) = two(4, SagaMode::Orchestrated).await;
+async fn quantities_added_on_two_processes_sum_up() {
+    let (one, other) = two_processes(4, SagaMode::Orchestrated).await;
     let sku = one.sell(1_000);
     join_all((0..20).map(|n| {
         let (one, other) = (&one, &other);
@@ -93,28 +93,28 @@ async fn a_cart_takes_all_that_is_put_into_it() {
     assert_eq!(other.cart().await["version"], 40);
 }
 
-// K4, row 61: two orders of one version of the cart, on two processes at once: one is made
+// K4, row 61: of two orders of one cart version on two processes, one is placed
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cart_is_ordered_once() {
-    let (one, other) = two(4, SagaMode::Orchestrated).await;
+async fn a_cart_version_is_ordered_once() {
+    let (one, other) = two_processes(4, SagaMode::Orchestrated).await;
     let sku = one.sell(1_000);
     for n in 0..10 {
         let version = one.put(sku, 5 + n).await["version"].clone();
         let body = json!({"from_cart": true, "cart_version": version});
         let (key, key_of_other) = (format!("a{n}"), format!("b{n}"));
         let (first, second) = tokio::join!(one.order(&key, &body), other.order(&key_of_other, &body));
-        let mut told = [(first.status, first.problem()), (second.status, second.problem())];
-        told.sort_unstable();
-        assert_eq!(told, [(201, ""), (409, "cart-changed")]);
+        let mut answers = [(first.status, first.problem()), (second.status, second.problem())];
+        answers.sort_unstable();
+        assert_eq!(answers, [(201, ""), (409, "cart-changed")]);
     }
     one.audit().await;
 }
 
-// O8: paying and cancelling meet on two processes; one of them happens
+// O8: of concurrent paying and cancelling on two processes, one succeeds
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_is_paid_or_cancelled() {
-    let (one, other) = two(4, SagaMode::Orchestrated).await;
-    one.meet("payment.request", Reaction::Silence);
+    let (one, other) = two_processes(4, SagaMode::Orchestrated).await;
+    one.set_reaction("payment.request", Reaction::Silence);
     let mut ids = Vec::new();
     for n in 0..10 {
         ids.push(id_of(&one.order(&format!("o{n}"), &one.plain()).await.expect(201)));
@@ -125,38 +125,42 @@ async fn an_order_is_paid_or_cancelled() {
         let paying = one.post(&payments, &pay, &wallet).send();
         let cancelling = other.post(&cancellation, &cancel, &nothing).header("prefer", "wait=20").send();
         let (paying, cancelling) = tokio::join!(paying, cancelling);
-        let asked = one.story(*id).await.contains(&"payment.request");
+        let is_requested = one.emitted_kinds(*id).await.contains(&"payment.request");
         match (paying.status, cancelling.status) {
-            (202, 409) => assert!(asked && cancelling.problem() == "payment-in-progress"),
-            (409, 200) => assert!(!asked && paying.problem() == "illegal-transition"),
-            told => panic!("{told:?}: {} {}", paying.body, cancelling.body),
+            (202, 409) => assert!(is_requested && cancelling.problem() == "payment-in-progress"),
+            (409, 200) => assert!(!is_requested && paying.problem() == "illegal-transition"),
+            answers => panic!("{answers:?}: {} {}", paying.body, cancelling.body),
         }
     }
     one.audit().await;
 }
 
-// O7: both processes look for what is due at the same time; each order ends once
+// O7: both processes run the job at the same time, and each order ends once
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_due_ends_once() {
-    let (one, other) = two(4, SagaMode::Orchestrated).await;
+async fn due_orders_end_once() {
+    let (one, other) = two_processes(4, SagaMode::Orchestrated).await;
     let mut ids = Vec::new();
     for n in 0..20 {
         ids.push(id_of(&one.order(&format!("u{n}"), &one.plain()).await.expect(201)));
     }
-    one.meet("stock.reserve", Reaction::Silence);
+    one.set_reaction("stock.reserve", Reaction::Silence);
     for n in 0..20 {
         let world = if n % 2 == 0 { &one } else { &other };
-        ids.push(world.started(&world.plain()).await);
+        ids.push(world.start_order(&world.plain()).await);
     }
-    one.app.clock.advance(UNPAID.max(STEP));
+    one.app.clock.advance(PAST_UNPAID_TIMEOUT.max(PAST_STEP_DEADLINE));
     for _ in 0..3 {
         tokio::join!(one.app.job("orders.due"), other.app.job("orders.due"));
     }
     one.app.eventually("select count(*) from orders_orders where saga_state='UNDONE'", 40).await;
     for id in &ids {
-        let ends =
-            one.story(*id).await.into_iter().filter(|kind| ["order.expired", "order.failed", "order.cancelled"].contains(kind)).count();
-        assert!(ends <= 1, "{:?}", one.story(*id).await);
+        let ends = one
+            .emitted_kinds(*id)
+            .await
+            .into_iter()
+            .filter(|kind| ["order.expired", "order.failed", "order.cancelled"].contains(kind))
+            .count();
+        assert!(ends <= 1, "{:?}", one.emitted_kinds(*id).await);
     }
     assert_eq!(one.app.sql_i64("select count(*) from orders_events where to_state in ('EXPIRED', 'FAILED')").await, 40);
     one.audit().await;

@@ -1,8 +1,8 @@
-//! The saga under refusals, repeats, silence and failing handlers. Folded and not, it comes to the same.
+//! The saga with refusals, repeats, silence and failing handlers. The outcomes are the same with and without folding.
 
 use crate::{
-    others::Reaction,
-    world::{Code, STEP, WAYS, World, header, history, id_of, states},
+    participants_stub::Reaction,
+    world::{Code, PAST_STEP_DEADLINE, RUN_MODES, World, header, history, id_of, states},
 };
 use contracts::{
     Message, OrderId,
@@ -13,29 +13,29 @@ use serde_json::json;
 
 const DOS: [&str; 5] = ["stock.reserve", "coupon.hold", "points.hold", "stock.take", "payment.request"];
 
-/// What follows when the step at `index` is not done: `itself` says whether its own undo comes first.
-fn undos(index: usize, itself: bool) -> Vec<&'static str> {
+/// Undos that follow when the step at `index` is not done. `includes_own`: its own undo comes first.
+fn undos(index: usize, includes_own: bool) -> Vec<&'static str> {
     let of = ["stock.release", "coupon.unhold", "points.unhold"];
-    let reach = if itself { index + 1 } else { index };
+    let reach = if includes_own { index + 1 } else { index };
     of[..reach.min(3)].iter().rev().copied().collect()
 }
 
 // G1, G2, G6
 #[tokio::test]
-async fn every_step_may_be_refused() {
+async fn a_refused_step_fails_the_order_and_undoes_it() {
     let refusals = [Code::OutOfStock, Code::CouponUsed, Code::InsufficientPoints, Code::OutOfStock, Code::InsufficientFunds];
-    for way in WAYS {
+    for mode in RUN_MODES {
         for (index, (kind, code)) in DOS.into_iter().zip(refusals).enumerate() {
-            let world = World::led(way).await;
-            world.meet(kind, Reaction::Refuse(code));
+            let world = World::in_mode(mode).await;
+            world.set_reaction(kind, Reaction::Refuse(code));
             let refused = world.order("k", &world.full_paid()).await.expect_problem(409, code.slug());
             let id: OrderId = refused.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
             assert_eq!(header(&refused, "location"), Some(format!("/v1/orders/{id}").as_str()));
             assert_eq!(refused.body["detail"], format!("No: {}.", code.slug()));
             assert!(refused.body["trace_id"].is_string(), "{}", refused.body);
 
-            let asked = [&DOS[..=index], &undos(index, false)].concat();
-            world.expect_story(id, &[asked, vec!["order.failed"]].concat()).await;
+            let messages = [&DOS[..=index], &undos(index, false)].concat();
+            world.expect_messages(id, &[messages, vec!["order.failed"]].concat()).await;
             let order = world.get(id).await;
             assert_eq!((&order["state"], &order["saga"]["state"]), (&json!("FAILED"), &json!("UNDONE")));
             assert_eq!(order["reason"], json!({"type": code.slug(), "detail": format!("No: {}.", code.slug())}));
@@ -50,96 +50,96 @@ async fn every_step_may_be_refused() {
 
 // G4
 #[tokio::test]
-async fn every_answer_may_come_twice() {
+async fn repeated_answers_change_nothing() {
     let answers = ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"];
     for fold in [true, false] {
         for kind in answers {
-            let world = World::folding(fold).await;
+            let world = World::with_fold(fold).await;
             world.app.faults.repeat("orders", kind, 1);
-            let id = world.ordered(&world.full_paid(), "PAID").await;
+            let id = world.order_in_state(&world.full_paid(), "PAID").await;
             assert_eq!(world.app.faults.struck("orders", kind), 1);
-            let story = [&DOS[..], &["stock.commit", "coupon.use", "points.use", "order.paid"]].concat();
-            assert_eq!(world.story(id).await, story, "{kind}");
+            let kinds = [&DOS[..], &["stock.commit", "coupon.use", "points.use", "order.paid"]].concat();
+            assert_eq!(world.emitted_kinds(id).await, kinds, "{kind}");
             world.audit().await;
         }
     }
 }
 
-// G4: the same on the way back, for refusals and for undos.
+// G4: the same for refusals, and for answers of undos.
 #[tokio::test]
-async fn every_answer_may_come_twice_while_undoing() {
+async fn repeated_refusals_and_undo_answers_change_nothing() {
     for fold in [true, false] {
         for kind in ["payment.cancelled", "points.released", "coupon.released", "stock.released"] {
-            let world = World::folding(fold).await;
-            let id = world.ordered(&world.full_paid(), "PAID").await;
+            let world = World::with_fold(fold).await;
+            let id = world.order_in_state(&world.full_paid(), "PAID").await;
             world.app.faults.repeat("orders", kind, 1);
             let _ = world.cancel(id, "c").await.expect(200);
             assert_eq!(world.app.faults.struck("orders", kind), 1);
-            let story = world.story(id).await;
-            assert_eq!(story[9..], ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release", "order.cancelled"], "{kind}");
+            let kinds = world.emitted_kinds(id).await;
+            assert_eq!(kinds[9..], ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release", "order.cancelled"], "{kind}");
             world.audit().await;
         }
         for (index, (kind, answer)) in
             DOS.into_iter().zip(["stock.refused", "coupon.refused", "points.refused", "stock.take_refused", "payment.failed"]).enumerate()
         {
-            let world = World::folding(fold).await;
-            world.meet(kind, Reaction::Refuse(Code::OutOfStock));
+            let world = World::with_fold(fold).await;
+            world.set_reaction(kind, Reaction::Refuse(Code::OutOfStock));
             world.app.faults.repeat("orders", answer, 1);
             let refused = world.order("k", &world.full_paid()).await.expect_problem(409, "out-of-stock");
             let id: OrderId = refused.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
             assert_eq!(world.app.faults.struck("orders", answer), 1);
-            assert_eq!(world.story(id).await, [&DOS[..=index], &undos(index, false), &["order.failed"]].concat(), "{kind}");
+            assert_eq!(world.emitted_kinds(id).await, [&DOS[..=index], &undos(index, false), &["order.failed"]].concat(), "{kind}");
             world.audit().await;
         }
     }
 }
 
-// G4: a participant that gets a question twice answers twice.
+// G4: a participant that gets a request twice answers twice.
 #[tokio::test]
-async fn every_question_may_be_read_twice() {
+async fn repeated_requests_change_nothing() {
     for fold in [true, false] {
         for (reader, kind) in ["stock", "coupons", "wallet", "stock", "payments"].into_iter().zip(DOS) {
-            let world = World::folding(fold).await;
+            let world = World::with_fold(fold).await;
             world.app.faults.repeat(reader, kind, 1);
-            let id = world.ordered(&world.full_paid(), "PAID").await;
+            let id = world.order_in_state(&world.full_paid(), "PAID").await;
             assert_eq!(world.app.faults.struck(reader, kind), 1);
-            assert_eq!(world.story(id).await.len(), 9, "{kind}");
+            assert_eq!(world.emitted_kinds(id).await.len(), 9, "{kind}");
             world.audit().await;
         }
     }
 }
 
-// G5: a handler that fails is tried again, and the effect is there once.
+// G5: a failing handler is retried, and takes effect once.
 #[tokio::test]
-async fn a_handler_may_fail_before_it_succeeds() {
+async fn a_failing_handler_is_retried() {
     for fold in [true, false] {
         for kind in ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"] {
-            let world = World::folding(fold).await;
+            let world = World::with_fold(fold).await;
             world.app.faults.fail("orders", kind, 1);
-            let id = world.ordered(&world.full_paid(), "PAID").await;
+            let id = world.order_in_state(&world.full_paid(), "PAID").await;
             assert_eq!(world.app.faults.struck("orders", kind), 1);
-            assert_eq!(world.story(id).await.len(), 9, "{kind}");
+            assert_eq!(world.emitted_kinds(id).await.len(), 9, "{kind}");
             world.audit().await;
         }
     }
 }
 
-// decisions.md section 4: the step of unknown outcome is undone too, and its late answer changes nothing.
+// decisions.md section 4: a step with unknown outcome is undone, too, and its late answer changes nothing.
 #[tokio::test]
-async fn a_participant_that_stays_silent_is_undone() {
-    for way in WAYS {
+async fn the_step_of_a_silent_participant_is_undone() {
+    for mode in RUN_MODES {
         for (index, kind) in DOS.into_iter().enumerate().take(4) {
-            let world = World::led(way).await;
-            world.meet(kind, Reaction::Silence);
-            let id = world.started(&world.full_paid()).await;
-            world.hear(id, &DOS[..=index]).await;
-            world.pass(STEP).await;
-            world.reaches(id, "FAILED").await;
-            // A slip may be further than its order knows: then everything it may have reached is undone.
-            let reach = if way.1 == SagaMode::Choreographed { vec!["payment.cancel"] } else { vec![] };
+            let world = World::in_mode(mode).await;
+            world.set_reaction(kind, Reaction::Silence);
+            let id = world.start_order(&world.full_paid()).await;
+            world.expect_received(id, &DOS[..=index]).await;
+            world.advance_clock(PAST_STEP_DEADLINE).await;
+            world.wait_for_state(id, "FAILED").await;
+            // A slip may be ahead of its order, so every step it may have reached is undone.
+            let reach = if mode.1 == SagaMode::Choreographed { vec!["payment.cancel"] } else { vec![] };
             let undone = undos(if reach.is_empty() { index } else { 4 }, true);
-            world.expect_story(id, &[&DOS[..=index], &reach, &undone, &["order.failed"]].concat()).await;
-            let story = world.story(id).await;
+            world.expect_messages(id, &[&DOS[..=index], &reach, &undone, &["order.failed"]].concat()).await;
+            let kinds = world.emitted_kinds(id).await;
             let order = world.get(id).await;
             assert_eq!(order["reason"]["type"], "step-timed-out");
             assert!(history(&order).contains(&format!("{kind} DO TIMED_OUT")), "{:?}", history(&order));
@@ -162,65 +162,65 @@ async fn a_participant_that_stays_silent_is_undone() {
                 world.app.eventually(&read, 0).await;
             }
             assert_eq!(world.get(id).await, order);
-            assert_eq!(world.story(id).await, story);
+            assert_eq!(world.emitted_kinds(id).await, kinds);
             world.audit().await;
         }
     }
 }
 
 #[tokio::test]
-async fn nothing_is_given_up_before_its_deadline() {
+async fn a_step_is_not_undone_before_its_deadline() {
     let world = World::new().await;
-    world.meet("coupon.hold", Reaction::Silence);
-    let id = world.started(&world.full_paid()).await;
-    world.pass(STEP - std::time::Duration::from_secs(2)).await;
+    world.set_reaction("coupon.hold", Reaction::Silence);
+    let id = world.start_order(&world.full_paid()).await;
+    world.advance_clock(PAST_STEP_DEADLINE - std::time::Duration::from_secs(2)).await;
     assert_eq!(world.get(id).await["state"], "PENDING");
     world.app.emit("coupons", id, Message::CouponHeld(StepDone { order_id: id })).await;
-    world.reaches(id, "PAID").await;
+    world.wait_for_state(id, "PAID").await;
 }
 
 #[tokio::test]
-async fn an_undo_is_asked_for_until_it_is_done() {
-    for way in WAYS {
-        let world = World::led(way).await;
-        world.meet("coupon.unhold", Reaction::Silence);
-        world.meet("points.hold", Reaction::Refuse(Code::InsufficientPoints));
-        let id = world.started(&world.full_paid()).await;
-        world.hear(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold"]).await;
-        world.pass(STEP).await;
-        world.hear(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold", "coupon.unhold"]).await;
+async fn an_undo_is_repeated_until_it_is_done() {
+    for mode in RUN_MODES {
+        let world = World::in_mode(mode).await;
+        world.set_reaction("coupon.unhold", Reaction::Silence);
+        world.set_reaction("points.hold", Reaction::Refuse(Code::InsufficientPoints));
+        let id = world.start_order(&world.full_paid()).await;
+        world.expect_received(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold"]).await;
+        world.advance_clock(PAST_STEP_DEADLINE).await;
+        world.expect_received(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold", "coupon.unhold"]).await;
         assert_eq!(world.get(id).await["saga"]["state"], "UNDOING");
-        world.meet("coupon.unhold", Reaction::Comply);
-        world.pass(STEP).await;
-        world.reaches(id, "FAILED").await;
+        world.set_reaction("coupon.unhold", Reaction::Comply);
+        world.advance_clock(PAST_STEP_DEADLINE).await;
+        world.wait_for_state(id, "FAILED").await;
         let undone = ["coupon.unhold", "coupon.unhold", "coupon.unhold", "stock.release", "order.failed"];
-        world.expect_story(id, &[&DOS[..3], &undone].concat()).await;
+        world.expect_messages(id, &[&DOS[..3], &undone].concat()).await;
         world.audit().await;
     }
 }
 
-// G5: stopped in the middle, the saga goes on after the restart.
+// G5: a saga stopped in the middle continues after the restart.
 #[tokio::test]
-async fn a_restart_does_not_lose_a_checkout() {
+async fn a_checkout_continues_after_a_restart() {
     for kind in ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"] {
-        let world = World::folding(false).await;
+        let world = World::with_fold(false).await;
         world.app.faults.hold("orders", kind);
-        let id = world.started(&world.full_paid()).await;
+        let id = world.start_order(&world.full_paid()).await;
         world.app.eventually(&format!("select (select count(*) from stock_outbox where kind='{kind}')+(select count(*) from coupons_outbox where kind='{kind}')+(select count(*) from wallet_outbox where kind='{kind}')+(select count(*) from payments_outbox where kind='{kind}')"), 1).await;
         let world = world.restart().await;
-        world.reaches(id, "PAID").await;
-        assert_eq!(world.story(id).await.len(), 9, "{kind}");
+        world.wait_for_state(id, "PAID").await;
+        assert_eq!(world.emitted_kinds(id).await.len(), 9, "{kind}");
         world.audit().await;
     }
 }
 
 #[tokio::test]
-async fn an_answer_about_an_unknown_order_harms_nobody() {
+async fn an_answer_of_an_unknown_order_is_ignored() {
     let world = World::new().await;
-    let nobody = OrderId(kit::ports::new_id());
-    world.app.emit("stock", nobody, Message::StockReserved(StepDone { order_id: nobody })).await;
+    let unknown = OrderId(kit::ports::new_id());
+    world.app.emit("stock", unknown, Message::StockReserved(StepDone { order_id: unknown })).await;
     let made = world.order("k", &world.plain_paid()).await.expect(201);
     assert_eq!(made.body["state"], "PAID");
-    assert_eq!(world.story(id_of(&made)).await.len(), 4);
+    assert_eq!(world.emitted_kinds(id_of(&made)).await.len(), 4);
     world.audit().await;
 }

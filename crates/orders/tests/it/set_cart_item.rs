@@ -5,12 +5,12 @@ use serde_json::json;
 
 // K2
 #[tokio::test]
-async fn it_replaces_and_zero_or_less_removes() {
+async fn setting_replaces_and_zero_or_less_removes() {
     let world = World::new().await;
     let sku = Sku(new_id());
     assert_eq!(world.put(sku, 5).await, json!({"version": 1, "items": [{"sku": sku, "quantity": 5}]}));
     assert_eq!(world.put(sku, 2).await["items"][0]["quantity"], 2);
-    // Nothing changes, so what others have seen stays good.
+    // Nothing changes, so the version that the buyer saw stays valid.
     assert_eq!(world.put(sku, 2).await["version"], 2);
     assert_eq!(world.put(sku, 0).await, json!({"version": 3, "items": []}));
     world.put(sku, 1).await;

@@ -1,6 +1,6 @@
-//! A mall of which only orders are real, and one buyer.
+//! Test world: a real orders service, stubs of the other services, and one buyer.
 
-use crate::others::{Others, Reaction};
+use crate::participants_stub::{ParticipantsStub, Reaction};
 use contracts::{IssuedCouponId, MemberId, Message, OrderId, PaymentId, Sku, StoreId, calls::CouponScope, messages::StockPolicy};
 use kit::{
     auth::Role,
@@ -14,142 +14,142 @@ use uuid::Uuid;
 
 pub use contracts::Code;
 
-/// Past the deadline of a step.
-pub const STEP: Duration = Duration::from_secs(31);
-/// Past the time an order may stay unpaid.
-pub const UNPAID: Duration = Duration::from_secs(601);
+/// Longer than the deadline of a step (30 seconds).
+pub const PAST_STEP_DEADLINE: Duration = Duration::from_secs(31);
+/// Longer than an order may stay unpaid (10 minutes).
+pub const PAST_UNPAID_TIMEOUT: Duration = Duration::from_secs(601);
 
 pub struct World {
     pub app: App,
-    pub others: Others,
+    pub participants: ParticipantsStub,
     pub buyer: MemberId,
     pub token: String,
-    /// Run by `seller`.
+    /// The store of `seller`.
     pub store: StoreId,
     pub seller: MemberId,
-    /// How new orders are led.
+    /// Saga mode of new orders.
     pub saga: SagaMode,
 }
 
-/// What a paid order says to its participants, in the order in which it says it.
+/// Messages of a paid order to its participants, in the order of sending.
 const FINALS: [&str; 3] = ["stock.commit", "coupon.use", "points.use"];
 
-/// Folded or not, and how orders are led.
-pub type Way = (bool, SagaMode);
+/// With or without folding, and the saga mode.
+pub type RunMode = (bool, SagaMode);
 
-/// All of them: whatever is told for one is told for each.
-pub const WAYS: [Way; 4] =
+/// All run modes. The outcomes are the same in each.
+pub const RUN_MODES: [RunMode; 4] =
     [(true, SagaMode::Orchestrated), (false, SagaMode::Orchestrated), (true, SagaMode::Choreographed), (false, SagaMode::Choreographed)];
 
 impl World {
     pub async fn new() -> World {
-        World::folding(true).await
+        World::with_fold(true).await
     }
 
-    /// With messages handed over inside the writing transaction, or each hop in one of its own.
-    pub async fn folding(fold: bool) -> World {
-        World::led((fold, SagaMode::Orchestrated)).await
+    /// `fold`: messages are handled in the transaction that emits them. Otherwise each hop has its own transaction.
+    pub async fn with_fold(fold: bool) -> World {
+        World::in_mode((fold, SagaMode::Orchestrated)).await
     }
 
-    pub async fn led((fold, saga): Way) -> World {
-        let others = Others::default();
+    pub async fn in_mode((fold, saga): RunMode) -> World {
+        let participants = ParticipantsStub::default();
         let app = App::builder()
             .fold(fold)
             .start(|kit| {
-                let mut services = others.services(kit);
+                let mut services = participants.services(kit);
                 services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
                 services
             })
             .await;
         let (buyer, seller) = (MemberId(new_id()), MemberId(new_id()));
         let token = app.token(buyer, Role::Customer);
-        let store = others.open_store(seller);
-        World { app, others, buyer, token, store, seller, saga }
+        let store = participants.open_store(seller);
+        World { app, participants, buyer, token, store, seller, saga }
     }
 
-    /// Stops everything and starts it again on the same database.
+    /// Restarts all services on the same database.
     pub async fn restart(self) -> World {
         let saga = self.saga;
         self.restart_as(saga).await
     }
 
-    /// The same, with new orders led like this.
+    /// Restarts all services with this saga mode for new orders.
     pub async fn restart_as(self, saga: SagaMode) -> World {
-        let World { app, others, buyer, token, store, seller, .. } = self;
+        let World { app, participants, buyer, token, store, seller, .. } = self;
         let app = app
             .restart(|kit| {
-                let mut services = others.services(kit);
+                let mut services = participants.services(kit);
                 services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
                 services
             })
             .await;
-        World { app, others, buyer, token, store, seller, saga }
+        World { app, participants, buyer, token, store, seller, saga }
     }
 
-    pub fn stranger(&self) -> String {
+    pub fn stranger_token(&self) -> String {
         self.app.token(MemberId(new_id()), Role::Customer)
     }
     pub fn seller_token(&self) -> String {
         self.app.token(self.seller, Role::Seller)
     }
-    pub fn operator(&self) -> String {
+    pub fn operator_token(&self) -> String {
         self.app.token(MemberId(new_id()), Role::Operator)
     }
 
     pub fn sell(&self, price: i64) -> Sku {
-        self.others.sell_in(self.store, price, StockPolicy::ReserveOnOrder)
+        self.participants.sell_in(self.store, price, StockPolicy::ReserveOnOrder)
     }
-    /// Taken at payment only.
-    pub fn sell_late(&self, price: i64) -> Sku {
-        self.others.sell_in(self.store, price, StockPolicy::DeductOnPayment)
+    /// An item whose stock is taken at payment.
+    pub fn sell_deduct_on_payment(&self, price: i64) -> Sku {
+        self.participants.sell_in(self.store, price, StockPolicy::DeductOnPayment)
     }
     pub fn coupon(&self, won: i64) -> IssuedCouponId {
-        self.others.issue(self.buyer, CouponScope::Order, won)
+        self.participants.issue(self.buyer, CouponScope::Order, won)
     }
-    pub fn meet(&self, kind: &'static str, reaction: Reaction) {
-        self.others.meet(kind, reaction);
+    pub fn set_reaction(&self, kind: &'static str, reaction: Reaction) {
+        self.participants.set_reaction(kind, reaction);
     }
 
-    /// An order that takes every step: two kinds of stock, a coupon and points. It costs 12,500.
+    /// An order with all steps: both stock policies, a coupon and points. It costs 12,500.
     pub fn full(&self) -> Value {
-        let items = json!([{"sku": self.sell(5_000), "quantity": 2}, {"sku": self.sell_late(4_000), "quantity": 1}]);
+        let items = json!([{"sku": self.sell(5_000), "quantity": 2}, {"sku": self.sell_deduct_on_payment(4_000), "quantity": 1}]);
         json!({"items": items, "coupons": [self.coupon(1_000)], "points": 500})
     }
 
-    /// The same, paid at once.
+    /// An order with all steps, paid in the same call.
     pub fn full_paid(&self) -> Value {
-        with(self.full(), "payment", json!({"method": "wallet"}))
+        with_field(self.full(), "payment", json!({"method": "wallet"}))
     }
 
-    /// One thing for 5,000.
+    /// An order of one item for 5,000.
     pub fn plain(&self) -> Value {
         json!({"items": [{"sku": self.sell(5_000), "quantity": 1}]})
     }
 
     pub fn plain_paid(&self) -> Value {
-        with(self.plain(), "payment", json!({"method": "wallet"}))
+        with_field(self.plain(), "payment", json!({"method": "wallet"}))
     }
 
-    /// A request of the buyer that changes something.
+    /// A POST request of the buyer.
     pub fn post(&self, path: &str, key: &str, body: &Value) -> TestRequest {
         self.app.post(path).bearer(&self.token).key(key).json(body)
     }
 
-    /// Orders, and waits until the order rests.
+    /// Places an order and waits until it comes to rest.
     pub async fn order(&self, key: &str, body: &Value) -> TestResponse {
         self.post("/v1/orders", key, body).header("prefer", "wait=20").send().await
     }
 
-    /// An order that rests, in this state.
-    pub async fn ordered(&self, body: &Value, state: &str) -> OrderId {
+    /// Places an order, and asserts that it comes to rest in this state.
+    pub async fn order_in_state(&self, body: &Value, state: &str) -> OrderId {
         let key = new_id().to_string();
         let made = self.order(&key, body).await.expect(201);
         assert_eq!(made.body["state"], state, "{}", made.body);
         id_of(&made)
     }
 
-    /// An order whose saga does not rest: answered as it was created.
-    pub async fn started(&self, body: &Value) -> OrderId {
+    /// Places an order without waiting for its saga.
+    pub async fn start_order(&self, body: &Value) -> OrderId {
         let key = new_id().to_string();
         id_of(&self.post("/v1/orders", &key, body).send().await.expect(201))
     }
@@ -162,52 +162,52 @@ impl World {
         self.post(&format!("/v1/orders/{id}/cancellation"), key, &json!({})).header("prefer", "wait=20").send().await
     }
 
-    /// A seller's step on the way to the buyer.
+    /// Advances an order as its seller.
     pub async fn advance(&self, id: OrderId, state: &str) -> TestResponse {
         let body = json!({"state": state});
         self.app.post(format!("/v1/orders/{id}/fulfilment")).bearer(&self.seller_token()).json(&body).send().await
     }
 
-    /// With a token of now: the clock may have moved past the first one's end.
+    /// Gets an order with a new token, because the clock may have passed the expiry of the first one.
     pub async fn get(&self, id: OrderId) -> Value {
         let token = self.app.token(self.buyer, Role::Customer);
         self.app.get(format!("/v1/orders/{id}")).bearer(&token).send().await.expect(200).body
     }
 
-    /// Waits until an order is in this state; folded it is there already.
-    pub async fn reaches(&self, id: OrderId, state: &str) {
+    /// Waits until an order is in this state. With folding it already is.
+    pub async fn wait_for_state(&self, id: OrderId, state: &str) {
         let sql = format!("select count(*) from orders_orders where id=x'{}' and state='{state}'", id.0.simple());
         self.app.eventually(&sql, 1).await;
     }
 
-    /// Waits until the participants have heard this kind this often, about any order.
-    pub async fn said(&self, kind: &str, times: i64) {
+    /// Waits until orders has emitted this many messages of a kind, for all orders together.
+    pub async fn wait_for_emitted(&self, kind: &str, times: i64) {
         self.app.eventually(&format!("select count(*) from orders_outbox where kind='{kind}'"), times).await;
     }
 
-    /// Everything orders said about an order.
-    pub async fn story(&self, id: OrderId) -> Vec<&'static str> {
+    /// Kinds of all messages that orders emitted for an order.
+    pub async fn emitted_kinds(&self, id: OrderId) -> Vec<&'static str> {
         self.messages(id).await.iter().map(Message::kind).collect()
     }
 
-    /// What was asked of the participants, and what orders said about the order itself, was exactly this, however it was led.
-    pub async fn expect_story(&self, id: OrderId, wanted: &[&str]) {
+    /// Asserts the requests to the participants and the events of the order, in either saga mode.
+    pub async fn expect_messages(&self, id: OrderId, wanted: &[&str]) {
         let own = |kind: &&str| kind.starts_with("order.");
-        let (news, asked): (Vec<&str>, Vec<&str>) = wanted.iter().copied().partition(own);
+        let (events, requests): (Vec<&str>, Vec<&str>) = wanted.iter().copied().partition(own);
         if self.saga == SagaMode::Orchestrated {
-            assert_eq!(self.story(id).await, wanted);
+            assert_eq!(self.emitted_kinds(id).await, wanted);
         }
-        assert_eq!(self.story(id).await.into_iter().filter(own).collect::<Vec<_>>(), news);
-        self.hear(id, &asked).await;
+        assert_eq!(self.emitted_kinds(id).await.into_iter().filter(own).collect::<Vec<_>>(), events);
+        self.expect_received(id, &requests).await;
     }
 
     pub async fn messages(&self, id: OrderId) -> Vec<Message> {
         self.app.messages("orders").await.into_iter().filter(|(key, _)| *key == id.0).map(|(_, message)| message).collect()
     }
 
-    /// Waits until the participants have acted on exactly this, in this order.
-    pub async fn hear(&self, id: OrderId, wanted: &[&str]) {
-        // What makes a sale final is said at once to each, and they hear it when they come to it.
+    /// Waits until the participants have handled exactly these messages, in this order.
+    pub async fn expect_received(&self, id: OrderId, wanted: &[&str]) {
+        // The messages that make a sale final are sent together, so participants handle them in any order.
         let in_turn = |kinds: Vec<&'static str>| {
             let mut kinds = kinds;
             for run in kinds.chunk_by_mut(|a, b| FINALS.contains(a) && FINALS.contains(b)) {
@@ -215,32 +215,32 @@ impl World {
             }
             kinds
         };
-        let heard = || in_turn(self.others.heard(id).iter().map(Message::kind).collect());
+        let received = || in_turn(self.participants.received(id).iter().map(Message::kind).collect());
         for _ in 0..500 {
-            if heard() == wanted {
+            if received() == wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(heard(), wanted);
+        assert_eq!(received(), wanted);
     }
 
     pub async fn payment_id(&self, id: OrderId) -> PaymentId {
-        self.get(id).await["payment"]["id"].as_str().and_then(|id| id.parse().ok()).expect("it is being paid")
+        self.get(id).await["payment"]["id"].as_str().and_then(|id| id.parse().ok()).expect("the order has a payment")
     }
 
-    /// How many orders there are.
-    pub async fn count(&self) -> i64 {
+    /// Number of orders.
+    pub async fn order_count(&self) -> i64 {
         self.app.sql_i64("select count(*) from orders_orders").await
     }
 
-    /// The clock moves, and what is due happens.
-    pub async fn pass(&self, time: Duration) {
+    /// Advances the clock and runs the job `orders.due`.
+    pub async fn advance_clock(&self, time: Duration) {
         self.app.clock.advance(time);
         self.app.job("orders.due").await;
     }
 
-    /// I-O1, I-O8, I-O10 to I-O13. Each query must find nothing.
+    /// Checks I-O1, I-O8 and I-O10 to I-O13. Each query must count 0.
     pub async fn audit(&self) {
         let checks = [
             (
@@ -289,7 +289,7 @@ impl World {
     }
 }
 
-pub fn with(mut body: Value, field: &str, value: Value) -> Value {
+pub fn with_field(mut body: Value, field: &str, value: Value) -> Value {
     body[field] = value;
     body
 }
@@ -303,12 +303,12 @@ pub fn header<'a>(response: &'a TestResponse, name: &str) -> Option<&'a str> {
     response.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// States an order has been in.
+/// All states of an order so far.
 pub fn states(order: &Value) -> Vec<&str> {
     order["states"].as_array().expect("a history").iter().filter_map(|state| state["state"].as_str()).collect()
 }
 
-/// `step kind result` of a saga's history.
+/// The saga's history as `step kind result`.
 pub fn history(order: &Value) -> Vec<String> {
     let text = |step: &Value, name: &str| step[name].as_str().unwrap_or("?").to_owned();
     let history = order["saga"]["history"].as_array().expect("a history");

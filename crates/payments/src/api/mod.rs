@@ -1,4 +1,4 @@
-//! The operations of payments. Paying itself is asked for at the order.
+//! Operations of payments. Paying itself is an operation of orders.
 
 pub mod read;
 pub mod settle;

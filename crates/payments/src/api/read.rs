@@ -1,6 +1,6 @@
-//! `payments.read`: what became of a payment. Whoever it belongs to; for everyone else it does not exist.
+//! `payments.read`: state of a payment. Its owner. Others get `not-found`.
 
-use crate::{Payments, model::State as PaymentState, store};
+use crate::{Payments, model::PaymentState, store};
 use axum::Json;
 use contracts::{Code, OrderId, PaymentId, Timestamp, Won, messages::PaymentMethod};
 use kit::{
@@ -17,23 +17,23 @@ pub struct PaymentView {
     pub order_id: OrderId,
     pub method: PaymentMethod,
     pub amount: Won,
-    /// INTENT: not answered yet. UNKNOWN: the provider is being asked what became of it. APPROVED, FAILED, CANCELLED.
+    /// INTENT: not answered yet. UNKNOWN: being reconciled with the provider. APPROVED, FAILED, CANCELLED.
     pub state: &'static str,
-    /// Why it failed.
+    /// Slug of the problem, for a failed payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// When the money was taken; stays when it is given back.
+    /// Time of the capture. It stays after a refund.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captured_at: Option<Timestamp>,
 }
 
-/// What became of a payment
+/// State of a payment
 ///
-/// Whoever it belongs to; for everyone else it does not exist.
+/// Its owner. Others get `not-found`.
 #[utoipa::path(get, path = "/v1/payments/{id}", operation_id = "payments.read", tag = "payments",
     params(("id" = PaymentId, Path, description = "the payment")),
     responses((status = 200, body = PaymentView),
@@ -47,15 +47,15 @@ pub async fn read(
 ) -> Result<Json<PaymentView>, Problem> {
     let mut reader = payments.kit.db.reader().await?;
     let payment = store::payment(&mut reader, id).await?.filter(|payment| payment.member_id == caller.member_id).ok_or(Code::NotFound)?;
-    let failed = payment.state == PaymentState::Failed;
+    let has_failed = payment.state == PaymentState::Failed;
     Ok(Json(PaymentView {
         id,
         order_id: payment.order_id,
         method: payment.method,
         amount: payment.amount,
         state: payment.state.as_str(),
-        code: payment.code.filter(|_| failed).map(Code::slug),
-        detail: payment.detail.filter(|_| failed),
+        code: payment.code.filter(|_| has_failed).map(Code::slug),
+        detail: payment.detail.filter(|_| has_failed),
         created_at: payment.created_at,
         updated_at: payment.updated_at,
         captured_at: payment.captured_at,

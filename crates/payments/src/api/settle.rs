@@ -1,37 +1,36 @@
-//! `payments.settle`: the provider said what became of a payment, or said nothing. Only this process asks for it, after a call or a question;
-//! it has no route.
+//! `payments.settle`: stores the provider's answer about a payment, or the lack of one. Internal, without a route: `jobs.rs` submits it.
 
 use crate::{
     Payments, messages,
-    model::{Book, Says},
+    model::{LoadedPayments, ProviderStatus},
 };
 use contracts::{PaymentId, Timestamp};
 use kit::{Answer, Command, Fault, Outcome, Work, ports::new_id};
 use std::collections::BTreeSet;
 
-/// The answer to a conclusion that came too late: nothing was changed.
+/// Status of a rejected conclusion: another process has called the provider since, and nothing was changed.
 pub const OUTDATED: u16 = 409;
 
 #[derive(Clone, Debug)]
-pub struct Settle {
+pub struct SettlePayment {
     pub payment_id: PaymentId,
-    pub says: Says,
-    /// Of what is concluded from the provider's silence: the end of the last call when it was asked. Should another process have called
-    /// since, that silence means nothing any more.
+    pub status: ProviderStatus,
+    /// For a conclusion from a missing record: the end of the last call before the lookup. A later call by another process invalidates the
+    /// conclusion. `None`: the provider answered.
     pub last_call: Option<Timestamp>,
 }
 
-impl Command for Settle {
+impl Command for SettlePayment {
     type Service = Payments;
     const OPERATION: &'static str = "payments.settle";
 
     async fn handle<'a>(payments: &'a Payments, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut book = work.take_stash::<Book>();
+        let mut loaded = work.take_stash::<LoadedPayments>();
         let ids = commands.iter().map(|command| command.payment_id).collect();
-        messages::load(&mut work.tx, &mut book, &ids, BTreeSet::new(), &BTreeSet::new()).await?;
+        messages::load(&mut work.tx, &mut loaded, &ids, BTreeSet::new(), &BTreeSet::new()).await?;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
         for command in commands {
-            let is_outdated = match (command.last_call, book.payment(command.payment_id)?) {
+            let is_outdated = match (command.last_call, loaded.payment(command.payment_id)?) {
                 (Some(last_call), Some(payment)) => payment.last_call() != last_call,
                 _ => false,
             };
@@ -39,11 +38,11 @@ impl Command for Settle {
                 outcomes.push(Answer::empty(OUTDATED).into());
                 continue;
             }
-            let next = book.settle(command.payment_id, &command.says, new_id(), &payments.rules(), work.now)?;
-            payments.follow(work, next)?;
+            let next = loaded.settle(command.payment_id, &command.status, new_id(), &payments.rules(), work.now)?;
+            payments.perform(work, next)?;
             outcomes.push(Answer::empty(204).into());
         }
-        work.put_stash(book);
+        work.put_stash(loaded);
         Ok(outcomes)
     }
 }

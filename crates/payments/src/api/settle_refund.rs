@@ -1,15 +1,15 @@
-//! `payments.settle_refund`: the provider confirmed a refund, or did not. Only this process asks for it; it has no route.
+//! `payments.settle_refund`: stores that the provider confirmed a refund, or did not. Internal, without a route: `jobs.rs` submits it.
 
-use crate::{Payments, messages, model::Book};
+use crate::{Payments, messages, model::LoadedPayments};
 use contracts::PaymentId;
 use kit::{Answer, Command, Fault, Outcome, Work};
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug)]
 pub struct SettleRefund {
-    /// The payment that goes back.
+    /// The refunded payment.
     pub payment_id: PaymentId,
-    /// The provider's reference; none when it did not confirm.
+    /// The provider's reference. `None`: it did not confirm.
     pub reference: Option<String>,
 }
 
@@ -18,19 +18,19 @@ impl Command for SettleRefund {
     const OPERATION: &'static str = "payments.settle_refund";
 
     async fn handle<'a>(payments: &'a Payments, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut book = work.take_stash::<Book>();
+        let mut loaded = work.take_stash::<LoadedPayments>();
         let ids = commands.iter().map(|command| command.payment_id).collect();
-        messages::load(&mut work.tx, &mut book, &ids, BTreeSet::new(), &ids).await?;
+        messages::load(&mut work.tx, &mut loaded, &ids, BTreeSet::new(), &ids).await?;
         for command in commands {
             match &command.reference {
                 Some(reference) => {
-                    let next = book.refunded(command.payment_id, Some(reference.clone()), work.now)?;
-                    payments.follow(work, next)?;
+                    let next = loaded.complete_refund(command.payment_id, Some(reference.clone()), work.now)?;
+                    payments.perform(work, next)?;
                 }
-                None => book.refund_unknown(command.payment_id, work.now)?,
+                None => loaded.retry_refund_later(command.payment_id, work.now)?,
             }
         }
-        work.put_stash(book);
+        work.put_stash(loaded);
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }
 }

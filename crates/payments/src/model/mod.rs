@@ -1,7 +1,7 @@
-//! Payments, refunds and cancellations: rules without a database or a provider.
+//! Payments, refunds and cancellations: pure rules, without database and provider.
 
-pub mod book;
+pub mod loaded;
 pub mod payment;
 
-pub use book::{Book, Broken, Next, Rules};
-pub use payment::{Cancellation, Payment, Refund, RefundState, Says, State, provider_key, refund_key};
+pub use loaded::{LoadedPayments, NextAction, PaymentInvariantViolation, PaymentRules};
+pub use payment::{Cancellation, Payment, PaymentState, ProviderStatus, Refund, RefundState, provider_key, refund_key};

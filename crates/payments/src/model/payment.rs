@@ -1,4 +1,4 @@
-//! One attempt to pay an order, its refund, and the undoing of an order's payment.
+//! One attempt to pay an order, its refund, and the cancellation of an order's payment.
 
 use contracts::{
     Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won,
@@ -8,42 +8,43 @@ use std::time::Duration;
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Written down before anyone outside was asked.
+pub enum PaymentState {
+    /// Stored before the wallet or the provider is asked.
     Intent,
-    /// Asked, and nobody knows what came of it. Never read as a failure.
+    /// Asked, with an unknown outcome. It never counts as a failure.
     Unknown,
     Approved,
     Failed,
-    /// Captured and given back.
+    /// Captured and refunded.
     Cancelled,
 }
 
-impl State {
-    const ALL: [State; 5] = [State::Intent, State::Unknown, State::Approved, State::Failed, State::Cancelled];
+impl PaymentState {
+    const ALL: [PaymentState; 5] =
+        [PaymentState::Intent, PaymentState::Unknown, PaymentState::Approved, PaymentState::Failed, PaymentState::Cancelled];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Intent => "INTENT",
-            State::Unknown => "UNKNOWN",
-            State::Approved => "APPROVED",
-            State::Failed => "FAILED",
-            State::Cancelled => "CANCELLED",
+            PaymentState::Intent => "INTENT",
+            PaymentState::Unknown => "UNKNOWN",
+            PaymentState::Approved => "APPROVED",
+            PaymentState::Failed => "FAILED",
+            PaymentState::Cancelled => "CANCELLED",
         }
     }
 
-    pub fn parse(text: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.as_str() == text)
+    pub fn parse(text: &str) -> Option<PaymentState> {
+        PaymentState::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Its outcome is not known yet.
+    /// The outcome is not known yet.
     pub fn is_open(self) -> bool {
-        matches!(self, State::Intent | State::Unknown)
+        matches!(self, PaymentState::Intent | PaymentState::Unknown)
     }
 
-    /// It keeps other payments of its order out.
+    /// Approved or open: no other payment of the order is allowed.
     pub fn is_live(self) -> bool {
-        self.is_open() || self == State::Approved
+        self.is_open() || self == PaymentState::Approved
     }
 }
 
@@ -54,7 +55,7 @@ pub struct Payment {
     pub member_id: MemberId,
     pub method: PaymentMethod,
     pub amount: Won,
-    pub state: State,
+    pub state: PaymentState,
     pub provider_key: Option<String>,
     pub provider_ref: Option<String>,
     pub token: Option<String>,
@@ -66,19 +67,19 @@ pub struct Payment {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub captured_at: Option<Timestamp>,
-    /// Of a choreographed order: the slip that asked for it, passed on when the outcome is known.
+    /// The slip that requested the payment, passed on when the outcome is known. `None`: the order is orchestrated.
     pub slip: Option<RoutingSlip>,
 }
 
 impl Payment {
-    pub fn intent(ask: &PaymentRequest, slip: Option<RoutingSlip>, now: Timestamp) -> Self {
+    pub fn intent(request: &PaymentRequest, slip: Option<RoutingSlip>, now: Timestamp) -> Self {
         Self {
-            id: ask.payment_id,
-            order_id: ask.order_id,
-            member_id: ask.member_id,
-            method: ask.method,
-            amount: ask.amount,
-            state: State::Intent,
+            id: request.payment_id,
+            order_id: request.order_id,
+            member_id: request.member_id,
+            method: request.method,
+            amount: request.amount,
+            state: PaymentState::Intent,
             provider_key: None,
             provider_ref: None,
             token: None,
@@ -95,19 +96,19 @@ impl Payment {
     }
 
     pub fn capture(&mut self, reference: Option<String>, now: Timestamp) {
-        self.become_state(State::Approved, now);
+        self.move_to(PaymentState::Approved, now);
         self.provider_ref = reference;
         self.captured_at = Some(now);
     }
 
     pub fn fail(&mut self, refusal: Refusal, now: Timestamp) {
-        self.become_state(State::Failed, now);
+        self.move_to(PaymentState::Failed, now);
         self.code = Some(refusal.code);
         self.detail = Some(refusal.detail);
     }
 
-    /// Final or not: nobody has to ask the provider any more.
-    pub fn become_state(&mut self, state: State, now: Timestamp) {
+    /// Moves to a state in which the provider need not be asked. [`Payment::mark_unknown`] schedules the next question afterwards.
+    pub fn move_to(&mut self, state: PaymentState, now: Timestamp) {
         if self.state != state {
             self.state = state;
             self.updated_at = now;
@@ -115,65 +116,66 @@ impl Payment {
         self.next_try_at = None;
     }
 
-    /// A call is about to be made, and over when the lease is.
-    pub fn lease(&mut self, lease: Duration, now: Timestamp) {
+    /// Notes that a call is about to start, and ends before the lease does.
+    pub fn begin_call(&mut self, lease: Duration, now: Timestamp) {
         self.next_try_at = Some(now.after(lease));
         self.called_until = self.next_try_at;
     }
 
-    /// No call of ours to charge it is made after this instant.
+    /// End of the last call to charge the payment. No later call was made.
     pub fn last_call(&self) -> Timestamp {
         self.called_until.unwrap_or(self.created_at)
     }
 
-    /// The provider gave no usable answer; ask again, later each time.
-    pub fn doubt(&mut self, called: bool, now: Timestamp) {
-        self.become_state(State::Unknown, now);
-        self.next_try_at = Some(now.after(back_off(self.attempts)));
+    /// Notes that the provider gave no usable answer, and schedules the next question. `called`: to a charge, not to a lookup.
+    pub fn mark_unknown(&mut self, called: bool, now: Timestamp) {
+        self.move_to(PaymentState::Unknown, now);
+        self.next_try_at = Some(now.after(backoff(self.attempts)));
         self.attempts += 1;
         if called {
             self.called_until = Some(now);
         }
     }
 
+    /// Code and detail of a failed payment.
     pub fn refusal(&self) -> Refusal {
         let code = self.code.unwrap_or(Code::PaymentFailed);
         Refusal { code, detail: self.detail.clone().unwrap_or_else(|| code.title().to_owned()) }
     }
 }
 
-/// The name a payment has at the provider.
+/// Idempotency key of a payment at the provider.
 pub fn provider_key(payment_id: PaymentId) -> String {
     format!("onrush-{}", payment_id.0.simple())
 }
 
-/// The name a refund has at the provider.
+/// Idempotency key of a refund at the provider.
 pub fn refund_key(refund_id: Uuid) -> String {
     format!("onrush-refund-{}", refund_id.simple())
 }
 
-/// Longest pause between two questions about the same payment.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Maximum backoff between two questions about one payment.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// 1, 2, 4 … seconds.
-fn back_off(attempts: u32) -> Duration {
-    Duration::from_secs(1 << attempts.min(5)).min(MAX_PAUSE)
+/// Exponential backoff: 1, 2, 4 … seconds.
+fn backoff(attempts: u32) -> Duration {
+    Duration::from_secs(1 << attempts.min(5)).min(MAX_BACKOFF)
 }
 
-/// What is known of a payment from outside.
+/// Status of a payment at the wallet or the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Says {
+pub enum ProviderStatus {
     Charged {
         reference: Option<String>,
     },
     Refused(Refusal),
-    /// No usable answer. `called`: to a request to charge, as opposed to a question.
+    /// No usable answer. `called`: to a charge, not to a lookup.
     Unknown {
         called: bool,
     },
-    /// The provider has no record of it and, by its promise, never will. Only for payments that nobody wants any more.
+    /// The provider has no record, and its record deadline has passed. Only for payments of orders that are being undone.
     NeverCharged,
-    /// It is about to be called again: written down first, like the first call.
+    /// The provider is about to be called again. Stored before the call, as for the first one.
     CallingAgain,
 }
 
@@ -225,28 +227,29 @@ impl Refund {
         }
     }
 
-    pub fn done(&mut self, reference: Option<String>, now: Timestamp) {
+    pub fn complete(&mut self, reference: Option<String>, now: Timestamp) {
         self.state = RefundState::Done;
         self.provider_ref = reference;
         self.next_try_at = None;
         self.updated_at = now;
     }
 
-    pub fn doubt(&mut self, now: Timestamp) {
-        self.next_try_at = Some(now.after(back_off(self.attempts)));
+    /// Schedules the next try with exponential backoff.
+    pub fn schedule_retry(&mut self, now: Timestamp) {
+        self.next_try_at = Some(now.after(backoff(self.attempts)));
         self.attempts += 1;
     }
 }
 
-/// The undoing of an order's payment.
+/// The undo of an order's payment. Also a tombstone that refuses later payments of the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancellation {
     pub order_id: OrderId,
-    /// Nothing captured is kept. Until then a payment's outcome, or its refund, is waited for.
-    pub done: bool,
+    /// All captured money is refunded. `false`: the outcome of a payment or a refund is awaited.
+    pub is_done: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// Of a choreographed order: the slip that asked for it, passed on when it is done.
+    /// The slip that requested the undo, passed on when it is done. `None`: the order is orchestrated.
     pub slip: Option<RoutingSlip>,
 }
 
@@ -255,14 +258,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_stay_bounded() {
-        let pauses: Vec<u64> = (0..8).map(|attempts| back_off(attempts).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(back_off(u32::MAX), MAX_PAUSE);
+    fn the_backoff_grows_up_to_its_maximum() {
+        let delays: Vec<u64> = (0..8).map(|attempts| backoff(attempts).as_secs()).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(backoff(u32::MAX), MAX_BACKOFF);
     }
 
     #[test]
-    fn keys_depend_on_the_id_alone() {
+    fn provider_keys_depend_only_on_the_id() {
         let id = PaymentId(Uuid::from_u128(5));
         assert_eq!(provider_key(id), provider_key(id));
         assert_ne!(provider_key(id), refund_key(id.0));

@@ -1,6 +1,6 @@
-//! Those who move real money. One interface; whatever a provider is called, a call of it may be lost before, during or after its effect.
+//! Payment providers, behind one interface. A call may be lost before, during or after its effect.
 //!
-//! Never called inside a transaction. A provider charges a key at most once and gives a refund key back at most once, however often it is asked.
+//! Called only outside of transactions. A provider charges each key at most once, and refunds each refund key at most once.
 
 mod test;
 
@@ -10,49 +10,50 @@ use contracts::{OrderId, Won};
 use futures::future::BoxFuture;
 use std::time::Duration;
 
-/// A request to take money.
+/// A request to charge a payment.
 #[derive(Clone, Debug)]
-pub struct Charge {
-    /// Names the payment at the provider.
+pub struct ChargeRequest {
+    /// Idempotency key of the payment.
     pub key: String,
     pub order_id: OrderId,
     pub amount: Won,
-    /// What the buyer brought.
+    /// Token from the buyer.
     pub token: Option<String>,
 }
 
-/// A request to give the whole of a charge back.
+/// A request to refund a whole charge.
 #[derive(Clone, Debug)]
-pub struct GiveBack {
+pub struct RefundRequest {
+    /// Idempotency key of the refund.
     pub key: String,
     pub charge_key: String,
     pub amount: Won,
 }
 
-/// What became of a charge.
+/// Outcome of a charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChargeAnswer {
     Charged { reference: String },
     Declined { reason: String },
 }
 
-/// No usable answer: what happened is not known.
+/// No usable answer. The outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider gave no usable answer: {0}")]
 pub struct ProviderError(pub String);
 
-pub type Answered<'a, T> = BoxFuture<'a, Result<T, ProviderError>>;
+pub type ProviderFuture<'a, T> = BoxFuture<'a, Result<T, ProviderError>>;
 
 pub trait Provider: Send + Sync + 'static {
-    /// Answers as they arrive; a provider may say the same thing more than once.
-    fn charge(&self, ask: Charge) -> Answered<'_, Vec<ChargeAnswer>>;
+    /// Charges a payment. A provider may give the same answer more than once.
+    fn charge(&self, request: ChargeRequest) -> ProviderFuture<'_, Vec<ChargeAnswer>>;
 
-    /// What the provider knows about a key. `None`: there is no record of it.
-    fn find(&self, key: String) -> Answered<'_, Option<ChargeAnswer>>;
+    /// Looks a charge up by its key. `None`: the provider has no record of it.
+    fn find_charge(&self, key: String) -> ProviderFuture<'_, Option<ChargeAnswer>>;
 
-    /// The provider's reference of the refund.
-    fn give_back(&self, ask: GiveBack) -> Answered<'_, String>;
+    /// Refunds a charge and returns the provider's reference.
+    fn refund(&self, request: RefundRequest) -> ProviderFuture<'_, String>;
 
-    /// A call that left no record this long after it was made never will.
-    fn guarantee(&self) -> Duration;
+    /// Maximum time from a call to its record. A call without a record after it never had an effect.
+    fn record_deadline(&self) -> Duration;
 }

@@ -1,11 +1,11 @@
-//! The test provider: a small payment provider with a book of its own, in a file of its own, that misbehaves when asked to.
+//! Test provider: a small payment provider with its own ledger file, which misbehaves on request. For demonstrations and tests only.
 //!
-//! Only for demonstrations and tests. The buyer's token selects what it does, at the first call of a key; later calls of the key are answered
-//! from the book, as a real provider's idempotency keys are:
+//! The buyer's token selects the behavior at the first call of a key. Later calls of the key are answered from the ledger, as with the
+//! idempotency keys of real providers. Tokens:
 //! `approve` (or none), `decline`, `timeout_before_charge`, `timeout_after_charge`, `error_after_charge`, `answer_twice`, `slow`,
 //! `refund_fails_once`. Any other token is declined.
 
-use super::{Answered, Charge, ChargeAnswer, GiveBack, Provider, ProviderError};
+use super::{ChargeAnswer, ChargeRequest, Provider, ProviderError, ProviderFuture, RefundRequest};
 use contracts::{Timestamp, Won};
 use kit::{
     Db, DbError, Tx,
@@ -18,26 +18,26 @@ use std::{
     time::Duration,
 };
 
-/// How long `slow` takes: noticeable, and within any sensible time-out.
-const SLOW: Duration = Duration::from_millis(300);
-/// Charges are written before they are answered; a call that arrived has long been written by then.
-const GUARANTEE: Duration = Duration::from_secs(5);
+/// Delay of the token `slow`: noticeable, but below any sensible time-out.
+const SLOW_ANSWER_DELAY: Duration = Duration::from_millis(300);
+/// Charges are recorded before they are answered, so a call that arrived is recorded well within this time.
+const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where the test provider keeps its book: table `psp_charges` (psp_key, psp_ref, order_ref, amount, captured, refunded …), for comparing it
-/// with ours.
+/// Ledger file of the test provider. The audit compares its table `psp_charges` (psp_key, psp_ref, order_ref, amount, captured, refunded …)
+/// with our payments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderBook {
     pub path: PathBuf,
 }
 
 impl ProviderBook {
-    /// Beside Onrush's database.
+    /// The ledger file beside Onrush's database file.
     pub fn beside(database: &Path) -> Self {
         Self { path: database.with_file_name("test-provider.db") }
     }
 }
 
-const TABLES: &str = "
+const SCHEMA: &str = "
     create table if not exists psp_charges (
         psp_key TEXT not null primary key, psp_ref TEXT not null unique, order_ref TEXT not null, amount BIGINT not null,
         token TEXT not null, captured BOOLEAN not null, reason TEXT, refunded BIGINT not null default 0, at BIGINT not null,
@@ -49,30 +49,30 @@ const TABLES: &str = "
 
 pub struct TestProvider {
     database: Db,
-    /// Opened at the first call; SQLite blocks, so calls run on blocking threads, one at a time.
+    /// Opened at the first call. SQLite blocks, so calls run on blocking threads, one at a time.
     connection: Arc<Mutex<Option<Tx>>>,
     clock: Arc<dyn Clock>,
 }
 
-/// How the provider answers, once its book is written.
-enum Manner {
+/// Behavior of an answer, after the ledger is written.
+enum AnswerBehavior {
     AtOnce,
     Twice,
     Slowly,
-    /// The connection breaks: the caller hears nothing.
+    /// The connection breaks, and the caller gets no answer.
     Never,
     WithAnError,
 }
 
 impl TestProvider {
-    pub fn new(book: &ProviderBook, clock: Arc<dyn Clock>) -> Self {
-        Self { database: Db::sqlite(&book.path, Synchronous::Full), connection: Arc::default(), clock }
+    pub fn new(ledger: &ProviderBook, clock: Arc<dyn Clock>) -> Self {
+        Self { database: Db::sqlite(&ledger.path, Synchronous::Full), connection: Arc::default(), clock }
     }
 
-    /// Runs `book` in one transaction of the provider's database, on a thread that may block.
-    async fn write<T: Send + 'static>(
+    /// Runs `transaction` in one transaction of the ledger, on a blocking thread.
+    async fn in_transaction<T: Send + 'static>(
         &self,
-        book: impl AsyncFnOnce(&mut Tx, Timestamp) -> Result<T, DbError> + Send + 'static,
+        transaction: impl AsyncFnOnce(&mut Tx, Timestamp) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, ProviderError> {
         let (database, connection, now) = (self.database.clone(), Arc::clone(&self.connection), self.clock.now());
         let done = tokio::task::spawn_blocking(move || {
@@ -80,14 +80,14 @@ impl TestProvider {
             futures::executor::block_on(async {
                 if connection.is_none() {
                     let mut opened = database.open_writer().await?;
-                    opened.batch(TABLES).await?;
+                    opened.batch(SCHEMA).await?;
                     *connection = Some(opened);
                 }
                 let Some(tx) = connection.as_mut() else { return Err(DbError::Busy) };
-                // Left over from a call that failed halfway.
+                // Ends a transaction that a failed call left open.
                 tx.rollback().await?;
                 tx.begin().await?;
-                let value = book(tx, now).await?;
+                let value = transaction(tx, now).await?;
                 tx.commit().await?;
                 Ok(value)
             })
@@ -101,46 +101,47 @@ impl TestProvider {
 }
 
 impl Provider for TestProvider {
-    fn charge(&self, ask: Charge) -> Answered<'_, Vec<ChargeAnswer>> {
+    fn charge(&self, request: ChargeRequest) -> ProviderFuture<'_, Vec<ChargeAnswer>> {
         Box::pin(async move {
-            let (answer, manner) = self.write(async move |tx: &mut Tx, now| charge(tx, &ask, now).await).await?;
-            match (answer, manner) {
-                (Some(answer), Manner::AtOnce) => Ok(vec![answer]),
-                (Some(answer), Manner::Twice) => Ok(vec![answer.clone(), answer]),
-                (Some(answer), Manner::Slowly) => {
-                    tokio::time::sleep(SLOW).await;
+            let (answer, behavior) = self.in_transaction(async move |tx: &mut Tx, now| charge(tx, &request, now).await).await?;
+            match (answer, behavior) {
+                (Some(answer), AnswerBehavior::AtOnce) => Ok(vec![answer]),
+                (Some(answer), AnswerBehavior::Twice) => Ok(vec![answer.clone(), answer]),
+                (Some(answer), AnswerBehavior::Slowly) => {
+                    tokio::time::sleep(SLOW_ANSWER_DELAY).await;
                     Ok(vec![answer])
                 }
-                (_, Manner::WithAnError) => Err(ProviderError("HTTP 500".into())),
-                (_, Manner::Never) | (None, _) => futures::future::pending().await,
+                (_, AnswerBehavior::WithAnError) => Err(ProviderError("HTTP 500".into())),
+                (_, AnswerBehavior::Never) | (None, _) => futures::future::pending().await,
             }
         })
     }
 
-    fn find(&self, key: String) -> Answered<'_, Option<ChargeAnswer>> {
-        Box::pin(self.write(async move |tx: &mut Tx, _| booked(tx, &key).await))
+    fn find_charge(&self, key: String) -> ProviderFuture<'_, Option<ChargeAnswer>> {
+        Box::pin(self.in_transaction(async move |tx: &mut Tx, _| find_recorded(tx, &key).await))
     }
 
-    fn give_back(&self, ask: GiveBack) -> Answered<'_, String> {
+    fn refund(&self, request: RefundRequest) -> ProviderFuture<'_, String> {
         Box::pin(async move {
-            let given = self.write(async move |tx: &mut Tx, now| give_back(tx, &ask, now).await).await?;
-            given.map_err(|reason| ProviderError(reason.into()))
+            let result = self.in_transaction(async move |tx: &mut Tx, now| refund(tx, &request, now).await).await?;
+            result.map_err(|reason| ProviderError(reason.into()))
         })
     }
 
-    fn guarantee(&self) -> Duration {
-        GUARANTEE
+    fn record_deadline(&self) -> Duration {
+        RECORD_DEADLINE
     }
 }
 
-/// The number of a call of this key: 1 for the first.
+/// Counts a call of this key, and returns its number, from 1.
 async fn count_call(tx: &mut Tx, key: &str, now: Timestamp) -> Result<i64, DbError> {
     let (calls,): (i64,) = tx.query_one("select count(*) from psp_calls where psp_key=$1", &params![key]).await?;
     tx.execute("insert into psp_calls (psp_key, n, at) values ($1,$2,$3)", &params![key, calls + 1, now]).await?;
     Ok(calls + 1)
 }
 
-async fn booked(tx: &mut Tx, key: &str) -> Result<Option<ChargeAnswer>, DbError> {
+/// The recorded answer of a key. `None`: no record.
+async fn find_recorded(tx: &mut Tx, key: &str) -> Result<Option<ChargeAnswer>, DbError> {
     let sql = "select psp_ref, captured, reason from psp_charges where psp_key=$1";
     let found: Option<(String, bool, Option<String>)> = tx.query_opt(sql, &params![key]).await?;
     Ok(found.map(|(reference, captured, reason)| {
@@ -148,51 +149,51 @@ async fn booked(tx: &mut Tx, key: &str) -> Result<Option<ChargeAnswer>, DbError>
     }))
 }
 
-async fn charge(tx: &mut Tx, ask: &Charge, now: Timestamp) -> Result<(Option<ChargeAnswer>, Manner), DbError> {
-    let call = count_call(tx, &ask.key, now).await?;
-    if let Some(answer) = booked(tx, &ask.key).await? {
-        return Ok((Some(answer), Manner::AtOnce));
+async fn charge(tx: &mut Tx, request: &ChargeRequest, now: Timestamp) -> Result<(Option<ChargeAnswer>, AnswerBehavior), DbError> {
+    let call = count_call(tx, &request.key, now).await?;
+    if let Some(answer) = find_recorded(tx, &request.key).await? {
+        return Ok((Some(answer), AnswerBehavior::AtOnce));
     }
-    let token = ask.token.as_deref().unwrap_or("approve");
-    let (reason, manner) = match token {
-        "approve" | "refund_fails_once" => (None, Manner::AtOnce),
-        "timeout_before_charge" if call == 1 => return Ok((None, Manner::Never)),
-        "timeout_before_charge" => (None, Manner::AtOnce),
-        "timeout_after_charge" => (None, Manner::Never),
-        "error_after_charge" => (None, Manner::WithAnError),
-        "answer_twice" => (None, Manner::Twice),
-        "slow" => (None, Manner::Slowly),
-        "decline" => (Some("The card was declined"), Manner::AtOnce),
-        _ => (Some("The test provider does not know this token"), Manner::AtOnce),
+    let token = request.token.as_deref().unwrap_or("approve");
+    let (reason, behavior) = match token {
+        "approve" | "refund_fails_once" => (None, AnswerBehavior::AtOnce),
+        "timeout_before_charge" if call == 1 => return Ok((None, AnswerBehavior::Never)),
+        "timeout_before_charge" => (None, AnswerBehavior::AtOnce),
+        "timeout_after_charge" => (None, AnswerBehavior::Never),
+        "error_after_charge" => (None, AnswerBehavior::WithAnError),
+        "answer_twice" => (None, AnswerBehavior::Twice),
+        "slow" => (None, AnswerBehavior::Slowly),
+        "decline" => (Some("The card was declined"), AnswerBehavior::AtOnce),
+        _ => (Some("The test provider does not know this token"), AnswerBehavior::AtOnce),
     };
     let sql = "insert into psp_charges (psp_key, psp_ref, order_ref, amount, token, captured, reason, at) values ($1,$2,$3,$4,$5,$6,$7,$8)";
-    let (reference, order) = (format!("psp-{}", new_id().simple()), ask.order_id.to_string());
-    tx.execute(sql, &params![&ask.key, &reference, &order, ask.amount, token, reason.is_none(), reason, now]).await?;
+    let (reference, order) = (format!("psp-{}", new_id().simple()), request.order_id.to_string());
+    tx.execute(sql, &params![&request.key, &reference, &order, request.amount, token, reason.is_none(), reason, now]).await?;
     let answer = match reason {
         None => ChargeAnswer::Charged { reference },
         Some(reason) => ChargeAnswer::Declined { reason: reason.into() },
     };
-    Ok((Some(answer), manner))
+    Ok((Some(answer), behavior))
 }
 
-async fn give_back(tx: &mut Tx, ask: &GiveBack, now: Timestamp) -> Result<Result<String, &'static str>, DbError> {
-    let call = count_call(tx, &ask.key, now).await?;
-    let found: Option<(String,)> = tx.query_opt("select psp_ref from psp_refunds where psp_key=$1", &params![&ask.key]).await?;
+async fn refund(tx: &mut Tx, request: &RefundRequest, now: Timestamp) -> Result<Result<String, &'static str>, DbError> {
+    let call = count_call(tx, &request.key, now).await?;
+    let found: Option<(String,)> = tx.query_opt("select psp_ref from psp_refunds where psp_key=$1", &params![&request.key]).await?;
     if let Some((reference,)) = found {
         return Ok(Ok(reference));
     }
     let sql = "select amount, refunded, token from psp_charges where psp_key=$1 and captured";
-    let charged: Option<(Won, Won, String)> = tx.query_opt(sql, &params![&ask.charge_key]).await?;
+    let charged: Option<(Won, Won, String)> = tx.query_opt(sql, &params![&request.charge_key]).await?;
     let Some((amount, refunded, token)) = charged else { return Ok(Err("there is no such charge")) };
     if token == "refund_fails_once" && call == 1 {
-        return Ok(Err("no refunds just now"));
+        return Ok(Err("refunds are unavailable"));
     }
-    if ask.amount.0 <= 0 || ask.amount.0 > amount.0 - refunded.0 {
+    if request.amount.0 <= 0 || request.amount.0 > amount.0 - refunded.0 {
         return Ok(Err("more than was charged"));
     }
     let reference = format!("psp-refund-{}", new_id().simple());
     let sql = "insert into psp_refunds (psp_key, psp_ref, charge_key, amount, at) values ($1,$2,$3,$4,$5)";
-    tx.execute(sql, &params![&ask.key, &reference, &ask.charge_key, ask.amount, now]).await?;
-    tx.execute("update psp_charges set refunded=refunded+$2 where psp_key=$1", &params![&ask.charge_key, ask.amount]).await?;
+    tx.execute(sql, &params![&request.key, &reference, &request.charge_key, request.amount, now]).await?;
+    tx.execute("update psp_charges set refunded=refunded+$2 where psp_key=$1", &params![&request.charge_key, request.amount]).await?;
     Ok(Ok(reference))
 }

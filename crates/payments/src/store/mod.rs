@@ -1,36 +1,35 @@
-//! All SQL of payments. Loads and saves; decides nothing.
+//! All SQL of payments. Loads and saves rows, and decides nothing.
 //!
-//! Several processes may write. Everything about the payment of an order is decided under one lock that is named after the order
-//! ([`lock_orders`]), taken before anything else and in one order everywhere. A row lock would not do: that an order has no payment, or was
-//! not cancelled, is a decision about rows that are not there. Row locks, taken after it (`payments_payments`, `payments_refunds`,
-//! `payments_cancellations`), only keep out whoever should forget it.
+//! Several processes may write. All decisions about an order's payment need an advisory lock of the order ([`lock_orders`]). It is taken
+//! first, and in sorted order everywhere. Row locks are not enough, because the absence of a payment or a cancellation has no row to
+//! lock. The row locks taken afterwards (`payments_payments`, `payments_refunds`, `payments_cancellations`) guard against code without it.
 
 mod cancellations;
 mod payments;
 mod refunds;
 mod slips;
 
-pub use cancellations::{load_cancellations, waits};
+pub use cancellations::{is_undo_waiting, load_cancellations};
 pub use payments::{due_payments, load_live, load_payments, orders_of, payment};
 pub use refunds::{due_refunds, load_refunds, pending_refund};
 
-use crate::model::{Book, Broken};
+use crate::model::{LoadedPayments, PaymentInvariantViolation};
 use contracts::OrderId;
 use kit::{DbError, Fault, Tx, params};
 use std::collections::BTreeSet;
 
-impl From<Broken> for Fault {
-    fn from(broken: Broken) -> Self {
-        Fault::Bug(broken.0)
+impl From<PaymentInvariantViolation> for Fault {
+    fn from(violation: PaymentInvariantViolation) -> Self {
+        Fault::Bug(violation.0)
     }
 }
 
-/// Keeps these orders from other transactions until this one ends. SQLite has one writer, and so no others.
+/// Locks these orders until the transaction ends. Not needed on SQLite, which has one writer.
 pub async fn lock_orders(tx: &mut Tx, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
     if !tx.is_postgres() {
         return Ok(());
     }
-    // Of two ids with the same number one merely waits for the other.
+    // Two ids with the same lock key only wait for each other.
     let mut keys: Vec<i64> = orders.iter().map(|order_id| i64::from_be_bytes(lock_key(*order_id))).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -38,16 +37,16 @@ pub async fn lock_orders(tx: &mut Tx, orders: &BTreeSet<OrderId>) -> Result<(), 
     Ok(())
 }
 
-/// The random half of the id, so marked that no other lock of the database has it but by chance.
+/// Lock key: the random half of the id, combined with a mark that keeps it apart from other advisory locks.
 fn lock_key(order_id: OrderId) -> [u8; 8] {
     let [_, _, _, _, _, _, _, _, rest @ ..] = *order_id.0.as_bytes();
     let mark = *b"payments";
     std::array::from_fn(|at| rest[at] ^ mark[at])
 }
 
-/// Writes everything a book came to.
-pub async fn save(tx: &mut Tx, book: Book) -> Result<(), Fault> {
-    let changes = book.into_changes();
+/// Writes all changed rows.
+pub async fn save(tx: &mut Tx, loaded: LoadedPayments) -> Result<(), Fault> {
+    let changes = loaded.into_changes();
     payments::save(tx, &changes.new_payments, &changes.changed_payments).await?;
     refunds::save(tx, &changes.new_refunds, &changes.changed_refunds).await?;
     cancellations::save(tx, &changes.new_cancellations, &changes.changed_cancellations).await?;
@@ -59,16 +58,16 @@ mod tests {
     use super::*;
     use kit::{Db, ports::new_id, testing::TestDatabase};
 
-    // I-P1: a request and the undo of the same order, in two processes, wait for each other although neither has a row yet.
+    // I-P1: a request and an undo of one order in two processes wait for each other, even before a row exists.
     #[tokio::test]
-    async fn an_order_belongs_to_one_transaction_at_a_time() {
+    async fn two_transactions_cannot_lock_one_order() {
         let database = TestDatabase::create().await;
         let db = Db::postgres(&database.url(), &["payments"]).expect("a URL");
         let (mut one, mut other) = (db.open_writer().await.expect("connects"), db.open_writer().await.expect("connects"));
         let (a, b) = (OrderId(new_id()), OrderId(new_id()));
         one.begin().await.expect("begins");
         other.begin().await.expect("begins");
-        lock_orders(&mut one, &BTreeSet::from([a])).await.expect("nobody has it");
+        lock_orders(&mut one, &BTreeSet::from([a])).await.expect("the order is free");
         lock_orders(&mut other, &BTreeSet::from([b])).await.expect("another order is free");
         other.batch("set local lock_timeout = 200").await.expect("it is a setting");
         let refused = lock_orders(&mut other, &BTreeSet::from([a, b])).await;

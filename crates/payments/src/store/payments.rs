@@ -1,5 +1,7 @@
-use super::slips::{encoded, slip};
-use crate::model::{Book, Payment, State};
+//! SQL of payments.
+
+use super::slips::{encode_slip, slip_from_row};
+use crate::model::{LoadedPayments, Payment, PaymentState};
 use contracts::{Code, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
 use kit::{
     DbError, Fault, Param, Row, Tx,
@@ -18,7 +20,7 @@ impl FromRow for Payment {
             member_id: row.get(2)?,
             method: PaymentMethod::parse(&method).ok_or_else(|| unknown(3, &method))?,
             amount: row.get(4)?,
-            state: State::parse(&state).ok_or_else(|| unknown(5, &state))?,
+            state: PaymentState::parse(&state).ok_or_else(|| unknown(5, &state))?,
             provider_key: row.get(6)?,
             provider_ref: row.get(7)?,
             token: row.get(8)?,
@@ -30,7 +32,7 @@ impl FromRow for Payment {
             created_at: row.get(14)?,
             updated_at: row.get(15)?,
             captured_at: row.get(16)?,
-            slip: slip(row, 17)?,
+            slip: slip_from_row(row, 17)?,
         })
     }
 }
@@ -42,15 +44,16 @@ pub async fn payment(tx: &mut Tx, id: PaymentId) -> Result<Option<Payment>, DbEr
     tx.query_opt(&format!("select {COLUMNS} from payments_payments where id=$1"), &params![id]).await
 }
 
-/// The orders of these payments, as far as they exist. A payment never changes its order, so that is read without a lock.
+/// Orders of these payments. Unknown payments are left out. Read without a lock, because a payment never changes its order.
 pub async fn orders_of(tx: &mut Tx, ids: &BTreeSet<PaymentId>) -> Result<Vec<OrderId>, DbError> {
     let found: Vec<(OrderId,)> =
         tx.query_many("select order_id from payments_payments where id=$1", ids.iter().map(|id| params![*id])).await?;
     Ok(found.into_iter().map(|(order_id,)| order_id).collect())
 }
 
-pub async fn load_payments(tx: &mut Tx, book: &mut Book, ids: &BTreeSet<PaymentId>) -> Result<(), DbError> {
-    let missing: Vec<PaymentId> = ids.iter().copied().filter(|id| !book.has_payment(*id)).collect();
+/// Locks and loads the payments that are not loaded yet.
+pub async fn load_payments(tx: &mut Tx, loaded: &mut LoadedPayments, ids: &BTreeSet<PaymentId>) -> Result<(), DbError> {
+    let missing: Vec<PaymentId> = ids.iter().copied().filter(|id| !loaded.has_payment(*id)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -58,43 +61,43 @@ pub async fn load_payments(tx: &mut Tx, book: &mut Book, ids: &BTreeSet<PaymentI
     let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|id| params![*id])).await?;
     let mut found: HashMap<PaymentId, Payment> = found.into_iter().map(|payment| (payment.id, payment)).collect();
     for id in missing {
-        book.load_payment(id, found.remove(&id));
+        loaded.load_payment(id, found.remove(&id));
     }
     Ok(())
 }
 
-/// The payment of each order that is approved or may yet be.
-pub async fn load_live(tx: &mut Tx, book: &mut Book, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
-    let missing: Vec<OrderId> = orders.iter().copied().filter(|order_id| !book.has_live(*order_id)).collect();
+/// Locks and loads the live payment of each order: approved, or with unknown outcome.
+pub async fn load_live(tx: &mut Tx, loaded: &mut LoadedPayments, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
+    let missing: Vec<OrderId> = orders.iter().copied().filter(|order_id| !loaded.has_live(*order_id)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    // The condition is the index's own, word for word: that is how the database knows it may use it.
+    // The condition repeats the index's condition literally, so that the database can use the index.
     let sql =
         format!("select {COLUMNS} from payments_payments where order_id=$1 and state <> 'FAILED' and state <> 'CANCELLED' for update");
     let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|order_id| params![*order_id])).await?;
     let mut found: HashMap<OrderId, Payment> = found.into_iter().map(|payment| (payment.order_id, payment)).collect();
     for order_id in missing {
-        book.load_live(order_id, found.remove(&order_id));
+        loaded.load_live(order_id, found.remove(&order_id));
     }
     Ok(())
 }
 
-/// Payments whose provider is to be asked by now, the longest waiting first.
+/// Payments whose next question to the provider is due, the oldest first.
 pub async fn due_payments(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<Payment>, DbError> {
     let sql =
         format!("select {COLUMNS} from payments_payments where next_try_at is not null and next_try_at<=$1 order by next_try_at limit $2");
     tx.query(&sql, &params![now, limit]).await
 }
 
-/// Each changed payment moves on from the state it was read in, or nothing is saved at all. Those that make room for another payment of
-/// their order come first.
-pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(State, Payment)]) -> Result<(), Fault> {
+/// Writes payments. `Err`: the state of a changed payment is no longer the one it was read with. Ended payments are written first, because
+/// an order may have only one live payment.
+pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(PaymentState, Payment)]) -> Result<(), Fault> {
     let sql = "update payments_payments set state=$2, provider_ref=$3, code=$4, detail=$5, attempts=$6, next_try_at=$7, called_until=$8, \
                updated_at=$9, captured_at=$10 where id=$1 and state=$11";
     let (live, ended): (Vec<_>, Vec<_>) = changed.iter().partition(|(_, payment)| payment.state.is_live());
-    let ordered: Vec<&(State, Payment)> = ended.into_iter().chain(live).collect();
-    let rows = ordered.iter().map(|(was, payment)| {
+    let ordered: Vec<&(PaymentState, Payment)> = ended.into_iter().chain(live).collect();
+    let rows = ordered.iter().map(|(stored_state, payment)| {
         params![
             payment.id,
             payment.state.as_str(),
@@ -106,7 +109,7 @@ pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(State, Payment)]) ->
             payment.called_until,
             payment.updated_at,
             payment.captured_at,
-            was.as_str()
+            stored_state.as_str()
         ]
     });
     let saved = tx.execute_many(sql, rows).await?;
@@ -114,12 +117,12 @@ pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(State, Payment)]) ->
         return Err(DbError::Retry(format!("payment {} was changed since it was read", stale.id)).into());
     }
     let sql = format!("insert into payments_payments ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)");
-    let slips: Vec<Option<String>> = new.iter().map(|payment| encoded(payment.slip.as_ref())).collect::<Result<_, _>>()?;
-    tx.execute_many(&sql, new.iter().zip(&slips).map(|(payment, slip)| row(payment, slip.as_deref()))).await?;
+    let slips: Vec<Option<String>> = new.iter().map(|payment| encode_slip(payment.slip.as_ref())).collect::<Result<_, _>>()?;
+    tx.execute_many(&sql, new.iter().zip(&slips).map(|(payment, slip)| insert_params(payment, slip.as_deref()))).await?;
     Ok(())
 }
 
-fn row<'a>(payment: &'a Payment, slip: Option<&'a str>) -> [Param<'a>; 18] {
+fn insert_params<'a>(payment: &'a Payment, slip: Option<&'a str>) -> [Param<'a>; 18] {
     params![
         payment.id,
         payment.order_id,

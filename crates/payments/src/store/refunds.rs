@@ -1,4 +1,6 @@
-use crate::model::{Book, Refund, RefundState};
+//! SQL of refunds.
+
+use crate::model::{LoadedPayments, Refund, RefundState};
 use contracts::{PaymentId, Timestamp};
 use kit::{
     DbError, Fault, Param, Row, Tx,
@@ -27,8 +29,9 @@ impl FromRow for Refund {
 
 const COLUMNS: &str = "id, payment_id, order_id, amount, state, provider_ref, attempts, next_try_at, created_at, updated_at";
 
-pub async fn load_refunds(tx: &mut Tx, book: &mut Book, payments: &BTreeSet<PaymentId>) -> Result<(), DbError> {
-    let missing: Vec<PaymentId> = payments.iter().copied().filter(|id| !book.has_refund(*id)).collect();
+/// Locks and loads the refunds of these payments that are not loaded yet.
+pub async fn load_refunds(tx: &mut Tx, loaded: &mut LoadedPayments, payments: &BTreeSet<PaymentId>) -> Result<(), DbError> {
+    let missing: Vec<PaymentId> = payments.iter().copied().filter(|id| !loaded.has_refund(*id)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -36,28 +39,28 @@ pub async fn load_refunds(tx: &mut Tx, book: &mut Book, payments: &BTreeSet<Paym
     let found: Vec<Refund> = tx.query_many(&sql, missing.iter().map(|id| params![*id])).await?;
     let mut found: HashMap<PaymentId, Refund> = found.into_iter().map(|refund| (refund.payment_id, refund)).collect();
     for id in missing {
-        book.load_refund(id, found.remove(&id));
+        loaded.load_refund(id, found.remove(&id));
     }
     Ok(())
 }
 
-/// A payment's refund, if a provider still has to confirm it.
+/// The refund of a payment that a provider has not confirmed yet. `None`: there is none.
 pub async fn pending_refund(tx: &mut Tx, payment_id: PaymentId) -> Result<Option<Refund>, DbError> {
     let sql = format!("select {COLUMNS} from payments_refunds where payment_id=$1 and state='PENDING' and next_try_at is not null");
     tx.query_opt(&sql, &params![payment_id]).await
 }
 
-/// Refunds that a provider is to be asked for by now, the longest waiting first.
+/// Refunds whose next call to the provider is due, the oldest first.
 pub async fn due_refunds(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<Refund>, DbError> {
     let sql =
         format!("select {COLUMNS} from payments_refunds where next_try_at is not null and next_try_at<=$1 order by next_try_at limit $2");
     tx.query(&sql, &params![now, limit]).await
 }
 
-/// A refund only moves from pending to done.
+/// Writes refunds. `Err`: a changed refund is no longer pending in the database.
 pub async fn save(tx: &mut Tx, new: &[Refund], changed: &[Refund]) -> Result<(), Fault> {
     let sql = format!("insert into payments_refunds ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)");
-    tx.execute_many(&sql, new.iter().map(row)).await?;
+    tx.execute_many(&sql, new.iter().map(insert_params)).await?;
     let sql = "update payments_refunds set state=$2, provider_ref=$3, attempts=$4, next_try_at=$5, updated_at=$6 \
                where id=$1 and state='PENDING'";
     let rows = changed.iter().map(|refund| {
@@ -71,7 +74,7 @@ pub async fn save(tx: &mut Tx, new: &[Refund], changed: &[Refund]) -> Result<(),
     }
 }
 
-fn row(refund: &Refund) -> [Param<'_>; 10] {
+fn insert_params(refund: &Refund) -> [Param<'_>; 10] {
     params![
         refund.id,
         refund.payment_id,

@@ -1,4 +1,4 @@
-//! Payments through their routes and streams, against the test provider and a wallet played by the test.
+//! Tests of payments through their routes and streams, with the test provider. The tests play the wallet.
 
 mod choreography;
 mod read;
@@ -25,12 +25,12 @@ use std::{
     time::Duration,
 };
 
-/// Long enough for the test provider on a busy machine, short enough to wait for when it stays silent.
+/// Time-out of provider calls: long enough on a busy machine, short enough for tests with a silent provider.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// With the test provider, if its book has a place.
-pub fn services(kit: &Kit, book: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
-    let settings = PaymentsSettings { test_provider: book.is_some(), book, call_timeout: CALL_TIMEOUT };
+/// Payments with stubs of its neighbours. `ledger`: file of the test provider. `None`: the provider is disabled.
+pub fn services(kit: &Kit, ledger: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
+    let settings = PaymentsSettings { test_provider: ledger.is_some(), book: ledger, call_timeout: CALL_TIMEOUT };
     vec![Payments::new(kit.clone(), settings), Puppet::new(kit, "orders"), Puppet::new(kit, "wallet")]
 }
 
@@ -39,22 +39,22 @@ pub async fn app() -> App {
 }
 
 pub async fn start(builder: AppBuilder) -> App {
-    let book = book_in(&builder.folder());
-    builder.start(|kit| services(kit, Some(book.clone()))).await
+    let ledger = ledger_path(&builder.folder());
+    builder.start(|kit| services(kit, Some(ledger.clone()))).await
 }
 
-/// The same payments after a restart.
+/// Restarts payments on the same database.
 pub async fn restarted(app: App) -> App {
-    let book = book_in(app.folder());
-    app.restart(|kit| services(kit, Some(book.clone()))).await
+    let ledger = ledger_path(app.folder());
+    app.restart(|kit| services(kit, Some(ledger.clone()))).await
 }
 
-/// Where the test provider keeps its book: not beside the database, which need not be a file.
-pub fn book_in(folder: &Path) -> PathBuf {
+/// Ledger file of the test provider. Not beside the database, which may not be a file.
+pub fn ledger_path(folder: &Path) -> PathBuf {
     folder.join("provider.db")
 }
 
-/// An order that is to be paid.
+/// An order to pay.
 #[derive(Clone, Copy)]
 pub struct Purchase {
     pub order_id: OrderId,
@@ -68,7 +68,7 @@ impl Purchase {
         Purchase { order_id: OrderId(new_id()), payment_id: PaymentId(new_id()), member_id: MemberId(new_id()), amount }
     }
 
-    /// Another try to pay the same order.
+    /// Another attempt to pay the same order.
     pub fn again(self) -> Purchase {
         Purchase { payment_id: PaymentId(new_id()), ..self }
     }
@@ -92,7 +92,7 @@ impl Purchase {
         app.emit("orders", self.order_id, Message::PaymentCancel(StepCommand { order_id: self.order_id })).await;
     }
 
-    pub async fn wallet_says(&self, app: &App, message: fn(WalletMoved) -> Message) {
+    pub async fn wallet_answers(&self, app: &App, message: fn(WalletMoved) -> Message) {
         app.emit("wallet", self.order_id, message(WalletMoved { payment_id: self.payment_id })).await;
     }
 
@@ -102,8 +102,8 @@ impl Purchase {
         app.emit("wallet", self.order_id, Message::WalletRefused(refused)).await;
     }
 
-    /// What payments said about this order, in short: the kind, with the code of a failure.
-    pub async fn told(&self, app: &App) -> Vec<String> {
+    /// Messages that payments emitted for this order: the kind, with the slug of a failure.
+    pub async fn emitted(&self, app: &App) -> Vec<String> {
         let found = app.messages("payments").await.into_iter().filter(|(key, _)| *key == self.order_id.0);
         found
             .map(|(_, message)| match &message {
@@ -118,8 +118,8 @@ impl Purchase {
         rows.into_iter().find(|(id, _)| *id == self.payment_id).map(|(_, state)| state).unwrap_or_default()
     }
 
-    /// Lets time pass until the payment is in this state; the provider is asked meanwhile.
-    pub async fn comes_to(&self, app: &App, state: &str) {
+    /// Advances time and runs the job until the payment is in this state.
+    pub async fn wait_for_state(&self, app: &App, state: &str) {
         for _ in 0..600 {
             if self.state(app).await == state {
                 return;
@@ -130,20 +130,20 @@ impl Purchase {
     }
 }
 
-/// A tenth of a second on both clocks' account, and a look by the job.
+/// Advances the test clock by 250 ms and the real one by 10 ms, and runs the job `payments.reconcile`.
 pub async fn pass_time(app: &App) {
     app.clock.advance(Duration::from_millis(250));
     app.job("payments.reconcile").await;
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
-/// Rows of the provider's own book.
+/// Rows of the provider's ledger.
 pub async fn provider_rows<T: FromRow>(app: &App, sql: &str) -> Vec<T> {
-    let mut reader = Db::sqlite(book_in(app.folder()), Synchronous::Full).reader().await.expect("the provider has a book");
+    let mut reader = Db::sqlite(ledger_path(app.folder()), Synchronous::Full).reader().await.expect("the ledger opens");
     reader.query(sql, &[]).await.expect("the query runs")
 }
 
-/// I-P1 to I-P4: no order captured twice, nothing refunded beyond its capture, both books the same, nothing open.
+/// Checks I-P1 to I-P4: at most one capture of an order, no refund beyond its capture, ledger equal to payments, nothing open.
 pub async fn audit(app: &App) {
     let twice: Vec<(String,)> =
         provider_rows(app, "select order_ref from psp_charges where captured group by order_ref having count(*)>1").await;

@@ -2,7 +2,7 @@ use super::{Purchase, app};
 use contracts::{MemberId, Message, messages::PaymentMethod};
 use kit::{auth::Role, ports::new_id};
 
-// Y4, A14, row 37: a payment and why it failed, for its owner; for anyone else there is none.
+// Y4, A14, row 37: the owner sees a payment and the reason of its failure. Others get `not-found`.
 #[tokio::test]
 async fn only_the_owner_sees_a_payment() {
     let app = app().await;
@@ -12,7 +12,7 @@ async fn only_the_owner_sees_a_payment() {
     let owner = app.token(paid.member_id, Role::Customer);
     let body = app.get(path(&paid)).bearer(&owner).send().await.expect(200).body;
     assert_eq!((body["state"].as_str(), body["captured_at"].as_str()), (Some("INTENT"), None));
-    paid.wallet_says(&app, Message::WalletDebited).await;
+    paid.wallet_answers(&app, Message::WalletDebited).await;
     let body = app.get(path(&paid)).bearer(&owner).send().await.expect(200).body;
     assert_eq!((body["state"].as_str(), body["amount"].as_i64(), body["method"].as_str()), (Some("APPROVED"), Some(4_000), Some("wallet")));
     assert_eq!((body["order_id"].as_str(), body["captured_at"].is_string()), (Some(paid.order_id.to_string().as_str()), true));

@@ -1,6 +1,6 @@
-//! F30: whatever the provider does, our book comes to say what its book says, and the order hears it once.
+//! F30: payments reach the state in the provider's ledger despite all provider faults, and reply to the order once.
 
-use super::{CALL_TIMEOUT, Purchase, app, audit, book_in, pass_time, provider_rows, restarted};
+use super::{CALL_TIMEOUT, Purchase, app, audit, ledger_path, pass_time, provider_rows, restarted};
 use contracts::messages::PaymentMethod;
 use kit::{
     db::{Synchronous, params},
@@ -12,8 +12,8 @@ async fn settled(token: Option<&str>, state: &str) -> (App, Purchase) {
     let app = app().await;
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, token).await;
-    purchase.comes_to(&app, state).await;
-    // What comes late or twice has its chance.
+    purchase.wait_for_state(&app, state).await;
+    // Time for late and repeated answers.
     for _ in 0..20 {
         pass_time(&app).await;
     }
@@ -25,78 +25,79 @@ async fn calls(app: &App) -> i64 {
     provider_rows::<(i64,)>(app, "select count(*) from psp_calls").await[0].0
 }
 
-// Y1: the plain way.
+// Y1: no fault.
 #[tokio::test]
-async fn approve() {
+async fn an_approved_charge_is_called_once() {
     for token in [None, Some("approve")] {
         let (app, purchase) = settled(token, "APPROVED").await;
-        assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+        assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
         assert_eq!(calls(&app).await, 1);
     }
 }
 
 #[tokio::test]
-async fn decline() {
+async fn a_declined_charge_fails_the_payment() {
     for token in ["decline", "no-such-token"] {
         let (app, purchase) = settled(Some(token), "FAILED").await;
-        assert_eq!(purchase.told(&app).await, ["payment.failed payment-failed"]);
+        assert_eq!(purchase.emitted(&app).await, ["payment.failed payment-failed"]);
         assert_eq!(provider_rows::<(i64,)>(&app, "select count(*) from psp_charges where captured").await, [(0,)]);
     }
 }
 
-// The call is lost on its way there: after the provider's promise has run out it is made again, under the same key.
+// The call is lost before the charge: it is repeated with the same key after the provider's record deadline.
 #[tokio::test]
-async fn timeout_before_charge() {
+async fn a_call_lost_before_the_charge_is_repeated() {
     let (app, purchase) = settled(Some("timeout_before_charge"), "APPROVED").await;
-    assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+    assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
     assert_eq!((calls(&app).await, provider_rows::<(i64,)>(&app, "select count(distinct psp_key) from psp_calls").await), (2, vec![(1,)]));
 }
 
-// The answer is lost: the provider is asked, and never called a second time.
+// The answer is lost: the charge is looked up, and not repeated.
 #[tokio::test]
-async fn timeout_after_charge() {
+async fn a_charge_with_a_lost_answer_is_found() {
     let (app, purchase) = settled(Some("timeout_after_charge"), "APPROVED").await;
-    assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+    assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
     assert_eq!(calls(&app).await, 1);
 }
 
-// An error is no refusal: the money was taken.
+// An error is not a refusal: the money was captured.
 #[tokio::test]
-async fn error_after_charge() {
+async fn a_charge_answered_with_an_error_is_found() {
     let (app, purchase) = settled(Some("error_after_charge"), "APPROVED").await;
-    assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+    assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
     assert_eq!(calls(&app).await, 1);
 }
 
 #[tokio::test]
-async fn answer_twice() {
+async fn a_repeated_answer_approves_once() {
     let (app, purchase) = settled(Some("answer_twice"), "APPROVED").await;
-    assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+    assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
 }
 
 #[tokio::test]
-async fn slow() {
+async fn a_slow_answer_approves_with_one_call() {
     let (app, purchase) = settled(Some("slow"), "APPROVED").await;
-    assert_eq!((purchase.told(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
+    assert_eq!((purchase.emitted(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
 }
 
-// A state nobody knows stays open: the order is told nothing, and cannot be paid a second time meanwhile.
+// A payment with unknown outcome stays open: the order gets no reply, and cannot be paid a second time meanwhile.
 #[tokio::test]
-async fn unknown_is_not_a_failure() {
+async fn an_unknown_outcome_is_not_a_failure() {
     let app = app().await;
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, Some("timeout_after_charge")).await;
     app.eventually("select count(*) from payments_payments where state='UNKNOWN'", 1).await;
-    assert_eq!(purchase.told(&app).await, Vec::<String>::new());
+    assert_eq!(purchase.emitted(&app).await, Vec::<String>::new());
     purchase.again().pay(&app, PaymentMethod::Wallet, None).await;
-    assert_eq!(purchase.told(&app).await, ["payment.failed payment-in-progress"]);
-    purchase.comes_to(&app, "APPROVED").await;
+    assert_eq!(purchase.emitted(&app).await, ["payment.failed payment-in-progress"]);
+    purchase.wait_for_state(&app, "APPROVED").await;
     audit(&app).await;
 }
 
-// G5: the process stops right after the intent is durable, before anyone called: the next one asks, waits out the promise, and calls.
+// G5: the process stops after storing the intent, before the call. The next process looks the charge up, waits for the record deadline,
+// and calls.
 #[tokio::test]
-async fn a_forgotten_intent_is_carried_out() {
+async fn an_intent_left_by_a_crash_is_charged() {
     let app = app().await;
     let purchase = Purchase::of(7_000);
     let mut writer = app.kit().db.open_writer().await.expect("opens");
@@ -107,45 +108,45 @@ async fn a_forgotten_intent_is_carried_out() {
     let row = params![purchase.payment_id, purchase.order_id, purchase.member_id, purchase.amount, &key, lease, now];
     writer.execute(sql, &row).await.expect("as the crash left it");
     let app = restarted(app).await;
-    purchase.comes_to(&app, "APPROVED").await;
-    assert_eq!((purchase.told(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
-    assert!(app.clock_now() >= lease.after(Duration::from_secs(5)), "not before the provider's promise had run out");
+    purchase.wait_for_state(&app, "APPROVED").await;
+    assert_eq!((purchase.emitted(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
+    assert!(app.clock_now() >= lease.after(Duration::from_secs(5)), "not before the provider's record deadline");
     audit(&app).await;
 }
 
-// G5: the process stops after the provider charged, before its answer was written down: the next one asks and never calls.
+// G5: the process stops after the charge, before storing the answer. The next process looks the charge up and does not call.
 #[tokio::test]
-async fn a_charge_nobody_heard_of_is_found() {
+async fn a_charge_before_a_crash_is_found() {
     let app = app().await;
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, Some("timeout_after_charge")).await;
     app.eventually("select count(*) from payments_payments where state='UNKNOWN'", 1).await;
     let app = restarted(app).await;
-    purchase.comes_to(&app, "APPROVED").await;
-    assert_eq!((purchase.told(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
+    purchase.wait_for_state(&app, "APPROVED").await;
+    assert_eq!((purchase.emitted(&app).await, calls(&app).await), (vec!["payment.approved".to_owned()], 1));
     audit(&app).await;
 }
 
-// F10, F30: the provider's side hangs longer than we wait, and the call takes effect after we gave up on it.
+// F10, F30: the provider hangs beyond the call time-out, and the call takes effect later.
 #[tokio::test]
-async fn a_call_that_arrives_late_is_found() {
+async fn a_call_with_a_late_effect_is_found() {
     let app = app().await;
     let warm_up = Purchase::of(1_000);
     warm_up.pay(&app, PaymentMethod::Test, None).await;
-    warm_up.comes_to(&app, "APPROVED").await;
-    let mut hanging = kit::Db::sqlite(book_in(app.folder()), Synchronous::Full).open_writer().await.expect("opens");
-    hanging.begin().await.expect("locks the provider's book");
+    warm_up.wait_for_state(&app, "APPROVED").await;
+    let mut hanging = kit::Db::sqlite(ledger_path(app.folder()), Synchronous::Full).open_writer().await.expect("opens");
+    hanging.begin().await.expect("locks the ledger");
     let purchase = Purchase::of(7_000);
     purchase.pay(&app, PaymentMethod::Test, None).await;
     app.eventually("select count(*) from payments_payments where state='UNKNOWN'", 1).await;
-    assert_eq!(purchase.told(&app).await, Vec::<String>::new());
-    hanging.rollback().await.expect("lets go");
-    purchase.comes_to(&app, "APPROVED").await;
-    assert_eq!(purchase.told(&app).await, ["payment.approved"]);
+    assert_eq!(purchase.emitted(&app).await, Vec::<String>::new());
+    hanging.rollback().await.expect("unlocks the ledger");
+    purchase.wait_for_state(&app, "APPROVED").await;
+    assert_eq!(purchase.emitted(&app).await, ["payment.approved"]);
     audit(&app).await;
 }
 
-// Y2, I-P1: many orders at once, each with its own misfortune; every one ends, every one is charged at most once.
+// Y2, I-P1: many orders at once with different faults: each ends, and is charged at most once.
 #[tokio::test]
 async fn many_payments_with_many_faults_balance() {
     let app = app().await;
@@ -166,15 +167,15 @@ async fn many_payments_with_many_faults_balance() {
     }
     for (n, (purchase, token)) in purchases.iter().enumerate() {
         let cancelled = n % 3 == 0;
-        let told = loop {
-            let told = purchase.told(&app).await;
-            if told.iter().any(|told| told == "payment.cancelled" || (!cancelled && told.starts_with("payment."))) {
-                break told;
+        let emitted = loop {
+            let emitted = purchase.emitted(&app).await;
+            if emitted.iter().any(|emitted| emitted == "payment.cancelled" || (!cancelled && emitted.starts_with("payment."))) {
+                break emitted;
             }
             pass_time(&app).await;
         };
-        let once = |kind: &str| told.iter().filter(|told| told.starts_with(kind)).count() <= 1;
-        assert!(once("payment.approved") && once("payment.failed") && once("payment.cancelled"), "{token}: {told:?}");
+        let once = |kind: &str| emitted.iter().filter(|emitted| emitted.starts_with(kind)).count() <= 1;
+        assert!(once("payment.approved") && once("payment.failed") && once("payment.cancelled"), "{token}: {emitted:?}");
     }
     audit(&app).await;
 }

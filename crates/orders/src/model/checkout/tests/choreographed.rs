@@ -1,8 +1,8 @@
-//! A choreographed checkout among participants that keep their word. Each participant has a stream, and everybody reads each stream at a
-//! pace of their own: slips wait as long as they like, come twice, and overtake those of other streams.
+//! Random tests of a choreographed checkout with correct participants. Each participant has a stream, and each reader has its own position
+//! in every stream. Slips are delayed, repeated, and overtake slips of other streams.
 
 use super::{
-    course::{Books, Course, all_or_nothing},
+    simulation::{CheckoutSimulation, ParticipantHoldings, assert_all_or_nothing},
     *,
 };
 use contracts::messages::{RoutingSlip, Stop, Way};
@@ -11,42 +11,43 @@ const NAMES: [&str; 5] = ["orders", "stock", "coupons", "wallet", "payments"];
 const ORDERS: usize = 0;
 const PAYMENTS: usize = 4;
 
-/// Stock, coupons, the wallet's points, or payments.
+/// Simulates stock, coupons, the wallet's points, or payments.
 #[derive(Default)]
-struct Participant {
-    /// What it said about each question, to say it again.
-    given: HashMap<(Step, Option<PaymentId>), bool>,
-    /// Steps whose effect is there now; for payments: captured.
-    holds: Vec<Step>,
+struct SlipParticipant {
+    /// Answers given so far, for repeated requests.
+    past_answers: HashMap<(SagaStep, Option<PaymentId>), bool>,
+    /// Steps whose effect exists now. For payments: captured.
+    holds: Vec<SagaStep>,
     is_final: bool,
     tombstone: bool,
-    /// Of payments: a request whose outcome is not known, and the slip that waits for it to be undone.
+    /// Payments only: the slip of a payment with unknown outcome.
     open: Option<RoutingSlip>,
-    waits: Option<RoutingSlip>,
+    /// Payments only: the undo slip that waits for that outcome.
+    waiting_undo: Option<RoutingSlip>,
 }
 
-/// What the do of a stop comes to; none when it is not known yet.
-type Verdict = Option<Result<(), Refusal>>;
+/// Outcome of a request. `None`: not known yet.
+type RequestOutcome = Option<Result<(), Refusal>>;
 
-impl Participant {
-    /// Acts on a slip for as long as it is called; what it passes on.
-    fn travel(&mut self, name: &str, slip: &RoutingSlip, willing: bool) -> Option<RoutingSlip> {
+impl SlipParticipant {
+    /// Acts on a slip as long as it calls this participant, and returns it to pass on. `None`: not called, or the outcome is not known yet.
+    fn advance_slip(&mut self, name: &str, slip: &RoutingSlip, accepts: bool) -> Option<RoutingSlip> {
         let mut slip = slip.clone();
         slip.call(name)?;
-        while let Some((way, stop)) = slip.call(name) {
-            match way {
+        while let Some((direction, slip_step)) = slip.call(name) {
+            match direction {
                 Way::Forward => {
-                    let stop = stop.clone();
-                    match self.act(&stop, &slip, willing) {
-                        Some(verdict) => slip.answer(verdict, NOW),
+                    let slip_step = slip_step.clone();
+                    match self.perform(&slip_step, &slip, accepts) {
+                        Some(outcome) => slip.answer(outcome, NOW),
                         None => return None,
                     }
                 }
                 Way::Back => {
                     self.tombstone = true;
                     if self.open.is_some() {
-                        // What is not known is found out first.
-                        self.waits = Some(slip);
+                        // The outcome of the payment must be known before its undo.
+                        self.waiting_undo = Some(slip);
                         return None;
                     }
                     self.holds.clear();
@@ -58,197 +59,205 @@ impl Participant {
         Some(slip)
     }
 
-    fn act(&mut self, stop: &Stop, slip: &RoutingSlip, willing: bool) -> Verdict {
-        let step = Step::parse(stop.step()).expect("a step of ours");
-        let attempt = match stop {
-            Stop::Payment(ask) => Some(ask.payment_id),
+    fn perform(&mut self, slip_step: &Stop, slip: &RoutingSlip, accepts: bool) -> RequestOutcome {
+        let step = SagaStep::parse(slip_step.step()).expect("a known step");
+        let attempt = match slip_step {
+            Stop::Payment(request) => Some(request.payment_id),
             _ => None,
         };
         if self.open.is_some() {
             return None;
         }
-        let known = self.given.get(&(step, attempt)).copied();
+        let known = self.past_answers.get(&(step, attempt)).copied();
         if known.is_none() && self.tombstone {
-            self.given.insert((step, attempt), false);
+            self.past_answers.insert((step, attempt), false);
             return Some(Err(Code::StepTimedOut.into()));
         }
         if known.is_none() && attempt.is_some() {
             self.open = Some(slip.clone());
             return None;
         }
-        let did = known.unwrap_or(willing);
-        self.given.insert((step, attempt), did);
-        if known.is_none() && did {
+        let is_done = known.unwrap_or(accepts);
+        self.past_answers.insert((step, attempt), is_done);
+        if known.is_none() && is_done {
             self.holds.push(step);
         }
-        Some(match (did, self.tombstone && step != Step::StockReserve) {
+        Some(match (is_done, self.tombstone && step != SagaStep::StockReserve) {
             (true, false) => Ok(()),
             (true, true) => Err(Code::StepTimedOut.into()),
             (false, _) => Err(Code::OutOfStock.into()),
         })
     }
 
-    /// The outcome of the open payment becomes known; the slip that goes on.
+    /// Decides the open payment, and returns the slip to pass on. `None`: no payment is open.
     fn decide(&mut self, approved: bool) -> Option<RoutingSlip> {
         let mut slip = self.open.take()?;
         let attempt = match slip.next.map(|next| &slip.stops[next]) {
-            Some(Stop::Payment(ask)) => ask.payment_id,
-            other => panic!("{other:?} waits for a payment"),
+            Some(Stop::Payment(request)) => request.payment_id,
+            other => panic!("{other:?} is not a payment"),
         };
-        let wanted = self.waits.is_none();
-        self.given.insert((Step::Payment, Some(attempt)), approved && wanted);
-        if let Some(mut back) = self.waits.take() {
+        let wanted = self.waiting_undo.is_none();
+        self.past_answers.insert((SagaStep::Payment, Some(attempt)), approved && wanted);
+        if let Some(mut back) = self.waiting_undo.take() {
             back.undone(NOW);
             return Some(back);
         }
         if approved {
-            self.holds.push(Step::Payment);
+            self.holds.push(SagaStep::Payment);
         }
         slip.answer(if approved { Ok(()) } else { Err(Code::InsufficientFunds.into()) }, NOW);
         Some(slip)
     }
 }
 
-struct World {
+struct ChoreographedSimulation {
     checkout: Checkout,
     now: Timestamp,
     attempts: u128,
-    parts: [Participant; 5],
-    /// What each wrote, and how far each reader is in it.
+    participants: [SlipParticipant; 5],
+    /// Messages that each service wrote.
     streams: [Vec<Message>; 5],
+    /// Position of each reader in each stream.
     positions: [[usize; 5]; 5],
-    said: Vec<&'static str>,
+    emitted: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
-enum Act {
-    /// A reader takes the next message of a stream, perhaps twice.
+enum ChoreographedAction {
+    /// A reader handles the next message of a stream once or twice.
     Read {
         reader: usize,
         source: usize,
-        willing: bool,
+        accepts: bool,
         twice: bool,
     },
-    /// A payment that is open is approved or refused.
+    /// The open payment is approved or refused.
     Decide {
         approved: bool,
     },
     Pay,
     Cancel,
-    Pass(Duration),
+    AdvanceClock(Duration),
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn any_action() -> impl Strategy<Value = ChoreographedAction> {
     let read = (0..5usize, 0..5usize, prop::bool::weighted(0.95), any::<bool>());
     prop_oneof![
-        30 => read.prop_map(|(reader, source, willing, twice)| Act::Read { reader, source, willing, twice }),
-        4 => prop::bool::weighted(0.7).prop_map(|approved| Act::Decide { approved }),
-        3 => Just(Act::Pay),
-        1 => Just(Act::Cancel),
-        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| Act::Pass(Duration::from_secs(seconds))),
+        30 => read.prop_map(|(reader, source, accepts, twice)| ChoreographedAction::Read { reader, source, accepts, twice }),
+        4 => prop::bool::weighted(0.7).prop_map(|approved| ChoreographedAction::Decide { approved }),
+        3 => Just(ChoreographedAction::Pay),
+        1 => Just(ChoreographedAction::Cancel),
+        2 => prop::sample::select(vec![5, 31, 601]).prop_map(|seconds| ChoreographedAction::AdvanceClock(Duration::from_secs(seconds))),
     ]
 }
 
-impl World {
-    fn new(shape: Shape) -> World {
-        let checkout = shape.place_as(Some(0));
-        let parts = Default::default();
-        let mut world =
-            World { checkout, now: NOW, attempts: 1, parts, streams: Default::default(), positions: [[0; 5]; 5], said: Vec::new() };
-        world.post();
-        world
+impl ChoreographedSimulation {
+    fn new(shape: OrderShape) -> ChoreographedSimulation {
+        let checkout = shape.place_in_mode(Some(0));
+        let participants = Default::default();
+        let mut simulation = ChoreographedSimulation {
+            checkout,
+            now: NOW,
+            attempts: 1,
+            participants,
+            streams: Default::default(),
+            positions: [[0; 5]; 5],
+            emitted: Vec::new(),
+        };
+        simulation.collect_outgoing();
+        simulation
     }
 
-    fn post(&mut self) {
+    fn collect_outgoing(&mut self) {
         for message in std::mem::take(&mut self.checkout.outgoing) {
-            self.said.push(message.kind());
+            self.emitted.push(message.kind());
             self.streams[ORDERS].push(message);
         }
     }
 
-    fn read(&mut self, reader: usize, source: usize, willing: bool, twice: bool) -> bool {
+    fn read(&mut self, reader: usize, source: usize, accepts: bool, twice: bool) -> bool {
         let position = &mut self.positions[reader][source];
         let Some(message) = self.streams[source].get(*position).filter(|_| reader != source).cloned() else { return false };
         *position += 1;
         for _ in 0..=usize::from(twice) {
-            self.handle(reader, &message, willing);
+            self.handle(reader, &message, accepts);
         }
         true
     }
 
-    fn handle(&mut self, reader: usize, message: &Message, willing: bool) {
+    fn handle(&mut self, reader: usize, message: &Message, accepts: bool) {
         if reader == ORDERS {
             if let Some(slip) = message.slip() {
-                self.checkout.follow(slip, self.now);
+                self.checkout.apply_slip(slip, self.now);
             }
-            return self.post();
+            return self.collect_outgoing();
         }
-        let part = &mut self.parts[reader];
+        let part = &mut self.participants[reader];
         let makes_final = ["", "stock.commit", "coupon.use", "points.use", ""][reader];
         if message.kind() == makes_final {
             part.is_final = !part.holds.is_empty();
         }
-        let on = message.slip().and_then(|slip| part.travel(NAMES[reader], slip, willing));
-        // Whose message it is does not matter here: readers look at the slip.
-        self.streams[reader].extend(on.map(Message::StockSlip));
+        let passed_on = message.slip().and_then(|slip| part.advance_slip(NAMES[reader], slip, accepts));
+        // The kind does not matter here, because readers look at the slip.
+        self.streams[reader].extend(passed_on.map(Message::StockSlip));
     }
 
     fn decide(&mut self, approved: bool) -> bool {
-        let on = self.parts[PAYMENTS].decide(approved);
-        let decided = on.is_some();
-        self.streams[PAYMENTS].extend(on.map(Message::PaymentsSlip));
+        let passed_on = self.participants[PAYMENTS].decide(approved);
+        let decided = passed_on.is_some();
+        self.streams[PAYMENTS].extend(passed_on.map(Message::PaymentsSlip));
         decided
     }
 }
 
-impl Course for World {
-    type Act = Act;
-    const PAY: Act = Act::Pay;
-    const CANCEL: Act = Act::Cancel;
+impl CheckoutSimulation for ChoreographedSimulation {
+    type Action = ChoreographedAction;
+    const PAY: ChoreographedAction = ChoreographedAction::Pay;
+    const CANCEL: ChoreographedAction = ChoreographedAction::Cancel;
 
     fn checkout(&self) -> &Checkout {
         &self.checkout
     }
 
-    fn books(&self) -> Books<'_> {
-        let [_, stock, coupons, wallet, payments] = &self.parts;
-        Books {
+    fn holdings(&self) -> ParticipantHoldings<'_> {
+        let [_, stock, coupons, wallet, payments] = &self.participants;
+        ParticipantHoldings {
             holds: [&stock.holds, &coupons.holds, &wallet.holds, &payments.holds],
             made_final: [stock.is_final, coupons.is_final, wallet.is_final],
         }
     }
 
-    fn apply(&mut self, act: &Act) {
-        match act {
-            Act::Read { reader, source, willing, twice } => {
-                self.read(*reader, *source, *willing, *twice);
+    fn apply(&mut self, action: &ChoreographedAction) {
+        match action {
+            ChoreographedAction::Read { reader, source, accepts, twice } => {
+                self.read(*reader, *source, *accepts, *twice);
             }
-            Act::Decide { approved } => {
+            ChoreographedAction::Decide { approved } => {
                 self.decide(*approved);
             }
-            Act::Pay => {
+            ChoreographedAction::Pay => {
                 if self.checkout.pay(payment(self.attempts + 1), self.now).is_ok() {
                     self.attempts += 1;
                 }
-                self.post();
+                self.collect_outgoing();
             }
-            Act::Cancel => {
+            ChoreographedAction::Cancel => {
                 let _ = self.checkout.cancel("on a whim", self.now);
-                self.post();
+                self.collect_outgoing();
             }
-            Act::Pass(time) => self.pass(*time),
+            ChoreographedAction::AdvanceClock(time) => self.advance_clock(*time),
         }
-        check(&self.checkout, &self.said);
+        check(&self.checkout, &self.emitted);
     }
 
-    fn pass(&mut self, time: Duration) {
+    fn advance_clock(&mut self, time: Duration) {
         self.now = self.now.after(time);
-        self.checkout.fall_due(self.now);
-        self.post();
+        self.checkout.on_deadline(self.now);
+        self.collect_outgoing();
     }
 
-    /// Lets everything arrive, and the clock run while someone is waited for. Late slips are let arrive after the order's end, too.
-    fn settle(&mut self) {
+    /// Delivers all messages, and advances the clock while a participant does not answer. Late slips are delivered after the end, too.
+    fn run_to_rest(&mut self) {
         for _ in 0..100 {
             loop {
                 let all = (0..5).flat_map(|reader| (0..5).map(move |source| (reader, source)));
@@ -256,23 +265,23 @@ impl Course for World {
                 if moved == 0 && !self.decide(true) {
                     break;
                 }
-                check(&self.checkout, &self.said);
+                check(&self.checkout, &self.emitted);
             }
             if self.checkout.is_at_rest() {
                 return;
             }
-            self.pass(STEP_DEADLINE);
+            self.advance_clock(STEP_DEADLINE);
         }
-        panic!("it never comes to rest: {:?}", self.checkout.order);
+        panic!("the order never comes to rest: {:?}", self.checkout.order);
     }
 
-    fn check_books(&self) {
+    fn check_holdings(&self) {
         let Checkout { order, steps, .. } = &self.checkout;
-        all_or_nothing(&self.checkout, &self.books());
-        if matches!(order.state, State::Failed | State::Expired | State::Cancelled) {
-            let reason = order.reason.as_ref().expect("it has a reason");
+        assert_all_or_nothing(&self.checkout, &self.holdings());
+        if matches!(order.state, OrderState::Failed | OrderState::Expired | OrderState::Cancelled) {
+            let reason = order.reason.as_ref().expect("an ended order has a reason");
             let timed_out = steps.iter().any(|step| step.result == StepResult::TimedOut);
-            assert!(timed_out || reason.code != Some(Code::StepTimedOut), "an echo is no reason");
+            assert!(timed_out || reason.code != Some(Code::StepTimedOut), "an echo became the reason");
         }
     }
 }
@@ -280,15 +289,15 @@ impl Course for World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    // G1, G3, G4, G5; I-O9, I-O12: when everyone answers in the end, it is all or nothing, and the same as orchestrated.
+    // G1, G3, G4, G5; I-O9, I-O12: when all participants answer in the end, all steps are done or none, as in the orchestrated mode.
     #[test]
-    fn it_ends_all_or_nothing(shape in Shape::any(), acts in prop::collection::vec(act(), 0..160)) {
-        World::new(shape).ends_all_or_nothing(&acts);
+    fn a_checkout_ends_with_all_steps_or_none(shape in OrderShape::any(), actions in prop::collection::vec(any_action(), 0..160)) {
+        ChoreographedSimulation::new(shape).assert_all_or_nothing_at_the_end(&actions);
     }
 
-    // O8, G3: whatever is paid can be taken back whole, also when the back slip overtakes what makes the sale final.
+    // O8, G3: a cancelled paid order is undone completely, even when the undo slip overtakes the messages that make the sale final.
     #[test]
-    fn a_paid_order_can_be_cancelled_whole(shape in Shape::any(), acts in prop::collection::vec(act(), 0..60)) {
-        World::new(shape).can_be_cancelled_whole(shape, &acts);
+    fn cancelling_a_paid_order_undoes_all_steps(shape in OrderShape::any(), actions in prop::collection::vec(any_action(), 0..60)) {
+        ChoreographedSimulation::new(shape).assert_cancelling_undoes_all(shape, &actions);
     }
 }

@@ -1,6 +1,6 @@
-//! What a checkout says: the question of each step, and the sale itself. Decides nothing.
+//! Builds the messages of a checkout: the request of each step, and the `order.paid` event. Decides nothing.
 
-use super::{Checkout, Step};
+use super::{Checkout, SagaStep};
 use contracts::{
     PaymentId, Won,
     messages::{
@@ -10,23 +10,25 @@ use contracts::{
 };
 use std::time::Duration;
 
-/// Holds live a little longer than the order's own deadline, so that they never end under an order that is just being paid.
+/// Time that holds live beyond the order's deadline, so that they never expire while the order is being paid.
 const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
 
 impl Checkout {
-    /// What is asked for at a step.
-    pub(super) fn stop(&self, step: Step) -> Stop {
+    /// The request of a step.
+    pub(super) fn request_for(&self, step: SagaStep) -> Stop {
         let (order_id, member_id) = (self.order.id, self.order.member_id);
         let expires_at = self.order.expires_at.after(HOLD_MARGIN);
         match step {
-            Step::StockReserve => Stop::StockReserve(StockReserve {
+            SagaStep::StockReserve => Stop::StockReserve(StockReserve {
                 order_id,
                 reserve: self.stock_lines(StockPolicy::ReserveOnOrder),
                 check_only: self.stock_lines(StockPolicy::DeductOnPayment),
                 expires_at,
             }),
-            Step::StockTake => Stop::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at }),
-            Step::CouponHold => {
+            SagaStep::StockTake => {
+                Stop::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at })
+            }
+            SagaStep::CouponHold => {
                 let coupons = self
                     .coupons
                     .iter()
@@ -39,8 +41,8 @@ impl Checkout {
                     .collect();
                 Stop::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
             }
-            Step::PointsHold => Stop::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
-            Step::AwaitPayment | Step::Payment => Stop::Payment(self.payment_request()),
+            SagaStep::PointsHold => Stop::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
+            SagaStep::AwaitPayment | SagaStep::Payment => Stop::Payment(self.payment_request()),
         }
     }
 

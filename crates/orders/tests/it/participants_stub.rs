@@ -1,0 +1,282 @@
+//! Stubs of the services around orders: participants with the reactions that a test sets, and prices, coupons and stores to look up.
+
+use contracts::{
+    Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
+    calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
+    messages::{PaymentApproved, PaymentRefused, RoutingSlip, StepCommand, StepDone, StepRefused, StockPolicy, Stop, Way},
+};
+use futures::future::BoxFuture;
+use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, links::Answers, ports::new_id};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+/// Reaction of a participant to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    Comply,
+    Refuse(Code),
+    Silence,
+}
+
+/// State of all stubs. It survives a restart of the services.
+#[derive(Clone, Default)]
+pub struct ParticipantsStub(Arc<Mutex<StubState>>);
+
+#[derive(Default)]
+struct StubState {
+    reactions: HashMap<&'static str, Reaction>,
+    received: Vec<(Uuid, Message)>,
+    prices: Vec<PricedSku>,
+    coupons: Vec<(MemberId, IssuedCouponTerms)>,
+    stores: Vec<StoreCard>,
+}
+
+/// The stubbed services, and the message kinds they read.
+const PARTICIPANTS: &[(&str, &[&str])] = &[
+    (
+        "stock",
+        &["stock.reserve", "stock.take", "stock.release", "stock.commit", "orders.slip", "coupons.slip", "wallet.slip", "payments.slip"],
+    ),
+    ("coupons", &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"]),
+    ("wallet", &["points.hold", "points.unhold", "points.use", "orders.slip", "stock.slip", "coupons.slip", "payments.slip"]),
+    ("payments", &["payment.request", "payment.cancel", "orders.slip", "stock.slip", "coupons.slip", "wallet.slip"]),
+    ("catalog", &[]),
+    ("stores", &[]),
+];
+
+impl ParticipantsStub {
+    pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
+        let stub = |(name, reads): &(&'static str, &'static [&'static str])| {
+            Arc::new(ParticipantService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
+        };
+        PARTICIPANTS.iter().map(stub).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, StubState> {
+        self.0.lock().expect("not poisoned")
+    }
+
+    /// Sets the reaction to requests of this kind from now on.
+    pub fn set_reaction(&self, kind: &'static str, reaction: Reaction) {
+        self.state().reactions.insert(kind, reaction);
+    }
+
+    /// All messages about an order that the participants received, in the order of handling.
+    pub fn received(&self, id: OrderId) -> Vec<Message> {
+        self.state().received.iter().filter(|(of, _)| *of == id.0).map(|(_, message)| message.clone()).collect()
+    }
+
+    pub fn sell_in(&self, store_id: StoreId, price: i64, policy: StockPolicy) -> Sku {
+        let sku = Sku(new_id());
+        let mut state = self.state();
+        let name = format!("thing {}", state.prices.len() + 1);
+        state.prices.push(PricedSku { sku, product_id: ProductId(new_id()), store_id, name, price: Won(price), policy });
+        sku
+    }
+
+    pub fn change_price(&self, sku: Sku, price: i64) {
+        let mut state = self.state();
+        state.prices.iter_mut().filter(|priced| priced.sku == sku).for_each(|priced| priced.price = Won(price));
+    }
+
+    pub fn withdraw(&self, sku: Sku) {
+        self.state().prices.retain(|priced| priced.sku != sku);
+    }
+
+    pub fn open_store(&self, seller_id: MemberId) -> StoreId {
+        let store_id = StoreId(new_id());
+        self.state().stores.push(StoreCard { store_id, name: "A store".into(), seller_id: Some(seller_id) });
+        store_id
+    }
+
+    /// Issues a coupon with a discount of this many won to a member.
+    pub fn issue(&self, owner: MemberId, scope: CouponScope, won: i64) -> IssuedCouponId {
+        let id = IssuedCouponId(new_id());
+        let terms = IssuedCouponTerms {
+            issued_coupon_id: id,
+            coupon_id: CouponId(new_id()),
+            name: format!("{won} off"),
+            discount: Discount::Amount { won: Won(won) },
+            scope,
+            store_id: None,
+            min_order: Won::ZERO,
+            expires_at: Timestamp::MAX,
+            refusal: None,
+        };
+        self.state().coupons.push((owner, terms));
+        id
+    }
+
+    pub fn change_coupon(&self, id: IssuedCouponId, change: impl FnOnce(&mut IssuedCouponTerms)) {
+        let mut state = self.state();
+        let found = state.coupons.iter_mut().find(|(_, terms)| terms.issued_coupon_id == id);
+        change(&mut found.expect("it was issued").1);
+    }
+
+    fn reaction(&self, request: &Message) -> Reaction {
+        self.state().reactions.get(request.kind()).copied().unwrap_or(Reaction::Comply)
+    }
+
+    fn answer(&self, message: &Message) -> Option<Message> {
+        match self.reaction(message) {
+            Reaction::Comply => compliant_answer(message),
+            Reaction::Refuse(code) => Some(refusing_answer(message, code)),
+            Reaction::Silence => None,
+        }
+    }
+}
+
+/// The answer of a participant that did the request. `None`: messages that make a hold final are not answered.
+pub fn compliant_answer(request: &Message) -> Option<Message> {
+    let done = |order_id| StepDone { order_id };
+    Some(match request {
+        Message::StockReserve(request) => Message::StockReserved(done(request.order_id)),
+        Message::StockTake(request) => Message::StockTaken(done(request.order_id)),
+        Message::StockRelease(request) => Message::StockReleased(done(request.order_id)),
+        Message::CouponHold(request) => Message::CouponHeld(done(request.order_id)),
+        Message::CouponUnhold(request) => Message::CouponReleased(done(request.order_id)),
+        Message::PointsHold(request) => Message::PointsHeld(done(request.order_id)),
+        Message::PointsUnhold(request) => Message::PointsReleased(done(request.order_id)),
+        Message::PaymentCancel(request) => Message::PaymentCancelled(done(request.order_id)),
+        Message::PaymentRequest(request) => {
+            Message::PaymentApproved(PaymentApproved { order_id: request.order_id, payment_id: request.payment_id, amount: request.amount })
+        }
+        _ => return None,
+    })
+}
+
+/// The answer of a participant that refused the request.
+pub fn refusing_answer(request: &Message, code: Code) -> Message {
+    let refused = |order_id| StepRefused { order_id, code, detail: format!("No: {}.", code.slug()) };
+    match request {
+        Message::StockReserve(request) => Message::StockRefused(refused(request.order_id)),
+        Message::StockTake(request) => Message::StockTakeRefused(refused(request.order_id)),
+        Message::CouponHold(request) => Message::CouponRefused(refused(request.order_id)),
+        Message::PointsHold(request) => Message::PointsRefused(refused(request.order_id)),
+        Message::PaymentRequest(request) => Message::PaymentFailed(PaymentRefused {
+            order_id: request.order_id,
+            payment_id: request.payment_id,
+            code,
+            detail: format!("No: {}.", code.slug()),
+        }),
+        other => panic!("{} cannot be refused", other.kind()),
+    }
+}
+
+struct ParticipantService {
+    kit: Kit,
+    name: &'static str,
+    reads: &'static [&'static str],
+    participants: ParticipantsStub,
+}
+
+impl ParticipantService {
+    /// Records a received message after the commit.
+    fn record_received(&self, work: &mut Work, key: Uuid, message: Message) {
+        let participants = self.participants.clone();
+        work.after_commit(move || participants.state().received.push((key, message)));
+    }
+
+    /// Reacts to each step of a slip as to the same request of an orchestrated order, and passes the slip on.
+    fn advance_slip(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
+        if slip.call(self.name).is_none() {
+            return Ok(());
+        }
+        while let Some((direction, slip_step)) = slip.call(self.name) {
+            let request = match direction {
+                Way::Forward => slip_step.clone().into(),
+                Way::Back => undo_message(slip_step),
+            };
+            let reaction = self.participants.reaction(&request);
+            self.record_received(work, slip.order_id.0, request);
+            match (reaction, direction) {
+                (Reaction::Silence, _) => return Ok(()),
+                (_, Way::Back) => slip.undone(work.now),
+                (Reaction::Comply, _) => slip.answer(Ok(()), work.now),
+                (Reaction::Refuse(code), _) => slip.answer(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
+            }
+        }
+        work.emit(slip.order_id, slip_message(self.name, slip))
+    }
+}
+
+/// The message that undoes a step of a slip.
+fn undo_message(slip_step: &Stop) -> Message {
+    let command = |order_id| StepCommand { order_id };
+    match slip_step {
+        Stop::StockReserve(request) => Message::StockRelease(command(request.order_id)),
+        Stop::CouponHold(request) => Message::CouponUnhold(command(request.order_id)),
+        Stop::PointsHold(request) => Message::PointsUnhold(command(request.order_id)),
+        Stop::Payment(request) => Message::PaymentCancel(command(request.order_id)),
+        Stop::StockTake(_) => panic!("undone with the reservation"),
+    }
+}
+
+/// The message with which a service passes a slip on.
+pub fn slip_message(by: &str, slip: RoutingSlip) -> Message {
+    match by {
+        "stock" => Message::StockSlip(slip),
+        "coupons" => Message::CouponsSlip(slip),
+        "wallet" => Message::WalletSlip(slip),
+        "payments" => Message::PaymentsSlip(slip),
+        other => panic!("{other} passes nothing on"),
+    }
+}
+
+impl Service for ParticipantService {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        &[]
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        self.reads
+    }
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            for envelope in messages {
+                if let Some(slip) = envelope.message.slip() {
+                    self.advance_slip(work, slip.clone())?;
+                    continue;
+                }
+                if let Some(answer) = self.participants.answer(&envelope.message) {
+                    work.emit(envelope.key, answer)?;
+                }
+                self.record_received(work, envelope.key, envelope.message.clone());
+            }
+            Ok(())
+        })
+    }
+    fn answers(self: Arc<Self>, answers: &mut Answers) {
+        let participants = self.participants.clone();
+        match self.name {
+            "catalog" => answers.add::<GetPrices, _, _, _>(move |call| {
+                let found = participants.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect();
+                async move { Ok::<_, String>(found) }
+            }),
+            "coupons" => answers.add::<GetIssuedCoupons, _, _, _>(move |call| {
+                let state = participants.state();
+                let own =
+                    state.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
+                let found = own.map(|(_, terms)| terms.clone()).collect();
+                async move { Ok::<_, String>(found) }
+            }),
+            "stores" => answers.add::<GetStore, _, _, _>(move |call| {
+                let found = participants.state().stores.iter().find(|store| store.store_id == call.store_id).cloned();
+                async move { Ok::<_, String>(found) }
+            }),
+            _ => {}
+        }
+    }
+}
