@@ -72,18 +72,18 @@ struct Inner {
     name: String,
     settings: BreakerSettings,
     clock: Arc<dyn Clock>,
-    book: Mutex<Book>,
+    current: Mutex<CurrentPhase>,
     gauge: Gauge,
     refused: Counter,
 }
 
-struct Book {
-    phase: Phase,
+struct CurrentPhase {
+    phase: BreakerPhase,
     /// Counts the changes of phase: an outcome of an earlier phase says nothing about this one.
     generation: u64,
 }
 
-enum Phase {
+enum BreakerPhase {
     Closed {
         /// True for a failure, the latest last.
         outcomes: VecDeque<bool>,
@@ -104,8 +104,8 @@ impl Breaker {
         let gauge = metrics::gauge!("onrush_breaker_state", "name" => name.clone());
         gauge.set(0.0);
         let refused = metrics::counter!("onrush_breaker_refused_total", "name" => name.clone());
-        let book = Mutex::new(Book { phase: Phase::closed(), generation: 0 });
-        Breaker(Arc::new(Inner { name, settings, clock, book, gauge, refused }))
+        let current = Mutex::new(CurrentPhase { phase: BreakerPhase::closed(), generation: 0 });
+        Breaker(Arc::new(Inner { name, settings, clock, current, gauge, refused }))
     }
 
     pub fn name(&self) -> &str {
@@ -116,8 +116,8 @@ impl Breaker {
     pub fn acquire(&self) -> Result<Permit, Open> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        let mut book = inner.book();
-        if let Phase::Open { since } = &mut book.phase {
+        let mut current = inner.lock_current();
+        if let BreakerPhase::Open { since } = &mut current.phase {
             // The clock was set back: it must not stay open until the old time comes again.
             *since = (*since).min(now);
             let waited = now.since(*since);
@@ -125,16 +125,16 @@ impl Breaker {
                 inner.refused.increment(1);
                 return Err(Open { retry_in: inner.settings.open_for.saturating_sub(waited) });
             }
-            inner.enter(&mut book, Phase::HalfOpen { running: 0, succeeded: 0 });
+            inner.change_phase(&mut current, BreakerPhase::HalfOpen { running: 0, succeeded: 0 });
         }
-        if let Phase::HalfOpen { running, .. } = &mut book.phase {
+        if let BreakerPhase::HalfOpen { running, .. } = &mut current.phase {
             if *running >= inner.settings.trials.max(1) {
                 inner.refused.increment(1);
                 return Err(Open { retry_in: Duration::ZERO });
             }
             *running += 1;
         }
-        Ok(Permit { inner: Arc::clone(&self.0), generation: book.generation, told: false })
+        Ok(Permit { inner: Arc::clone(&self.0), generation: current.generation, is_recorded: false })
     }
 
     /// Makes the call if the breaker lets it through, and counts every error as a failure.
@@ -155,10 +155,10 @@ impl Breaker {
     /// What the next call would meet.
     pub fn state(&self) -> BreakerState {
         let now = self.0.clock.now();
-        match self.0.book().phase {
-            Phase::Closed { .. } => BreakerState::Closed,
-            Phase::Open { since } if now >= since && now.since(since) < self.0.settings.open_for => BreakerState::Open,
-            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+        match self.0.lock_current().phase {
+            BreakerPhase::Closed { .. } => BreakerState::Closed,
+            BreakerPhase::Open { since } if now >= since && now.since(since) < self.0.settings.open_for => BreakerState::Open,
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 }
@@ -169,39 +169,39 @@ impl fmt::Debug for Breaker {
     }
 }
 
-impl Phase {
-    fn closed() -> Phase {
-        Phase::Closed { outcomes: VecDeque::new() }
+impl BreakerPhase {
+    fn closed() -> BreakerPhase {
+        BreakerPhase::Closed { outcomes: VecDeque::new() }
     }
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn lock_current(&self) -> MutexGuard<'_, CurrentPhase> {
         // Each change of the book is whole before the lock is given back: a panic elsewhere leaves nothing half done.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, book: &mut Book, phase: Phase) {
+    fn change_phase(&self, current: &mut CurrentPhase, phase: BreakerPhase) {
         let (level, text) = match phase {
-            Phase::Closed { .. } => (0.0, "closed"),
-            Phase::HalfOpen { .. } => (1.0, "half-open"),
-            Phase::Open { .. } => (2.0, "open"),
+            BreakerPhase::Closed { .. } => (0.0, "closed"),
+            BreakerPhase::HalfOpen { .. } => (1.0, "half-open"),
+            BreakerPhase::Open { .. } => (2.0, "open"),
         };
-        book.phase = phase;
-        book.generation += 1;
+        current.phase = phase;
+        current.generation += 1;
         self.gauge.set(level);
         tracing::info!(breaker = %self.name, state = text, "the breaker of {} is {text}", self.name);
     }
 
-    fn told(&self, generation: u64, outcome: Option<bool>) {
+    fn record(&self, generation: u64, outcome: Option<bool>) {
         let now = self.clock.now();
-        let mut book = self.book();
-        if book.generation != generation {
+        let mut current = self.lock_current();
+        if current.generation != generation {
             return;
         }
         let settings = &self.settings;
-        let next = match (&mut book.phase, outcome) {
-            (Phase::Closed { outcomes }, Some(failed)) => {
+        let next = match (&mut current.phase, outcome) {
+            (BreakerPhase::Closed { outcomes }, Some(failed)) => {
                 outcomes.push_back(failed);
                 if outcomes.len() > settings.window.max(1) {
                     outcomes.pop_front();
@@ -209,18 +209,19 @@ impl Inner {
                 let failures = outcomes.iter().filter(|failed| **failed).count();
                 let enough = outcomes.len() >= settings.min_calls.clamp(1, settings.window.max(1));
                 // A success never opens it: what failed before it did not suffice then.
-                (failed && enough && failures * 100 >= settings.failure_percent * outcomes.len()).then_some(Phase::Open { since: now })
+                (failed && enough && failures * 100 >= settings.failure_percent * outcomes.len())
+                    .then_some(BreakerPhase::Open { since: now })
             }
-            (Phase::HalfOpen { .. }, Some(true)) => Some(Phase::Open { since: now }),
-            (Phase::HalfOpen { running, succeeded }, outcome) => {
+            (BreakerPhase::HalfOpen { .. }, Some(true)) => Some(BreakerPhase::Open { since: now }),
+            (BreakerPhase::HalfOpen { running, succeeded }, outcome) => {
                 *running = running.saturating_sub(1);
                 *succeeded += u32::from(outcome.is_some());
-                (*succeeded >= settings.trials.max(1)).then(Phase::closed)
+                (*succeeded >= settings.trials.max(1)).then(BreakerPhase::closed)
             }
             _ => None,
         };
         if let Some(next) = next {
-            self.enter(&mut book, next);
+            self.change_phase(&mut current, next);
         }
     }
 }
@@ -230,30 +231,30 @@ impl Inner {
 pub struct Permit {
     inner: Arc<Inner>,
     generation: u64,
-    told: bool,
+    is_recorded: bool,
 }
 
 impl Permit {
     /// It answered.
     pub fn succeeded(mut self) {
-        self.tell(Some(false));
+        self.record(Some(false));
     }
 
     /// It did not.
     pub fn failed(mut self) {
-        self.tell(Some(true));
+        self.record(Some(true));
     }
 
-    fn tell(&mut self, outcome: Option<bool>) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.inner.told(self.generation, outcome);
+    fn record(&mut self, outcome: Option<bool>) {
+        if !std::mem::replace(&mut self.is_recorded, true) {
+            self.inner.record(self.generation, outcome);
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.tell(None);
+        self.record(None);
     }
 }
 

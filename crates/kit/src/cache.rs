@@ -7,7 +7,7 @@
 
 use crate::redis::{
     Redis,
-    shared::{Found, Shared},
+    entries::{Found, Shared},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -26,20 +26,20 @@ const STRIPES: usize = 64;
 #[derive(Clone)]
 pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
     memory: moka::future::Cache<K, V>,
-    changes: Arc<Changes>,
-    second: Option<Arc<Second<K, V>>>,
+    counters: Arc<ChangeCounters>,
+    second_level: Option<Arc<SecondLevel<K, V>>>,
 }
 
 /// Copies in Redis, and how keys and values are written there.
-struct Second<K, V> {
-    shared: Shared,
-    name_of: fn(&K) -> Option<String>,
+struct SecondLevel<K, V> {
+    entries: Shared,
+    key_name: fn(&K) -> Option<String>,
     encode: fn(&V) -> Option<Vec<u8>>,
     decode: fn(&[u8]) -> Option<V>,
 }
 
 /// How often something was forgotten.
-struct Changes {
+struct ChangeCounters {
     stripes: [AtomicU64; STRIPES],
     hasher: RandomState,
 }
@@ -51,22 +51,22 @@ where
 {
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
         let memory = moka::future::Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build();
-        let changes = Changes { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
-        Self { memory, changes: Arc::new(changes), second: None }
+        let counters = ChangeCounters { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
+        Self { memory, counters: Arc::new(counters), second_level: None }
     }
 
     /// With Redis behind the memory, if there is one. `name` tells it from other caches there, and changes when the form of the values
-    /// does. An answer is never older than `time_to_live` and `shared_for` together. Must be called within the runtime.
-    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, shared_for: Duration) -> Self
+    /// does. An answer is never older than `time_to_live` and `redis_ttl` together. Must be called within the runtime.
+    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, redis_ttl: Duration) -> Self
     where
         K: Serialize,
         V: Serialize + DeserializeOwned,
     {
         let mut cache = Self::new(capacity, time_to_live);
-        cache.second = redis.map(|redis| {
-            Arc::new(Second {
-                shared: Shared::new(redis, name, shared_for),
-                name_of: |key| serde_json::to_string(key).ok(),
+        cache.second_level = redis.map(|redis| {
+            Arc::new(SecondLevel {
+                entries: Shared::new(redis, name, redis_ttl),
+                key_name: |key| serde_json::to_string(key).ok(),
                 encode: |value| serde_json::to_vec(value).ok(),
                 decode: |bytes| serde_json::from_slice(bytes).ok(),
             })
@@ -80,9 +80,9 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        let before = self.changes.of(&key).load(Ordering::Acquire);
-        let value = self.memory.try_get_with_by_ref(&key, self.load(&key, load)).await?;
-        if self.changes.of(&key).load(Ordering::Acquire) != before {
+        let count_before = self.counters.of(&key).load(Ordering::Acquire);
+        let value = self.memory.try_get_with_by_ref(&key, self.load_through(&key, load)).await?;
+        if self.counters.of(&key).load(Ordering::Acquire) != count_before {
             // It was forgotten while it was read: this caller came before the change, the next one must not find what he found.
             self.memory.invalidate(&key).await;
         }
@@ -90,12 +90,14 @@ where
     }
 
     /// From the second level, or else from where it comes from.
-    async fn load<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
-        let Some((second, name)) = self.second.as_ref().and_then(|second| Some((second, (second.name_of)(key)?))) else {
+    async fn load_through<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
+        let Some((second_level, name)) =
+            self.second_level.as_ref().and_then(|second_level| Some((second_level, (second_level.key_name)(key)?)))
+        else {
             return load.await;
         };
-        let generation = match second.shared.look(&name).await {
-            Found::Value(bytes) => match (second.decode)(&bytes) {
+        let generation = match second_level.entries.look(&name).await {
+            Found::Value(bytes) => match (second_level.decode)(&bytes) {
                 Some(value) => return Ok(value),
                 // Written by another version of this program.
                 None => None,
@@ -105,9 +107,9 @@ where
         };
         let value = load.await?;
         if let Some(generation) = generation
-            && let Some(bytes) = (second.encode)(&value)
+            && let Some(bytes) = (second_level.encode)(&value)
         {
-            second.shared.keep(&name, generation, &bytes).await;
+            second_level.entries.keep(&name, generation, &bytes).await;
         }
         Ok(value)
     }
@@ -125,28 +127,28 @@ where
     /// Drops an entry at once; usable from a commit hook, which is not async. What is being loaded just now is not kept. Redis is told in
     /// the background, and not looked into for this key before it knows.
     pub fn forget(&self, key: &K) {
-        self.changes.of(key).fetch_add(1, Ordering::AcqRel);
-        if let Some(second) = &self.second
-            && let Some(name) = (second.name_of)(key)
+        self.counters.of(key).fetch_add(1, Ordering::AcqRel);
+        if let Some(second_level) = &self.second_level
+            && let Some(name) = (second_level.key_name)(key)
         {
-            second.shared.forget(&name);
+            second_level.entries.forget(&name);
         }
         // `invalidate` of the async cache only awaits listeners, and there are none.
         futures::executor::block_on(self.memory.invalidate(key));
     }
 
     pub fn forget_all(&self) {
-        for stripe in &self.changes.stripes {
+        for stripe in &self.counters.stripes {
             stripe.fetch_add(1, Ordering::AcqRel);
         }
-        if let Some(second) = &self.second {
-            second.shared.forget_all();
+        if let Some(second_level) = &self.second_level {
+            second_level.entries.forget_all();
         }
         self.memory.invalidate_all();
     }
 }
 
-impl Changes {
+impl ChangeCounters {
     fn of<K: Hash>(&self, key: &K) -> &AtomicU64 {
         let at = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0);
         &self.stripes[at]

@@ -1,6 +1,6 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and shutdown is a signal they all see.
 
-use crate::testing::{Course, Hold};
+use crate::testing::{Course, ReaderGuard};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -41,7 +41,7 @@ impl Shutdown {
 pub struct Leaving(Arc<watch::Sender<bool>>);
 
 /// How long callers may go on waiting in a process that leaves; what is under way is cut off some seconds later.
-const LAST_WAIT: Duration = Duration::from_secs(10);
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 impl Default for Leaving {
     fn default() -> Leaving {
@@ -58,7 +58,7 @@ impl Leaving {
     pub async fn last_wait(&self) {
         // It cannot fail: the sender is here.
         let _ = self.0.subscribe().wait_for(|leaving| *leaving).await;
-        tokio::time::sleep(LAST_WAIT).await;
+        tokio::time::sleep(DRAIN_TIME).await;
     }
 }
 
@@ -76,7 +76,7 @@ impl Crew {
     }
 
     /// Returns when all have ended; false when they have not by then.
-    pub async fn ended(&self, within: Duration) -> bool {
+    pub async fn wait_until_ended(&self, within: Duration) -> bool {
         let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_ok()
     }
@@ -86,7 +86,7 @@ impl Crew {
 /// each of them may.
 pub async fn beside_each_other<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     {
-        let _none_before = Hold::begin();
+        let _none_before = ReaderGuard::begin();
     }
     futures::future::join_all(futures.into_iter().map(Course::run)).await
 }

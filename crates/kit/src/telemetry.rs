@@ -34,7 +34,7 @@ const SECONDS: &[f64] = &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 /// Sizes of batches and hops.
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 /// Histograms keep every value until they are folded into their buckets.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts collecting metrics. Counters made before are lost, so this comes first. A second call does nothing.
 pub fn install_metrics() {
@@ -52,7 +52,7 @@ pub fn install_metrics() {
         let upkeep = handle.clone();
         let thread = std::thread::Builder::new().name("metrics".into()).spawn(move || {
             loop {
-                std::thread::sleep(UPKEEP);
+                std::thread::sleep(UPKEEP_INTERVAL);
                 upkeep.run_upkeep();
             }
         });

@@ -1,7 +1,7 @@
 //! Brings tables up to date: numbered SQL texts, each applied once, with their history beside the tables.
 
 use super::{DbError, Tx, portable::without_rowid};
-use refinery::{Migration as Step, Runner};
+use refinery::{Migration as RefineryMigration, Runner};
 use std::borrow::Cow;
 
 /// A numbered, named SQL text. One text for both databases where possible: ` without rowid` is cut off on PostgreSQL,
@@ -55,12 +55,12 @@ async fn apply(tx: &mut Tx, owner: &str, schema: &str, steps: &[(u32, &str, Cow<
     }
     let failed = |text: String| DbError::Migration(format!("{owner}: {text}"));
     let postgres = tx.is_postgres();
-    let mut found = Vec::with_capacity(steps.len());
+    let mut pending = Vec::with_capacity(steps.len());
     for (number, name, sql) in steps {
         let sql = if postgres { without_rowid(sql) } else { Cow::Borrowed(sql.as_ref()) };
-        found.push(Step::unapplied(&format!("V{number}__{name}"), &sql).map_err(|error| failed(error.to_string()))?);
+        pending.push(RefineryMigration::unapplied(&format!("V{number}__{name}"), &sql).map_err(|error| failed(error.to_string()))?);
     }
-    let mut runner = Runner::new(&found);
+    let mut runner = Runner::new(&pending);
     runner.set_migration_table_name(format!("{owner}_migrations"));
     match tx.session() {
         Some(session) => session.migrate(&runner, schema).await.map_err(|error| match error {

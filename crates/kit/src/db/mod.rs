@@ -18,12 +18,12 @@ pub use crate::params;
 pub use error::DbError;
 pub use migrate::{Migration, migrate, migrate_text};
 pub use param::Param;
-pub use postgres::{Listener, ScratchDatabase, place_of as postgres_place};
+pub use postgres::{Listener, ScratchDatabase, display_url as postgres_place};
 pub use row::{FromColumn, FromRow, Row, Value};
 pub use sqlite::Synchronous;
 pub use tx::Tx;
 
-use crate::testing::Hold;
+use crate::testing::ReaderGuard;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -32,22 +32,22 @@ use std::{
 /// Read connections kept open. Reads are short, so a few more than cores suffice.
 const READERS: usize = 8;
 /// How long a request waits for a read connection before it is told to come back.
-const READER_WAIT: Duration = Duration::from_secs(2);
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A database: opens writers, and read connections as needed. Cheap to clone; nothing is opened before it is asked for.
 #[derive(Clone, Debug)]
-pub struct Db(Kind);
+pub struct Db(DbBackend);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum DbBackend {
     Sqlite(sqlite::File),
-    Postgres(postgres::Server),
+    Postgres(postgres::PgServer),
 }
 
 impl Db {
     /// The database in a file; it and its folder are made with the first writer.
     pub fn sqlite(path: impl Into<PathBuf>, synchronous: Synchronous) -> Self {
-        Self(Kind::Sqlite(sqlite::File::new(path.into(), synchronous)))
+        Self(DbBackend::Sqlite(sqlite::File::new(path.into(), synchronous)))
     }
 
     /// A database on a PostgreSQL server, by its URL; tables are looked for in `schemas`, in this order.
@@ -58,17 +58,17 @@ impl Db {
 
     /// The same with a number of read connections of one's own.
     pub fn postgres_with(url: &str, schemas: &[&str], readers: usize) -> Result<Self, DbError> {
-        Ok(Self(Kind::Postgres(postgres::Server::new(url, schemas, readers)?)))
+        Ok(Self(DbBackend::Postgres(postgres::PgServer::new(url, schemas, readers)?)))
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.0, Kind::Postgres(_))
+        matches!(self.0, DbBackend::Postgres(_))
     }
 
     /// Whether both are one, so that a connection to this is one to the other. They may say no of two ways to the same place.
     pub(crate) fn is(&self, other: &Db) -> bool {
         match (&self.0, &other.0) {
-            (Kind::Postgres(one), Kind::Postgres(other)) => one.is(other),
+            (DbBackend::Postgres(one), DbBackend::Postgres(other)) => one.is_same_as(other),
             _ => false,
         }
     }
@@ -76,24 +76,24 @@ impl Db {
     /// The file, on SQLite.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Sqlite(file) => Some(file.path()),
-            Kind::Postgres(_) => None,
+            DbBackend::Sqlite(file) => Some(file.path()),
+            DbBackend::Postgres(_) => None,
         }
     }
 
     /// Refuses a server that is too old, or set up to lose commits; the error names what to change.
     pub async fn check(&self) -> Result<(), DbError> {
         match &self.0 {
-            Kind::Sqlite(_) => Ok(()),
-            Kind::Postgres(server) => server.check().await,
+            DbBackend::Sqlite(_) => Ok(()),
+            DbBackend::Postgres(server) => server.check().await,
         }
     }
 
     /// A connection that writes, outside the pool. On SQLite there must be only one: the engine's.
     pub async fn open_writer(&self) -> Result<Tx, DbError> {
         match &self.0 {
-            Kind::Sqlite(file) => file.open_writer(),
-            Kind::Postgres(server) => Ok(Tx::of_postgres(server.writer().await?)),
+            DbBackend::Sqlite(file) => file.open_writer(),
+            DbBackend::Postgres(server) => Ok(Tx::of_postgres(server.writer().await?)),
         }
     }
 
@@ -101,21 +101,21 @@ impl Db {
     /// [`DbError::Busy`] when none comes free within two seconds.
     /// Nobody may ask for one while holding another: tests panic where it is done.
     pub async fn reader(&self) -> Result<Reader, DbError> {
-        let _hold = Hold::begin();
+        let _guard = ReaderGuard::begin();
         match &self.0 {
-            Kind::Sqlite(file) => {
-                let (tx, place) = file.reader().await?;
-                Ok(Reader { tx: Some(tx), place: Some(place), _hold })
+            DbBackend::Sqlite(file) => {
+                let (tx, slot) = file.reader().await?;
+                Ok(Reader { tx: Some(tx), slot: Some(slot), _guard })
             }
-            Kind::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), place: None, _hold }),
+            DbBackend::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), slot: None, _guard }),
         }
     }
 
     /// Listens to what is said by `select pg_notify(channel, payload)`, on a connection of its own. Only PostgreSQL has this.
     pub async fn notifications(&self, channel: &str) -> Result<Listener, DbError> {
         match &self.0 {
-            Kind::Sqlite(_) => Err(DbError::Open("SQLite has no notifications".into())),
-            Kind::Postgres(server) => server.listen(channel).await,
+            DbBackend::Sqlite(_) => Err(DbError::Open("SQLite has no notifications".into())),
+            DbBackend::Postgres(server) => server.listen(channel).await,
         }
     }
 }
@@ -125,8 +125,8 @@ impl Db {
 pub struct Reader {
     tx: Option<Tx>,
     /// On PostgreSQL the connection itself knows where it belongs.
-    place: Option<sqlite::Place>,
-    _hold: Hold,
+    slot: Option<sqlite::PoolSlot>,
+    _guard: ReaderGuard,
 }
 
 impl std::ops::Deref for Reader {
@@ -144,10 +144,10 @@ impl std::ops::DerefMut for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(place) = &self.place
+        if let Some(slot) = &self.slot
             && let Some(connection) = self.tx.take().and_then(Tx::into_sqlite)
         {
-            place.give_back(connection);
+            slot.return_connection(connection);
         }
     }
 }

@@ -7,41 +7,41 @@ use uuid::Uuid;
 
 /// One row of an answer; columns are read by position.
 #[derive(Debug)]
-pub struct Row<'r>(Source<'r>);
+pub struct Row<'r>(BackendRow<'r>);
 
 #[derive(Debug)]
-enum Source<'r> {
+enum BackendRow<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
     Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'r> Row<'r> {
     pub(super) fn sqlite(row: &'r rusqlite::Row<'r>) -> Self {
-        Self(Source::Sqlite(row))
+        Self(BackendRow::Sqlite(row))
     }
 
     pub(super) fn postgres(row: &'r tokio_postgres::Row) -> Self {
-        Self(Source::Postgres(row))
+        Self(BackendRow::Postgres(row))
     }
 
     /// Columns there are.
     pub fn width(&self) -> usize {
         match self.0 {
-            Source::Sqlite(row) => row.as_ref().column_count(),
-            Source::Postgres(row) => row.len(),
+            BackendRow::Sqlite(row) => row.as_ref().column_count(),
+            BackendRow::Postgres(row) => row.len(),
         }
     }
 
     pub fn get<T: FromColumn>(&self, index: usize) -> Result<T, DbError> {
         let value = match self.0 {
-            Source::Sqlite(row) => of_sqlite(row.get_ref(index)?),
-            Source::Postgres(row) => postgres::column(row, index),
+            BackendRow::Sqlite(row) => sqlite_value(row.get_ref(index)?),
+            BackendRow::Postgres(row) => postgres::column(row, index),
         };
         value.and_then(T::from_column).map_err(|reason| DbError::Column { index, reason })
     }
 }
 
-fn of_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, String> {
+fn sqlite_value(value: ValueRef<'_>) -> Result<Value<'_>, String> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Int(number),

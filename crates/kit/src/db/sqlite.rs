@@ -22,7 +22,7 @@ const WRITER_CACHE_KIB: i64 = 48 * 1024;
 /// Pages each reader keeps; the system's page cache is behind it.
 const READER_CACHE_KIB: i64 = 4 * 1024;
 /// Prepared statements kept per connection; above the number of distinct queries in the product.
-const STATEMENT_CACHE: usize = 512;
+const STATEMENT_CACHE_SIZE: usize = 512;
 
 /// Whether a commit reaches the disk before it is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -46,13 +46,13 @@ pub struct File {
 
 /// Where a read connection goes when it is not needed any more.
 #[derive(Debug)]
-pub struct Place {
+pub struct PoolSlot {
     idle: Arc<Mutex<Vec<Connection>>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
-    pub fn give_back(&self, connection: Connection) {
+impl PoolSlot {
+    pub fn return_connection(&self, connection: Connection) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
@@ -85,14 +85,14 @@ impl File {
     }
 
     /// A connection that only reads, from the pool. It sees each commit as soon as that is acknowledged.
-    pub async fn reader(&self) -> Result<(Tx, Place), DbError> {
+    pub async fn reader(&self) -> Result<(Tx, PoolSlot), DbError> {
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => permit,
             // Only a runtime has timers to wait by.
             Err(_) if Handle::try_current().is_err() => return Err(DbError::Busy),
             Err(_) => {
-                let waited = tokio::time::timeout(super::READER_WAIT, permits.acquire_owned()).await;
+                let waited = tokio::time::timeout(super::READER_TIMEOUT, permits.acquire_owned()).await;
                 waited.map_err(|_| DbError::Busy)?.map_err(|_| DbError::Busy)?
             }
         };
@@ -101,7 +101,7 @@ impl File {
             Some(connection) => connection,
             None => self.open_reader()?,
         };
-        Ok((Tx::of_sqlite(connection), Place { idle: Arc::clone(&self.idle), _permit: permit }))
+        Ok((Tx::of_sqlite(connection), PoolSlot { idle: Arc::clone(&self.idle), _permit: permit }))
     }
 
     fn open_reader(&self) -> Result<Connection, DbError> {
@@ -118,7 +118,7 @@ fn configured(connection: Connection) -> Result<Connection, DbError> {
     // binding, which was a fifth of the time spent on requests.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     Ok(connection)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     DbError, FromRow, Param, Row,
-    postgres::{Rows, Session},
+    postgres::{ParamRows, PgSession},
     sqlite,
 };
 use futures::future::BoxFuture;
@@ -11,46 +11,46 @@ use std::{future::ready, time::Duration};
 
 /// A connection, and the transaction on it. `&mut Tx` is what every store function takes first.
 #[derive(Debug)]
-pub struct Tx(Kind);
+pub struct Tx(TxBackend);
 
 #[derive(Debug)]
-enum Kind {
+enum TxBackend {
     Sqlite(Connection),
-    Postgres(Box<Session>),
+    Postgres(Box<PgSession>),
 }
 
 impl Tx {
     pub(super) fn of_sqlite(connection: Connection) -> Self {
-        Self(Kind::Sqlite(connection))
+        Self(TxBackend::Sqlite(connection))
     }
 
-    pub(super) fn of_postgres(session: Session) -> Self {
-        Self(Kind::Postgres(Box::new(session)))
+    pub(super) fn of_postgres(session: PgSession) -> Self {
+        Self(TxBackend::Postgres(Box::new(session)))
     }
 
     pub(super) fn into_sqlite(self) -> Option<Connection> {
         match self.0 {
-            Kind::Sqlite(connection) => Some(connection),
-            Kind::Postgres(_) => None,
+            TxBackend::Sqlite(connection) => Some(connection),
+            TxBackend::Postgres(_) => None,
         }
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.0, Kind::Postgres(_))
+        matches!(self.0, TxBackend::Postgres(_))
     }
 
     /// The raw SQLite connection, for what has no portable form: pragmas, attach, backup. None on PostgreSQL.
     pub fn sqlite(&mut self) -> Option<&mut Connection> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => Some(connection),
-            Kind::Postgres(_) => None,
+            TxBackend::Sqlite(connection) => Some(connection),
+            TxBackend::Postgres(_) => None,
         }
     }
 
-    pub(super) fn session(&mut self) -> Option<&mut Session> {
+    pub(super) fn session(&mut self) -> Option<&mut PgSession> {
         match &mut self.0 {
-            Kind::Sqlite(_) => None,
-            Kind::Postgres(session) => Some(session),
+            TxBackend::Sqlite(_) => None,
+            TxBackend::Postgres(session) => Some(session),
         }
     }
 
@@ -58,8 +58,8 @@ impl Tx {
     /// [`Tx::begin`] and single statements do this by themselves.
     pub async fn revive(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
-            Kind::Sqlite(_) => Ok(()),
-            Kind::Postgres(session) => session.ready().await,
+            TxBackend::Sqlite(_) => Ok(()),
+            TxBackend::Postgres(session) => session.ensure_connected().await,
         }
     }
 
@@ -67,14 +67,14 @@ impl Tx {
     /// On SQLite it is IMMEDIATE, because a deferred one that reads first can fail at its first write; on PostgreSQL READ COMMITTED.
     pub async fn begin(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
-            Kind::Postgres(session) => session.begin().await,
+            TxBackend::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
+            TxBackend::Postgres(session) => session.begin().await,
         }
     }
 
     /// How long transactions from here on wait for a lock, before [`DbError::Locked`]. On SQLite nobody else holds any.
     pub(crate) fn limit_lock_waits(&mut self, most: Duration) {
-        if let Kind::Postgres(session) = &mut self.0 {
+        if let TxBackend::Postgres(session) = &mut self.0 {
             session.limit_lock_waits(most);
         }
     }
@@ -83,33 +83,33 @@ impl Tx {
     /// [`DbError::Closed`] says that nothing of it stays, [`DbError::Unknown`] that nobody could tell.
     pub async fn commit(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => sqlite::execute(connection, "commit", &[]).map(|_| ()),
-            Kind::Postgres(session) => session.commit().await,
+            TxBackend::Sqlite(connection) => sqlite::execute(connection, "commit", &[]).map(|_| ()),
+            TxBackend::Postgres(session) => session.commit().await,
         }
     }
 
     /// Takes the transaction back. Without one there is nothing to do.
     pub async fn rollback(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) if connection.is_autocommit() => Ok(()),
-            Kind::Sqlite(connection) => sqlite::execute(connection, "rollback", &[]).map(|_| ()),
-            Kind::Postgres(session) => session.rollback().await,
+            TxBackend::Sqlite(connection) if connection.is_autocommit() => Ok(()),
+            TxBackend::Sqlite(connection) => sqlite::execute(connection, "rollback", &[]).map(|_| ()),
+            TxBackend::Postgres(session) => session.rollback().await,
         }
     }
 
     /// Runs several statements without parameters, separated by semicolons; on PostgreSQL they stand or fall together.
     pub async fn batch(&mut self, sql: &str) -> Result<(), DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
-            Kind::Postgres(session) => session.batch(sql).await,
+            TxBackend::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            TxBackend::Postgres(session) => session.batch(sql).await,
         }
     }
 
     /// Runs a statement; the number of rows it changed.
     pub async fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => sqlite::execute(connection, sql, params),
-            Kind::Postgres(session) => session.execute(sql, params).await,
+            TxBackend::Sqlite(connection) => sqlite::execute(connection, sql, params),
+            TxBackend::Postgres(session) => session.execute(sql, params).await,
         }
     }
 
@@ -122,9 +122,9 @@ impl Tx {
         rows: impl IntoIterator<Item = [Param<'p>; N]>,
     ) -> BoxFuture<'_, Result<Vec<u64>, DbError>> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => Box::pin(ready(sqlite::execute_each(connection, sql, rows))),
-            Kind::Postgres(session) => {
-                let (sql, rows) = (sql.to_owned(), Rows::copied(rows));
+            TxBackend::Sqlite(connection) => Box::pin(ready(sqlite::execute_each(connection, sql, rows))),
+            TxBackend::Postgres(session) => {
+                let (sql, rows) = (sql.to_owned(), ParamRows::copied(rows));
                 Box::pin(async move { session.execute_many(&sql, &rows).await })
             }
         }
@@ -133,8 +133,8 @@ impl Tx {
     /// All found rows.
     pub async fn query<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<T>, DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => sqlite::query(connection, sql, params),
-            Kind::Postgres(session) => {
+            TxBackend::Sqlite(connection) => sqlite::query(connection, sql, params),
+            TxBackend::Postgres(session) => {
                 let rows = session.query(sql, params).await?;
                 rows.iter().map(|row| T::from_row(&Row::postgres(row))).collect()
             }
@@ -148,9 +148,9 @@ impl Tx {
         rows: impl IntoIterator<Item = [Param<'p>; N]>,
     ) -> BoxFuture<'_, Result<Vec<T>, DbError>> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => Box::pin(ready(sqlite::query_each(connection, sql, rows))),
-            Kind::Postgres(session) => {
-                let (sql, rows) = (sql.to_owned(), Rows::copied(rows));
+            TxBackend::Sqlite(connection) => Box::pin(ready(sqlite::query_each(connection, sql, rows))),
+            TxBackend::Postgres(session) => {
+                let (sql, rows) = (sql.to_owned(), ParamRows::copied(rows));
                 Box::pin(async move {
                     let found = session.query_many(&sql, &rows).await?;
                     found.iter().map(|row| T::from_row(&Row::postgres(row))).collect()
@@ -162,8 +162,8 @@ impl Tx {
     /// The first row, if there is one.
     pub async fn query_opt<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<T>, DbError> {
         match &mut self.0 {
-            Kind::Sqlite(connection) => sqlite::query_opt(connection, sql, params),
-            Kind::Postgres(session) => {
+            TxBackend::Sqlite(connection) => sqlite::query_opt(connection, sql, params),
+            TxBackend::Postgres(session) => {
                 let rows = session.query(sql, params).await?;
                 rows.first().map(|row| T::from_row(&Row::postgres(row))).transpose()
             }

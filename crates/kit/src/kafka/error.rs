@@ -35,14 +35,14 @@ impl From<ClientError> for KafkaError {
         match error {
             ClientError::ClientConfig(..) => KafkaError::Settings(error.to_string()),
             ClientError::Canceled => KafkaError::Unreachable(error.to_string()),
-            _ if error.rdkafka_error_code().is_some_and(passes) => KafkaError::Unreachable(error.to_string()),
+            _ if error.rdkafka_error_code().is_some_and(is_transient) => KafkaError::Unreachable(error.to_string()),
             _ => KafkaError::Client(error),
         }
     }
 }
 
 /// Errors of the way to the brokers, or of brokers that are just changing: gone the next time.
-pub(super) fn passes(code: Code) -> bool {
+pub(super) fn is_transient(code: Code) -> bool {
     matches!(
         code,
         Code::BrokerTransportFailure
@@ -65,6 +65,6 @@ pub(super) fn passes(code: Code) -> bool {
 }
 
 /// The topic, or this partition of it, is not known to the brokers.
-pub(super) fn unknown_topic(code: Code) -> bool {
+pub(super) fn is_unknown_topic(code: Code) -> bool {
     matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId)
 }

@@ -11,24 +11,24 @@
 //!
 //! This module knows no engine, no database and no type of message, and joins no consumer group.
 
-mod bell;
 mod consumer;
 mod error;
 mod log;
 mod producer;
 mod requests;
 mod topics;
+mod wakeup;
 mod wire;
 
-pub use bell::Waker;
 pub use consumer::Consumer;
 pub use error::KafkaError;
 pub use producer::Producer;
 pub use requests::Requests;
 pub use topics::Topics;
+pub use wakeup::Waker;
 pub use wire::{Arrival, Record, Request};
 
-use log::Log;
+use log::ClientLog;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     config::{ClientConfig, RDKafkaLogLevel},
@@ -39,12 +39,12 @@ use rdkafka::{
 use std::time::Duration;
 
 /// How long one question to the cluster may take.
-const ASK: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a producer waits for the next acknowledgement before it gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often, and how far apart, to look for a topic that was just made: brokers learn of it one after the other.
-const LOOKS: u32 = 50;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const TOPIC_POLLS: u32 = 50;
+const TOPIC_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A week, like the outbox. A reader that stays away longer than this loses its place.
 const RETENTION_MS: &str = "604800000";
 /// Kafka's own limit for the name of a topic.
@@ -56,7 +56,7 @@ pub struct Cluster {
     bootstrap: String,
     prefix: String,
     client_id: String,
-    patience: Duration,
+    ack_timeout: Duration,
 }
 
 impl Cluster {
@@ -65,18 +65,18 @@ impl Cluster {
     /// # Errors
     /// [`KafkaError::Settings`] when either cannot be right. Nothing is asked over the network.
     pub fn new(bootstrap: &str, prefix: &str) -> Result<Cluster, KafkaError> {
-        let named = |address: &str| {
+        let is_address = |address: &str| {
             let Some((host, port)) = address.trim().rsplit_once(':') else { return false };
             !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
         };
-        if !bootstrap.split(',').all(named) {
+        if !bootstrap.split(',').all(is_address) {
             return Err(KafkaError::Settings(format!("{bootstrap:?} is not a list of host:port")));
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if prefix.is_empty() || prefix.len() > MAX_TOPIC / 2 || !prefix.bytes().all(plain) {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if prefix.is_empty() || prefix.len() > MAX_TOPIC / 2 || !prefix.bytes().all(is_allowed) {
             return Err(KafkaError::Settings(format!("topics cannot be named {prefix:?}.<service>")));
         }
-        Ok(Cluster { bootstrap: bootstrap.to_owned(), prefix: prefix.to_owned(), client_id: "onrush".to_owned(), patience: PATIENCE })
+        Ok(Cluster { bootstrap: bootstrap.to_owned(), prefix: prefix.to_owned(), client_id: "onrush".to_owned(), ack_timeout: ACK_TIMEOUT })
     }
 
     /// The name brokers show for this process in their logs and quotas; `onrush` when not told.
@@ -89,7 +89,7 @@ impl Cluster {
     /// How long a producer waits for the next acknowledgement before it gives up; 30 seconds when not told.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Cluster {
-        self.patience = patience;
+        self.ack_timeout = patience;
         self
     }
 
@@ -110,12 +110,12 @@ impl Cluster {
         if let Err(KafkaError::Unreachable(_) | KafkaError::Settings(_)) = made {
             return made;
         }
-        for _ in 0..LOOKS {
-            match self.partitions_of(topic.clone()).await? {
+        for _ in 0..TOPIC_POLLS {
+            match self.count_partitions(topic.clone()).await? {
                 Some(found) if found == partitions => return Ok(()),
                 Some(found) => return Err(KafkaError::OtherPartitions { topic, found, wanted: partitions }),
                 None if made.is_err() => return made,
-                None => tokio::time::sleep(BETWEEN_LOOKS).await,
+                None => tokio::time::sleep(TOPIC_POLL_INTERVAL).await,
             }
         }
         Err(KafkaError::NoTopic { topic })
@@ -127,10 +127,10 @@ impl Cluster {
     /// [`KafkaError::Unreachable`] when no broker answers. A topic that is not there is no error.
     pub async fn remove_topics(&self, services: &[&str]) -> Result<(), KafkaError> {
         let (config, topics) = (self.config(), services.iter().map(|service| self.topic(service)).collect::<Vec<_>>());
-        blocking(move || {
-            let admin: AdminClient<Log> = config.create_with_context(Log::default())?;
+        run_blocking(move || {
+            let admin: AdminClient<ClientLog> = config.create_with_context(ClientLog::default())?;
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-            let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+            let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
             futures::executor::block_on(admin.delete_topics(&topics, &options))?;
             Ok(())
         })
@@ -142,7 +142,7 @@ impl Cluster {
     /// # Errors
     /// [`KafkaError::Unreachable`] when none does within five seconds.
     pub async fn check(&self) -> Result<(), KafkaError> {
-        self.partitions_of(self.topic("check")).await.map(|_| ())
+        self.count_partitions(self.topic("check")).await.map(|_| ())
     }
 
     /// A producer; its connections are made in the background.
@@ -163,15 +163,15 @@ impl Cluster {
 
     async fn create_topic(&self, topic: String, partitions: i32) -> Result<(), KafkaError> {
         let config = self.config();
-        blocking(move || {
-            let admin: AdminClient<Log> = config.create_with_context(Log::default())?;
+        run_blocking(move || {
+            let admin: AdminClient<ClientLog> = config.create_with_context(ClientLog::default())?;
             let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(-1))
                 // A compacted topic has holes, and a hole stops a reader.
                 .set("cleanup.policy", "delete")
                 .set("retention.ms", RETENTION_MS)
                 // By the time of arrival: a message published late must not be dropped at once for its age.
                 .set("message.timestamp.type", "LogAppendTime");
-            let options = AdminOptions::new().operation_timeout(Some(ASK)).request_timeout(Some(ASK));
+            let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
             match futures::executor::block_on(admin.create_topics([&new], &options))?.pop() {
                 None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
                 Some(Err((_, code))) => Err(ClientError::AdminOp(code).into()),
@@ -181,12 +181,12 @@ impl Cluster {
     }
 
     /// None: there is no such topic, or it is not ready yet.
-    async fn partitions_of(&self, topic: String) -> Result<Option<i32>, KafkaError> {
-        let config = self.reading();
-        blocking(move || {
+    async fn count_partitions(&self, topic: String) -> Result<Option<i32>, KafkaError> {
+        let config = self.reader_config();
+        run_blocking(move || {
             // A client for one question: one that stays would need someone to serve its queue.
-            let client: BaseConsumer<Log> = config.create_with_context(Log::default())?;
-            let answer = client.fetch_metadata(Some(&topic), ASK)?;
+            let client: BaseConsumer<ClientLog> = config.create_with_context(ClientLog::default())?;
+            let answer = client.fetch_metadata(Some(&topic), REQUEST_TIMEOUT)?;
             let Some(found) = answer.topics().first() else { return Ok(None) };
             match found.error() {
                 None => Ok(Some(i32::try_from(found.partitions().len()).unwrap_or(i32::MAX))),
@@ -216,7 +216,7 @@ impl Cluster {
         config
     }
 
-    fn reading(&self) -> ClientConfig {
+    fn reader_config(&self) -> ClientConfig {
         let mut config = self.config();
         config.set("allow.auto.create.topics", "false");
         config
@@ -224,7 +224,7 @@ impl Cluster {
 }
 
 /// The client library's calls of this module block.
-async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> Result<T, KafkaError> + Send + 'static) -> Result<T, KafkaError> {
+async fn run_blocking<T: Send + 'static>(ask: impl FnOnce() -> Result<T, KafkaError> + Send + 'static) -> Result<T, KafkaError> {
     match tokio::task::spawn_blocking(ask).await {
         Ok(answer) => answer,
         Err(error) => Err(KafkaError::Unreachable(error.to_string())),

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// How long a caller waits for the replicas. A healthy cluster takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where requests are written. Cheap to clone; connects when it is first used.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl Requests {
     pub fn new(cluster: &Cluster, partitions: i64, topics: &Topics, clock: Arc<dyn Clock>) -> Requests {
         let breaker = Breaker::new("kafka requests", BreakerSettings::default(), clock);
         Requests(Arc::new(Inner {
-            cluster: cluster.clone().patience(PATIENCE),
+            cluster: cluster.clone().patience(ACK_TIMEOUT),
             partitions,
             topics: topics.clone(),
             producer: OnceLock::new(),
@@ -54,7 +54,7 @@ impl Requests {
         let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
         crash_point(&format!("{log}.before_write"));
         let written = match self.producer() {
-            Ok(producer) => producer.take_down(log, partition, request).await,
+            Ok(producer) => producer.append_request(log, partition, request).await,
             Err(error) => Err(error),
         };
         crash_point(&format!("{log}.after_write"));

@@ -45,13 +45,13 @@ impl Topics {
         partitions: i32,
         shutdown: &Shutdown,
     ) -> Result<(), KafkaError> {
-        let missing = Missing { cluster: cluster.clone(), services, partitions };
-        match missing.make().await {
+        let required = RequiredTopics { cluster: cluster.clone(), services, partitions };
+        match required.ensure_all().await {
             Ok(()) => self.0.store(true, Ordering::Release),
             Err(KafkaError::Unreachable(reason)) => {
                 tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables, and nothing is read, until it does");
-                show(false);
-                tasks::spawn("topics", missing.made_at_last(self.clone(), shutdown.clone()));
+                set_unready_gauge(true);
+                tasks::spawn("topics", required.ensure_in_background(self.clone(), shutdown.clone()));
             }
             Err(error) => return Err(error),
         }
@@ -59,29 +59,29 @@ impl Topics {
     }
 }
 
-struct Missing {
+struct RequiredTopics {
     cluster: Cluster,
     services: Vec<&'static str>,
     partitions: i32,
 }
 
-impl Missing {
+impl RequiredTopics {
     /// The first that fails decides: while brokers are away each would take its time.
-    async fn make(&self) -> Result<(), KafkaError> {
+    async fn ensure_all(&self) -> Result<(), KafkaError> {
         for service in &self.services {
             self.cluster.ensure_topic(service, self.partitions).await?;
         }
         Ok(())
     }
 
-    async fn made_at_last(self, topics: Topics, mut shutdown: Shutdown) {
+    async fn ensure_in_background(self, topics: Topics, mut shutdown: Shutdown) {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shutdown.stopping() => return,
             }
-            pause = match self.make().await {
+            pause = match self.ensure_all().await {
                 Ok(()) => break,
                 Err(KafkaError::Unreachable(_)) => LONGEST_PAUSE.min(pause * 2),
                 Err(error) => {
@@ -91,11 +91,11 @@ impl Missing {
             };
         }
         topics.0.store(true, Ordering::Release);
-        show(true);
+        set_unready_gauge(false);
         tracing::warn!("Kafka answers, and all topics are there: messages go on");
     }
 }
 
-fn show(are_ready: bool) {
-    metrics::gauge!("onrush_topics_unready").set(if are_ready { 0.0 } else { 1.0 });
+fn set_unready_gauge(is_unready: bool) {
+    metrics::gauge!("onrush_topics_unready").set(if is_unready { 1.0 } else { 0.0 });
 }

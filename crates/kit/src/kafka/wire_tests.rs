@@ -78,14 +78,14 @@ fn the_attributes_are_those_of_a_cloud_event() {
 
 #[test]
 fn a_parent_is_never_zero_and_no_trace_is_no_header() {
-    assert_eq!(traceparent(Uuid::from_u128(5)), "00-00000000000000000000000000000005-0000000000000001-01");
+    assert_eq!(format_traceparent(Uuid::from_u128(5)), "00-00000000000000000000000000000005-0000000000000001-01");
     let nil = Record { trace: Some(Uuid::nil()), ..a_record() };
     assert!(headers("orders", &nil).iter().all(|header| header.key != "traceparent"));
 }
 
 #[test]
 fn without_any_of_its_attributes_a_message_is_foreign() {
-    for name in KNOWN.into_iter().filter(|name| *name != "traceparent") {
+    for name in KNOWN_HEADERS.into_iter().filter(|name| *name != "traceparent") {
         let reason = reason(&with_header(&a_record(), name, None));
         assert!(reason.contains(&format!("{name} is missing")), "{reason}");
     }
@@ -159,7 +159,7 @@ fn key_and_payload_are_checked() {
 fn only_the_beginning_of_a_foreign_message_is_kept() {
     let message = published(&a_record()).set_key(None).set_payload(Some("원".repeat(10_000).into_bytes()));
     let Arrival::Foreign { data, .. } = read("orders", &message) else { panic!("it has no key") };
-    assert_eq!(data, "원".repeat(KEPT_CHARS));
+    assert_eq!(data, "원".repeat(MAX_FOREIGN_CHARS));
 }
 
 #[test]

@@ -92,7 +92,7 @@ pub struct ProcessSettings {
 }
 
 impl ProcessSettings {
-    pub(super) fn outline(&self) -> Outline<'_> {
+    pub(super) fn topology(&self) -> Outline<'_> {
         Outline { database: &self.database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
     }
 }

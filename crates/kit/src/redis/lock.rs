@@ -10,7 +10,7 @@
 //! set back *and* a holder that has not written yet can give a later holder the lower number; then the later one is the fenced one, and
 //! still not both write.
 
-use super::{Redis, RedisError, Script, millis, token};
+use super::{Redis, RedisError, Script, random_token, to_millis};
 use crate::ports::{Stopwatch, random_bytes};
 use std::{sync::LazyLock, time::Duration};
 
@@ -19,11 +19,11 @@ use std::{sync::LazyLock, time::Duration};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(160);
 /// How long the last number of a free lock is kept. After that the clock alone is high enough.
-const NUMBER_KEPT: Duration = Duration::from_secs(24 * 3600);
+const FENCE_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Takes the lock if it is free, or says how long it is still held. Asked again with the same token (the first answer was lost), it
 /// answers the same. A double holds the numbers exactly up to 2^53, which in microseconds is the year 2255.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
+static TAKE_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local holder = redis.call('GET', KEYS[1])
@@ -41,11 +41,11 @@ return {1, text}",
     )
 });
 
-static EXTEND: LazyLock<Script> = LazyLock::new(|| {
+static EXTEND_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0")
 });
 
-static RELEASE: LazyLock<Script> =
+static RELEASE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"));
 
 /// A lock by its name. Cheap to make; it is taken by [`Lock::acquire`].
@@ -53,13 +53,13 @@ static RELEASE: LazyLock<Script> =
 pub struct Lock {
     redis: Redis,
     key: String,
-    number_key: String,
+    fence_key: String,
     floor: i64,
 }
 
 impl Lock {
     pub fn new(redis: &Redis, name: &str) -> Lock {
-        Lock { redis: redis.clone(), key: redis.key("lock", name), number_key: redis.key("fence", name), floor: 0 }
+        Lock { redis: redis.clone(), key: redis.key("lock", name), fence_key: redis.key("fence", name), floor: 0 }
     }
 
     /// Numbers given from here on are above this one: the last that the database has seen.
@@ -71,7 +71,7 @@ impl Lock {
     /// Tries for `wait` to get the lock, and holds it for `lease` at most. `None`: others had it all the time. An error means that Redis
     /// knows nothing; whether the lock was taken is then unknown, and it is given back as soon as Redis answers again, or by its lease.
     pub async fn acquire(&self, wait: Duration, lease: Duration) -> Result<Option<Guard>, RedisError> {
-        let mut guard = Guard { lock: self.clone(), token: token(), fence: 0, may_hold: false };
+        let mut guard = Guard { lock: self.clone(), token: random_token(), fence: 0, may_hold: false };
         let waited = Stopwatch::start();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -88,21 +88,21 @@ impl Lock {
                 return Ok(None);
             }
             let lease_left = Duration::from_millis(u64::try_from(number).unwrap_or(0) + 1);
-            tokio::time::sleep(shortened(pause).min(left).min(lease_left)).await;
+            tokio::time::sleep(jittered(pause).min(left).min(lease_left)).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
     /// Whether it is ours, and our number; or the milliseconds that somebody else still has.
     async fn take(&self, token: &str, lease: Duration) -> Result<(bool, i64), RedisError> {
-        let mut call = TAKE.key(&self.key);
-        call.key(&self.number_key).arg(token).arg(millis(lease)).arg(self.floor).arg(millis(NUMBER_KEPT));
+        let mut call = TAKE_SCRIPT.key(&self.key);
+        call.key(&self.fence_key).arg(token).arg(to_millis(lease)).arg(self.floor).arg(to_millis(FENCE_TTL));
         self.redis.run(&call).await
     }
 }
 
 /// Between a half and the whole of it.
-fn shortened(pause: Duration) -> Duration {
+fn jittered(pause: Duration) -> Duration {
     let chance = u32::from(random_bytes::<1>()[0]);
     pause / 2 + pause * chance / 512
 }
@@ -124,7 +124,7 @@ impl Guard {
 
     /// Holds it for `lease` from now. False: it was lost meanwhile, and somebody else may have it.
     pub async fn extend(&self, lease: Duration) -> Result<bool, RedisError> {
-        self.lock.redis.run(EXTEND.key(&self.lock.key).arg(&self.token).arg(millis(lease))).await
+        self.lock.redis.run(EXTEND_SCRIPT.key(&self.lock.key).arg(&self.token).arg(to_millis(lease))).await
     }
 
     /// Gives it back. False: it was lost before.
@@ -137,7 +137,7 @@ impl Guard {
 }
 
 async fn release(lock: &Lock, token: &str) -> Result<bool, RedisError> {
-    lock.redis.run(RELEASE.key(&lock.key).arg(token)).await
+    lock.redis.run(RELEASE_SCRIPT.key(&lock.key).arg(token)).await
 }
 
 impl Drop for Guard {

@@ -6,11 +6,15 @@
 //!
 //! Calls belong on the process's runtime. A commit hook runs on a writer's thread and must not call; it leaves its news to a task.
 
+pub mod entries;
 pub mod fence;
-pub mod limit;
 pub mod lock;
-pub mod sessions;
-pub mod shared;
+pub mod rate_limit;
+pub mod web_sessions;
+
+pub use entries as shared;
+pub use rate_limit as limit;
+pub use web_sessions as sessions;
 
 pub use ::redis::{Cmd, FromRedisValue, Script, ScriptInvocation, ToRedisArgs, cmd};
 
@@ -30,7 +34,7 @@ use std::{
 };
 
 /// Calls that may wait for their turn on the connection; with fewer, a rush would wait for itself.
-const PIPELINE: usize = 1_024;
+const PIPELINE_CAPACITY: usize = 1_024;
 /// The library tries a broken connection again so often by itself; with its default of 6, calls hang until the server is back.
 const RECONNECTS: usize = 1;
 
@@ -85,14 +89,14 @@ struct Inner {
     client: Client,
     settings: RedisSettings,
     breaker: Breaker,
-    connection: RwLock<Connection>,
+    connection: RwLock<ManagedConnection>,
 }
 
 #[derive(Clone)]
-struct Connection {
+struct ManagedConnection {
     manager: ConnectionManager,
     /// Tells it from the ones before.
-    number: u64,
+    generation: u64,
 }
 
 impl Redis {
@@ -100,21 +104,21 @@ impl Redis {
     pub fn connect(url: &str, settings: RedisSettings, clock: Arc<dyn Clock>) -> Result<Redis, RedisError> {
         let client = Client::open(url).map_err(|error| RedisError::Address(error.to_string()))?;
         let breaker = Breaker::new("redis", settings.breaker, clock);
-        let manager = manager(&client, &settings).map_err(|error| RedisError::Address(error.to_string()))?;
-        let connection = RwLock::new(Connection { manager, number: 0 });
+        let manager = new_manager(&client, &settings).map_err(|error| RedisError::Address(error.to_string()))?;
+        let connection = RwLock::new(ManagedConnection { manager, generation: 0 });
         Ok(Redis(Arc::new(Inner { client, settings, breaker, connection })))
     }
 
     /// Runs one command.
     pub async fn call<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let mut connection = self.0.connection();
-        self.bounded(connection.number, async move { command.query_async(&mut connection.manager).await }).await
+        self.call_bounded(connection.generation, async move { command.query_async(&mut connection.manager).await }).await
     }
 
     /// Runs a script by its digest; a server that does not know it is told the text.
     pub async fn run<T: FromRedisValue>(&self, invocation: &ScriptInvocation<'_>) -> Result<T, RedisError> {
         let mut connection = self.0.connection();
-        self.bounded(connection.number, async move { invocation.invoke_async(&mut connection.manager).await }).await
+        self.call_bounded(connection.generation, async move { invocation.invoke_async(&mut connection.manager).await }).await
     }
 
     /// The full key of a thing of this kind. The braces keep keys that a script uses together on one node of a partitioned server.
@@ -127,7 +131,7 @@ impl Redis {
         &self.0.breaker
     }
 
-    async fn bounded<T>(&self, number: u64, call: impl Future<Output = Result<T, ::redis::RedisError>>) -> Result<T, RedisError> {
+    async fn call_bounded<T>(&self, generation: u64, call: impl Future<Output = Result<T, ::redis::RedisError>>) -> Result<T, RedisError> {
         let permit = self.0.breaker.acquire().map_err(|open| RedisError::Unavailable(open.to_string()))?;
         let took = Stopwatch::start();
         let limit = self.0.settings.call_timeout;
@@ -135,7 +139,7 @@ impl Redis {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if is_outage(&error) => {
                 if !error.is_io_error() {
-                    self.0.replace(number);
+                    self.0.reconnect(generation);
                 }
                 Err(RedisError::Unavailable(error.to_string()))
             }
@@ -155,29 +159,29 @@ impl Redis {
 }
 
 impl Inner {
-    fn connection(&self) -> Connection {
+    fn connection(&self) -> ManagedConnection {
         self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins anew where the library would keep what it has: after a password that was refused, and with a server that became a replica.
-    fn replace(&self, number: u64) {
+    fn reconnect(&self, generation: u64) {
         let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
-        if current.number != number {
+        if current.generation != generation {
             return;
         }
-        match manager(&self.client, &self.settings) {
-            Ok(manager) => *current = Connection { manager, number: number + 1 },
+        match new_manager(&self.client, &self.settings) {
+            Ok(manager) => *current = ManagedConnection { manager, generation: generation + 1 },
             Err(error) => tracing::warn!(%error, "cannot prepare a new connection to Redis"),
         }
     }
 }
 
-fn manager(client: &Client, settings: &RedisSettings) -> Result<ConnectionManager, ::redis::RedisError> {
+fn new_manager(client: &Client, settings: &RedisSettings) -> Result<ConnectionManager, ::redis::RedisError> {
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(RECONNECTS)
         .set_connection_timeout(Some(settings.call_timeout))
         .set_response_timeout(Some(settings.call_timeout))
-        .set_pipeline_buffer_size(PIPELINE);
+        .set_pipeline_buffer_size(PIPELINE_CAPACITY);
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
@@ -199,12 +203,12 @@ impl fmt::Debug for Redis {
 }
 
 /// Whole milliseconds for Redis, which refuses 0.
-pub(crate) fn millis(time: Duration) -> u64 {
+pub(crate) fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, u64::from(u32::MAX) * 1_000)
 }
 
 /// A name nobody else has given: for tokens and generations.
-pub(crate) fn token() -> String {
+pub(crate) fn random_token() -> String {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     BASE64_URL_SAFE_NO_PAD.encode(crate::ports::random_bytes::<16>())
 }

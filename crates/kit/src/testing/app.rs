@@ -2,9 +2,9 @@
 
 use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
-    puppet::{Emit, Puppet},
-    rest::{self, Rest},
-    shape::{Ground, Processes, Shape, in_turn},
+    quiescence::{self, Quiescence},
+    shape::{Backends, Processes, Shape, round_robin},
+    stub_service::{Emit, Puppet},
 };
 use crate::{
     auth::Role,
@@ -35,14 +35,14 @@ pub struct App {
     pub router: Router,
     routers: Vec<Router>,
     /// Further processes of the same mall, where it has several.
-    others: Vec<Process>,
+    other_processes: Vec<Process>,
     servers: Vec<ShutdownTrigger>,
     folder: TempFolder,
     /// Of its streams: processes over Kafka must all have as many.
     partitions: i64,
-    ground: Ground,
+    backends: Backends,
     shape: Shape,
-    rest: Arc<Rest>,
+    quiescence: Arc<Quiescence>,
 }
 
 impl App {
@@ -54,20 +54,21 @@ impl App {
             queue: DEFAULT_QUEUE,
             folder: TempFolder::new(),
             clock: ManualClock::at(START),
-            ground: None,
+            backends: None,
             partitions: 1,
             readers: 4,
             faults: Faults::planned(),
         }
     }
 
-    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, ground: Ground, shape: Shape) -> App {
+    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, backends: Backends, shape: Shape) -> App {
         let AppBuilder { clock, faults, folder, partitions, .. } = builder;
-        let Processes { mut all, routers, servers, rest } = processes;
-        rest.mind(&faults);
+        let Processes { mut all, routers, servers, quiescence } = processes;
+        quiescence.watch_faults(&faults);
         let process = all.remove(0);
-        let router = in_turn(routers.clone());
-        let app = App { process, others: all, servers, clock, faults, router, routers, folder, partitions, ground, shape, rest };
+        let router = round_robin(routers.clone());
+        let app =
+            App { process, other_processes: all, servers, clock, faults, router, routers, folder, partitions, backends, shape, quiescence };
         app.rest().await;
         app
     }
@@ -78,50 +79,50 @@ impl App {
 
     /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
     pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let (builder, _) = self.halt().await;
+        let (builder, _) = self.stop_processes().await;
         builder.start(build).await
     }
 
     /// The same in the shape it had.
     pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let (builder, shape) = self.halt().await;
+        let (builder, shape) = self.stop_processes().await;
         builder.start_in(shape, build).await
     }
 
     /// Stops all processes.
     pub async fn stop(self) {
-        let _ = self.halt().await;
+        let _ = self.stop_processes().await;
     }
 
-    async fn halt(self) -> (AppBuilder, Shape) {
-        let App { process, others, servers, clock, folder, partitions, ground, shape, .. } = self;
+    async fn stop_processes(self) -> (AppBuilder, Shape) {
+        let App { process, other_processes, servers, clock, folder, partitions, backends, shape, .. } = self;
         for server in servers {
             server.stop();
         }
         process.stop().await;
-        for process in others {
+        for process in other_processes {
             process.stop().await;
         }
-        (AppBuilder { folder, clock, partitions, ground: Some(ground), ..Self::builder() }, shape)
+        (AppBuilder { folder, clock, partitions, backends: Some(backends), ..Self::builder() }, shape)
     }
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
     pub async fn beside(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let ground = Ground { database: self.ground.database.clone(), kafka: self.ground.kafka.clone() };
-        assert!(ground.database.is_some(), "only PostgreSQL takes several processes");
+        let backends = Backends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
+        assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
-        let builder = AppBuilder { clock, ground: Some(ground), faults, partitions, ..Self::builder() };
+        let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };
         builder.start(build).await
     }
 
     /// How the product's settings name the database of this test, where it is not a file.
     pub fn postgres(&self) -> Option<PostgresSettings> {
-        self.ground.database.as_ref().map(|database| PostgresSettings::at(database.url()))
+        self.backends.database.as_ref().map(|database| PostgresSettings::at(database.url()))
     }
 
     /// The kit of a process that runs this service.
     pub fn kit_of(&self, service: &str) -> &Kit {
-        &self.running(service).next().unwrap_or(&self.process).kit
+        &self.processes_running(service).next().unwrap_or(&self.process).kit
     }
 
     /// How many processes the mall has.
@@ -131,32 +132,32 @@ impl App {
 
     /// How many processes run this service.
     pub fn instances_of(&self, service: &str) -> usize {
-        self.running(service).count()
+        self.processes_running(service).count()
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
-        std::iter::once(&self.process).chain(&self.others)
+        std::iter::once(&self.process).chain(&self.other_processes)
     }
 
-    fn running(&self, service: &str) -> impl Iterator<Item = &Process> {
+    fn processes_running(&self, service: &str) -> impl Iterator<Item = &Process> {
         self.processes().filter(move |process| process.services.iter().any(|found| found.name() == service))
     }
 
     pub fn is_postgres(&self) -> bool {
-        self.ground.database.is_some()
+        self.backends.database.is_some()
     }
 
     /// Returns when no message is under way but those a test holds. On SQLite at once: what follows is part of the transaction, or is
     /// waited for by [`App::eventually`].
     pub async fn rest(&self) {
         if self.is_postgres() {
-            self.rest.wait().await;
+            self.quiescence.wait().await;
         }
     }
 
     /// True when no message is under way, and none is held, on any database.
     pub async fn is_at_rest(&self) -> bool {
-        self.rest.lag().await.is_ok_and(|lag| lag == 0)
+        self.quiescence.lag().await.is_ok_and(|lag| lag == 0)
     }
 
     pub fn kit(&self) -> &Kit {
@@ -196,8 +197,8 @@ impl App {
             router: self.router.clone(),
             routers: self.routers.clone(),
             // Stories that are told in several shapes know of hops; waiting after each of a thousand requests would be another story.
-            rest: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.rest)),
-            is_patient: self.shape != Shape::Solo,
+            quiescence: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.quiescence)),
+            is_retried: self.shape != Shape::Solo,
             builder: Request::builder().method(method).uri(path.into()),
             body: Bytes::new(),
         }
@@ -210,8 +211,8 @@ impl App {
 
     pub async fn emit_all(&self, source: &'static str, key: impl Into<Uuid>, messages: Vec<Message>) {
         let kit = self.kit_of(source);
-        let puppet = Puppet::speaking_as(kit, source);
-        let reply = kit.submit(&puppet, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
+        let stub = Puppet::named(kit, source);
+        let reply = kit.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
         assert!(matches!(reply, Ok(Reply::Answer(_))), "the message was not written: {reply:?}");
         self.rest().await;
     }
@@ -234,7 +235,7 @@ impl App {
 
     pub async fn rows<T: FromRow>(&self, sql: &str) -> Vec<T> {
         let mut reader = self.kit().db.reader().await.expect("a read connection");
-        let sql = if self.is_postgres() { rest::for_postgres(sql) } else { sql.to_owned() };
+        let sql = if self.is_postgres() { quiescence::to_postgres(sql) } else { sql.to_owned() };
         reader.query(&sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 

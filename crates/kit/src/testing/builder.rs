@@ -2,8 +2,8 @@
 
 use super::{
     App, Faults, TestDatabase, TestTopics,
-    rest::Rest,
-    shape::{Ground, Processes, Shape, make_ground},
+    quiescence::Quiescence,
+    shape::{Backends, Processes, Shape, create_backends},
 };
 use crate::{
     db::Synchronous,
@@ -36,7 +36,7 @@ impl Drop for TempFolder {
 }
 
 /// What the tests of a service run on: `ONRUSH_TEST_DATABASE=postgres` chooses PostgreSQL, so that every one of them can be run there.
-fn wants_postgres() -> bool {
+fn is_postgres_wanted() -> bool {
     match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
         Ok("postgres") => true,
         Ok("sqlite") | Err(_) => false,
@@ -50,7 +50,7 @@ pub struct AppBuilder {
     pub(super) queue: usize,
     pub(super) folder: TempFolder,
     pub(super) clock: ManualClock,
-    pub(super) ground: Option<Ground>,
+    pub(super) backends: Option<Backends>,
     pub(super) partitions: i64,
     pub(super) readers: usize,
     pub(super) faults: Faults,
@@ -69,19 +69,19 @@ impl AppBuilder {
     }
     /// On PostgreSQL, whatever the environment says.
     pub async fn on_postgres(mut self) -> Self {
-        self.ground = Some(Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
+        self.backends = Some(Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
         self
     }
 
     /// On PostgreSQL, with Kafka between the services.
     pub async fn on_kafka(mut self) -> Self {
-        self.ground = Some(make_ground(Shape::Split).await);
+        self.backends = Some(create_backends(Shape::Split).await);
         self
     }
 
     /// On SQLite, whatever the environment says.
     pub fn on_sqlite(mut self) -> Self {
-        self.ground = Some(Ground { database: None, kafka: None });
+        self.backends = Some(Backends { database: None, kafka: None });
         self
     }
 
@@ -100,10 +100,10 @@ impl AppBuilder {
     }
 
     /// Where the processes are to stand: what was used before a restart, or something new.
-    pub(super) async fn ground(&mut self, shape: Shape) -> Ground {
-        match self.ground.take() {
-            Some(ground) => ground,
-            None => make_ground(shape).await,
+    pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> Backends {
+        match self.backends.take() {
+            Some(backends) => backends,
+            None => create_backends(shape).await,
         }
     }
 
@@ -125,20 +125,20 @@ impl AppBuilder {
     }
     /// One process.
     pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let ground = match self.ground.take() {
-            Some(ground) => ground,
-            None if wants_postgres() => Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => Ground { database: None, kafka: None },
+        let backends = match self.backends.take() {
+            Some(backends) => backends,
+            None if is_postgres_wanted() => Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
+            None => Backends { database: None, kafka: None },
         };
         let mut settings = self.process_settings();
-        if let Some(database) = &ground.database {
+        if let Some(database) = &backends.database {
             let postgres = PostgresSettings { readers: self.readers, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
             settings.database = Database::Postgres(postgres);
-            settings.kafka = ground.kafka.as_deref().map(TestTopics::settings);
+            settings.kafka = backends.kafka.as_deref().map(TestTopics::settings);
         }
         let process = Process::start(settings, build).await.expect("the services start");
         let routers = vec![crate::http::layers(process.router.clone())];
-        let rest = Arc::new(Rest::of(&process.kit, &process.services));
-        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), rest }, ground, Shape::Solo).await
+        let quiescence = Arc::new(Quiescence::of(&process.kit, &process.services));
+        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), quiescence }, backends, Shape::Solo).await
     }
 }

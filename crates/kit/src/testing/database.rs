@@ -4,8 +4,8 @@ use crate::db::ScratchDatabase;
 use tokio_postgres::{Client, NoTls};
 
 /// Where the tests find a server: the URL of a superuser.
-const SERVER: &str = "ONRUSH_TEST_POSTGRES";
-const PURPOSE: &str = "onrush_test";
+const SERVER_VARIABLE: &str = "ONRUSH_TEST_POSTGRES";
+const NAME_PREFIX: &str = "onrush_test";
 
 /// An empty database on the test server, gone with the value.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct TestDatabase(ScratchDatabase);
 
 impl TestDatabase {
     pub async fn create() -> Self {
-        Self(ScratchDatabase::create(&server(), PURPOSE).await.expect("the test user may make databases"))
+        Self(ScratchDatabase::create(&server(), NAME_PREFIX).await.expect("the test user may make databases"))
     }
 
     /// The URL of the database, as the server's superuser.
@@ -23,7 +23,7 @@ impl TestDatabase {
 
     /// Another database with the same in it. Nobody may be connected with this one.
     pub async fn copy(&self) -> Self {
-        Self(self.0.copy(PURPOSE).await.expect("nobody is connected with it"))
+        Self(self.0.copy(NAME_PREFIX).await.expect("nobody is connected with it"))
     }
 
     pub fn name(&self) -> &str {
@@ -55,7 +55,7 @@ impl Drop for TestDatabase {
 }
 
 fn server() -> String {
-    std::env::var(SERVER).unwrap_or_else(|_| panic!("set {SERVER}, or run ./scripts/services run -- cargo test …"))
+    std::env::var(SERVER_VARIABLE).unwrap_or_else(|_| panic!("set {SERVER_VARIABLE}, or run ./scripts/services run -- cargo test …"))
 }
 
 async fn connect(url: &str) -> Client {

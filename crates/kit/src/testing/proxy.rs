@@ -26,12 +26,12 @@ pub enum Cut {
 
 #[derive(Clone)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
     port: u16,
 }
 
-struct Shared {
-    next: Mutex<Cut>,
+struct ProxyState {
+    planned: Mutex<Cut>,
     is_shut: AtomicBool,
     cuts: AtomicU64,
 }
@@ -41,17 +41,17 @@ impl Proxy {
     pub async fn before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { next: Mutex::new(Cut::Nothing), is_shut: AtomicBool::new(false), cuts: AtomicU64::new(0) });
-        let proxy = Self { shared: Arc::clone(&shared), port };
+        let state = Arc::new(ProxyState { planned: Mutex::new(Cut::Nothing), is_shut: AtomicBool::new(false), cuts: AtomicU64::new(0) });
+        let proxy = Self { state: Arc::clone(&state), port };
         tasks::spawn("proxy", async move {
             while let Ok((client, _)) = listener.accept().await {
-                if shared.is_shut.load(Ordering::SeqCst) {
+                if state.is_shut.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (shared, server) = (Arc::clone(&shared), server.clone());
+                let (state, server) = (Arc::clone(&state), server.clone());
                 tasks::spawn("proxied", async move {
                     if let Ok(server) = TcpStream::connect(server).await {
-                        let _ = shared.between(client, server).await;
+                        let _ = state.forward(client, server).await;
                     }
                 });
             }
@@ -64,51 +64,51 @@ impl Proxy {
     }
 
     pub fn cut_next(&self, cut: Cut) {
-        *self.shared.next.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+        *self.state.planned.lock().unwrap_or_else(PoisonError::into_inner) = cut;
     }
 
     /// How many connections were cut so far.
     pub fn cuts(&self) -> u64 {
-        self.shared.cuts.load(Ordering::SeqCst)
+        self.state.cuts.load(Ordering::SeqCst)
     }
 }
 
-impl Shared {
+impl ProxyState {
     /// Carries bytes both ways until one side ends, or is cut off.
-    async fn between(&self, mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
-        let (mut asked, mut said) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    async fn forward(&self, mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+        let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         loop {
             tokio::select! {
-                read = client.read(&mut asked) => {
+                read = client.read(&mut from_client) => {
                     let Ok(size @ 1..) = read else { return Ok(()) };
-                    let asked = &asked[..size];
-                    let cut = if asked.windows(7).any(|text| text == b"commit\0") { self.take() } else { Cut::Nothing };
+                    let from_client = &from_client[..size];
+                    let cut = if from_client.windows(7).any(|text| text == b"commit\0") { self.take_planned_cut() } else { Cut::Nothing };
                     match cut {
-                        Cut::Nothing => server.write_all(asked).await?,
+                        Cut::Nothing => server.write_all(from_client).await?,
                         Cut::BeforeCommit => return Ok(()),
                         Cut::SilentlyBeforeCommit => {
                             drop(client);
-                            let _ = server.read(&mut said).await;
+                            let _ = server.read(&mut from_server).await;
                             return Ok(());
                         }
                         Cut::AfterCommit | Cut::AfterCommitForGood => {
-                            server.write_all(asked).await?;
+                            server.write_all(from_client).await?;
                             // Its answer: it is done.
-                            let _ = server.read(&mut said).await;
+                            let _ = server.read(&mut from_server).await;
                             return Ok(());
                         }
                     }
                 }
-                read = server.read(&mut said) => {
+                read = server.read(&mut from_server) => {
                     let Ok(size @ 1..) = read else { return Ok(()) };
-                    client.write_all(&said[..size]).await?;
+                    client.write_all(&from_server[..size]).await?;
                 }
             }
         }
     }
 
-    fn take(&self) -> Cut {
-        let cut = std::mem::replace(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner), Cut::Nothing);
+    fn take_planned_cut(&self) -> Cut {
+        let cut = std::mem::replace(&mut *self.planned.lock().unwrap_or_else(PoisonError::into_inner), Cut::Nothing);
         if cut != Cut::Nothing {
             self.cuts.fetch_add(1, Ordering::SeqCst);
         }

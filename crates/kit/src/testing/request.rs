@@ -1,6 +1,6 @@
 //! What a test asks, and what it gets.
 
-use super::rest::Rest;
+use super::quiescence::Quiescence;
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -9,16 +9,16 @@ use std::{sync::Arc, time::Duration};
 use tower::ServiceExt;
 
 /// How often a request is sent again that was refused for the moment.
-const COME_BACK: u32 = 100;
+const MAX_RETRIES: u32 = 100;
 
 pub struct TestRequest {
     pub(super) router: Router,
     /// Those of all processes, one by one.
     pub(super) routers: Vec<Router>,
     /// It comes back when it is refused for the moment.
-    pub(super) is_patient: bool,
+    pub(super) is_retried: bool,
     /// Waits for what follows a change.
-    pub(super) rest: Option<Arc<Rest>>,
+    pub(super) quiescence: Option<Arc<Quiescence>>,
     pub(super) builder: http::request::Builder,
     pub(super) body: Bytes,
 }
@@ -50,7 +50,7 @@ impl TestRequest {
     /// Takes the first answer, also one that says to come back.
     #[must_use]
     pub fn once(self) -> Self {
-        Self { is_patient: false, ..self }
+        Self { is_retried: false, ..self }
     }
     /// Asks every process of the mall for the same.
     pub async fn send_to_each(self) -> Vec<TestResponse> {
@@ -59,30 +59,30 @@ impl TestRequest {
         for router in self.routers {
             let mut builder = Request::builder().method(request.method.clone()).uri(request.uri.clone());
             builder.headers_mut().expect("nothing is wrong with it yet").extend(request.headers.clone());
-            let (routers, body, rest) = (Vec::new(), self.body.clone(), self.rest.clone());
-            answers.push(TestRequest { router, routers, is_patient: self.is_patient, rest, builder, body }.send().await);
+            let (routers, body, quiescence) = (Vec::new(), self.body.clone(), self.quiescence.clone());
+            answers.push(TestRequest { router, routers, is_retried: self.is_retried, quiescence, builder, body }.send().await);
         }
         answers
     }
     pub async fn send(self) -> TestResponse {
         let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
-        let changes = request.method != Method::GET;
-        let ask = || async {
+        let is_change = request.method != Method::GET;
+        let send_once = || async {
             let request = Request::from_parts(request.clone(), Body::from(self.body.clone()));
             self.router.clone().oneshot(request).await.expect("the router answers")
         };
-        let mut response = ask().await;
+        let mut response = send_once().await;
         // Where a crowd meets processes apart, some are told to come back; they do.
-        let mut times = if self.is_patient { COME_BACK } else { 0 };
-        while response.status() == StatusCode::SERVICE_UNAVAILABLE && times > 0 {
+        let mut retries_left = if self.is_retried { MAX_RETRIES } else { 0 };
+        while response.status() == StatusCode::SERVICE_UNAVAILABLE && retries_left > 0 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            response = ask().await;
-            times -= 1;
+            response = send_once().await;
+            retries_left -= 1;
         }
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("the body arrives").to_bytes();
-        if let Some(rest) = self.rest.filter(|_| changes) {
-            rest.wait().await;
+        if let Some(quiescence) = self.quiescence.filter(|_| is_change) {
+            quiescence.wait().await;
         }
         let body = serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null);
         TestResponse { status: parts.status.as_u16(), headers: parts.headers, body, bytes }

@@ -9,7 +9,7 @@ use rdkafka::{
 use std::time::Duration;
 
 /// How long the broker may take to remove them.
-const BOUND: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Topics with a prefix of their own, gone with the value.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Drop for TestTopics {
             .map(|service| format!("{}.{service}", self.prefix))
             .collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let options = AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND));
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
         // A thread of its own: whoever drops it may be inside a runtime.
         std::thread::scope(|scope| {
             scope.spawn(|| futures::executor::block_on(admin.delete_topics(&topics, &options)).is_ok());

@@ -1,23 +1,23 @@
 //! Many rows by one statement: their parameters travel as arrays, one for each place. A statement a row would cost both sides a message,
 //! a wake-up and a plan's start each, which is most of what such a statement costs.
 
-use super::{Rows, prepare::places};
+use super::{ParamRows, prepare::placeholders};
 use std::fmt::Write;
 use tokio_postgres::types::Type;
 
 /// What the arrays are called in the text, and the number of a row among them.
-const GIVEN: &str = "given";
-const PLACE: &str = "given_place";
+const PARAMS_ALIAS: &str = "given";
+const ORDINAL_COLUMN: &str = "given_place";
 
 /// A text for one row of parameters, turned into one for many.
 #[derive(Debug, PartialEq)]
 pub struct Bulk {
     pub sql: String,
-    pub kind: Kind,
+    pub kind: BulkKind,
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Kind {
+pub enum BulkKind {
     /// Each row counts one.
     Insert,
     /// Says which rows of parameters changed something, and so often. Right only for rows that differ in these places (from 0): they name what is
@@ -30,7 +30,7 @@ pub enum Kind {
 impl Bulk {
     /// None for texts whose rows must go one by one. `types` are those of the parameters.
     pub fn of(sql: &str, types: &[Type]) -> Option<Self> {
-        let (words, given) = (words(sql), given(types)?);
+        let (words, params) = (top_level_words(sql), params_table(types)?);
         if words.iter().any(|(_, word)| word.contains(char::is_uppercase)) {
             return None;
         }
@@ -40,27 +40,33 @@ impl Bulk {
         let (sql, kind) = match *named.as_slice() {
             ["insert", "into", _, "values"] => {
                 let (head, values) = sql.split_at(at("values")?);
-                let values = one_row(&values["values".len()..])?;
-                (format!("{head}select {} from {given} order by {GIVEN}.{PLACE}", filled(values)), Kind::Insert)
+                let values = single_row_values(&values["values".len()..])?;
+                (
+                    format!("{head}select {} from {params} order by {PARAMS_ALIAS}.{ORDINAL_COLUMN}", substitute_columns(values)),
+                    BulkKind::Insert,
+                )
             }
             ["update", _, "set", ..] if has("where") && !has("or") && !has("from") && !has("returning") => {
                 let (set, condition) = (at("set")? + "set".len(), at("where")?);
-                let key = key(&sql[condition + "where".len()..], &assigned(&sql[set..condition])?)?;
-                let (head, tail) = (filled(&sql[..condition]), filled(&sql[condition..]));
-                (format!("{head}from {given} {tail} returning {GIVEN}.{PLACE}"), Kind::Change(key))
+                let key = key_params(&sql[condition + "where".len()..], &assigned_columns(&sql[set..condition])?)?;
+                let (head, tail) = (substitute_columns(&sql[..condition]), substitute_columns(&sql[condition..]));
+                (format!("{head}from {params} {tail} returning {PARAMS_ALIAS}.{ORDINAL_COLUMN}"), BulkKind::Change(key))
             }
             ["delete", "from", _, "where", ..] if !has("or") && !has("returning") => {
                 let condition = at("where")?;
-                let key = key(&sql[condition + "where".len()..], &[])?;
+                let key = key_params(&sql[condition + "where".len()..], &[])?;
                 let (head, tail) = sql.split_at(condition);
-                (format!("{head}using {given} {} returning {GIVEN}.{PLACE}", filled(tail)), Kind::Change(key))
+                (
+                    format!("{head}using {params} {} returning {PARAMS_ALIAS}.{ORDINAL_COLUMN}", substitute_columns(tail)),
+                    BulkKind::Change(key),
+                )
             }
             ["select", ..] => {
-                let found = format!("select found.*, row_number() over () as found_place from ({}) found", filled(sql));
+                let found = format!("select found.*, row_number() over () as found_place from ({}) found", substitute_columns(sql));
                 let text = format!(
-                    "select found.*, {GIVEN}.{PLACE} from {given} cross join lateral ({found}) found order by {GIVEN}.{PLACE}, found.found_place"
+                    "select found.*, {PARAMS_ALIAS}.{ORDINAL_COLUMN} from {params} cross join lateral ({found}) found order by {PARAMS_ALIAS}.{ORDINAL_COLUMN}, found.found_place"
                 );
-                (text, Kind::Query)
+                (text, BulkKind::Query)
             }
             _ => return None,
         };
@@ -68,16 +74,16 @@ impl Bulk {
     }
 
     /// Whether these rows may go together.
-    pub fn suits(&self, rows: &Rows) -> bool {
+    pub fn accepts(&self, rows: &ParamRows) -> bool {
         match &self.kind {
-            Kind::Change(key) => rows.differ_in(key),
-            Kind::Insert | Kind::Query => true,
+            BulkKind::Change(key) => rows.are_distinct_in(key),
+            BulkKind::Insert | BulkKind::Query => true,
         }
     }
 }
 
 /// The arrays as a table with a column for each place.
-fn given(types: &[Type]) -> Option<String> {
+fn params_table(types: &[Type]) -> Option<String> {
     let (mut arrays, mut columns) = (String::new(), String::new());
     for (place, kind) in (1..).zip(types) {
         let name = match *kind {
@@ -87,15 +93,15 @@ fn given(types: &[Type]) -> Option<String> {
         let _ = write!(arrays, "{}${place}::{name}[]", if place > 1 { "," } else { "" });
         let _ = write!(columns, "v{place},");
     }
-    (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {GIVEN}({columns}{PLACE})"))
+    (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {PARAMS_ALIAS}({columns}{ORDINAL_COLUMN})"))
 }
 
 /// The text with the columns of the arrays at its places.
-fn filled(sql: &str) -> String {
+fn substitute_columns(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len() + 64);
     let mut kept = 0;
-    for (at, number, end) in places(sql) {
-        let _ = write!(text, "{}{GIVEN}.v{number}", &sql[kept..at]);
+    for (at, number, end) in placeholders(sql) {
+        let _ = write!(text, "{}{PARAMS_ALIAS}.v{number}", &sql[kept..at]);
         kept = end;
     }
     text.push_str(&sql[kept..]);
@@ -103,7 +109,7 @@ fn filled(sql: &str) -> String {
 }
 
 /// The words outside of quotes and brackets, and where they begin.
-fn words(sql: &str) -> Vec<(usize, &str)> {
+fn top_level_words(sql: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let (mut depth, mut quoted, mut start) = (0_u32, false, None);
     for (at, sign) in sql.char_indices().chain([(sql.len(), ' ')]) {
@@ -127,7 +133,7 @@ fn words(sql: &str) -> Vec<(usize, &str)> {
 }
 
 /// What is between the brackets of one row of values.
-fn one_row(values: &str) -> Option<&str> {
+fn single_row_values(values: &str) -> Option<&str> {
     let inner = values.trim().strip_prefix('(')?.strip_suffix(')')?;
     let mut depth = 0_i32;
     let closes = inner.chars().any(|sign| {
@@ -138,18 +144,18 @@ fn one_row(values: &str) -> Option<&str> {
 }
 
 /// The columns that `a=…, b=…` sets.
-fn assigned(set: &str) -> Option<Vec<&str>> {
+fn assigned_columns(set: &str) -> Option<Vec<&str>> {
     if set.trim_start().starts_with('(') {
         return None;
     }
-    let words = words(set);
+    let words = top_level_words(set);
     Some(words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect())
 }
 
 /// The places, from 0, that say which rows a condition is about: `a=$1 and b=$2`, of columns that are not assigned.
-fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
+fn key_params(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
     let mut key = Vec::new();
-    let ends = words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);
+    let ends = top_level_words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);
     let mut from = 0;
     for end in ends {
         let part = condition[from..end].trim();
@@ -158,7 +164,7 @@ fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
         let (column, place) = (column.trim(), place.trim());
         let place: Option<usize> = place.strip_prefix('$').and_then(|number| number.parse().ok());
         if let Some(place) = place
-            && words(column).as_slice() == [(0, column)]
+            && top_level_words(column).as_slice() == [(0, column)]
             && !column.contains('.')
             && !assigned.contains(&column)
         {
@@ -175,7 +181,7 @@ mod tests {
     const TYPES: [Type; 3] = [Type::UUID, Type::INT8, Type::TEXT];
     const THREE: &str = "unnest($1::uuid[],$2::int8[],$3::text[]) with ordinality as given(v1,v2,v3,given_place)";
 
-    fn turned(sql: &str) -> (String, Kind) {
+    fn turned(sql: &str) -> (String, BulkKind) {
         let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be turned"));
         (bulk.sql.replace(THREE, "GIVEN"), bulk.kind)
     }
@@ -184,7 +190,7 @@ mod tests {
     fn inserts_select_what_is_given_in_its_order() {
         let (sql, kind) = turned("insert into t (a, b, c) values ($1, $2+1, $3)");
         assert_eq!(sql, "insert into t (a, b, c) select given.v1, given.v2+1, given.v3 from GIVEN order by given.given_place");
-        assert_eq!(kind, Kind::Insert);
+        assert_eq!(kind, BulkKind::Insert);
     }
 
     #[test]
@@ -192,11 +198,11 @@ mod tests {
         let (sql, kind) = turned("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
         let wanted = "update t set b=given.v2, c=coalesce(given.v3,c) from GIVEN where id=given.v1 and b=given.v2-1 and d in (1, 2) \
                       returning given.given_place";
-        assert_eq!((sql.as_str(), kind), (wanted, Kind::Change(vec![0])));
-        assert_eq!(turned("update t set b=1 where id=$1 and c=$3 and b=$2").1, Kind::Change(vec![0, 2]), "b is changed");
+        assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Change(vec![0])));
+        assert_eq!(turned("update t set b=1 where id=$1 and c=$3 and b=$2").1, BulkKind::Change(vec![0, 2]), "b is changed");
         let (sql, kind) = turned("delete from t where id = $1 and b<$2");
         assert_eq!(sql, "delete from t using GIVEN where id = given.v1 and b<given.v2 returning given.given_place");
-        assert_eq!(kind, Kind::Change(vec![0]));
+        assert_eq!(kind, BulkKind::Change(vec![0]));
     }
 
     #[test]
@@ -204,7 +210,7 @@ mod tests {
         let (sql, kind) = turned("select a, '$1' from t where a=$1 for update");
         let wanted = "select found.*, given.given_place from GIVEN cross join lateral (select found.*, row_number() over () as found_place from \
                       (select a, '$1' from t where a=given.v1 for update) found) found order by given.given_place, found.found_place";
-        assert_eq!((sql.as_str(), kind), (wanted, Kind::Query));
+        assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Query));
     }
 
     #[test]

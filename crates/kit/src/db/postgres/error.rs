@@ -6,10 +6,10 @@ use tokio_postgres::error::Severity;
 
 /// An error of a statement.
 pub fn of(error: &tokio_postgres::Error) -> DbError {
-    let Some(said) = error.as_db_error() else {
+    let Some(response) = error.as_db_error() else {
         return if error.is_closed() || is_io(error) { DbError::Closed(chain(error)) } else { DbError::Postgres(chain(error)) };
     };
-    of_state(said.code().code(), said.message(), said.parsed_severity())
+    of_state(response.code().code(), response.message(), response.parsed_severity())
 }
 
 /// The message alone and not its detail: that would show values, which may be somebody's address.
@@ -33,8 +33,8 @@ fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
 /// An error of making a connection: a server that will not have us has to be told apart from one that is away.
 pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
     match error.as_db_error() {
-        Some(said) if ["28", "3D", "42", "22"].iter().any(|class| said.code().code().starts_with(class)) => {
-            DbError::Open(said.message().to_owned())
+        Some(response) if ["28", "3D", "42", "22"].iter().any(|class| response.code().code().starts_with(class)) => {
+            DbError::Open(response.message().to_owned())
         }
         Some(_) => of(error),
         None if is_io(error) || error.is_closed() => DbError::Closed(chain(error)),
@@ -47,9 +47,9 @@ pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
 
 /// True when the server said no and lives on, so that what it was asked has not happened.
 pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|said| {
-        let state = said.code().code();
-        said.parsed_severity() == Some(Severity::Error) && !state.starts_with("08") && !state.starts_with("57P")
+    error.as_db_error().is_some_and(|response| {
+        let state = response.code().code();
+        response.parsed_severity() == Some(Severity::Error) && !state.starts_with("08") && !state.starts_with("57P")
     })
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 /// Payloads kept for a listener that is busy; one who falls further behind is cut off, and looks anew after connecting again.
-const BACKLOG: usize = 1_024;
+const MAX_BACKLOG: usize = 1_024;
 
 /// Hears what is said on one channel, from the moment it was made until its connection is lost.
 #[derive(Debug)]
@@ -31,12 +31,12 @@ pub async fn listen(config: Config, channel: String) -> Result<Listener, DbError
         Ok(connected) => connected.map_err(|error| error::of_connecting(&error))?,
         Err(_) => return Err(DbError::Closed("the server does not answer".into())),
     };
-    let (sender, payloads) = mpsc::channel(BACKLOG);
+    let (sender, payloads) = mpsc::channel(MAX_BACKLOG);
     tasks::spawn("postgres listener", async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
-                Ok(AsyncMessage::Notification(said)) => {
-                    if sender.try_send(said.payload().to_owned()).is_err() {
+                Ok(AsyncMessage::Notification(notification)) => {
+                    if sender.try_send(notification.payload().to_owned()).is_err() {
                         break;
                     }
                 }

@@ -14,11 +14,11 @@ pub enum Hints {
 }
 
 /// Looks for both. Beside a number `$1` would become an INTEGER, as in `version=$1-1`: it is a BIGINT, like all numbers here.
-pub fn hints(sql: &str) -> Hints {
+pub fn find_hints(sql: &str) -> Hints {
     let mut wide: Vec<usize> = Vec::new();
     let mut asked = String::new();
     let mut kept = 0;
-    for (at, number, end) in places(sql) {
+    for (at, number, end) in placeholders(sql) {
         if is_in_sum(&sql[..at], &sql[end..]) {
             wide.push(number);
         }
@@ -43,7 +43,7 @@ pub fn hints(sql: &str) -> Hints {
 }
 
 /// Where `$n` stands outside of quotes: start, number, end.
-pub fn places(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
+pub fn placeholders(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
     let bytes = sql.as_bytes();
     let mut at = 0;
     let mut quoted = false;
@@ -98,13 +98,13 @@ mod tests {
             "select count(*), $1 from t",
             "select -$1",
         ] {
-            assert_eq!(hints(sql), Hints::None, "{sql}");
+            assert_eq!(find_hints(sql), Hints::None, "{sql}");
         }
     }
 
     #[test]
     fn numbers_in_sums_are_wide() {
-        let types = |sql| match hints(sql) {
+        let types = |sql| match find_hints(sql) {
             Hints::Types(types) => types,
             other => panic!("{sql}: {other:?}"),
         };
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_tested_for_null_is_asked_for() {
-        let asked = |sql| match hints(sql) {
+        let asked = |sql| match find_hints(sql) {
             Hints::Ask(text, _) => text,
             other => panic!("{sql}: {other:?}"),
         };

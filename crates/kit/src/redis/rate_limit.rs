@@ -4,7 +4,7 @@
 //! the instants are there, by its own clock; each process also notes its own, and decides by those while Redis is away. Then a limit is
 //! as many times wider as there are processes, and never gone.
 
-use super::{Redis, RedisError, Script, millis};
+use super::{Redis, RedisError, Script, to_millis};
 use crate::ports::Clock;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::Timestamp;
@@ -23,7 +23,7 @@ const MAX_KEYS: u64 = 50_000;
 const MAX_INSTANTS: u64 = 1_000_000;
 
 /// Lets one through and answers 0, or the microseconds to wait.
-static TAKE: LazyLock<Script> = LazyLock::new(|| {
+static TAKE_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local time = redis.call('TIME')
@@ -46,7 +46,7 @@ return 0",
 /// There were too many; the time until one more is let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many; one more in {} ms", wait.as_millis())]
-pub struct TooMany {
+pub struct RateLimited {
     pub wait: Duration,
 }
 
@@ -57,7 +57,7 @@ pub struct Limit {
     name: &'static str,
     limit: u32,
     window: Duration,
-    own: Cache<String, Arc<Mutex<VecDeque<Timestamp>>>>,
+    local: Cache<String, Arc<Mutex<VecDeque<Timestamp>>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -65,73 +65,73 @@ impl Limit {
     /// `name` tells it from other limits in Redis. A limit of 0 lets nothing through.
     pub fn new(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Limit {
         let keys = (MAX_INSTANTS / u64::from(limit.max(1))).clamp(1, MAX_KEYS);
-        let own = Cache::builder().max_capacity(keys).eviction_policy(EvictionPolicy::lru()).build();
-        Limit { redis, name, limit, window, own, clock }
+        let local = Cache::builder().max_capacity(keys).eviction_policy(EvictionPolicy::lru()).build();
+        Limit { redis, name, limit, window, local, clock }
     }
 
     /// Counts one, if there may be one more. It counts before anything else is known, so that many at once do not slip through together.
-    pub async fn take(&self, key: &str) -> Result<(), TooMany> {
+    pub async fn take(&self, key: &str) -> Result<(), RateLimited> {
         if self.limit == 0 {
-            return Err(TooMany { wait: self.window });
+            return Err(RateLimited { wait: self.window });
         }
-        let Some(redis) = &self.redis else { return self.take_own(key) };
-        match self.take_shared(redis, key).await {
+        let Some(redis) = &self.redis else { return self.take_local(key) };
+        match self.take_in_redis(redis, key).await {
             Ok(0) => {
-                self.note(key);
+                self.record_local(key);
                 Ok(())
             }
-            Ok(wait) => Err(TooMany { wait: Duration::from_micros(wait) }),
+            Ok(wait) => Err(RateLimited { wait: Duration::from_micros(wait) }),
             Err(error) => {
-                self.alone(&error);
-                self.take_own(key)
+                self.report_fallback(&error);
+                self.take_local(key)
             }
         }
     }
 
     /// Takes the latest one back: it should not have counted.
     pub async fn give_back(&self, key: &str) {
-        if let Some(instants) = self.own.get(key) {
+        if let Some(instants) = self.local.get(key) {
             instants.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
         }
         if let Some(redis) = &self.redis
-            && let Err(error) = redis.call::<()>(super::cmd("LPOP").arg(self.key(redis, key))).await
+            && let Err(error) = redis.call::<()>(super::cmd("LPOP").arg(self.redis_key(redis, key))).await
         {
-            self.alone(&error);
+            self.report_fallback(&error);
         }
     }
 
     /// Forgets all of this key.
     pub async fn forget(&self, key: &str) {
-        self.own.invalidate(key);
+        self.local.invalidate(key);
         if let Some(redis) = &self.redis
-            && let Err(error) = redis.call::<()>(super::cmd("DEL").arg(self.key(redis, key))).await
+            && let Err(error) = redis.call::<()>(super::cmd("DEL").arg(self.redis_key(redis, key))).await
         {
-            self.alone(&error);
+            self.report_fallback(&error);
         }
     }
 
-    async fn take_shared(&self, redis: &Redis, key: &str) -> Result<u64, RedisError> {
+    async fn take_in_redis(&self, redis: &Redis, key: &str) -> Result<u64, RedisError> {
         let micros = u64::try_from(self.window.as_micros()).unwrap_or(u64::MAX);
-        redis.run(TAKE.key(self.key(redis, key)).arg(self.limit).arg(micros).arg(millis(self.window) + 1)).await
+        redis.run(TAKE_SCRIPT.key(self.redis_key(redis, key)).arg(self.limit).arg(micros).arg(to_millis(self.window) + 1)).await
     }
 
-    fn take_own(&self, key: &str) -> Result<(), TooMany> {
+    fn take_local(&self, key: &str) -> Result<(), RateLimited> {
         let now = self.clock.now();
-        let instants = self.own.get_with_by_ref(key, Arc::default);
+        let instants = self.local.get_with_by_ref(key, Arc::default);
         let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
         while instants.front().is_some_and(|oldest| oldest.after(self.window) <= now) {
             instants.pop_front();
         }
         if let Some(oldest) = instants.front().filter(|_| instants.len() >= self.limit as usize) {
-            return Err(TooMany { wait: oldest.after(self.window).since(now).min(self.window) });
+            return Err(RateLimited { wait: oldest.after(self.window).since(now).min(self.window) });
         }
         instants.push_back(now);
         Ok(())
     }
 
     /// Remembers what Redis let through, for the time when it is away.
-    fn note(&self, key: &str) {
-        let instants = self.own.get_with_by_ref(key, Arc::default);
+    fn record_local(&self, key: &str) {
+        let instants = self.local.get_with_by_ref(key, Arc::default);
         let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
         if instants.len() >= self.limit as usize {
             instants.pop_front();
@@ -140,11 +140,11 @@ impl Limit {
     }
 
     /// Keys are digests: they name persons, and may be as long as a caller likes.
-    fn key(&self, redis: &Redis, key: &str) -> String {
+    fn redis_key(&self, redis: &Redis, key: &str) -> String {
         redis.key("limit", &format!("{}:{}", self.name, BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(key)[..16])))
     }
 
-    fn alone(&self, error: &RedisError) {
+    fn report_fallback(&self, error: &RedisError) {
         metrics::counter!("onrush_limit_unshared_total", "name" => self.name).increment(1);
         tracing::debug!(%error, limit = self.name, "counted in this process alone");
     }

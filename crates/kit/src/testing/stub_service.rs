@@ -18,10 +18,10 @@ pub struct Puppet {
 impl Puppet {
     #[expect(clippy::new_ret_no_self, reason = "a puppet is only ever used as a service")]
     pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
-        Self::speaking_as(kit, name)
+        Self::named(kit, name)
     }
 
-    pub(super) fn speaking_as(kit: &Kit, name: &'static str) -> Arc<Puppet> {
+    pub(super) fn named(kit: &Kit, name: &'static str) -> Arc<Puppet> {
         Arc::new(Puppet { kit: kit.clone(), name })
     }
 }

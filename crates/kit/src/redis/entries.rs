@@ -4,7 +4,7 @@
 //! [`Shared::forget`]: a copy is kept only under the generation that was seen *before* the database was read, and forgetting starts a new
 //! one; and a process whose forgetting has not reached Redis yet does not look there. It never loads anything and decides nothing.
 
-use super::{Redis, RedisError, Script, millis, token};
+use super::{Redis, RedisError, Script, random_token, to_millis};
 use crate::ports::{Stopwatch, random_bytes};
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ use std::{
 use tokio::sync::Notify;
 
 /// The longest load whose result is kept.
-const LOAD: Duration = Duration::from_secs(60);
+const MAX_LOAD: Duration = Duration::from_secs(60);
 /// Names that may wait to be forgotten; with more, everything is.
-const MAX_WAITING: usize = 10_000;
+const MAX_PENDING: usize = 10_000;
 /// Between two tries to reach Redis with what is to be forgotten.
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The value, or the generation in which one may be kept. KEYS: the entry, the era of all entries. Entries of another era are nothing.
-static LOOK: LazyLock<Script> = LazyLock::new(|| {
+static GET_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local era = redis.call('GET', KEYS[2])
@@ -40,7 +40,7 @@ return {0, ARGV[1]}",
     )
 });
 
-static KEEP: LazyLock<Script> = LazyLock::new(|| {
+static PUT_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local found = redis.call('HMGET', KEYS[1], 'era', 'generation')
@@ -52,7 +52,7 @@ return 1",
 });
 
 /// An entry that is not there has no generation in which anything could be kept.
-static FORGET: LazyLock<Script> = LazyLock::new(|| {
+static INVALIDATE_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -85,14 +85,14 @@ struct Inner {
     redis: Redis,
     name: String,
     era_key: String,
-    kept_for: Duration,
-    leaving: Mutex<Leaving>,
+    ttl: Duration,
+    pending: Mutex<PendingInvalidations>,
     wake: Arc<Notify>,
 }
 
 /// What is to be forgotten and still is in Redis as far as we know.
 #[derive(Default)]
-struct Leaving {
+struct PendingInvalidations {
     /// By name, the number and the age of the wish.
     names: HashMap<String, (u64, Stopwatch)>,
     all: Option<(u64, Stopwatch)>,
@@ -100,31 +100,31 @@ struct Leaving {
 }
 
 impl Shared {
-    /// `name` tells this shelf from others. Nothing is kept longer than `kept_for`. Starts a task; must be called within the runtime.
-    pub fn new(redis: Redis, name: &str, kept_for: Duration) -> Shared {
+    /// `name` tells this shelf from others. Nothing is kept longer than `ttl`. Starts a task; must be called within the runtime.
+    pub fn new(redis: Redis, name: &str, ttl: Duration) -> Shared {
         let wake = Arc::new(Notify::new());
         let era_key = redis.key("era", name);
-        let inner = Inner { redis, name: name.to_owned(), era_key, kept_for, leaving: Mutex::default(), wake: Arc::clone(&wake) };
+        let inner = Inner { redis, name: name.to_owned(), era_key, ttl, pending: Mutex::default(), wake: Arc::clone(&wake) };
         let inner = Arc::new(inner);
-        crate::tasks::spawn("redis.shared.forget", forget_what_leaves(Arc::downgrade(&inner), wake));
+        crate::tasks::spawn("redis.shared.forget", flush_pending(Arc::downgrade(&inner), wake));
         Shared(inner)
     }
 
     pub async fn look(&self, name: &str) -> Found {
         let inner = &*self.0;
-        if inner.leaving().covers(name) {
+        if inner.pending().covers(name) {
             return Found::Unknown;
         }
         let key = inner.key(name);
         let answer: Result<(bool, Vec<u8>), RedisError> =
-            inner.redis.run(LOOK.key(key).key(&inner.era_key).arg(token()).arg(millis(LOAD))).await;
+            inner.redis.run(GET_SCRIPT.key(key).key(&inner.era_key).arg(random_token()).arg(to_millis(MAX_LOAD))).await;
         match answer {
             // Somebody here may have announced a change while the answer was on its way.
-            Ok(_) if inner.leaving().covers(name) => Found::Unknown,
+            Ok(_) if inner.pending().covers(name) => Found::Unknown,
             Ok((true, value)) => Found::Value(value),
             Ok((false, generation)) => String::from_utf8(generation).map_or(Found::Unknown, |text| Found::Nothing(Generation(text))),
             Err(error) => {
-                tracing::debug!(%error, shelf = inner.name, "no look into Redis");
+                tracing::debug!(%error, entries = inner.name, "no look into Redis");
                 Found::Unknown
             }
         }
@@ -134,80 +134,80 @@ impl Shared {
     /// loaded together is not loaded again together. Lost copies cost nothing but time, so there is no error.
     pub async fn keep(&self, name: &str, generation: Generation, value: &[u8]) {
         let inner = &*self.0;
-        if inner.leaving().covers(name) {
+        if inner.pending().covers(name) {
             return;
         }
-        let kept_for = inner.kept_for.mul_f64(0.8 + 0.2 * f64::from(random_bytes::<1>()[0]) / 256.0);
-        let mut call = KEEP.key(inner.key(name));
-        call.key(&inner.era_key).arg(generation.0).arg(value).arg(millis(kept_for));
+        let ttl = inner.ttl.mul_f64(0.8 + 0.2 * f64::from(random_bytes::<1>()[0]) / 256.0);
+        let mut call = PUT_SCRIPT.key(inner.key(name));
+        call.key(&inner.era_key).arg(generation.0).arg(value).arg(to_millis(ttl));
         if let Err(error) = inner.redis.run::<bool>(&call).await {
-            tracing::debug!(%error, shelf = inner.name, "a copy was not kept in Redis");
+            tracing::debug!(%error, entries = inner.name, "a copy was not kept in Redis");
         }
     }
 
     /// What is behind this name has changed: no look here finds the old copy from now on, and none elsewhere once Redis is told, which is
     /// at once if it answers. If it does not, others may find the old copy until its time is over. Usable from a commit hook.
     pub fn forget(&self, name: &str) {
-        let mut leaving = self.0.leaving();
-        if leaving.names.len() >= MAX_WAITING {
-            leaving.wish_all();
+        let mut pending = self.0.pending();
+        if pending.names.len() >= MAX_PENDING {
+            pending.add_all();
         } else {
-            let number = leaving.next();
-            leaving.names.insert(name.to_owned(), (number, Stopwatch::start()));
+            let number = pending.next_number();
+            pending.names.insert(name.to_owned(), (number, Stopwatch::start()));
         }
-        drop(leaving);
+        drop(pending);
         self.0.wake.notify_one();
     }
 
     /// The same, and waits until Redis is told. After an error it is tried on in the background.
     pub async fn forget_now(&self, name: &str) -> Result<(), RedisError> {
         self.forget(name);
-        let number = self.0.leaving().names.get(name).map(|(number, _)| *number);
-        self.0.forget_in_redis(name).await?;
+        let number = self.0.pending().names.get(name).map(|(number, _)| *number);
+        self.0.invalidate_in_redis(name).await?;
         if let Some(number) = number {
-            self.0.leaving().done(name, number);
+            self.0.pending().complete(name, number);
         }
         Ok(())
     }
 
     /// The same for every name.
     pub fn forget_all(&self) {
-        self.0.leaving().wish_all();
+        self.0.pending().add_all();
         self.0.wake.notify_one();
     }
 }
 
-impl Leaving {
+impl PendingInvalidations {
     fn covers(&self, name: &str) -> bool {
         self.all.is_some() || self.names.contains_key(name)
     }
 
-    fn next(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn wish_all(&mut self) {
-        self.all = Some((self.next(), Stopwatch::start()));
+    fn add_all(&mut self) {
+        self.all = Some((self.next_number(), Stopwatch::start()));
         self.names.clear();
     }
 
     /// The wish of this number was granted; a later one for the same name stays.
-    fn done(&mut self, name: &str, number: u64) {
+    fn complete(&mut self, name: &str, number: u64) {
         if self.names.get(name).is_some_and(|(last, _)| *last == number) {
             self.names.remove(name);
         }
     }
 
-    fn all_done(&mut self, number: u64) {
+    fn complete_all(&mut self, number: u64) {
         if self.all.is_some_and(|(last, _)| last == number) {
             self.all = None;
         }
     }
 
     /// A wish that is older than any copy it could concern has come true by itself.
-    fn drop_outlived(&mut self, kept_for: Duration) {
-        let life = kept_for.max(LOAD);
+    fn drop_expired(&mut self, ttl: Duration) {
+        let life = ttl.max(MAX_LOAD);
         self.names.retain(|_, (_, since)| since.elapsed() < life);
         if self.all.is_some_and(|(_, since)| since.elapsed() >= life) {
             self.all = None;
@@ -216,29 +216,29 @@ impl Leaving {
 }
 
 impl Inner {
-    fn leaving(&self) -> MutexGuard<'_, Leaving> {
-        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, PendingInvalidations> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self, name: &str) -> String {
         self.redis.key("copy", &format!("{}:{name}", self.name))
     }
 
-    async fn forget_in_redis(&self, name: &str) -> Result<(), RedisError> {
-        self.redis.run::<i64>(FORGET.key(self.key(name)).arg(token()).arg(millis(LOAD))).await.map(drop)
+    async fn invalidate_in_redis(&self, name: &str) -> Result<(), RedisError> {
+        self.redis.run::<i64>(INVALIDATE_SCRIPT.key(self.key(name)).arg(random_token()).arg(to_millis(MAX_LOAD))).await.map(drop)
     }
 
     /// Tells Redis what is to be forgotten, as far as it answers.
-    async fn tell(&self) -> Result<(), RedisError> {
-        let all = self.leaving().all.map(|(number, _)| number);
+    async fn flush(&self) -> Result<(), RedisError> {
+        let all = self.pending().all.map(|(number, _)| number);
         if let Some(number) = all {
-            self.redis.call::<()>(super::cmd("SET").arg(&self.era_key).arg(token())).await?;
-            self.leaving().all_done(number);
+            self.redis.call::<()>(super::cmd("SET").arg(&self.era_key).arg(random_token())).await?;
+            self.pending().complete_all(number);
         }
-        let wishes: Vec<(String, u64)> = self.leaving().names.iter().map(|(name, (number, _))| (name.clone(), *number)).collect();
-        for (name, number) in wishes {
-            self.forget_in_redis(&name).await?;
-            self.leaving().done(&name, number);
+        let names: Vec<(String, u64)> = self.pending().names.iter().map(|(name, (number, _))| (name.clone(), *number)).collect();
+        for (name, number) in names {
+            self.invalidate_in_redis(&name).await?;
+            self.pending().complete(&name, number);
         }
         Ok(())
     }
@@ -251,18 +251,18 @@ impl Drop for Inner {
 }
 
 /// Runs as long as the shelf is used.
-async fn forget_what_leaves(shelf: Weak<Inner>, wake: Arc<Notify>) {
+async fn flush_pending(entries: Weak<Inner>, wake: Arc<Notify>) {
     loop {
         wake.notified().await;
         loop {
-            let Some(inner) = shelf.upgrade() else { return };
-            match inner.tell().await {
+            let Some(inner) = entries.upgrade() else { return };
+            match inner.flush().await {
                 Ok(()) => break,
-                Err(error) => tracing::debug!(%error, shelf = inner.name, "Redis was not told what changed, trying again"),
+                Err(error) => tracing::debug!(%error, entries = inner.name, "Redis was not told what changed, trying again"),
             }
-            inner.leaving().drop_outlived(inner.kept_for);
+            inner.pending().drop_expired(inner.ttl);
             drop(inner);
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }

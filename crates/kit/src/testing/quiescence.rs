@@ -15,22 +15,22 @@ use std::{
 
 /// Looks without progress after which a message is taken to wait for something that will not come, such as a process that is gone: longer
 /// than a busy machine takes for the next step.
-const STUCK: u32 = 1_000;
-const LOOK: Duration = Duration::from_millis(5);
+const MAX_UNCHANGED_POLLS: u32 = 1_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Looks after which a test fails that never comes to rest.
-const MOST: u32 = 6_000;
+const MAX_POLLS: u32 = 6_000;
 
-pub(super) struct Rest {
+pub(super) struct Quiescence {
     kit: Kit,
     /// How many messages wait.
-    count: String,
+    count_sql: String,
     /// Of each reader that is behind, the kind of message before it; empty where messages wait for their numbers.
-    next: String,
+    next_sql: String,
     faults: OnceLock<Faults>,
 }
 
-impl Rest {
-    pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Rest {
+impl Quiescence {
+    pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Quiescence {
         let (mut counts, mut next) = (Vec::new(), Vec::new());
         for service in services {
             let reader = service.name();
@@ -41,7 +41,7 @@ impl Rest {
             }
             for (source, _) in sources(service.as_ref()) {
                 if services.iter().any(|service| service.name() == source) {
-                    let behind = behind(kit, reader, source);
+                    let behind = join_positions(kit, reader, source);
                     counts.push(format!("(select coalesce(sum(h.seq - coalesce(p.seq, 0)), 0) from {behind})"));
                     next.push(format!(
                         "select '{reader}', o.kind from {behind} join {source}_outbox o \
@@ -50,27 +50,27 @@ impl Rest {
                 }
             }
         }
-        let (count, next) = (format!("select cast({}+0 as BIGINT)", counts.join("+")), next.join(" union all "));
-        Rest { kit: kit.clone(), count, next, faults: OnceLock::new() }
+        let (count_sql, next_sql) = (format!("select cast({}+0 as BIGINT)", counts.join("+")), next.join(" union all "));
+        Quiescence { kit: kit.clone(), count_sql, next_sql, faults: OnceLock::new() }
     }
 
     /// Where it is planned what is held.
-    pub fn mind(&self, faults: &Faults) {
+    pub fn watch_faults(&self, faults: &Faults) {
         let _ = self.faults.set(faults.clone());
     }
 
     /// Returns when nothing moves any more.
     pub async fn wait(&self) {
-        let (mut before, mut same) = (0, 0);
-        for _ in 0..MOST {
+        let (mut before, mut unchanged) = (0, 0);
+        for _ in 0..MAX_POLLS {
             // Under load there may be no connection for seconds; that is no rest either.
             let Ok(lag) = self.lag().await else { continue };
-            same = if lag == before { same + 1 } else { 0 };
+            unchanged = if lag == before { unchanged + 1 } else { 0 };
             before = lag;
-            if lag == 0 || same >= STUCK || self.is_held().await {
+            if lag == 0 || unchanged >= MAX_UNCHANGED_POLLS || self.is_held().await {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         panic!("messages keep moving and never come to rest");
     }
@@ -78,7 +78,7 @@ impl Rest {
     /// How many messages wait for a number or a reader.
     pub async fn lag(&self) -> Result<i64, DbError> {
         let mut reader = self.kit.db.reader().await?;
-        let (lag,): (i64,) = reader.query_one(&self.count, &[]).await?;
+        let (lag,): (i64,) = reader.query_one(&self.count_sql, &[]).await?;
         Ok(lag)
     }
 
@@ -87,14 +87,14 @@ impl Rest {
         let Some(faults) = self.faults.get().filter(|faults| faults.hold_anything()) else { return false };
         let next = async {
             let mut reader = self.kit.db.reader().await?;
-            reader.query::<(String, String)>(&self.next, &[]).await
+            reader.query::<(String, String)>(&self.next_sql, &[]).await
         };
         next.await.is_ok_and(|next| next.iter().all(|(reader, kind)| faults.is_held(reader, kind)))
     }
 }
 
 /// The ends of a stream's partitions, as `h`, with where a reader is, as `p`.
-fn behind(kit: &Kit, reader: &str, source: &str) -> String {
+fn join_positions(kit: &Kit, reader: &str, source: &str) -> String {
     let heads = if kit.db.is_postgres() {
         format!("{source}_heads")
     } else {
@@ -104,7 +104,7 @@ fn behind(kit: &Kit, reader: &str, source: &str) -> String {
 }
 
 /// Tests write ids as SQLite's blobs; on PostgreSQL they are UUIDs.
-pub(super) fn for_postgres(sql: &str) -> String {
+pub(super) fn to_postgres(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql;
     while let Some(at) = rest.find("x'") {

@@ -2,10 +2,10 @@
 //! other. Under the feature `testing` whoever does it panics, whether a connection is free or not, so that every test of anything shows it.
 
 #[cfg(feature = "testing")]
-pub(crate) use watched::{Course, Hold};
+pub(crate) use checked::{Course, ReaderGuard};
 
 #[cfg(feature = "testing")]
-mod watched {
+mod checked {
     use std::{
         future::Future,
         sync::{
@@ -34,18 +34,18 @@ mod watched {
 
     /// The one reader of a course. Outside of any, as in the body of a test, nothing is known of others.
     #[derive(Debug)]
-    pub(crate) struct Hold(Option<Arc<AtomicBool>>);
+    pub(crate) struct ReaderGuard(Option<Arc<AtomicBool>>);
 
-    impl Hold {
-        pub(crate) fn begin() -> Hold {
+    impl ReaderGuard {
+        pub(crate) fn begin() -> ReaderGuard {
             let course = HOLDS_READER.try_with(Arc::clone).ok();
             let is_second = course.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
             assert!(!is_second, "whoever holds a reader asks for another one: give the first one back before");
-            Hold(course)
+            ReaderGuard(course)
         }
     }
 
-    impl Drop for Hold {
+    impl Drop for ReaderGuard {
         fn drop(&mut self) {
             if let Some(holds) = &self.0 {
                 holds.store(false, Ordering::SeqCst);
@@ -55,10 +55,10 @@ mod watched {
 }
 
 #[cfg(not(feature = "testing"))]
-pub(crate) use unwatched::{Course, Hold};
+pub(crate) use unchecked::{Course, ReaderGuard};
 
 #[cfg(not(feature = "testing"))]
-mod unwatched {
+mod unchecked {
     use std::future::Future;
 
     #[derive(Default)]
@@ -77,26 +77,26 @@ mod unwatched {
     }
 
     #[derive(Debug)]
-    pub(crate) struct Hold;
+    pub(crate) struct ReaderGuard;
 
-    impl Hold {
+    impl ReaderGuard {
         #[inline(always)]
-        pub(crate) fn begin() -> Hold {
-            Hold
+        pub(crate) fn begin() -> ReaderGuard {
+            ReaderGuard
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Course, Hold};
+    use super::{Course, ReaderGuard};
     use futures::FutureExt;
     use std::panic::AssertUnwindSafe;
 
     async fn nested() {
-        let _first = Hold::begin();
+        let _first = ReaderGuard::begin();
         tokio::task::yield_now().await;
-        let _second = Hold::begin();
+        let _second = ReaderGuard::begin();
     }
 
     // F11
@@ -104,11 +104,11 @@ mod tests {
     async fn a_second_reader_beside_the_first_is_a_panic() {
         assert!(AssertUnwindSafe(Course::run(nested())).catch_unwind().await.is_err());
         let course = Course::default();
-        let held = course.go_on(Hold::begin);
-        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(Hold::begin))).is_err(), "at a later step, too");
+        let held = course.go_on(ReaderGuard::begin);
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "at a later step, too");
         // Given back wherever that is.
         std::thread::spawn(move || drop(held)).join().unwrap();
-        course.go_on(|| drop(Hold::begin()));
+        course.go_on(|| drop(ReaderGuard::begin()));
     }
 
     // F11
@@ -116,7 +116,7 @@ mod tests {
     async fn one_after_the_other_and_others_beside_it_are_not() {
         let one_by_one = async || {
             for _ in 0..3 {
-                let _held = Hold::begin();
+                let _held = ReaderGuard::begin();
                 tokio::task::yield_now().await;
             }
         };

@@ -9,7 +9,7 @@
 
 use super::{
     Redis,
-    shared::{Found, Generation, Shared},
+    entries::{Found, Generation, Shared},
 };
 use crate::{
     cache::Cache,
@@ -24,11 +24,11 @@ use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A copy is at most this old: so long may a session be found that was ended while Redis could not be told.
-const COPY: Duration = Duration::from_secs(60);
+const COPY_TTL: Duration = Duration::from_secs(60);
 /// What the signature of a copy is of.
-const COPY_OF: &str = "copy of a session";
+const SIGNATURE_CONTEXT: &str = "copy of a session";
 /// Loads from the truth under way at a time that others can join.
-const FLIGHTS: u64 = 10_000;
+const MAX_SHARED_LOADS: u64 = 10_000;
 
 /// What the cookie says: 32 random bytes. Only the browser keeps it.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,34 +94,34 @@ pub trait SessionTruth: Send + Sync + 'static {
 
 /// The sessions of all processes with this Redis and this truth. Cheap to clone.
 pub struct Sessions<T: SessionTruth> {
-    truth: Arc<T>,
+    source: Arc<T>,
     copies: Option<Shared>,
-    flights: Cache<SessionHash, Option<Session<T::Data>>>,
-    seal: Cursors,
+    loads: Cache<SessionHash, Option<Session<T::Data>>>,
+    signer: Cursors,
     clock: Arc<dyn Clock>,
 }
 
 impl<T: SessionTruth> Clone for Sessions<T> {
     fn clone(&self) -> Self {
-        let (truth, clock) = (Arc::clone(&self.truth), Arc::clone(&self.clock));
-        Self { truth, copies: self.copies.clone(), flights: self.flights.clone(), seal: self.seal.clone(), clock }
+        let (source, clock) = (Arc::clone(&self.source), Arc::clone(&self.clock));
+        Self { source, copies: self.copies.clone(), loads: self.loads.clone(), signer: self.signer.clone(), clock }
     }
 }
 
 impl<T: SessionTruth> Sessions<T> {
-    /// `name` tells these from other sessions in Redis, and changes when the form of the data does. `seal` is of the mall's secret. With
+    /// `name` tells these from other sessions in Redis, and changes when the form of the data does. `signer` is of the mall's secret. With
     /// Redis it must be called within the runtime.
-    pub fn new(truth: T, redis: Option<Redis>, name: &str, seal: Cursors, clock: Arc<dyn Clock>) -> Self {
-        let copies = redis.map(|redis| Shared::new(redis, &format!("session:{name}"), COPY));
-        Self { truth: Arc::new(truth), copies, flights: Cache::new(FLIGHTS, Duration::from_secs(1)), seal, clock }
+    pub fn new(source: T, redis: Option<Redis>, name: &str, signer: Cursors, clock: Arc<dyn Clock>) -> Self {
+        let copies = redis.map(|redis| Shared::new(redis, &format!("session:{name}"), COPY_TTL));
+        Self { source: Arc::new(source), copies, loads: Cache::new(MAX_SHARED_LOADS, Duration::from_secs(1)), signer, clock }
     }
 
     /// The session of this cookie. `None`: there is none, or it has ended.
     pub async fn find(&self, cookie: &str) -> Loaded<T::Data, Arc<T::Error>> {
         let Some(id) = SessionHash::of_cookie(cookie) else { return Ok(None) };
-        let found = match self.look(id).await {
+        let found = match self.look_up_copy(id).await {
             Ok(copy) => Some(copy),
-            Err(generation) => self.load(id, generation).await?,
+            Err(generation) => self.load_shared(id, generation).await?,
         };
         let now = self.clock.now();
         Ok(found.filter(|session| now < session.expires_at))
@@ -130,32 +130,32 @@ impl<T: SessionTruth> Sessions<T> {
     /// To be called when a session was ended in the truth: this process does not find it from now on, and no other one once Redis is told,
     /// which is at once if it answers. If it does not, others may find it for a minute. Usable from a commit hook.
     pub fn forget(&self, id: SessionHash) {
-        self.flights.forget(&id);
+        self.loads.forget(&id);
         if let Some(copies) = &self.copies {
             copies.forget(&id.name());
         }
     }
 
     /// The copy, or what is needed to keep one.
-    async fn look(&self, id: SessionHash) -> Result<Session<T::Data>, Option<Generation>> {
+    async fn look_up_copy(&self, id: SessionHash) -> Result<Session<T::Data>, Option<Generation>> {
         let Some(copies) = &self.copies else { return Err(None) };
         match copies.look(&id.name()).await {
-            Found::Value(copy) => self.opened(id, &copy).ok_or(None),
+            Found::Value(copy) => self.verify_copy(id, &copy).ok_or(None),
             Found::Nothing(generation) => Err(Some(generation)),
             Found::Unknown => Err(None),
         }
     }
 
     /// A copy as it is kept: signed as that of this session.
-    fn sealed(&self, id: SessionHash, bytes: &[u8]) -> Vec<u8> {
-        let mut copy = self.seal.tag(COPY_OF, &[&id.0, bytes].concat()).to_vec();
+    fn sign_copy(&self, id: SessionHash, bytes: &[u8]) -> Vec<u8> {
+        let mut copy = self.signer.tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat()).to_vec();
         copy.extend_from_slice(bytes);
         copy
     }
 
-    fn opened(&self, id: SessionHash, copy: &[u8]) -> Option<Session<T::Data>> {
+    fn verify_copy(&self, id: SessionHash, copy: &[u8]) -> Option<Session<T::Data>> {
         let (tag, bytes) = copy.split_at_checked(TAG)?;
-        if !self.seal.is_tag(COPY_OF, &[&id.0, bytes].concat(), tag) {
+        if !self.signer.is_tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat(), tag) {
             tracing::error!("a copy of a session in Redis was not made by this mall");
             return None;
         }
@@ -163,21 +163,21 @@ impl<T: SessionTruth> Sessions<T> {
     }
 
     /// From the truth; many who ask at once for the same session cause one load.
-    async fn load(&self, id: SessionHash, generation: Option<Generation>) -> Loaded<T::Data, Arc<T::Error>> {
+    async fn load_shared(&self, id: SessionHash, generation: Option<Generation>) -> Loaded<T::Data, Arc<T::Error>> {
         let loaded = self
-            .flights
+            .loads
             .get_or_load(id, async {
-                let found = self.truth.load(id).await?;
+                let found = self.source.load(id).await?;
                 if let (Some(copies), Some(generation), Some(session)) = (&self.copies, generation, &found)
                     && let Ok(bytes) = serde_json::to_vec(session)
                 {
-                    copies.keep(&id.name(), generation, &self.sealed(id, &bytes)).await;
+                    copies.keep(&id.name(), generation, &self.sign_copy(id, &bytes)).await;
                 }
                 Ok(found)
             })
             .await;
         // Only those who came meanwhile share it: the next one asks again.
-        self.flights.forget(&id);
+        self.loads.forget(&id);
         loaded
     }
 }

@@ -1,0 +1,91 @@
+//! Wakes the thread that polls a consumer. Each partition has a queue of its own in the client library, and a thread cannot wait on several.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+/// Wakes whoever sleeps in [`super::Consumer::poll`], from any thread.
+#[derive(Clone)]
+pub struct Waker(pub(super) Arc<ConsumerWakeup>);
+
+impl Waker {
+    /// Ends the `poll` that is going on, or else the next one.
+    pub fn wake(&self) {
+        self.0.notify(|reasons| reasons.is_woken = true);
+    }
+}
+
+/// Why the bell rang, since it was last listened to.
+#[derive(Clone, Copy, Default)]
+pub(super) struct WakeReasons {
+    /// A partition has something.
+    pub has_arrivals: bool,
+    pub is_woken: bool,
+    /// The client library wants to be served: log lines, errors.
+    pub has_client_events: bool,
+}
+
+#[derive(Default)]
+pub(super) struct ConsumerWakeup {
+    reasons: Mutex<WakeReasons>,
+    changed: Condvar,
+    arrival_callback: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl ConsumerWakeup {
+    fn notify(&self, why: impl FnOnce(&mut WakeReasons)) {
+        why(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Called on a thread of the client library, with a lock of its own held.
+    pub fn notify_arrival(&self) {
+        self.notify(|reasons| reasons.has_arrivals = true);
+        if let Some(callback) = self.arrival_callback.get() {
+            callback();
+        }
+    }
+
+    pub fn notify_client_event(&self) {
+        self.notify(|reasons| reasons.has_client_events = true);
+    }
+
+    /// False when somebody is told already.
+    pub fn set_arrival_callback(&self, callback: Box<dyn Fn() + Send + Sync>) -> bool {
+        self.arrival_callback.set(callback).is_ok()
+    }
+
+    /// Waits until it rings, at most for `timeout`, and makes it silent.
+    pub fn wait(&self, timeout: Duration) -> WakeReasons {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = |reasons: &mut WakeReasons| !(reasons.has_arrivals || reasons.is_woken || reasons.has_client_events);
+        let (mut reasons, _) = self.changed.wait_timeout_while(reasons, timeout, silent).unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *reasons)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_is_heard_once_even_by_who_comes_later() {
+        let wakeup = Arc::new(ConsumerWakeup::default());
+        Waker(wakeup.clone()).wake();
+        wakeup.notify_arrival();
+        let reasons = wakeup.wait(Duration::ZERO);
+        assert!(reasons.is_woken && reasons.has_arrivals && !reasons.has_client_events);
+        let reasons = wakeup.wait(Duration::ZERO);
+        assert!(!reasons.is_woken && !reasons.has_arrivals);
+    }
+
+    #[test]
+    fn a_ring_ends_the_wait_of_another_thread() {
+        let wakeup = Arc::new(ConsumerWakeup::default());
+        let notifier = wakeup.clone();
+        let listener = std::thread::spawn(move || wakeup.wait(Duration::from_secs(30)).has_arrivals);
+        notifier.notify_arrival();
+        assert!(listener.join().unwrap());
+    }
+}
