@@ -67,7 +67,7 @@ fn half_open_lets_a_few_try_and_closes_when_they_succeed() {
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     second.succeeded();
     assert_eq!(breaker.state(), BreakerState::Closed);
-    // The old failures are forgotten.
+    // Closing discarded the old failures.
     record_outcome(&breaker, true);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
@@ -80,7 +80,7 @@ fn a_failed_trial_opens_it_for_as_long_again() {
     let (first, late) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
     first.failed();
     assert_eq!(breaker.state(), BreakerState::Open);
-    // Comes from a phase that is over.
+    // This outcome belongs to a phase that is over.
     late.succeeded();
     assert_eq!(breaker.acquire().expect_err("open again").retry_in, Duration::from_secs(5));
 }

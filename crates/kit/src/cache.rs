@@ -1,9 +1,9 @@
-//! A bounded cache in process memory with single flight: many readers of a missing key cause one load. It is never the truth; entries
-//! live for a limited time and services drop them when they change what is behind.
+//! A bounded cache in process memory with single flight: concurrent readers of a missing key cause one load. The cache is never the
+//! truth. Entries expire, and services invalidate them when they change the rows behind them.
 //!
-//! With a second level, what one process has loaded the others find in Redis. It is asked only when memory has nothing, and when it does
-//! not answer the database is. Other processes' memories are not reached from here: they drop an entry when they read the message of the
-//! change, by the same [`Cache::forget`].
+//! With a second level, other processes find a loaded value in Redis. The cache asks Redis only if memory has no entry, and asks the
+//! database if Redis does not answer. This cache does not reach the memory of other processes. They invalidate their entries with
+//! [`Cache::forget`] when they read the message about the change.
 
 use crate::redis::{
     Redis,
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// Changes are told apart by this many counters: a load is not kept when something with the same counter was forgotten meanwhile.
+/// Number of change counters that keys share. The cache drops a load if an invalidation raised the key's counter meanwhile.
 const STRIPES: usize = 64;
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 
     second_level: Option<Arc<SecondLevel<K, V>>>,
 }
 
-/// Copies in Redis, and how keys and values are written there.
+/// Copies in Redis, and the encoding of keys and values there.
 struct SecondLevel<K, V> {
     entries: Shared,
     key_name: fn(&K) -> Option<String>,
@@ -38,7 +38,7 @@ struct SecondLevel<K, V> {
     decode: fn(&[u8]) -> Option<V>,
 }
 
-/// How often something was forgotten.
+/// Counts invalidations.
 struct ChangeCounters {
     stripes: [AtomicU64; STRIPES],
     hasher: RandomState,
@@ -55,8 +55,9 @@ where
         Self { memory, counters: Arc::new(counters), second_level: None }
     }
 
-    /// With Redis behind the memory, if there is one. `name` tells it from other caches there, and changes when the form of the values
-    /// does. An answer is never older than `time_to_live` and `redis_ttl` together. Must be called within the runtime.
+    /// A cache with Redis behind the memory, if there is a Redis. `name` separates this cache from others in Redis; change it when the
+    /// encoding of the values changes. A value is at most as old as `time_to_live` and `redis_ttl` together. Must be called within the
+    /// runtime.
     pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, redis_ttl: Duration) -> Self
     where
         K: Serialize,
@@ -83,13 +84,13 @@ where
         let count_before = self.counters.of(&key).load(Ordering::Acquire);
         let value = self.memory.try_get_with_by_ref(&key, self.load_through(&key, load)).await?;
         if self.counters.of(&key).load(Ordering::Acquire) != count_before {
-            // It was forgotten while it was read: this caller came before the change, the next one must not find what he found.
+            // An invalidation came during the load. This caller asked before the change, but the next caller must not get the old value.
             self.memory.invalidate(&key).await;
         }
         Ok(value)
     }
 
-    /// From the second level, or else from where it comes from.
+    /// Loads from the second level, or else from the source.
     async fn load_through<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
         let Some((second_level, name)) =
             self.second_level.as_ref().and_then(|second_level| Some((second_level, (second_level.key_name)(key)?)))
@@ -99,7 +100,7 @@ where
         let generation = match second_level.entries.look(&name).await {
             Found::Value(bytes) => match (second_level.decode)(&bytes) {
                 Some(value) => return Ok(value),
-                // Written by another version of this program.
+                // Another version of this program wrote the copy.
                 None => None,
             },
             Found::Nothing(generation) => Some(generation),
@@ -114,7 +115,7 @@ where
         Ok(value)
     }
 
-    /// What memory has.
+    /// The value in memory.
     pub async fn get(&self, key: &K) -> Option<V> {
         self.memory.get(key).await
     }
@@ -124,8 +125,8 @@ where
         self.memory.insert(key, value).await;
     }
 
-    /// Drops an entry at once; usable from a commit hook, which is not async. What is being loaded just now is not kept. Redis is told in
-    /// the background, and not looked into for this key before it knows.
+    /// Drops an entry at once and discards loads in progress. Commit hooks may call it, because it is not async. A background task tells
+    /// Redis; until Redis knows, this process does not read this key there.
     pub fn forget(&self, key: &K) {
         self.counters.of(key).fetch_add(1, Ordering::AcqRel);
         if let Some(second_level) = &self.second_level
@@ -133,7 +134,7 @@ where
         {
             second_level.entries.forget(&name);
         }
-        // `invalidate` of the async cache only awaits listeners, and there are none.
+        // `invalidate` of the async cache awaits only listeners, and this cache has none.
         futures::executor::block_on(self.memory.invalidate(key));
     }
 

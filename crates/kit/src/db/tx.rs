@@ -1,4 +1,4 @@
-//! The calls every store makes, handed to the database at hand. Knows no SQL of its own but that of transactions.
+//! The calls of all stores, dispatched to the present database. Contains no SQL except transaction control.
 
 use super::{
     DbError, FromRow, Param, Row,
@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use rusqlite::Connection;
 use std::{future::ready, time::Duration};
 
-/// A connection, and the transaction on it. `&mut Tx` is what every store function takes first.
+/// A connection and the transaction on it. Every store function takes `&mut Tx` first.
 #[derive(Debug)]
 pub struct Tx(TxBackend);
 
@@ -39,7 +39,7 @@ impl Tx {
         matches!(self.0, TxBackend::Postgres(_))
     }
 
-    /// The raw SQLite connection, for what has no portable form: pragmas, attach, backup. None on PostgreSQL.
+    /// The raw SQLite connection, for features without a portable form: pragmas, attach, backup. `None` on PostgreSQL.
     pub fn sqlite(&mut self) -> Option<&mut Connection> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Some(connection),
@@ -54,8 +54,7 @@ impl Tx {
         }
     }
 
-    /// Connects anew, if the connection was lost since it was last used and no transaction is open.
-    /// [`Tx::begin`] and single statements do this by themselves.
+    /// Reconnects if the idle connection was lost and no transaction is open. [`Tx::begin`] and single statements do this by themselves.
     pub async fn revive(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(_) => Ok(()),
@@ -63,8 +62,8 @@ impl Tx {
         }
     }
 
-    /// Starts a write transaction; connects anew if the connection was lost since the last one.
-    /// On SQLite it is IMMEDIATE, because a deferred one that reads first can fail at its first write; on PostgreSQL READ COMMITTED.
+    /// Starts a write transaction. Reconnects if the connection was lost since the last one. On SQLite it is IMMEDIATE, because a
+    /// deferred transaction that reads first can fail at its first write. On PostgreSQL it is READ COMMITTED.
     pub async fn begin(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
@@ -72,15 +71,15 @@ impl Tx {
         }
     }
 
-    /// How long transactions from here on wait for a lock, before [`DbError::Locked`]. On SQLite nobody else holds any.
+    /// Sets the lock timeout of later transactions. A longer wait ends in [`DbError::Locked`]. On SQLite there are no other lock holders.
     pub(crate) fn limit_lock_waits(&mut self, most: Duration) {
         if let TxBackend::Postgres(session) = &mut self.0 {
             session.limit_lock_waits(most);
         }
     }
 
-    /// Makes the transaction durable. Should the connection break meanwhile, asks what became of it, for up to ten seconds:
-    /// [`DbError::Closed`] says that nothing of it stays, [`DbError::Unknown`] that nobody could tell.
+    /// Makes the transaction durable. If the connection breaks meanwhile, asks for the outcome for up to ten seconds.
+    /// [`DbError::Closed`]: the transaction was rolled back. [`DbError::Unknown`]: the outcome could not be found out.
     pub async fn commit(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, "commit", &[]).map(|_| ()),
@@ -88,7 +87,7 @@ impl Tx {
         }
     }
 
-    /// Takes the transaction back. Without one there is nothing to do.
+    /// Rolls the transaction back. Without a transaction it does nothing.
     pub async fn rollback(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) if connection.is_autocommit() => Ok(()),
@@ -97,7 +96,7 @@ impl Tx {
         }
     }
 
-    /// Runs several statements without parameters, separated by semicolons; on PostgreSQL they stand or fall together.
+    /// Runs several statements without parameters, separated by semicolons. On PostgreSQL they are atomic.
     pub async fn batch(&mut self, sql: &str) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
@@ -105,7 +104,7 @@ impl Tx {
         }
     }
 
-    /// Runs a statement; the number of rows it changed.
+    /// Runs a statement and returns the number of changed rows.
     pub async fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, sql, params),
@@ -113,9 +112,9 @@ impl Tx {
         }
     }
 
-    /// Runs one statement for many rows of parameters, in order; the numbers of rows changed.
-    /// Over a network these travel together; on SQLite a prepared statement per row is as fast.
-    /// The rows are consumed before the first await, so they may borrow what could not live across one.
+    /// Runs one statement for many rows of parameters, in order. Returns the number of changed rows for each. Over a network the rows
+    /// travel together. On SQLite a prepared statement for each row is as fast. The rows are consumed before the first await, so they may
+    /// borrow values that cannot live across one.
     pub fn execute_many<'p, const N: usize>(
         &mut self,
         sql: &str,
@@ -130,7 +129,7 @@ impl Tx {
         }
     }
 
-    /// All found rows.
+    /// Returns all rows found.
     pub async fn query<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<T>, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::query(connection, sql, params),
@@ -141,7 +140,7 @@ impl Tx {
         }
     }
 
-    /// Runs one query for many rows of parameters, in order; all found rows behind each other.
+    /// Runs one query for many rows of parameters, in order. Returns all rows found, one result after the other.
     pub fn query_many<'p, T: FromRow + Send + 'static, const N: usize>(
         &mut self,
         sql: &str,
@@ -159,7 +158,7 @@ impl Tx {
         }
     }
 
-    /// The first row, if there is one.
+    /// Returns the first row, if there is one.
     pub async fn query_opt<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<T>, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::query_opt(connection, sql, params),
@@ -170,7 +169,7 @@ impl Tx {
         }
     }
 
-    /// The only row of a query that always has one, such as a count.
+    /// Returns the only row of a query that always has one, such as a count.
     pub async fn query_one<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<T, DbError> {
         let none = if self.is_postgres() {
             DbError::Postgres("a query that always has a row had none".into())

@@ -1,8 +1,8 @@
-//! Publishes a stream, in order and without a gap.
+//! Publishes a stream, in order and without gaps.
 //!
-//! A gap would come from a message that fails while one behind it gets through. So no message is given up alone: they wait without an end
-//! in the client library, and when nothing moves for too long, or one is refused, the client is thrown away with all that waits in it. Of
-//! what it was given, the brokers then hold a beginning; the next client starts from what is not acknowledged.
+//! A gap would appear if one message failed and a later one got through. So no message fails alone. Messages wait without a timeout in
+//! the client library. When no acknowledgement comes for too long, or a message is refused, the producer discards the client with all its
+//! waiting messages. The brokers then hold a beginning of them. The next client continues with the first unacknowledged message.
 
 use super::{
     Cluster, KafkaError, Record, Request,
@@ -21,17 +21,18 @@ use std::{
     time::Duration,
 };
 
-/// What may wait in the client library, for all streams of a process; who publishes faster waits.
+/// Messages that may wait in the client library, for all streams of a process. Faster publishers wait.
 const QUEUED_MESSAGES: &str = "20000";
 const QUEUED_KIB: &str = "65536";
-/// Fits what a broker takes when it was not told otherwise (1,048,588 with its own bytes around). No request body comes near it.
+/// Fits the default limit of a broker (1,048,588 including its own bytes). No request body comes near it.
 const MAX_MESSAGE_BYTES: &str = "1000000";
-/// How long to wait for room in the queue when others have filled it.
+/// Pause before the next attempt to enqueue, if other publishers have filled the queue.
 const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 type ProducerClient = FutureProducer<ClientLog>;
 
-/// Publishes to the topics of any service. Shared by reference; several may publish at once, in no order among themselves.
+/// Publishes to the topics of any service. Shared by reference. Several publishers may run at the same time, in no order among each
+/// other.
 pub struct Producer {
     cluster: Cluster,
     client: Mutex<Option<Arc<ProducerClient>>>,
@@ -43,13 +44,13 @@ impl Producer {
         Ok(Producer { cluster: cluster.clone(), client: Mutex::new(Some(Arc::new(client))) })
     }
 
-    /// Publishes in order, many at a time. Returns when all replicas that are in step have all of them.
-    /// Needs a Tokio runtime. Dropped halfway, what was handed over may still be published.
+    /// Publishes records in order, many at a time. Returns when all in-sync replicas have all of them. Needs a Tokio runtime. If this
+    /// future is dropped, records already enqueued may still be published.
     ///
     /// # Errors
-    /// The first that is not acknowledged decides: [`KafkaError::Refused`] names it, [`KafkaError::NoTopic`] says that the topic is missing,
-    /// [`KafkaError::Unreachable`] that nothing was acknowledged for as long as the cluster's patience. Some or all of the records may have
-    /// been published, always a beginning per partition: publish all again. Others who are publishing then fail as unreachable too.
+    /// The first record without an acknowledgement decides. [`KafkaError::Refused`] names it. [`KafkaError::NoTopic`]: the topic is
+    /// missing. [`KafkaError::Unreachable`]: no acknowledgement came within the cluster's timeout. Some or all records may have been
+    /// published, always a beginning of each partition: publish all again. Concurrent publishers then fail as unreachable, too.
     pub async fn publish(&self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
         if records.is_empty() {
             return Ok(());
@@ -60,7 +61,7 @@ impl Producer {
         self.keep_or_discard(client, published)
     }
 
-    /// Writes a caller's request down. Returns when all replicas that are in step have it; until then it may be there or not.
+    /// Appends a caller's request to a log. Returns when all in-sync replicas have it. Until then it may or may not be there.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
@@ -82,7 +83,7 @@ impl Producer {
             self.discard(&client);
         }
         if !self.is_current(&client) {
-            // Maybe the last hold on it, and its end waits for its threads.
+            // This may be the last reference, and dropping the client waits for its threads.
             drop(tokio::task::spawn_blocking(move || drop(client)));
         }
         published
@@ -106,7 +107,7 @@ impl Producer {
     fn discard(&self, client: &Arc<ProducerClient>) {
         let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take_if(|current| Arc::ptr_eq(current, client));
-        // Those who are publishing over it learn at once.
+        // Concurrent publishers on this client fail at once.
         client.purge(PurgeConfig::default().queue().inflight());
     }
 }
@@ -116,9 +117,9 @@ fn create_client(cluster: &Cluster) -> Result<ProducerClient, KafkaError> {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A batch that is refused ends this client instead of being left out.
+        // A refused batch ends this client, so that no later batch passes it.
         .set("enable.gapless.guarantee", "true")
-        // Without an end: a message that times out alone would leave a gap. `ack_timeout` bounds the wait for all of them.
+        // No timeout: a message that times out alone would leave a gap. `ack_timeout` bounds the wait for all of them.
         .set("delivery.timeout.ms", "0")
         .set("request.timeout.ms", "10000")
         .set("compression.type", "lz4")
@@ -129,7 +130,7 @@ fn create_client(cluster: &Cluster) -> Result<ProducerClient, KafkaError> {
     Ok(config.create_with_context(ClientLog::default())?)
 }
 
-/// A message as it is handed over.
+/// A message to enqueue.
 struct Outgoing<'m> {
     partition: i64,
     seq: i64,
@@ -138,7 +139,7 @@ struct Outgoing<'m> {
     headers: OwnedHeaders,
 }
 
-/// A message that is handed over and not acknowledged.
+/// An enqueued message without an acknowledgement.
 struct Unacknowledged {
     partition: i64,
     seq: i64,
@@ -215,7 +216,7 @@ impl PublishRun<'_> {
     fn error_of(&self, partition: i64, seq: i64, error: ClientError) -> KafkaError {
         match error.rdkafka_error_code() {
             Some(code) if is_unknown_topic(code) => KafkaError::NoTopic { topic: self.topic.to_owned() },
-            // The client has ended for the sake of another message.
+            // The client ended because of another message.
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => KafkaError::Unreachable(error.to_string()),
             Some(code) if is_transient(code) => KafkaError::Unreachable(error.to_string()),
             _ => self.refusal_of(partition, seq, error.to_string()),

@@ -1,28 +1,29 @@
-//! Wakes the thread that polls a consumer. Each partition has a queue of its own in the client library, and a thread cannot wait on several.
+//! Wakes the thread that polls a consumer. Each partition has its own queue in the client library, and a thread cannot wait on several
+//! queues.
 
 use std::{
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-/// Wakes whoever sleeps in [`super::Consumer::poll`], from any thread.
+/// Wakes the thread in [`super::Consumer::poll`], from any thread.
 #[derive(Clone)]
 pub struct Waker(pub(super) Arc<ConsumerWakeup>);
 
 impl Waker {
-    /// Ends the `poll` that is going on, or else the next one.
+    /// Ends the present `poll`, or else the next one.
     pub fn wake(&self) {
         self.0.notify(|reasons| reasons.is_woken = true);
     }
 }
 
-/// Why the bell rang, since it was last listened to.
+/// Reasons for waking since the last wait.
 #[derive(Clone, Copy, Default)]
 pub(super) struct WakeReasons {
-    /// A partition has something.
+    /// A partition has messages.
     pub has_arrivals: bool,
     pub is_woken: bool,
-    /// The client library wants to be served: log lines, errors.
+    /// The client library has events to serve: log lines, errors.
     pub has_client_events: bool,
 }
 
@@ -39,7 +40,7 @@ impl ConsumerWakeup {
         self.changed.notify_all();
     }
 
-    /// Called on a thread of the client library, with a lock of its own held.
+    /// Runs on a thread of the client library, which holds a lock.
     pub fn notify_arrival(&self) {
         self.notify(|reasons| reasons.has_arrivals = true);
         if let Some(callback) = self.arrival_callback.get() {
@@ -51,12 +52,12 @@ impl ConsumerWakeup {
         self.notify(|reasons| reasons.has_client_events = true);
     }
 
-    /// False when somebody is told already.
+    /// `false`: a callback is set already.
     pub fn set_arrival_callback(&self, callback: Box<dyn Fn() + Send + Sync>) -> bool {
         self.arrival_callback.set(callback).is_ok()
     }
 
-    /// Waits until it rings, at most for `timeout`, and makes it silent.
+    /// Waits for a reason, at most for `timeout`, and clears the reasons.
     pub fn wait(&self, timeout: Duration) -> WakeReasons {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = |reasons: &mut WakeReasons| !(reasons.has_arrivals || reasons.is_woken || reasons.has_client_events);

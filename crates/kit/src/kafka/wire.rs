@@ -1,4 +1,4 @@
-//! A message of a stream as a CloudEvent 1.0 in Kafka's binary mode, and back. What is written here is what outside systems rely on.
+//! Encodes a message of a stream as a CloudEvent 1.0 in Kafka's binary mode, and decodes it. Outside systems rely on this format.
 
 use contracts::Timestamp;
 use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
@@ -6,34 +6,34 @@ use uuid::Uuid;
 
 const SPEC: &str = "1.0";
 const JSON: &str = "application/json";
-/// How much of a message that is not ours is kept, for looking into it.
+/// Length of the text kept from a message that is not ours, for inspection.
 const MAX_FOREIGN_CHARS: usize = 4_096;
 
-/// A message of a stream: what the outbox row holds.
+/// A message of a stream, as in the outbox row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub epoch: i64,
-    /// Of the stream and of the topic alike.
+    /// Number of the partition, in the stream and in the topic.
     pub partition: i64,
-    /// Dense per epoch and partition.
+    /// Dense for each epoch and partition.
     pub seq: i64,
-    /// What it is about; order is kept per key.
+    /// The id of the subject. Order holds for each key.
     pub key: Uuid,
     pub kind: String,
     /// JSON.
     pub data: String,
-    /// When it was written, which may be long before it was published.
+    /// Time of writing, which may be long before publishing.
     pub at: Timestamp,
-    /// The request that caused it. The nil id is none.
+    /// Trace of the causing request. The nil id means none.
     pub trace: Option<Uuid>,
 }
 
-/// A caller's request, written down before it is done. Where Kafka puts it is its number.
+/// A caller's request, logged before it is processed. Its position in Kafka is its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The same for a repeat of the request.
+    /// A repeat of the request has the same id.
     pub id: Uuid,
-    /// What it is about; order is kept per key.
+    /// The id of the subject. Order holds for each key.
     pub key: Uuid,
     pub kind: String,
     /// JSON.
@@ -42,11 +42,11 @@ pub struct Request {
     pub trace: Option<Uuid>,
 }
 
-/// What a partition holds at an offset.
+/// The content of a partition at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     Record(i64, Record),
-    /// Not written by us, or damaged: `reason` names topic, partition and offset. `data` is the beginning of its text, for people to look at.
+    /// Not written by us, or damaged. `reason` names topic, partition and offset. `data` is the beginning of the text, for inspection.
     Foreign {
         offset: i64,
         reason: String,
@@ -70,7 +70,7 @@ pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
     attributes(&event_id(service, *epoch, *partition, *seq), &event_source(service), kind, *key, *at, &numbers, *trace)
 }
 
-/// The same for a request, which has no number of ours.
+/// The attributes of a request, which has no number of ours.
 pub(super) fn request_headers(log: &str, request: &Request) -> OwnedHeaders {
     let Request { id, key, kind, at, trace, .. } = request;
     attributes(&id.to_string(), &event_source(log), kind, *key, *at, &[], *trace)
@@ -95,13 +95,13 @@ fn attributes(id: &str, source: &str, kind: &str, key: Uuid, at: Timestamp, numb
     }
 }
 
-/// Reads a message back. Strict: whatever a [`super::Producer`] would not have written is foreign. Headers it knows nothing of are let pass,
-/// since tracing agents and brokers add their own.
+/// Decodes a message. Strict: a message that a [`super::Producer`] would not have written is foreign. Unknown headers are allowed,
+/// because tracing agents and brokers add their own.
 pub(super) fn read(service: &str, message: &impl Message) -> Arrival {
     to_arrival(message, parse_record(service, message))
 }
 
-/// Reads a request back, as strictly. Its number is one more than its place, its key its own id.
+/// Decodes a request, as strictly. Its number is its offset plus one, and its key is its own id.
 pub(super) fn read_request(log: &str, message: &impl Message) -> Arrival {
     to_arrival(message, parse_request(log, message))
 }
@@ -118,7 +118,7 @@ fn to_arrival(message: &impl Message, read: Result<Record, String>) -> Arrival {
     }
 }
 
-/// A partition's number for Kafka. Negative ones have meanings of their own there.
+/// The partition number for Kafka. `None`: negative numbers have special meanings there.
 pub(super) fn kafka_partition(partition: i64) -> Option<i32> {
     i32::try_from(partition).ok().filter(|number| *number >= 0)
 }
@@ -135,11 +135,11 @@ fn parse_request(log: &str, message: &impl Message) -> Result<Record, String> {
     let attributes = Attributes::of(message)?;
     let id = attributes.get("ce_id")?;
     let id = Uuid::parse_str(id).map_err(|_| format!("ce_id is {id:?}"))?;
-    // Each is done by itself: one that fails holds up none behind it, though they are about the same thing.
+    // Each request is processed by itself. A failed one does not block a later one about the same subject.
     Ok(Record { key: id, ..parse_event(log, message, &attributes)? })
 }
 
-/// What all our messages have. The numbers are those of a request.
+/// The part that all our messages share, with the numbers of a request.
 fn parse_event(service: &str, message: &impl Message, attributes: &Attributes<'_>) -> Result<Record, String> {
     attributes.is("ce_specversion", SPEC)?;
     attributes.is("content-type", JSON)?;
@@ -172,7 +172,7 @@ fn event_source(service: &str) -> String {
     format!("/onrush/{service}")
 }
 
-/// W3C trace context. The parent is no span of ours, and must not be zero.
+/// W3C trace context. The parent is not a span of ours, but it must not be zero.
 fn format_traceparent(trace: Uuid) -> String {
     let trace = trace.simple().to_string();
     let parent = match &trace[..16] {
@@ -193,7 +193,7 @@ fn utf8<'m>(name: &str, bytes: Option<&'m [u8]>) -> Result<&'m str, String> {
     std::str::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8"))
 }
 
-/// The headers this module writes, as found on a message.
+/// The headers of a message that this module writes.
 struct Attributes<'m>(Vec<(&'m str, &'m str)>);
 
 const KNOWN_HEADERS: [&str; 10] =
@@ -229,7 +229,7 @@ impl<'m> Attributes<'m> {
         }
     }
 
-    /// A number from 1 up, as we write it.
+    /// A number from 1 up, in the form that we write.
     fn count(&self, name: &str) -> Result<i64, String> {
         let found = self.get(name)?;
         let number = found.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == found);

@@ -14,7 +14,7 @@ fn a_record() -> Record {
     }
 }
 
-/// What lies in the topic `onrush.orders` at offset 9 once a record is published.
+/// The message in topic `onrush.orders` at offset 9 after a record was published.
 fn published(record: &Record) -> OwnedMessage {
     let partition = record.partition.try_into().unwrap();
     let (key, data) = (record.key.to_string().into_bytes(), record.data.clone().into_bytes());
@@ -22,7 +22,7 @@ fn published(record: &Record) -> OwnedMessage {
     OwnedMessage::new(Some(data), Some(key), "onrush.orders".to_owned(), Stamp::NotAvailable, partition, 9, Some(headers))
 }
 
-/// The same with one header replaced, or left out.
+/// That message with one header replaced or removed.
 fn with_header(record: &Record, name: &str, value: Option<&[u8]>) -> OwnedMessage {
     let written = headers("orders", record);
     assert!(written.iter().any(|header| header.key == name), "{name} is written");
@@ -119,7 +119,7 @@ fn with_another_value_in_any_attribute_a_message_is_foreign() {
     for (name, values) in wrong {
         for value in values {
             let reason = reason(&with_header(&a_record(), name, Some(value.as_bytes())));
-            // An epoch or a number that is well-formed but another is found out by the id.
+            // The id exposes an epoch or number that is well-formed but wrong.
             assert!(reason.contains(name) || reason.contains("ce_id"), "{reason}");
         }
         assert!(reason(&with_header(&a_record(), name, Some(b"\xff"))).contains("not UTF-8"));
@@ -149,7 +149,7 @@ fn key_and_payload_are_checked() {
     assert!(reason(&message.clone().set_payload(Some(b"\xff".to_vec()))).contains("the payload is not UTF-8"));
     assert!(reason(&message.clone().set_partition(4)).contains("ce_id"));
     assert!(reason(&message.replace_headers(None)).contains("ce_specversion is missing"));
-    // The same id, written as we do not write it.
+    // The same id in another notation than ours.
     let braced = b"{00000000-0000-0000-0000-000000000007}".to_vec();
     let message = with_header(&a_record(), "ce_subject", Some(&braced)).set_key(Some(braced));
     assert!(reason(&message).contains("is no id"));
@@ -193,10 +193,10 @@ fn a_request_reads_back_with_its_place_for_a_number() {
     let written = request_headers("coupons.claims", &request);
     let message = OwnedMessage::new(Some(data), Some(key), "onrush.coupons.claims".to_owned(), Stamp::NotAvailable, 3, 9, Some(written));
     let Request { id, kind, data, at, trace, .. } = request;
-    // Its own id for the key: requests are put aside one by one.
+    // The key is the request's own id, because requests are dead-lettered one by one.
     let record = Record { epoch: 1, partition: 3, seq: 10, key: id, kind, data, at, trace };
     assert_eq!(read_request("coupons.claims", &message), Arrival::Record(9, record));
-    // Neither is taken for the other.
+    // Records and requests are not mistaken for each other.
     assert!(matches!(read("coupons.claims", &message), Arrival::Foreign { offset: 9, .. }));
     assert!(matches!(read_request("coupons.claims", &published(&a_record())), Arrival::Foreign { offset: 9, .. }));
     assert!(matches!(read_request("coupons.claims", &message.replace_headers(None)), Arrival::Foreign { offset: 9, .. }));

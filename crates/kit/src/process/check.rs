@@ -1,4 +1,4 @@
-//! What can be said of the settings of a process without asking anybody. Each refusal names the setting to change.
+//! Checks a process's settings without opening a connection. Each error names the setting to change.
 
 use super::{Apart, Database, KafkaSettings, PostgresSettings, RedisServer};
 use crate::{
@@ -22,7 +22,7 @@ impl From<Refusal> for Fault {
     }
 }
 
-/// The settings that have to fit together.
+/// The settings that must fit together.
 pub struct Outline<'s> {
     pub database: &'s Database,
     pub kafka: Option<&'s KafkaSettings>,
@@ -31,10 +31,10 @@ pub struct Outline<'s> {
 }
 
 impl Outline<'_> {
-    /// Whether a process of a mall with these services could start. Nothing is opened.
+    /// Checks that a process of a mall with these services could start. Opens nothing.
     ///
     /// # Errors
-    /// The first setting that cannot be right, or does not go with the others.
+    /// The first setting that is invalid or conflicts with another one.
     pub fn check(&self, services: &[&str]) -> Result<(), Refusal> {
         if let Database::Postgres(postgres) = self.database {
             check_urls(postgres)?;
@@ -79,7 +79,7 @@ impl Outline<'_> {
             Err(KafkaError::Settings(reason)) => Err(setting_error(setting, reason)),
             Err(error) => Err(setting_error(setting, error.to_string())),
         };
-        // With a prefix that is certainly good first, so that each is blamed for itself.
+        // First with a prefix known to be valid, so that each error blames the right setting.
         check_part("kafka", "onrush")?;
         check_part("kafka_prefix", &kafka.prefix)
     }
@@ -95,7 +95,7 @@ fn check_urls(postgres: &PostgresSettings) -> Result<(), Refusal> {
 
 fn check_redis(server: &RedisServer) -> Result<(), Refusal> {
     redis::place(&server.url).map_err(|error| setting_error("redis", error.to_string()))?;
-    // Braces would change which keys a partitioned server keeps together; whatever else is odd is a slip of the pen.
+    // Braces would change which keys a partitioned server keeps together. Any other unusual character is probably a typing error.
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'/');
     if server.prefix.is_empty() || server.prefix.len() > MAX_PREFIX || !server.prefix.bytes().all(is_allowed) {
         let reason = format!("{:?} cannot be it; take up to {MAX_PREFIX} letters, digits and any of . _ - : /", server.prefix);
@@ -104,7 +104,7 @@ fn check_redis(server: &RedisServer) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// It stands in every key, and keys are kept in memory.
+/// In bytes. The prefix is part of every key, and Redis keeps keys in memory.
 const MAX_PREFIX: usize = 64;
 
 fn setting_error(setting: &'static str, reason: String) -> Refusal {

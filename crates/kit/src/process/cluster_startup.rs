@@ -1,4 +1,4 @@
-//! One of several processes on shared databases: a writer for each service, and what looks after streams between processes.
+//! Starts one of several processes on shared databases: a writer for each service, the sequencers, the relays and the notifications.
 
 use super::{PostgresSettings, ProcessSettings, thread_error};
 use crate::{
@@ -17,14 +17,14 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A process among others on the same databases.
+/// This process among the others on the same databases.
 pub(super) struct Node {
-    /// Names it in leases.
+    /// The name of this process in leases.
     pub(super) instance: Uuid,
-    /// One steward for each database.
+    /// One lease connection for each database.
     common: Steward,
     own: HashMap<&'static str, Steward>,
-    /// Who gives leases back at the end.
+    /// The tasks that give leases back when the process stops.
     pub(super) tasks: Crew,
 }
 
@@ -34,20 +34,20 @@ impl Node {
         Node { instance: new_id(), common: Steward::new(kit.db.clone()), own, tasks: Crew::default() }
     }
 
-    /// Looks after the leases of this service.
+    /// The connection that holds this service's leases.
     pub(super) fn lease_connection(&self, service: &str) -> Steward {
         self.own.get(service).unwrap_or(&self.common).clone()
     }
 }
 
-/// Starting one of several processes on shared databases.
+/// Everything that starting one of several processes needs.
 pub(super) struct ClusterStartup<'s> {
     pub(super) settings: &'s ProcessSettings,
     pub(super) postgres: &'s PostgresSettings,
     pub(super) kit: &'s Kit,
     pub(super) services: &'s [Arc<dyn Service>],
     pub(super) node: &'s Node,
-    /// Nothing goes over Kafka before they are ready.
+    /// This process sends and reads nothing over Kafka before these are ready.
     pub(super) topics: &'s Topics,
     pub(super) shutdown: &'s Shutdown,
 }
@@ -82,7 +82,7 @@ impl ClusterStartup<'_> {
         Ok(engines)
     }
 
-    /// The cable: Kafka where it is set, else the tables, which must then all be in reach.
+    /// The source of messages: Kafka if it is set. Otherwise the outbox tables, all of which this process must then reach.
     async fn message_source(&self) -> Result<Feed, Fault> {
         let Some(kafka) = &self.settings.kafka else {
             let here = self.services.iter().map(|service| service.name());
@@ -116,7 +116,7 @@ impl ClusterStartup<'_> {
         Ok(())
     }
 
-    /// Tables and streams of all services here; several processes may do this at once.
+    /// Prepares tables and streams of all services here. Several processes may do this at the same time.
     async fn prepare_databases(&self) -> Result<(), Fault> {
         for service in self.services {
             let db = self.kit.db_of(service.name());

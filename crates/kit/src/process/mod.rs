@@ -1,7 +1,7 @@
-//! One process of Onrush: its services, their database, and the writers in front of it.
+//! One process of Onrush: its services, their databases, and the writers in front of them.
 //!
-//! On SQLite one writer serves all services. On PostgreSQL each service has a writer of its own, and other processes may run the same
-//! services on the same database.
+//! On SQLite one writer serves all services. On PostgreSQL each service has its own writer, and other processes may run the same services
+//! on the same database.
 
 mod check;
 mod cluster_startup;
@@ -42,19 +42,19 @@ use utoipa_axum::router::OpenApiRouter;
 pub struct Process {
     pub kit: Kit,
     pub services: Vec<Arc<dyn Service>>,
-    /// Services that run in other processes only. They are kept for what this one has to know of them.
+    /// Services that run only in other processes. This process needs their routes and cookies.
     remote: Vec<Arc<dyn Service>>,
-    /// All operations, without the layers every request passes.
+    /// All operations, without the layers that every request passes.
     pub router: axum::Router,
     pub openapi: OpenApi,
     engines: Vec<RunningEngine>,
-    /// What looks after this process's leases; absent where it is alone.
+    /// This process's name and leases. `None`: it is the only process.
     node: Option<Node>,
     trigger: ShutdownTrigger,
 }
 
 impl Process {
-    /// Opens the database, starts the writers, connects the services and lets each of them prepare.
+    /// Opens the databases, starts the writers, connects the services and lets each of them prepare.
     pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
@@ -127,7 +127,7 @@ impl Process {
         self.services.iter().flat_map(|service| Arc::clone(service).jobs()).collect()
     }
 
-    /// Starts what services do by the clock; of several instances of a service, one does it.
+    /// Starts the services' timed jobs. Of several instances of a service, one runs them.
     pub fn start_jobs(&self, shutdown: &Shutdown) {
         for service in &self.services {
             let jobs = Arc::clone(service).jobs();
@@ -146,7 +146,7 @@ impl Process {
         }
     }
 
-    /// Settles what is queued, gives the leases back, and closes the database. Jobs must have been told to stop before.
+    /// Finishes queued commands, gives the leases back, and closes the database. The caller must have told the jobs to stop before.
     pub async fn stop(self) {
         let stopping = self.engines.into_iter().map(|engine| tokio::task::spawn_blocking(move || engine.stop()));
         if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
@@ -154,7 +154,7 @@ impl Process {
         }
         drop(self.remote);
         self.trigger.stop();
-        // After this time they have run out, and others go on anyway.
+        // After this time the leases have expired, and other processes take over in any case.
         if let Some(node) = self.node
             && !node.tasks.wait_until_ended(lease::TTL).await
         {
@@ -176,7 +176,7 @@ fn open_request_logs(settings: &ProcessSettings, topics: &Topics) -> Result<Opti
 
 type ServiceList = Vec<Arc<dyn Service>>;
 
-/// What runs here, and what runs elsewhere.
+/// The services that run here, and those that run in other processes.
 fn split_services(all: ServiceList, apart: Option<&Apart>) -> (ServiceList, ServiceList) {
     match apart {
         None => (all, Vec::new()),
@@ -184,7 +184,7 @@ fn split_services(all: ServiceList, apart: Option<&Apart>) -> (ServiceList, Serv
     }
 }
 
-/// The ways to other processes: for questions, and for requests.
+/// Connects to other processes: the links for calls, the gateway for requests.
 fn connect_remote(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gateway) {
     let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
     let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
@@ -193,7 +193,7 @@ fn connect_remote(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Sign
     (signer, gateway)
 }
 
-/// Makes the operations of services elsewhere available here.
+/// Adds routes that forward operations of remote services.
 fn add_remote_routes(gateway: &Gateway, remote: &[Arc<dyn Service>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
     for service in remote {
         let (_, document) = Arc::clone(service).router().split_for_parts();
@@ -215,7 +215,7 @@ fn thread_error(error: std::io::Error) -> Fault {
     Fault::Bug(format!("cannot start the writer thread: {error}"))
 }
 
-/// A kit that belongs to no process: enough to ask services what they are, not to run them. Nothing is opened.
+/// A kit that belongs to no process: enough to ask services for their description, not to run them. Opens nothing.
 pub fn detached_kit() -> Kit {
     let clock: Arc<dyn Clock> = Arc::new(crate::ports::SystemClock);
     Kit {

@@ -1,8 +1,9 @@
-//! Copies of what the database has, in Redis, for all processes.
+//! Copies of database values in Redis, for all processes.
 //!
-//! An entry is bytes under a name, for a limited time. Two things keep it from being older than a change that somebody has announced with
-//! [`Shared::forget`]: a copy is kept only under the generation that was seen *before* the database was read, and forgetting starts a new
-//! one; and a process whose forgetting has not reached Redis yet does not look there. It never loads anything and decides nothing.
+//! An entry holds bytes under a name, for a limited time. Two rules keep an entry from being older than a change announced with
+//! [`Shared::forget`]. First, a copy is stored only under the generation seen *before* the database was read, and an invalidation starts
+//! a new generation. Second, a process does not read a name in Redis while its own invalidation has not arrived there. This module loads
+//! nothing and decides nothing.
 
 use super::{Redis, RedisError, Script, random_token, to_millis};
 use crate::ports::{Stopwatch, random_bytes};
@@ -14,14 +15,15 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// The longest load whose result is kept.
+/// The longest load whose result is stored.
 const MAX_LOAD: Duration = Duration::from_secs(60);
-/// Names that may wait to be forgotten; with more, everything is.
+/// Maximum number of names with a pending invalidation, which bounds memory. Beyond it all entries are invalidated.
 const MAX_PENDING: usize = 10_000;
-/// Between two tries to reach Redis with what is to be forgotten.
+/// Pause between two attempts to send pending invalidations.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The value, or the generation in which one may be kept. KEYS: the entry, the era of all entries. Entries of another era are nothing.
+/// Returns the value, or the generation that a new value may be stored under. KEYS: the entry, and the era of all entries. Entries of
+/// another era count as missing.
 static GET_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -51,7 +53,7 @@ return 1",
     )
 });
 
-/// An entry that is not there has no generation in which anything could be kept.
+/// A missing entry has no generation, so a load in progress cannot store its value.
 static INVALIDATE_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -63,21 +65,21 @@ return 1",
     )
 });
 
-/// What a look has found.
+/// Result of a read.
 #[derive(Debug)]
 pub enum Found {
     Value(Vec<u8>),
-    /// Nothing. What is read from the database from now on may be kept with this.
+    /// No value. The caller may store a value under this generation if it reads the database from now on.
     Nothing(Generation),
-    /// Redis cannot say. Read the database, keep nothing.
+    /// Redis gives no answer. The caller reads the database and stores nothing.
     Unknown,
 }
 
-/// What is read after it was given may be kept under its name, unless the name is forgotten meanwhile.
+/// Permits storing a value read later than this was issued. An invalidation of the name revokes it.
 #[derive(Debug)]
 pub struct Generation(String);
 
-/// A shelf of copies. Cheap to clone; clones and all processes with the same Redis and name share it.
+/// A named group of entries. Cheap to clone. Clones and all processes with the same Redis and name share the entries.
 #[derive(Clone)]
 pub struct Shared(Arc<Inner>);
 
@@ -90,17 +92,18 @@ struct Inner {
     wake: Arc<Notify>,
 }
 
-/// What is to be forgotten and still is in Redis as far as we know.
+/// Invalidations that Redis has not confirmed.
 #[derive(Default)]
 struct PendingInvalidations {
-    /// By name, the number and the age of the wish.
+    /// By name, the number and the age of the invalidation.
     names: HashMap<String, (u64, Stopwatch)>,
     all: Option<(u64, Stopwatch)>,
     last: u64,
 }
 
 impl Shared {
-    /// `name` tells this shelf from others. Nothing is kept longer than `ttl`. Starts a task; must be called within the runtime.
+    /// `name` separates these entries from others. An entry lives for `ttl` at most. Starts a task, so it must be called within the
+    /// runtime.
     pub fn new(redis: Redis, name: &str, ttl: Duration) -> Shared {
         let wake = Arc::new(Notify::new());
         let era_key = redis.key("era", name);
@@ -119,7 +122,7 @@ impl Shared {
         let answer: Result<(bool, Vec<u8>), RedisError> =
             inner.redis.run(GET_SCRIPT.key(key).key(&inner.era_key).arg(random_token()).arg(to_millis(MAX_LOAD))).await;
         match answer {
-            // Somebody here may have announced a change while the answer was on its way.
+            // This process may have announced a change while the answer was on its way.
             Ok(_) if inner.pending().covers(name) => Found::Unknown,
             Ok((true, value)) => Found::Value(value),
             Ok((false, generation)) => String::from_utf8(generation).map_or(Found::Unknown, |text| Found::Nothing(Generation(text))),
@@ -130,8 +133,8 @@ impl Shared {
         }
     }
 
-    /// Keeps a copy, if its name was not forgotten since the generation was given. Entries end at different times, so that what was
-    /// loaded together is not loaded again together. Lost copies cost nothing but time, so there is no error.
+    /// Stores a copy unless its name was invalidated since `generation` was issued. Expiry times vary, so that entries loaded together do
+    /// not expire together. Returns no error, because a lost copy costs only time.
     pub async fn keep(&self, name: &str, generation: Generation, value: &[u8]) {
         let inner = &*self.0;
         if inner.pending().covers(name) {
@@ -145,8 +148,9 @@ impl Shared {
         }
     }
 
-    /// What is behind this name has changed: no look here finds the old copy from now on, and none elsewhere once Redis is told, which is
-    /// at once if it answers. If it does not, others may find the old copy until its time is over. Usable from a commit hook.
+    /// Announces a change of the value behind this name. From now on reads of this process do not return the old copy. Other processes
+    /// stop as soon as Redis knows, which is at once if it answers. Otherwise they may read the old copy until it expires. Commit hooks
+    /// may call this.
     pub fn forget(&self, name: &str) {
         let mut pending = self.0.pending();
         if pending.names.len() >= MAX_PENDING {
@@ -159,7 +163,7 @@ impl Shared {
         self.0.wake.notify_one();
     }
 
-    /// The same, and waits until Redis is told. After an error it is tried on in the background.
+    /// Announces a change and waits until Redis knows. After an error a background task continues.
     pub async fn forget_now(&self, name: &str) -> Result<(), RedisError> {
         self.forget(name);
         let number = self.0.pending().names.get(name).map(|(number, _)| *number);
@@ -170,7 +174,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The same for every name.
+    /// Announces a change of every name.
     pub fn forget_all(&self) {
         self.0.pending().add_all();
         self.0.wake.notify_one();
@@ -192,7 +196,7 @@ impl PendingInvalidations {
         self.names.clear();
     }
 
-    /// The wish of this number was granted; a later one for the same name stays.
+    /// Removes the invalidation with this number. A later one for the same name stays.
     fn complete(&mut self, name: &str, number: u64) {
         if self.names.get(name).is_some_and(|(last, _)| *last == number) {
             self.names.remove(name);
@@ -205,7 +209,7 @@ impl PendingInvalidations {
         }
     }
 
-    /// A wish that is older than any copy it could concern has come true by itself.
+    /// Drops invalidations older than any copy that they could affect, because those copies have expired.
     fn drop_expired(&mut self, ttl: Duration) {
         let life = ttl.max(MAX_LOAD);
         self.names.retain(|_, (_, since)| since.elapsed() < life);
@@ -228,7 +232,7 @@ impl Inner {
         self.redis.run::<i64>(INVALIDATE_SCRIPT.key(self.key(name)).arg(random_token()).arg(to_millis(MAX_LOAD))).await.map(drop)
     }
 
-    /// Tells Redis what is to be forgotten, as far as it answers.
+    /// Sends the pending invalidations to Redis, and stops at the first error.
     async fn flush(&self) -> Result<(), RedisError> {
         let all = self.pending().all.map(|(number, _)| number);
         if let Some(number) = all {
@@ -250,7 +254,7 @@ impl Drop for Inner {
     }
 }
 
-/// Runs as long as the shelf is used.
+/// Runs as long as the entries are in use.
 async fn flush_pending(entries: Weak<Inner>, wake: Arc<Notify>) {
     loop {
         wake.notified().await;

@@ -1,8 +1,8 @@
-//! So many a window, counted over all processes.
+//! Rate limits: so many events in a time window, counted over all processes.
 //!
-//! A window slides: it holds the instants of what was let through, and lets the next through when the oldest is old enough. With Redis
-//! the instants are there, by its own clock; each process also notes its own, and decides by those while Redis is away. Then a limit is
-//! as many times wider as there are processes, and never gone.
+//! A window slides. It holds the instants of the permitted events, and permits the next event when the oldest is old enough. With Redis,
+//! the instants are kept there, by its clock. Each process also records its own events, and decides by them while Redis is away. A limit
+//! is then wider by the number of processes, but it still applies.
 
 use super::{Redis, RedisError, Script, to_millis};
 use crate::ports::Clock;
@@ -17,12 +17,12 @@ use std::{
     time::Duration,
 };
 
-/// Keys remembered in a process at a time, the least recently used going first …
+/// Maximum number of keys remembered in a process. The least recently used key goes first …
 const MAX_KEYS: u64 = 50_000;
-/// … and their instants, of 8 bytes: together some 20 MB at most.
+/// … and of their instants, of 8 bytes each: together 20 MB at most.
 const MAX_INSTANTS: u64 = 1_000_000;
 
-/// Lets one through and answers 0, or the microseconds to wait.
+/// Permits one event and returns 0, or returns the microseconds to wait.
 static TAKE_SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -43,14 +43,15 @@ return 0",
     )
 });
 
-/// There were too many; the time until one more is let through.
+/// The limit is reached. `wait` is the time until the next event is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many; one more in {} ms", wait.as_millis())]
 pub struct RateLimited {
     pub wait: Duration,
 }
 
-/// At most `limit` a key and window. Cheap to clone; clones share their counts, and so do all processes with the same Redis and name.
+/// Permits at most `limit` events for each key and window. Cheap to clone. Clones share their counts, and so do all processes with the
+/// same Redis and name.
 #[derive(Clone)]
 pub struct Limit {
     redis: Option<Redis>,
@@ -62,14 +63,15 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// `name` tells it from other limits in Redis. A limit of 0 lets nothing through.
+    /// `name` separates this limit from others in Redis. A limit of 0 permits nothing.
     pub fn new(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Limit {
         let keys = (MAX_INSTANTS / u64::from(limit.max(1))).clamp(1, MAX_KEYS);
         let local = Cache::builder().max_capacity(keys).eviction_policy(EvictionPolicy::lru()).build();
         Limit { redis, name, limit, window, local, clock }
     }
 
-    /// Counts one, if there may be one more. It counts before anything else is known, so that many at once do not slip through together.
+    /// Counts one event if the limit permits it. It counts before the caller knows the outcome, so concurrent attempts cannot pass
+    /// together.
     pub async fn take(&self, key: &str) -> Result<(), RateLimited> {
         if self.limit == 0 {
             return Err(RateLimited { wait: self.window });
@@ -88,7 +90,7 @@ impl Limit {
         }
     }
 
-    /// Takes the latest one back: it should not have counted.
+    /// Removes the latest event, because it should not have counted.
     pub async fn give_back(&self, key: &str) {
         if let Some(instants) = self.local.get(key) {
             instants.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
@@ -100,7 +102,7 @@ impl Limit {
         }
     }
 
-    /// Forgets all of this key.
+    /// Removes all events of this key.
     pub async fn forget(&self, key: &str) {
         self.local.invalidate(key);
         if let Some(redis) = &self.redis
@@ -129,7 +131,7 @@ impl Limit {
         Ok(())
     }
 
-    /// Remembers what Redis let through, for the time when it is away.
+    /// Records an event that Redis permitted, for times when Redis is away.
     fn record_local(&self, key: &str) {
         let instants = self.local.get_with_by_ref(key, Arc::default);
         let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +141,7 @@ impl Limit {
         instants.push_back(self.clock.now());
     }
 
-    /// Keys are digests: they name persons, and may be as long as a caller likes.
+    /// Keys are stored as digests, because they identify persons and callers choose their length.
     fn redis_key(&self, redis: &Redis, key: &str) -> String {
         redis.key("limit", &format!("{}:{}", self.name, BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(key)[..16])))
     }

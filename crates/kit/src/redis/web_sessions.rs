@@ -1,11 +1,11 @@
-//! Sessions of web pages, the same in every process (A13).
+//! Web sessions, shared by all processes (A13).
 //!
-//! A session is a secret in a cookie and a small value behind it. The database has the truth, which answers through [`SessionTruth`]; Redis
-//! has copies for a short while, so that a page does not cost a query. Neither has the secret, only its digest: whoever reads them can sign
-//! in nowhere. Copies are signed: whoever writes to Redis can make no session. Losing Redis costs one load from the database a session.
+//! A session is a secret in a cookie, and a small value on the server. The database holds the truth, behind [`SessionTruth`]. Redis holds
+//! short-lived copies, so that a page does not cost a query. Both store only the secret's digest, so a reader of either cannot sign in.
+//! Copies are signed, so a writer to Redis cannot forge a session. Losing Redis costs one load from the database for each session.
 //!
-//! This owns no table and no cookie: which rows the truth is, who may have a session and for how long, and the attributes of the cookie are
-//! for the service that owns accounts. That service opens and ends sessions by itself; here it only says which ones ended ([`Sessions::forget`]).
+//! This module owns no table and no cookie. The service that owns accounts decides on the rows, the owners and lifetimes of sessions, and
+//! the cookie's attributes. That service opens and ends sessions itself, and reports ended ones with [`Sessions::forget`].
 
 use super::{
     Redis,
@@ -23,14 +23,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc, time::Duration};
 
-/// A copy is at most this old: so long may a session be found that was ended while Redis could not be told.
+/// Maximum age of a copy. For this long a session may still be found that ended while Redis was unreachable.
 const COPY_TTL: Duration = Duration::from_secs(60);
-/// What the signature of a copy is of.
+/// Separates signatures of session copies from other signatures.
 const SIGNATURE_CONTEXT: &str = "copy of a session";
-/// Loads from the truth under way at a time that others can join.
+/// Concurrent loads from the database that other callers can join.
 const MAX_SHARED_LOADS: u64 = 10_000;
 
-/// What the cookie says: 32 random bytes. Only the browser keeps it.
+/// The value of the cookie: 32 random bytes. Only the browser stores it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionSecret([u8; 32]);
 
@@ -39,7 +39,7 @@ impl SessionSecret {
         SessionSecret(random_bytes())
     }
 
-    /// For the cookie's value; of letters, digits, `-` and `_`.
+    /// The text of the cookie's value: letters, digits, `-` and `_`.
     pub fn text(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self.0)
     }
@@ -55,12 +55,12 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
-/// The name of a session wherever it is stored.
+/// The stored name of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionHash(pub [u8; 32]);
 
 impl SessionHash {
-    /// `None`: this is no cookie of ours, and nothing needs to be looked up.
+    /// `None`: this is not a cookie of ours, so no look-up is needed.
     pub fn of_cookie(value: &str) -> Option<SessionHash> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(value).ok()?;
         bytes.try_into().ok().map(|secret| SessionSecret(secret).hash())
@@ -71,28 +71,28 @@ impl SessionHash {
     }
 }
 
-/// A session that lives.
+/// A session that has neither ended nor expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session<T> {
     pub data: T,
     pub expires_at: Timestamp,
 }
 
-/// A session, if there is one.
+/// A session, or `None` if there is none.
 pub type Loaded<D, E> = Result<Option<Session<D>>, E>;
 
-/// Where sessions really are: rows of a database, by digest.
+/// The source of sessions: rows of a database, by digest.
 pub trait SessionTruth: Send + Sync + 'static {
-    /// What a session knows: who it is, in a few bytes.
+    /// The value of a session: its owner, in a few bytes.
     type Data: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
     type Error: Send + Sync + 'static;
 
-    /// The session, unless it is unknown, was ended or has expired. A session that is used is asked for every minute: where it lives on by
-    /// being used, this moves its end.
+    /// Loads a session. `None`: unknown, ended or expired. A session in use is loaded every minute. If use extends a session's life, this
+    /// call moves its end.
     fn load(&self, id: SessionHash) -> BoxFuture<'_, Loaded<Self::Data, Self::Error>>;
 }
 
-/// The sessions of all processes with this Redis and this truth. Cheap to clone.
+/// The sessions of all processes with this Redis and this source. Cheap to clone.
 pub struct Sessions<T: SessionTruth> {
     source: Arc<T>,
     copies: Option<Shared>,
@@ -109,14 +109,14 @@ impl<T: SessionTruth> Clone for Sessions<T> {
 }
 
 impl<T: SessionTruth> Sessions<T> {
-    /// `name` tells these from other sessions in Redis, and changes when the form of the data does. `signer` is of the mall's secret. With
-    /// Redis it must be called within the runtime.
+    /// `name` separates these sessions from others in Redis; change it when the encoding of the data changes. `signer` derives from the
+    /// mall's secret. With Redis this must be called within the runtime.
     pub fn new(source: T, redis: Option<Redis>, name: &str, signer: Cursors, clock: Arc<dyn Clock>) -> Self {
         let copies = redis.map(|redis| Shared::new(redis, &format!("session:{name}"), COPY_TTL));
         Self { source: Arc::new(source), copies, loads: Cache::new(MAX_SHARED_LOADS, Duration::from_secs(1)), signer, clock }
     }
 
-    /// The session of this cookie. `None`: there is none, or it has ended.
+    /// The session of this cookie. `None`: unknown or ended.
     pub async fn find(&self, cookie: &str) -> Loaded<T::Data, Arc<T::Error>> {
         let Some(id) = SessionHash::of_cookie(cookie) else { return Ok(None) };
         let found = match self.look_up_copy(id).await {
@@ -127,8 +127,8 @@ impl<T: SessionTruth> Sessions<T> {
         Ok(found.filter(|session| now < session.expires_at))
     }
 
-    /// To be called when a session was ended in the truth: this process does not find it from now on, and no other one once Redis is told,
-    /// which is at once if it answers. If it does not, others may find it for a minute. Usable from a commit hook.
+    /// Reports that a session has ended in the database. This process no longer finds it. Other processes stop once Redis knows, which is
+    /// at once if it answers. Otherwise they may find it for a minute. Commit hooks may call this.
     pub fn forget(&self, id: SessionHash) {
         self.loads.forget(&id);
         if let Some(copies) = &self.copies {
@@ -136,7 +136,7 @@ impl<T: SessionTruth> Sessions<T> {
         }
     }
 
-    /// The copy, or what is needed to keep one.
+    /// The copy. `Err`: there is no copy; the generation, if any, permits storing one.
     async fn look_up_copy(&self, id: SessionHash) -> Result<Session<T::Data>, Option<Generation>> {
         let Some(copies) = &self.copies else { return Err(None) };
         match copies.look(&id.name()).await {
@@ -146,7 +146,7 @@ impl<T: SessionTruth> Sessions<T> {
         }
     }
 
-    /// A copy as it is kept: signed as that of this session.
+    /// The stored form of a copy: its signature for this session, then the bytes.
     fn sign_copy(&self, id: SessionHash, bytes: &[u8]) -> Vec<u8> {
         let mut copy = self.signer.tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat()).to_vec();
         copy.extend_from_slice(bytes);
@@ -162,7 +162,7 @@ impl<T: SessionTruth> Sessions<T> {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// From the truth; many who ask at once for the same session cause one load.
+    /// Loads from the source. Concurrent callers for the same session share one load.
     async fn load_shared(&self, id: SessionHash, generation: Option<Generation>) -> Loaded<T::Data, Arc<T::Error>> {
         let loaded = self
             .loads
@@ -176,7 +176,7 @@ impl<T: SessionTruth> Sessions<T> {
                 Ok(found)
             })
             .await;
-        // Only those who came meanwhile share it: the next one asks again.
+        // Only concurrent callers share the result. The next caller loads again.
         self.loads.forget(&id);
         loaded
     }

@@ -1,4 +1,4 @@
-//! A test's mall, or a part of it: services on a database of their own, behind the real router.
+//! The mall of a test, or a part of it: services on a database of their own, behind the real router.
 
 use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
@@ -23,22 +23,22 @@ use http::{Method, Request};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// 2026-11-20T00:00:00Z: where the clock of every test starts.
+/// 2026-11-20T00:00:00Z: the start of every test's clock.
 pub const START: Timestamp = Timestamp(1_795_132_800_000_000);
 
-/// Services on a database of their own, behind the real router. Time moves only when the test moves it; jobs run only when it says so.
+/// Services on a database of their own, behind the real router. Time moves and jobs run only when the test says so.
 pub struct App {
     pub process: Process,
     pub clock: ManualClock,
     pub faults: Faults,
-    /// Of all processes, in turn.
+    /// The routers of all processes, in turn.
     pub router: Router,
     routers: Vec<Router>,
-    /// Further processes of the same mall, where it has several.
+    /// Further processes of the same mall.
     other_processes: Vec<Process>,
     servers: Vec<ShutdownTrigger>,
     folder: TempFolder,
-    /// Of its streams: processes over Kafka must all have as many.
+    /// Partitions of each stream. With Kafka all processes must use the same number.
     partitions: i64,
     backends: Backends,
     shape: Shape,
@@ -46,7 +46,7 @@ pub struct App {
 }
 
 impl App {
-    /// Commits are not synced here: tests kill processes, never the power. What must survive that is tested on the real binary.
+    /// Commits are not synced here, because tests kill processes and never cut the power. Tests on the real binary cover power loss.
     pub fn builder() -> AppBuilder {
         AppBuilder {
             engine: EngineSettings::default(),
@@ -83,7 +83,7 @@ impl App {
         builder.start(build).await
     }
 
-    /// The same in the shape it had.
+    /// Stops everything and starts it again in the same shape.
     pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let (builder, shape) = self.stop_processes().await;
         builder.start_in(shape, build).await
@@ -115,7 +115,7 @@ impl App {
         builder.start(build).await
     }
 
-    /// How the product's settings name the database of this test, where it is not a file.
+    /// The product's settings for this test's database. `None`: the database is a SQLite file.
     pub fn postgres(&self) -> Option<PostgresSettings> {
         self.backends.database.as_ref().map(|database| PostgresSettings::at(database.url()))
     }
@@ -125,12 +125,12 @@ impl App {
         &self.processes_running(service).next().unwrap_or(&self.process).kit
     }
 
-    /// How many processes the mall has.
+    /// The number of processes of the mall.
     pub fn instances(&self) -> usize {
         self.processes().count()
     }
 
-    /// How many processes run this service.
+    /// The number of processes that run this service.
     pub fn instances_of(&self, service: &str) -> usize {
         self.processes_running(service).count()
     }
@@ -147,15 +147,15 @@ impl App {
         self.backends.database.is_some()
     }
 
-    /// Returns when no message is under way but those a test holds. On SQLite at once: what follows is part of the transaction, or is
-    /// waited for by [`App::eventually`].
+    /// Waits until only held messages are in flight. On SQLite it returns at once: later hops belong to the same transaction, or the test
+    /// waits for them with [`App::eventually`].
     pub async fn rest(&self) {
         if self.is_postgres() {
             self.quiescence.wait().await;
         }
     }
 
-    /// True when no message is under way, and none is held, on any database.
+    /// True when no message is in flight or held, on any database.
     pub async fn is_at_rest(&self) -> bool {
         self.quiescence.lag().await.is_ok_and(|lag| lag == 0)
     }
@@ -168,7 +168,7 @@ impl App {
         self.folder.path()
     }
 
-    /// An access token for this member, as sign-in would give it.
+    /// An access token for this member, as sign-in would issue it.
     pub fn token(&self, member_id: MemberId, role: Role) -> String {
         self.kit().auth.issue(member_id, role, new_id(), self.clock_now())
     }
@@ -196,7 +196,8 @@ impl App {
         TestRequest {
             router: self.router.clone(),
             routers: self.routers.clone(),
-            // Stories that are told in several shapes know of hops; waiting after each of a thousand requests would be another story.
+            // Tests that run in several shapes wait for hops themselves. A wait after each of a thousand requests would change what they
+            // test.
             quiescence: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.quiescence)),
             is_retried: self.shape != Shape::Solo,
             builder: Request::builder().method(method).uri(path.into()),
@@ -204,7 +205,7 @@ impl App {
         }
     }
 
-    /// Writes messages into a service's stream, in one transaction, and returns when it is committed (and folded).
+    /// Writes a message into a service's stream, in one transaction. Returns after the commit, which includes folded readers.
     pub async fn emit(&self, source: &'static str, key: impl Into<Uuid>, message: Message) {
         self.emit_all(source, key, vec![message]).await;
     }
@@ -217,7 +218,7 @@ impl App {
         self.rest().await;
     }
 
-    /// A service's stream so far.
+    /// All messages of a service's stream.
     pub async fn messages(&self, source: &str) -> Vec<(Uuid, Message)> {
         self.rest().await;
         let rows: Vec<(Uuid, String, String)> =
@@ -243,7 +244,7 @@ impl App {
         self.rows::<(i64,)>(sql).await.first().map(|(value,)| *value).expect("the query has a row")
     }
 
-    /// Waits until a query's number is as wanted; readers that are behind catch up within moments. Fails after ten seconds.
+    /// Waits until a query returns this number; readers catch up within moments. Fails after ten seconds.
     pub async fn eventually(&self, sql: &str, wanted: i64) {
         let mut last = None;
         for _ in 0..1_000 {

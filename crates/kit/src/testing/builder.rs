@@ -1,4 +1,4 @@
-//! How a test's mall is set up.
+//! Builds the mall of a test.
 
 use super::{
     App, Faults, TestDatabase, TestTopics,
@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// A folder that goes away with the test.
+/// A folder that is removed with this value.
 pub struct TempFolder(PathBuf);
 
 impl TempFolder {
@@ -35,7 +35,7 @@ impl Drop for TempFolder {
     }
 }
 
-/// What the tests of a service run on: `ONRUSH_TEST_DATABASE=postgres` chooses PostgreSQL, so that every one of them can be run there.
+/// True if `ONRUSH_TEST_DATABASE=postgres` selects PostgreSQL for the tests of a service, so that all of them can run there.
 fn is_postgres_wanted() -> bool {
     match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
         Ok("postgres") => true,
@@ -57,7 +57,7 @@ pub struct AppBuilder {
 }
 
 impl AppBuilder {
-    /// Of each stream, on PostgreSQL. With one, a service's messages are read back in the order in which it wrote them.
+    /// Partitions of each stream, on PostgreSQL. With one partition, a service's messages are read back in the order of writing.
     pub fn partitions(mut self, partitions: i64) -> Self {
         self.partitions = partitions;
         self
@@ -67,7 +67,7 @@ impl AppBuilder {
         self.readers = readers;
         self
     }
-    /// On PostgreSQL, whatever the environment says.
+    /// On PostgreSQL, regardless of the environment.
     pub async fn on_postgres(mut self) -> Self {
         self.backends = Some(Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
         self
@@ -79,7 +79,7 @@ impl AppBuilder {
         self
     }
 
-    /// On SQLite, whatever the environment says.
+    /// On SQLite, regardless of the environment.
     pub fn on_sqlite(mut self) -> Self {
         self.backends = Some(Backends { database: None, kafka: None });
         self
@@ -99,7 +99,7 @@ impl AppBuilder {
         }
     }
 
-    /// Where the processes are to stand: what was used before a restart, or something new.
+    /// The backends from before a restart, or new ones.
     pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> Backends {
         match self.backends.take() {
             Some(backends) => backends,
@@ -119,11 +119,11 @@ impl AppBuilder {
         self.queue = commands;
         self
     }
-    /// The folder the database will be in, for services that keep a file beside it.
+    /// The folder of the database, for services that keep a file beside it.
     pub fn folder(&self) -> PathBuf {
         self.folder.0.clone()
     }
-    /// One process.
+    /// Starts one process.
     pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let backends = match self.backends.take() {
             Some(backends) => backends,

@@ -1,11 +1,11 @@
-//! What tests use to make things go wrong. Without the feature `testing` all of it is empty.
+//! Tools that cause faults in tests. Without the feature `testing` they do nothing.
 
 use std::sync::Arc;
 
 mod one_reader;
 pub(crate) use one_reader::{Course, ReaderGuard};
 
-/// Aborts the process here, when `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
+/// Aborts the process if `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
 #[cfg(feature = "testing")]
 pub fn crash_point(name: &str) {
     use std::sync::{
@@ -33,17 +33,17 @@ pub fn crash_point(name: &str) {
 #[inline(always)]
 pub fn crash_point(_name: &str) {}
 
-/// What becomes of a message at a reader.
+/// The treatment of a message by a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
-    /// The handler fails technically.
+    /// The handler fails with a technical error.
     Fail,
-    /// The handler sees it twice.
+    /// The handler gets the message twice.
     Repeat,
 }
 
-/// A plan of faults at readers: by (reader, kind of message).
+/// A plan of faults at readers, by reader and message kind.
 #[derive(Clone, Default)]
 pub struct Faults {
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only the feature gives it a meaning"))]
@@ -95,7 +95,7 @@ mod plan {
         fn state(&self) -> Option<MutexGuard<'_, PlanState>> {
             self.plan.as_ref().map(|plan| plan.0.lock().unwrap_or_else(PoisonError::into_inner))
         }
-        /// Keeps messages of this kind from the reader, and with them all behind.
+        /// Keeps messages of this kind from the reader, and with them all later messages.
         pub fn hold(&self, reader: &str, kind: &str) {
             if let Some(mut state) = self.state() {
                 state.held.insert((reader.into(), kind.into()));
@@ -106,7 +106,7 @@ mod plan {
                 state.held.remove(&(reader.into(), kind.into()));
             }
         }
-        /// Whether any message is to be held.
+        /// True if the plan holds any messages.
         pub(crate) fn hold_anything(&self) -> bool {
             self.state().is_some_and(|state| !state.held.is_empty())
         }
@@ -116,13 +116,13 @@ mod plan {
                 state.planned.insert((reader.into(), kind.into()), (Verdict::Fail, times));
             }
         }
-        /// The handler gets the next `times` messages twice each.
+        /// The handler gets each of the next `times` messages twice.
         pub fn repeat(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
                 state.planned.insert((reader.into(), kind.into()), (Verdict::Repeat, times));
             }
         }
-        /// How often a planned fault took effect there.
+        /// The number of planned faults that took effect for this reader and kind.
         pub fn struck(&self, reader: &str, kind: &str) -> u32 {
             self.state().and_then(|state| state.applied.get(&(reader.into(), kind.into())).copied()).unwrap_or(0)
         }

@@ -1,5 +1,5 @@
-//! Whoever holds a pooled reader must not ask for another one: with as many at it as there are connections, all of them would wait for each
-//! other. Under the feature `testing` whoever does it panics, whether a connection is free or not, so that every test of anything shows it.
+//! Detects tasks that take a second pooled reader while holding one. With as many such tasks as connections, all of them would wait for
+//! each other. Under the feature `testing` the second request panics, even if a connection is free, so that any test exposes it.
 
 #[cfg(feature = "testing")]
 pub(crate) use checked::{Course, ReaderGuard};
@@ -18,7 +18,7 @@ mod checked {
         static HOLDS_READER: Arc<AtomicBool>;
     }
 
-    /// What happens one after the other: a request, a background task, a writer. Not the same as a task, which may serve several requests.
+    /// A sequence of steps: a request, a background task, a writer. Not the same as a task, which may serve several requests.
     #[derive(Default)]
     pub(crate) struct Course(Arc<AtomicBool>);
 
@@ -32,7 +32,7 @@ mod checked {
         }
     }
 
-    /// The one reader of a course. Outside of any, as in the body of a test, nothing is known of others.
+    /// The one reader of a [`Course`]. Outside of a scope, as in the body of a test, other readers are unknown.
     #[derive(Debug)]
     pub(crate) struct ReaderGuard(Option<Arc<AtomicBool>>);
 
@@ -106,7 +106,7 @@ mod tests {
         let course = Course::default();
         let held = course.go_on(ReaderGuard::begin);
         assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "at a later step, too");
-        // Given back wherever that is.
+        // The guard may be dropped on any thread.
         std::thread::spawn(move || drop(held)).join().unwrap();
         course.go_on(|| drop(ReaderGuard::begin()));
     }

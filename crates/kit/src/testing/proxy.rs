@@ -1,4 +1,4 @@
-//! A man in the middle between the product and PostgreSQL, who cuts the connection at the worst moment.
+//! A proxy between the product and PostgreSQL that cuts the connection at the commit.
 
 use crate::tasks;
 use std::sync::{
@@ -10,17 +10,17 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What is done when a commit comes by; once.
+/// The action at the next commit. It happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     Nothing,
-    /// The server never hears of it; both connections are closed.
+    /// The server does not receive the commit. Both connections are closed.
     BeforeCommit,
-    /// The server never hears of it, nor of the end of its client.
+    /// The server receives neither the commit nor the end of its client.
     SilentlyBeforeCommit,
-    /// The server does it, its answer is lost.
+    /// The server commits, and the answer is lost.
     AfterCommit,
-    /// The same, and nobody gets through to the server from then on.
+    /// The server commits, the answer is lost, and from then on the proxy accepts no connection.
     AfterCommitForGood,
 }
 
@@ -37,7 +37,7 @@ struct ProxyState {
 }
 
 impl Proxy {
-    /// In front of a server on this address.
+    /// A proxy in front of the server at this address.
     pub async fn before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -67,14 +67,14 @@ impl Proxy {
         *self.state.planned.lock().unwrap_or_else(PoisonError::into_inner) = cut;
     }
 
-    /// How many connections were cut so far.
+    /// The number of connections cut so far.
     pub fn cuts(&self) -> u64 {
         self.state.cuts.load(Ordering::SeqCst)
     }
 }
 
 impl ProxyState {
-    /// Carries bytes both ways until one side ends, or is cut off.
+    /// Forwards bytes both ways until one side ends or a cut happens.
     async fn forward(&self, mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
         let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         loop {
@@ -93,7 +93,7 @@ impl ProxyState {
                         }
                         Cut::AfterCommit | Cut::AfterCommitForGood => {
                             server.write_all(from_client).await?;
-                            // Its answer: it is done.
+                            // The answer proves that the server has committed.
                             let _ = server.read(&mut from_server).await;
                             return Ok(());
                         }

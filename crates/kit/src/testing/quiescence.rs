@@ -1,6 +1,6 @@
-//! When a mall has come to rest: nothing waits for a number, and nothing for a reader but what a test holds back.
+//! Detects that a mall is quiescent: no message waits for its number, and readers wait only for messages that a test holds.
 //!
-//! Where hops are transactions of their own, what follows a request goes on after its answer. Tests written for one transaction wait here.
+//! If hops are separate transactions, the effects of a request continue after its answer. Tests written for one transaction wait here.
 
 use super::Faults;
 use crate::{
@@ -13,18 +13,18 @@ use std::{
     time::Duration,
 };
 
-/// Looks without progress after which a message is taken to wait for something that will not come, such as a process that is gone: longer
-/// than a busy machine takes for the next step.
+/// Polls without progress after which the remaining messages count as stuck, for example because a process is gone. Longer than a busy
+/// machine takes for the next step.
 const MAX_UNCHANGED_POLLS: u32 = 1_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Looks after which a test fails that never comes to rest.
+/// Polls after which a test fails because the mall never becomes quiescent.
 const MAX_POLLS: u32 = 6_000;
 
 pub(super) struct Quiescence {
     kit: Kit,
-    /// How many messages wait.
+    /// Counts waiting messages.
     count_sql: String,
-    /// Of each reader that is behind, the kind of message before it; empty where messages wait for their numbers.
+    /// For each reader with a lag, finds the kind of its next message. Empty where messages wait for their numbers.
     next_sql: String,
     faults: OnceLock<Faults>,
 }
@@ -34,7 +34,7 @@ impl Quiescence {
         let (mut counts, mut next) = (Vec::new(), Vec::new());
         for service in services {
             let reader = service.name();
-            // SQLite's one writer numbers as it writes.
+            // SQLite's only writer numbers messages as it writes them.
             if kit.db.is_postgres() {
                 counts.push(format!("(select count(*) from {reader}_pending)"));
                 next.push(format!("select '{reader}', '' where exists (select 1 from {reader}_pending)"));
@@ -54,16 +54,16 @@ impl Quiescence {
         Quiescence { kit: kit.clone(), count_sql, next_sql, faults: OnceLock::new() }
     }
 
-    /// Where it is planned what is held.
+    /// Sets the faults that say which messages are held.
     pub fn watch_faults(&self, faults: &Faults) {
         let _ = self.faults.set(faults.clone());
     }
 
-    /// Returns when nothing moves any more.
+    /// Returns when the mall is quiescent.
     pub async fn wait(&self) {
         let (mut before, mut unchanged) = (0, 0);
         for _ in 0..MAX_POLLS {
-            // Under load there may be no connection for seconds; that is no rest either.
+            // Under load no connection may be free for seconds. That does not count as quiescent.
             let Ok(lag) = self.lag().await else { continue };
             unchanged = if lag == before { unchanged + 1 } else { 0 };
             before = lag;
@@ -75,14 +75,14 @@ impl Quiescence {
         panic!("messages keep moving and never come to rest");
     }
 
-    /// How many messages wait for a number or a reader.
+    /// The number of messages that wait for a number or a reader.
     pub async fn lag(&self) -> Result<i64, DbError> {
         let mut reader = self.kit.db.reader().await?;
         let (lag,): (i64,) = reader.query_one(&self.count_sql, &[]).await?;
         Ok(lag)
     }
 
-    /// True when a test holds whatever waits.
+    /// True if the test holds all waiting messages.
     async fn is_held(&self) -> bool {
         let Some(faults) = self.faults.get().filter(|faults| faults.hold_anything()) else { return false };
         let next = async {
@@ -93,7 +93,7 @@ impl Quiescence {
     }
 }
 
-/// The ends of a stream's partitions, as `h`, with where a reader is, as `p`.
+/// Joins the ends of a stream's partitions, as `h`, with a reader's positions, as `p`.
 fn join_positions(kit: &Kit, reader: &str, source: &str) -> String {
     let heads = if kit.db.is_postgres() {
         format!("{source}_heads")
@@ -103,7 +103,7 @@ fn join_positions(kit: &Kit, reader: &str, source: &str) -> String {
     format!("{heads} h left join {reader}_positions p on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition")
 }
 
-/// Tests write ids as SQLite's blobs; on PostgreSQL they are UUIDs.
+/// Rewrites ids from SQLite's blobs, as in the tests, to PostgreSQL's UUIDs.
 pub(super) fn to_postgres(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql;

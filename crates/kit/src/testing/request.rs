@@ -1,4 +1,4 @@
-//! What a test asks, and what it gets.
+//! Requests of a test and their responses.
 
 use super::quiescence::Quiescence;
 use axum::{Router, body::Body};
@@ -8,16 +8,16 @@ use http_body_util::BodyExt;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceExt;
 
-/// How often a request is sent again that was refused for the moment.
+/// Retries of a request that gets 503.
 const MAX_RETRIES: u32 = 100;
 
 pub struct TestRequest {
     pub(super) router: Router,
-    /// Those of all processes, one by one.
+    /// The routers of all processes.
     pub(super) routers: Vec<Router>,
-    /// It comes back when it is refused for the moment.
+    /// The request is sent again after a 503.
     pub(super) is_retried: bool,
-    /// Waits for what follows a change.
+    /// `Some`: waits for the effects of a change.
     pub(super) quiescence: Option<Arc<Quiescence>>,
     pub(super) builder: http::request::Builder,
     pub(super) body: Bytes,
@@ -47,12 +47,12 @@ impl TestRequest {
         self.body = body.into();
         self.header("content-type", content_type)
     }
-    /// Takes the first answer, also one that says to come back.
+    /// Takes the first response, even a 503.
     #[must_use]
     pub fn once(self) -> Self {
         Self { is_retried: false, ..self }
     }
-    /// Asks every process of the mall for the same.
+    /// Sends the request to every process of the mall.
     pub async fn send_to_each(self) -> Vec<TestResponse> {
         let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
         let mut answers = Vec::new();
@@ -72,7 +72,7 @@ impl TestRequest {
             self.router.clone().oneshot(request).await.expect("the router answers")
         };
         let mut response = send_once().await;
-        // Where a crowd meets processes apart, some are told to come back; they do.
+        // Under load, split processes answer some requests with 503, and clients retry.
         let mut retries_left = if self.is_retried { MAX_RETRIES } else { 0 };
         while response.status() == StatusCode::SERVICE_UNAVAILABLE && retries_left > 0 {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -93,13 +93,13 @@ impl TestRequest {
 pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
-    /// Null where the body is not JSON.
+    /// Null if the body is not JSON.
     pub body: serde_json::Value,
     pub bytes: Bytes,
 }
 
 impl TestResponse {
-    /// The problem's slug, such as `sold-out`; empty for other answers.
+    /// The problem's slug, such as `sold-out`. Empty for other responses.
     pub fn problem(&self) -> &str {
         self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
     }

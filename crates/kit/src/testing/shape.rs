@@ -1,5 +1,5 @@
-//! The shapes a mall can be deployed in, inside one test: alone on SQLite, three replicas on PostgreSQL, four processes apart with Kafka
-//! between them. `ONRUSH_TEST_SHAPE` chooses, so that the same story is told in each.
+//! The deployment shapes of a mall within one test: one process on SQLite, three replicas on PostgreSQL, or four processes that run
+//! different services and share Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
 
 use super::{app::App, builder::AppBuilder, database::TestDatabase, quiescence::Quiescence, topics::TestTopics};
 use crate::{
@@ -18,18 +18,18 @@ use std::sync::{
 use tokio::net::TcpListener;
 use tower::{ServiceExt, service_fn};
 
-/// How the processes of a mall are laid out.
+/// The layout of a mall's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One process on SQLite.
     Solo,
     /// Three processes with all services on one PostgreSQL.
     Replicas,
-    /// Four processes with two services each, and Kafka between them.
+    /// Four processes with different services, and Kafka between them.
     Split,
 }
 
-/// Which services go together when they are apart.
+/// The services of each process in the split shape.
 const SPLIT_GROUPS: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
 const REPLICAS: usize = 3;
 const PARTITIONS: i64 = 2;
@@ -45,7 +45,7 @@ impl Shape {
     }
 }
 
-/// What the processes of one mall have in common outside themselves.
+/// The servers that the processes of one mall share.
 pub(super) struct Backends {
     pub database: Option<Arc<TestDatabase>>,
     pub kafka: Option<Arc<TestTopics>>,
@@ -54,14 +54,14 @@ pub(super) struct Backends {
 /// The processes of a mall.
 pub(super) struct Processes {
     pub all: Vec<Process>,
-    /// The door of each.
+    /// The router of each process.
     pub routers: Vec<Router>,
     pub servers: Vec<ShutdownTrigger>,
     pub quiescence: Arc<Quiescence>,
 }
 
 impl AppBuilder {
-    /// Starts a mall in the shape of the environment.
+    /// Starts a mall in the shape that the environment selects.
     pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let shape = Shape::of_environment();
         self.start_in(shape, build).await
@@ -138,7 +138,7 @@ async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Ar
     Ok(Processes { all, routers, servers, quiescence })
 }
 
-/// Gives each request to the next process: whatever a client does, it does it to all of them.
+/// Sends each request to the next process, so that every client reaches all processes.
 pub(super) fn round_robin(routers: Vec<Router>) -> Router {
     if let [only] = routers.as_slice() {
         return only.clone();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// A stand-in for a service that is not part of a test: it owns nothing but a stream, into which the test writes.
+/// Stands in for a service that is not part of a test. It owns only a stream, into which the test writes.
 pub struct Puppet {
     kit: Kit,
     name: &'static str,

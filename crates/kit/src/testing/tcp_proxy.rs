@@ -1,4 +1,4 @@
-//! A wire between the product and a server, that can be cut or made long for whoever is connected over it.
+//! A TCP proxy between the product and a server that can cut connections or delay answers.
 
 use crate::{ports::Stopwatch, tasks};
 use std::{sync::Arc, time::Duration};
@@ -12,7 +12,7 @@ use tokio::{
 enum LinkState {
     Normal,
     Disconnected,
-    /// Answers take so long.
+    /// Delay of each answer.
     Delayed(Duration),
 }
 
@@ -22,7 +22,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// To a server on this address, such as `127.0.0.1:6379`.
+    /// A proxy to the server at this address, such as `127.0.0.1:6379`.
     pub async fn to(server: String) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -47,12 +47,12 @@ impl Wire {
         self.port
     }
 
-    /// Closes all connections, and the next ones at once.
+    /// Closes all connections, and each new one at once.
     pub fn cut(&self) {
         self.state.send_replace(LinkState::Disconnected);
     }
 
-    /// From now on the server hears at once what it is asked, and its answers are on their way for so long.
+    /// Delays answers by this time from now on. Requests reach the server at once.
     pub fn lengthen(&self, delay: Duration) {
         self.state.send_replace(LinkState::Delayed(delay));
     }
@@ -62,7 +62,7 @@ impl Wire {
     }
 }
 
-/// Carries bytes both ways until one side ends or the wire is cut.
+/// Forwards bytes both ways until one side ends or the proxy cuts the connection.
 async fn forward(client: TcpStream, server: TcpStream, mut state: watch::Receiver<LinkState>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_halves, server_halves) = (client.into_split(), server.into_split());
@@ -76,7 +76,7 @@ async fn forward(client: TcpStream, server: TcpStream, mut state: watch::Receive
     }
 }
 
-/// What is read while something is on its way does not wait for that to arrive.
+/// Forwards bytes. Reading goes on while earlier bytes are delayed.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

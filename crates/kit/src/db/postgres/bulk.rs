@@ -1,15 +1,15 @@
-//! Many rows by one statement: their parameters travel as arrays, one for each place. A statement a row would cost both sides a message,
-//! a wake-up and a plan's start each, which is most of what such a statement costs.
+//! Runs one statement for many rows: their parameters travel as arrays, one for each placeholder. A statement for each row would cost
+//! both sides a message, a wake-up and a plan start. Those are most of the cost of such a statement.
 
 use super::{ParamRows, prepare::placeholders};
 use std::fmt::Write;
 use tokio_postgres::types::Type;
 
-/// What the arrays are called in the text, and the number of a row among them.
+/// Name of the arrays in the text, and of the ordinal column among them.
 const PARAMS_ALIAS: &str = "given";
 const ORDINAL_COLUMN: &str = "given_place";
 
-/// A text for one row of parameters, turned into one for many.
+/// A text for one row of parameters, rewritten for many.
 #[derive(Debug, PartialEq)]
 pub struct Bulk {
     pub sql: String,
@@ -20,15 +20,15 @@ pub struct Bulk {
 pub enum BulkKind {
     /// Each row counts one.
     Insert,
-    /// Says which rows of parameters changed something, and so often. Right only for rows that differ in these places (from 0): they name what is
-    /// changed, so no two of them are about the same, and none needs to see what another one did.
+    /// Returns the ordinals of the parameter rows that changed something, once for each change. Valid only for rows that differ in these
+    /// placeholders (from 0). They are the key of the changed rows, so no two parameter rows change the same row or depend on each other.
     Change(Vec<usize>),
-    /// What each row finds, behind each other; two columns more.
+    /// Returns the result of each parameter row, one after the other, with two more columns.
     Query,
 }
 
 impl Bulk {
-    /// None for texts whose rows must go one by one. `types` are those of the parameters.
+    /// Rewrites a text. `None`: the rows must run one by one. `types` are the types of the parameters.
     pub fn of(sql: &str, types: &[Type]) -> Option<Self> {
         let (words, params) = (top_level_words(sql), params_table(types)?);
         if words.iter().any(|(_, word)| word.contains(char::is_uppercase)) {
@@ -73,7 +73,7 @@ impl Bulk {
         Some(Self { sql, kind })
     }
 
-    /// Whether these rows may go together.
+    /// True if these rows may run as one statement.
     pub fn accepts(&self, rows: &ParamRows) -> bool {
         match &self.kind {
             BulkKind::Change(key) => rows.are_distinct_in(key),
@@ -82,7 +82,7 @@ impl Bulk {
     }
 }
 
-/// The arrays as a table with a column for each place.
+/// The arrays as a table with a column for each placeholder.
 fn params_table(types: &[Type]) -> Option<String> {
     let (mut arrays, mut columns) = (String::new(), String::new());
     for (place, kind) in (1..).zip(types) {
@@ -96,7 +96,7 @@ fn params_table(types: &[Type]) -> Option<String> {
     (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {PARAMS_ALIAS}({columns}{ORDINAL_COLUMN})"))
 }
 
-/// The text with the columns of the arrays at its places.
+/// Replaces the placeholders by columns of the arrays.
 fn substitute_columns(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len() + 64);
     let mut kept = 0;
@@ -108,7 +108,7 @@ fn substitute_columns(sql: &str) -> String {
     text
 }
 
-/// The words outside of quotes and brackets, and where they begin.
+/// The words outside of quotes and brackets, with their positions.
 fn top_level_words(sql: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let (mut depth, mut quoted, mut start) = (0_u32, false, None);
@@ -132,7 +132,7 @@ fn top_level_words(sql: &str) -> Vec<(usize, &str)> {
     words
 }
 
-/// What is between the brackets of one row of values.
+/// The text between the brackets of one row of values.
 fn single_row_values(values: &str) -> Option<&str> {
     let inner = values.trim().strip_prefix('(')?.strip_suffix(')')?;
     let mut depth = 0_i32;
@@ -152,7 +152,7 @@ fn assigned_columns(set: &str) -> Option<Vec<&str>> {
     Some(words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect())
 }
 
-/// The places, from 0, that say which rows a condition is about: `a=$1 and b=$2`, of columns that are not assigned.
+/// The placeholders, from 0, that select the rows of a condition: `a=$1 and b=$2`, for columns that the statement does not assign.
 fn key_params(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
     let mut key = Vec::new();
     let ends = top_level_words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);

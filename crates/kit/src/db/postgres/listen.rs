@@ -6,10 +6,10 @@ use std::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-/// Payloads kept for a listener that is busy; one who falls further behind is cut off, and looks anew after connecting again.
+/// Payloads buffered for a busy listener. A listener that falls further behind is disconnected, and reloads after it connects again.
 const MAX_BACKLOG: usize = 1_024;
 
-/// Hears what is said on one channel, from the moment it was made until its connection is lost.
+/// Receives notifications on one channel, from its creation until the connection is lost.
 #[derive(Debug)]
 pub struct Listener {
     payloads: mpsc::Receiver<String>,
@@ -17,8 +17,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next payload. None when the connection is lost, or so much was said meanwhile that some of it is lost:
-    /// the caller makes a new listener, and then looks for itself at what may have happened in between.
+    /// The next payload. `None`: the connection is lost, or the buffer overflowed, so notifications are missing. The caller then creates
+    /// a new listener, and afterwards checks for changes made meanwhile.
     pub async fn next(&mut self) -> Option<String> {
         self.payloads.recv().await
     }

@@ -1,5 +1,4 @@
-//! PostgreSQL 15 or later: where the server is, how connections to it are made, and the pool of those that read.
-//! Never prints the password.
+//! PostgreSQL 15 or later: the server, its connections, and the pool of readers. Never prints the password.
 
 mod bulk;
 mod error;
@@ -33,22 +32,22 @@ use tokio_postgres::{
 type PgError = tokio_postgres::Error;
 
 const MIN_VERSION: i64 = 150_000;
-/// How long making a connection may take: a caller waits for it.
+/// Timeout of connecting, while a caller waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same for the first one, when nobody waits yet and the server may be starting as well.
+/// Timeout of the first connection, when no caller waits and the server may be starting as well.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the server ends on its own, in milliseconds: a statement, a wait for a lock, a transaction whose owner went silent.
+/// Timeouts that the server enforces, in milliseconds: a statement, a wait for a lock, a transaction whose owner went silent.
 const TIMEOUTS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
-/// What writes names rows by keys. On tables that were never analysed the server would rather read all of them, which is
-/// quick while they are small, and keep to it while they grow. With these it goes by the index, and need not plan anew for each value;
-/// compiling such a statement never pays.
+/// Planner options for writers, whose statements select rows by keys. On tables without statistics the server prefers full scans. Those
+/// are quick while tables are small, and the server would keep them as tables grow. These options force index scans, and one plan for all
+/// values. Compiling such a statement never pays.
 const WRITER_OPTIONS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c jit=off \
                        -c plan_cache_mode=force_generic_plan";
-/// A connection that died without a word is noticed after 10 + 3 * 5 seconds.
+/// A silently dead connection is noticed after 10 + 3 * 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// What was sent and not received that long ends the connection.
+/// Data that stays unacknowledged for this long ends the connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One database on a server.
@@ -61,9 +60,9 @@ struct Inner {
     runtime: Handle,
     /// For people: host, port and database, without user and password.
     location: String,
-    /// Types of parameters the server cannot find out from the text alone, by text.
+    /// Parameter types that the server cannot infer from the text alone, by text.
     types: Mutex<HashMap<String, Arc<[Type]>>>,
-    /// How texts go for many rows at once; none: row by row.
+    /// Texts rewritten for many rows. `None`: the rows run one by one.
     bulks: Mutex<HashMap<String, Option<Arc<Bulk>>>>,
 }
 
@@ -101,7 +100,7 @@ impl PgServer {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Runs on the runtime of the connections, from whatever thread it is awaited.
+    /// Runs a future on the runtime of the connections. It may be awaited on any thread.
     async fn run_on_runtime<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T, DbError>> + Send + 'static,
@@ -112,7 +111,7 @@ impl PgServer {
         }
     }
 
-    /// A connection of its own for writing.
+    /// A separate connection for writing.
     pub async fn writer(&self) -> Result<PgSession, DbError> {
         let client = self.connect(FIRST_CONNECT_TIMEOUT).await?;
         PgSession::writer(self.clone(), client).await
@@ -123,7 +122,7 @@ impl PgServer {
         self.run_on_runtime(open_connection(config, within)).await
     }
 
-    /// A connection from the pool.
+    /// A read connection from the pool.
     pub async fn reader(&self) -> Result<PgSession, DbError> {
         Ok(PgSession::reader(self.clone(), self.pooled().await?))
     }
@@ -131,7 +130,7 @@ impl PgServer {
     async fn pooled(&self) -> Result<deadpool_postgres::Object, DbError> {
         let pool = self.0.pool.clone();
         let got = async move { pool.get().await.map_err(pool_error) };
-        // The pool counts time with the timers of a runtime; the engine's threads have none.
+        // The pool needs the timers of a runtime, and the engine's threads have none.
         if Handle::try_current().is_ok() { got.await } else { self.run_on_runtime(got).await }
     }
 
@@ -152,7 +151,7 @@ impl PgServer {
     }
 }
 
-/// Why a server that reports this is not good enough. It is told what to change.
+/// The reason why a server with these settings is unsuitable. It says which setting to change.
 fn unsuitable_reason([version, fsync, synchronous_commit, encoding]: [&str; 4]) -> Option<&'static str> {
     if version.parse::<i64>().unwrap_or(0) < MIN_VERSION {
         Some("the server is older than PostgreSQL 15")
@@ -169,7 +168,7 @@ fn unsuitable_reason([version, fsync, synchronous_commit, encoding]: [&str; 4]) 
     }
 }
 
-/// The first answer's column, as text.
+/// A column of the first row, as text.
 fn first_row(messages: &[SimpleQueryMessage], index: usize) -> Option<&str> {
     messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.try_get(index).ok().flatten(),
@@ -201,7 +200,7 @@ fn build_config(mut config: Config, schemas: &[&str]) -> Result<Config, DbError>
     Ok(config)
 }
 
-/// A URL, if it can be used; else why not.
+/// Parses a URL. `Err`: the reason why it cannot be used.
 fn parse_url(url: &str) -> Result<Config, String> {
     let config = Config::from_str(url).map_err(|error| error::chain(&error))?;
     if config.get_ssl_mode() == SslMode::Require {
@@ -210,7 +209,7 @@ fn parse_url(url: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Where a URL leads, for people: without the password. Nobody is asked.
+/// A URL for people, without the password. Opens no connection.
 pub fn display_url(url: &str) -> Result<String, String> {
     let config = parse_url(url)?;
     let user = config.get_user().unwrap_or_default();
@@ -229,7 +228,7 @@ fn host_and_database(config: &Config) -> String {
     format!("{host}:{port}/{}", config.get_dbname().or_else(|| config.get_user()).unwrap_or_default())
 }
 
-/// Makes a connection and the task that drives it. Must run inside the runtime.
+/// Opens a connection and starts the task that drives it. Must run inside the runtime.
 async fn open_connection(config: Config, within: Duration) -> Result<ClientWrapper, DbError> {
     match tokio::time::timeout(within, Connector.connect(&config)).await {
         Ok(Ok((client, driver))) => Ok(ClientWrapper::new(client, driver)),
@@ -268,7 +267,7 @@ fn pool_error(error: PoolError) -> DbError {
 mod tests {
     use super::*;
 
-    // The rest is tested on real servers; there is none that is too old.
+    // Other tests use real servers. None of those is too old.
     #[test]
     fn a_server_must_be_new_and_durable() {
         assert_eq!(unsuitable_reason(["150000", "on", "on", "UTF8"]), None);
@@ -284,7 +283,7 @@ mod tests {
         }
     }
 
-    // F29: a connection whose other end vanished is noticed within half a minute.
+    // F29: a vanished peer is noticed within half a minute.
     #[test]
     fn connections_end_by_themselves_what_hangs() {
         let config = Config::from_str("postgres://u:p@h/mall?options=-c%20jit%3Doff&keepalives_idle=7200").expect("a URL");

@@ -1,4 +1,4 @@
-//! What became of a transaction whose connection broke during its commit.
+//! Finds the outcome of a transaction whose connection broke during the commit.
 
 use super::{CONNECT_TIMEOUT, PgServer, error, first_row, open_connection};
 use crate::db::DbError;
@@ -6,45 +6,47 @@ use deadpool_postgres::ClientWrapper;
 use std::time::Duration;
 use tokio_postgres::{Config, error::SqlState};
 
-/// How long it is asked for; a caller waits for the answer.
+/// Maximum time of the search, because a caller waits for the answer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// After so many looks at a transaction that still runs, its server process is ended: its client is gone.
+/// Polls of a transaction that still runs before its server process is terminated. Its client is gone.
 const POLLS_BEFORE_TERMINATE: u32 = 4;
 
-/// The transaction in question.
+/// A transaction whose outcome is unknown.
 #[derive(Clone, Debug)]
 pub struct UnknownCommit {
     /// `pg_current_xact_id()`.
     pub xid: u64,
-    /// [`incarnation`] of the server when the connection was made.
+    /// The server's [`incarnation`] when the connection was opened.
     pub incarnation: Option<String>,
 }
 
-/// What is certain about it.
+/// The known state of the transaction.
 enum CommitStatus {
     Committed,
     Aborted,
-    /// Its server process goes on, or that of somebody else who got its number.
+    /// A server process with this transaction number still runs. `is_ours`: the server has not crashed since, so the number cannot belong
+    /// to another transaction.
     Running {
         is_ours: bool,
     },
-    /// Nothing, and that will not change.
+    /// The outcome is unknown and stays unknown.
     Unknown,
 }
 
-/// Tells one life of a server from the next: its statistics start anew after a crash, and only then, or when an operator resets them.
+/// Distinguishes the runs of a server between crashes. It is the time of the last reset of the statistics. The server resets them after a
+/// crash, and otherwise only an operator does.
 ///
-/// Numbers of transactions of which nothing reached the disk are given out again after a crash. What is said of a number counts only if
-/// there was no crash in between; if there was, "committed" may be meant for somebody else's transaction.
+/// After a crash the server reissues transaction numbers of which nothing reached the disk. So the status of a number counts only if the
+/// server did not crash in between. Otherwise "committed" may refer to another transaction.
 pub async fn incarnation(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
     let rows = client.simple_query("select stats_reset from pg_stat_wal").await?;
     Ok(first_row(&rows, 0).map(str::to_owned))
 }
 
 impl PgServer {
-    /// Asks until it is known, and gives back the connection it was asked on. `Ok` says it stands.
+    /// Finds the outcome, and returns the connection used for it. `Ok`: the transaction is committed.
     pub async fn outcome(&self, commit: UnknownCommit) -> (Result<(), DbError>, Option<ClientWrapper>) {
         let config = self.0.writer.clone();
         let bounded =
@@ -57,7 +59,7 @@ impl PgServer {
     }
 }
 
-/// Asks until there is an answer: whether it was committed, and the connection that says so.
+/// Polls until the outcome is known. Returns `true` for committed, and the connection used.
 async fn poll_outcome(config: Config, commit: UnknownCommit) -> Result<(bool, ClientWrapper), DbError> {
     let mut pause = FIRST_PAUSE;
     let mut polls_running = 0;
@@ -89,7 +91,7 @@ async fn poll_outcome(config: Config, commit: UnknownCommit) -> Result<(bool, Cl
 async fn check_status(client: &ClientWrapper, commit: &UnknownCommit) -> Result<CommitStatus, tokio_postgres::Error> {
     let rows = match client.simple_query(&format!("select pg_xact_status('{}')", commit.xid)).await {
         Ok(rows) => rows,
-        // A number that has not been given out: nothing of it reached the disk before a crash.
+        // The server has not issued this number: it crashed before the transaction reached the disk.
         Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => return Ok(CommitStatus::Aborted),
         Err(error) => return Err(error),
     };
@@ -102,9 +104,9 @@ async fn check_status(client: &ClientWrapper, commit: &UnknownCommit) -> Result<
     })
 }
 
-/// Ends the server process that still holds the transaction; a commit it is in the middle of is finished or not begun.
+/// Terminates the server process that still holds the transaction. A commit in progress either completes or has not begun.
 async fn terminate_backend(client: &ClientWrapper, xid: u64) -> bool {
-    // `backend_xid` has the lower half of the number.
+    // `backend_xid` holds the lower half of the number.
     let short = xid & u64::from(u32::MAX);
     let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where backend_xid = '{short}' and pid <> pg_backend_pid()");
     let ended = client.simple_query(&sql).await;

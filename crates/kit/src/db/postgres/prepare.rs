@@ -1,19 +1,19 @@
-//! Helps the server to find the types of parameters, where the text alone leaves them open or gives them too narrow a type.
+//! Tells the server parameter types that it cannot infer from the text, or would infer too narrow.
 
 use tokio_postgres::types::Type;
 
-/// What has to be known before a text can be prepared.
+/// Information needed before a text can be prepared.
 #[derive(Debug, PartialEq)]
 pub enum Hints {
     None,
-    /// These types, in order; `UNKNOWN` leaves it to the server.
+    /// These types, in order. `UNKNOWN` leaves the type to the server.
     Types(Vec<Type>),
-    /// `$1 is null or key=$1`: the server looks at the first place only, which says nothing, and gives up. This text has `null` there,
-    /// and so has the types its other places say.
+    /// `$1 is null or key=$1`: the server looks only at the first placeholder, which tells no type, and fails. This text has `null`
+    /// there, so its other placeholders determine the types.
     Ask(String, Vec<Type>),
 }
 
-/// Looks for both. Beside a number `$1` would become an INTEGER, as in `version=$1-1`: it is a BIGINT, like all numbers here.
+/// Finds the hints. Beside a number the server would take `$1` for an INTEGER, as in `version=$1-1`. All numbers here are BIGINT.
 pub fn find_hints(sql: &str) -> Hints {
     let mut wide: Vec<usize> = Vec::new();
     let mut asked = String::new();
@@ -42,7 +42,7 @@ pub fn find_hints(sql: &str) -> Hints {
     }
 }
 
-/// Where `$n` stands outside of quotes: start, number, end.
+/// The placeholders `$n` outside of quotes: start, number, end.
 pub fn placeholders(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
     let bytes = sql.as_bytes();
     let mut at = 0;

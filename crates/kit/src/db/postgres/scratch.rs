@@ -1,4 +1,4 @@
-//! A database for a while, on a server that has others: for load runs and tests, which must not touch what is there.
+//! A temporary database on a shared server, for load runs and tests that must not touch other databases.
 
 use super::{error, open_connection};
 use crate::{db::DbError, ports::new_id};
@@ -7,7 +7,7 @@ use tokio_postgres::Config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An empty database with a name of its own. It stays until it is removed.
+/// An empty database with a unique name. It exists until it is removed.
 #[derive(Clone, Debug)]
 pub struct ScratchDatabase {
     server: String,
@@ -15,12 +15,12 @@ pub struct ScratchDatabase {
 }
 
 impl ScratchDatabase {
-    /// `server` is the URL of any database there, of a user who may make databases. `purpose` begins the name.
+    /// `server` is the URL of any database on the server, for a user who may create databases. The name begins with `purpose`.
     pub async fn create(server: &str, purpose: &str) -> Result<Self, DbError> {
         Self::from_template(server, purpose, "template0").await
     }
 
-    /// Another one with the same in it. Nobody may be connected with this one.
+    /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self, purpose: &str) -> Result<Self, DbError> {
         Self::from_template(&self.server, purpose, &self.name).await
     }
@@ -31,7 +31,7 @@ impl ScratchDatabase {
         Ok(scratch)
     }
 
-    /// Removes it, whoever is connected.
+    /// Removes the database, and closes its connections.
     pub async fn remove(&self) -> Result<(), DbError> {
         self.run_on_server(&format!("drop database if exists {} with (force)", self.name)).await
     }
@@ -40,7 +40,7 @@ impl ScratchDatabase {
         &self.name
     }
 
-    /// Its URL, for the user it was made by.
+    /// The URL of the database, for the user who created it.
     pub fn url(&self) -> String {
         with_database(&self.server, &self.name)
     }
@@ -52,7 +52,7 @@ impl ScratchDatabase {
     }
 }
 
-/// The same server's URL for another database.
+/// The URL of another database on the same server.
 fn with_database(url: &str, name: &str) -> String {
     let (address, options) = url.split_once('?').map_or((url, None), |(address, options)| (address, Some(options)));
     let from = address.find("://").map_or(0, |at| at + 3);

@@ -1,4 +1,4 @@
-//! One connection in use: its statements, its transaction, and what is done when it is lost.
+//! One connection in use: its statements, its transaction, and its recovery after a loss.
 
 use super::{
     CONNECT_TIMEOUT, PgError, PgServer, error,
@@ -14,22 +14,22 @@ use tokio_postgres::Row;
 const BEGIN: &str = "begin isolation level read committed read write";
 const READ_XID: &str = "select pg_current_xact_id()";
 
-/// A connection, its own or one of the pool. After an error inside a transaction there is nothing but rollback.
+/// A connection, either separate or from the pool. After an error inside a transaction only a rollback is possible.
 pub struct PgSession {
     server: PgServer,
-    /// None once it is known to be lost.
+    /// `None`: the connection is known to be lost.
     handle: Option<ClientHandle>,
-    /// Whether it is one of the pool's, which only read.
+    /// True for a connection from the pool, which only reads.
     is_pooled: bool,
-    /// [`incarnation`] of the server the connection was made to.
+    /// The [`incarnation`] of the connected server.
     incarnation: Option<String>,
     /// Number of the open transaction.
     xid: Option<u64>,
-    /// False when a statement of the open transaction failed, or was not waited for: it must not be committed.
+    /// False if a statement of the open transaction failed or was not awaited: the transaction must not be committed.
     can_commit: bool,
-    /// Whether a statement came back on this connection.
+    /// True if a statement has succeeded on this connection.
     was_used: bool,
-    /// Longest wait for a lock within a transaction, where it is not to be the connection's.
+    /// Lock timeout within transactions. `None`: the connection's default.
     lock_wait: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl ClientHandle {
         }
     }
 
-    /// Ends it: a pooled one does not go back.
+    /// Closes the connection. A pooled one does not return to the pool.
     fn discard(self) {
         match self {
             ClientHandle::Own(client) => drop(client),
@@ -63,7 +63,7 @@ impl fmt::Debug for PgSession {
 
 impl Drop for PgSession {
     fn drop(&mut self) {
-        // A pooled connection goes back without anything begun on it.
+        // A pooled connection must not return with an open transaction.
         if self.xid.is_some()
             && let Some(handle) = self.handle.take()
         {
@@ -104,7 +104,7 @@ impl PgSession {
         self.handle.as_ref().map(ClientHandle::client).ok_or_else(|| DbError::Closed("the connection was lost".into()))
     }
 
-    /// A usable connection: outside a transaction a lost one is replaced.
+    /// Ensures a usable connection. Outside a transaction it replaces a lost one.
     pub async fn ensure_connected(&mut self) -> Result<(), DbError> {
         let lost = self.handle.as_ref().is_none_or(|handle| handle.client().is_closed());
         match self.xid {
@@ -116,7 +116,7 @@ impl PgSession {
 
     async fn reconnect(&mut self) -> Result<(), DbError> {
         self.was_used = false;
-        // First without the old one: nobody waits for a place in the pool while holding one.
+        // Drops the old connection first: a caller that holds one must not wait for another one from the pool.
         if let Some(handle) = self.handle.take() {
             handle.discard();
         }
@@ -140,7 +140,7 @@ impl PgSession {
         }
         self.ensure_connected().await?;
         match self.send_begin().await {
-            // The connection may have been lost unnoticed while it was idle; nothing was done on it yet.
+            // The idle connection may have been lost unnoticed. No work was done on it yet.
             Err(DbError::Closed(_)) => {
                 self.reconnect().await?;
                 self.send_begin().await
@@ -149,12 +149,12 @@ impl PgSession {
         }
     }
 
-    /// Without the connection, should nobody wait for the answer: it might have begun.
+    /// Holds the connection outside of `self`: if the caller stops waiting, it is dropped, because a transaction may have begun on it.
     async fn send_begin(&mut self) -> Result<(), DbError> {
         let Some(handle) = self.handle.take() else {
             return Err(DbError::Closed("the connection was lost".into()));
         };
-        // With the transaction, since the connection may be a new one; and in one go with it, since it is begun often.
+        // Set with each transaction, because the connection may be new. Sent in the same message, because transactions begin often.
         let limit = self.lock_wait.map_or_else(String::new, |limit| format!("set local lock_timeout = {};", limit.as_millis()));
         let rows = match handle.client().simple_query(&format!("{BEGIN}; {limit} {READ_XID}")).await {
             Ok(rows) => rows,
@@ -200,7 +200,7 @@ impl PgSession {
         }
     }
 
-    /// A connection on which this fails is dropped, which takes everything back as well.
+    /// If the rollback fails, the connection is dropped, which also rolls back.
     pub async fn rollback(&mut self) -> Result<(), DbError> {
         if self.xid.take().is_none() {
             return Ok(());
@@ -268,7 +268,7 @@ impl PgSession {
         self.finish(result, can_commit)
     }
 
-    /// A pooled connection may have been lost while nobody used it. Those only read, so nothing happens twice.
+    /// A pooled connection may have been lost while idle. It only reads, so a repeat is harmless.
     fn was_lost_while_idle<T>(&self, result: &Result<T, PgError>) -> bool {
         self.is_pooled
             && !self.was_used
@@ -288,20 +288,20 @@ impl PgSession {
     }
 
     fn map_error(&mut self, failure: &PgError) -> DbError {
-        // Outside a transaction nothing hangs on it.
+        // Outside a transaction an error has no consequences.
         self.can_commit = self.xid.is_none();
         if let Some(response) = failure.as_db_error()
             && (response.code().code() == "26000" || response.routine() == Some("RevalidateCachedQuery"))
             && let Ok(client) = self.client()
         {
-            // Tables changed under a prepared statement, as when another instance migrated them.
+            // Tables changed under a prepared statement, for example because another instance migrated them.
             client.statement_cache.clear();
             return DbError::Retry(response.message().to_owned());
         }
         error::of(failure)
     }
 
-    /// The connection, for what works on it as a whole. None within a transaction.
+    /// The connection itself, for calls that use it as a whole. `Err`: a transaction is open, or the connection only reads.
     pub(super) async fn exclusive_client(&mut self) -> Result<&mut ClientWrapper, DbError> {
         if self.xid.is_some() {
             return Err(DbError::Postgres("this cannot be done within a transaction".into()));

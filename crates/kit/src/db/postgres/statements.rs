@@ -1,4 +1,4 @@
-//! Running a statement on a connection: once, or for many rows of parameters.
+//! Runs a statement on a connection: once, or for many rows of parameters.
 
 use super::{
     PgError, PgServer,
@@ -15,9 +15,9 @@ use std::{
 };
 use tokio_postgres::{Row, Statement, types::Type};
 
-/// Statements on their way at a time: enough to hide the way, and a bound for what waits in buffers.
+/// Statements in flight at a time: enough to hide the network latency, and a bound for the buffers.
 const MAX_PIPELINED: usize = 256;
-/// Most rows of parameters that go by one statement: bounds what both sides hold at a time.
+/// Maximum number of parameter rows in one statement, which bounds memory on both sides.
 const MAX_BULK_ROWS: usize = 2_048;
 
 pub async fn execute(server: &PgServer, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<u64, PgError> {
@@ -30,7 +30,7 @@ pub async fn query(server: &PgServer, client: &ClientWrapper, sql: &str, params:
     client.query_raw(&statement, params.iter().copied()).await?.try_collect().await
 }
 
-/// The numbers of rows changed, row by row of parameters.
+/// The number of changed rows for each row of parameters.
 pub async fn execute_many(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<u64>, PgError> {
     let Some(bulk) = find_bulk(server, client, sql, rows).await? else {
         return execute_each(server, client, sql, rows).await;
@@ -39,7 +39,7 @@ pub async fn execute_many(server: &PgServer, client: &ClientWrapper, sql: &str, 
     for chunk in chunks(rows) {
         let found = run_bulk(client, &bulk, rows, chunk.clone()).await?;
         for row in &found {
-            // It stands last, whatever was asked for.
+            // The ordinal is always the last column.
             let place = integer_column(row, row.len() - 1)? - 1;
             if let Some(count) = usize::try_from(place).ok().and_then(|place| changed.get_mut(chunk.start + place)) {
                 *count += 1;
@@ -49,7 +49,7 @@ pub async fn execute_many(server: &PgServer, client: &ClientWrapper, sql: &str, 
     Ok(changed)
 }
 
-/// All found rows behind each other; there may be columns behind those that were asked for.
+/// All rows found, one result after the other. Further columns may follow the requested ones.
 pub async fn query_many(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<Row>, PgError> {
     let Some(bulk) = find_bulk(server, client, sql, rows).await? else {
         return query_each(server, client, sql, rows).await;
@@ -72,7 +72,7 @@ async fn run_bulk(client: &ClientWrapper, bulk: &Bulk, rows: &ParamRows, chunk: 
     client.query_raw(&statement, columns).await?.try_collect().await
 }
 
-/// How these rows go by one statement, if they can.
+/// The rewritten text for these rows. `None`: they must run one by one.
 async fn find_bulk(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Option<Arc<Bulk>>, PgError> {
     if rows.len() < 2 {
         return Ok(None);
@@ -90,7 +90,7 @@ async fn find_bulk(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &
     Ok(bulk.filter(|bulk| bulk.accepts(rows)))
 }
 
-/// One statement a row, all on their way before the first answer is waited for.
+/// One statement for each row, all sent before the first answer is awaited.
 async fn execute_each(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<u64>, PgError> {
     let statement = prepare(server, client, sql).await?;
     let mut changed = Vec::with_capacity(rows.len());
@@ -106,7 +106,7 @@ async fn execute_each(server: &PgServer, client: &ClientWrapper, sql: &str, rows
     Ok(changed)
 }
 
-/// The same for queries.
+/// One query for each row, all sent before the first answer is awaited.
 async fn query_each(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<Row>, PgError> {
     let statement = prepare(server, client, sql).await?;
     let mut found = Vec::new();

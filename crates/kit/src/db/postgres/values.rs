@@ -1,4 +1,4 @@
-//! Values on their way to and from the server, in its binary form.
+//! Encodes and decodes values in the server's binary format.
 
 use crate::db::{Param, row::Value};
 use std::{collections::HashSet, error::Error, ops::Range};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 type ConversionError = Box<dyn Error + Sync + Send>;
 
-/// The server says what type it wants; a value that does not fit it is refused here.
+/// The server tells the wanted type. A value that does not fit is rejected here.
 impl ToSql for Param<'_> {
     fn to_sql(&self, wanted: &Type, out: &mut BytesMut) -> Result<IsNull, ConversionError> {
         match *self {
@@ -54,7 +54,7 @@ pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<Value<'_>, Stri
     }
 }
 
-/// A column that is a number of the server's own making.
+/// A column with a number that the server generated.
 pub fn integer_column(row: &tokio_postgres::Row, index: usize) -> Result<i64, tokio_postgres::Error> {
     row.try_get(index)
 }
@@ -84,7 +84,7 @@ impl<'a> FromSql<'a> for RawColumn<'a> {
     }
 }
 
-/// Rows of parameters, copied so that they live across awaits: a few allocations for all of them.
+/// Rows of parameters, copied so that they live across awaits, with a few allocations for all of them.
 #[derive(Debug)]
 pub struct ParamRows {
     cells: Vec<ParamCell>,
@@ -126,7 +126,7 @@ impl ParamRows {
         copied
     }
 
-    /// Parameters of one row.
+    /// The number of parameters in one row.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -140,12 +140,12 @@ impl ParamRows {
         self.cells[row * self.width..(row + 1) * self.width].iter().map(|cell| self.param(cell))
     }
 
-    /// One parameter of these rows.
+    /// The values of one parameter in these rows.
     pub fn column(&self, index: usize, rows: Range<usize>) -> impl Iterator<Item = Param<'_>> {
         rows.map(move |row| self.param(&self.cells[row * self.width + index]))
     }
 
-    /// Whether no two rows have the same parameters in all of these places.
+    /// True if no two rows have the same values in all these columns.
     pub fn are_distinct_in(&self, columns: &[usize]) -> bool {
         let mut seen = HashSet::with_capacity(self.len());
         (0..self.len()).all(|row| {
