@@ -191,7 +191,7 @@ impl Inner {
         current.phase = phase;
         current.generation += 1;
         self.gauge.set(level);
-        tracing::info!(breaker = %self.name, state = text, "the breaker of {} is {text}", self.name);
+        tracing::info!(breaker = %self.name, state = text, "breaker state changed");
     }
 
     fn record(&self, generation: u64, outcome: Option<bool>) {

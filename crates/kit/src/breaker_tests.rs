@@ -7,7 +7,7 @@ fn breaker(settings: BreakerSettings) -> (Breaker, ManualClock) {
 }
 
 fn record_outcome(breaker: &Breaker, failed: bool) {
-    let permit = breaker.acquire().expect("it lets calls through");
+    let permit = breaker.acquire().expect("it permits calls");
     if failed { permit.failed() } else { permit.succeeded() }
 }
 
@@ -33,7 +33,7 @@ fn it_opens_at_two_failures_in_ten_and_not_at_one() {
 }
 
 #[test]
-fn few_calls_conclude_nothing() {
+fn few_calls_do_not_open_it() {
     let (breaker, _) = breaker(BreakerSettings::default());
     for _ in 0..4 {
         record_outcome(&breaker, true);
@@ -44,7 +44,7 @@ fn few_calls_conclude_nothing() {
 }
 
 #[test]
-fn failures_that_left_the_window_are_forgotten() {
+fn failures_outside_the_window_do_not_count() {
     let (breaker, _) = breaker(BreakerSettings::default());
     for round in 0..50 {
         record_outcome(&breaker, round % 10 == 9);
@@ -54,7 +54,7 @@ fn failures_that_left_the_window_are_forgotten() {
 
 // Z1
 #[test]
-fn half_open_lets_a_few_try_and_closes_when_they_succeed() {
+fn half_open_permits_a_few_trials_and_closes_on_success() {
     let (breaker, clock) = breaker(BreakerSettings::default());
     open(&breaker);
     clock.advance(Duration::from_millis(4_999));
@@ -62,7 +62,7 @@ fn half_open_lets_a_few_try_and_closes_when_they_succeed() {
     clock.advance(Duration::from_millis(1));
     let (first, second) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    assert!(breaker.acquire().is_err(), "two are trying");
+    assert!(breaker.acquire().is_err(), "two trials are running");
     first.succeeded();
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
     second.succeeded();
@@ -86,7 +86,7 @@ fn a_failed_trial_opens_it_for_as_long_again() {
 }
 
 #[test]
-fn a_trial_that_was_given_up_makes_room() {
+fn a_dropped_trial_permits_another_one() {
     let (breaker, clock) = breaker(BreakerSettings { trials: 1, ..BreakerSettings::default() });
     open(&breaker);
     clock.advance(Duration::from_secs(5));

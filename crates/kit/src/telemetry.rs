@@ -58,7 +58,7 @@ pub fn install_metrics() {
             }
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "metrics grow until they are read");
+            tracing::error!(%error, "metrics upkeep not started: memory grows until the metrics are read");
         }
         Some(handle)
     });

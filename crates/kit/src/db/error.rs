@@ -12,11 +12,11 @@ pub enum DbError {
     #[error("constraint: {0}")]
     Constraint(String),
     /// A concurrent transaction was faster (serialization failure, or a row changed meanwhile). Retry the whole transaction.
-    #[error("another transaction was in the way: {0}")]
+    #[error("a concurrent transaction conflicted: {0}")]
     Retry(String),
     /// Another transaction holds a lock, and the wait failed (lock timeout, deadlock). Retry the whole transaction. The time until the
     /// lock is free is unknown.
-    #[error("a lock is held by somebody else: {0}")]
+    #[error("another transaction holds a lock: {0}")]
     Locked(String),
     /// No connection is free, or a statement timed out.
     #[error("the database is busy")]
@@ -31,7 +31,7 @@ pub enum DbError {
     Closed(String),
     /// The connection broke during the commit, and its outcome could not be found out. Either all of the transaction is committed, or
     /// none.
-    #[error("the outcome of the commit is not known")]
+    #[error("the outcome of the commit is unknown")]
     Unknown,
     /// A value in the database does not have the type that the code expects.
     #[error("column {index}: {reason}")]

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sqlite_alone_knows_is_cut_off() {
+    fn without_rowid_is_removed() {
         assert_eq!(
             without_rowid("create table a (b int) without rowid;\ncreate table c (d int) WITHOUT ROWID"),
             "create table a (b int);\ncreate table c (d int)"
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_at_the_end_is_cut_off() {
+    fn a_lock_clause_at_the_end_is_removed() {
         assert_eq!(without_lock("select 1 for update \n"), "select 1 ");
         assert_eq!(without_lock("select 'for update'"), "select 'for update'");
     }
 
     #[test]
-    fn parameters_out_of_order_become_numbers() {
+    fn parameters_out_of_order_become_numbered() {
         assert!(matches!(numbered("select $1, $2, $1, $3"), Cow::Borrowed(_)));
         assert_eq!(numbered("select $2, $1, '$', '$a'"), "select ?2, ?1, '$', '$a'");
     }

@@ -186,10 +186,10 @@ mod tests {
     use crate::db::params;
 
     #[tokio::test]
-    async fn parameters_go_by_their_number_wherever_they_stand() {
-        let mut tx = Tx::of_sqlite(Connection::open_in_memory().expect("memory is there"));
-        tx.execute("create table kit_pairs (id BIGINT primary key, value BIGINT not null)", &[]).await.expect("it is new");
-        tx.execute("insert into kit_pairs (id, value) values ($1,$2)", &params![7_i64, 1_i64]).await.expect("it is new");
+    async fn parameters_go_by_number() {
+        let mut tx = Tx::of_sqlite(Connection::open_in_memory().expect("an in-memory database opens"));
+        tx.execute("create table kit_pairs (id BIGINT primary key, value BIGINT not null)", &[]).await.expect("the table and row are new");
+        tx.execute("insert into kit_pairs (id, value) values ($1,$2)", &params![7_i64, 1_i64]).await.expect("the table and row are new");
         let changed = tx.execute("update kit_pairs set value=$2 where id=$1 and value<$2", &params![7_i64, 5_i64]).await;
         assert_eq!(changed.expect("it runs"), 1);
         let found: Vec<(i64, i64)> =

@@ -46,11 +46,11 @@ pub struct Consumer {
     client: Arc<BaseConsumer<ClientLog>>,
     wakeup: Arc<ConsumerWakeup>,
     end_offsets: EndOffsets,
-    outage: Option<Outage>,
+    outage: Option<BrokerOutage>,
 }
 
 /// An outage of brokers, present or recent.
-struct Outage {
+struct BrokerOutage {
     /// Time of the last broker error, or of the last restart of silent partitions.
     since: Stopwatch,
     restarts_left: u32,
@@ -188,7 +188,7 @@ impl Consumer {
         let mut list = TopicPartitionList::new();
         list.add_partition(&assigned.topic, i32::try_from(partition).unwrap_or(-1));
         if let Err(error) = self.client.incremental_unassign(&list) {
-            tracing::warn!(%error, topic = assigned.topic, partition, "a partition was not given up");
+            tracing::warn!(%error, topic = assigned.topic, partition, "partition not unassigned");
         }
         // A queued error concerns this assignment and not the next one.
         while assigned.queue.poll(Duration::ZERO).is_some() {}
@@ -288,7 +288,7 @@ impl Consumer {
                         .values_mut()
                         .find(|assigned| assigned.topic == message.topic() && assigned.partition == i64::from(message.partition()));
                     if let Some(assigned) = assigned {
-                        assigned.set_lost(format!("offset {} went astray", message.offset()));
+                        assigned.set_lost(format!("offset {} arrived outside of its queue", message.offset()));
                     }
                 }
             }
@@ -298,7 +298,7 @@ impl Consumer {
 
     /// A broker failed to answer: expects a new message from every partition.
     fn note_outage(&mut self) {
-        self.outage = Some(Outage { since: Stopwatch::start(), restarts_left: MAX_RESTARTS });
+        self.outage = Some(BrokerOutage { since: Stopwatch::start(), restarts_left: MAX_RESTARTS });
         for assigned in self.assignments.values_mut() {
             assigned.has_received = false;
         }
@@ -319,7 +319,7 @@ impl Consumer {
             .map(|assigned| (assigned.service, assigned.partition, assigned.next, assigned.resume_offset(), assigned.is_request_log))
             .collect();
         for (service, partition, next, from, is_request_log) in silent {
-            tracing::info!(service, partition, offset = next, "a partition is silent since brokers were missed; it is started again");
+            tracing::info!(service, partition, offset = next, "partition restarted: silent since a broker error");
             self.start(service, partition, next, from, is_request_log)?;
         }
         Ok(())

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_cannot_be_right_are_refused() {
+    fn invalid_settings_are_refused() {
         for bootstrap in ["", "broker", "broker:", ":9092", "broker:0", "broker:http", "a:1,,b:2", "a:1,"] {
             assert!(matches!(Cluster::new(bootstrap, "onrush"), Err(KafkaError::Settings(_))), "{bootstrap:?}");
         }

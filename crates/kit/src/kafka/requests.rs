@@ -48,7 +48,7 @@ impl Requests {
     /// finds it done. After several failures in a row this returns an error at once, for a while.
     pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
         if !self.0.topics.are_ready() {
-            return Err(KafkaError::Unreachable("its topics could not be looked at yet".to_owned()));
+            return Err(KafkaError::Unreachable("its topics are not checked yet".to_owned()));
         }
         let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
         let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);

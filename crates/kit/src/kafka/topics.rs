@@ -49,7 +49,7 @@ impl Topics {
         match required.ensure_all().await {
             Ok(()) => self.0.store(true, Ordering::Release),
             Err(KafkaError::Unreachable(reason)) => {
-                tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables, and nothing is read, until it does");
+                tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables and readers wait until it does");
                 set_unready_gauge(true);
                 tasks::spawn("topics", required.ensure_in_background(self.clone(), shutdown.clone()));
             }
@@ -85,14 +85,14 @@ impl RequiredTopics {
                 Ok(()) => break,
                 Err(KafkaError::Unreachable(_)) => LONGEST_PAUSE.min(pause * 2),
                 Err(error) => {
-                    tracing::error!(%error, "a topic cannot be used: nothing is published or read here until it is repaired");
+                    tracing::error!(%error, "a topic cannot be used: publishing and reading stopped here until it is repaired");
                     REPAIR_PAUSE
                 }
             };
         }
         topics.0.store(true, Ordering::Release);
         set_unready_gauge(false);
-        tracing::warn!("Kafka answers, and all topics are there: messages go on");
+        tracing::warn!("Kafka answers and all topics are ready: publishing and reading resumed");
     }
 }
 

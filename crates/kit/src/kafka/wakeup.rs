@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_is_heard_once_even_by_who_comes_later() {
+    fn a_wakeup_before_the_wait_is_seen_once() {
         let wakeup = Arc::new(ConsumerWakeup::default());
         Waker(wakeup.clone()).wake();
         wakeup.notify_arrival();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_ends_the_wait_of_another_thread() {
+    fn a_wakeup_ends_the_wait_of_another_thread() {
         let wakeup = Arc::new(ConsumerWakeup::default());
         let notifier = wakeup.clone();
         let listener = std::thread::spawn(move || wakeup.wait(Duration::from_secs(30)).has_arrivals);

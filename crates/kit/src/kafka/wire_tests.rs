@@ -77,14 +77,14 @@ fn the_attributes_are_those_of_a_cloud_event() {
 }
 
 #[test]
-fn a_parent_is_never_zero_and_no_trace_is_no_header() {
+fn a_parent_is_never_zero_and_no_trace_has_no_header() {
     assert_eq!(format_traceparent(Uuid::from_u128(5)), "00-00000000000000000000000000000005-0000000000000001-01");
     let nil = Record { trace: Some(Uuid::nil()), ..a_record() };
     assert!(headers("orders", &nil).iter().all(|header| header.key != "traceparent"));
 }
 
 #[test]
-fn without_any_of_its_attributes_a_message_is_foreign() {
+fn a_message_that_lacks_an_attribute_is_foreign() {
     for name in KNOWN_HEADERS.into_iter().filter(|name| *name != "traceparent") {
         let reason = reason(&with_header(&a_record(), name, None));
         assert!(reason.contains(&format!("{name} is missing")), "{reason}");
@@ -92,7 +92,7 @@ fn without_any_of_its_attributes_a_message_is_foreign() {
 }
 
 #[test]
-fn with_another_value_in_any_attribute_a_message_is_foreign() {
+fn a_message_with_a_wrong_attribute_is_foreign() {
     let wrong: [(&str, &[&str]); 10] = [
         ("ce_specversion", &["0.3", ""]),
         ("ce_id", &["orders:2:3:42", "orders:2:2:41", "orders:1:3:41", "coupons:2:3:41", ""]),
@@ -134,7 +134,7 @@ fn an_attribute_given_twice_makes_a_message_foreign() {
 }
 
 #[test]
-fn headers_of_others_do_no_harm() {
+fn unknown_headers_are_ignored() {
     let more = headers("orders", &a_record()).insert(Header { key: "tracestate", value: Some("vendor=1") });
     let message = published(&a_record()).replace_headers(Some(more));
     assert_eq!(read("orders", &message), Arrival::Record(9, a_record()));
@@ -163,7 +163,7 @@ fn only_the_beginning_of_a_foreign_message_is_kept() {
 }
 
 #[test]
-fn records_at_the_ends_of_what_is_allowed_read_back() {
+fn records_with_extreme_values_read_back() {
     let numbers = [1, 2, i64::from(i32::MAX), i64::MAX];
     let texts = ["", "{}", "null", "\u{0}", "\u{feff}원😀\r\n", &"x".repeat(100_000)];
     for (seq, epoch) in numbers.into_iter().flat_map(|seq| numbers.map(|epoch| (seq, epoch))) {
@@ -180,7 +180,7 @@ fn records_at_the_ends_of_what_is_allowed_read_back() {
 
 // C25
 #[test]
-fn a_request_reads_back_with_its_place_for_a_number() {
+fn a_request_reads_back_with_its_offset_as_number() {
     let request = Request {
         id: Uuid::from_u128(11),
         key: Uuid::from_u128(7),

@@ -150,7 +150,7 @@ impl Process {
     pub async fn stop(self) {
         let stopping = self.engines.into_iter().map(|engine| tokio::task::spawn_blocking(move || engine.stop()));
         if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
-            tracing::error!("a writer did not stop cleanly");
+            tracing::error!("writer stopped with an error");
         }
         drop(self.remote);
         self.trigger.stop();
@@ -158,7 +158,7 @@ impl Process {
         if let Some(node) = self.node
             && !node.tasks.wait_until_ended(lease::TTL).await
         {
-            tracing::warn!("not every lease was given back: they end by themselves");
+            tracing::warn!("leases not released in time: they expire by themselves");
         }
     }
 }

@@ -109,7 +109,7 @@ impl Shared {
         let era_key = redis.key("era", name);
         let inner = Inner { redis, name: name.to_owned(), era_key, ttl, pending: Mutex::default(), wake: Arc::clone(&wake) };
         let inner = Arc::new(inner);
-        crate::tasks::spawn("redis.shared.forget", flush_pending(Arc::downgrade(&inner), wake));
+        crate::tasks::spawn("redis.entries.invalidate", flush_pending(Arc::downgrade(&inner), wake));
         Shared(inner)
     }
 
@@ -127,7 +127,7 @@ impl Shared {
             Ok((true, value)) => Found::Value(value),
             Ok((false, generation)) => String::from_utf8(generation).map_or(Found::Unknown, |text| Found::Nothing(Generation(text))),
             Err(error) => {
-                tracing::debug!(%error, entries = inner.name, "no look into Redis");
+                tracing::debug!(%error, entries = inner.name, "read from Redis failed");
                 Found::Unknown
             }
         }
@@ -144,7 +144,7 @@ impl Shared {
         let mut call = PUT_SCRIPT.key(inner.key(name));
         call.key(&inner.era_key).arg(generation.0).arg(value).arg(to_millis(ttl));
         if let Err(error) = inner.redis.run::<bool>(&call).await {
-            tracing::debug!(%error, entries = inner.name, "a copy was not kept in Redis");
+            tracing::debug!(%error, entries = inner.name, "copy not stored in Redis");
         }
     }
 
@@ -262,7 +262,7 @@ async fn flush_pending(entries: Weak<Inner>, wake: Arc<Notify>) {
             let Some(inner) = entries.upgrade() else { return };
             match inner.flush().await {
                 Ok(()) => break,
-                Err(error) => tracing::debug!(%error, entries = inner.name, "Redis was not told what changed, trying again"),
+                Err(error) => tracing::debug!(%error, entries = inner.name, "invalidation not sent to Redis: retrying"),
             }
             inner.pending().drop_expired(inner.ttl);
             drop(inner);

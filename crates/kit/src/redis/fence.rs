@@ -18,7 +18,7 @@ pub async fn check(tx: &mut Tx, service: &str, name: &str, fence: i64) -> Result
          on conflict (name) do update set fence=excluded.fence where {service}_fences.fence <= excluded.fence"
     );
     if tx.execute(&sql, &params![name, fence]).await? == 0 {
-        return Err(Fault::Fenced(format!("{name}: somebody came after number {fence}")));
+        return Err(Fault::Fenced(format!("{name}: a holder after number {fence} has written")));
     }
     Ok(())
 }

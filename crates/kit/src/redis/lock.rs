@@ -150,7 +150,7 @@ impl Drop for Guard {
         let (lock, token) = (self.lock.clone(), std::mem::take(&mut self.token));
         crate::tasks::spawn("redis.lock.release", async move {
             if let Err(error) = release(&lock, &token).await {
-                tracing::debug!(%error, "a lock was not given back, its lease will end it");
+                tracing::debug!(%error, "lock not released: its lease will end it");
             }
         });
     }

@@ -144,7 +144,7 @@ impl Redis {
                 Err(RedisError::Unavailable(error.to_string()))
             }
             Ok(Err(error)) => Err(RedisError::Refused(error.to_string())),
-            Err(_) => Err(RedisError::Unavailable(format!("nothing within {} ms", limit.as_millis()))),
+            Err(_) => Err(RedisError::Unavailable(format!("no answer within {} ms", limit.as_millis()))),
         };
         metrics::histogram!("onrush_redis_call_seconds").record(took.elapsed().as_secs_f64());
         // A rejection is an answer in time, so the server is healthy enough for more calls.
@@ -171,7 +171,7 @@ impl Inner {
         }
         match new_manager(&self.client, &self.settings) {
             Ok(manager) => *current = ManagedConnection { manager, generation: generation + 1 },
-            Err(error) => tracing::warn!(%error, "cannot prepare a new connection to Redis"),
+            Err(error) => tracing::warn!(%error, "new connection to Redis not prepared"),
         }
     }
 }

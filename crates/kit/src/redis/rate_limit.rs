@@ -45,7 +45,7 @@ return 0",
 
 /// The limit is reached. `wait` is the time until the next event is permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many; one more in {} ms", wait.as_millis())]
+#[error("rate limit reached; next in {} ms", wait.as_millis())]
 pub struct RateLimited {
     pub wait: Duration,
 }
@@ -148,7 +148,7 @@ impl Limit {
 
     fn report_fallback(&self, error: &RedisError) {
         metrics::counter!("onrush_limit_unshared_total", "name" => self.name).increment(1);
-        tracing::debug!(%error, limit = self.name, "counted in this process alone");
+        tracing::debug!(%error, limit = self.name, "rate limit counted in this process alone");
     }
 }
 

@@ -156,7 +156,7 @@ impl<T: SessionTruth> Sessions<T> {
     fn verify_copy(&self, id: SessionHash, copy: &[u8]) -> Option<Session<T::Data>> {
         let (tag, bytes) = copy.split_at_checked(TAG)?;
         if !self.signer.is_tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat(), tag) {
-            tracing::error!("a copy of a session in Redis was not made by this mall");
+            tracing::error!("session copy in Redis rejected: not signed by this mall");
             return None;
         }
         serde_json::from_slice(bytes).ok()

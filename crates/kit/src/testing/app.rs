@@ -3,7 +3,7 @@
 use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
     quiescence::{self, Quiescence},
-    shape::{Backends, Processes, Shape, round_robin},
+    shape::{Processes, Shape, TestBackends, round_robin},
     stub_service::{Emit, Puppet},
 };
 use crate::{
@@ -40,7 +40,7 @@ pub struct App {
     folder: TempFolder,
     /// Partitions of each stream. With Kafka all processes must use the same number.
     partitions: i64,
-    backends: Backends,
+    backends: TestBackends,
     shape: Shape,
     quiescence: Arc<Quiescence>,
 }
@@ -61,7 +61,7 @@ impl App {
         }
     }
 
-    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, backends: Backends, shape: Shape) -> App {
+    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, backends: TestBackends, shape: Shape) -> App {
         let AppBuilder { clock, faults, folder, partitions, .. } = builder;
         let Processes { mut all, routers, servers, quiescence } = processes;
         quiescence.watch_faults(&faults);
@@ -108,7 +108,7 @@ impl App {
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
     pub async fn beside(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let backends = Backends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
+        let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
         assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
         let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };

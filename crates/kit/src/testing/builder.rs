@@ -3,7 +3,7 @@
 use super::{
     App, Faults, TestDatabase, TestTopics,
     quiescence::Quiescence,
-    shape::{Backends, Processes, Shape, create_backends},
+    shape::{Processes, Shape, TestBackends, create_backends},
 };
 use crate::{
     db::Synchronous,
@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc};
 pub struct TempFolder(PathBuf);
 
 impl TempFolder {
-    #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
+    #[expect(clippy::new_without_default, reason = "it creates a folder, which should be explicit")]
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("onrush-test-{}", new_id()));
         std::fs::create_dir_all(&path).expect("the temporary folder is writable");
@@ -50,7 +50,7 @@ pub struct AppBuilder {
     pub(super) queue: usize,
     pub(super) folder: TempFolder,
     pub(super) clock: ManualClock,
-    pub(super) backends: Option<Backends>,
+    pub(super) backends: Option<TestBackends>,
     pub(super) partitions: i64,
     pub(super) readers: usize,
     pub(super) faults: Faults,
@@ -69,7 +69,7 @@ impl AppBuilder {
     }
     /// On PostgreSQL, regardless of the environment.
     pub async fn on_postgres(mut self) -> Self {
-        self.backends = Some(Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
+        self.backends = Some(TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
         self
     }
 
@@ -81,7 +81,7 @@ impl AppBuilder {
 
     /// On SQLite, regardless of the environment.
     pub fn on_sqlite(mut self) -> Self {
-        self.backends = Some(Backends { database: None, kafka: None });
+        self.backends = Some(TestBackends { database: None, kafka: None });
         self
     }
 
@@ -100,7 +100,7 @@ impl AppBuilder {
     }
 
     /// The backends from before a restart, or new ones.
-    pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> Backends {
+    pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> TestBackends {
         match self.backends.take() {
             Some(backends) => backends,
             None => create_backends(shape).await,
@@ -127,8 +127,8 @@ impl AppBuilder {
     pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let backends = match self.backends.take() {
             Some(backends) => backends,
-            None if is_postgres_wanted() => Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => Backends { database: None, kafka: None },
+            None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
+            None => TestBackends { database: None, kafka: None },
         };
         let mut settings = self.process_settings();
         if let Some(database) = &backends.database {

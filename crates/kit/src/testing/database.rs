@@ -23,7 +23,7 @@ impl TestDatabase {
 
     /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self) -> Self {
-        Self(self.0.copy(NAME_PREFIX).await.expect("nobody is connected with it"))
+        Self(self.0.copy(NAME_PREFIX).await.expect("it has no connections"))
     }
 
     pub fn name(&self) -> &str {

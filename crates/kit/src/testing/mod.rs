@@ -47,12 +47,12 @@ pub enum Verdict {
 #[derive(Clone, Default)]
 pub struct Faults {
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only the feature gives it a meaning"))]
-    plan: Option<Arc<plan::Plan>>,
+    plan: Option<Arc<plan::FaultPlan>>,
 }
 
 #[cfg(not(feature = "testing"))]
 mod plan {
-    pub struct Plan;
+    pub struct FaultPlan;
 }
 
 #[cfg(not(feature = "testing"))]
@@ -79,7 +79,7 @@ mod plan {
     type ReaderAndKind = (String, String);
 
     #[derive(Default)]
-    pub struct Plan(Mutex<PlanState>);
+    pub struct FaultPlan(Mutex<PlanState>);
 
     #[derive(Default)]
     struct PlanState {

@@ -40,7 +40,7 @@ mod checked {
         pub(crate) fn begin() -> ReaderGuard {
             let course = HOLDS_READER.try_with(Arc::clone).ok();
             let is_second = course.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
-            assert!(!is_second, "whoever holds a reader asks for another one: give the first one back before");
+            assert!(!is_second, "a second reader requested while the first one is held: drop the first one before");
             ReaderGuard(course)
         }
     }
@@ -101,11 +101,11 @@ mod tests {
 
     // F11
     #[tokio::test]
-    async fn a_second_reader_beside_the_first_is_a_panic() {
+    async fn a_second_reader_while_holding_one_panics() {
         assert!(AssertUnwindSafe(Course::run(nested())).catch_unwind().await.is_err());
         let course = Course::default();
         let held = course.go_on(ReaderGuard::begin);
-        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "at a later step, too");
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "also in a later step");
         // The guard may be dropped on any thread.
         std::thread::spawn(move || drop(held)).join().unwrap();
         course.go_on(|| drop(ReaderGuard::begin()));
@@ -113,7 +113,7 @@ mod tests {
 
     // F11
     #[tokio::test]
-    async fn one_after_the_other_and_others_beside_it_are_not() {
+    async fn readers_in_sequence_or_in_other_scopes_are_allowed() {
         let one_by_one = async || {
             for _ in 0..3 {
                 let _held = ReaderGuard::begin();

@@ -72,7 +72,7 @@ impl Quiescence {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        panic!("messages keep moving and never come to rest");
+        panic!("messages keep moving: the mall never becomes quiescent");
     }
 
     /// The number of messages that wait for a number or a reader.

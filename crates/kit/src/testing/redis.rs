@@ -56,7 +56,7 @@ impl TestRedis {
     pub fn patient(&self) -> Redis {
         let breaker = BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() };
         let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: "onrush:".into(), breaker };
-        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is one")
+        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is valid")
     }
 
     /// Suspends the server: it accepts connections and bytes, and answers nothing.
@@ -69,7 +69,7 @@ impl TestRedis {
     }
 
     fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("there is a program kill");
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("the program kill exists");
         assert!(done.success(), "kill {signal}");
     }
 

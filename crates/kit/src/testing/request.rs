@@ -58,7 +58,7 @@ impl TestRequest {
         let mut answers = Vec::new();
         for router in self.routers {
             let mut builder = Request::builder().method(request.method.clone()).uri(request.uri.clone());
-            builder.headers_mut().expect("nothing is wrong with it yet").extend(request.headers.clone());
+            builder.headers_mut().expect("the builder has no error yet").extend(request.headers.clone());
             let (routers, body, quiescence) = (Vec::new(), self.body.clone(), self.quiescence.clone());
             answers.push(TestRequest { router, routers, is_retried: self.is_retried, quiescence, builder, body }.send().await);
         }

@@ -46,7 +46,7 @@ impl Shape {
 }
 
 /// The servers that the processes of one mall share.
-pub(super) struct Backends {
+pub(super) struct TestBackends {
     pub database: Option<Arc<TestDatabase>>,
     pub kafka: Option<Arc<TestTopics>>,
 }
@@ -72,7 +72,7 @@ impl AppBuilder {
             return self.start(build).await;
         }
         let backends = self.take_or_create_backends(shape).await;
-        let database = backends.database.as_ref().expect("both shapes have one");
+        let database = backends.database.as_ref().expect("both shapes use a database");
         let postgres = PostgresSettings { readers: self.readers, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
         let settings = ProcessSettings {
             database: Database::Postgres(postgres),
@@ -88,13 +88,13 @@ impl AppBuilder {
     }
 }
 
-pub(super) async fn create_backends(shape: Shape) -> Backends {
+pub(super) async fn create_backends(shape: Shape) -> TestBackends {
     let kafka = (shape == Shape::Split).then(|| {
         let bootstrap = std::env::var("ONRUSH_TEST_KAFKA")
             .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>");
         Arc::new(TestTopics::new(&bootstrap, &format!("test{}", new_id().simple())))
     });
-    Backends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
+    TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
 }
 
 async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {

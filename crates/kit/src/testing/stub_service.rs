@@ -16,7 +16,7 @@ pub struct Puppet {
 }
 
 impl Puppet {
-    #[expect(clippy::new_ret_no_self, reason = "a puppet is only ever used as a service")]
+    #[expect(clippy::new_ret_no_self, reason = "a stub is only used as a service")]
     pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
         Self::named(kit, name)
     }
@@ -48,7 +48,7 @@ pub(super) struct Emit {
 
 impl Command for Emit {
     type Service = Puppet;
-    const OPERATION: &'static str = "puppet.emit";
+    const OPERATION: &'static str = "stub_service.emit";
 
     async fn handle<'a>(_: &'a Puppet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for command in commands {

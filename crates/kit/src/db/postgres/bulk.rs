@@ -181,40 +181,40 @@ mod tests {
     const TYPES: [Type; 3] = [Type::UUID, Type::INT8, Type::TEXT];
     const THREE: &str = "unnest($1::uuid[],$2::int8[],$3::text[]) with ordinality as given(v1,v2,v3,given_place)";
 
-    fn turned(sql: &str) -> (String, BulkKind) {
-        let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be turned"));
+    fn rewritten(sql: &str) -> (String, BulkKind) {
+        let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be rewritten"));
         (bulk.sql.replace(THREE, "GIVEN"), bulk.kind)
     }
 
     #[test]
-    fn inserts_select_what_is_given_in_its_order() {
-        let (sql, kind) = turned("insert into t (a, b, c) values ($1, $2+1, $3)");
+    fn inserts_select_the_rows_in_their_order() {
+        let (sql, kind) = rewritten("insert into t (a, b, c) values ($1, $2+1, $3)");
         assert_eq!(sql, "insert into t (a, b, c) select given.v1, given.v2+1, given.v3 from GIVEN order by given.given_place");
         assert_eq!(kind, BulkKind::Insert);
     }
 
     #[test]
-    fn changes_are_told_apart_by_what_they_do_not_change() {
-        let (sql, kind) = turned("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
+    fn changes_are_keyed_by_unassigned_columns() {
+        let (sql, kind) = rewritten("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
         let wanted = "update t set b=given.v2, c=coalesce(given.v3,c) from GIVEN where id=given.v1 and b=given.v2-1 and d in (1, 2) \
                       returning given.given_place";
         assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Change(vec![0])));
-        assert_eq!(turned("update t set b=1 where id=$1 and c=$3 and b=$2").1, BulkKind::Change(vec![0, 2]), "b is changed");
-        let (sql, kind) = turned("delete from t where id = $1 and b<$2");
+        assert_eq!(rewritten("update t set b=1 where id=$1 and c=$3 and b=$2").1, BulkKind::Change(vec![0, 2]), "b is changed");
+        let (sql, kind) = rewritten("delete from t where id = $1 and b<$2");
         assert_eq!(sql, "delete from t using GIVEN where id = given.v1 and b<given.v2 returning given.given_place");
         assert_eq!(kind, BulkKind::Change(vec![0]));
     }
 
     #[test]
-    fn queries_are_asked_for_each() {
-        let (sql, kind) = turned("select a, '$1' from t where a=$1 for update");
+    fn queries_run_for_each_row() {
+        let (sql, kind) = rewritten("select a, '$1' from t where a=$1 for update");
         let wanted = "select found.*, given.given_place from GIVEN cross join lateral (select found.*, row_number() over () as found_place from \
                       (select a, '$1' from t where a=given.v1 for update) found) found order by given.given_place, found.found_place";
         assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Query));
     }
 
     #[test]
-    fn what_may_not_be_turned_stays() {
+    fn texts_that_cannot_be_rewritten_stay() {
         for sql in [
             "insert into t (a, b) values ($1,$2) on conflict do nothing",
             "insert into t (a, b) values ($1,$2) returning a",

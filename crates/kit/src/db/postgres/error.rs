@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_are_told_apart_by_what_can_be_done() {
+    fn states_map_to_the_possible_reaction() {
         let of = |state| of_state(state, "text", Some(Severity::Error));
         assert!(matches!(of("23505"), DbError::Unique(_)));
         for state in ["23514", "23503", "23502"] {

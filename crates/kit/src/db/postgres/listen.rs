@@ -42,7 +42,7 @@ pub async fn listen(config: Config, channel: String) -> Result<Listener, DbError
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = error::chain(&error), "a listening connection ended");
+                    tracing::warn!(error = error::chain(&error), "listening connection lost");
                     break;
                 }
             }

@@ -246,7 +246,7 @@ impl Connect for Connector {
             let (client, connection) = config.connect(NoTls).await?;
             let driver = tasks::spawn("postgres connection", async move {
                 if let Err(error) = connection.await {
-                    tracing::warn!(error = error::chain(&error), "a connection to the database ended");
+                    tracing::warn!(error = error::chain(&error), "database connection lost");
                 }
             });
             Ok((client, driver))
@@ -285,7 +285,7 @@ mod tests {
 
     // F29: a vanished peer is noticed within half a minute.
     #[test]
-    fn connections_end_by_themselves_what_hangs() {
+    fn a_hanging_connection_times_out() {
         let config = Config::from_str("postgres://u:p@h/mall?options=-c%20jit%3Doff&keepalives_idle=7200").expect("a URL");
         let config = build_config(config, &["stock", "orders"]).expect("names of schemas");
         assert!(config.get_keepalives());

@@ -53,7 +53,9 @@ impl PgServer {
             async move { tokio::time::timeout(OUTCOME_TIMEOUT, poll_outcome(config, commit)).await.unwrap_or(Err(DbError::Unknown)) };
         match self.run_on_runtime(bounded).await {
             Ok((true, client)) => (Ok(()), Some(client)),
-            Ok((false, client)) => (Err(DbError::Closed("it broke during the commit, and nothing of that stays".into())), Some(client)),
+            Ok((false, client)) => {
+                (Err(DbError::Closed("it broke during the commit, and the transaction was rolled back".into())), Some(client))
+            }
             Err(_) => (Err(DbError::Unknown), None),
         }
     }
@@ -80,7 +82,7 @@ async fn poll_outcome(config: Config, commit: UnknownCommit) -> Result<(bool, Cl
                         connection = Some(client);
                     }
                 }
-                Err(error) => tracing::warn!(error = error::chain(&error), "cannot ask what became of a commit"),
+                Err(error) => tracing::warn!(error = error::chain(&error), "outcome of a commit not readable yet: retrying"),
             }
         }
         tokio::time::sleep(pause).await;
@@ -111,7 +113,7 @@ async fn terminate_backend(client: &ClientWrapper, xid: u64) -> bool {
     let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where backend_xid = '{short}' and pid <> pg_backend_pid()");
     let ended = client.simple_query(&sql).await;
     if let Err(error) = &ended {
-        tracing::warn!(error = error::chain(error), "a server process without a client could not be ended");
+        tracing::warn!(error = error::chain(error), "server process without a client not terminated");
     }
     ended.is_ok()
 }

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn most_texts_need_no_help() {
+    fn most_texts_need_no_hints() {
         for sql in [
             "select a from t where b=$1 and c<$2 for update",
             "update t set balance=balance+$2 where id=$1",
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_sums_are_wide() {
+    fn numbers_in_sums_are_bigint() {
         let types = |sql| match find_hints(sql) {
             Hints::Types(types) => types,
             other => panic!("{sql}: {other:?}"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tested_for_null_is_asked_for() {
+    fn a_parameter_tested_for_null_is_probed() {
         let asked = |sql| match find_hints(sql) {
             Hints::Ask(text, _) => text,
             other => panic!("{sql}: {other:?}"),

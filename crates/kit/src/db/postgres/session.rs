@@ -188,7 +188,7 @@ impl PgSession {
             Ok(()) => Ok(()),
             Err(error) if error::is_refusal(&error) => Err(error::of(&error)),
             Err(error) => {
-                tracing::warn!(error = error::chain(&error), "the connection broke during a commit; asking what became of it");
+                tracing::warn!(error = error::chain(&error), "connection lost during a commit: asking the server for the outcome");
                 self.handle = None;
                 let (outcome, client) = self.server.outcome(UnknownCommit { xid, incarnation: self.incarnation.clone() }).await;
                 if let Some(client) = client {
