@@ -1,7 +1,7 @@
-//! Circuit breakers: stop asking what does not answer, and look now and then whether it is back.
+//! Circuit breakers: stop calls to a dependency that does not answer, and try it again from time to time.
 //!
-//! A breaker counts outcomes and says yes or no. It never makes a call, never waits and never repeats: what a failure is, and what to do
-//! instead of the call, is for its user. Its time is the process's clock, so that a test moves it by hand.
+//! A breaker counts outcomes and permits or refuses calls. It never makes a call by itself, never waits and never retries. Its user
+//! decides which outcomes are failures and what to do instead of the call. It uses the process's clock, so that a test can move the time.
 
 use crate::ports::Clock;
 use contracts::Timestamp;
@@ -14,36 +14,36 @@ use std::{
     time::Duration,
 };
 
-/// When a breaker opens, and how it closes again.
+/// Rules for opening and closing a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// The last so many outcomes are looked at.
+    /// Number of last outcomes that count.
     pub window: usize,
-    /// With fewer outcomes than this nothing is concluded.
+    /// Minimum number of outcomes for a decision.
     pub min_calls: usize,
-    /// It opens at this share of failures, in percent.
+    /// Share of failures that opens the breaker, in percent.
     pub failure_percent: usize,
-    /// It refuses for this long before it lets somebody try.
+    /// Time the breaker refuses all calls before it permits a trial.
     pub open_for: Duration,
-    /// So many calls may try at a time then, and so many must succeed in a row before it closes.
+    /// Maximum number of concurrent trials when half open. As many trials must succeed in a row to close the breaker.
     pub trials: u32,
 }
 
 impl Default for BreakerSettings {
-    /// Opens at two failures in ten. Five seconds are long enough for a restart, and short enough that nobody has to close it by hand.
+    /// Opens at two failures in ten. Five seconds are enough for a restart, and short enough that no operator has to close the breaker.
     fn default() -> Self {
         Self { window: 10, min_calls: 5, failure_percent: 20, open_for: Duration::from_secs(5), trials: 2 }
     }
 }
 
-/// What a breaker does with the next call.
+/// The breaker's treatment of the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Lets all calls through.
+    /// Permits all calls.
     Closed,
-    /// Lets a few calls try.
+    /// Permits a few trial calls.
     HalfOpen,
-    /// Lets none through.
+    /// Refuses all calls.
     Open,
 }
 
@@ -51,11 +51,11 @@ pub enum BreakerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not tried: it did not answer lately; to be tried again in {} ms", retry_in.as_millis())]
 pub struct Open {
-    /// The time until a call may try again. Zero when others are trying already.
+    /// Time until the next trial. Zero if other trials are running.
     pub retry_in: Duration,
 }
 
-/// Why [`Breaker::run`] has no result.
+/// The reason why [`Breaker::run`] has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BreakerError<E> {
     #[error(transparent)]
@@ -64,7 +64,7 @@ pub enum BreakerError<E> {
     Failed(E),
 }
 
-/// Guards the calls to one thing: a peer, a cache. Cheap to clone; clones share what they know.
+/// Guards calls to one dependency, such as a peer or a cache. Cheap to clone. Clones share their state.
 #[derive(Clone)]
 pub struct Breaker(Arc<Inner>);
 
@@ -72,20 +72,20 @@ struct Inner {
     name: String,
     settings: BreakerSettings,
     clock: Arc<dyn Clock>,
-    book: Mutex<Book>,
+    current: Mutex<CurrentPhase>,
     gauge: Gauge,
     refused: Counter,
 }
 
-struct Book {
-    phase: Phase,
-    /// Counts the changes of phase: an outcome of an earlier phase says nothing about this one.
+struct CurrentPhase {
+    phase: BreakerPhase,
+    /// Counts phase changes. The breaker ignores outcomes of calls that began in an earlier phase.
     generation: u64,
 }
 
-enum Phase {
+enum BreakerPhase {
     Closed {
-        /// True for a failure, the latest last.
+        /// `true` for a failure, the latest last.
         outcomes: VecDeque<bool>,
     },
     Open {
@@ -98,46 +98,47 @@ enum Phase {
 }
 
 impl Breaker {
-    /// A closed breaker. `name` says in metrics and logs what is guarded; there must be few different ones.
+    /// A closed breaker. `name` names the dependency in metrics and logs, so there must be few different names.
     pub fn new(name: impl Into<String>, settings: BreakerSettings, clock: Arc<dyn Clock>) -> Breaker {
         let name = name.into();
         let gauge = metrics::gauge!("onrush_breaker_state", "name" => name.clone());
         gauge.set(0.0);
         let refused = metrics::counter!("onrush_breaker_refused_total", "name" => name.clone());
-        let book = Mutex::new(Book { phase: Phase::closed(), generation: 0 });
-        Breaker(Arc::new(Inner { name, settings, clock, book, gauge, refused }))
+        let current = Mutex::new(CurrentPhase { phase: BreakerPhase::closed(), generation: 0 });
+        Breaker(Arc::new(Inner { name, settings, clock, current, gauge, refused }))
     }
 
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Asks whether a call may be made. Tell the permit how it went; one that is dropped untold (the call was given up) counts as nothing.
+    /// Asks for a permit for one call. The caller records the outcome on the permit. A permit dropped without an outcome counts as
+    /// neither.
     pub fn acquire(&self) -> Result<Permit, Open> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        let mut book = inner.book();
-        if let Phase::Open { since } = &mut book.phase {
-            // The clock was set back: it must not stay open until the old time comes again.
+        let mut current = inner.lock_current();
+        if let BreakerPhase::Open { since } = &mut current.phase {
+            // The clock was set back. The breaker must not stay open until the old time comes again.
             *since = (*since).min(now);
             let waited = now.since(*since);
             if waited < inner.settings.open_for {
                 inner.refused.increment(1);
                 return Err(Open { retry_in: inner.settings.open_for.saturating_sub(waited) });
             }
-            inner.enter(&mut book, Phase::HalfOpen { running: 0, succeeded: 0 });
+            inner.change_phase(&mut current, BreakerPhase::HalfOpen { running: 0, succeeded: 0 });
         }
-        if let Phase::HalfOpen { running, .. } = &mut book.phase {
+        if let BreakerPhase::HalfOpen { running, .. } = &mut current.phase {
             if *running >= inner.settings.trials.max(1) {
                 inner.refused.increment(1);
                 return Err(Open { retry_in: Duration::ZERO });
             }
             *running += 1;
         }
-        Ok(Permit { inner: Arc::clone(&self.0), generation: book.generation, told: false })
+        Ok(Permit { inner: Arc::clone(&self.0), generation: current.generation, is_recorded: false })
     }
 
-    /// Makes the call if the breaker lets it through, and counts every error as a failure.
+    /// Makes the call if the breaker permits it, and counts every error as a failure.
     pub async fn run<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, BreakerError<E>> {
         let permit = self.acquire()?;
         match call.await {
@@ -152,13 +153,13 @@ impl Breaker {
         }
     }
 
-    /// What the next call would meet.
+    /// The state that the next call would meet.
     pub fn state(&self) -> BreakerState {
         let now = self.0.clock.now();
-        match self.0.book().phase {
-            Phase::Closed { .. } => BreakerState::Closed,
-            Phase::Open { since } if now >= since && now.since(since) < self.0.settings.open_for => BreakerState::Open,
-            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+        match self.0.lock_current().phase {
+            BreakerPhase::Closed { .. } => BreakerState::Closed,
+            BreakerPhase::Open { since } if now >= since && now.since(since) < self.0.settings.open_for => BreakerState::Open,
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 }
@@ -169,91 +170,92 @@ impl fmt::Debug for Breaker {
     }
 }
 
-impl Phase {
-    fn closed() -> Phase {
-        Phase::Closed { outcomes: VecDeque::new() }
+impl BreakerPhase {
+    fn closed() -> BreakerPhase {
+        BreakerPhase::Closed { outcomes: VecDeque::new() }
     }
 }
 
 impl Inner {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // Each change of the book is whole before the lock is given back: a panic elsewhere leaves nothing half done.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_current(&self) -> MutexGuard<'_, CurrentPhase> {
+        // Each change is complete before the lock is released, so a poisoned lock still guards consistent state.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, book: &mut Book, phase: Phase) {
+    fn change_phase(&self, current: &mut CurrentPhase, phase: BreakerPhase) {
         let (level, text) = match phase {
-            Phase::Closed { .. } => (0.0, "closed"),
-            Phase::HalfOpen { .. } => (1.0, "half-open"),
-            Phase::Open { .. } => (2.0, "open"),
+            BreakerPhase::Closed { .. } => (0.0, "closed"),
+            BreakerPhase::HalfOpen { .. } => (1.0, "half-open"),
+            BreakerPhase::Open { .. } => (2.0, "open"),
         };
-        book.phase = phase;
-        book.generation += 1;
+        current.phase = phase;
+        current.generation += 1;
         self.gauge.set(level);
-        tracing::info!(breaker = %self.name, state = text, "the breaker of {} is {text}", self.name);
+        tracing::info!(breaker = %self.name, state = text, "breaker state changed");
     }
 
-    fn told(&self, generation: u64, outcome: Option<bool>) {
+    fn record(&self, generation: u64, outcome: Option<bool>) {
         let now = self.clock.now();
-        let mut book = self.book();
-        if book.generation != generation {
+        let mut current = self.lock_current();
+        if current.generation != generation {
             return;
         }
         let settings = &self.settings;
-        let next = match (&mut book.phase, outcome) {
-            (Phase::Closed { outcomes }, Some(failed)) => {
+        let next = match (&mut current.phase, outcome) {
+            (BreakerPhase::Closed { outcomes }, Some(failed)) => {
                 outcomes.push_back(failed);
                 if outcomes.len() > settings.window.max(1) {
                     outcomes.pop_front();
                 }
                 let failures = outcomes.iter().filter(|failed| **failed).count();
                 let enough = outcomes.len() >= settings.min_calls.clamp(1, settings.window.max(1));
-                // A success never opens it: what failed before it did not suffice then.
-                (failed && enough && failures * 100 >= settings.failure_percent * outcomes.len()).then_some(Phase::Open { since: now })
+                // A success never opens the breaker: the failures before it did not suffice when they came.
+                (failed && enough && failures * 100 >= settings.failure_percent * outcomes.len())
+                    .then_some(BreakerPhase::Open { since: now })
             }
-            (Phase::HalfOpen { .. }, Some(true)) => Some(Phase::Open { since: now }),
-            (Phase::HalfOpen { running, succeeded }, outcome) => {
+            (BreakerPhase::HalfOpen { .. }, Some(true)) => Some(BreakerPhase::Open { since: now }),
+            (BreakerPhase::HalfOpen { running, succeeded }, outcome) => {
                 *running = running.saturating_sub(1);
                 *succeeded += u32::from(outcome.is_some());
-                (*succeeded >= settings.trials.max(1)).then(Phase::closed)
+                (*succeeded >= settings.trials.max(1)).then(BreakerPhase::closed)
             }
             _ => None,
         };
         if let Some(next) = next {
-            self.enter(&mut book, next);
+            self.change_phase(&mut current, next);
         }
     }
 }
 
-/// The right to make one call.
+/// Permission to make one call.
 #[must_use = "the breaker learns from the outcome"]
 pub struct Permit {
     inner: Arc<Inner>,
     generation: u64,
-    told: bool,
+    is_recorded: bool,
 }
 
 impl Permit {
-    /// It answered.
+    /// Records that the dependency answered.
     pub fn succeeded(mut self) {
-        self.tell(Some(false));
+        self.record(Some(false));
     }
 
-    /// It did not.
+    /// Records that the dependency did not answer.
     pub fn failed(mut self) {
-        self.tell(Some(true));
+        self.record(Some(true));
     }
 
-    fn tell(&mut self, outcome: Option<bool>) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.inner.told(self.generation, outcome);
+    fn record(&mut self, outcome: Option<bool>) {
+        if !std::mem::replace(&mut self.is_recorded, true) {
+            self.inner.record(self.generation, outcome);
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.tell(None);
+        self.record(None);
     }
 }
 

@@ -6,14 +6,14 @@ fn breaker(settings: BreakerSettings) -> (Breaker, ManualClock) {
     (Breaker::new("test", settings, Arc::new(clock.clone())), clock)
 }
 
-fn tell(breaker: &Breaker, failed: bool) {
-    let permit = breaker.acquire().expect("it lets calls through");
+fn record_outcome(breaker: &Breaker, failed: bool) {
+    let permit = breaker.acquire().expect("it permits calls");
     if failed { permit.failed() } else { permit.succeeded() }
 }
 
 fn open(breaker: &Breaker) {
     for _ in 0..BreakerSettings::default().min_calls {
-        tell(breaker, true);
+        record_outcome(breaker, true);
     }
     assert_eq!(breaker.state(), BreakerState::Open);
 }
@@ -23,52 +23,52 @@ fn open(breaker: &Breaker) {
 fn it_opens_at_two_failures_in_ten_and_not_at_one() {
     let (breaker, _) = breaker(BreakerSettings::default());
     for _ in 0..9 {
-        tell(&breaker, false);
+        record_outcome(&breaker, false);
     }
-    tell(&breaker, true);
+    record_outcome(&breaker, true);
     assert_eq!(breaker.state(), BreakerState::Closed);
-    tell(&breaker, true);
+    record_outcome(&breaker, true);
     assert_eq!(breaker.state(), BreakerState::Open);
     assert_eq!(breaker.acquire().expect_err("it is open").retry_in, Duration::from_secs(5));
 }
 
 #[test]
-fn few_calls_conclude_nothing() {
+fn few_calls_do_not_open_it() {
     let (breaker, _) = breaker(BreakerSettings::default());
     for _ in 0..4 {
-        tell(&breaker, true);
+        record_outcome(&breaker, true);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
-    tell(&breaker, true);
+    record_outcome(&breaker, true);
     assert_eq!(breaker.state(), BreakerState::Open);
 }
 
 #[test]
-fn failures_that_left_the_window_are_forgotten() {
+fn failures_outside_the_window_do_not_count() {
     let (breaker, _) = breaker(BreakerSettings::default());
     for round in 0..50 {
-        tell(&breaker, round % 10 == 9);
+        record_outcome(&breaker, round % 10 == 9);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
 // Z1
 #[test]
-fn half_open_lets_a_few_try_and_closes_when_they_succeed() {
+fn half_open_permits_a_few_trials_and_closes_on_success() {
     let (breaker, clock) = breaker(BreakerSettings::default());
     open(&breaker);
     clock.advance(Duration::from_millis(4_999));
     assert_eq!(breaker.acquire().expect_err("still open").retry_in, Duration::from_millis(1));
     clock.advance(Duration::from_millis(1));
-    let (one, two) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
+    let (first, second) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    assert!(breaker.acquire().is_err(), "two are trying");
-    one.succeeded();
+    assert!(breaker.acquire().is_err(), "two trials are running");
+    first.succeeded();
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    two.succeeded();
+    second.succeeded();
     assert_eq!(breaker.state(), BreakerState::Closed);
-    // The old failures are forgotten.
-    tell(&breaker, true);
+    // Closing discarded the old failures.
+    record_outcome(&breaker, true);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
@@ -77,16 +77,16 @@ fn a_failed_trial_opens_it_for_as_long_again() {
     let (breaker, clock) = breaker(BreakerSettings::default());
     open(&breaker);
     clock.advance(Duration::from_secs(5));
-    let (one, late) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
-    one.failed();
+    let (first, late) = (breaker.acquire().expect("a trial"), breaker.acquire().expect("a trial"));
+    first.failed();
     assert_eq!(breaker.state(), BreakerState::Open);
-    // Comes from a phase that is over.
+    // This outcome belongs to a phase that is over.
     late.succeeded();
     assert_eq!(breaker.acquire().expect_err("open again").retry_in, Duration::from_secs(5));
 }
 
 #[test]
-fn a_trial_that_was_given_up_makes_room() {
+fn a_dropped_trial_permits_another_one() {
     let (breaker, clock) = breaker(BreakerSettings { trials: 1, ..BreakerSettings::default() });
     open(&breaker);
     clock.advance(Duration::from_secs(5));
@@ -94,7 +94,7 @@ fn a_trial_that_was_given_up_makes_room() {
         drop(breaker.acquire().expect("room for a trial"));
     }
     assert_eq!(breaker.state(), BreakerState::HalfOpen);
-    tell(&breaker, false);
+    record_outcome(&breaker, false);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
@@ -138,15 +138,15 @@ fn its_state_is_a_metric() {
     crate::telemetry::install_metrics();
     let clock = ManualClock::at(Timestamp(1_795_132_800_000_000));
     let breaker = Breaker::new("measured", BreakerSettings::default(), Arc::new(clock.clone()));
-    let shows = |line: &str| assert!(crate::telemetry::metrics_text().contains(&format!("{line}\n")), "{line}");
-    shows(r#"onrush_breaker_state{name="measured"} 0"#);
+    let assert_metric = |line: &str| assert!(crate::telemetry::metrics_text().contains(&format!("{line}\n")), "{line}");
+    assert_metric(r#"onrush_breaker_state{name="measured"} 0"#);
     open(&breaker);
     assert!(breaker.acquire().is_err());
-    shows(r#"onrush_breaker_state{name="measured"} 2"#);
-    shows(r#"onrush_breaker_refused_total{name="measured"} 1"#);
+    assert_metric(r#"onrush_breaker_state{name="measured"} 2"#);
+    assert_metric(r#"onrush_breaker_refused_total{name="measured"} 1"#);
     clock.advance(Duration::from_secs(5));
     drop(breaker.acquire().expect("a trial"));
-    shows(r#"onrush_breaker_state{name="measured"} 1"#);
+    assert_metric(r#"onrush_breaker_state{name="measured"} 1"#);
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn many_threads_get_no_more_trials_than_allowed() {
     open(&breaker);
     clock.advance(Duration::from_secs(5));
     let permits: Vec<_> = std::thread::scope(|scope| {
-        let tries: Vec<_> = (0..32).map(|_| scope.spawn(|| breaker.acquire())).collect();
-        tries.into_iter().map(|one| one.join().expect("no panic")).collect()
+        let threads: Vec<_> = (0..32).map(|_| scope.spawn(|| breaker.acquire())).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     assert_eq!(permits.iter().filter(|permit| permit.is_ok()).count(), 2);
 }

@@ -1,13 +1,13 @@
-//! A bounded cache in process memory with single flight: many readers of a missing key cause one load. It is never the truth; entries
-//! live for a limited time and services drop them when they change what is behind.
+//! A bounded cache in process memory with single flight: concurrent readers of a missing key cause one load. The cache is never the
+//! truth. Entries expire, and services invalidate them when they change the rows behind them.
 //!
-//! With a second level, what one process has loaded the others find in Redis. It is asked only when memory has nothing, and when it does
-//! not answer the database is. Other processes' memories are not reached from here: they drop an entry when they read the message of the
-//! change, by the same [`Cache::forget`].
+//! With a second level, other processes find a loaded value in Redis. The cache asks Redis only if memory has no entry, and asks the
+//! database if Redis does not answer. This cache does not reach the memory of other processes. They invalidate their entries with
+//! [`Cache::forget`] when they read the message about the change.
 
 use crate::redis::{
     Redis,
-    shared::{Found, Shared},
+    entries::{Found, Shared},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -20,26 +20,26 @@ use std::{
     time::Duration,
 };
 
-/// Changes are told apart by this many counters: a load is not kept when something with the same counter was forgotten meanwhile.
+/// Number of change counters that keys share. The cache drops a load if an invalidation raised the key's counter meanwhile.
 const STRIPES: usize = 64;
 
 #[derive(Clone)]
 pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
     memory: moka::future::Cache<K, V>,
-    changes: Arc<Changes>,
-    second: Option<Arc<Second<K, V>>>,
+    counters: Arc<ChangeCounters>,
+    second_level: Option<Arc<SecondLevel<K, V>>>,
 }
 
-/// Copies in Redis, and how keys and values are written there.
-struct Second<K, V> {
-    shared: Shared,
-    name_of: fn(&K) -> Option<String>,
+/// Copies in Redis, and the encoding of keys and values there.
+struct SecondLevel<K, V> {
+    entries: Shared,
+    key_name: fn(&K) -> Option<String>,
     encode: fn(&V) -> Option<Vec<u8>>,
     decode: fn(&[u8]) -> Option<V>,
 }
 
-/// How often something was forgotten.
-struct Changes {
+/// Counts invalidations.
+struct ChangeCounters {
     stripes: [AtomicU64; STRIPES],
     hasher: RandomState,
 }
@@ -51,22 +51,23 @@ where
 {
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
         let memory = moka::future::Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build();
-        let changes = Changes { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
-        Self { memory, changes: Arc::new(changes), second: None }
+        let counters = ChangeCounters { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
+        Self { memory, counters: Arc::new(counters), second_level: None }
     }
 
-    /// With Redis behind the memory, if there is one. `name` tells it from other caches there, and changes when the form of the values
-    /// does. An answer is never older than `time_to_live` and `shared_for` together. Must be called within the runtime.
-    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, shared_for: Duration) -> Self
+    /// A cache with Redis behind the memory, if there is a Redis. `name` separates this cache from others in Redis; change it when the
+    /// encoding of the values changes. A value is at most as old as `time_to_live` and `redis_ttl` together. Must be called within the
+    /// runtime.
+    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, redis_ttl: Duration) -> Self
     where
         K: Serialize,
         V: Serialize + DeserializeOwned,
     {
         let mut cache = Self::new(capacity, time_to_live);
-        cache.second = redis.map(|redis| {
-            Arc::new(Second {
-                shared: Shared::new(redis, name, shared_for),
-                name_of: |key| serde_json::to_string(key).ok(),
+        cache.second_level = redis.map(|redis| {
+            Arc::new(SecondLevel {
+                entries: Shared::new(redis, name, redis_ttl),
+                key_name: |key| serde_json::to_string(key).ok(),
                 encode: |value| serde_json::to_vec(value).ok(),
                 decode: |bytes| serde_json::from_slice(bytes).ok(),
             })
@@ -80,24 +81,26 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        let before = self.changes.of(&key).load(Ordering::Acquire);
-        let value = self.memory.try_get_with_by_ref(&key, self.load(&key, load)).await?;
-        if self.changes.of(&key).load(Ordering::Acquire) != before {
-            // It was forgotten while it was read: this caller came before the change, the next one must not find what he found.
+        let count_before = self.counters.of(&key).load(Ordering::Acquire);
+        let value = self.memory.try_get_with_by_ref(&key, self.load_through(&key, load)).await?;
+        if self.counters.of(&key).load(Ordering::Acquire) != count_before {
+            // An invalidation came during the load. This caller asked before the change, but the next caller must not get the old value.
             self.memory.invalidate(&key).await;
         }
         Ok(value)
     }
 
-    /// From the second level, or else from where it comes from.
-    async fn load<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
-        let Some((second, name)) = self.second.as_ref().and_then(|second| Some((second, (second.name_of)(key)?))) else {
+    /// Loads from the second level, or else from the source.
+    async fn load_through<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
+        let Some((second_level, name)) =
+            self.second_level.as_ref().and_then(|second_level| Some((second_level, (second_level.key_name)(key)?)))
+        else {
             return load.await;
         };
-        let generation = match second.shared.look(&name).await {
-            Found::Value(bytes) => match (second.decode)(&bytes) {
+        let generation = match second_level.entries.look(&name).await {
+            Found::Value(bytes) => match (second_level.decode)(&bytes) {
                 Some(value) => return Ok(value),
-                // Written by another version of this program.
+                // Another version of this program wrote the copy.
                 None => None,
             },
             Found::Nothing(generation) => Some(generation),
@@ -105,14 +108,14 @@ where
         };
         let value = load.await?;
         if let Some(generation) = generation
-            && let Some(bytes) = (second.encode)(&value)
+            && let Some(bytes) = (second_level.encode)(&value)
         {
-            second.shared.keep(&name, generation, &bytes).await;
+            second_level.entries.keep(&name, generation, &bytes).await;
         }
         Ok(value)
     }
 
-    /// What memory has.
+    /// The value in memory.
     pub async fn get(&self, key: &K) -> Option<V> {
         self.memory.get(key).await
     }
@@ -122,31 +125,31 @@ where
         self.memory.insert(key, value).await;
     }
 
-    /// Drops an entry at once; usable from a commit hook, which is not async. What is being loaded just now is not kept. Redis is told in
-    /// the background, and not looked into for this key before it knows.
+    /// Drops an entry at once and discards loads in progress. Commit hooks may call it, because it is not async. A background task tells
+    /// Redis; until Redis knows, this process does not read this key there.
     pub fn forget(&self, key: &K) {
-        self.changes.of(key).fetch_add(1, Ordering::AcqRel);
-        if let Some(second) = &self.second
-            && let Some(name) = (second.name_of)(key)
+        self.counters.of(key).fetch_add(1, Ordering::AcqRel);
+        if let Some(second_level) = &self.second_level
+            && let Some(name) = (second_level.key_name)(key)
         {
-            second.shared.forget(&name);
+            second_level.entries.forget(&name);
         }
-        // `invalidate` of the async cache only awaits listeners, and there are none.
+        // `invalidate` of the async cache awaits only listeners, and this cache has none.
         futures::executor::block_on(self.memory.invalidate(key));
     }
 
     pub fn forget_all(&self) {
-        for stripe in &self.changes.stripes {
+        for stripe in &self.counters.stripes {
             stripe.fetch_add(1, Ordering::AcqRel);
         }
-        if let Some(second) = &self.second {
-            second.shared.forget_all();
+        if let Some(second_level) = &self.second_level {
+            second_level.entries.forget_all();
         }
         self.memory.invalidate_all();
     }
 }
 
-impl Changes {
+impl ChangeCounters {
     fn of<K: Hash>(&self, key: &K) -> &AtomicU64 {
         let at = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0);
         &self.stripes[at]

@@ -1,4 +1,4 @@
-//! Time, ids and randomness come from outside, so that a test can hold them still. Nothing else may ask the system for them.
+//! Time, ids and randomness come through here, so that a test can control them. All other code must not ask the system for them.
 
 use contracts::Timestamp;
 use std::sync::{
@@ -24,7 +24,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to.
+/// A clock that moves only when a test advances it.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);
 
@@ -43,7 +43,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A stopwatch for durations in metrics; never used for a business rule.
+/// A stopwatch for durations in metrics. Business rules must not use it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);
 
@@ -57,7 +57,7 @@ impl Stopwatch {
     }
 }
 
-/// New time-ordered ids.
+/// A new time-ordered id.
 #[expect(clippy::disallowed_methods, reason = "the one place that makes ids; they are unique, not secret")]
 pub fn new_id() -> Uuid {
     Uuid::now_v7()

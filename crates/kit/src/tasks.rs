@@ -1,6 +1,6 @@
-//! Background tasks of the process. Each has a name, a panic is logged, and shutdown is a signal they all see.
+//! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
-use crate::testing::{Course, Hold};
+use crate::testing::{Course, ReaderGuard};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -30,18 +30,18 @@ impl Shutdown {
     pub fn is_stopping(&self) -> bool {
         *self.0.borrow()
     }
-    /// Returns when the process is to stop (or its trigger is gone).
+    /// Returns when the process must stop, or when its trigger is gone.
     pub async fn stopping(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }
 
-/// Whether the process is about to stop: whoever lets a caller wait gives him the answer that there is. Clones share it.
+/// Signals that shutdown has begun: handlers that hold a long poll answer with the present state. Clones share the signal.
 #[derive(Clone, Debug)]
 pub struct Leaving(Arc<watch::Sender<bool>>);
 
-/// How long callers may go on waiting in a process that leaves; what is under way is cut off some seconds later.
-const LAST_WAIT: Duration = Duration::from_secs(10);
+/// Time that long polls may go on after shutdown has begun. The server cuts requests off some seconds later.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 impl Default for Leaving {
     fn default() -> Leaving {
@@ -54,15 +54,15 @@ impl Leaving {
         self.0.send_replace(true);
     }
 
-    /// Returns when nobody should wait here any longer.
+    /// Returns when long polls must end.
     pub async fn last_wait(&self) {
-        // It cannot fail: the sender is here.
+        // This cannot fail: the sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|leaving| *leaving).await;
-        tokio::time::sleep(LAST_WAIT).await;
+        tokio::time::sleep(DRAIN_TIME).await;
     }
 }
 
-/// Tasks that have something to give back when the process stops, and are therefore waited for. Clones share them.
+/// Tasks that give something back when the process stops, so the process waits for them. Clones share the tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Crew(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
@@ -75,18 +75,18 @@ impl Crew {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spawn(name, future));
     }
 
-    /// Returns when all have ended; false when they have not by then.
-    pub async fn ended(&self, within: Duration) -> bool {
+    /// Waits for all tasks to end. `false`: some still run after this time.
+    pub async fn wait_until_ended(&self, within: Duration) -> bool {
         let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_ok()
     }
 }
 
-/// Runs futures beside each other within the task that asks; what they come to, in their order. Whoever asks must not hold a reader, and
-/// each of them may.
+/// Runs futures concurrently within the caller's task and returns their results in order. The caller must not hold a reader. Each future
+/// may.
 pub async fn beside_each_other<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     {
-        let _none_before = Hold::begin();
+        let _none_before = ReaderGuard::begin();
     }
     futures::future::join_all(futures.into_iter().map(Course::run)).await
 }

@@ -1,10 +1,10 @@
-//! Logs and metrics of the process. No secret, address or card number may ever get here.
+//! Logs and metrics of the process. They must never contain secrets, addresses or card numbers.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{io::IsTerminal, sync::OnceLock, time::Duration};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     #[default]
@@ -12,15 +12,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged when `ONRUSH_LOG` says nothing.
+/// The filter of log lines if `ONRUSH_LOG` is not set.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn,librdkafka=error";
 
-/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,kit::http=debug`. A second call does nothing.
+/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,kit::http=debug`. A second call does
+/// nothing.
 pub fn init_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    // An error means that a subscriber is there already, which a test or an embedding program chose.
+    // `Err`: a subscriber exists already. A test or an embedding program installed it.
     let _ = match format {
         LogFormat::Text => registry.with(layer).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
@@ -29,14 +30,14 @@ pub fn init_logging(format: LogFormat) {
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// From a tenth of a millisecond to ten seconds; commits and requests are in the middle.
+/// Buckets from a tenth of a millisecond to ten seconds. Commits and requests lie in the middle.
 const SECONDS: &[f64] = &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Sizes of batches and hops.
+/// Buckets for the sizes of batches and hops.
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-/// Histograms keep every value until they are folded into their buckets.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// Histograms keep every single value until upkeep moves the values into buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts collecting metrics. Counters made before are lost, so this comes first. A second call does nothing.
+/// Starts collecting metrics. Call it first, because counters made before are lost. A second call does nothing.
 pub fn install_metrics() {
     METRICS.get_or_init(|| {
         let builder = PrometheusBuilder::new()
@@ -52,18 +53,18 @@ pub fn install_metrics() {
         let upkeep = handle.clone();
         let thread = std::thread::Builder::new().name("metrics".into()).spawn(move || {
             loop {
-                std::thread::sleep(UPKEEP);
+                std::thread::sleep(UPKEEP_INTERVAL);
                 upkeep.run_upkeep();
             }
         });
         if let Err(error) = thread {
-            tracing::error!(%error, "metrics grow until they are read");
+            tracing::error!(%error, "metrics upkeep not started: memory grows until the metrics are read");
         }
         Some(handle)
     });
 }
 
-/// All metrics in Prometheus' text format; empty when none are collected.
+/// All metrics in Prometheus' text format. Empty if metrics are not collected.
 pub fn metrics_text() -> String {
     METRICS.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
 }

@@ -1,38 +1,39 @@
-//! Failures, told apart by what a caller can do about them.
+//! Database errors, classified by the caller's possible reaction.
 
 use rusqlite::ffi;
 
-/// A technical database failure, or the last guard behind a rule.
+/// A technical database failure, or the violation of a constraint that backs a rule.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// A unique constraint said no. Turn it into a domain error at the query, or let the batch be retried.
+    /// Violation of a unique constraint. The query turns it into a domain error, or the batch is retried.
     #[error("unique constraint: {0}")]
     Unique(String),
-    /// A check or foreign-key constraint said no.
+    /// Violation of a check or foreign-key constraint.
     #[error("constraint: {0}")]
     Constraint(String),
-    /// Another transaction was faster (serialization failure, a row that was changed meanwhile): try the whole transaction again.
-    #[error("another transaction was in the way: {0}")]
+    /// A concurrent transaction was faster (serialization failure, or a row changed meanwhile). Retry the whole transaction.
+    #[error("a concurrent transaction conflicted: {0}")]
     Retry(String),
-    /// Somebody else holds a lock, and it was waited for in vain (lock time-out, deadlock): try the whole transaction again. Whoever asked
-    /// is not to blame, and how long it will be held is not to be known.
-    #[error("a lock is held by somebody else: {0}")]
+    /// Another transaction holds a lock, and the wait failed (lock timeout, deadlock). Retry the whole transaction. The time until the
+    /// lock is free is unknown.
+    #[error("another transaction holds a lock: {0}")]
     Locked(String),
-    /// No connection is free, or a statement took too long.
+    /// No connection is free, or a statement timed out.
     #[error("the database is busy")]
     Busy,
     #[error("the disk is full")]
     DiskFull,
-    /// The operating system could not read or write the file.
+    /// The operating system cannot read or write the file.
     #[error("the disk failed: {0}")]
     Io(String),
-    /// The connection is gone, or none can be made. Nothing of the running transaction stays.
+    /// The connection is lost, or cannot be opened. The running transaction is rolled back.
     #[error("no connection to the database: {0}")]
     Closed(String),
-    /// The connection broke during the commit, and nobody could say what became of it: it stands, or nothing of it does.
-    #[error("the outcome of the commit is not known")]
+    /// The connection broke during the commit, and its outcome could not be found out. Either all of the transaction is committed, or
+    /// none.
+    #[error("the outcome of the commit is unknown")]
     Unknown,
-    /// A value in the database does not have the type the code expects.
+    /// A value in the database does not have the type that the code expects.
     #[error("column {index}: {reason}")]
     Column { index: usize, reason: String },
     #[error("cannot open the database: {0}")]
@@ -41,7 +42,7 @@ pub enum DbError {
     Migration(String),
     #[error(transparent)]
     Sqlite(rusqlite::Error),
-    /// What PostgreSQL said, with its SQLSTATE, or what the driver refused.
+    /// An error of PostgreSQL with its SQLSTATE, or an error of the driver.
     #[error("{0}")]
     Postgres(String),
 }

@@ -1,9 +1,10 @@
-//! The database seam: one SQL text per query, for SQLite and PostgreSQL by the same calls; which one says how the [`Db`] was made.
+//! Access to the database: one SQL text for each query, and the same calls on SQLite and PostgreSQL. The constructor of [`Db`] selects
+//! one.
 //!
-//! Queries use `$1`, `returning`, `on conflict`; ids are 16 bytes, times integer microseconds, money 64-bit integers.
-//! ` for update` at the end of a query locks rows where the database needs it; SQLite's single writer does not, and it is cut off there.
-//! Calls are `async` because a database across a network is; on SQLite they are ready at once and run on the calling thread.
-//! On PostgreSQL they may be awaited on any thread: the connections are driven by the runtime they were made in.
+//! Queries use `$1`, `returning`, `on conflict`. Ids are 16 bytes, times integer microseconds, money 64-bit integers. ` for update` at
+//! the end of a query locks rows where the database needs it. SQLite's single writer does not, so it is removed there. Calls are `async`
+//! because of databases across a network. On SQLite they are ready at once and run on the calling thread. On PostgreSQL they may be
+//! awaited on any thread, because the runtime that opened the connections drives them.
 
 mod error;
 mod migrate;
@@ -18,12 +19,12 @@ pub use crate::params;
 pub use error::DbError;
 pub use migrate::{Migration, migrate, migrate_text};
 pub use param::Param;
-pub use postgres::{Listener, ScratchDatabase, place_of as postgres_place};
+pub use postgres::{Listener, ScratchDatabase, display_url as postgres_place};
 pub use row::{FromColumn, FromRow, Row, Value};
 pub use sqlite::Synchronous;
 pub use tx::Tx;
 
-use crate::testing::Hold;
+use crate::testing::ReaderGuard;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -31,44 +32,44 @@ use std::{
 
 /// Read connections kept open. Reads are short, so a few more than cores suffice.
 const READERS: usize = 8;
-/// How long a request waits for a read connection before it is told to come back.
-const READER_WAIT: Duration = Duration::from_secs(2);
+/// Time a request waits for a read connection before it is refused.
+const READER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A database: opens writers, and read connections as needed. Cheap to clone; nothing is opened before it is asked for.
+/// A database. Opens writers, and read connections on demand. Cheap to clone. Opens nothing by itself.
 #[derive(Clone, Debug)]
-pub struct Db(Kind);
+pub struct Db(DbBackend);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum DbBackend {
     Sqlite(sqlite::File),
-    Postgres(postgres::Server),
+    Postgres(postgres::PgServer),
 }
 
 impl Db {
-    /// The database in a file; it and its folder are made with the first writer.
+    /// A database in a file. The first writer creates the file and its folder.
     pub fn sqlite(path: impl Into<PathBuf>, synchronous: Synchronous) -> Self {
-        Self(Kind::Sqlite(sqlite::File::new(path.into(), synchronous)))
+        Self(DbBackend::Sqlite(sqlite::File::new(path.into(), synchronous)))
     }
 
-    /// A database on a PostgreSQL server, by its URL; tables are looked for in `schemas`, in this order.
-    /// Must be called inside the runtime that is to drive the connections.
+    /// A database on a PostgreSQL server, by its URL. `schemas` is the search path. Must be called within the runtime that will drive the
+    /// connections.
     pub fn postgres(url: &str, schemas: &[&str]) -> Result<Self, DbError> {
         Self::postgres_with(url, schemas, READERS)
     }
 
-    /// The same with a number of read connections of one's own.
+    /// A database on a PostgreSQL server, with this number of read connections.
     pub fn postgres_with(url: &str, schemas: &[&str], readers: usize) -> Result<Self, DbError> {
-        Ok(Self(Kind::Postgres(postgres::Server::new(url, schemas, readers)?)))
+        Ok(Self(DbBackend::Postgres(postgres::PgServer::new(url, schemas, readers)?)))
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self.0, Kind::Postgres(_))
+        matches!(self.0, DbBackend::Postgres(_))
     }
 
-    /// Whether both are one, so that a connection to this is one to the other. They may say no of two ways to the same place.
+    /// True if both use the same server object, so that one connection serves both. May be false for two URLs of the same database.
     pub(crate) fn is(&self, other: &Db) -> bool {
         match (&self.0, &other.0) {
-            (Kind::Postgres(one), Kind::Postgres(other)) => one.is(other),
+            (DbBackend::Postgres(one), DbBackend::Postgres(other)) => one.is_same_as(other),
             _ => false,
         }
     }
@@ -76,57 +77,56 @@ impl Db {
     /// The file, on SQLite.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Sqlite(file) => Some(file.path()),
-            Kind::Postgres(_) => None,
+            DbBackend::Sqlite(file) => Some(file.path()),
+            DbBackend::Postgres(_) => None,
         }
     }
 
-    /// Refuses a server that is too old, or set up to lose commits; the error names what to change.
+    /// Checks the server. `Err`: it is too old, or its settings can lose commits; the error names the change to make.
     pub async fn check(&self) -> Result<(), DbError> {
         match &self.0 {
-            Kind::Sqlite(_) => Ok(()),
-            Kind::Postgres(server) => server.check().await,
+            DbBackend::Sqlite(_) => Ok(()),
+            DbBackend::Postgres(server) => server.check().await,
         }
     }
 
-    /// A connection that writes, outside the pool. On SQLite there must be only one: the engine's.
+    /// A connection that writes, outside the pool. On SQLite the engine's must be the only one.
     pub async fn open_writer(&self) -> Result<Tx, DbError> {
         match &self.0 {
-            Kind::Sqlite(file) => file.open_writer(),
-            Kind::Postgres(server) => Ok(Tx::of_postgres(server.writer().await?)),
+            DbBackend::Sqlite(file) => file.open_writer(),
+            DbBackend::Postgres(server) => Ok(Tx::of_postgres(server.writer().await?)),
         }
     }
 
-    /// A connection that only reads, from the pool. It sees each commit as soon as that is acknowledged.
-    /// [`DbError::Busy`] when none comes free within two seconds.
-    /// Nobody may ask for one while holding another: tests panic where it is done.
+    /// A read-only connection from the pool. It sees each commit as soon as the commit is acknowledged. [`DbError::Busy`]: none became
+    /// free within two seconds. A caller must not hold another reader; tests panic in that case.
     pub async fn reader(&self) -> Result<Reader, DbError> {
-        let _hold = Hold::begin();
+        let _guard = ReaderGuard::begin();
         match &self.0 {
-            Kind::Sqlite(file) => {
-                let (tx, place) = file.reader().await?;
-                Ok(Reader { tx: Some(tx), place: Some(place), _hold })
+            DbBackend::Sqlite(file) => {
+                let (tx, slot) = file.reader().await?;
+                Ok(Reader { tx: Some(tx), slot: Some(slot), _guard })
             }
-            Kind::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), place: None, _hold }),
+            DbBackend::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), slot: None, _guard }),
         }
     }
 
-    /// Listens to what is said by `select pg_notify(channel, payload)`, on a connection of its own. Only PostgreSQL has this.
+    /// Listens for `select pg_notify(channel, payload)`, on a separate connection. Only PostgreSQL has notifications.
     pub async fn notifications(&self, channel: &str) -> Result<Listener, DbError> {
         match &self.0 {
-            Kind::Sqlite(_) => Err(DbError::Open("SQLite has no notifications".into())),
-            Kind::Postgres(server) => server.listen(channel).await,
+            DbBackend::Sqlite(_) => Err(DbError::Open("SQLite has no notifications".into())),
+            DbBackend::Postgres(server) => server.listen(channel).await,
         }
     }
 }
 
-/// A pooled read connection; goes back to the pool when dropped.
+/// A pooled read connection. Dropping it returns the connection to the pool.
 #[derive(Debug)]
 pub struct Reader {
     tx: Option<Tx>,
-    /// On PostgreSQL the connection itself knows where it belongs.
-    place: Option<sqlite::Place>,
-    _hold: Hold,
+    /// `None` on PostgreSQL, where the connection knows its pool.
+    slot: Option<sqlite::PoolSlot>,
+    _guard: ReaderGuard,
 }
 
 impl std::ops::Deref for Reader {
@@ -144,10 +144,10 @@ impl std::ops::DerefMut for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(place) = &self.place
+        if let Some(slot) = &self.slot
             && let Some(connection) = self.tx.take().and_then(Tx::into_sqlite)
         {
-            place.give_back(connection);
+            slot.return_connection(connection);
         }
     }
 }

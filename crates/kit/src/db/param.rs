@@ -1,4 +1,4 @@
-//! Questions: the values bound to the places of a statement.
+//! Parameters: the values bound to the placeholders of a statement.
 
 use contracts::{Timestamp, Won};
 use rusqlite::types::{ToSql, ToSqlOutput, Value, ValueRef};

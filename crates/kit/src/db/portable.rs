@@ -1,10 +1,10 @@
-//! What is cut off or renumbered, so that one SQL text does for both databases.
+//! Removes or renumbers parts of SQL texts, so that one text works for both databases.
 
 use std::borrow::Cow;
 
 const WITHOUT_ROWID: &str = " without rowid";
 
-/// The text without SQLite's ` without rowid` behind tables.
+/// Removes SQLite's ` without rowid` after tables.
 pub fn without_rowid(sql: &str) -> Cow<'_, str> {
     let lower = sql.to_ascii_lowercase();
     let mut kept = String::new();
@@ -20,14 +20,14 @@ pub fn without_rowid(sql: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// The text without ` for update` at its end: SQLite's single writer locks nothing else.
+/// Removes ` for update` at the end, because SQLite's single writer locks no rows.
 pub fn without_lock(sql: &str) -> &str {
     let sql = sql.trim_end();
     sql.strip_suffix("for update").unwrap_or(sql)
 }
 
-/// To SQLite `$1` is a name, and names are numbered as they appear: `set a=$2 where id=$1` would get its values crossed. `?1` is a number.
-/// Most texts have them in order, and are used as they are.
+/// Turns `$1` into `?1` where needed. SQLite treats `$1` as a name, and numbers names as they appear. So `set a=$2 where id=$1` would
+/// swap its values. `?1` is a number. Most texts have the placeholders in order, and stay unchanged.
 pub fn numbered(sql: &str) -> Cow<'_, str> {
     let mut seen = 0;
     let mut in_order = true;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sqlite_alone_knows_is_cut_off() {
+    fn without_rowid_is_removed() {
         assert_eq!(
             without_rowid("create table a (b int) without rowid;\ncreate table c (d int) WITHOUT ROWID"),
             "create table a (b int);\ncreate table c (d int)"
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_at_the_end_is_cut_off() {
+    fn a_lock_clause_at_the_end_is_removed() {
         assert_eq!(without_lock("select 1 for update \n"), "select 1 ");
         assert_eq!(without_lock("select 'for update'"), "select 'for update'");
     }
 
     #[test]
-    fn parameters_out_of_order_become_numbers() {
+    fn parameters_out_of_order_become_numbered() {
         assert!(matches!(numbered("select $1, $2, $1, $3"), Cow::Borrowed(_)));
         assert_eq!(numbered("select $2, $1, '$', '$a'"), "select ?2, ?1, '$', '$a'");
     }

@@ -1,47 +1,47 @@
-//! Answers: columns as the types of the product, whichever database they come from.
+//! Result rows: columns as types of the product, from either database.
 
 use super::{DbError, postgres};
 use contracts::{Timestamp, Won};
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
 
-/// One row of an answer; columns are read by position.
+/// One result row. Columns are read by position.
 #[derive(Debug)]
-pub struct Row<'r>(Source<'r>);
+pub struct Row<'r>(BackendRow<'r>);
 
 #[derive(Debug)]
-enum Source<'r> {
+enum BackendRow<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
     Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'r> Row<'r> {
     pub(super) fn sqlite(row: &'r rusqlite::Row<'r>) -> Self {
-        Self(Source::Sqlite(row))
+        Self(BackendRow::Sqlite(row))
     }
 
     pub(super) fn postgres(row: &'r tokio_postgres::Row) -> Self {
-        Self(Source::Postgres(row))
+        Self(BackendRow::Postgres(row))
     }
 
-    /// Columns there are.
+    /// The number of columns.
     pub fn width(&self) -> usize {
         match self.0 {
-            Source::Sqlite(row) => row.as_ref().column_count(),
-            Source::Postgres(row) => row.len(),
+            BackendRow::Sqlite(row) => row.as_ref().column_count(),
+            BackendRow::Postgres(row) => row.len(),
         }
     }
 
     pub fn get<T: FromColumn>(&self, index: usize) -> Result<T, DbError> {
         let value = match self.0 {
-            Source::Sqlite(row) => of_sqlite(row.get_ref(index)?),
-            Source::Postgres(row) => postgres::column(row, index),
+            BackendRow::Sqlite(row) => sqlite_value(row.get_ref(index)?),
+            BackendRow::Postgres(row) => postgres::column(row, index),
         };
         value.and_then(T::from_column).map_err(|reason| DbError::Column { index, reason })
     }
 }
 
-fn of_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, String> {
+fn sqlite_value(value: ValueRef<'_>) -> Result<Value<'_>, String> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(number) => Value::Int(number),
@@ -51,7 +51,7 @@ fn of_sqlite(value: ValueRef<'_>) -> Result<Value<'_>, String> {
     })
 }
 
-/// A value of a column, whichever database it comes from. Ids are 16 bytes, truth values 0 and 1.
+/// A column's value, from either database. Ids are 16 bytes, booleans 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     Null,
@@ -93,7 +93,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A type a column can be read as.
+/// A type that a column can be read as.
 pub trait FromColumn: Sized {
     fn from_column(value: Value<'_>) -> Result<Self, String>;
 }
@@ -178,7 +178,7 @@ id_column!(
     contracts::PaymentId
 );
 
-/// A type a whole row can be read as. Tuples work for short answers; nouns implement it beside their SQL.
+/// A type that a whole row can be read as. Tuples work for short results. Model types implement it beside their SQL.
 pub trait FromRow: Sized {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError>;
 }

@@ -15,27 +15,27 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// How long a statement waits for another process's lock (audit, backup) before it fails.
+/// Time a statement waits for a lock of another process (audit, backup) before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages the writer keeps: the upper levels of every index and what is being sold just now.
+/// Page cache of the writer: the upper levels of every index and the rows in current use.
 const WRITER_CACHE_KIB: i64 = 48 * 1024;
-/// Pages each reader keeps; the system's page cache is behind it.
+/// Page cache of each reader. The system's page cache backs it.
 const READER_CACHE_KIB: i64 = 4 * 1024;
-/// Prepared statements kept per connection; above the number of distinct queries in the product.
-const STATEMENT_CACHE: usize = 512;
+/// Prepared statements kept by each connection. More than the distinct queries of the product.
+const STATEMENT_CACHE_SIZE: usize = 512;
 
-/// Whether a commit reaches the disk before it is acknowledged.
+/// Durability of an acknowledged commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Synchronous {
     /// Every commit is synced: survives power loss.
     #[default]
     Full,
-    /// Survives a process kill; power loss may take the last commits.
+    /// Survives a process kill. Power loss may take the last commits.
     Normal,
 }
 
-/// One file: opens the writer once, and read connections as needed.
+/// One file. Opens the writer once, and read connections on demand.
 #[derive(Clone, Debug)]
 pub struct File {
     path: PathBuf,
@@ -44,15 +44,15 @@ pub struct File {
     permits: Arc<Semaphore>,
 }
 
-/// Where a read connection goes when it is not needed any more.
+/// The place in the pool to which a read connection returns.
 #[derive(Debug)]
-pub struct Place {
+pub struct PoolSlot {
     idle: Arc<Mutex<Vec<Connection>>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
-    pub fn give_back(&self, connection: Connection) {
+impl PoolSlot {
+    pub fn return_connection(&self, connection: Connection) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 }
@@ -77,22 +77,22 @@ impl File {
             Synchronous::Normal => "normal",
         };
         connection.pragma_update(None, "synchronous", synchronous)?;
-        // Checkpoint less often than the default 1,000 pages: under load each one copies the same hot pages again.
+        // Checkpoints less often than the default of 1,000 pages. Under load each checkpoint copies the same hot pages again.
         connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         Ok(Tx::of_sqlite(configured(connection)?))
     }
 
-    /// A connection that only reads, from the pool. It sees each commit as soon as that is acknowledged.
-    pub async fn reader(&self) -> Result<(Tx, Place), DbError> {
+    /// A read-only connection from the pool. It sees each commit as soon as the commit is acknowledged.
+    pub async fn reader(&self) -> Result<(Tx, PoolSlot), DbError> {
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => permit,
-            // Only a runtime has timers to wait by.
+            // Waiting needs the timers of a runtime.
             Err(_) if Handle::try_current().is_err() => return Err(DbError::Busy),
             Err(_) => {
-                let waited = tokio::time::timeout(super::READER_WAIT, permits.acquire_owned()).await;
+                let waited = tokio::time::timeout(super::READER_TIMEOUT, permits.acquire_owned()).await;
                 waited.map_err(|_| DbError::Busy)?.map_err(|_| DbError::Busy)?
             }
         };
@@ -101,7 +101,7 @@ impl File {
             Some(connection) => connection,
             None => self.open_reader()?,
         };
-        Ok((Tx::of_sqlite(connection), Place { idle: Arc::clone(&self.idle), _permit: permit }))
+        Ok((Tx::of_sqlite(connection), PoolSlot { idle: Arc::clone(&self.idle), _permit: permit }))
     }
 
     fn open_reader(&self) -> Result<Connection, DbError> {
@@ -114,11 +114,11 @@ impl File {
 
 fn configured(connection: Connection) -> Result<Connection, DbError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Plans must not depend on bound values: where a partial index exists, SQLite would otherwise prepare a statement anew at each
-    // binding, which was a fifth of the time spent on requests.
+    // Plans must not depend on bound values. With a partial index SQLite would otherwise prepare a statement again at each binding. That
+    // was a fifth of the time spent on requests.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     Ok(connection)
 }
 

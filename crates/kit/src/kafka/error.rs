@@ -1,31 +1,31 @@
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
-/// What can go wrong between us and Kafka.
+/// Errors between this process and Kafka.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// The settings cannot be right.
+    /// The settings are invalid.
     #[error("Kafka settings: {0}")]
     Settings(String),
-    /// No broker answers, or not in time. What was being published may be there or not. It may work the next time.
+    /// The brokers do not answer in time. A message in flight may or may not have been published. A retry may succeed.
     #[error("Kafka does not answer: {0}")]
     Unreachable(String),
-    /// There is no such topic, or no such partition of it. It may yet be made.
+    /// The topic or this partition of it does not exist. It may be created later.
     #[error("there is no topic {topic} with this partition")]
     NoTopic { topic: String },
-    /// The topic was made with another number of partitions: keys would move, and their order with them.
+    /// The topic has another number of partitions. With it keys would change partitions, and lose their order.
     #[error("topic {topic} has {found} partitions, not {wanted}")]
     OtherPartitions { topic: String, found: i32, wanted: i32 },
-    /// A message that Kafka does not take. The same message will be refused again.
+    /// Kafka rejects this message, and will reject it again.
     #[error("topic {topic}, partition {partition}: message {seq} is refused: {reason}")]
     Refused { topic: String, partition: i64, seq: i64, reason: String },
-    /// Kafka does not hold what comes next for a reader: the reader must stop and someone must look.
-    /// `offset` is the one that should have come next. The same answer is given until the partition is assigned anew, which is safe to try.
+    /// Kafka no longer holds the next message of a reader. The reader must stop and an operator must look into it. `offset` is the
+    /// missing one. The error repeats until the partition is assigned again, which is safe to try.
     #[error("{service}, partition {partition}: offset {offset} is lost: {reason}")]
     OffsetLost { service: &'static str, partition: i64, offset: i64, reason: String },
-    /// Asked for a partition that is not assigned.
+    /// The partition is not assigned to this consumer.
     #[error("{service}, partition {partition}, is not assigned")]
     NotAssigned { service: &'static str, partition: i64 },
-    /// Anything else, such as a missing permission.
+    /// Any other error, such as a missing permission.
     #[error("Kafka: {0}")]
     Client(ClientError),
 }
@@ -35,14 +35,14 @@ impl From<ClientError> for KafkaError {
         match error {
             ClientError::ClientConfig(..) => KafkaError::Settings(error.to_string()),
             ClientError::Canceled => KafkaError::Unreachable(error.to_string()),
-            _ if error.rdkafka_error_code().is_some_and(passes) => KafkaError::Unreachable(error.to_string()),
+            _ if error.rdkafka_error_code().is_some_and(is_transient) => KafkaError::Unreachable(error.to_string()),
             _ => KafkaError::Client(error),
         }
     }
 }
 
-/// Errors of the way to the brokers, or of brokers that are just changing: gone the next time.
-pub(super) fn passes(code: Code) -> bool {
+/// Errors of the network, or of brokers that change roles. They pass by themselves.
+pub(super) fn is_transient(code: Code) -> bool {
     matches!(
         code,
         Code::BrokerTransportFailure
@@ -64,7 +64,7 @@ pub(super) fn passes(code: Code) -> bool {
     )
 }
 
-/// The topic, or this partition of it, is not known to the brokers.
-pub(super) fn unknown_topic(code: Code) -> bool {
+/// The brokers do not know the topic, or this partition of it.
+pub(super) fn is_unknown_topic(code: Code) -> bool {
     matches!(code, Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopicId)
 }

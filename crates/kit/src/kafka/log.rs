@@ -1,7 +1,7 @@
-//! What the client library has to say, in our log, under the target `librdkafka`. It retries by itself, so that hardly anything it meets is
-//! worse than a warning: who needs the cluster gets an error of his own.
+//! Writes the client library's messages to our log, under the target `librdkafka`. The library retries by itself, so hardly any message
+//! is worse than a warning. Callers that need the cluster get an error of their own.
 
-use super::error::passes;
+use super::error::is_transient;
 use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError as ClientError};
 use std::{
     collections::HashMap,
@@ -9,37 +9,37 @@ use std::{
 };
 
 #[derive(Default)]
-pub(super) struct Log {
-    pub ends: Ends,
+pub(super) struct ClientLog {
+    pub end_offsets: EndOffsets,
 }
 
-/// Where partitions end: the offset that comes next, as the brokers said last.
+/// End offsets of partitions: the offset of the next message, as last reported by the brokers.
 #[derive(Clone, Default)]
-pub(super) struct Ends(Arc<Mutex<HashMap<(String, i32), i64>>>);
+pub(super) struct EndOffsets(Arc<Mutex<HashMap<(String, i32), i64>>>);
 
-impl Ends {
+impl EndOffsets {
     pub fn of(&self, topic: &str, partition: i32) -> Option<i64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(topic.to_owned(), partition)).copied()
     }
 
-    fn learn(&self, statistics: Statistics) {
-        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update(&self, statistics: Statistics) {
+        let mut end_offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (topic, known) in statistics.topics {
-            // What is not known yet is negative.
+            // Unknown offsets are negative.
             let partitions = known.partitions.into_iter().filter(|(_, partition)| partition.hi_offset >= 0);
-            ends.extend(partitions.map(|(number, partition)| ((topic.clone(), number), partition.hi_offset)));
+            end_offsets.extend(partitions.map(|(number, partition)| ((topic.clone(), number), partition.hi_offset)));
         }
     }
 }
 
-impl ClientContext for Log {
+impl ClientContext for ClientLog {
     fn stats(&self, statistics: Statistics) {
-        self.ends.learn(statistics);
+        self.end_offsets.update(statistics);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
-            // Said of each producer: that a setting we rely on, and test, is called experimental.
+            // Each producer says that a setting is experimental. We rely on that setting and test it.
             _ if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", facility, "{message}"),
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", facility, "{message}");
@@ -51,8 +51,8 @@ impl ClientContext for Log {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        // During an outage this comes several times a second; the log line of the lost connection comes, too, and is kept rare.
-        if error.rdkafka_error_code().is_some_and(passes) {
+        // During an outage this comes several times a second. The log line about the lost connection comes as well, and is rate limited.
+        if error.rdkafka_error_code().is_some_and(is_transient) {
             tracing::debug!(target: "librdkafka", %error, "{reason}");
             return;
         }
@@ -60,4 +60,4 @@ impl ClientContext for Log {
     }
 }
 
-impl ConsumerContext for Log {}
+impl ConsumerContext for ClientLog {}

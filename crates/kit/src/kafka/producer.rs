@@ -1,13 +1,13 @@
-//! Publishes a stream, in order and without a gap.
+//! Publishes a stream, in order and without gaps.
 //!
-//! A gap would come from a message that fails while one behind it gets through. So no message is given up alone: they wait without an end
-//! in the client library, and when nothing moves for too long, or one is refused, the client is thrown away with all that waits in it. Of
-//! what it was given, the brokers then hold a beginning; the next client starts from what is not acknowledged.
+//! A gap would appear if one message failed and a later one got through. So no message fails alone. Messages wait without a timeout in
+//! the client library. When no acknowledgement comes for too long, or a message is refused, the producer discards the client with all its
+//! waiting messages. The brokers then hold a beginning of them. The next client continues with the first unacknowledged message.
 
 use super::{
     Cluster, KafkaError, Record, Request,
-    error::{passes, unknown_topic},
-    log::Log,
+    error::{is_transient, is_unknown_topic},
+    log::ClientLog,
     wire,
 };
 use rdkafka::{
@@ -21,104 +21,105 @@ use std::{
     time::Duration,
 };
 
-/// What may wait in the client library, for all streams of a process; who publishes faster waits.
+/// Messages that may wait in the client library, for all streams of a process. Faster publishers wait.
 const QUEUED_MESSAGES: &str = "20000";
 const QUEUED_KIB: &str = "65536";
-/// Fits what a broker takes when it was not told otherwise (1,048,588 with its own bytes around). No request body comes near it.
+/// Fits the default limit of a broker (1,048,588 including its own bytes). No request body comes near it.
 const MAX_MESSAGE_BYTES: &str = "1000000";
-/// How long to wait for room in the queue when others have filled it.
-const ROOM: Duration = Duration::from_millis(10);
+/// Pause before the next attempt to enqueue, if other publishers have filled the queue.
+const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
-type Client = FutureProducer<Log>;
+type ProducerClient = FutureProducer<ClientLog>;
 
-/// Publishes to the topics of any service. Shared by reference; several may publish at once, in no order among themselves.
+/// Publishes to the topics of any service. Shared by reference. Several publishers may run at the same time, in no order among each
+/// other.
 pub struct Producer {
     cluster: Cluster,
-    client: Mutex<Option<Arc<Client>>>,
+    client: Mutex<Option<Arc<ProducerClient>>>,
 }
 
 impl Producer {
     pub(super) fn new(cluster: &Cluster) -> Result<Producer, KafkaError> {
-        let client = connect(cluster)?;
+        let client = create_client(cluster)?;
         Ok(Producer { cluster: cluster.clone(), client: Mutex::new(Some(Arc::new(client))) })
     }
 
-    /// Publishes in order, many at a time. Returns when all replicas that are in step have all of them.
-    /// Needs a Tokio runtime. Dropped halfway, what was handed over may still be published.
+    /// Publishes records in order, many at a time. Returns when all in-sync replicas have all of them. Needs a Tokio runtime. If this
+    /// future is dropped, records already enqueued may still be published.
     ///
     /// # Errors
-    /// The first that is not acknowledged decides: [`KafkaError::Refused`] names it, [`KafkaError::NoTopic`] says that the topic is missing,
-    /// [`KafkaError::Unreachable`] that nothing was acknowledged for as long as the cluster's patience. Some or all of the records may have
-    /// been published, always a beginning per partition: publish all again. Others who are publishing then fail as unreachable too.
+    /// The first record without an acknowledgement decides. [`KafkaError::Refused`] names it. [`KafkaError::NoTopic`]: the topic is
+    /// missing. [`KafkaError::Unreachable`]: no acknowledgement came within the cluster's timeout. Some or all records may have been
+    /// published, always a beginning of each partition: publish all again. Concurrent publishers then fail as unreachable, too.
     pub async fn publish(&self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
         if records.is_empty() {
             return Ok(());
         }
         let client = self.client()?;
         let topic = self.cluster.topic(service);
-        let published = self.publishing(&client, &topic).all(service, records).await;
+        let published = self.publish_run(&client, &topic).publish_all(service, records).await;
         self.keep_or_discard(client, published)
     }
 
-    /// Writes a caller's request down. Returns when all replicas that are in step have it; until then it may be there or not.
+    /// Appends a caller's request to a log. Returns when all in-sync replicas have it. Until then it may or may not be there.
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
-    pub async fn take_down(&self, log: &str, partition: i64, request: &Request) -> Result<(), KafkaError> {
+    pub async fn append_request(&self, log: &str, partition: i64, request: &Request) -> Result<(), KafkaError> {
         let client = self.client()?;
         let topic = self.cluster.topic(log);
         let headers = wire::request_headers(log, request);
         let message = Outgoing { partition, seq: 0, key: request.key.to_string(), data: &request.data, headers };
-        let published = self.publishing(&client, &topic).one(message).await;
+        let published = self.publish_run(&client, &topic).publish_one(message).await;
         self.keep_or_discard(client, published)
     }
 
-    fn publishing<'p>(&self, client: &'p Client, topic: &'p str) -> Publishing<'p> {
-        Publishing { client, topic, patience: self.cluster.patience, waiting: VecDeque::new() }
+    fn publish_run<'p>(&self, client: &'p ProducerClient, topic: &'p str) -> PublishRun<'p> {
+        PublishRun { client, topic, ack_timeout: self.cluster.ack_timeout, unacknowledged: VecDeque::new() }
     }
 
-    fn keep_or_discard(&self, client: Arc<Client>, published: Result<(), KafkaError>) -> Result<(), KafkaError> {
+    fn keep_or_discard(&self, client: Arc<ProducerClient>, published: Result<(), KafkaError>) -> Result<(), KafkaError> {
         if published.is_err() {
             self.discard(&client);
         }
-        if !self.uses(&client) {
-            // Maybe the last hold on it, and its end waits for its threads.
+        if !self.is_current(&client) {
+            // This may be the last reference, and dropping the client waits for its threads.
             drop(tokio::task::spawn_blocking(move || drop(client)));
         }
         published
     }
 
-    fn client(&self) -> Result<Arc<Client>, KafkaError> {
+    fn client(&self) -> Result<Arc<ProducerClient>, KafkaError> {
         let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
-        let client = Arc::new(connect(&self.cluster)?);
+        let client = Arc::new(create_client(&self.cluster)?);
         *slot = Some(client.clone());
         Ok(client)
     }
 
-    fn uses(&self, client: &Arc<Client>) -> bool {
+    fn is_current(&self, client: &Arc<ProducerClient>) -> bool {
         let slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, client))
     }
 
-    fn discard(&self, client: &Arc<Client>) {
+    fn discard(&self, client: &Arc<ProducerClient>) {
         let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take_if(|current| Arc::ptr_eq(current, client));
-        // Those who are publishing over it learn at once.
+        // Concurrent publishers on this client fail at once.
         client.purge(PurgeConfig::default().queue().inflight());
     }
 }
 
-fn connect(cluster: &Cluster) -> Result<Client, KafkaError> {
+fn create_client(cluster: &Cluster) -> Result<ProducerClient, KafkaError> {
     let mut config = cluster.config();
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A batch that is refused ends this client instead of being left out.
+        // A refused batch ends this client, so that no later batch passes it.
         .set("enable.gapless.guarantee", "true")
-        // Without an end: a message that times out alone would leave a gap. `patience` bounds the wait for all of them.
+        // No timeout: a message that times out alone would leave a gap. `ack_timeout` bounds the wait for all of them.
         .set("delivery.timeout.ms", "0")
         .set("request.timeout.ms", "10000")
         .set("compression.type", "lz4")
@@ -126,10 +127,10 @@ fn connect(cluster: &Cluster) -> Result<Client, KafkaError> {
         .set("queue.buffering.max.messages", QUEUED_MESSAGES)
         .set("queue.buffering.max.kbytes", QUEUED_KIB)
         .set("message.max.bytes", MAX_MESSAGE_BYTES);
-    Ok(config.create_with_context(Log::default())?)
+    Ok(config.create_with_context(ClientLog::default())?)
 }
 
-/// A message as it is handed over.
+/// A message to enqueue.
 struct Outgoing<'m> {
     partition: i64,
     seq: i64,
@@ -138,90 +139,91 @@ struct Outgoing<'m> {
     headers: OwnedHeaders,
 }
 
-/// A message that is handed over and not acknowledged.
-struct Waiting {
+/// An enqueued message without an acknowledgement.
+struct Unacknowledged {
     partition: i64,
     seq: i64,
     acknowledged: DeliveryFuture,
 }
 
-struct Publishing<'p> {
-    client: &'p Client,
+struct PublishRun<'p> {
+    client: &'p ProducerClient,
     topic: &'p str,
-    patience: Duration,
-    waiting: VecDeque<Waiting>,
+    ack_timeout: Duration,
+    unacknowledged: VecDeque<Unacknowledged>,
 }
 
-impl Publishing<'_> {
-    async fn all(mut self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
+impl PublishRun<'_> {
+    async fn publish_all(mut self, service: &str, records: &[Record]) -> Result<(), KafkaError> {
         for record in records {
             let headers = wire::headers(service, record);
             let Record { partition, seq, key, data, .. } = record;
-            self.hand_over(Outgoing { partition: *partition, seq: *seq, key: key.to_string(), data, headers }).await?;
+            self.enqueue(Outgoing { partition: *partition, seq: *seq, key: key.to_string(), data, headers }).await?;
         }
-        self.acknowledged_all().await
+        self.wait_for_all_acks().await
     }
 
-    async fn one(mut self, message: Outgoing<'_>) -> Result<(), KafkaError> {
-        self.hand_over(message).await?;
-        self.acknowledged_all().await
+    async fn publish_one(mut self, message: Outgoing<'_>) -> Result<(), KafkaError> {
+        self.enqueue(message).await?;
+        self.wait_for_all_acks().await
     }
 
-    async fn acknowledged_all(mut self) -> Result<(), KafkaError> {
-        while let Some(first) = self.waiting.pop_front() {
-            self.acknowledged(first).await?;
+    async fn wait_for_all_acks(mut self) -> Result<(), KafkaError> {
+        while let Some(first) = self.unacknowledged.pop_front() {
+            self.wait_for_ack(first).await?;
         }
         Ok(())
     }
 
-    async fn hand_over(&mut self, outgoing: Outgoing<'_>) -> Result<(), KafkaError> {
+    async fn enqueue(&mut self, outgoing: Outgoing<'_>) -> Result<(), KafkaError> {
         let Outgoing { partition, seq, key, data, headers } = outgoing;
-        let number = wire::number(partition).ok_or_else(|| self.refused(partition, seq, "no partition has this number".to_owned()))?;
+        let number =
+            wire::kafka_partition(partition).ok_or_else(|| self.refusal_of(partition, seq, "no partition has this number".to_owned()))?;
         let mut message = FutureRecord::to(self.topic).partition(number).key(&key).payload(data).headers(headers);
         let mut waited = Duration::ZERO;
         loop {
             match self.client.send_result(message) {
                 Ok(acknowledged) => {
-                    self.waiting.push_back(Waiting { partition, seq, acknowledged });
+                    self.unacknowledged.push_back(Unacknowledged { partition, seq, acknowledged });
                     return Ok(());
                 }
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     message = back;
-                    match self.waiting.pop_front() {
-                        Some(first) => self.acknowledged(first).await?,
-                        None if waited >= self.patience => return Err(KafkaError::Unreachable("the queue stays full".to_owned())),
+                    match self.unacknowledged.pop_front() {
+                        Some(first) => self.wait_for_ack(first).await?,
+                        None if waited >= self.ack_timeout => return Err(KafkaError::Unreachable("the queue stays full".to_owned())),
                         None => {
-                            tokio::time::sleep(ROOM).await;
-                            waited += ROOM;
+                            tokio::time::sleep(QUEUE_PAUSE).await;
+                            waited += QUEUE_PAUSE;
                         }
                     }
                 }
-                Err((error, _)) => return Err(self.failed(partition, seq, error)),
+                Err((error, _)) => return Err(self.error_of(partition, seq, error)),
             }
         }
     }
 
-    async fn acknowledged(&self, waiting: Waiting) -> Result<(), KafkaError> {
-        let Waiting { partition, seq, acknowledged } = waiting;
-        match tokio::time::timeout(self.patience, acknowledged).await {
+    async fn wait_for_ack(&self, unacknowledged: Unacknowledged) -> Result<(), KafkaError> {
+        let Unacknowledged { partition, seq, acknowledged } = unacknowledged;
+        match tokio::time::timeout(self.ack_timeout, acknowledged).await {
             Ok(Ok(Ok(_))) => Ok(()),
-            Ok(Ok(Err((error, _)))) => Err(self.failed(partition, seq, error)),
+            Ok(Ok(Err((error, _)))) => Err(self.error_of(partition, seq, error)),
             Ok(Err(_)) => Err(KafkaError::Unreachable("the client has ended".to_owned())),
-            Err(_) => Err(KafkaError::Unreachable(format!("nothing was acknowledged for {} seconds", self.patience.as_secs()))),
+            Err(_) => Err(KafkaError::Unreachable(format!("nothing was acknowledged for {} seconds", self.ack_timeout.as_secs()))),
         }
     }
 
-    fn failed(&self, partition: i64, seq: i64, error: ClientError) -> KafkaError {
+    fn error_of(&self, partition: i64, seq: i64, error: ClientError) -> KafkaError {
         match error.rdkafka_error_code() {
-            Some(code) if unknown_topic(code) => KafkaError::NoTopic { topic: self.topic.to_owned() },
-            // The client has ended for the sake of another message.
+            Some(code) if is_unknown_topic(code) => KafkaError::NoTopic { topic: self.topic.to_owned() },
+            // The client ended because of another message.
             Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::GaplessGuarantee) => KafkaError::Unreachable(error.to_string()),
-            Some(code) if passes(code) => KafkaError::Unreachable(error.to_string()),
-            _ => self.refused(partition, seq, error.to_string()),
+            Some(code) if is_transient(code) => KafkaError::Unreachable(error.to_string()),
+            _ => self.refusal_of(partition, seq, error.to_string()),
         }
     }
 
-    fn refused(&self, partition: i64, seq: i64, reason: String) -> KafkaError {
+    fn refusal_of(&self, partition: i64, seq: i64, reason: String) -> KafkaError {
         KafkaError::Refused { topic: self.topic.to_owned(), partition, seq, reason }
     }
 }

@@ -1,5 +1,5 @@
-//! Callers' requests, written down before they are done: once a broker's replicas have one, it will be done, whatever becomes of the process
-//! that took it. Who does it reads the log like any stream, from the position in his own database.
+//! Logs of callers' requests, written before the requests are processed. Once the replicas have a request, it will be processed, even if
+//! this process fails. The processing service reads the log like any stream, from the position in its own database.
 
 use super::{Cluster, KafkaError, Producer, Request, Topics};
 use crate::{
@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// How long a caller waits for the replicas. A healthy cluster takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time that a caller waits for the replicas. A healthy cluster needs some milliseconds.
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where requests are written. Cheap to clone; connects when it is first used.
+/// Writes to the request logs. Cheap to clone. Connects on first use.
 #[derive(Clone)]
 pub struct Requests(Arc<Inner>);
 
@@ -29,11 +29,11 @@ struct Inner {
 }
 
 impl Requests {
-    /// Logs have as many partitions as streams. Nothing is written before the topics are ready.
+    /// Logs have as many partitions as streams. Writing starts once the topics are ready.
     pub fn new(cluster: &Cluster, partitions: i64, topics: &Topics, clock: Arc<dyn Clock>) -> Requests {
         let breaker = Breaker::new("kafka requests", BreakerSettings::default(), clock);
         Requests(Arc::new(Inner {
-            cluster: cluster.clone().patience(PATIENCE),
+            cluster: cluster.clone().patience(ACK_TIMEOUT),
             partitions,
             topics: topics.clone(),
             producer: OnceLock::new(),
@@ -41,20 +41,20 @@ impl Requests {
         }))
     }
 
-    /// Writes a request down, into the partition of its key. Returns when it is durable.
+    /// Writes a request to the partition of its key. Returns when it is durable.
     ///
     /// # Errors
-    /// It may be there or not, and is to be done otherwise, under the same id: whoever reads it later must find that it was done. After
-    /// several failures in a row this is said at once, for a while.
+    /// The log may or may not hold the request. The caller must process it in another way, under the same id, so that a later reader
+    /// finds it done. After several failures in a row this returns an error at once, for a while.
     pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
         if !self.0.topics.are_ready() {
-            return Err(KafkaError::Unreachable("its topics could not be looked at yet".to_owned()));
+            return Err(KafkaError::Unreachable("its topics are not checked yet".to_owned()));
         }
         let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
         let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
         crash_point(&format!("{log}.before_write"));
         let written = match self.producer() {
-            Ok(producer) => producer.take_down(log, partition, request).await,
+            Ok(producer) => producer.append_request(log, partition, request).await,
             Err(error) => Err(error),
         };
         crash_point(&format!("{log}.after_write"));

@@ -1,7 +1,7 @@
-//! The topics of a process: made, and looked at, before anything is published to them or read from them.
+//! Creates and checks the topics of a process before it publishes or reads.
 //!
-//! Brokers may be away when a process starts. It starts all the same and goes on asking; until each of its topics is there, with the right
-//! number of partitions, it publishes and reads nothing, so that no broker is led to make one by itself.
+//! Brokers may be away when a process starts. The process starts all the same and keeps trying. It publishes and reads nothing until each
+//! of its topics exists with the right number of partitions. Otherwise a broker could create a topic by itself.
 
 use super::{Cluster, KafkaError};
 use crate::tasks::{self, Shutdown};
@@ -13,18 +13,18 @@ use std::{
     time::Duration,
 };
 
-/// Between two tries: doubled from the first to the second, for a broker that restarts is soon back.
+/// Pauses between two attempts. They double from the first to the longest, because a restarting broker is soon back.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// What somebody has to repair is looked at, and said, this often.
+/// Interval of checks and log lines for a problem that an operator must repair.
 const REPAIR_PAUSE: Duration = Duration::from_secs(30);
 
-/// Whether all topics of a process are there, as they must be. Clones share it; at first they are not.
+/// Tells whether all topics of a process exist and are valid. Clones share the state, which is `false` at first.
 #[derive(Clone, Debug, Default)]
 pub struct Topics(Arc<AtomicBool>);
 
 impl Topics {
-    /// For who knows it from elsewhere.
+    /// Topics that the caller knows to be ready.
     pub fn ready() -> Topics {
         Topics(Arc::new(AtomicBool::new(true)))
     }
@@ -33,11 +33,11 @@ impl Topics {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Makes and checks the topics of these services. When no broker answers, that is done in the background until `shutdown`.
+    /// Creates and checks the topics of these services. If no broker answers, a background task continues until `shutdown`.
     ///
     /// # Errors
-    /// What waiting does not mend, such as [`KafkaError::OtherPartitions`]. Found in the background it is said again and again, and the
-    /// topics stay unready until it is repaired.
+    /// A problem that waiting does not repair, such as [`KafkaError::OtherPartitions`]. The background task logs such a problem
+    /// repeatedly, and the topics stay unready until it is repaired.
     pub async fn ensure(
         &self,
         cluster: &Cluster,
@@ -45,13 +45,13 @@ impl Topics {
         partitions: i32,
         shutdown: &Shutdown,
     ) -> Result<(), KafkaError> {
-        let missing = Missing { cluster: cluster.clone(), services, partitions };
-        match missing.make().await {
+        let required = RequiredTopics { cluster: cluster.clone(), services, partitions };
+        match required.ensure_all().await {
             Ok(()) => self.0.store(true, Ordering::Release),
             Err(KafkaError::Unreachable(reason)) => {
-                tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables, and nothing is read, until it does");
-                show(false);
-                tasks::spawn("topics", missing.made_at_last(self.clone(), shutdown.clone()));
+                tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables and readers wait until it does");
+                set_unready_gauge(true);
+                tasks::spawn("topics", required.ensure_in_background(self.clone(), shutdown.clone()));
             }
             Err(error) => return Err(error),
         }
@@ -59,43 +59,43 @@ impl Topics {
     }
 }
 
-struct Missing {
+struct RequiredTopics {
     cluster: Cluster,
     services: Vec<&'static str>,
     partitions: i32,
 }
 
-impl Missing {
-    /// The first that fails decides: while brokers are away each would take its time.
-    async fn make(&self) -> Result<(), KafkaError> {
+impl RequiredTopics {
+    /// Stops at the first error, because each topic would wait for a timeout while brokers are away.
+    async fn ensure_all(&self) -> Result<(), KafkaError> {
         for service in &self.services {
             self.cluster.ensure_topic(service, self.partitions).await?;
         }
         Ok(())
     }
 
-    async fn made_at_last(self, topics: Topics, mut shutdown: Shutdown) {
+    async fn ensure_in_background(self, topics: Topics, mut shutdown: Shutdown) {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = shutdown.stopping() => return,
             }
-            pause = match self.make().await {
+            pause = match self.ensure_all().await {
                 Ok(()) => break,
                 Err(KafkaError::Unreachable(_)) => LONGEST_PAUSE.min(pause * 2),
                 Err(error) => {
-                    tracing::error!(%error, "a topic cannot be used: nothing is published or read here until it is repaired");
+                    tracing::error!(%error, "a topic cannot be used: publishing and reading stopped here until it is repaired");
                     REPAIR_PAUSE
                 }
             };
         }
         topics.0.store(true, Ordering::Release);
-        show(true);
-        tracing::warn!("Kafka answers, and all topics are there: messages go on");
+        set_unready_gauge(false);
+        tracing::warn!("Kafka answers and all topics are ready: publishing and reading resumed");
     }
 }
 
-fn show(are_ready: bool) {
-    metrics::gauge!("onrush_topics_unready").set(if are_ready { 0.0 } else { 1.0 });
+fn set_unready_gauge(is_unready: bool) {
+    metrics::gauge!("onrush_topics_unready").set(if is_unready { 1.0 } else { 0.0 });
 }

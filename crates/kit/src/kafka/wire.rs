@@ -1,4 +1,4 @@
-//! A message of a stream as a CloudEvent 1.0 in Kafka's binary mode, and back. What is written here is what outside systems rely on.
+//! Encodes a message of a stream as a CloudEvent 1.0 in Kafka's binary mode, and decodes it. Outside systems rely on this format.
 
 use contracts::Timestamp;
 use rdkafka::message::{Header, Headers as _, Message, OwnedHeaders};
@@ -6,34 +6,34 @@ use uuid::Uuid;
 
 const SPEC: &str = "1.0";
 const JSON: &str = "application/json";
-/// How much of a message that is not ours is kept, for looking into it.
-const KEPT_CHARS: usize = 4_096;
+/// Length of the text kept from a message that is not ours, for inspection.
+const MAX_FOREIGN_CHARS: usize = 4_096;
 
-/// A message of a stream: what the outbox row holds.
+/// A message of a stream, as in the outbox row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub epoch: i64,
-    /// Of the stream and of the topic alike.
+    /// Number of the partition, in the stream and in the topic.
     pub partition: i64,
-    /// Dense per epoch and partition.
+    /// Dense for each epoch and partition.
     pub seq: i64,
-    /// What it is about; order is kept per key.
+    /// The id of the subject. Order holds for each key.
     pub key: Uuid,
     pub kind: String,
     /// JSON.
     pub data: String,
-    /// When it was written, which may be long before it was published.
+    /// Time of writing, which may be long before publishing.
     pub at: Timestamp,
-    /// The request that caused it. The nil id is none.
+    /// Trace of the causing request. The nil id means none.
     pub trace: Option<Uuid>,
 }
 
-/// A caller's request, written down before it is done. Where Kafka puts it is its number.
+/// A caller's request, logged before it is processed. Its position in Kafka is its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The same for a repeat of the request.
+    /// A repeat of the request has the same id.
     pub id: Uuid,
-    /// What it is about; order is kept per key.
+    /// The id of the subject. Order holds for each key.
     pub key: Uuid,
     pub kind: String,
     /// JSON.
@@ -42,11 +42,11 @@ pub struct Request {
     pub trace: Option<Uuid>,
 }
 
-/// What a partition holds at an offset.
+/// The content of a partition at an offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     Record(i64, Record),
-    /// Not written by us, or damaged: `reason` names topic, partition and offset. `data` is the beginning of its text, for people to look at.
+    /// Not written by us, or damaged. `reason` names topic, partition and offset. `data` is the beginning of the text, for inspection.
     Foreign {
         offset: i64,
         reason: String,
@@ -67,13 +67,13 @@ pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
     let Record { epoch, partition, seq, key, kind, at, trace, .. } = record;
     let (epoch_text, seq_text) = (epoch.to_string(), seq.to_string());
     let numbers = [("ce_epoch", epoch_text.as_str()), ("ce_sequence", seq_text.as_str())];
-    attributes(&id(service, *epoch, *partition, *seq), &source(service), kind, *key, *at, &numbers, *trace)
+    attributes(&event_id(service, *epoch, *partition, *seq), &event_source(service), kind, *key, *at, &numbers, *trace)
 }
 
-/// The same for a request, which has no number of ours.
+/// The attributes of a request, which has no number of ours.
 pub(super) fn request_headers(log: &str, request: &Request) -> OwnedHeaders {
     let Request { id, key, kind, at, trace, .. } = request;
-    attributes(&id.to_string(), &source(log), kind, *key, *at, &[], *trace)
+    attributes(&id.to_string(), &event_source(log), kind, *key, *at, &[], *trace)
 }
 
 fn attributes(id: &str, source: &str, kind: &str, key: Uuid, at: Timestamp, numbers: &[(&str, &str)], trace: Option<Uuid>) -> OwnedHeaders {
@@ -90,61 +90,61 @@ fn attributes(id: &str, source: &str, kind: &str, key: Uuid, at: Timestamp, numb
     }
     headers = with(headers, "content-type", JSON);
     match trace {
-        Some(trace) if !trace.is_nil() => with(headers, "traceparent", &traceparent(trace)),
+        Some(trace) if !trace.is_nil() => with(headers, "traceparent", &format_traceparent(trace)),
         _ => headers,
     }
 }
 
-/// Reads a message back. Strict: whatever a [`super::Producer`] would not have written is foreign. Headers it knows nothing of are let pass,
-/// since tracing agents and brokers add their own.
+/// Decodes a message. Strict: a message that a [`super::Producer`] would not have written is foreign. Unknown headers are allowed,
+/// because tracing agents and brokers add their own.
 pub(super) fn read(service: &str, message: &impl Message) -> Arrival {
-    arrival(message, record(service, message))
+    to_arrival(message, parse_record(service, message))
 }
 
-/// Reads a request back, as strictly. Its number is one more than its place, its key its own id.
+/// Decodes a request, as strictly. Its number is its offset plus one, and its key is its own id.
 pub(super) fn read_request(log: &str, message: &impl Message) -> Arrival {
-    arrival(message, request(log, message))
+    to_arrival(message, parse_request(log, message))
 }
 
-fn arrival(message: &impl Message, read: Result<Record, String>) -> Arrival {
+fn to_arrival(message: &impl Message, read: Result<Record, String>) -> Arrival {
     let offset = message.offset();
     match read {
         Ok(record) => Arrival::Record(offset, record),
         Err(reason) => {
             let reason = format!("{}, partition {}, offset {offset}: {reason}", message.topic(), message.partition());
-            let data = String::from_utf8_lossy(message.payload().unwrap_or_default()).chars().take(KEPT_CHARS).collect();
+            let data = String::from_utf8_lossy(message.payload().unwrap_or_default()).chars().take(MAX_FOREIGN_CHARS).collect();
             Arrival::Foreign { offset, reason, data }
         }
     }
 }
 
-/// A partition's number for Kafka. Negative ones have meanings of their own there.
-pub(super) fn number(partition: i64) -> Option<i32> {
+/// The partition number for Kafka. `None`: negative numbers have special meanings there.
+pub(super) fn kafka_partition(partition: i64) -> Option<i32> {
     i32::try_from(partition).ok().filter(|number| *number >= 0)
 }
 
-fn record(service: &str, message: &impl Message) -> Result<Record, String> {
+fn parse_record(service: &str, message: &impl Message) -> Result<Record, String> {
     let attributes = Attributes::of(message)?;
-    let record = event(service, message, &attributes)?;
+    let record = parse_event(service, message, &attributes)?;
     let (epoch, seq) = (attributes.count("ce_epoch")?, attributes.count("ce_sequence")?);
-    attributes.is("ce_id", &id(service, epoch, record.partition, seq))?;
+    attributes.is("ce_id", &event_id(service, epoch, record.partition, seq))?;
     Ok(Record { epoch, seq, ..record })
 }
 
-fn request(log: &str, message: &impl Message) -> Result<Record, String> {
+fn parse_request(log: &str, message: &impl Message) -> Result<Record, String> {
     let attributes = Attributes::of(message)?;
     let id = attributes.get("ce_id")?;
     let id = Uuid::parse_str(id).map_err(|_| format!("ce_id is {id:?}"))?;
-    // Each is done by itself: one that fails holds up none behind it, though they are about the same thing.
-    Ok(Record { key: id, ..event(log, message, &attributes)? })
+    // Each request is processed by itself. A failed one does not block a later one about the same subject.
+    Ok(Record { key: id, ..parse_event(log, message, &attributes)? })
 }
 
-/// What all our messages have. The numbers are those of a request.
-fn event(service: &str, message: &impl Message, attributes: &Attributes<'_>) -> Result<Record, String> {
+/// The part that all our messages share, with the numbers of a request.
+fn parse_event(service: &str, message: &impl Message, attributes: &Attributes<'_>) -> Result<Record, String> {
     attributes.is("ce_specversion", SPEC)?;
     attributes.is("content-type", JSON)?;
-    attributes.is("ce_source", &source(service))?;
-    let key = text("the key", message.key())?;
+    attributes.is("ce_source", &event_source(service))?;
+    let key = utf8("the key", message.key())?;
     attributes.is("ce_subject", key)?;
     let partition = i64::from(message.partition());
     let kind = attributes.get("ce_type")?;
@@ -158,22 +158,22 @@ fn event(service: &str, message: &impl Message, attributes: &Attributes<'_>) -> 
         seq: message.offset() + 1,
         key: Uuid::parse_str(key).ok().filter(|id| id.to_string() == key).ok_or_else(|| format!("the key {key:?} is no id"))?,
         kind: kind.to_owned(),
-        data: text("the payload", message.payload())?.to_owned(),
+        data: utf8("the payload", message.payload())?.to_owned(),
         at: Timestamp::parse(time).ok_or_else(|| format!("ce_time is {time:?}"))?,
-        trace: attributes.find("traceparent").map(trace).transpose()?,
+        trace: attributes.find("traceparent").map(parse_traceparent).transpose()?,
     })
 }
 
-fn id(service: &str, epoch: i64, partition: i64, seq: i64) -> String {
+fn event_id(service: &str, epoch: i64, partition: i64, seq: i64) -> String {
     format!("{service}:{epoch}:{partition}:{seq}")
 }
 
-fn source(service: &str) -> String {
+fn event_source(service: &str) -> String {
     format!("/onrush/{service}")
 }
 
-/// W3C trace context. The parent is no span of ours, and must not be zero.
-fn traceparent(trace: Uuid) -> String {
+/// W3C trace context. The parent is not a span of ours, but it must not be zero.
+fn format_traceparent(trace: Uuid) -> String {
     let trace = trace.simple().to_string();
     let parent = match &trace[..16] {
         "0000000000000000" => "0000000000000001",
@@ -182,34 +182,34 @@ fn traceparent(trace: Uuid) -> String {
     format!("00-{trace}-{parent}-01")
 }
 
-fn trace(header: &str) -> Result<Uuid, String> {
+fn parse_traceparent(header: &str) -> Result<Uuid, String> {
     let wrong = || format!("traceparent is {header:?}");
     let trace = header.get(3..35).and_then(|hex| Uuid::try_parse(hex).ok()).ok_or_else(wrong)?;
-    if traceparent(trace) == header && !trace.is_nil() { Ok(trace) } else { Err(wrong()) }
+    if format_traceparent(trace) == header && !trace.is_nil() { Ok(trace) } else { Err(wrong()) }
 }
 
-fn text<'m>(what: &str, bytes: Option<&'m [u8]>) -> Result<&'m str, String> {
-    let bytes = bytes.ok_or_else(|| format!("{what} is missing"))?;
-    std::str::from_utf8(bytes).map_err(|_| format!("{what} is not UTF-8"))
+fn utf8<'m>(name: &str, bytes: Option<&'m [u8]>) -> Result<&'m str, String> {
+    let bytes = bytes.ok_or_else(|| format!("{name} is missing"))?;
+    std::str::from_utf8(bytes).map_err(|_| format!("{name} is not UTF-8"))
 }
 
-/// The headers this module writes, as found on a message.
+/// The headers of a message that this module writes.
 struct Attributes<'m>(Vec<(&'m str, &'m str)>);
 
-const KNOWN: [&str; 10] =
+const KNOWN_HEADERS: [&str; 10] =
     ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_epoch", "ce_sequence", "content-type", "traceparent"];
 
 impl<'m> Attributes<'m> {
     fn of(message: &'m impl Message) -> Result<Self, String> {
-        let mut found: Vec<(&str, &str)> = Vec::with_capacity(KNOWN.len());
+        let mut found: Vec<(&str, &str)> = Vec::with_capacity(KNOWN_HEADERS.len());
         for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-            if !KNOWN.contains(&header.key) {
+            if !KNOWN_HEADERS.contains(&header.key) {
                 continue;
             }
             if found.iter().any(|(key, _)| *key == header.key) {
                 return Err(format!("{} is given twice", header.key));
             }
-            found.push((header.key, text(header.key, header.value)?));
+            found.push((header.key, utf8(header.key, header.value)?));
         }
         Ok(Self(found))
     }
@@ -229,7 +229,7 @@ impl<'m> Attributes<'m> {
         }
     }
 
-    /// A number from 1 up, as we write it.
+    /// A number from 1 up, in the form that we write.
     fn count(&self, name: &str) -> Result<i64, String> {
         let found = self.get(name)?;
         let number = found.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == found);

@@ -14,7 +14,7 @@ fn a_record() -> Record {
     }
 }
 
-/// What lies in the topic `onrush.orders` at offset 9 once a record is published.
+/// The message in topic `onrush.orders` at offset 9 after a record was published.
 fn published(record: &Record) -> OwnedMessage {
     let partition = record.partition.try_into().unwrap();
     let (key, data) = (record.key.to_string().into_bytes(), record.data.clone().into_bytes());
@@ -22,7 +22,7 @@ fn published(record: &Record) -> OwnedMessage {
     OwnedMessage::new(Some(data), Some(key), "onrush.orders".to_owned(), Stamp::NotAvailable, partition, 9, Some(headers))
 }
 
-/// The same with one header replaced, or left out.
+/// That message with one header replaced or removed.
 fn with_header(record: &Record, name: &str, value: Option<&[u8]>) -> OwnedMessage {
     let written = headers("orders", record);
     assert!(written.iter().any(|header| header.key == name), "{name} is written");
@@ -77,22 +77,22 @@ fn the_attributes_are_those_of_a_cloud_event() {
 }
 
 #[test]
-fn a_parent_is_never_zero_and_no_trace_is_no_header() {
-    assert_eq!(traceparent(Uuid::from_u128(5)), "00-00000000000000000000000000000005-0000000000000001-01");
+fn a_parent_is_never_zero_and_no_trace_has_no_header() {
+    assert_eq!(format_traceparent(Uuid::from_u128(5)), "00-00000000000000000000000000000005-0000000000000001-01");
     let nil = Record { trace: Some(Uuid::nil()), ..a_record() };
     assert!(headers("orders", &nil).iter().all(|header| header.key != "traceparent"));
 }
 
 #[test]
-fn without_any_of_its_attributes_a_message_is_foreign() {
-    for name in KNOWN.into_iter().filter(|name| *name != "traceparent") {
+fn a_message_that_lacks_an_attribute_is_foreign() {
+    for name in KNOWN_HEADERS.into_iter().filter(|name| *name != "traceparent") {
         let reason = reason(&with_header(&a_record(), name, None));
         assert!(reason.contains(&format!("{name} is missing")), "{reason}");
     }
 }
 
 #[test]
-fn with_another_value_in_any_attribute_a_message_is_foreign() {
+fn a_message_with_a_wrong_attribute_is_foreign() {
     let wrong: [(&str, &[&str]); 10] = [
         ("ce_specversion", &["0.3", ""]),
         ("ce_id", &["orders:2:3:42", "orders:2:2:41", "orders:1:3:41", "coupons:2:3:41", ""]),
@@ -119,7 +119,7 @@ fn with_another_value_in_any_attribute_a_message_is_foreign() {
     for (name, values) in wrong {
         for value in values {
             let reason = reason(&with_header(&a_record(), name, Some(value.as_bytes())));
-            // An epoch or a number that is well-formed but another is found out by the id.
+            // The id exposes an epoch or number that is well-formed but wrong.
             assert!(reason.contains(name) || reason.contains("ce_id"), "{reason}");
         }
         assert!(reason(&with_header(&a_record(), name, Some(b"\xff"))).contains("not UTF-8"));
@@ -134,7 +134,7 @@ fn an_attribute_given_twice_makes_a_message_foreign() {
 }
 
 #[test]
-fn headers_of_others_do_no_harm() {
+fn unknown_headers_are_ignored() {
     let more = headers("orders", &a_record()).insert(Header { key: "tracestate", value: Some("vendor=1") });
     let message = published(&a_record()).replace_headers(Some(more));
     assert_eq!(read("orders", &message), Arrival::Record(9, a_record()));
@@ -149,7 +149,7 @@ fn key_and_payload_are_checked() {
     assert!(reason(&message.clone().set_payload(Some(b"\xff".to_vec()))).contains("the payload is not UTF-8"));
     assert!(reason(&message.clone().set_partition(4)).contains("ce_id"));
     assert!(reason(&message.replace_headers(None)).contains("ce_specversion is missing"));
-    // The same id, written as we do not write it.
+    // The same id in another notation than ours.
     let braced = b"{00000000-0000-0000-0000-000000000007}".to_vec();
     let message = with_header(&a_record(), "ce_subject", Some(&braced)).set_key(Some(braced));
     assert!(reason(&message).contains("is no id"));
@@ -159,11 +159,11 @@ fn key_and_payload_are_checked() {
 fn only_the_beginning_of_a_foreign_message_is_kept() {
     let message = published(&a_record()).set_key(None).set_payload(Some("원".repeat(10_000).into_bytes()));
     let Arrival::Foreign { data, .. } = read("orders", &message) else { panic!("it has no key") };
-    assert_eq!(data, "원".repeat(KEPT_CHARS));
+    assert_eq!(data, "원".repeat(MAX_FOREIGN_CHARS));
 }
 
 #[test]
-fn records_at_the_ends_of_what_is_allowed_read_back() {
+fn records_with_extreme_values_read_back() {
     let numbers = [1, 2, i64::from(i32::MAX), i64::MAX];
     let texts = ["", "{}", "null", "\u{0}", "\u{feff}원😀\r\n", &"x".repeat(100_000)];
     for (seq, epoch) in numbers.into_iter().flat_map(|seq| numbers.map(|epoch| (seq, epoch))) {
@@ -180,7 +180,7 @@ fn records_at_the_ends_of_what_is_allowed_read_back() {
 
 // C25
 #[test]
-fn a_request_reads_back_with_its_place_for_a_number() {
+fn a_request_reads_back_with_its_offset_as_number() {
     let request = Request {
         id: Uuid::from_u128(11),
         key: Uuid::from_u128(7),
@@ -193,10 +193,10 @@ fn a_request_reads_back_with_its_place_for_a_number() {
     let written = request_headers("coupons.claims", &request);
     let message = OwnedMessage::new(Some(data), Some(key), "onrush.coupons.claims".to_owned(), Stamp::NotAvailable, 3, 9, Some(written));
     let Request { id, kind, data, at, trace, .. } = request;
-    // Its own id for the key: requests are put aside one by one.
+    // The key is the request's own id, because requests are dead-lettered one by one.
     let record = Record { epoch: 1, partition: 3, seq: 10, key: id, kind, data, at, trace };
     assert_eq!(read_request("coupons.claims", &message), Arrival::Record(9, record));
-    // Neither is taken for the other.
+    // Records and requests are not mistaken for each other.
     assert!(matches!(read("coupons.claims", &message), Arrival::Foreign { offset: 9, .. }));
     assert!(matches!(read_request("coupons.claims", &published(&a_record())), Arrival::Foreign { offset: 9, .. }));
     assert!(matches!(read_request("coupons.claims", &message.replace_headers(None)), Arrival::Foreign { offset: 9, .. }));

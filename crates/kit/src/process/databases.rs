@@ -1,17 +1,17 @@
-//! The databases of a process, opened.
+//! The open databases of a process.
 
 use super::{Database, PostgresSettings};
 use crate::db::{Db, DbError};
 use std::collections::HashMap;
 
-/// One for all, and those that single services have of their own.
+/// The common database, and the separate databases of single services.
 pub struct Databases {
     pub(super) common: Db,
     pub(super) own: HashMap<&'static str, Db>,
 }
 
 impl Databases {
-    /// The one a service has its tables in.
+    /// The database that holds this service's tables.
     pub fn of(&self, service: &str) -> &Db {
         self.own.get(service).unwrap_or(&self.common)
     }

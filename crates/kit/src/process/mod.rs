@@ -1,13 +1,13 @@
-//! One process of Onrush: its services, their database, and the writers in front of it.
+//! One process of Onrush: its services, their databases, and the writers in front of them.
 //!
-//! On SQLite one writer serves all services. On PostgreSQL each service has a writer of its own, and other processes may run the same
-//! services on the same database.
+//! On SQLite one writer serves all services. On PostgreSQL each service has its own writer, and other processes may run the same services
+//! on the same database.
 
 mod check;
+mod cluster_startup;
 mod databases;
 mod presence;
 mod settings;
-mod shared;
 
 pub use check::{Outline, Refusal};
 pub use databases::Databases;
@@ -34,7 +34,7 @@ use crate::{
     service::{Kit, Service},
     tasks::{self, Leaving, Shutdown, ShutdownTrigger},
 };
-use shared::{Member, Shared};
+use cluster_startup::{ClusterStartup, Node};
 use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,19 +42,19 @@ use utoipa_axum::router::OpenApiRouter;
 pub struct Process {
     pub kit: Kit,
     pub services: Vec<Arc<dyn Service>>,
-    /// Services that run in other processes only. They are kept for what this one has to know of them.
-    elsewhere: Vec<Arc<dyn Service>>,
-    /// All operations, without the layers every request passes.
+    /// Services that run only in other processes. This process needs their routes and cookies.
+    remote: Vec<Arc<dyn Service>>,
+    /// All operations, without the layers that every request passes.
     pub router: axum::Router,
     pub openapi: OpenApi,
     engines: Vec<RunningEngine>,
-    /// What looks after this process's leases; absent where it is alone.
-    member: Option<Member>,
+    /// This process's name and leases. `None`: it is the only process.
+    node: Option<Node>,
     trigger: ShutdownTrigger,
 }
 
 impl Process {
-    /// Opens the database, starts the writers, connects the services and lets each of them prepare.
+    /// Opens the databases, starts the writers, connects the services and lets each of them prepare.
     pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
@@ -67,27 +67,27 @@ impl Process {
             auth: Auth::new(settings.secret, Arc::clone(&settings.clock)),
             links: Links::default(),
             cursors: Cursors::new(&settings.secret),
-            redis: settings.redis.as_ref().map(|server| redis(server, &settings.clock)).transpose()?,
-            requests: requests(&settings, &topics)?,
+            redis: settings.redis.as_ref().map(|server| connect_redis(server, &settings.clock)).transpose()?,
+            requests: open_request_logs(&settings, &topics)?,
             leaving: Leaving::default(),
         };
         let all = build(&kit);
-        settings.outline().check(&all.iter().map(|service| service.name()).collect::<Vec<_>>())?;
-        let (services, elsewhere) = split(all, settings.apart.as_ref());
-        let (engines, member) = match &settings.database {
-            Database::Sqlite { .. } => (vec![start_alone(&settings, &kit, &services).await?], None),
+        settings.topology().check(&all.iter().map(|service| service.name()).collect::<Vec<_>>())?;
+        let (services, remote) = split_services(all, settings.apart.as_ref());
+        let (engines, node) = match &settings.database {
+            Database::Sqlite { .. } => (vec![start_single_writer(&settings, &kit, &services).await?], None),
             Database::Postgres(postgres) => {
-                let member = Member::new(&kit);
-                let shared = Shared {
+                let node = Node::new(&kit);
+                let startup = ClusterStartup {
                     settings: &settings,
                     postgres,
                     kit: &kit,
                     services: &services,
-                    member: &member,
+                    node: &node,
                     topics: &topics,
                     shutdown: &shutdown,
                 };
-                (shared.start().await?, Some(member))
+                (startup.start().await?, Some(node))
             }
         };
 
@@ -95,8 +95,8 @@ impl Process {
         let mut router = OpenApiRouter::new();
         for service in &services {
             Arc::clone(service).answers(&mut answers);
-            if let Some(member) = &member {
-                answers.introduce(service.name(), member.instance);
+            if let Some(node) = &node {
+                answers.introduce(service.name(), node.instance);
             }
             router = router.merge(Arc::clone(service).router());
         }
@@ -104,11 +104,11 @@ impl Process {
         let (mut router, mut openapi) = router.split_for_parts();
         let mut signer = None;
         if let Some(apart) = &settings.apart {
-            let (own, gateway) = connect(&settings, apart, &kit);
-            router = forward(&gateway, &elsewhere, router, &mut openapi);
+            let (own, gateway) = connect_remote(&settings, apart, &kit);
+            router = add_remote_routes(&gateway, &remote, router, &mut openapi);
             signer = Some(own);
         }
-        if let Some(cookies) = services.iter().chain(&elsewhere).find_map(|service| Arc::clone(service).cookies()) {
+        if let Some(cookies) = services.iter().chain(&remote).find_map(|service| Arc::clone(service).cookies()) {
             router = accept_cookies(router, cookies, &openapi);
         }
         if let Some(signer) = signer {
@@ -117,27 +117,27 @@ impl Process {
         for service in &services {
             Arc::clone(service).start().await?;
         }
-        for service in &elsewhere {
+        for service in &remote {
             Arc::clone(service).start_elsewhere();
         }
-        Ok(Process { kit, services, elsewhere, router, openapi, engines, member, trigger })
+        Ok(Process { kit, services, remote, router, openapi, engines, node, trigger })
     }
 
     pub fn jobs(&self) -> Vec<Job> {
         self.services.iter().flat_map(|service| Arc::clone(service).jobs()).collect()
     }
 
-    /// Starts what services do by the clock; of several instances of a service, one does it.
+    /// Starts the services' timed jobs. Of several instances of a service, one runs them.
     pub fn start_jobs(&self, shutdown: &Shutdown) {
         for service in &self.services {
             let jobs = Arc::clone(service).jobs();
             if jobs.is_empty() {
                 continue;
             }
-            let turn = match &self.member {
+            let turn = match &self.node {
                 None => Turn::always(),
-                Some(member) => {
-                    Turn::by_lease(member.steward(service.name()), service.name(), member.instance, shutdown.clone(), &member.crew)
+                Some(node) => {
+                    Turn::by_lease(node.lease_connection(service.name()), service.name(), node.instance, shutdown.clone(), &node.tasks)
                 }
             };
             for job in jobs {
@@ -146,46 +146,46 @@ impl Process {
         }
     }
 
-    /// Settles what is queued, gives the leases back, and closes the database. Jobs must have been told to stop before.
+    /// Finishes queued commands, gives the leases back, and closes the database. The caller must have told the jobs to stop before.
     pub async fn stop(self) {
         let stopping = self.engines.into_iter().map(|engine| tokio::task::spawn_blocking(move || engine.stop()));
         if futures::future::join_all(stopping).await.iter().any(Result::is_err) {
-            tracing::error!("a writer did not stop cleanly");
+            tracing::error!("writer stopped with an error");
         }
-        drop(self.elsewhere);
+        drop(self.remote);
         self.trigger.stop();
-        // After this time they have run out, and others go on anyway.
-        if let Some(member) = self.member
-            && !member.crew.ended(lease::TTL).await
+        // After this time the leases have expired, and other processes take over in any case.
+        if let Some(node) = self.node
+            && !node.tasks.wait_until_ended(lease::TTL).await
         {
-            tracing::warn!("not every lease was given back: they end by themselves");
+            tracing::warn!("leases not released in time: they expire by themselves");
         }
     }
 }
 
-fn redis(RedisServer { url, prefix }: &RedisServer, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
+fn connect_redis(RedisServer { url, prefix }: &RedisServer, clock: &Arc<dyn Clock>) -> Result<Redis, Fault> {
     let settings = RedisSettings { prefix: prefix.clone(), ..RedisSettings::default() };
     Redis::connect(url, settings, Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
 }
 
-fn requests(settings: &ProcessSettings, topics: &Topics) -> Result<Option<Requests>, Fault> {
+fn open_request_logs(settings: &ProcessSettings, topics: &Topics) -> Result<Option<Requests>, Fault> {
     let (Some(kafka), Database::Postgres(postgres)) = (&settings.kafka, &settings.database) else { return Ok(None) };
     let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(|error| Fault::Setting(format!("kafka: {error}")))?;
     Ok(Some(Requests::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
 }
 
-type Services = Vec<Arc<dyn Service>>;
+type ServiceList = Vec<Arc<dyn Service>>;
 
-/// What runs here, and what runs elsewhere.
-fn split(all: Services, apart: Option<&Apart>) -> (Services, Services) {
+/// The services that run here, and those that run in other processes.
+fn split_services(all: ServiceList, apart: Option<&Apart>) -> (ServiceList, ServiceList) {
     match apart {
         None => (all, Vec::new()),
         Some(Apart { only, .. }) => all.into_iter().partition(|service| only.iter().any(|name| name == service.name())),
     }
 }
 
-/// The ways to other processes: for questions, and for requests.
-fn connect(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gateway) {
+/// Connects to other processes: the links for calls, the gateway for requests.
+fn connect_remote(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gateway) {
     let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
     let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
     kit.links.connect(Remote::new(pool.clone(), signer.clone(), RemoteSettings::default()));
@@ -193,9 +193,9 @@ fn connect(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gat
     (signer, gateway)
 }
 
-/// Makes the operations of services elsewhere available here.
-fn forward(gateway: &Gateway, elsewhere: &[Arc<dyn Service>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
-    for service in elsewhere {
+/// Adds routes that forward operations of remote services.
+fn add_remote_routes(gateway: &Gateway, remote: &[Arc<dyn Service>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
+    for service in remote {
         let (_, document) = Arc::clone(service).router().split_for_parts();
         router = router.merge(gateway.routes(service.name(), &document));
         openapi.merge(document);
@@ -203,19 +203,19 @@ fn forward(gateway: &Gateway, elsewhere: &[Arc<dyn Service>], mut router: axum::
     router
 }
 
-async fn start_alone(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Service>]) -> Result<RunningEngine, Fault> {
+async fn start_single_writer(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Service>]) -> Result<RunningEngine, Fault> {
     let queue = Queue::new(settings.queue);
     kit.batch.bind(services.iter().map(|service| (service.name(), &queue)));
     let (clock, faults) = (Arc::clone(&settings.clock), settings.faults.clone());
     let engine = Engine::open(&kit.db, services.to_vec(), clock, settings.engine.clone(), faults, None).await?;
-    engine.start(queue).map_err(no_thread)
+    engine.start(queue).map_err(thread_error)
 }
 
-fn no_thread(error: std::io::Error) -> Fault {
+fn thread_error(error: std::io::Error) -> Fault {
     Fault::Bug(format!("cannot start the writer thread: {error}"))
 }
 
-/// A kit that belongs to no process: enough to ask services what they are, not to run them. Nothing is opened.
+/// A kit that belongs to no process: enough to ask services for their description, not to run them. Opens nothing.
 pub fn detached_kit() -> Kit {
     let clock: Arc<dyn Clock> = Arc::new(crate::ports::SystemClock);
     Kit {

@@ -1,4 +1,4 @@
-//! Who does what for a service at the moment, as the leases in its database say. For people who look after an installation.
+//! The processes that run a service and their duties, read from the leases in its database. For operators of an installation.
 
 use crate::{
     db::{Db, DbError},
@@ -7,16 +7,16 @@ use crate::{
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// What one process does for a service.
+/// The duties of one process for a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
-    /// Parts of other services' streams that it reads.
+    /// The shares of other services' streams that this process reads.
     pub lanes: Vec<i64>,
-    /// What only one process does at a time: `jobs`, `relay`, `sequencer`.
+    /// Duties that one process has at a time: `jobs`, `relay`, `sequencer`.
     pub duties: Vec<String>,
 }
 
-/// The processes that run this service now, by the name each has in leases. On PostgreSQL; the tables must be there.
+/// The processes that run this service now, by their names in leases. Needs PostgreSQL and the service's tables.
 pub async fn presences(db: &Db, service: &str) -> Result<BTreeMap<Uuid, Presence>, DbError> {
     let mut found: BTreeMap<Uuid, Presence> = BTreeMap::new();
     for (name, holder) in lease::running(&mut *db.reader().await?, service, "").await? {

@@ -1,27 +1,28 @@
-//! What a process is told: where its data is, what it runs, and how it reaches the rest.
+//! Settings of a process: its databases, its services, and its connections to other processes.
 
 use super::Outline;
 use crate::{db::Synchronous, engine::EngineSettings, links::Peers, ports::Clock, testing::Faults};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-/// Commands that may wait for the writer. At 10,000 a second the last one waits about half a second; what comes on top is refused at once.
+/// Commands that may wait for the writer. At 10,000 a second the last one waits about half a second. Further commands are refused at
+/// once.
 pub const DEFAULT_QUEUE: usize = 4_096;
-/// Partitions of a new stream on PostgreSQL: so many instances of a service can read at once.
+/// Partitions of a new stream on PostgreSQL: the number of instances of a service that can read at the same time.
 pub const DEFAULT_PARTITIONS: i64 = 4;
 
-/// Where the data is.
+/// The location of the data.
 #[derive(Clone)]
 pub enum Database {
     /// One file for all services, for one process.
     Sqlite { path: PathBuf, synchronous: Synchronous },
-    /// A schema per service, for any number of processes.
+    /// A schema for each service, for any number of processes.
     Postgres(PostgresSettings),
 }
 
 #[derive(Clone)]
 pub struct PostgresSettings {
     pub url: String,
-    /// Services with a database of their own: name and URL.
+    /// Services with a separate database: name and URL.
     pub own: HashMap<String, String>,
     /// Read connections of this process, for each database.
     pub readers: usize,
@@ -29,7 +30,7 @@ pub struct PostgresSettings {
     pub partitions: i64,
 }
 
-/// URLs hold passwords.
+/// Without the URLs, because they hold passwords.
 impl std::fmt::Debug for PostgresSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresSettings").field("readers", &self.readers).field("partitions", &self.partitions).finish_non_exhaustive()
@@ -47,7 +48,7 @@ impl PostgresSettings {
 pub struct KafkaSettings {
     /// A list of `host:port`.
     pub bootstrap: String,
-    /// What stands before the dot in the name of every topic.
+    /// The part before the dot in the name of every topic.
     pub prefix: String,
 }
 
@@ -55,18 +56,18 @@ pub struct KafkaSettings {
 #[derive(Clone)]
 pub struct RedisServer {
     pub url: String,
-    /// What every key begins with. Malls that share a server have different ones.
+    /// The beginning of every key. Malls that share a server have different prefixes.
     pub prefix: String,
 }
 
-/// URLs hold passwords.
+/// Without the URL, because it holds a password.
 impl std::fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisServer").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
-/// Services apart: which run here, and where the others are.
+/// Settings of services that run in separate processes: the services of this process, and the addresses of the others.
 #[derive(Clone, Debug)]
 pub struct Apart {
     pub only: Vec<String>,
@@ -76,11 +77,11 @@ pub struct Apart {
 #[derive(Clone)]
 pub struct ProcessSettings {
     pub database: Database,
-    /// Absent: readers look into the outbox tables.
+    /// `None`: readers read the outbox tables.
     pub kafka: Option<KafkaSettings>,
-    /// Absent: every service runs here.
+    /// `None`: every service runs here.
     pub apart: Option<Apart>,
-    /// Absent: limits count, and caches keep, for this process alone.
+    /// `None`: rate limits and caches work for this process alone.
     pub redis: Option<RedisServer>,
     pub engine: EngineSettings,
     /// Capacity of each command queue.
@@ -92,7 +93,7 @@ pub struct ProcessSettings {
 }
 
 impl ProcessSettings {
-    pub(super) fn outline(&self) -> Outline<'_> {
+    pub(super) fn topology(&self) -> Outline<'_> {
         Outline { database: &self.database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
     }
 }

@@ -1,26 +1,30 @@
-//! The half of a lock that is in the database: the highest fencing number that has written, by name, in `<service>_fences`.
+//! The database's half of a lock: the highest fencing number that has written under each name, in `<service>_fences`.
 //!
-//! Checked in the transaction that writes, so a holder whose lock was given to somebody else changes nothing (F16). The check also locks
-//! the name's row until the commit: of two holders one after the other is decided here, whatever either believes.
+//! The writing transaction checks the number. A holder whose lock passed to another holder therefore changes nothing (F16). The check
+//! also locks the name's row until the commit. So the database decides between two holders that both believe they hold the lock.
 
 use crate::{
     Fault,
     db::{DbError, Tx, params},
 };
 
-/// Lets the transaction go on if nobody with a higher number has written under this name. The same number may write any number of times.
+/// Checks that no higher number has written under this name. The same number may write any number of times.
+///
+/// # Errors
+/// [`Fault::Fenced`]: a later holder has written.
 pub async fn check(tx: &mut Tx, service: &str, name: &str, fence: i64) -> Result<(), Fault> {
     let sql = format!(
         "insert into {service}_fences (name, fence) values ($1,$2) \
          on conflict (name) do update set fence=excluded.fence where {service}_fences.fence <= excluded.fence"
     );
     if tx.execute(&sql, &params![name, fence]).await? == 0 {
-        return Err(Fault::Fenced(format!("{name}: somebody came after number {fence}")));
+        return Err(Fault::Fenced(format!("{name}: a holder after number {fence} has written")));
     }
     Ok(())
 }
 
-/// The highest number that has written; 0 if none has. The floor for the next holder's, see [`Lock::above`](super::lock::Lock::above).
+/// The highest number that has written, or 0. It is the floor for the next holder's number, see
+/// [`Lock::above`](super::lock::Lock::above).
 pub async fn last(tx: &mut Tx, service: &str, name: &str) -> Result<i64, DbError> {
     let sql = format!("select fence from {service}_fences where name=$1");
     let found: Option<(i64,)> = tx.query_opt(&sql, &params![name]).await?;

@@ -1,10 +1,10 @@
-//! A test's mall, or a part of it: services on a database of their own, behind the real router.
+//! The mall of a test, or a part of it: services on a database of their own, behind the real router.
 
 use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
-    puppet::{Emit, Puppet},
-    rest::{self, Rest},
-    shape::{Ground, Processes, Shape, in_turn},
+    quiescence::{self, Quiescence},
+    shape::{Processes, Shape, TestBackends, round_robin},
+    stub_service::{Emit, Puppet},
 };
 use crate::{
     auth::Role,
@@ -23,30 +23,30 @@ use http::{Method, Request};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// 2026-11-20T00:00:00Z: where the clock of every test starts.
+/// 2026-11-20T00:00:00Z: the start of every test's clock.
 pub const START: Timestamp = Timestamp(1_795_132_800_000_000);
 
-/// Services on a database of their own, behind the real router. Time moves only when the test moves it; jobs run only when it says so.
+/// Services on a database of their own, behind the real router. Time moves and jobs run only when the test says so.
 pub struct App {
     pub process: Process,
     pub clock: ManualClock,
     pub faults: Faults,
-    /// Of all processes, in turn.
+    /// The routers of all processes, in turn.
     pub router: Router,
     routers: Vec<Router>,
-    /// Further processes of the same mall, where it has several.
-    others: Vec<Process>,
+    /// Further processes of the same mall.
+    other_processes: Vec<Process>,
     servers: Vec<ShutdownTrigger>,
     folder: TempFolder,
-    /// Of its streams: processes over Kafka must all have as many.
+    /// Partitions of each stream. With Kafka all processes must use the same number.
     partitions: i64,
-    ground: Ground,
+    backends: TestBackends,
     shape: Shape,
-    rest: Arc<Rest>,
+    quiescence: Arc<Quiescence>,
 }
 
 impl App {
-    /// Commits are not synced here: tests kill processes, never the power. What must survive that is tested on the real binary.
+    /// Commits are not synced here, because tests kill processes and never cut the power. Tests on the real binary cover power loss.
     pub fn builder() -> AppBuilder {
         AppBuilder {
             engine: EngineSettings::default(),
@@ -54,20 +54,21 @@ impl App {
             queue: DEFAULT_QUEUE,
             folder: TempFolder::new(),
             clock: ManualClock::at(START),
-            ground: None,
+            backends: None,
             partitions: 1,
             readers: 4,
             faults: Faults::planned(),
         }
     }
 
-    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, ground: Ground, shape: Shape) -> App {
+    pub(super) async fn assemble(builder: AppBuilder, processes: Processes, backends: TestBackends, shape: Shape) -> App {
         let AppBuilder { clock, faults, folder, partitions, .. } = builder;
-        let Processes { mut all, routers, servers, rest } = processes;
-        rest.mind(&faults);
+        let Processes { mut all, routers, servers, quiescence } = processes;
+        quiescence.watch_faults(&faults);
         let process = all.remove(0);
-        let router = in_turn(routers.clone());
-        let app = App { process, others: all, servers, clock, faults, router, routers, folder, partitions, ground, shape, rest };
+        let router = round_robin(routers.clone());
+        let app =
+            App { process, other_processes: all, servers, clock, faults, router, routers, folder, partitions, backends, shape, quiescence };
         app.rest().await;
         app
     }
@@ -78,85 +79,85 @@ impl App {
 
     /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
     pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let (builder, _) = self.halt().await;
+        let (builder, _) = self.stop_processes().await;
         builder.start(build).await
     }
 
-    /// The same in the shape it had.
+    /// Stops everything and starts it again in the same shape.
     pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let (builder, shape) = self.halt().await;
+        let (builder, shape) = self.stop_processes().await;
         builder.start_in(shape, build).await
     }
 
     /// Stops all processes.
     pub async fn stop(self) {
-        let _ = self.halt().await;
+        let _ = self.stop_processes().await;
     }
 
-    async fn halt(self) -> (AppBuilder, Shape) {
-        let App { process, others, servers, clock, folder, partitions, ground, shape, .. } = self;
+    async fn stop_processes(self) -> (AppBuilder, Shape) {
+        let App { process, other_processes, servers, clock, folder, partitions, backends, shape, .. } = self;
         for server in servers {
             server.stop();
         }
         process.stop().await;
-        for process in others {
+        for process in other_processes {
             process.stop().await;
         }
-        (AppBuilder { folder, clock, partitions, ground: Some(ground), ..Self::builder() }, shape)
+        (AppBuilder { folder, clock, partitions, backends: Some(backends), ..Self::builder() }, shape)
     }
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
     pub async fn beside(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let ground = Ground { database: self.ground.database.clone(), kafka: self.ground.kafka.clone() };
-        assert!(ground.database.is_some(), "only PostgreSQL takes several processes");
+        let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
+        assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
-        let builder = AppBuilder { clock, ground: Some(ground), faults, partitions, ..Self::builder() };
+        let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };
         builder.start(build).await
     }
 
-    /// How the product's settings name the database of this test, where it is not a file.
+    /// The product's settings for this test's database. `None`: the database is a SQLite file.
     pub fn postgres(&self) -> Option<PostgresSettings> {
-        self.ground.database.as_ref().map(|database| PostgresSettings::at(database.url()))
+        self.backends.database.as_ref().map(|database| PostgresSettings::at(database.url()))
     }
 
     /// The kit of a process that runs this service.
     pub fn kit_of(&self, service: &str) -> &Kit {
-        &self.running(service).next().unwrap_or(&self.process).kit
+        &self.processes_running(service).next().unwrap_or(&self.process).kit
     }
 
-    /// How many processes the mall has.
+    /// The number of processes of the mall.
     pub fn instances(&self) -> usize {
         self.processes().count()
     }
 
-    /// How many processes run this service.
+    /// The number of processes that run this service.
     pub fn instances_of(&self, service: &str) -> usize {
-        self.running(service).count()
+        self.processes_running(service).count()
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
-        std::iter::once(&self.process).chain(&self.others)
+        std::iter::once(&self.process).chain(&self.other_processes)
     }
 
-    fn running(&self, service: &str) -> impl Iterator<Item = &Process> {
+    fn processes_running(&self, service: &str) -> impl Iterator<Item = &Process> {
         self.processes().filter(move |process| process.services.iter().any(|found| found.name() == service))
     }
 
     pub fn is_postgres(&self) -> bool {
-        self.ground.database.is_some()
+        self.backends.database.is_some()
     }
 
-    /// Returns when no message is under way but those a test holds. On SQLite at once: what follows is part of the transaction, or is
-    /// waited for by [`App::eventually`].
+    /// Waits until only held messages are in flight. On SQLite it returns at once: later hops belong to the same transaction, or the test
+    /// waits for them with [`App::eventually`].
     pub async fn rest(&self) {
         if self.is_postgres() {
-            self.rest.wait().await;
+            self.quiescence.wait().await;
         }
     }
 
-    /// True when no message is under way, and none is held, on any database.
+    /// True when no message is in flight or held, on any database.
     pub async fn is_at_rest(&self) -> bool {
-        self.rest.lag().await.is_ok_and(|lag| lag == 0)
+        self.quiescence.lag().await.is_ok_and(|lag| lag == 0)
     }
 
     pub fn kit(&self) -> &Kit {
@@ -167,7 +168,7 @@ impl App {
         self.folder.path()
     }
 
-    /// An access token for this member, as sign-in would give it.
+    /// An access token for this member, as sign-in would issue it.
     pub fn token(&self, member_id: MemberId, role: Role) -> String {
         self.kit().auth.issue(member_id, role, new_id(), self.clock_now())
     }
@@ -195,28 +196,29 @@ impl App {
         TestRequest {
             router: self.router.clone(),
             routers: self.routers.clone(),
-            // Stories that are told in several shapes know of hops; waiting after each of a thousand requests would be another story.
-            rest: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.rest)),
-            is_patient: self.shape != Shape::Solo,
+            // Tests that run in several shapes wait for hops themselves. A wait after each of a thousand requests would change what they
+            // test.
+            quiescence: (self.is_postgres() && self.shape == Shape::Solo).then(|| Arc::clone(&self.quiescence)),
+            is_retried: self.shape != Shape::Solo,
             builder: Request::builder().method(method).uri(path.into()),
             body: Bytes::new(),
         }
     }
 
-    /// Writes messages into a service's stream, in one transaction, and returns when it is committed (and folded).
+    /// Writes a message into a service's stream, in one transaction. Returns after the commit, which includes folded readers.
     pub async fn emit(&self, source: &'static str, key: impl Into<Uuid>, message: Message) {
         self.emit_all(source, key, vec![message]).await;
     }
 
     pub async fn emit_all(&self, source: &'static str, key: impl Into<Uuid>, messages: Vec<Message>) {
         let kit = self.kit_of(source);
-        let puppet = Puppet::speaking_as(kit, source);
-        let reply = kit.submit(&puppet, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
+        let stub = Puppet::named(kit, source);
+        let reply = kit.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
         assert!(matches!(reply, Ok(Reply::Answer(_))), "the message was not written: {reply:?}");
         self.rest().await;
     }
 
-    /// A service's stream so far.
+    /// All messages of a service's stream.
     pub async fn messages(&self, source: &str) -> Vec<(Uuid, Message)> {
         self.rest().await;
         let rows: Vec<(Uuid, String, String)> =
@@ -234,7 +236,7 @@ impl App {
 
     pub async fn rows<T: FromRow>(&self, sql: &str) -> Vec<T> {
         let mut reader = self.kit().db.reader().await.expect("a read connection");
-        let sql = if self.is_postgres() { rest::for_postgres(sql) } else { sql.to_owned() };
+        let sql = if self.is_postgres() { quiescence::to_postgres(sql) } else { sql.to_owned() };
         reader.query(&sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
@@ -242,7 +244,7 @@ impl App {
         self.rows::<(i64,)>(sql).await.first().map(|(value,)| *value).expect("the query has a row")
     }
 
-    /// Waits until a query's number is as wanted; readers that are behind catch up within moments. Fails after ten seconds.
+    /// Waits until a query returns this number; readers catch up within moments. Fails after ten seconds.
     pub async fn eventually(&self, sql: &str, wanted: i64) {
         let mut last = None;
         for _ in 0..1_000 {

@@ -1,9 +1,9 @@
-//! How a test's mall is set up.
+//! Builds the mall of a test.
 
 use super::{
     App, Faults, TestDatabase, TestTopics,
-    rest::Rest,
-    shape::{Ground, Processes, Shape, make_ground},
+    quiescence::Quiescence,
+    shape::{Processes, Shape, TestBackends, create_backends},
 };
 use crate::{
     db::Synchronous,
@@ -14,11 +14,11 @@ use crate::{
 };
 use std::{path::PathBuf, sync::Arc};
 
-/// A folder that goes away with the test.
+/// A folder that is removed with this value.
 pub struct TempFolder(PathBuf);
 
 impl TempFolder {
-    #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
+    #[expect(clippy::new_without_default, reason = "it creates a folder, which should be explicit")]
     pub fn new() -> Self {
         let path = std::env::temp_dir().join(format!("onrush-test-{}", new_id()));
         std::fs::create_dir_all(&path).expect("the temporary folder is writable");
@@ -35,8 +35,8 @@ impl Drop for TempFolder {
     }
 }
 
-/// What the tests of a service run on: `ONRUSH_TEST_DATABASE=postgres` chooses PostgreSQL, so that every one of them can be run there.
-fn wants_postgres() -> bool {
+/// True if `ONRUSH_TEST_DATABASE=postgres` selects PostgreSQL for the tests of a service, so that all of them can run there.
+fn is_postgres_wanted() -> bool {
     match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
         Ok("postgres") => true,
         Ok("sqlite") | Err(_) => false,
@@ -50,14 +50,14 @@ pub struct AppBuilder {
     pub(super) queue: usize,
     pub(super) folder: TempFolder,
     pub(super) clock: ManualClock,
-    pub(super) ground: Option<Ground>,
+    pub(super) backends: Option<TestBackends>,
     pub(super) partitions: i64,
     pub(super) readers: usize,
     pub(super) faults: Faults,
 }
 
 impl AppBuilder {
-    /// Of each stream, on PostgreSQL. With one, a service's messages are read back in the order in which it wrote them.
+    /// Partitions of each stream, on PostgreSQL. With one partition, a service's messages are read back in the order of writing.
     pub fn partitions(mut self, partitions: i64) -> Self {
         self.partitions = partitions;
         self
@@ -67,21 +67,21 @@ impl AppBuilder {
         self.readers = readers;
         self
     }
-    /// On PostgreSQL, whatever the environment says.
+    /// On PostgreSQL, regardless of the environment.
     pub async fn on_postgres(mut self) -> Self {
-        self.ground = Some(Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
+        self.backends = Some(TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
         self
     }
 
     /// On PostgreSQL, with Kafka between the services.
     pub async fn on_kafka(mut self) -> Self {
-        self.ground = Some(make_ground(Shape::Split).await);
+        self.backends = Some(create_backends(Shape::Split).await);
         self
     }
 
-    /// On SQLite, whatever the environment says.
+    /// On SQLite, regardless of the environment.
     pub fn on_sqlite(mut self) -> Self {
-        self.ground = Some(Ground { database: None, kafka: None });
+        self.backends = Some(TestBackends { database: None, kafka: None });
         self
     }
 
@@ -99,11 +99,11 @@ impl AppBuilder {
         }
     }
 
-    /// Where the processes are to stand: what was used before a restart, or something new.
-    pub(super) async fn ground(&mut self, shape: Shape) -> Ground {
-        match self.ground.take() {
-            Some(ground) => ground,
-            None => make_ground(shape).await,
+    /// The backends from before a restart, or new ones.
+    pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> TestBackends {
+        match self.backends.take() {
+            Some(backends) => backends,
+            None => create_backends(shape).await,
         }
     }
 
@@ -119,26 +119,26 @@ impl AppBuilder {
         self.queue = commands;
         self
     }
-    /// The folder the database will be in, for services that keep a file beside it.
+    /// The folder of the database, for services that keep a file beside it.
     pub fn folder(&self) -> PathBuf {
         self.folder.0.clone()
     }
-    /// One process.
+    /// Starts one process.
     pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
-        let ground = match self.ground.take() {
-            Some(ground) => ground,
-            None if wants_postgres() => Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => Ground { database: None, kafka: None },
+        let backends = match self.backends.take() {
+            Some(backends) => backends,
+            None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
+            None => TestBackends { database: None, kafka: None },
         };
         let mut settings = self.process_settings();
-        if let Some(database) = &ground.database {
+        if let Some(database) = &backends.database {
             let postgres = PostgresSettings { readers: self.readers, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
             settings.database = Database::Postgres(postgres);
-            settings.kafka = ground.kafka.as_deref().map(TestTopics::settings);
+            settings.kafka = backends.kafka.as_deref().map(TestTopics::settings);
         }
         let process = Process::start(settings, build).await.expect("the services start");
         let routers = vec![crate::http::layers(process.router.clone())];
-        let rest = Arc::new(Rest::of(&process.kit, &process.services));
-        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), rest }, ground, Shape::Solo).await
+        let quiescence = Arc::new(Quiescence::of(&process.kit, &process.services));
+        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), quiescence }, backends, Shape::Solo).await
     }
 }

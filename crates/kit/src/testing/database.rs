@@ -1,48 +1,48 @@
-//! Databases for tests on a PostgreSQL server, which has to be there: without it a test fails, and says what to start.
+//! Databases for tests on a PostgreSQL server. Without a server the tests fail, and say how to start one.
 
 use crate::db::ScratchDatabase;
 use tokio_postgres::{Client, NoTls};
 
-/// Where the tests find a server: the URL of a superuser.
-const SERVER: &str = "ONRUSH_TEST_POSTGRES";
-const PURPOSE: &str = "onrush_test";
+/// The variable that holds the server's URL, of a superuser.
+const SERVER_VARIABLE: &str = "ONRUSH_TEST_POSTGRES";
+const NAME_PREFIX: &str = "onrush_test";
 
-/// An empty database on the test server, gone with the value.
+/// An empty database on the test server, removed with this value.
 #[derive(Debug)]
 pub struct TestDatabase(ScratchDatabase);
 
 impl TestDatabase {
     pub async fn create() -> Self {
-        Self(ScratchDatabase::create(&server(), PURPOSE).await.expect("the test user may make databases"))
+        Self(ScratchDatabase::create(&server(), NAME_PREFIX).await.expect("the test user may make databases"))
     }
 
-    /// The URL of the database, as the server's superuser.
+    /// The URL of the database, for the server's superuser.
     pub fn url(&self) -> String {
         self.0.url()
     }
 
-    /// Another database with the same in it. Nobody may be connected with this one.
+    /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self) -> Self {
-        Self(self.0.copy(PURPOSE).await.expect("nobody is connected with it"))
+        Self(self.0.copy(NAME_PREFIX).await.expect("it has no connections"))
     }
 
     pub fn name(&self) -> &str {
         self.0.name()
     }
 
-    /// What a query answers that asks for one BIGINT.
+    /// The result of a query for one BIGINT.
     pub async fn number(&self, sql: &str) -> i64 {
         self.bystander().await.query_one(sql, &[]).await.expect("the query runs").get(0)
     }
 
-    /// A connection of a bystander to it, such as an operator's `psql`.
+    /// A connection outside the product, such as an operator's `psql`.
     pub async fn bystander(&self) -> Client {
         connect(&self.url()).await
     }
 }
 
 impl Drop for TestDatabase {
-    /// On a thread of its own: whoever drops it may be inside a runtime. Failing that, the server keeps a database nobody uses.
+    /// On a thread of its own, because the caller may be inside a runtime. If it fails, an unused database remains on the server.
     fn drop(&mut self) {
         let database = self.0.clone();
         let dropped = std::thread::spawn(move || {
@@ -55,7 +55,7 @@ impl Drop for TestDatabase {
 }
 
 fn server() -> String {
-    std::env::var(SERVER).unwrap_or_else(|_| panic!("set {SERVER}, or run ./scripts/services run -- cargo test …"))
+    std::env::var(SERVER_VARIABLE).unwrap_or_else(|_| panic!("set {SERVER_VARIABLE}, or run ./scripts/services run -- cargo test …"))
 }
 
 async fn connect(url: &str) -> Client {

@@ -1,11 +1,11 @@
-//! What tests use to make things go wrong. Without the feature `testing` all of it is empty.
+//! Tools that cause faults in tests. Without the feature `testing` they do nothing.
 
 use std::sync::Arc;
 
-mod course;
-pub(crate) use course::{Course, Hold};
+mod one_reader;
+pub(crate) use one_reader::{Course, ReaderGuard};
 
-/// Aborts the process here, when `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
+/// Aborts the process if `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
 #[cfg(feature = "testing")]
 pub fn crash_point(name: &str) {
     use std::sync::{
@@ -33,26 +33,26 @@ pub fn crash_point(name: &str) {
 #[inline(always)]
 pub fn crash_point(_name: &str) {}
 
-/// What becomes of a message at a reader.
+/// The treatment of a message by a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
-    /// The handler fails technically.
+    /// The handler fails with a technical error.
     Fail,
-    /// The handler sees it twice.
+    /// The handler gets the message twice.
     Repeat,
 }
 
-/// A plan of faults at readers: by (reader, kind of message).
+/// A plan of faults at readers, by reader and message kind.
 #[derive(Clone, Default)]
 pub struct Faults {
     #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "only the feature gives it a meaning"))]
-    plan: Option<Arc<plan::Plan>>,
+    plan: Option<Arc<plan::FaultPlan>>,
 }
 
 #[cfg(not(feature = "testing"))]
 mod plan {
-    pub struct Plan;
+    pub struct FaultPlan;
 }
 
 #[cfg(not(feature = "testing"))]
@@ -76,26 +76,26 @@ mod plan {
         sync::{Arc, Mutex, MutexGuard, PoisonError},
     };
 
-    type Place = (String, String);
+    type ReaderAndKind = (String, String);
 
     #[derive(Default)]
-    pub struct Plan(Mutex<State>);
+    pub struct FaultPlan(Mutex<PlanState>);
 
     #[derive(Default)]
-    struct State {
-        held: HashSet<Place>,
-        next: HashMap<Place, (Verdict, u32)>,
-        seen: HashMap<Place, u32>,
+    struct PlanState {
+        held: HashSet<ReaderAndKind>,
+        planned: HashMap<ReaderAndKind, (Verdict, u32)>,
+        applied: HashMap<ReaderAndKind, u32>,
     }
 
     impl Faults {
         pub fn planned() -> Faults {
             Faults { plan: Some(Arc::default()) }
         }
-        fn state(&self) -> Option<MutexGuard<'_, State>> {
+        fn state(&self) -> Option<MutexGuard<'_, PlanState>> {
             self.plan.as_ref().map(|plan| plan.0.lock().unwrap_or_else(PoisonError::into_inner))
         }
-        /// Keeps messages of this kind from the reader, and with them all behind.
+        /// Keeps messages of this kind from the reader, and with them all later messages.
         pub fn hold(&self, reader: &str, kind: &str) {
             if let Some(mut state) = self.state() {
                 state.held.insert((reader.into(), kind.into()));
@@ -106,39 +106,39 @@ mod plan {
                 state.held.remove(&(reader.into(), kind.into()));
             }
         }
-        /// Whether any message is to be held.
+        /// True if the plan holds any messages.
         pub(crate) fn hold_anything(&self) -> bool {
             self.state().is_some_and(|state| !state.held.is_empty())
         }
         /// The handler fails the next `times` times.
         pub fn fail(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
-                state.next.insert((reader.into(), kind.into()), (Verdict::Fail, times));
+                state.planned.insert((reader.into(), kind.into()), (Verdict::Fail, times));
             }
         }
-        /// The handler gets the next `times` messages twice each.
+        /// The handler gets each of the next `times` messages twice.
         pub fn repeat(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
-                state.next.insert((reader.into(), kind.into()), (Verdict::Repeat, times));
+                state.planned.insert((reader.into(), kind.into()), (Verdict::Repeat, times));
             }
         }
-        /// How often a planned fault took effect there.
+        /// The number of planned faults that took effect for this reader and kind.
         pub fn struck(&self, reader: &str, kind: &str) -> u32 {
-            self.state().and_then(|state| state.seen.get(&(reader.into(), kind.into())).copied()).unwrap_or(0)
+            self.state().and_then(|state| state.applied.get(&(reader.into(), kind.into())).copied()).unwrap_or(0)
         }
         pub(crate) fn is_held(&self, reader: &str, kind: &str) -> bool {
             self.state().is_some_and(|state| state.held.contains(&(reader.into(), kind.into())))
         }
         pub(crate) fn verdict(&self, reader: &str, kind: &str) -> Verdict {
             let Some(mut state) = self.state() else { return Verdict::Pass };
-            let place = (reader.to_owned(), kind.to_owned());
-            let Some((verdict, times)) = state.next.get_mut(&place) else { return Verdict::Pass };
+            let key = (reader.to_owned(), kind.to_owned());
+            let Some((verdict, times)) = state.planned.get_mut(&key) else { return Verdict::Pass };
             if *times == 0 {
                 return Verdict::Pass;
             }
             *times -= 1;
             let verdict = *verdict;
-            *state.seen.entry(place).or_default() += 1;
+            *state.applied.entry(key).or_default() += 1;
             verdict
         }
     }
@@ -153,29 +153,27 @@ mod database;
 #[cfg(feature = "testing")]
 pub mod proxy;
 #[cfg(feature = "testing")]
-mod puppet;
+mod quiescence;
 #[cfg(feature = "testing")]
 mod redis;
 #[cfg(feature = "testing")]
 mod request;
 #[cfg(feature = "testing")]
-mod rest;
-#[cfg(feature = "testing")]
 mod shape;
 #[cfg(feature = "testing")]
 mod slips;
 #[cfg(feature = "testing")]
-mod topics;
+mod stub_service;
 #[cfg(feature = "testing")]
-mod wire;
+mod tcp_proxy;
+#[cfg(feature = "testing")]
+mod topics;
 #[cfg(feature = "testing")]
 pub use app::{App, START};
 #[cfg(feature = "testing")]
 pub use builder::{AppBuilder, TempFolder};
 #[cfg(feature = "testing")]
 pub use database::TestDatabase;
-#[cfg(feature = "testing")]
-pub use puppet::Puppet;
 #[cfg(feature = "testing")]
 pub use redis::TestRedis;
 #[cfg(feature = "testing")]
@@ -185,6 +183,8 @@ pub use shape::Shape;
 #[cfg(feature = "testing")]
 pub use slips::slip_outcomes;
 #[cfg(feature = "testing")]
-pub use topics::TestTopics;
+pub use stub_service::Puppet;
 #[cfg(feature = "testing")]
-pub use wire::Wire;
+pub use tcp_proxy::Wire;
+#[cfg(feature = "testing")]
+pub use topics::TestTopics;

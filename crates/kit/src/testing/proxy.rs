@@ -1,4 +1,4 @@
-//! A man in the middle between the product and PostgreSQL, who cuts the connection at the worst moment.
+//! A proxy between the product and PostgreSQL that cuts the connection at the commit.
 
 use crate::tasks;
 use std::sync::{
@@ -10,48 +10,48 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What is done when a commit comes by; once.
+/// The action at the next commit. It happens once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     Nothing,
-    /// The server never hears of it; both connections are closed.
+    /// The server does not receive the commit. Both connections are closed.
     BeforeCommit,
-    /// The server never hears of it, nor of the end of its client.
+    /// The server receives neither the commit nor the end of its client.
     SilentlyBeforeCommit,
-    /// The server does it, its answer is lost.
+    /// The server commits, and the answer is lost.
     AfterCommit,
-    /// The same, and nobody gets through to the server from then on.
+    /// The server commits, the answer is lost, and from then on the proxy accepts no connection.
     AfterCommitForGood,
 }
 
 #[derive(Clone)]
 pub struct Proxy {
-    shared: Arc<Shared>,
+    state: Arc<ProxyState>,
     port: u16,
 }
 
-struct Shared {
-    next: Mutex<Cut>,
+struct ProxyState {
+    planned: Mutex<Cut>,
     is_shut: AtomicBool,
     cuts: AtomicU64,
 }
 
 impl Proxy {
-    /// In front of a server on this address.
+    /// A proxy in front of the server at this address.
     pub async fn before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let shared = Arc::new(Shared { next: Mutex::new(Cut::Nothing), is_shut: AtomicBool::new(false), cuts: AtomicU64::new(0) });
-        let proxy = Self { shared: Arc::clone(&shared), port };
+        let state = Arc::new(ProxyState { planned: Mutex::new(Cut::Nothing), is_shut: AtomicBool::new(false), cuts: AtomicU64::new(0) });
+        let proxy = Self { state: Arc::clone(&state), port };
         tasks::spawn("proxy", async move {
             while let Ok((client, _)) = listener.accept().await {
-                if shared.is_shut.load(Ordering::SeqCst) {
+                if state.is_shut.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (shared, server) = (Arc::clone(&shared), server.clone());
+                let (state, server) = (Arc::clone(&state), server.clone());
                 tasks::spawn("proxied", async move {
                     if let Ok(server) = TcpStream::connect(server).await {
-                        let _ = shared.between(client, server).await;
+                        let _ = state.forward(client, server).await;
                     }
                 });
             }
@@ -64,51 +64,51 @@ impl Proxy {
     }
 
     pub fn cut_next(&self, cut: Cut) {
-        *self.shared.next.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+        *self.state.planned.lock().unwrap_or_else(PoisonError::into_inner) = cut;
     }
 
-    /// How many connections were cut so far.
+    /// The number of connections cut so far.
     pub fn cuts(&self) -> u64 {
-        self.shared.cuts.load(Ordering::SeqCst)
+        self.state.cuts.load(Ordering::SeqCst)
     }
 }
 
-impl Shared {
-    /// Carries bytes both ways until one side ends, or is cut off.
-    async fn between(&self, mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
-        let (mut asked, mut said) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+impl ProxyState {
+    /// Forwards bytes both ways until one side ends or a cut happens.
+    async fn forward(&self, mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+        let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
         loop {
             tokio::select! {
-                read = client.read(&mut asked) => {
+                read = client.read(&mut from_client) => {
                     let Ok(size @ 1..) = read else { return Ok(()) };
-                    let asked = &asked[..size];
-                    let cut = if asked.windows(7).any(|text| text == b"commit\0") { self.take() } else { Cut::Nothing };
+                    let from_client = &from_client[..size];
+                    let cut = if from_client.windows(7).any(|text| text == b"commit\0") { self.take_planned_cut() } else { Cut::Nothing };
                     match cut {
-                        Cut::Nothing => server.write_all(asked).await?,
+                        Cut::Nothing => server.write_all(from_client).await?,
                         Cut::BeforeCommit => return Ok(()),
                         Cut::SilentlyBeforeCommit => {
                             drop(client);
-                            let _ = server.read(&mut said).await;
+                            let _ = server.read(&mut from_server).await;
                             return Ok(());
                         }
                         Cut::AfterCommit | Cut::AfterCommitForGood => {
-                            server.write_all(asked).await?;
-                            // Its answer: it is done.
-                            let _ = server.read(&mut said).await;
+                            server.write_all(from_client).await?;
+                            // The answer proves that the server has committed.
+                            let _ = server.read(&mut from_server).await;
                             return Ok(());
                         }
                     }
                 }
-                read = server.read(&mut said) => {
+                read = server.read(&mut from_server) => {
                     let Ok(size @ 1..) = read else { return Ok(()) };
-                    client.write_all(&said[..size]).await?;
+                    client.write_all(&from_server[..size]).await?;
                 }
             }
         }
     }
 
-    fn take(&self) -> Cut {
-        let cut = std::mem::replace(&mut *self.next.lock().unwrap_or_else(PoisonError::into_inner), Cut::Nothing);
+    fn take_planned_cut(&self) -> Cut {
+        let cut = std::mem::replace(&mut *self.planned.lock().unwrap_or_else(PoisonError::into_inner), Cut::Nothing);
         if cut != Cut::Nothing {
             self.cuts.fetch_add(1, Ordering::SeqCst);
         }

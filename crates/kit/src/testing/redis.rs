@@ -1,4 +1,4 @@
-//! A Redis server of a test's own, for tests that hurt theirs.
+//! A separate Redis server for tests that stop or freeze it.
 
 use super::TempFolder;
 use crate::{
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// Ends with the test.
+/// A running server. It ends with this value.
 pub struct TestRedis {
     child: Child,
     port: u16,
@@ -23,14 +23,14 @@ pub struct TestRedis {
 }
 
 impl TestRedis {
-    /// One that keeps nothing on disk.
+    /// A server that stores nothing on disk.
     pub async fn start() -> TestRedis {
         Self::start_with(&["--appendonly", "no"]).await
     }
 
-    /// With options as on its command line.
+    /// A server with these command-line options.
     pub async fn start_with(options: &[&'static str]) -> TestRedis {
-        // The port is free when it is chosen; whoever takes it meanwhile makes the start fail, and another one is tried.
+        // The port is free when it is chosen. If another process takes it meanwhile, the start fails, and the loop tries another port.
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
             let (folder, options) = (TempFolder::new(), options.to_vec());
@@ -47,19 +47,19 @@ impl TestRedis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Where it keeps what it keeps.
+    /// The folder of the server's files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A client that waits for answers.
+    /// A client with a long timeout, whose breaker never opens.
     pub fn patient(&self) -> Redis {
         let breaker = BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() };
         let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: "onrush:".into(), breaker };
-        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is one")
+        Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is valid")
     }
 
-    /// It takes connections and bytes, and answers nothing.
+    /// Suspends the server: it accepts connections and bytes, and answers nothing.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -69,7 +69,7 @@ impl TestRedis {
     }
 
     fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("there is a program kill");
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().expect("the program kill exists");
         assert!(done.success(), "kill {signal}");
     }
 
@@ -78,7 +78,7 @@ impl TestRedis {
         self.child.wait().expect("it was started here");
     }
 
-    /// Starts it again on the same port, with what it finds in its folder.
+    /// Starts the server again on the same port, with the data in its folder.
     pub async fn restart(&mut self) {
         self.kill();
         self.child = launch(self.port, self.folder.path(), &self.options);

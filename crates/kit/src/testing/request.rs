@@ -1,6 +1,6 @@
-//! What a test asks, and what it gets.
+//! Requests of a test and their responses.
 
-use super::rest::Rest;
+use super::quiescence::Quiescence;
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -8,17 +8,17 @@ use http_body_util::BodyExt;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceExt;
 
-/// How often a request is sent again that was refused for the moment.
-const COME_BACK: u32 = 100;
+/// Retries of a request that gets 503.
+const MAX_RETRIES: u32 = 100;
 
 pub struct TestRequest {
     pub(super) router: Router,
-    /// Those of all processes, one by one.
+    /// The routers of all processes.
     pub(super) routers: Vec<Router>,
-    /// It comes back when it is refused for the moment.
-    pub(super) is_patient: bool,
-    /// Waits for what follows a change.
-    pub(super) rest: Option<Arc<Rest>>,
+    /// The request is sent again after a 503.
+    pub(super) is_retried: bool,
+    /// `Some`: waits for the effects of a change.
+    pub(super) quiescence: Option<Arc<Quiescence>>,
     pub(super) builder: http::request::Builder,
     pub(super) body: Bytes,
 }
@@ -47,42 +47,42 @@ impl TestRequest {
         self.body = body.into();
         self.header("content-type", content_type)
     }
-    /// Takes the first answer, also one that says to come back.
+    /// Takes the first response, even a 503.
     #[must_use]
     pub fn once(self) -> Self {
-        Self { is_patient: false, ..self }
+        Self { is_retried: false, ..self }
     }
-    /// Asks every process of the mall for the same.
+    /// Sends the request to every process of the mall.
     pub async fn send_to_each(self) -> Vec<TestResponse> {
         let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
         let mut answers = Vec::new();
         for router in self.routers {
             let mut builder = Request::builder().method(request.method.clone()).uri(request.uri.clone());
-            builder.headers_mut().expect("nothing is wrong with it yet").extend(request.headers.clone());
-            let (routers, body, rest) = (Vec::new(), self.body.clone(), self.rest.clone());
-            answers.push(TestRequest { router, routers, is_patient: self.is_patient, rest, builder, body }.send().await);
+            builder.headers_mut().expect("the builder has no error yet").extend(request.headers.clone());
+            let (routers, body, quiescence) = (Vec::new(), self.body.clone(), self.quiescence.clone());
+            answers.push(TestRequest { router, routers, is_retried: self.is_retried, quiescence, builder, body }.send().await);
         }
         answers
     }
     pub async fn send(self) -> TestResponse {
         let request = self.builder.body(()).expect("a well-formed request").into_parts().0;
-        let changes = request.method != Method::GET;
-        let ask = || async {
+        let is_change = request.method != Method::GET;
+        let send_once = || async {
             let request = Request::from_parts(request.clone(), Body::from(self.body.clone()));
             self.router.clone().oneshot(request).await.expect("the router answers")
         };
-        let mut response = ask().await;
-        // Where a crowd meets processes apart, some are told to come back; they do.
-        let mut times = if self.is_patient { COME_BACK } else { 0 };
-        while response.status() == StatusCode::SERVICE_UNAVAILABLE && times > 0 {
+        let mut response = send_once().await;
+        // Under load, split processes answer some requests with 503, and clients retry.
+        let mut retries_left = if self.is_retried { MAX_RETRIES } else { 0 };
+        while response.status() == StatusCode::SERVICE_UNAVAILABLE && retries_left > 0 {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            response = ask().await;
-            times -= 1;
+            response = send_once().await;
+            retries_left -= 1;
         }
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("the body arrives").to_bytes();
-        if let Some(rest) = self.rest.filter(|_| changes) {
-            rest.wait().await;
+        if let Some(quiescence) = self.quiescence.filter(|_| is_change) {
+            quiescence.wait().await;
         }
         let body = serde_json::from_slice(&bytes).unwrap_or(serde_json::Value::Null);
         TestResponse { status: parts.status.as_u16(), headers: parts.headers, body, bytes }
@@ -93,13 +93,13 @@ impl TestRequest {
 pub struct TestResponse {
     pub status: u16,
     pub headers: HeaderMap,
-    /// Null where the body is not JSON.
+    /// Null if the body is not JSON.
     pub body: serde_json::Value,
     pub bytes: Bytes,
 }
 
 impl TestResponse {
-    /// The problem's slug, such as `sold-out`; empty for other answers.
+    /// The problem's slug, such as `sold-out`. Empty for other responses.
     pub fn problem(&self) -> &str {
         self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
     }

@@ -1,7 +1,7 @@
-//! The shapes a mall can be deployed in, inside one test: alone on SQLite, three replicas on PostgreSQL, four processes apart with Kafka
-//! between them. `ONRUSH_TEST_SHAPE` chooses, so that the same story is told in each.
+//! The deployment shapes of a mall within one test: one process on SQLite, three replicas on PostgreSQL, or four processes that run
+//! different services and share Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
 
-use super::{app::App, builder::AppBuilder, database::TestDatabase, rest::Rest, topics::TestTopics};
+use super::{app::App, builder::AppBuilder, database::TestDatabase, quiescence::Quiescence, topics::TestTopics};
 use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
@@ -18,19 +18,19 @@ use std::sync::{
 use tokio::net::TcpListener;
 use tower::{ServiceExt, service_fn};
 
-/// How the processes of a mall are laid out.
+/// The layout of a mall's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One process on SQLite.
     Solo,
     /// Three processes with all services on one PostgreSQL.
     Replicas,
-    /// Four processes with two services each, and Kafka between them.
+    /// Four processes with different services, and Kafka between them.
     Split,
 }
 
-/// Which services go together when they are apart.
-const APART: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
+/// The services of each process in the split shape.
+const SPLIT_GROUPS: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
 const REPLICAS: usize = 3;
 const PARTITIONS: i64 = 2;
 
@@ -45,8 +45,8 @@ impl Shape {
     }
 }
 
-/// What the processes of one mall have in common outside themselves.
-pub(super) struct Ground {
+/// The servers that the processes of one mall share.
+pub(super) struct TestBackends {
     pub database: Option<Arc<TestDatabase>>,
     pub kafka: Option<Arc<TestTopics>>,
 }
@@ -54,14 +54,14 @@ pub(super) struct Ground {
 /// The processes of a mall.
 pub(super) struct Processes {
     pub all: Vec<Process>,
-    /// The door of each.
+    /// The router of each process.
     pub routers: Vec<Router>,
     pub servers: Vec<ShutdownTrigger>,
-    pub rest: Arc<Rest>,
+    pub quiescence: Arc<Quiescence>,
 }
 
 impl AppBuilder {
-    /// Starts a mall in the shape of the environment.
+    /// Starts a mall in the shape that the environment selects.
     pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let shape = Shape::of_environment();
         self.start_in(shape, build).await
@@ -71,46 +71,46 @@ impl AppBuilder {
         if shape == Shape::Solo {
             return self.start(build).await;
         }
-        let ground = self.ground(shape).await;
-        let database = ground.database.as_ref().expect("both shapes have one");
+        let backends = self.take_or_create_backends(shape).await;
+        let database = backends.database.as_ref().expect("both shapes use a database");
         let postgres = PostgresSettings { readers: self.readers, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
         let settings = ProcessSettings {
             database: Database::Postgres(postgres),
-            kafka: ground.kafka.as_deref().map(TestTopics::settings),
+            kafka: backends.kafka.as_deref().map(TestTopics::settings),
             apart: None,
             ..self.process_settings()
         };
         let processes = match shape {
-            Shape::Solo | Shape::Replicas => replicas(&settings, &build).await,
-            Shape::Split => split(&settings, &build).await,
+            Shape::Solo | Shape::Replicas => start_replicas(&settings, &build).await,
+            Shape::Split => start_split(&settings, &build).await,
         };
-        App::assemble(self, processes.expect("the processes start"), ground, shape).await
+        App::assemble(self, processes.expect("the processes start"), backends, shape).await
     }
 }
 
-pub(super) async fn make_ground(shape: Shape) -> Ground {
+pub(super) async fn create_backends(shape: Shape) -> TestBackends {
     let kafka = (shape == Shape::Split).then(|| {
         let bootstrap = std::env::var("ONRUSH_TEST_KAFKA")
             .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>");
         Arc::new(TestTopics::new(&bootstrap, &format!("test{}", new_id().simple())))
     });
-    Ground { database: Some(Arc::new(TestDatabase::create().await)), kafka }
+    TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
 }
 
-async fn replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
     let mut all = Vec::new();
     for _ in 0..REPLICAS {
         all.push(Process::start(settings.clone(), build).await?);
     }
     let routers = all.iter().map(|process| layers(process.router.clone())).collect();
-    let rest = Arc::new(Rest::of(&all[0].kit, &all[0].services));
-    Ok(Processes { all, routers, servers: Vec::new(), rest })
+    let quiescence = Arc::new(Quiescence::of(&all[0].kit, &all[0].services));
+    Ok(Processes { all, routers, servers: Vec::new(), quiescence })
 }
 
-async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
     let mut listeners = Vec::new();
     let mut peers = Vec::new();
-    for services in APART {
+    for services in SPLIT_GROUPS {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         peers.extend(services.iter().map(|service| format!("{service}=http://{address}")));
@@ -118,7 +118,7 @@ async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn 
     }
     let peers: crate::links::Peers = peers.join(",").parse().expect("the list is well-formed");
     let (mut all, mut servers, mut routers) = (Vec::new(), Vec::new(), Vec::new());
-    for (services, listener) in APART.into_iter().zip(listeners) {
+    for (services, listener) in SPLIT_GROUPS.into_iter().zip(listeners) {
         let apart = Apart { only: services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
         let process = Process::start(ProcessSettings { apart: Some(apart), ..settings.clone() }, build).await?;
         let router = layers(process.router.clone());
@@ -134,12 +134,12 @@ async fn split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn 
         all.push(process);
     }
     let services: Vec<Arc<dyn Service>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
-    let rest = Arc::new(Rest::of(&all[0].kit, &services));
-    Ok(Processes { all, routers, servers, rest })
+    let quiescence = Arc::new(Quiescence::of(&all[0].kit, &services));
+    Ok(Processes { all, routers, servers, quiescence })
 }
 
-/// Gives each request to the next process: whatever a client does, it does it to all of them.
-pub(super) fn in_turn(routers: Vec<Router>) -> Router {
+/// Sends each request to the next process, so that every client reaches all processes.
+pub(super) fn round_robin(routers: Vec<Router>) -> Router {
     if let [only] = routers.as_slice() {
         return only.clone();
     }

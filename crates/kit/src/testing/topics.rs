@@ -8,10 +8,10 @@ use rdkafka::{
 };
 use std::time::Duration;
 
-/// How long the broker may take to remove them.
-const BOUND: Duration = Duration::from_secs(10);
+/// Maximum time for the broker to remove the topics.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Topics with a prefix of their own, gone with the value.
+/// Topics with a prefix of their own, removed with this value.
 #[derive(Debug)]
 pub struct TestTopics {
     bootstrap: String,
@@ -19,12 +19,12 @@ pub struct TestTopics {
 }
 
 impl TestTopics {
-    /// Nothing is made yet: processes make the topics they need.
+    /// Creates nothing yet: processes create the topics they need.
     pub fn new(bootstrap: &str, prefix: &str) -> TestTopics {
         TestTopics { bootstrap: bootstrap.to_owned(), prefix: prefix.to_owned() }
     }
 
-    /// How a process is told of them.
+    /// The Kafka settings of a process that uses these topics.
     pub fn settings(&self) -> KafkaSettings {
         KafkaSettings { bootstrap: self.bootstrap.clone(), prefix: self.prefix.clone() }
     }
@@ -39,7 +39,7 @@ impl TestTopics {
 }
 
 impl Drop for TestTopics {
-    /// Failing that, the broker keeps topics nobody uses.
+    /// If it fails, unused topics remain on the broker.
     fn drop(&mut self) {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
@@ -50,8 +50,8 @@ impl Drop for TestTopics {
             .map(|service| format!("{}.{service}", self.prefix))
             .collect();
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        let options = AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND));
-        // A thread of its own: whoever drops it may be inside a runtime.
+        let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+        // On a thread of its own, because the caller may be inside a runtime.
         std::thread::scope(|scope| {
             scope.spawn(|| futures::executor::block_on(admin.delete_topics(&topics, &options)).is_ok());
         });

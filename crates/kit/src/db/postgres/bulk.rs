@@ -1,36 +1,36 @@
-//! Many rows by one statement: their parameters travel as arrays, one for each place. A statement a row would cost both sides a message,
-//! a wake-up and a plan's start each, which is most of what such a statement costs.
+//! Runs one statement for many rows: their parameters travel as arrays, one for each placeholder. A statement for each row would cost
+//! both sides a message, a wake-up and a plan start. Those are most of the cost of such a statement.
 
-use super::{Rows, prepare::places};
+use super::{ParamRows, prepare::placeholders};
 use std::fmt::Write;
 use tokio_postgres::types::Type;
 
-/// What the arrays are called in the text, and the number of a row among them.
-const GIVEN: &str = "given";
-const PLACE: &str = "given_place";
+/// Name of the arrays in the text, and of the ordinal column among them.
+const PARAMS_ALIAS: &str = "given";
+const ORDINAL_COLUMN: &str = "given_place";
 
-/// A text for one row of parameters, turned into one for many.
+/// A text for one row of parameters, rewritten for many.
 #[derive(Debug, PartialEq)]
 pub struct Bulk {
     pub sql: String,
-    pub kind: Kind,
+    pub kind: BulkKind,
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Kind {
+pub enum BulkKind {
     /// Each row counts one.
     Insert,
-    /// Says which rows of parameters changed something, and so often. Right only for rows that differ in these places (from 0): they name what is
-    /// changed, so no two of them are about the same, and none needs to see what another one did.
+    /// Returns the ordinals of the parameter rows that changed something, once for each change. Valid only for rows that differ in these
+    /// placeholders (from 0). They are the key of the changed rows, so no two parameter rows change the same row or depend on each other.
     Change(Vec<usize>),
-    /// What each row finds, behind each other; two columns more.
+    /// Returns the result of each parameter row, one after the other, with two more columns.
     Query,
 }
 
 impl Bulk {
-    /// None for texts whose rows must go one by one. `types` are those of the parameters.
+    /// Rewrites a text. `None`: the rows must run one by one. `types` are the types of the parameters.
     pub fn of(sql: &str, types: &[Type]) -> Option<Self> {
-        let (words, given) = (words(sql), given(types)?);
+        let (words, params) = (top_level_words(sql), params_table(types)?);
         if words.iter().any(|(_, word)| word.contains(char::is_uppercase)) {
             return None;
         }
@@ -40,44 +40,50 @@ impl Bulk {
         let (sql, kind) = match *named.as_slice() {
             ["insert", "into", _, "values"] => {
                 let (head, values) = sql.split_at(at("values")?);
-                let values = one_row(&values["values".len()..])?;
-                (format!("{head}select {} from {given} order by {GIVEN}.{PLACE}", filled(values)), Kind::Insert)
+                let values = single_row_values(&values["values".len()..])?;
+                (
+                    format!("{head}select {} from {params} order by {PARAMS_ALIAS}.{ORDINAL_COLUMN}", substitute_columns(values)),
+                    BulkKind::Insert,
+                )
             }
             ["update", _, "set", ..] if has("where") && !has("or") && !has("from") && !has("returning") => {
                 let (set, condition) = (at("set")? + "set".len(), at("where")?);
-                let key = key(&sql[condition + "where".len()..], &assigned(&sql[set..condition])?)?;
-                let (head, tail) = (filled(&sql[..condition]), filled(&sql[condition..]));
-                (format!("{head}from {given} {tail} returning {GIVEN}.{PLACE}"), Kind::Change(key))
+                let key = key_params(&sql[condition + "where".len()..], &assigned_columns(&sql[set..condition])?)?;
+                let (head, tail) = (substitute_columns(&sql[..condition]), substitute_columns(&sql[condition..]));
+                (format!("{head}from {params} {tail} returning {PARAMS_ALIAS}.{ORDINAL_COLUMN}"), BulkKind::Change(key))
             }
             ["delete", "from", _, "where", ..] if !has("or") && !has("returning") => {
                 let condition = at("where")?;
-                let key = key(&sql[condition + "where".len()..], &[])?;
+                let key = key_params(&sql[condition + "where".len()..], &[])?;
                 let (head, tail) = sql.split_at(condition);
-                (format!("{head}using {given} {} returning {GIVEN}.{PLACE}", filled(tail)), Kind::Change(key))
+                (
+                    format!("{head}using {params} {} returning {PARAMS_ALIAS}.{ORDINAL_COLUMN}", substitute_columns(tail)),
+                    BulkKind::Change(key),
+                )
             }
             ["select", ..] => {
-                let found = format!("select found.*, row_number() over () as found_place from ({}) found", filled(sql));
+                let found = format!("select found.*, row_number() over () as found_place from ({}) found", substitute_columns(sql));
                 let text = format!(
-                    "select found.*, {GIVEN}.{PLACE} from {given} cross join lateral ({found}) found order by {GIVEN}.{PLACE}, found.found_place"
+                    "select found.*, {PARAMS_ALIAS}.{ORDINAL_COLUMN} from {params} cross join lateral ({found}) found order by {PARAMS_ALIAS}.{ORDINAL_COLUMN}, found.found_place"
                 );
-                (text, Kind::Query)
+                (text, BulkKind::Query)
             }
             _ => return None,
         };
         Some(Self { sql, kind })
     }
 
-    /// Whether these rows may go together.
-    pub fn suits(&self, rows: &Rows) -> bool {
+    /// True if these rows may run as one statement.
+    pub fn accepts(&self, rows: &ParamRows) -> bool {
         match &self.kind {
-            Kind::Change(key) => rows.differ_in(key),
-            Kind::Insert | Kind::Query => true,
+            BulkKind::Change(key) => rows.are_distinct_in(key),
+            BulkKind::Insert | BulkKind::Query => true,
         }
     }
 }
 
-/// The arrays as a table with a column for each place.
-fn given(types: &[Type]) -> Option<String> {
+/// The arrays as a table with a column for each placeholder.
+fn params_table(types: &[Type]) -> Option<String> {
     let (mut arrays, mut columns) = (String::new(), String::new());
     for (place, kind) in (1..).zip(types) {
         let name = match *kind {
@@ -87,23 +93,23 @@ fn given(types: &[Type]) -> Option<String> {
         let _ = write!(arrays, "{}${place}::{name}[]", if place > 1 { "," } else { "" });
         let _ = write!(columns, "v{place},");
     }
-    (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {GIVEN}({columns}{PLACE})"))
+    (!types.is_empty()).then(|| format!("unnest({arrays}) with ordinality as {PARAMS_ALIAS}({columns}{ORDINAL_COLUMN})"))
 }
 
-/// The text with the columns of the arrays at its places.
-fn filled(sql: &str) -> String {
+/// Replaces the placeholders by columns of the arrays.
+fn substitute_columns(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len() + 64);
     let mut kept = 0;
-    for (at, number, end) in places(sql) {
-        let _ = write!(text, "{}{GIVEN}.v{number}", &sql[kept..at]);
+    for (at, number, end) in placeholders(sql) {
+        let _ = write!(text, "{}{PARAMS_ALIAS}.v{number}", &sql[kept..at]);
         kept = end;
     }
     text.push_str(&sql[kept..]);
     text
 }
 
-/// The words outside of quotes and brackets, and where they begin.
-fn words(sql: &str) -> Vec<(usize, &str)> {
+/// The words outside of quotes and brackets, with their positions.
+fn top_level_words(sql: &str) -> Vec<(usize, &str)> {
     let mut words = Vec::new();
     let (mut depth, mut quoted, mut start) = (0_u32, false, None);
     for (at, sign) in sql.char_indices().chain([(sql.len(), ' ')]) {
@@ -126,8 +132,8 @@ fn words(sql: &str) -> Vec<(usize, &str)> {
     words
 }
 
-/// What is between the brackets of one row of values.
-fn one_row(values: &str) -> Option<&str> {
+/// The text between the brackets of one row of values.
+fn single_row_values(values: &str) -> Option<&str> {
     let inner = values.trim().strip_prefix('(')?.strip_suffix(')')?;
     let mut depth = 0_i32;
     let closes = inner.chars().any(|sign| {
@@ -138,18 +144,18 @@ fn one_row(values: &str) -> Option<&str> {
 }
 
 /// The columns that `a=…, b=…` sets.
-fn assigned(set: &str) -> Option<Vec<&str>> {
+fn assigned_columns(set: &str) -> Option<Vec<&str>> {
     if set.trim_start().starts_with('(') {
         return None;
     }
-    let words = words(set);
+    let words = top_level_words(set);
     Some(words.iter().filter(|(at, word)| set[at + word.len()..].trim_start().starts_with('=')).map(|(_, word)| *word).collect())
 }
 
-/// The places, from 0, that say which rows a condition is about: `a=$1 and b=$2`, of columns that are not assigned.
-fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
+/// The placeholders, from 0, that select the rows of a condition: `a=$1 and b=$2`, for columns that the statement does not assign.
+fn key_params(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
     let mut key = Vec::new();
-    let ends = words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);
+    let ends = top_level_words(condition).into_iter().filter(|(_, word)| *word == "and").map(|(at, _)| at).chain([condition.len()]);
     let mut from = 0;
     for end in ends {
         let part = condition[from..end].trim();
@@ -158,7 +164,7 @@ fn key(condition: &str, assigned: &[&str]) -> Option<Vec<usize>> {
         let (column, place) = (column.trim(), place.trim());
         let place: Option<usize> = place.strip_prefix('$').and_then(|number| number.parse().ok());
         if let Some(place) = place
-            && words(column).as_slice() == [(0, column)]
+            && top_level_words(column).as_slice() == [(0, column)]
             && !column.contains('.')
             && !assigned.contains(&column)
         {
@@ -175,40 +181,40 @@ mod tests {
     const TYPES: [Type; 3] = [Type::UUID, Type::INT8, Type::TEXT];
     const THREE: &str = "unnest($1::uuid[],$2::int8[],$3::text[]) with ordinality as given(v1,v2,v3,given_place)";
 
-    fn turned(sql: &str) -> (String, Kind) {
-        let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be turned"));
+    fn rewritten(sql: &str) -> (String, BulkKind) {
+        let bulk = Bulk::of(sql, &TYPES).unwrap_or_else(|| panic!("{sql} can be rewritten"));
         (bulk.sql.replace(THREE, "GIVEN"), bulk.kind)
     }
 
     #[test]
-    fn inserts_select_what_is_given_in_its_order() {
-        let (sql, kind) = turned("insert into t (a, b, c) values ($1, $2+1, $3)");
+    fn inserts_select_the_rows_in_their_order() {
+        let (sql, kind) = rewritten("insert into t (a, b, c) values ($1, $2+1, $3)");
         assert_eq!(sql, "insert into t (a, b, c) select given.v1, given.v2+1, given.v3 from GIVEN order by given.given_place");
-        assert_eq!(kind, Kind::Insert);
+        assert_eq!(kind, BulkKind::Insert);
     }
 
     #[test]
-    fn changes_are_told_apart_by_what_they_do_not_change() {
-        let (sql, kind) = turned("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
+    fn changes_are_keyed_by_unassigned_columns() {
+        let (sql, kind) = rewritten("update t set b=$2, c=coalesce($3,c) where id=$1 and b=$2-1 and d in (1, 2)");
         let wanted = "update t set b=given.v2, c=coalesce(given.v3,c) from GIVEN where id=given.v1 and b=given.v2-1 and d in (1, 2) \
                       returning given.given_place";
-        assert_eq!((sql.as_str(), kind), (wanted, Kind::Change(vec![0])));
-        assert_eq!(turned("update t set b=1 where id=$1 and c=$3 and b=$2").1, Kind::Change(vec![0, 2]), "b is changed");
-        let (sql, kind) = turned("delete from t where id = $1 and b<$2");
+        assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Change(vec![0])));
+        assert_eq!(rewritten("update t set b=1 where id=$1 and c=$3 and b=$2").1, BulkKind::Change(vec![0, 2]), "b is changed");
+        let (sql, kind) = rewritten("delete from t where id = $1 and b<$2");
         assert_eq!(sql, "delete from t using GIVEN where id = given.v1 and b<given.v2 returning given.given_place");
-        assert_eq!(kind, Kind::Change(vec![0]));
+        assert_eq!(kind, BulkKind::Change(vec![0]));
     }
 
     #[test]
-    fn queries_are_asked_for_each() {
-        let (sql, kind) = turned("select a, '$1' from t where a=$1 for update");
+    fn queries_run_for_each_row() {
+        let (sql, kind) = rewritten("select a, '$1' from t where a=$1 for update");
         let wanted = "select found.*, given.given_place from GIVEN cross join lateral (select found.*, row_number() over () as found_place from \
                       (select a, '$1' from t where a=given.v1 for update) found) found order by given.given_place, found.found_place";
-        assert_eq!((sql.as_str(), kind), (wanted, Kind::Query));
+        assert_eq!((sql.as_str(), kind), (wanted, BulkKind::Query));
     }
 
     #[test]
-    fn what_may_not_be_turned_stays() {
+    fn texts_that_cannot_be_rewritten_stay() {
         for sql in [
             "insert into t (a, b) values ($1,$2) on conflict do nothing",
             "insert into t (a, b) values ($1,$2) returning a",

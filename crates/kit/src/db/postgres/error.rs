@@ -1,18 +1,18 @@
-//! What PostgreSQL and its driver say, told apart by what a caller can do about it.
+//! Errors of PostgreSQL and its driver, classified by the caller's possible reaction.
 
 use crate::db::DbError;
 use std::{error::Error as _, fmt::Write, io};
 use tokio_postgres::error::Severity;
 
-/// An error of a statement.
+/// Converts an error of a statement.
 pub fn of(error: &tokio_postgres::Error) -> DbError {
-    let Some(said) = error.as_db_error() else {
+    let Some(response) = error.as_db_error() else {
         return if error.is_closed() || is_io(error) { DbError::Closed(chain(error)) } else { DbError::Postgres(chain(error)) };
     };
-    of_state(said.code().code(), said.message(), said.parsed_severity())
+    of_state(response.code().code(), response.message(), response.parsed_severity())
 }
 
-/// The message alone and not its detail: that would show values, which may be somebody's address.
+/// Keeps the message without its detail, because the detail shows values, which may be personal addresses.
 fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
     let text = || message.to_owned();
     match state {
@@ -30,11 +30,11 @@ fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
     }
 }
 
-/// An error of making a connection: a server that will not have us has to be told apart from one that is away.
+/// Converts an error of connecting. A server that rejects the connection differs from one that is away.
 pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
     match error.as_db_error() {
-        Some(said) if ["28", "3D", "42", "22"].iter().any(|class| said.code().code().starts_with(class)) => {
-            DbError::Open(said.message().to_owned())
+        Some(response) if ["28", "3D", "42", "22"].iter().any(|class| response.code().code().starts_with(class)) => {
+            DbError::Open(response.message().to_owned())
         }
         Some(_) => of(error),
         None if is_io(error) || error.is_closed() => DbError::Closed(chain(error)),
@@ -45,11 +45,11 @@ pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
     }
 }
 
-/// True when the server said no and lives on, so that what it was asked has not happened.
+/// True if the server rejected the request and still runs, so the request had no effect.
 pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|said| {
-        let state = said.code().code();
-        said.parsed_severity() == Some(Severity::Error) && !state.starts_with("08") && !state.starts_with("57P")
+    error.as_db_error().is_some_and(|response| {
+        let state = response.code().code();
+        response.parsed_severity() == Some(Severity::Error) && !state.starts_with("08") && !state.starts_with("57P")
     })
 }
 
@@ -57,7 +57,7 @@ fn is_io(error: &tokio_postgres::Error) -> bool {
     error.source().is_some_and(|source| source.is::<io::Error>())
 }
 
-/// An error with its causes.
+/// The text of an error with its causes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_are_told_apart_by_what_can_be_done() {
+    fn states_map_to_the_possible_reaction() {
         let of = |state| of_state(state, "text", Some(Severity::Error));
         assert!(matches!(of("23505"), DbError::Unique(_)));
         for state in ["23514", "23503", "23502"] {

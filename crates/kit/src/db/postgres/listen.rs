@@ -6,10 +6,10 @@ use std::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
-/// Payloads kept for a listener that is busy; one who falls further behind is cut off, and looks anew after connecting again.
-const BACKLOG: usize = 1_024;
+/// Payloads buffered for a busy listener. A listener that falls further behind is disconnected, and reloads after it connects again.
+const MAX_BACKLOG: usize = 1_024;
 
-/// Hears what is said on one channel, from the moment it was made until its connection is lost.
+/// Receives notifications on one channel, from its creation until the connection is lost.
 #[derive(Debug)]
 pub struct Listener {
     payloads: mpsc::Receiver<String>,
@@ -17,8 +17,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// The next payload. None when the connection is lost, or so much was said meanwhile that some of it is lost:
-    /// the caller makes a new listener, and then looks for itself at what may have happened in between.
+    /// The next payload. `None`: the connection is lost, or the buffer overflowed, so notifications are missing. The caller then creates
+    /// a new listener, and afterwards checks for changes made meanwhile.
     pub async fn next(&mut self) -> Option<String> {
         self.payloads.recv().await
     }
@@ -31,18 +31,18 @@ pub async fn listen(config: Config, channel: String) -> Result<Listener, DbError
         Ok(connected) => connected.map_err(|error| error::of_connecting(&error))?,
         Err(_) => return Err(DbError::Closed("the server does not answer".into())),
     };
-    let (sender, payloads) = mpsc::channel(BACKLOG);
+    let (sender, payloads) = mpsc::channel(MAX_BACKLOG);
     tasks::spawn("postgres listener", async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
-                Ok(AsyncMessage::Notification(said)) => {
-                    if sender.try_send(said.payload().to_owned()).is_err() {
+                Ok(AsyncMessage::Notification(notification)) => {
+                    if sender.try_send(notification.payload().to_owned()).is_err() {
                         break;
                     }
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = error::chain(&error), "a listening connection ended");
+                    tracing::warn!(error = error::chain(&error), "listening connection lost");
                     break;
                 }
             }

@@ -1,30 +1,30 @@
 //! Migrations on PostgreSQL: one at a time in the whole database, each in a transaction, in the schema of its owner.
 
-use super::{Session, error};
+use super::{PgSession, error};
 use crate::db::DbError;
 use deadpool_postgres::ClientWrapper;
 use refinery::Runner;
 
-/// Processes that start at once wait for each other under this number.
-const LOCK: i64 = 0x6f6e_7275_7368;
+/// The advisory lock that makes processes that start together wait for each other.
+const LOCK_ID: i64 = 0x6f6e_7275_7368;
 const RESTORE: &str = "select pg_advisory_unlock_all(); reset search_path; reset lock_timeout; reset statement_timeout";
 
-impl Session {
-    /// Applies what is missing. Waits without limit for others who migrate.
+impl PgSession {
+    /// Applies the missing migrations. Waits without a timeout for other processes that migrate.
     pub async fn migrate(&mut self, runner: &Runner, schema: &str) -> Result<(), DbError> {
-        let client = self.raw().await?;
-        let migrated = locked(client, runner, schema).await;
-        // Also frees the lock; on a connection that is lost nothing is left to free.
+        let client = self.exclusive_client().await?;
+        let migrated = migrate_locked(client, runner, schema).await;
+        // This also releases the lock. A lost connection holds no lock.
         let restored = client.batch_execute(RESTORE).await.map_err(|error| error::of(&error));
         migrated.and(restored)
     }
 }
 
-async fn locked(client: &mut ClientWrapper, runner: &Runner, schema: &str) -> Result<(), DbError> {
-    let lock = format!("set statement_timeout = 0; set lock_timeout = 0; select pg_advisory_lock({LOCK})");
+async fn migrate_locked(client: &mut ClientWrapper, runner: &Runner, schema: &str) -> Result<(), DbError> {
+    let lock = format!("set statement_timeout = 0; set lock_timeout = 0; select pg_advisory_lock({LOCK_ID})");
     client.batch_execute(&lock).await.map_err(|error| error::of(&error))?;
-    // Not together with the lock: within one transaction the server would not see what others made while it waited.
-    let place = format!("create schema if not exists \"{schema}\"; set search_path = \"{schema}\"");
-    client.batch_execute(&place).await.map_err(|error| error::of(&error))?;
+    // Not in one call with the lock: within one transaction the server would not see changes made during the wait.
+    let schema_sql = format!("create schema if not exists \"{schema}\"; set search_path = \"{schema}\"");
+    client.batch_execute(&schema_sql).await.map_err(|error| error::of(&error))?;
     runner.run_async(&mut **client).await.map(drop).map_err(|error| DbError::Migration(error::chain(&error)))
 }

@@ -1,24 +1,24 @@
-//! Helps the server to find the types of parameters, where the text alone leaves them open or gives them too narrow a type.
+//! Tells the server parameter types that it cannot infer from the text, or would infer too narrow.
 
 use tokio_postgres::types::Type;
 
-/// What has to be known before a text can be prepared.
+/// Information needed before a text can be prepared.
 #[derive(Debug, PartialEq)]
 pub enum Hints {
     None,
-    /// These types, in order; `UNKNOWN` leaves it to the server.
+    /// These types, in order. `UNKNOWN` leaves the type to the server.
     Types(Vec<Type>),
-    /// `$1 is null or key=$1`: the server looks at the first place only, which says nothing, and gives up. This text has `null` there,
-    /// and so has the types its other places say.
+    /// `$1 is null or key=$1`: the server looks only at the first placeholder, which tells no type, and fails. This text has `null`
+    /// there, so its other placeholders determine the types.
     Ask(String, Vec<Type>),
 }
 
-/// Looks for both. Beside a number `$1` would become an INTEGER, as in `version=$1-1`: it is a BIGINT, like all numbers here.
-pub fn hints(sql: &str) -> Hints {
+/// Finds the hints. Beside a number the server would take `$1` for an INTEGER, as in `version=$1-1`. All numbers here are BIGINT.
+pub fn find_hints(sql: &str) -> Hints {
     let mut wide: Vec<usize> = Vec::new();
     let mut asked = String::new();
     let mut kept = 0;
-    for (at, number, end) in places(sql) {
+    for (at, number, end) in placeholders(sql) {
         if is_in_sum(&sql[..at], &sql[end..]) {
             wide.push(number);
         }
@@ -42,8 +42,8 @@ pub fn hints(sql: &str) -> Hints {
     }
 }
 
-/// Where `$n` stands outside of quotes: start, number, end.
-pub fn places(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
+/// The placeholders `$n` outside of quotes: start, number, end.
+pub fn placeholders(sql: &str) -> impl Iterator<Item = (usize, usize, usize)> {
     let bytes = sql.as_bytes();
     let mut at = 0;
     let mut quoted = false;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn most_texts_need_no_help() {
+    fn most_texts_need_no_hints() {
         for sql in [
             "select a from t where b=$1 and c<$2 for update",
             "update t set balance=balance+$2 where id=$1",
@@ -98,13 +98,13 @@ mod tests {
             "select count(*), $1 from t",
             "select -$1",
         ] {
-            assert_eq!(hints(sql), Hints::None, "{sql}");
+            assert_eq!(find_hints(sql), Hints::None, "{sql}");
         }
     }
 
     #[test]
-    fn numbers_in_sums_are_wide() {
-        let types = |sql| match hints(sql) {
+    fn numbers_in_sums_are_bigint() {
+        let types = |sql| match find_hints(sql) {
             Hints::Types(types) => types,
             other => panic!("{sql}: {other:?}"),
         };
@@ -114,8 +114,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_tested_for_null_is_asked_for() {
-        let asked = |sql| match hints(sql) {
+    fn a_parameter_tested_for_null_is_probed() {
+        let asked = |sql| match find_hints(sql) {
             Hints::Ask(text, _) => text,
             other => panic!("{sql}: {other:?}"),
         };

@@ -1,13 +1,13 @@
-//! A database for a while, on a server that has others: for load runs and tests, which must not touch what is there.
+//! A temporary database on a shared server, for load runs and tests that must not touch other databases.
 
-use super::{connected, error};
+use super::{error, open_connection};
 use crate::{db::DbError, ports::new_id};
 use std::{str::FromStr, time::Duration};
 use tokio_postgres::Config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An empty database with a name of its own. It stays until it is removed.
+/// An empty database with a unique name. It exists until it is removed.
 #[derive(Clone, Debug)]
 pub struct ScratchDatabase {
     server: String,
@@ -15,45 +15,45 @@ pub struct ScratchDatabase {
 }
 
 impl ScratchDatabase {
-    /// `server` is the URL of any database there, of a user who may make databases. `purpose` begins the name.
+    /// `server` is the URL of any database on the server, for a user who may create databases. The name begins with `purpose`.
     pub async fn create(server: &str, purpose: &str) -> Result<Self, DbError> {
         Self::from_template(server, purpose, "template0").await
     }
 
-    /// Another one with the same in it. Nobody may be connected with this one.
+    /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self, purpose: &str) -> Result<Self, DbError> {
         Self::from_template(&self.server, purpose, &self.name).await
     }
 
     async fn from_template(server: &str, purpose: &str, template: &str) -> Result<Self, DbError> {
         let scratch = Self { server: server.to_owned(), name: format!("{purpose}_{}", new_id().simple()) };
-        scratch.on_the_server(&format!("create database {} template {template} encoding 'UTF8'", scratch.name)).await?;
+        scratch.run_on_server(&format!("create database {} template {template} encoding 'UTF8'", scratch.name)).await?;
         Ok(scratch)
     }
 
-    /// Removes it, whoever is connected.
+    /// Removes the database, and closes its connections.
     pub async fn remove(&self) -> Result<(), DbError> {
-        self.on_the_server(&format!("drop database if exists {} with (force)", self.name)).await
+        self.run_on_server(&format!("drop database if exists {} with (force)", self.name)).await
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its URL, for the user it was made by.
+    /// The URL of the database, for the user who created it.
     pub fn url(&self) -> String {
-        at(&self.server, &self.name)
+        with_database(&self.server, &self.name)
     }
 
-    async fn on_the_server(&self, sql: &str) -> Result<(), DbError> {
+    async fn run_on_server(&self, sql: &str) -> Result<(), DbError> {
         let config = Config::from_str(&self.server).map_err(|error| DbError::Open(error.to_string()))?;
-        let client = connected(config, CONNECT_TIMEOUT).await?;
+        let client = open_connection(config, CONNECT_TIMEOUT).await?;
         client.batch_execute(sql).await.map_err(|error| error::of(&error))
     }
 }
 
-/// The same server's URL for another database.
-fn at(url: &str, name: &str) -> String {
+/// The URL of another database on the same server.
+fn with_database(url: &str, name: &str) -> String {
     let (address, options) = url.split_once('?').map_or((url, None), |(address, options)| (address, Some(options)));
     let from = address.find("://").map_or(0, |at| at + 3);
     let end = address[from..].find('/').map_or(address.len(), |at| from + at);
@@ -63,11 +63,11 @@ fn at(url: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::at;
+    use super::with_database;
 
     #[test]
     fn only_the_database_of_the_url_changes() {
-        assert_eq!(at("postgres://u:p@h:1/postgres?a=b", "x"), "postgres://u:p@h:1/x?a=b");
-        assert_eq!(at("postgres://h", "x"), "postgres://h/x");
+        assert_eq!(with_database("postgres://u:p@h:1/postgres?a=b", "x"), "postgres://u:p@h:1/x?a=b");
+        assert_eq!(with_database("postgres://h", "x"), "postgres://h/x");
     }
 }

@@ -1,10 +1,10 @@
-//! Running a statement on a connection: once, or for many rows of parameters.
+//! Runs a statement on a connection: once, or for many rows of parameters.
 
 use super::{
-    Server,
-    bulk::{Bulk, Kind},
-    prepare::{Hints, hints},
-    values::{Rows, number},
+    PgError, PgServer,
+    bulk::{Bulk, BulkKind},
+    prepare::{Hints, find_hints},
+    values::{ParamRows, integer_column},
 };
 use crate::db::Param;
 use deadpool_postgres::ClientWrapper;
@@ -15,35 +15,33 @@ use std::{
 };
 use tokio_postgres::{Row, Statement, types::Type};
 
-/// Statements on their way at a time: enough to hide the way, and a bound for what waits in buffers.
-const PIPELINED: usize = 256;
-/// Most rows of parameters that go by one statement: bounds what both sides hold at a time.
-const MOST_ROWS: usize = 2_048;
+/// Statements in flight at a time: enough to hide the network latency, and a bound for the buffers.
+const MAX_PIPELINED: usize = 256;
+/// Maximum number of parameter rows in one statement, which bounds memory on both sides.
+const MAX_BULK_ROWS: usize = 2_048;
 
-type Failed = tokio_postgres::Error;
-
-pub async fn execute(server: &Server, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<u64, Failed> {
-    let statement = statement(server, client, sql).await?;
+pub async fn execute(server: &PgServer, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<u64, PgError> {
+    let statement = prepare(server, client, sql).await?;
     client.execute_raw(&statement, params.iter().copied()).await
 }
 
-pub async fn query(server: &Server, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, Failed> {
-    let statement = statement(server, client, sql).await?;
+pub async fn query(server: &PgServer, client: &ClientWrapper, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>, PgError> {
+    let statement = prepare(server, client, sql).await?;
     client.query_raw(&statement, params.iter().copied()).await?.try_collect().await
 }
 
-/// The numbers of rows changed, row by row of parameters.
-pub async fn execute_many(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<u64>, Failed> {
-    let Some(bulk) = bulk(server, client, sql, rows).await? else {
+/// The number of changed rows for each row of parameters.
+pub async fn execute_many(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<u64>, PgError> {
+    let Some(bulk) = find_bulk(server, client, sql, rows).await? else {
         return execute_each(server, client, sql, rows).await;
     };
-    let mut changed = vec![u64::from(bulk.kind == Kind::Insert); rows.len()];
-    for part in parts(rows) {
-        let found = together(client, &bulk, rows, part.clone()).await?;
+    let mut changed = vec![u64::from(bulk.kind == BulkKind::Insert); rows.len()];
+    for chunk in chunks(rows) {
+        let found = run_bulk(client, &bulk, rows, chunk.clone()).await?;
         for row in &found {
-            // It stands last, whatever was asked for.
-            let place = number(row, row.len() - 1)? - 1;
-            if let Some(count) = usize::try_from(place).ok().and_then(|place| changed.get_mut(part.start + place)) {
+            // The ordinal is always the last column.
+            let place = integer_column(row, row.len() - 1)? - 1;
+            if let Some(count) = usize::try_from(place).ok().and_then(|place| changed.get_mut(chunk.start + place)) {
                 *count += 1;
             }
         }
@@ -51,31 +49,31 @@ pub async fn execute_many(server: &Server, client: &ClientWrapper, sql: &str, ro
     Ok(changed)
 }
 
-/// All found rows behind each other; there may be columns behind those that were asked for.
-pub async fn query_many(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<Row>, Failed> {
-    let Some(bulk) = bulk(server, client, sql, rows).await? else {
+/// All rows found, one result after the other. Further columns may follow the requested ones.
+pub async fn query_many(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<Row>, PgError> {
+    let Some(bulk) = find_bulk(server, client, sql, rows).await? else {
         return query_each(server, client, sql, rows).await;
     };
     let mut found = Vec::new();
-    for part in parts(rows) {
-        found.append(&mut together(client, &bulk, rows, part).await?);
+    for chunk in chunks(rows) {
+        found.append(&mut run_bulk(client, &bulk, rows, chunk).await?);
     }
     Ok(found)
 }
 
-fn parts(rows: &Rows) -> impl Iterator<Item = Range<usize>> + use<> {
+fn chunks(rows: &ParamRows) -> impl Iterator<Item = Range<usize>> + use<> {
     let all = rows.len();
-    (0..all).step_by(MOST_ROWS).map(move |from| from..all.min(from + MOST_ROWS))
+    (0..all).step_by(MAX_BULK_ROWS).map(move |from| from..all.min(from + MAX_BULK_ROWS))
 }
 
-async fn together(client: &ClientWrapper, bulk: &Bulk, rows: &Rows, part: Range<usize>) -> Result<Vec<Row>, Failed> {
+async fn run_bulk(client: &ClientWrapper, bulk: &Bulk, rows: &ParamRows, chunk: Range<usize>) -> Result<Vec<Row>, PgError> {
     let statement = client.prepare_cached(&bulk.sql).await?;
-    let columns: Vec<Vec<Param<'_>>> = (0..rows.width()).map(|place| rows.column(place, part.clone()).collect()).collect();
+    let columns: Vec<Vec<Param<'_>>> = (0..rows.width()).map(|place| rows.column(place, chunk.clone()).collect()).collect();
     client.query_raw(&statement, columns).await?.try_collect().await
 }
 
-/// How these rows go by one statement, if they can.
-async fn bulk(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Option<Arc<Bulk>>, Failed> {
+/// The rewritten text for these rows. `None`: they must run one by one.
+async fn find_bulk(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Option<Arc<Bulk>>, PgError> {
     if rows.len() < 2 {
         return Ok(None);
     }
@@ -83,23 +81,23 @@ async fn bulk(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -
     let bulk = match known {
         Some(bulk) => bulk,
         None => {
-            let statement = statement(server, client, sql).await?;
+            let statement = prepare(server, client, sql).await?;
             let bulk = Bulk::of(sql, statement.params()).map(Arc::new);
             server.0.bulks.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), bulk.clone());
             bulk
         }
     };
-    Ok(bulk.filter(|bulk| bulk.suits(rows)))
+    Ok(bulk.filter(|bulk| bulk.accepts(rows)))
 }
 
-/// One statement a row, all on their way before the first answer is waited for.
-async fn execute_each(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<u64>, Failed> {
-    let statement = statement(server, client, sql).await?;
+/// One statement for each row, all sent before the first answer is awaited.
+async fn execute_each(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<u64>, PgError> {
+    let statement = prepare(server, client, sql).await?;
     let mut changed = Vec::with_capacity(rows.len());
     let mut running = FuturesOrdered::new();
     for row in 0..rows.len() {
         running.push_back(client.execute_raw(&statement, rows.params(row)));
-        if running.len() == PIPELINED || row + 1 == rows.len() {
+        if running.len() == MAX_PIPELINED || row + 1 == rows.len() {
             while let Some(count) = running.next().await.transpose()? {
                 changed.push(count);
             }
@@ -108,15 +106,15 @@ async fn execute_each(server: &Server, client: &ClientWrapper, sql: &str, rows: 
     Ok(changed)
 }
 
-/// The same for queries.
-async fn query_each(server: &Server, client: &ClientWrapper, sql: &str, rows: &Rows) -> Result<Vec<Row>, Failed> {
-    let statement = statement(server, client, sql).await?;
+/// One query for each row, all sent before the first answer is awaited.
+async fn query_each(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &ParamRows) -> Result<Vec<Row>, PgError> {
+    let statement = prepare(server, client, sql).await?;
     let mut found = Vec::new();
     let mut running = FuturesOrdered::new();
     for row in 0..rows.len() {
         let params = rows.params(row);
         running.push_back(async { client.query_raw(&statement, params).await?.try_collect::<Vec<Row>>().await });
-        if running.len() == PIPELINED || row + 1 == rows.len() {
+        if running.len() == MAX_PIPELINED || row + 1 == rows.len() {
             while let Some(mut rows) = running.next().await.transpose()? {
                 found.append(&mut rows);
             }
@@ -126,8 +124,8 @@ async fn query_each(server: &Server, client: &ClientWrapper, sql: &str, rows: &R
 }
 
 /// The prepared statement of a text, from the connection's cache.
-async fn statement(server: &Server, client: &ClientWrapper, sql: &str) -> Result<Statement, Failed> {
-    let (probe, wide) = match hints(sql) {
+async fn prepare(server: &PgServer, client: &ClientWrapper, sql: &str) -> Result<Statement, PgError> {
+    let (probe, wide) = match find_hints(sql) {
         Hints::None => return client.prepare_cached(sql).await,
         Hints::Types(types) => return client.prepare_typed_cached(sql, &types).await,
         Hints::Ask(probe, wide) => (probe, wide),

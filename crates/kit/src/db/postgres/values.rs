@@ -1,18 +1,18 @@
-//! Values on their way to and from the server, in its binary form.
+//! Encodes and decodes values in the server's binary format.
 
 use crate::db::{Param, row::Value};
 use std::{collections::HashSet, error::Error, ops::Range};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use uuid::Uuid;
 
-type Refusal = Box<dyn Error + Sync + Send>;
+type ConversionError = Box<dyn Error + Sync + Send>;
 
-/// The server says what type it wants; a value that does not fit it is refused here.
+/// The server tells the wanted type. A value that does not fit is rejected here.
 impl ToSql for Param<'_> {
-    fn to_sql(&self, wanted: &Type, out: &mut BytesMut) -> Result<IsNull, Refusal> {
+    fn to_sql(&self, wanted: &Type, out: &mut BytesMut) -> Result<IsNull, ConversionError> {
         match *self {
             Param::Null => return Ok(IsNull::Yes),
-            Param::Int(number) => integer(number, wanted, out)?,
+            Param::Int(number) => encode_integer(number, wanted, out)?,
             Param::Text(text) if is_text(wanted) => out.extend_from_slice(text.as_bytes()),
             Param::Bytes(bytes) if *wanted == Type::BYTEA || *wanted == Type::UUID && bytes.len() == 16 => out.extend_from_slice(bytes),
             Param::Id(id) if *wanted == Type::UUID || *wanted == Type::BYTEA => out.extend_from_slice(id.as_bytes()),
@@ -30,7 +30,7 @@ impl ToSql for Param<'_> {
     to_sql_checked!();
 }
 
-fn integer(number: i64, wanted: &Type, out: &mut BytesMut) -> Result<(), Refusal> {
+fn encode_integer(number: i64, wanted: &Type, out: &mut BytesMut) -> Result<(), ConversionError> {
     let range = |_| format!("{number} is out of range for {wanted}");
     match *wanted {
         Type::INT8 => out.extend_from_slice(&number.to_be_bytes()),
@@ -48,22 +48,22 @@ fn is_text(wanted: &Type) -> bool {
 
 /// The value of a column.
 pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<Value<'_>, String> {
-    match row.try_get::<_, Raw<'_>>(index) {
-        Ok(Raw(value)) => Ok(value),
+    match row.try_get::<_, RawColumn<'_>>(index) {
+        Ok(RawColumn(value)) => Ok(value),
         Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
     }
 }
 
-/// A column that is a number of the server's own making.
-pub fn number(row: &tokio_postgres::Row, index: usize) -> Result<i64, tokio_postgres::Error> {
+/// A column with a number that the server generated.
+pub fn integer_column(row: &tokio_postgres::Row, index: usize) -> Result<i64, tokio_postgres::Error> {
     row.try_get(index)
 }
 
-struct Raw<'a>(Value<'a>);
+struct RawColumn<'a>(Value<'a>);
 
-impl<'a> FromSql<'a> for Raw<'a> {
-    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, Refusal> {
-        Ok(Raw(match *kind {
+impl<'a> FromSql<'a> for RawColumn<'a> {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, ConversionError> {
+        Ok(RawColumn(match *kind {
             Type::INT8 => Value::Int(i64::from_be_bytes(raw.try_into()?)),
             Type::INT4 => Value::Int(i32::from_be_bytes(raw.try_into()?).into()),
             Type::INT2 => Value::Int(i16::from_be_bytes(raw.try_into()?).into()),
@@ -75,8 +75,8 @@ impl<'a> FromSql<'a> for Raw<'a> {
         }))
     }
 
-    fn from_sql_null(_: &Type) -> Result<Self, Refusal> {
-        Ok(Raw(Value::Null))
+    fn from_sql_null(_: &Type) -> Result<Self, ConversionError> {
+        Ok(RawColumn(Value::Null))
     }
 
     fn accepts(_: &Type) -> bool {
@@ -84,17 +84,17 @@ impl<'a> FromSql<'a> for Raw<'a> {
     }
 }
 
-/// Rows of parameters, copied so that they live across awaits: a few allocations for all of them.
+/// Rows of parameters, copied so that they live across awaits, with a few allocations for all of them.
 #[derive(Debug)]
-pub struct Rows {
-    cells: Vec<Cell>,
+pub struct ParamRows {
+    cells: Vec<ParamCell>,
     width: usize,
     text: String,
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Cell {
+enum ParamCell {
     Null,
     Int(i64),
     Id(Uuid),
@@ -102,23 +102,23 @@ enum Cell {
     Bytes(Range<usize>),
 }
 
-impl Rows {
+impl ParamRows {
     pub fn copied<'p, const N: usize>(rows: impl IntoIterator<Item = [Param<'p>; N]>) -> Self {
-        let mut copied = Rows { cells: Vec::new(), width: N, text: String::new(), bytes: Vec::new() };
+        let mut copied = ParamRows { cells: Vec::new(), width: N, text: String::new(), bytes: Vec::new() };
         for param in rows.into_iter().flatten() {
             let cell = match param {
-                Param::Null => Cell::Null,
-                Param::Int(number) => Cell::Int(number),
-                Param::Id(id) => Cell::Id(id),
+                Param::Null => ParamCell::Null,
+                Param::Int(number) => ParamCell::Int(number),
+                Param::Id(id) => ParamCell::Id(id),
                 Param::Text(text) => {
                     let start = copied.text.len();
                     copied.text.push_str(text);
-                    Cell::Text(start..copied.text.len())
+                    ParamCell::Text(start..copied.text.len())
                 }
                 Param::Bytes(bytes) => {
                     let start = copied.bytes.len();
                     copied.bytes.extend_from_slice(bytes);
-                    Cell::Bytes(start..copied.bytes.len())
+                    ParamCell::Bytes(start..copied.bytes.len())
                 }
             };
             copied.cells.push(cell);
@@ -126,7 +126,7 @@ impl Rows {
         copied
     }
 
-    /// Parameters of one row.
+    /// The number of parameters in one row.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -140,27 +140,27 @@ impl Rows {
         self.cells[row * self.width..(row + 1) * self.width].iter().map(|cell| self.param(cell))
     }
 
-    /// One parameter of these rows.
-    pub fn column(&self, place: usize, rows: Range<usize>) -> impl Iterator<Item = Param<'_>> {
-        rows.map(move |row| self.param(&self.cells[row * self.width + place]))
+    /// The values of one parameter in these rows.
+    pub fn column(&self, index: usize, rows: Range<usize>) -> impl Iterator<Item = Param<'_>> {
+        rows.map(move |row| self.param(&self.cells[row * self.width + index]))
     }
 
-    /// Whether no two rows have the same parameters in all of these places.
-    pub fn differ_in(&self, places: &[usize]) -> bool {
+    /// True if no two rows have the same values in all these columns.
+    pub fn are_distinct_in(&self, columns: &[usize]) -> bool {
         let mut seen = HashSet::with_capacity(self.len());
         (0..self.len()).all(|row| {
-            let key: Vec<Param<'_>> = places.iter().map(|place| self.param(&self.cells[row * self.width + place])).collect();
+            let key: Vec<Param<'_>> = columns.iter().map(|index| self.param(&self.cells[row * self.width + index])).collect();
             seen.insert(key)
         })
     }
 
-    fn param(&self, cell: &Cell) -> Param<'_> {
+    fn param(&self, cell: &ParamCell) -> Param<'_> {
         match cell {
-            Cell::Null => Param::Null,
-            Cell::Int(number) => Param::Int(*number),
-            Cell::Id(id) => Param::Id(*id),
-            Cell::Text(range) => Param::Text(&self.text[range.clone()]),
-            Cell::Bytes(range) => Param::Bytes(&self.bytes[range.clone()]),
+            ParamCell::Null => Param::Null,
+            ParamCell::Int(number) => Param::Int(*number),
+            ParamCell::Id(id) => Param::Id(*id),
+            ParamCell::Text(range) => Param::Text(&self.text[range.clone()]),
+            ParamCell::Bytes(range) => Param::Bytes(&self.bytes[range.clone()]),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! One of several processes on shared databases: a writer for each service, and what looks after streams between processes.
+//! Starts one of several processes on shared databases: a writer for each service, the sequencers, the relays and the notifications.
 
-use super::{PostgresSettings, ProcessSettings, no_thread};
+use super::{PostgresSettings, ProcessSettings, thread_error};
 use crate::{
     batch::Queue,
     engine::{
@@ -17,72 +17,73 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A process among others on the same databases.
-pub(super) struct Member {
-    /// Names it in leases.
+/// This process among the others on the same databases.
+pub(super) struct Node {
+    /// The name of this process in leases.
     pub(super) instance: Uuid,
-    /// One steward for each database.
+    /// One lease connection for each database.
     common: Steward,
     own: HashMap<&'static str, Steward>,
-    /// Who gives leases back at the end.
-    pub(super) crew: Crew,
+    /// The tasks that give leases back when the process stops.
+    pub(super) tasks: Crew,
 }
 
-impl Member {
-    pub(super) fn new(kit: &Kit) -> Member {
+impl Node {
+    pub(super) fn new(kit: &Kit) -> Node {
         let own = kit.databases.iter().map(|(name, db)| (*name, Steward::new(db.clone()))).collect();
-        Member { instance: new_id(), common: Steward::new(kit.db.clone()), own, crew: Crew::default() }
+        Node { instance: new_id(), common: Steward::new(kit.db.clone()), own, tasks: Crew::default() }
     }
 
-    /// Looks after the leases of this service.
-    pub(super) fn steward(&self, service: &str) -> Steward {
+    /// The connection that holds this service's leases.
+    pub(super) fn lease_connection(&self, service: &str) -> Steward {
         self.own.get(service).unwrap_or(&self.common).clone()
     }
 }
 
-/// Starting one of several processes on shared databases.
-pub(super) struct Shared<'s> {
+/// Everything that starting one of several processes needs.
+pub(super) struct ClusterStartup<'s> {
     pub(super) settings: &'s ProcessSettings,
     pub(super) postgres: &'s PostgresSettings,
     pub(super) kit: &'s Kit,
     pub(super) services: &'s [Arc<dyn Service>],
-    pub(super) member: &'s Member,
-    /// Nothing goes over Kafka before they are ready.
+    pub(super) node: &'s Node,
+    /// This process sends and reads nothing over Kafka before these are ready.
     pub(super) topics: &'s Topics,
     pub(super) shutdown: &'s Shutdown,
 }
 
-impl Shared<'_> {
+impl ClusterStartup<'_> {
     pub(super) async fn start(&self) -> Result<Vec<RunningEngine>, Fault> {
-        self.prepare().await?;
-        let wires = Wires::new(contracts::SERVICES.iter().copied());
-        let feed = self.feed().await?;
-        let readings: HashSet<(&str, &str)> = self
+        self.prepare_databases().await?;
+        let notifications = Wires::new(contracts::SERVICES.iter().copied());
+        let message_source = self.message_source().await?;
+        let subscriptions: HashSet<(&str, &str)> = self
             .services
             .iter()
             .flat_map(|service| streams::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
             .collect();
-        let readings = Arc::new(readings);
+        let subscriptions = Arc::new(subscriptions);
         let queues: Vec<Queue> = self.services.iter().map(|_| Queue::new(self.settings.queue)).collect();
         self.kit.batch.bind(self.services.iter().map(|service| service.name()).zip(&queues));
         let mut engines = Vec::with_capacity(queues.len());
         for (service, queue) in self.services.iter().zip(queues) {
-            let (instance, readings) = (self.member.instance, Arc::clone(&readings));
-            let lanes = Lanes::new(instance, wires.clone(), feed.clone(), readings, service.as_ref(), &self.kit.batch)?;
+            let (instance, subscriptions) = (self.node.instance, Arc::clone(&subscriptions));
+            let assignment =
+                Lanes::new(instance, notifications.clone(), message_source.clone(), subscriptions, service.as_ref(), &self.kit.batch)?;
             let (clock, faults) = (Arc::clone(&self.settings.clock), self.settings.faults.clone());
             let db = self.kit.db_of(service.name());
-            let engine = Engine::open(db, vec![Arc::clone(service)], clock, self.settings.engine.clone(), faults, Some(lanes)).await?;
-            engines.push(engine.start(queue).map_err(no_thread)?);
+            let engine = Engine::open(db, vec![Arc::clone(service)], clock, self.settings.engine.clone(), faults, Some(assignment)).await?;
+            engines.push(engine.start(queue).map_err(thread_error)?);
         }
-        self.connect(&wires);
-        if let Feed::Kafka { cluster, topics, .. } = &feed {
-            self.relay(&wires, cluster, topics)?;
+        self.connect_notifications(&notifications);
+        if let Feed::Kafka { cluster, topics, .. } = &message_source {
+            self.start_relays(&notifications, cluster, topics)?;
         }
         Ok(engines)
     }
 
-    /// The cable: Kafka where it is set, else the tables, which must then all be in reach.
-    async fn feed(&self) -> Result<Feed, Fault> {
+    /// The source of messages: Kafka if it is set. Otherwise the outbox tables, all of which this process must then reach.
+    async fn message_source(&self) -> Result<Feed, Fault> {
         let Some(kafka) = &self.settings.kafka else {
             let here = self.services.iter().map(|service| service.name());
             return Ok(Feed::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
@@ -97,26 +98,26 @@ impl Shared<'_> {
         Ok(Feed::Kafka { cluster, partitions, topics: self.topics.clone() })
     }
 
-    fn relay(&self, wires: &Wires, cluster: &Cluster, topics: &Topics) -> Result<(), Fault> {
+    fn start_relays(&self, notifications: &Wires, cluster: &Cluster, topics: &Topics) -> Result<(), Fault> {
         let producer = Arc::new(cluster.producer().map_err(|error| Fault::Setting(format!("kafka: {error}")))?);
         for service in self.services {
             let name = service.name();
             let relay = Relay {
                 service: name,
                 db: self.kit.db_of(name).clone(),
-                steward: self.member.steward(name),
-                wires: wires.clone(),
+                steward: self.node.lease_connection(name),
+                wires: notifications.clone(),
                 producer: Arc::clone(&producer),
                 topics: topics.clone(),
-                instance: self.member.instance,
+                instance: self.node.instance,
             };
-            relay.start(self.shutdown.clone(), &self.member.crew);
+            relay.start(self.shutdown.clone(), &self.node.tasks);
         }
         Ok(())
     }
 
-    /// Tables and streams of all services here; several processes may do this at once.
-    async fn prepare(&self) -> Result<(), Fault> {
+    /// Prepares tables and streams of all services here. Several processes may do this at the same time.
+    async fn prepare_databases(&self) -> Result<(), Fault> {
         for service in self.services {
             let db = self.kit.db_of(service.name());
             db.check().await?;
@@ -132,24 +133,24 @@ impl Shared<'_> {
         Ok(())
     }
 
-    fn connect(&self, wires: &Wires) {
+    fn connect_notifications(&self, notifications: &Wires) {
         for service in self.services {
             let (name, service) = (service.name(), Arc::clone(service));
-            wires.on_notice(name, Arc::new(move |text| service.noticed(text)));
+            notifications.on_notice(name, Arc::new(move |text| service.noticed(text)));
             let sequencer = Sequencer {
                 service: name,
                 db: self.kit.db_of(name).clone(),
-                steward: self.member.steward(name),
-                wires: wires.clone(),
-                instance: self.member.instance,
+                steward: self.node.lease_connection(name),
+                wires: notifications.clone(),
+                instance: self.node.instance,
             };
-            sequencer.start(self.shutdown.clone(), &self.member.crew);
+            sequencer.start(self.shutdown.clone(), &self.node.tasks);
         }
         let (own, common): (Vec<&str>, Vec<&str>) =
             self.services.iter().map(|service| service.name()).partition(|name| self.kit.databases.contains_key(name));
-        wires.connect(&self.kit.db, &common, self.shutdown);
+        notifications.connect(&self.kit.db, &common, self.shutdown);
         for name in own {
-            wires.connect(self.kit.db_of(name), &[name], self.shutdown);
+            notifications.connect(self.kit.db_of(name), &[name], self.shutdown);
         }
     }
 }

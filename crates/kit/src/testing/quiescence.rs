@@ -1,6 +1,6 @@
-//! When a mall has come to rest: nothing waits for a number, and nothing for a reader but what a test holds back.
+//! Detects that a mall is quiescent: no message waits for its number, and readers wait only for messages that a test holds.
 //!
-//! Where hops are transactions of their own, what follows a request goes on after its answer. Tests written for one transaction wait here.
+//! If hops are separate transactions, the effects of a request continue after its answer. Tests written for one transaction wait here.
 
 use super::Faults;
 use crate::{
@@ -13,35 +13,35 @@ use std::{
     time::Duration,
 };
 
-/// Looks without progress after which a message is taken to wait for something that will not come, such as a process that is gone: longer
-/// than a busy machine takes for the next step.
-const STUCK: u32 = 1_000;
-const LOOK: Duration = Duration::from_millis(5);
-/// Looks after which a test fails that never comes to rest.
-const MOST: u32 = 6_000;
+/// Polls without progress after which the remaining messages count as stuck, for example because a process is gone. Longer than a busy
+/// machine takes for the next step.
+const MAX_UNCHANGED_POLLS: u32 = 1_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Polls after which a test fails because the mall never becomes quiescent.
+const MAX_POLLS: u32 = 6_000;
 
-pub(super) struct Rest {
+pub(super) struct Quiescence {
     kit: Kit,
-    /// How many messages wait.
-    count: String,
-    /// Of each reader that is behind, the kind of message before it; empty where messages wait for their numbers.
-    next: String,
+    /// Counts waiting messages.
+    count_sql: String,
+    /// For each reader with a lag, finds the kind of its next message. Empty where messages wait for their numbers.
+    next_sql: String,
     faults: OnceLock<Faults>,
 }
 
-impl Rest {
-    pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Rest {
+impl Quiescence {
+    pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Quiescence {
         let (mut counts, mut next) = (Vec::new(), Vec::new());
         for service in services {
             let reader = service.name();
-            // SQLite's one writer numbers as it writes.
+            // SQLite's only writer numbers messages as it writes them.
             if kit.db.is_postgres() {
                 counts.push(format!("(select count(*) from {reader}_pending)"));
                 next.push(format!("select '{reader}', '' where exists (select 1 from {reader}_pending)"));
             }
             for (source, _) in sources(service.as_ref()) {
                 if services.iter().any(|service| service.name() == source) {
-                    let behind = behind(kit, reader, source);
+                    let behind = join_positions(kit, reader, source);
                     counts.push(format!("(select coalesce(sum(h.seq - coalesce(p.seq, 0)), 0) from {behind})"));
                     next.push(format!(
                         "select '{reader}', o.kind from {behind} join {source}_outbox o \
@@ -50,51 +50,51 @@ impl Rest {
                 }
             }
         }
-        let (count, next) = (format!("select cast({}+0 as BIGINT)", counts.join("+")), next.join(" union all "));
-        Rest { kit: kit.clone(), count, next, faults: OnceLock::new() }
+        let (count_sql, next_sql) = (format!("select cast({}+0 as BIGINT)", counts.join("+")), next.join(" union all "));
+        Quiescence { kit: kit.clone(), count_sql, next_sql, faults: OnceLock::new() }
     }
 
-    /// Where it is planned what is held.
-    pub fn mind(&self, faults: &Faults) {
+    /// Sets the faults that say which messages are held.
+    pub fn watch_faults(&self, faults: &Faults) {
         let _ = self.faults.set(faults.clone());
     }
 
-    /// Returns when nothing moves any more.
+    /// Returns when the mall is quiescent.
     pub async fn wait(&self) {
-        let (mut before, mut same) = (0, 0);
-        for _ in 0..MOST {
-            // Under load there may be no connection for seconds; that is no rest either.
+        let (mut before, mut unchanged) = (0, 0);
+        for _ in 0..MAX_POLLS {
+            // Under load no connection may be free for seconds. That does not count as quiescent.
             let Ok(lag) = self.lag().await else { continue };
-            same = if lag == before { same + 1 } else { 0 };
+            unchanged = if lag == before { unchanged + 1 } else { 0 };
             before = lag;
-            if lag == 0 || same >= STUCK || self.is_held().await {
+            if lag == 0 || unchanged >= MAX_UNCHANGED_POLLS || self.is_held().await {
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        panic!("messages keep moving and never come to rest");
+        panic!("messages keep moving: the mall never becomes quiescent");
     }
 
-    /// How many messages wait for a number or a reader.
+    /// The number of messages that wait for a number or a reader.
     pub async fn lag(&self) -> Result<i64, DbError> {
         let mut reader = self.kit.db.reader().await?;
-        let (lag,): (i64,) = reader.query_one(&self.count, &[]).await?;
+        let (lag,): (i64,) = reader.query_one(&self.count_sql, &[]).await?;
         Ok(lag)
     }
 
-    /// True when a test holds whatever waits.
+    /// True if the test holds all waiting messages.
     async fn is_held(&self) -> bool {
         let Some(faults) = self.faults.get().filter(|faults| faults.hold_anything()) else { return false };
         let next = async {
             let mut reader = self.kit.db.reader().await?;
-            reader.query::<(String, String)>(&self.next, &[]).await
+            reader.query::<(String, String)>(&self.next_sql, &[]).await
         };
         next.await.is_ok_and(|next| next.iter().all(|(reader, kind)| faults.is_held(reader, kind)))
     }
 }
 
-/// The ends of a stream's partitions, as `h`, with where a reader is, as `p`.
-fn behind(kit: &Kit, reader: &str, source: &str) -> String {
+/// Joins the ends of a stream's partitions, as `h`, with a reader's positions, as `p`.
+fn join_positions(kit: &Kit, reader: &str, source: &str) -> String {
     let heads = if kit.db.is_postgres() {
         format!("{source}_heads")
     } else {
@@ -103,8 +103,8 @@ fn behind(kit: &Kit, reader: &str, source: &str) -> String {
     format!("{heads} h left join {reader}_positions p on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition")
 }
 
-/// Tests write ids as SQLite's blobs; on PostgreSQL they are UUIDs.
-pub(super) fn for_postgres(sql: &str) -> String {
+/// Rewrites ids from SQLite's blobs, as in the tests, to PostgreSQL's UUIDs.
+pub(super) fn to_postgres(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql;
     while let Some(at) = rest.find("x'") {

@@ -9,19 +9,19 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// A stand-in for a service that is not part of a test: it owns nothing but a stream, into which the test writes.
+/// Stands in for a service that is not part of a test. It owns only a stream, into which the test writes.
 pub struct Puppet {
     kit: Kit,
     name: &'static str,
 }
 
 impl Puppet {
-    #[expect(clippy::new_ret_no_self, reason = "a puppet is only ever used as a service")]
+    #[expect(clippy::new_ret_no_self, reason = "a stub is only used as a service")]
     pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
-        Self::speaking_as(kit, name)
+        Self::named(kit, name)
     }
 
-    pub(super) fn speaking_as(kit: &Kit, name: &'static str) -> Arc<Puppet> {
+    pub(super) fn named(kit: &Kit, name: &'static str) -> Arc<Puppet> {
         Arc::new(Puppet { kit: kit.clone(), name })
     }
 }
@@ -48,7 +48,7 @@ pub(super) struct Emit {
 
 impl Command for Emit {
     type Service = Puppet;
-    const OPERATION: &'static str = "puppet.emit";
+    const OPERATION: &'static str = "stub_service.emit";
 
     async fn handle<'a>(_: &'a Puppet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for command in commands {

@@ -1,11 +1,11 @@
-//! Whoever holds a pooled reader must not ask for another one: with as many at it as there are connections, all of them would wait for each
-//! other. Under the feature `testing` whoever does it panics, whether a connection is free or not, so that every test of anything shows it.
+//! Detects tasks that take a second pooled reader while holding one. With as many such tasks as connections, all of them would wait for
+//! each other. Under the feature `testing` the second request panics, even if a connection is free, so that any test exposes it.
 
 #[cfg(feature = "testing")]
-pub(crate) use watched::{Course, Hold};
+pub(crate) use checked::{Course, ReaderGuard};
 
 #[cfg(feature = "testing")]
-mod watched {
+mod checked {
     use std::{
         future::Future,
         sync::{
@@ -18,7 +18,7 @@ mod watched {
         static HOLDS_READER: Arc<AtomicBool>;
     }
 
-    /// What happens one after the other: a request, a background task, a writer. Not the same as a task, which may serve several requests.
+    /// A sequence of steps: a request, a background task, a writer. Not the same as a task, which may serve several requests.
     #[derive(Default)]
     pub(crate) struct Course(Arc<AtomicBool>);
 
@@ -32,20 +32,20 @@ mod watched {
         }
     }
 
-    /// The one reader of a course. Outside of any, as in the body of a test, nothing is known of others.
+    /// The one reader of a [`Course`]. Outside of a scope, as in the body of a test, other readers are unknown.
     #[derive(Debug)]
-    pub(crate) struct Hold(Option<Arc<AtomicBool>>);
+    pub(crate) struct ReaderGuard(Option<Arc<AtomicBool>>);
 
-    impl Hold {
-        pub(crate) fn begin() -> Hold {
+    impl ReaderGuard {
+        pub(crate) fn begin() -> ReaderGuard {
             let course = HOLDS_READER.try_with(Arc::clone).ok();
             let is_second = course.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
-            assert!(!is_second, "whoever holds a reader asks for another one: give the first one back before");
-            Hold(course)
+            assert!(!is_second, "a second reader requested while the first one is held: drop the first one before");
+            ReaderGuard(course)
         }
     }
 
-    impl Drop for Hold {
+    impl Drop for ReaderGuard {
         fn drop(&mut self) {
             if let Some(holds) = &self.0 {
                 holds.store(false, Ordering::SeqCst);
@@ -55,10 +55,10 @@ mod watched {
 }
 
 #[cfg(not(feature = "testing"))]
-pub(crate) use unwatched::{Course, Hold};
+pub(crate) use unchecked::{Course, ReaderGuard};
 
 #[cfg(not(feature = "testing"))]
-mod unwatched {
+mod unchecked {
     use std::future::Future;
 
     #[derive(Default)]
@@ -77,46 +77,46 @@ mod unwatched {
     }
 
     #[derive(Debug)]
-    pub(crate) struct Hold;
+    pub(crate) struct ReaderGuard;
 
-    impl Hold {
+    impl ReaderGuard {
         #[inline(always)]
-        pub(crate) fn begin() -> Hold {
-            Hold
+        pub(crate) fn begin() -> ReaderGuard {
+            ReaderGuard
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Course, Hold};
+    use super::{Course, ReaderGuard};
     use futures::FutureExt;
     use std::panic::AssertUnwindSafe;
 
     async fn nested() {
-        let _first = Hold::begin();
+        let _first = ReaderGuard::begin();
         tokio::task::yield_now().await;
-        let _second = Hold::begin();
+        let _second = ReaderGuard::begin();
     }
 
     // F11
     #[tokio::test]
-    async fn a_second_reader_beside_the_first_is_a_panic() {
+    async fn a_second_reader_while_holding_one_panics() {
         assert!(AssertUnwindSafe(Course::run(nested())).catch_unwind().await.is_err());
         let course = Course::default();
-        let held = course.go_on(Hold::begin);
-        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(Hold::begin))).is_err(), "at a later step, too");
-        // Given back wherever that is.
+        let held = course.go_on(ReaderGuard::begin);
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "also in a later step");
+        // The guard may be dropped on any thread.
         std::thread::spawn(move || drop(held)).join().unwrap();
-        course.go_on(|| drop(Hold::begin()));
+        course.go_on(|| drop(ReaderGuard::begin()));
     }
 
     // F11
     #[tokio::test]
-    async fn one_after_the_other_and_others_beside_it_are_not() {
+    async fn readers_in_sequence_or_in_other_scopes_are_allowed() {
         let one_by_one = async || {
             for _ in 0..3 {
-                let _held = Hold::begin();
+                let _held = ReaderGuard::begin();
                 tokio::task::yield_now().await;
             }
         };

@@ -1,4 +1,4 @@
-//! A wire between the product and a server, that can be cut or made long for whoever is connected over it.
+//! A TCP proxy between the product and a server that can cut connections or delay answers.
 
 use crate::{ports::Stopwatch, tasks};
 use std::{sync::Arc, time::Duration};
@@ -9,32 +9,32 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Whole,
-    Cut,
-    /// Answers take so long.
-    Long(Duration),
+enum LinkState {
+    Normal,
+    Disconnected,
+    /// Delay of each answer.
+    Delayed(Duration),
 }
 
 pub struct Wire {
-    state: Arc<watch::Sender<State>>,
+    state: Arc<watch::Sender<LinkState>>,
     port: u16,
 }
 
 impl Wire {
-    /// To a server on this address, such as `127.0.0.1:6379`.
+    /// A proxy to the server at this address, such as `127.0.0.1:6379`.
     pub async fn to(server: String) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let state = Arc::new(watch::Sender::new(State::Whole));
+        let state = Arc::new(watch::Sender::new(LinkState::Normal));
         let states = Arc::clone(&state);
         tasks::spawn("wire", async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (state, server) = (states.subscribe(), server.clone());
-                if *state.borrow() != State::Cut {
+                if *state.borrow() != LinkState::Disconnected {
                     tasks::spawn("wire.connection", async move {
                         if let Ok(server) = TcpStream::connect(server).await {
-                            carry(client, server, state).await;
+                            forward(client, server, state).await;
                         }
                     });
                 }
@@ -47,52 +47,52 @@ impl Wire {
         self.port
     }
 
-    /// Closes all connections, and the next ones at once.
+    /// Closes all connections, and each new one at once.
     pub fn cut(&self) {
-        self.state.send_replace(State::Cut);
+        self.state.send_replace(LinkState::Disconnected);
     }
 
-    /// From now on the server hears at once what it is asked, and its answers are on their way for so long.
+    /// Delays answers by this time from now on. Requests reach the server at once.
     pub fn lengthen(&self, delay: Duration) {
-        self.state.send_replace(State::Long(delay));
+        self.state.send_replace(LinkState::Delayed(delay));
     }
 
     pub fn mend(&self) {
-        self.state.send_replace(State::Whole);
+        self.state.send_replace(LinkState::Normal);
     }
 }
 
-/// Carries bytes both ways until one side ends or the wire is cut.
-async fn carry(client: TcpStream, server: TcpStream, mut state: watch::Receiver<State>) {
+/// Forwards bytes both ways until one side ends or the proxy cuts the connection.
+async fn forward(client: TcpStream, server: TcpStream, mut state: watch::Receiver<LinkState>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (asked, answers) = (client.into_split(), server.into_split());
-    let (there, back) = (state.clone(), state.clone());
-    let now = |_: State| Duration::ZERO;
-    let late = |state: State| if let State::Long(delay) = state { delay } else { Duration::ZERO };
+    let (client_halves, server_halves) = (client.into_split(), server.into_split());
+    let (to_server, to_client) = (state.clone(), state.clone());
+    let at_once = |_: LinkState| Duration::ZERO;
+    let delayed = |state: LinkState| if let LinkState::Delayed(delay) = state { delay } else { Duration::ZERO };
     tokio::select! {
-        () = pump(asked.0, answers.1, there, now) => {}
-        () = pump(answers.0, asked.1, back, late) => {}
-        _ = state.wait_for(|state| *state == State::Cut) => {}
+        () = pump(client_halves.0, server_halves.1, to_server, at_once) => {}
+        () = pump(server_halves.0, client_halves.1, to_client, delayed) => {}
+        _ = state.wait_for(|state| *state == LinkState::Disconnected) => {}
     }
 }
 
-/// What is read while something is on its way does not wait for that to arrive.
+/// Forwards bytes. Reading goes on while earlier bytes are delayed.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    state: watch::Receiver<State>,
-    delay: impl Fn(State) -> Duration,
+    state: watch::Receiver<LinkState>,
+    delay: impl Fn(LinkState) -> Duration,
 ) {
-    let (under_way, mut arriving) = mpsc::unbounded_channel::<(Stopwatch, Duration, Vec<u8>)>();
+    let (sender, mut receiver) = mpsc::unbounded_channel::<(Stopwatch, Duration, Vec<u8>)>();
     let reading = async {
         let mut bytes = vec![0; 1 << 16];
         while let Ok(size @ 1..) = from.read(&mut bytes).await {
             let delay = delay(*state.borrow());
-            let _ = under_way.send((Stopwatch::start(), delay, bytes[..size].to_vec()));
+            let _ = sender.send((Stopwatch::start(), delay, bytes[..size].to_vec()));
         }
     };
     let writing = async {
-        while let Some((since, delay, bytes)) = arriving.recv().await {
+        while let Some((since, delay, bytes)) = receiver.recv().await {
             let left = delay.saturating_sub(since.elapsed());
             if !left.is_zero() {
                 tokio::time::sleep(left).await;
