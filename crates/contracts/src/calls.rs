@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discount_stays_between_nothing_and_its_base() {
+    fn a_discount_is_between_zero_and_its_base() {
         assert_eq!(Discount::Amount { won: Won(5_000) }.on(Won(3_000)), Won(3_000));
         assert_eq!(Discount::Rate { basis_points: 1_000, max_won: None }.on(Won(999)), Won(99));
         assert_eq!(Discount::Rate { basis_points: 5_000, max_won: Some(Won(100)) }.on(Won(1_000)), Won(100));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_is_told_apart_from_bad_data() {
+    fn an_unknown_type_differs_from_bad_data() {
         assert!(matches!(Message::decode("no.such", "{}"), Err(DecodeError::UnknownType(_))));
         assert!(matches!(Message::decode("points.hold", "{}"), Err(DecodeError::Data(_))));
     }

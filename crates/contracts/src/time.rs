@@ -105,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn a_timestamp_parses_its_own_text() {
         let at = Timestamp(1_795_000_000_123_456);
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("2026-11-20T18:00:00+09:00"), Timestamp::parse("2026-11-20T09:00:00Z"));
     }
 
     #[test]
-    fn refuses_days_and_hours_that_do_not_exist() {
+    fn impossible_dates_are_refused() {
         for text in ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00", "10000-01-01T00:00:00Z"]
         {
             assert_eq!(Timestamp::parse(text), None, "{text}");

@@ -14,12 +14,12 @@ pub fn shared() -> RwLockReadGuard<'static, ()> {
 }
 
 /// Held by tests that stop one.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
+pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
     SERVERS.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
+pub enum BackendServer {
     Postgres,
     Redis,
     Kafka,
@@ -27,50 +27,50 @@ pub enum Service {
 
 /// How a server goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Orderly,
+pub enum StopMode {
+    Graceful,
     /// Without a checkpoint; PostgreSQL only.
     Immediate,
     /// SIGKILL.
     Kill,
 }
 
-impl Service {
+impl BackendServer {
     /// The variable with its address, which must be set.
     pub fn address(self) -> String {
         let variable = match self {
-            Service::Postgres => "ONRUSH_TEST_POSTGRES",
-            Service::Redis => "ONRUSH_TEST_REDIS",
-            Service::Kafka => "ONRUSH_TEST_KAFKA",
+            BackendServer::Postgres => "ONRUSH_TEST_POSTGRES",
+            BackendServer::Redis => "ONRUSH_TEST_REDIS",
+            BackendServer::Kafka => "ONRUSH_TEST_KAFKA",
         };
         std::env::var(variable).unwrap_or_else(|_| panic!("set {variable}, or run ./scripts/services run -- cargo test …"))
     }
 
-    pub fn stop(self, end: End) {
-        self.control("stop", end);
+    pub fn stop(self, mode: StopMode) {
+        self.control("stop", mode);
     }
 
     /// Returns when it answers.
     pub fn start(self) {
-        self.control("start", End::Orderly);
+        self.control("start", StopMode::Graceful);
     }
 
-    pub fn restart(self, end: End) {
-        self.control("restart", end);
+    pub fn restart(self, mode: StopMode) {
+        self.control("restart", mode);
     }
 
-    fn control(self, verb: &str, end: End) {
+    fn control(self, verb: &str, mode: StopMode) {
         let name = match self {
-            Service::Postgres => "postgres",
-            Service::Redis => "redis",
-            Service::Kafka => "kafka",
+            BackendServer::Postgres => "postgres",
+            BackendServer::Redis => "redis",
+            BackendServer::Kafka => "kafka",
         };
         let mut command = Command::new(script());
         command.args([verb, name]);
-        match end {
-            End::Orderly => {}
-            End::Immediate => drop(command.arg("--immediate")),
-            End::Kill => drop(command.arg("--kill")),
+        match mode {
+            StopMode::Graceful => {}
+            StopMode::Immediate => drop(command.arg("--immediate")),
+            StopMode::Kill => drop(command.arg("--kill")),
         }
         let output = command.output().expect("the script runs");
         assert!(output.status.success(), "cannot {verb} {name}: {}", String::from_utf8_lossy(&output.stderr));

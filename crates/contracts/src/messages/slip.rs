@@ -208,7 +208,7 @@ mod tests {
 
     // G3
     #[test]
-    fn a_slip_goes_from_stop_to_stop_and_back_over_what_was_done() {
+    fn a_slip_advances_step_by_step_and_undoes_in_reverse() {
         let there = ["stock.reserve do", "coupon.hold do", "points.hold do", "stock.take do", "payment.request do"];
         let back = ["points.hold undo", "coupon.hold undo", "stock.reserve undo"];
         let (calls, slip) = travel(RoutingSlip::forward(ORDER, 1, stops(), 0, false), None);
@@ -224,7 +224,7 @@ mod tests {
 
     // G3: on the slip that pays, what was done before is undone when stock is gone, and stays when only the payment is refused.
     #[test]
-    fn a_refused_payment_may_leave_the_rest_as_it_is() {
+    fn a_refused_payment_keeps_the_other_steps_done() {
         let (calls, slip) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(4));
         assert_eq!((calls.len(), slip.next, slip.way), (2, None, Way::Forward));
         let (calls, _) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(3));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_reads_back_as_written_and_calls_nobody_else() {
+    fn a_slip_round_trips_and_names_only_the_next_service() {
         let (_, slip) = travel(RoutingSlip::forward(ORDER, 7, stops(), 0, false), Some(2));
         let message = Message::WalletSlip(slip);
         let data = message.encode().expect("plain data encodes");

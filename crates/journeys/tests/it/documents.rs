@@ -5,7 +5,7 @@ use onrush::documents::{self, Document};
 use std::{collections::BTreeSet, path::Path};
 
 #[test]
-fn i6_committed_documents_are_what_the_code_says() {
+fn i6_committed_documents_are_current() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let mut stale = Vec::new();
     for (document, name) in Document::ALL {

@@ -1,6 +1,5 @@
 //! The stories Onrush is for, told to the whole product.
 
-mod audit_plants;
 mod authorization;
 mod bad_input;
 mod crash;
@@ -8,6 +7,7 @@ mod documents;
 mod idempotency;
 mod kill;
 mod mall;
+mod planted_faults;
 mod races;
 mod saga_faults;
 mod structure;

@@ -1,6 +1,6 @@
 //! C9, C10: units that come free and those who wait for them.
 
-use crate::mall::{Mall, Person, all, at_once, folds, number};
+use crate::mall::{Mall, Person, expect_all, fold_settings, number, send_all};
 use kit::auth::Role;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -12,8 +12,8 @@ async fn standing(mall: &Mall, person: &Person, coupon: &str) -> Value {
 /// C9, C10: a unit that comes free goes to who waits longest, once; nobody overtakes; nothing is given out after the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c9_the_waitlist_is_served_in_order() {
-    for fold in folds() {
-        let mall = Mall::folding(*fold).await;
+    for fold in fold_settings() {
+        let mall = Mall::with_fold(*fold).await;
         let coupon = mall.coupon(json!({"quantity": 2, "waitlist": true})).await;
         let members = mall.members(7).await;
         for (n, member) in members[..5].iter().enumerate() {
@@ -60,7 +60,7 @@ async fn c9_the_waitlist_is_served_in_order() {
 
 /// C9: many give back at once; each unit goes to one who waits, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c9_units_given_back_at_once_go_to_the_first_who_wait() {
+async fn c9_returned_coupons_go_to_the_first_in_line() {
     let mall = Mall::open().await;
     let coupon = mall.coupon(json!({"quantity": 20, "waitlist": true})).await;
     let members = mall.members(60).await;
@@ -68,7 +68,7 @@ async fn c9_units_given_back_at_once_go_to_the_first_who_wait() {
         let _ = mall.claim(member, &coupon).send().await;
     }
     let back = |member: &Person| mall.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&member.token);
-    all(204, at_once(20, members[..20].iter().map(back).collect()).await);
+    expect_all(204, send_all(20, members[..20].iter().map(back).collect()).await);
     for (n, member) in members[20..].iter().enumerate() {
         let standing = standing(&mall, member, &coupon).await;
         if n < 20 {
