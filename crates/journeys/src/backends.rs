@@ -1,4 +1,4 @@
-//! What the processes of one mall stand on: databases and topics of their own, gone with the value.
+//! Databases, topics and Redis of one mall's processes. Dropping the value removes them.
 
 use crate::servers::BackendServer;
 use kit::{
@@ -8,26 +8,26 @@ use kit::{
 use std::fmt::Write;
 use tokio::runtime::{Builder, Runtime};
 
-/// Partitions of each stream: more than one, so that processes have something to share.
+/// Partitions of each stream. More than one, so that several processes share the work.
 const PARTITIONS: &str = "2";
-/// Read connections of a process to a database. Many processes share a server with few.
+/// Read connections of a process to a database. Few, because many processes share a server.
 const READERS: &str = "4";
 
 pub struct Backends {
-    /// For connections of the test itself.
+    /// Runs the test's own connections.
     runtime: Runtime,
     database: TestDatabase,
-    /// Services with a database of their own.
+    /// Services with their own database.
     own_databases: Vec<(&'static str, TestDatabase)>,
     topics: Option<TestTopics>,
     redis: Option<String>,
-    /// In the place of the database's address.
+    /// Replaces the address of the shared database.
     proxied_url: Option<String>,
     secret: String,
 }
 
 impl Backends {
-    /// One database for all.
+    /// One database for all services.
     pub fn one_database() -> Backends {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
         let database = runtime.block_on(TestDatabase::create());
@@ -38,7 +38,7 @@ impl Backends {
         Backends { runtime, database, own_databases: Vec::new(), topics: None, redis: None, proxied_url: None, secret }
     }
 
-    /// Kafka between services, Redis between processes, and databases of their own for some services.
+    /// Kafka between services, Redis between processes, and a separate database for each service in `own`.
     pub fn split(own: &[&'static str]) -> Backends {
         let mut backends = Backends::one_database();
         let create = |name: &&'static str| (*name, backends.runtime.block_on(TestDatabase::create()));
@@ -53,13 +53,13 @@ impl Backends {
         self
     }
 
-    /// For a mall that had this secret before.
+    /// Takes over the secret of an existing mall.
     #[must_use]
     pub fn with_secret(self, secret: String) -> Backends {
         Backends { secret, ..self }
     }
 
-    /// The same database under another address.
+    /// Lets processes reach the same database through a proxy on this port.
     pub fn connect_through(&mut self, port: u16) {
         let url = self.database.url();
         let (server, rest) = url.split_once('@').expect("the address names a user");
@@ -67,7 +67,7 @@ impl Backends {
         self.proxied_url = Some(format!("{server}@127.0.0.1:{port}/{database}"));
     }
 
-    /// The same data in another database. Nobody may be connected with this one.
+    /// Copies the database. No client may be connected to the original.
     pub(crate) fn copy(&self) -> Backends {
         assert!(self.own_databases.is_empty() && self.topics.is_none(), "a mall apart is not copied");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
@@ -83,7 +83,7 @@ impl Backends {
         }
     }
 
-    /// What every command is told.
+    /// Arguments for every command.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let url = self.proxied_url.clone().unwrap_or_else(|| self.database.url());
         let mut arguments = vec!["--database-url".to_owned(), url, "--secret".into(), self.secret.clone()];
@@ -104,7 +104,7 @@ impl Backends {
         arguments
     }
 
-    /// The address of the server, `host:port`.
+    /// Address of the PostgreSQL server, `host:port`.
     pub fn server_address(&self) -> String {
         let url = self.database.url();
         let (_, rest) = url.split_once('@').expect("the address names a user");
@@ -115,12 +115,12 @@ impl Backends {
         &self.runtime
     }
 
-    /// The database in which a service keeps its tables.
+    /// The database with this service's tables.
     pub fn database_of(&self, service: &str) -> &TestDatabase {
         self.own_databases.iter().find(|(name, _)| *name == service).map_or(&self.database, |(_, database)| database)
     }
 
-    /// One number, asked of a service's database.
+    /// The single number that a query on a service's database returns.
     pub fn number(&self, service: &str, sql: &str) -> i64 {
         self.runtime.block_on(self.database_of(service).number(sql))
     }

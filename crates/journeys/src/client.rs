@@ -1,4 +1,4 @@
-//! Requests over TCP, one connection at a time, with nothing between the test and the bytes.
+//! A blocking HTTP client on one TCP connection, which sends exactly the bytes a test gives it.
 
 use kit::ports::new_id;
 use serde_json::Value;
@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-/// A server that does not answer in this time has failed.
+/// Limit for an answer, and for a mall to come to rest.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// One connection to a server, one request at a time. Made again after an error.
+/// One connection to a server, with one request at a time. Reconnects after an error.
 pub struct BlockingClient {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
-    /// How long it waits for an answer.
+    /// Read and connect timeout.
     answer_timeout: Duration,
 }
 
@@ -25,7 +25,7 @@ pub struct BlockingResponse {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub bytes: Vec<u8>,
-    /// Null where the body is not JSON.
+    /// `Null`: the body is not JSON.
     pub body: Value,
 }
 
@@ -43,12 +43,12 @@ impl BlockingResponse {
     }
 }
 
-/// The kind of problem that a body tells of; empty when it tells of none.
+/// Slug of the problem in this body. Empty: the body is not a problem.
 pub fn problem(body: &Value) -> &str {
     body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
 }
 
-/// A request that can be made again.
+/// A request that can be repeated.
 #[derive(Clone, Debug)]
 pub struct BlockingRequest {
     method: &'static str,
@@ -77,19 +77,19 @@ impl BlockingRequest {
     pub fn key(self, key: &str) -> BlockingRequest {
         self.header("idempotency-key", key.to_owned())
     }
-    /// With a key of its own.
+    /// Sets a new idempotency key.
     pub fn with_new_key(self) -> BlockingRequest {
         let key = new_id().to_string();
         self.key(&key)
     }
-    /// Answer when the order rests.
+    /// Asks for the answer when the order rests.
     pub fn wait(self) -> BlockingRequest {
         self.wait_for(20)
     }
     pub fn wait_for(self, seconds: u32) -> BlockingRequest {
         self.header("prefer", format!("wait={seconds}"))
     }
-    /// Answer a claim when it is taken down, before it is settled.
+    /// Asks for 202 once the claim is durable, before it is settled.
     pub fn respond_async(self) -> BlockingRequest {
         self.header("prefer", "respond-async".to_owned())
     }
@@ -104,13 +104,13 @@ impl BlockingClient {
         BlockingClient { address, connection: None, answer_timeout: TIME_LIMIT }
     }
 
-    /// One that waits no longer than this for an answer.
+    /// Sets the time limit for an answer.
     #[must_use]
     pub fn within(self, answer_timeout: Duration) -> BlockingClient {
         BlockingClient { answer_timeout, ..self }
     }
 
-    /// An error says nothing about whether the request was acted on.
+    /// `Err`: the connection failed. The server may have executed the request.
     pub fn send(&mut self, request: &BlockingRequest) -> io::Result<BlockingResponse> {
         let answer = self.exchange(request);
         if answer.is_err() {
@@ -143,7 +143,7 @@ impl BlockingClient {
     }
 }
 
-/// An answer that began and broke off is `InvalidData`; one that never began is any other error.
+/// `InvalidData`: the answer began and broke off. Other errors: no answer began.
 fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<BlockingResponse> {
     let mut line = String::new();
     connection.read_line(&mut line)?;

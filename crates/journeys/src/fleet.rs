@@ -1,4 +1,4 @@
-//! The processes of one mall, in a shape: which services run in each, at addresses that stay when a process is started again.
+//! The processes of one mall, in a shape. Each keeps its address across restarts.
 
 use crate::{
     backends::Backends,
@@ -14,18 +14,18 @@ use std::{
     time::Duration,
 };
 
-/// Which services go together when they are apart.
+/// Services that share a process in the split shape.
 const SERVICE_GROUPS: [&[&str]; 4] = [&["accounts", "stores"], &["catalog", "stock"], &["coupons", "wallet"], &["payments", "orders"]];
-/// Where the second column of `onrush services` begins.
+/// Column at which the second field of `onrush services` begins.
 const NAME_WIDTH: usize = 11;
-/// Services that have a database of their own then.
+/// Services with their own database in the split shape.
 const OWN_DATABASES: [&str; 2] = ["stock", "orders"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FleetShape {
-    /// So many processes with all services on one database.
+    /// This number of processes, each with all services, on one database.
     Replicas(usize),
-    /// Four processes with two services each, Kafka between them.
+    /// Four processes with two services each, over Kafka.
     Split,
 }
 
@@ -34,7 +34,7 @@ pub struct Fleet {
     processes: Vec<FleetProcess>,
 }
 
-/// Where a process runs, while it does.
+/// One process of the fleet: its settings, and its server while it runs.
 struct FleetProcess {
     listen: SocketAddr,
     services: Vec<&'static str>,
@@ -43,7 +43,7 @@ struct FleetProcess {
 }
 
 impl Fleet {
-    /// Nothing runs yet.
+    /// Prepares the backends. No process runs yet.
     pub fn new(shape: FleetShape) -> Fleet {
         match shape {
             FleetShape::Replicas(_) => Fleet::on_backends(shape, Backends::one_database()),
@@ -62,7 +62,7 @@ impl Fleet {
         Fleet { data_dir: DataDir::on_backends(backends), processes }
     }
 
-    /// A mall with shoppers in it, all of its processes running.
+    /// A seeded mall with all processes running.
     pub fn new_started(shape: FleetShape, start: &StartOptions, members: u32) -> (Fleet, Vec<SeededMember>) {
         let mut fleet = Fleet::new(shape);
         let members = fleet.seed_and_start(start, members);
@@ -75,7 +75,7 @@ impl Fleet {
         members
     }
 
-    /// How many processes it has when all run.
+    /// Number of processes, running or not.
     pub fn len(&self) -> usize {
         self.processes.len()
     }
@@ -84,12 +84,12 @@ impl Fleet {
         self.processes.is_empty()
     }
 
-    /// The process with this service in it; the first one.
+    /// The first process that runs this service.
     pub fn process_of(&self, service: &str) -> usize {
         self.processes.iter().position(|process| process.services.contains(&service)).expect("there is such a service")
     }
 
-    /// What runs in this process.
+    /// Services of this process.
     pub fn services(&self, process: usize) -> Vec<&'static str> {
         self.processes[process].services.clone()
     }
@@ -102,7 +102,7 @@ impl Fleet {
         Addresses::new(self.socket_addresses())
     }
 
-    /// What `onrush services` says with the settings of this process, whether it runs or not: the lines of each service.
+    /// Output of `onrush services` with the settings of this process, running or not: the lines of each service.
     pub fn listed_services(&self, process: usize) -> BTreeMap<String, Vec<String>> {
         let text = self.data_dir.services(self.processes[process].split.as_ref());
         let (_, lines) = text.rsplit_once(" where\n").unwrap_or_else(|| panic!("nothing is said of where: {text}"));
@@ -117,12 +117,12 @@ impl Fleet {
         found
     }
 
-    /// Where the process on this process is to be found.
+    /// Listening address of this process.
     pub fn address(&self, process: usize) -> SocketAddr {
         self.processes[process].listen
     }
 
-    /// The process on this process.
+    /// The running server of this process.
     pub fn server(&mut self, process: usize) -> &mut ServerProcess {
         self.processes[process].server.as_mut().expect("it runs")
     }
@@ -132,7 +132,7 @@ impl Fleet {
         self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), ..start.clone() })
     }
 
-    /// Those that do not run, all at once.
+    /// Starts all stopped processes in parallel.
     pub fn start_all(&mut self, start: &StartOptions) {
         let idle: Vec<usize> = (0..self.len()).filter(|process| self.processes[*process].server.is_none()).collect();
         let started: Vec<Option<ServerProcess>> = std::thread::scope(|scope| {
@@ -152,19 +152,19 @@ impl Fleet {
         self.processes[process].server = Some(server);
     }
 
-    /// The same, without insisting: it may die on the way.
+    /// Starts a process. False: it crashed during the start.
     pub fn try_start(&mut self, process: usize, start: &StartOptions) -> bool {
         let server = self.try_launch(process, start);
         self.processes[process].server = server;
         self.processes[process].server.is_some()
     }
 
-    /// kill -9, or what is left of one that died.
+    /// kill -9. Also removes a process that has crashed.
     pub fn kill(&mut self, process: usize) {
         self.processes[process].server.take().expect("it runs").kill();
     }
 
-    /// SIGTERM, and waits for its end, which must be a good one. What readiness said when it was no longer 200.
+    /// Sends SIGTERM and waits for exit code 0. Returns the first readiness status other than 200. `None`: the process no longer answered.
     pub fn stop(&mut self, process: usize) -> Option<u16> {
         let mut server = self.processes[process].server.take().expect("it runs");
         let address = server.address;
@@ -180,7 +180,7 @@ impl Fleet {
         readiness_status
     }
 
-    /// Waits until a process has died by itself.
+    /// Waits for a crash. True: the process died within the time.
     pub fn has_died_within(&mut self, process: usize, within: Duration) -> bool {
         let mut server = self.processes[process].server.take().expect("it runs");
         let died = server.wait_for_exit(within).is_some();
@@ -191,7 +191,7 @@ impl Fleet {
     }
 }
 
-/// What readiness says; none when nobody answers.
+/// Status of the readiness check. `None`: no answer.
 pub fn readiness(address: SocketAddr) -> Option<u16> {
     BlockingClient::of(address).within(TIME_LIMIT / 10).send(&BlockingRequest::get("/health/ready")).ok().map(|answer| answer.status)
 }
@@ -212,7 +212,7 @@ fn split_processes() -> Vec<FleetProcess> {
     SERVICE_GROUPS.iter().zip(addresses).map(process).collect()
 }
 
-/// A free port below those that the system gives to outgoing connections: nobody takes it while its process is dead.
+/// A free port below the ephemeral range, so that no outgoing connection takes it while its process is down.
 fn free_address() -> SocketAddr {
     static TAKEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Shoppers that claim and order without a pause, what they were told, and whether it still holds afterwards.
+//! Load from shoppers that claim and order continuously. Records all answers and verifies them afterwards.
 
 use crate::{
     client::{BlockingClient, BlockingRequest, BlockingResponse, problem},
@@ -16,23 +16,23 @@ use std::{
     time::Duration,
 };
 
-/// `ONRUSH_LONG=1`: the faults go on for minutes.
+/// `ONRUSH_LONG=1`: fault tests run for minutes.
 pub fn is_long() -> bool {
     std::env::var_os("ONRUSH_LONG").is_some()
 }
 
-/// How much load there is, and of which kind.
+/// Kind and amount of load.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     pub coupons: usize,
     pub connections: usize,
-    /// Between two orders of a connection; longer in a long rush, which is read back whole.
+    /// Pause between two orders of a connection. Longer in long tests, because every answer is verified at the end.
     pub pause: Duration,
-    /// How long an order may take to rest before it is answered as it is, in seconds.
+    /// Longest wait for an order to rest, in seconds. The server then answers with the state so far.
     pub wait: u32,
-    /// How long a client waits for an answer before it asks elsewhere.
+    /// Time limit for an answer before the client tries another process.
     pub answer_timeout: Duration,
-    /// Claims are taken down, and asked for until they are settled.
+    /// True: claims are deferred (202), and the client polls for the outcome.
     pub is_claim_deferred: bool,
 }
 
@@ -43,38 +43,38 @@ impl Default for LoadOptions {
     }
 }
 
-/// What shoppers want, and what they were told.
+/// The load, its goods, and the recorded answers.
 pub struct LoadTest {
     pub addresses: Addresses,
     options: LoadOptions,
     members: Vec<SeededMember>,
     goods: LoadGoods,
-    /// An access token.
+    /// The operator's access token.
     operator: String,
     over: AtomicBool,
     orders: AtomicUsize,
     recorded: Mutex<Vec<RecordedAnswer>>,
 }
 
-/// What is to be had in the mall.
+/// Products and coupons of the load.
 struct LoadGoods {
     sku: String,
-    /// First come: fewer than there are shoppers.
+    /// Fewer first-come coupons than shoppers.
     first_come: String,
-    /// As many as anybody wants.
+    /// Unlimited coupons.
     unlimited: String,
 }
 
 struct RecordedAnswer {
     member: SeededMember,
-    /// None: an order.
+    /// `None`: an order.
     claimed: Option<ClaimedCoupon>,
     request: BlockingRequest,
     answer: BlockingResponse,
 }
 
 impl RecordedAnswer {
-    /// Status and body; of a claim that was taken down those of its outcome.
+    /// Status and body. For a deferred claim those of its outcome.
     fn outcome(&self) -> (u64, &Value) {
         let body = &self.answer.body;
         match body.get("answer") {
@@ -90,14 +90,14 @@ enum ClaimedCoupon {
     Unlimited,
 }
 
-/// One order in so many is paid at the provider, and not from the wallet.
+/// Every nth order is paid at the provider, the others from the wallet.
 const PROVIDER_EVERY: usize = 4;
-/// One order in so many is made with a coupon of which there is no end.
+/// Every nth order uses an unlimited coupon.
 const COUPON_EVERY: usize = 5;
-/// After so many orders the mall grows.
+/// After every nth order the load creates a store, a product and an account.
 const GROW_EVERY: usize = 12;
 
-/// Ends the rush when it goes, also when a test fails meanwhile: nobody should shop for ever.
+/// Ends the load on drop, also when the test panics, because the shoppers would never stop.
 struct StopOnDrop<'r>(&'r AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -107,7 +107,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 impl LoadTest {
-    /// A mall that runs is furnished for it.
+    /// Creates product and coupons in a running mall.
     pub fn prepare(addresses: Addresses, members: Vec<SeededMember>, options: LoadOptions) -> LoadTest {
         let mut client = addresses.client();
         let (email, password) = OPERATOR;
@@ -129,7 +129,7 @@ impl LoadTest {
             first_come: coupon(json!({"kind": "first_come", "quantity": options.coupons})),
             unlimited: coupon(json!({"kind": "unlimited", "per_member": 100})),
         };
-        // In other shapes stock hears of it a moment later.
+        // Without folding, stock learns of the product a moment later.
         while client.send(&BlockingRequest::get(format!("/v1/stock/{}", goods.sku)).bearer(&operator)).status != 200 {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -145,7 +145,7 @@ impl LoadTest {
         }
     }
 
-    /// Everybody shops while `fault` goes on, and stops when it is over.
+    /// Runs the load while `fault` runs.
     pub fn run_during<T>(&self, fault: impl FnOnce() -> T) -> T {
         self.over.store(false, Ordering::SeqCst);
         std::thread::scope(|scope| {
@@ -157,10 +157,10 @@ impl LoadTest {
         })
     }
 
-    /// Waits for so many answers more, under way from now on.
+    /// Waits for this many further answers.
     ///
     /// # Panics
-    /// When there are none within half a minute.
+    /// After half a minute without them.
     pub fn wait_for_answers(&self, answers: u64) {
         let (time, before) = (Stopwatch::start(), self.addresses.answers());
         while self.addresses.answers() < before + answers {
@@ -169,7 +169,7 @@ impl LoadTest {
         }
     }
 
-    /// One connection's shoppers: each claims and orders with what it got, then all order on until the rush is over.
+    /// Shoppers of one connection. Each claims and orders once, then all order until the load ends.
     fn shop(&self, members: &[SeededMember]) {
         let mut client = self.addresses.client().within(self.options.answer_timeout);
         for member in members {
@@ -190,21 +190,21 @@ impl LoadTest {
         }
     }
 
-    /// A store, something to sell, someone who signs up: every service has something to tell.
+    /// Creates a store, a product and an account, so that every service emits messages.
     fn grow(&self, client: &mut RetryingClient) {
         let mut make =
             |path: &str, body: Value| client.send(&BlockingRequest::post(path, &body).bearer(&self.operator).with_new_key()).expect(201);
         make("/v1/stores", json!({"name": "Corner Shop"}));
         make("/v1/products", json!({"name": "Scarf", "price": 2_000, "stock": 10}));
         let (email, password) = (format!("{}@test.onrush.example", new_id().simple()), new_id().to_string());
-        // The key lets gateways ask again.
+        // With an idempotency key, gateways may retry.
         let signed_up = client
             .send(&BlockingRequest::post("/v1/accounts", &json!({"email": email, "password": password, "name": "Shopper"})).with_new_key());
-        // Asked again, it may be there already.
+        // A retry may find the account already created.
         assert!([201, 409].contains(&signed_up.status), "{signed_up:?}");
     }
 
-    /// The coupon that was issued, if one was.
+    /// The id of the issued coupon. Empty: none was issued.
     fn claim(&self, client: &mut RetryingClient, member: &SeededMember, which: ClaimedCoupon) -> Vec<Value> {
         let request = BlockingRequest::post(format!("/v1/coupons/{}/claims", self.goods.coupon(which)), &json!({}))
             .bearer(&member.token)
@@ -218,7 +218,7 @@ impl LoadTest {
         answer.get("issued_coupon_id").cloned().into_iter().collect()
     }
 
-    /// What a claim came to that was taken down.
+    /// Polls for the outcome of a deferred claim.
     fn poll_outcome(&self, client: &mut RetryingClient, member: &SeededMember, which: ClaimedCoupon, path: &str) -> Value {
         let request = BlockingRequest::get(path).bearer(&member.token);
         let time = Stopwatch::start();
@@ -234,7 +234,7 @@ impl LoadTest {
         }
     }
 
-    /// Orders, and looks at what was ordered.
+    /// Orders, then reads the order.
     fn order(&self, client: &mut RetryingClient, member: &SeededMember, coupons: &[Value]) {
         let number = self.orders.fetch_add(1, Ordering::SeqCst);
         let is_at_provider = number.is_multiple_of(PROVIDER_EVERY);
@@ -248,7 +248,7 @@ impl LoadTest {
         }
     }
 
-    /// An order for which the provider does what this token says: `slow` takes 300 ms.
+    /// An order whose provider behaves as `token` says. `slow` takes 300 ms.
     pub fn order_at_provider(&self, member: &SeededMember, token: &str) -> BlockingRequest {
         let body = json!({"items": [{"sku": self.goods.sku, "quantity": 1}], "payment": {"method": "test", "token": token}});
         BlockingRequest::post("/v1/orders", &body).bearer(&member.token).with_new_key().wait()
@@ -267,7 +267,7 @@ impl LoadTest {
         answer
     }
 
-    /// What was told, held against what is there now: the same answers to the same requests, orders paid, coupons numbered without hole.
+    /// Compares the recorded answers with the mall: same answers to repeats, orders paid, coupon numbers without gaps.
     pub fn verify(&self) {
         self.verify_answers_repeat();
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,7 +281,7 @@ impl LoadTest {
         assert_eq!(refused, self.members.len() - self.options.coupons, "the others were refused");
     }
 
-    /// Every request gets its answer again, byte for byte, and what it was told is there.
+    /// Repeats every request, expects the same bytes, and reads the resource that the answer promised.
     pub fn verify_answers_repeat(&self) {
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(!recorded.is_empty(), "nobody was told anything");
@@ -305,16 +305,16 @@ impl LoadTest {
         {
             let path = format!("/v1/coupons/{}/claims/mine", self.goods.coupon(*which));
             let mine = client.send(&BlockingRequest::get(path).bearer(&member.token)).expect(200);
-            // Of several it shows the last one.
+            // Of several coupons, the answer shows the last one.
             let is_shown = mine.bytes_contain(body["issued_coupon_id"].as_str().unwrap_or("no id"));
             assert!(is_shown || *which == ClaimedCoupon::Unlimited, "{mine:?}");
         } else if status == 202 && claimed.is_some() {
-            // Taken down: what it came to was told, too.
+            // A deferred claim: its outcome is recorded separately.
         } else if status == 201 {
             let id = answer.body["id"].as_str().unwrap_or("no id");
             let order = client.send(&BlockingRequest::get(format!("/v1/orders/{id}")).bearer(&member.token)).expect(200);
             let (told, is) = (&answer.body["state"], &order.body["state"]);
-            // Whoever was answered before his order rested was promised that it comes to an end.
+            // An order answered while PENDING must have ended by now.
             let is_kept = is == "PAID" || (is == "FAILED" && told == "PENDING");
             assert!(is_kept, "told {told}: {}", text(&order));
         } else {
@@ -341,7 +341,7 @@ impl LoadGoods {
     }
 }
 
-/// Asks one address once.
+/// Sends a request to one address, without retries.
 pub fn send_once(address: std::net::SocketAddr, request: &BlockingRequest) -> std::io::Result<BlockingResponse> {
     BlockingClient::of(address).send(request)
 }

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own: started, killed, started again on the same data.
+//! The real binary as a separate process, restartable on the same data.
 
 use crate::{
     backends::Backends,
@@ -16,46 +16,46 @@ use std::{
 
 pub const OPERATOR: (&str, &str) = ("operator@test.onrush.example", "autumn-leaves-2026");
 
-/// What the processes of one test share: the data.
+/// Data folder of a test's processes.
 pub struct DataDir {
     folder: TempFolder,
-    /// Absent: the data are in the folder.
+    /// `None`: the data are in the folder, on SQLite.
     backends: Option<Backends>,
 }
 
-/// One running process. It does not outlive this value.
+/// One running process. Dropping the value kills it.
 pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
 }
 
-/// Someone who was seeded.
+/// A member made by `onrush seed`.
 #[derive(Clone, Debug)]
 pub struct SeededMember {
     pub id: String,
     pub token: String,
 }
 
-/// How a server is started.
+/// Settings of one start.
 #[derive(Clone, Debug, Default)]
 pub struct StartOptions {
-    /// Every hop of a checkout in a transaction of its own; on servers that is always so.
+    /// Runs every hop of a checkout in its own transaction. Always so on servers.
     pub hop_by_hop: bool,
-    /// How new checkouts are led.
+    /// Saga mode of new checkouts.
     pub choreographed: bool,
-    /// Where the process is to die; see `kit::testing::crash_point`.
+    /// Point at which the process crashes; see `kit::testing::crash_point`.
     pub crash_point: Option<String>,
-    /// How long an order may stay unpaid, where it matters.
+    /// Time limit for payment, in seconds. `None`: the default.
     pub unpaid_seconds: Option<u32>,
-    /// How claims are settled, if not as it is by default.
+    /// Strategy for claims. `None`: the default.
     pub claim_strategy: Option<&'static str>,
-    /// Absent: a free port.
+    /// `None`: a free port.
     pub listen: Option<SocketAddr>,
-    /// Services that run in this process, and where the others are; absent: all run here.
+    /// Services of this process, and the addresses of the others. `None`: all services run here.
     pub split: Option<(String, String)>,
 }
 
-/// The program with the crash points in it. Cargo puts it one folder above its tests.
+/// The binary with crash points. Cargo puts it one folder above its tests.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let folder = test.parent().and_then(Path::parent).expect("tests are two folders deep");
@@ -69,12 +69,12 @@ impl DataDir {
         DataDir { folder: TempFolder::new(), backends: None }
     }
 
-    /// On servers.
+    /// On PostgreSQL, with the optional Kafka and Redis.
     pub fn on_backends(backends: Backends) -> DataDir {
         DataDir { folder: TempFolder::new(), backends: Some(backends) }
     }
 
-    /// Another place with the same data. Nobody may be using this one.
+    /// A copy of the data. No process may use the original.
     pub fn copy(&self) -> DataDir {
         let copy = DataDir { folder: TempFolder::new(), backends: self.backends.as_ref().map(Backends::copy) };
         for entry in std::fs::read_dir(self.path()).expect("the folder is there") {
@@ -88,12 +88,12 @@ impl DataDir {
         self.folder.path()
     }
 
-    /// The servers it stands on.
+    /// The backends of this mall.
     pub fn backends(&self) -> &Backends {
         self.backends.as_ref().expect("this test is about a mall on servers")
     }
 
-    /// Rows of a service's table.
+    /// Number of rows in a service's table.
     pub fn count(&self, service: &str, table: &str) -> i64 {
         if let Some(backends) = &self.backends {
             return backends.number(service, &format!("select count(*) from {service}.{table}"));
@@ -111,12 +111,12 @@ impl DataDir {
         command
     }
 
-    /// Starts, and returns when the process serves. `None` when it died before that.
+    /// Starts a process and returns when it serves. `None`: it crashed before that.
     pub fn try_start(&self, start: &StartOptions) -> Option<ServerProcess> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         command.args(["--listen", &listen, "--test-provider", "true"]);
-        // Where several processes could be there is nothing to fold, and the setting is refused.
+        // The setting is rejected on servers, because several processes have nothing to fold.
         if self.backends.is_none() {
             command.args(["--fold", if start.hop_by_hop { "false" } else { "true" }]);
         }
@@ -153,25 +153,25 @@ impl DataDir {
         self.try_start(start).unwrap_or_else(|| panic!("it does not start: {}", self.log()))
     }
 
-    /// What processes wrote to standard error; for messages of failed tests.
+    /// Standard error of all processes, for failure messages.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
     }
 
-    /// The secret of a mall in its folder, as it is set.
+    /// The generated secret, as the setting expects it.
     pub fn secret(&self) -> String {
         let bytes = std::fs::read(self.path().join("secret.key")).expect("it was started once");
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// `onrush import` of a mall in a folder. Nobody may be using it.
+    /// Runs `onrush import` from another data folder, which no process may use.
     pub fn import(&self, from: &DataDir) {
         let output = self.command("import").arg("--from").arg(from.path()).output().expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
     }
 
-    /// What `onrush services` shows with the settings of a process.
+    /// Output of `onrush services` with the settings of a process.
     pub fn services(&self, split: Option<&(String, String)>) -> String {
         let mut command = self.command("services");
         if let Some((only, peers)) = split {
@@ -182,7 +182,7 @@ impl DataDir {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Shoppers with charged wallets, made by `onrush seed`.
+    /// Runs `onrush seed`. Returns shoppers with charged wallets.
     pub fn seed(&self, members: u32) -> Vec<SeededMember> {
         let tokens = self.tokens_file();
         let output = self.command("seed").args(["--members", &members.to_string(), "--tokens"]).arg(&tokens).output().expect("it runs");
@@ -200,7 +200,7 @@ impl DataDir {
         self.path().join("tokens.jsonl")
     }
 
-    /// `onrush audit` as things are, with work under way: what has to hold at every commit holds.
+    /// Runs `onrush audit` during work in progress. Fails on any violated invariant.
     #[track_caller]
     pub fn assert_no_violations(&self, context: &str) {
         let output = self.command("audit").args(["--json", "--patience", "0"]).output().expect("it runs");
@@ -209,7 +209,7 @@ impl DataDir {
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{context}: {}", self.log());
     }
 
-    /// `onrush audit`, which must find everything at rest and in order, within the time that a mall has to come to rest.
+    /// Runs `onrush audit`. Fails unless the mall comes to rest within the time limit and every invariant holds.
     #[track_caller]
     pub fn assert_clean(&self, context: &str) {
         let output = self.command("audit").args(["--patience", &TIME_LIMIT.as_secs().to_string()]).output().expect("it runs");
@@ -219,7 +219,7 @@ impl DataDir {
 }
 
 impl ServerProcess {
-    /// An access token of the operator.
+    /// The operator's access token.
     pub fn operator_token(&self) -> String {
         let (email, password) = OPERATOR;
         let signed_in = BlockingRequest::post("/v1/sessions", &serde_json::json!({"email": email, "password": password}));
@@ -237,7 +237,7 @@ impl ServerProcess {
         self.signal("TERM");
     }
 
-    /// Stops it where it stands, until [`ServerProcess::resume`].
+    /// Sends SIGSTOP. [`ServerProcess::resume`] continues the process.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -251,7 +251,7 @@ impl ServerProcess {
         assert!(status.success(), "the process was gone");
     }
 
-    /// Waits for its end.
+    /// Waits for the process to exit. `None`: it still runs.
     pub fn wait_for_exit(&mut self, within: Duration) -> Option<ExitStatus> {
         let start = Stopwatch::start();
         while start.elapsed() < within {

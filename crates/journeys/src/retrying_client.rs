@@ -1,4 +1,4 @@
-//! A client that does not give up: where one process breaks off or says that it cannot, it asks the next one, under the same key.
+//! A client that retries: after a lost connection or a 503 it sends the same request, with the same key, to the next process.
 
 use crate::client::{BlockingClient, BlockingRequest, BlockingResponse, TIME_LIMIT};
 use kit::ports::Stopwatch;
@@ -12,30 +12,30 @@ use std::{
     time::Duration,
 };
 
-/// Between two questions.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Where a mall can be entered, and what those who tried met with.
+/// Addresses of a mall's processes, and counters of all its clients.
 #[derive(Clone)]
 pub struct Addresses(Arc<ClientPool>);
 
 struct ClientPool {
     addresses: RwLock<Vec<SocketAddr>>,
-    /// Clients begin at different addresses.
+    /// Start index of the next client, so that clients begin at different processes.
     next: AtomicUsize,
     counts: RetryCounts,
 }
 
-/// What clients met with before they had their answers.
+/// Attempts and answers of all clients.
 #[derive(Default)]
 pub struct RetryCounts {
-    /// Requests that were made again because the connection broke, or nobody answered in time.
+    /// Attempts without an answer: lost connection or timeout.
     pub connection_errors: AtomicU64,
-    /// Answers that began and broke off.
+    /// Answers that began and broke off. Also counted in `connection_errors`.
     pub truncated: AtomicU64,
-    /// Answers that it is not possible now.
+    /// Answers with status 503.
     pub unavailable: AtomicU64,
-    /// Answers in the end.
+    /// Final answers.
     pub answers: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Addresses {
         Addresses(Arc::new(ClientPool { addresses: RwLock::new(addresses), next: AtomicUsize::new(0), counts: RetryCounts::default() }))
     }
 
-    /// The mall has moved.
+    /// Sets new addresses, after the mall has moved.
     pub fn replace(&self, addresses: Vec<SocketAddr>) {
         *self.0.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
@@ -68,7 +68,7 @@ impl Addresses {
     }
 }
 
-/// One of those clients.
+/// A client that retries at the next address.
 pub struct RetryingClient {
     addresses: Addresses,
     at: usize,
@@ -77,17 +77,16 @@ pub struct RetryingClient {
 }
 
 impl RetryingClient {
-    /// One that waits no longer than this for an answer before it asks elsewhere.
+    /// Sets the time limit for an answer before the next address is tried.
     #[must_use]
     pub fn within(self, answer_timeout: Duration) -> RetryingClient {
         RetryingClient { answer_timeout, ..self }
     }
 
-    /// Asks until there is an answer.
+    /// Repeats the request until it is answered.
     ///
     /// # Panics
-    /// When there is none for a minute, or one that no client should ever see: a failure other than 503, or a 503 that does not say when to
-    /// come back.
+    /// After a minute without an answer. On a status of 500 or above other than 503, and on a 503 without `Retry-After`.
     pub fn send(&mut self, request: &BlockingRequest) -> BlockingResponse {
         let time = Stopwatch::start();
         loop {
@@ -100,7 +99,7 @@ impl RetryingClient {
         }
     }
 
-    /// Asks once. The error says why there is no answer yet.
+    /// Sends once. `Err`: the reason for the missing answer.
     fn try_once(&mut self, request: &BlockingRequest) -> Result<BlockingResponse, String> {
         let address = self.addresses.address(self.at);
         let client = match &mut self.client {
@@ -110,7 +109,7 @@ impl RetryingClient {
         let counts = self.addresses.counts();
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::SeqCst);
         let why = match client.send(request) {
-            // The first request is still under way, maybe in another process.
+            // The first request is still running, possibly in another process.
             Ok(answer) if answer.problem() == "idempotency-in-progress" => return Err("the first one is under way".into()),
             Ok(answer) if answer.status == 503 => {
                 assert!(answer.headers.contains_key("retry-after"), "when to come back is not said: {answer:?}");

@@ -1,19 +1,19 @@
-//! The servers that malls stand on, and what happens to servers: they are stopped, killed, and come back.
+//! The servers that malls run on. Tests stop, kill and restart them.
 
 use std::{
     process::Command,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// Whoever does something to a server has all of them to himself: every other test of the program waits.
+/// Tests that stop a server take this lock exclusively, so that all other tests of this program wait.
 static SERVERS: RwLock<()> = RwLock::new(());
 
-/// Held by tests that need the servers to be there.
+/// For tests that need running servers.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     SERVERS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by tests that stop one.
+/// For tests that stop a server.
 pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
     SERVERS.write().unwrap_or_else(PoisonError::into_inner)
 }
@@ -25,7 +25,7 @@ pub enum BackendServer {
     Kafka,
 }
 
-/// How a server goes.
+/// Way to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
     Graceful,
@@ -36,7 +36,7 @@ pub enum StopMode {
 }
 
 impl BackendServer {
-    /// The variable with its address, which must be set.
+    /// Address of the server, from its environment variable.
     pub fn address(self) -> String {
         let variable = match self {
             BackendServer::Postgres => "ONRUSH_TEST_POSTGRES",
@@ -50,7 +50,7 @@ impl BackendServer {
         self.control("stop", mode);
     }
 
-    /// Returns when it answers.
+    /// Returns when the server answers.
     pub fn start(self) {
         self.control("start", StopMode::Graceful);
     }
@@ -77,7 +77,7 @@ impl BackendServer {
     }
 }
 
-/// The script that started them.
+/// The script that started the servers.
 fn script() -> String {
     let state = std::env::var("ONRUSH_SERVICES_STATE").unwrap_or_else(|_| {
         panic!("this test stops servers: run ./scripts/services run -- cargo test …, which sets ONRUSH_SERVICES_STATE")

@@ -1,4 +1,4 @@
-//! A client that does not give up: when the process dies under its request, it is started again and asked again, under the same key.
+//! A client that restarts its server after a crash and repeats the request with the same idempotency key.
 
 use crate::{
     client::{BlockingClient, BlockingRequest, BlockingResponse, TIME_LIMIT},
@@ -8,7 +8,7 @@ use kit::ports::Stopwatch;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Between two questions.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub struct CrashClient<'a> {
@@ -16,13 +16,13 @@ pub struct CrashClient<'a> {
     start: StartOptions,
     server: ServerProcess,
     client: BlockingClient,
-    /// How often the process has died.
+    /// Crashes of the process so far.
     pub deaths: u32,
-    /// How often it is started again with the crash point still in place.
+    /// From this number of crashes on, restarts have no crash point.
     max_deaths: u32,
-    /// What was asked under a key, and answered.
+    /// Requests with an idempotency key, and their answers.
     answered: Vec<(BlockingRequest, BlockingResponse)>,
-    /// Orders by their id, with the token of the buyer.
+    /// Order ids with the token of the buyer.
     orders: Vec<(String, String)>,
 }
 
@@ -33,7 +33,7 @@ impl<'a> CrashClient<'a> {
         CrashClient { data_dir, start, server, client, deaths: 0, max_deaths: 1, answered: Vec::new(), orders: Vec::new() }
     }
 
-    /// The process may die this often before it is started without its crash point.
+    /// From `max_deaths` crashes on, the process restarts without its crash point.
     pub fn allow_deaths(&mut self, max_deaths: u32) {
         self.max_deaths = max_deaths;
     }
@@ -42,14 +42,14 @@ impl<'a> CrashClient<'a> {
         &self.server
     }
 
-    /// Asks until there is an answer, and remembers it.
+    /// Repeats the request until it is answered, and records the answer.
     pub fn send(&mut self, request: BlockingRequest) -> BlockingResponse {
         let answer = self.send_until_answered(&request);
         self.answered.push((request, answer.clone()));
         answer
     }
 
-    /// The same for an order: the id of what was placed, or refused.
+    /// Places an order and returns its id, also if the order was refused.
     pub fn place_order(&mut self, token: &str, body: &Value) -> String {
         let request = BlockingRequest::post("/v1/orders", body).bearer(token).with_new_key().wait();
         let answer = self.send(request);
@@ -67,7 +67,7 @@ impl<'a> CrashClient<'a> {
         let time = Stopwatch::start();
         loop {
             match self.client.send(request) {
-                // The first request is still under way: its order does not rest yet.
+                // The first request is still running, because its order does not rest yet.
                 Ok(answer) if answer.status == 503 || answer.problem() == "idempotency-in-progress" => {
                     assert!(time.elapsed() < TIME_LIMIT, "no answer in time: {}", String::from_utf8_lossy(&answer.bytes));
                     std::thread::sleep(PAUSE);
@@ -78,7 +78,7 @@ impl<'a> CrashClient<'a> {
         }
     }
 
-    /// The process has died, and is started again; as often as it is to die, with its crash point.
+    /// Restarts the crashed process, with its crash point until `max_deaths` is reached.
     fn restart_process(&mut self) {
         assert!(self.server.wait_for_exit(Duration::from_secs(5)).is_some(), "the connection broke although the process lives");
         self.deaths += 1;
@@ -96,7 +96,7 @@ impl<'a> CrashClient<'a> {
         self.data_dir.assert_no_violations("right after the restart");
     }
 
-    /// Waits until all orders have come to an end.
+    /// Waits until the sagas of all orders have ended.
     pub fn wait_until_orders_rest(&mut self) {
         let time = Stopwatch::start();
         for (id, token) in self.orders.clone() {
@@ -107,14 +107,14 @@ impl<'a> CrashClient<'a> {
         }
     }
 
-    /// State of an order, and of its saga.
+    /// State of an order and of its saga.
     fn order_states(&mut self, id: &str, token: &str) -> (String, String) {
         let found = self.send_until_answered(&BlockingRequest::get(format!("/v1/orders/{id}")).bearer(token)).expect(200);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         (text(&found.body["state"]), text(&found.body["saga"]["state"]))
     }
 
-    /// What follows an order may still be under way when the play is over.
+    /// Waits for crashes in work that continues after the scenario.
     pub fn wait_for_late_deaths(&mut self) {
         while self.deaths < self.max_deaths
             && self.server.wait_for_exit(Duration::from_secs(if self.deaths == 0 { 5 } else { 1 })).is_some()
@@ -123,7 +123,7 @@ impl<'a> CrashClient<'a> {
         }
     }
 
-    /// Answers and ends, in order.
+    /// Statuses of all answers, then states of all orders.
     pub fn outcome(&mut self) -> Vec<String> {
         let mut outcome: Vec<String> = self.answered.iter().map(|(_, answer)| answer.status.to_string()).collect();
         for (id, token) in self.orders.clone() {
@@ -132,7 +132,7 @@ impl<'a> CrashClient<'a> {
         outcome
     }
 
-    /// Everything that was asked under a key gets the same answer again, and did not happen twice.
+    /// Repeats every recorded request, expects the same answer, and expects no additional order.
     pub fn assert_answers_repeat(&mut self) {
         for (request, first) in self.answered.clone() {
             let again = self.send_until_answered(&request);

@@ -1,4 +1,4 @@
-//! Where a process can die, found in the code.
+//! Crash points, found in the source text.
 
 use crate::process::DataDir;
 use onrush::documents::readings;
@@ -9,16 +9,16 @@ use std::{
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CrashPoint {
-    /// The transaction of an operation, with all it leads to.
+    /// The transaction of an operation, with everything folded into it.
     Operation(String),
     /// The transaction of one hop: `<reader>.<message>`.
     Hop(String),
-    /// Around a call of the provider.
+    /// Around a call of the payment provider.
     Call(String),
 }
 
 impl CrashPoint {
-    /// As the engine and the services name them.
+    /// Names as in the engine and in the services.
     pub fn names(&self) -> Vec<String> {
         match self {
             CrashPoint::Operation(name) | CrashPoint::Hop(name) => {
@@ -29,7 +29,7 @@ impl CrashPoint {
     }
 }
 
-/// Operations that no checkout is made of; each has its own tests of retries.
+/// Operations outside checkouts. Each has its own retry tests.
 const OTHER_OPERATIONS: &[&str] = &[
     "accounts.",
     "catalog.",
@@ -45,7 +45,7 @@ const OTHER_OPERATIONS: &[&str] = &[
     "coupons.promote",
 ];
 
-/// Messages that no checkout is made of.
+/// Messages outside checkouts.
 const OTHER_MESSAGES: &[&str] = &["skus.listed", "store.created"];
 
 pub fn all() -> Vec<CrashPoint> {
@@ -65,12 +65,12 @@ pub fn all() -> Vec<CrashPoint> {
     points.into_iter().collect()
 }
 
-/// What stands between this beginning and the next quote.
+/// Texts between this beginning and the next quote.
 fn quoted(source: &str, beginning: &str) -> Vec<String> {
     source.split(beginning).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
 }
 
-/// The texts of all services.
+/// Source files of all services.
 fn sources() -> Vec<String> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut texts = Vec::new();
@@ -90,7 +90,7 @@ fn sources() -> Vec<String> {
     texts
 }
 
-/// The hops that were made in this place, on SQLite.
+/// Hops recorded in this SQLite database.
 pub fn hops_made_in(data_dir: &DataDir) -> Vec<String> {
     let connection = rusqlite::Connection::open(data_dir.path().join("onrush.db")).expect("the database opens");
     let sent = |source: &str| -> BTreeSet<String> {

@@ -1,5 +1,7 @@
-//! A process that dies at a point of its choice, and what is played until it does. Owns the points, which are made from the code:
-//! operations from its `OPERATION` constants, hops from what services read, calls from `crash_point`.
+//! Runs scenarios against a process that crashes at a given point.
+//!
+//! Owns the list of crash points, which is derived from the code: operations from `OPERATION` constants, hops from the reads of services,
+//! provider calls from `crash_point`.
 
 pub mod crash_client;
 pub mod crash_points;
@@ -16,19 +18,19 @@ use std::{
     },
 };
 
-/// Processes that play at once; each waits for the disk more than it computes.
+/// Scenarios that run in parallel. Each waits for the disk more than it computes.
 const PARALLEL_RUNS: usize = 3;
 
-/// A play, and whether its checkouts are choreographed.
+/// A scenario, and true for choreographed checkouts.
 pub type ScenarioMode = (CrashScenario, bool);
 
-/// How each play ends when nothing goes wrong: answers and orders, the same both ways. And which hops it passes.
+/// Outcomes without a fault (answers and order states, equal in both saga modes), and a scenario for every hop.
 pub struct FaultFreeRuns {
     pub outcomes: BTreeMap<CrashScenario, Vec<String>>,
     pub hops: BTreeMap<String, ScenarioMode>,
 }
 
-/// Plays everything that is wanted without a fault. On SQLite.
+/// Runs the wanted scenarios without a fault, on SQLite, in both saga modes.
 pub fn run_without_faults(mall: &PreparedMall, wanted: impl Fn(CrashScenario) -> bool) -> FaultFreeRuns {
     let mut found = FaultFreeRuns { outcomes: BTreeMap::new(), hops: BTreeMap::new() };
     let both_modes =
@@ -53,7 +55,7 @@ pub fn run_without_faults(mall: &PreparedMall, wanted: impl Fn(CrashScenario) ->
     found
 }
 
-/// Every point with the play that passes it.
+/// Assigns a scenario to every crash point. Second: the points that no scenario reaches.
 pub fn plan_crashes(fault_free: &FaultFreeRuns) -> (Vec<(CrashPoint, ScenarioMode)>, Vec<CrashPoint>) {
     let (mut plan, mut unreached) = (Vec::new(), Vec::new());
     for point in crash_points::all() {
@@ -70,7 +72,8 @@ pub fn plan_crashes(fault_free: &FaultFreeRuns) -> (Vec<(CrashPoint, ScenarioMod
     (plan, unreached)
 }
 
-/// Plays until the process dies at this point, starts it again, and plays on. What is wrong afterwards, if anything.
+/// Runs a scenario until the process crashes at this point, restarts it, and completes the scenario. `Err`: the difference from the
+/// fault-free run.
 pub fn run_with_crash(
     mall: &PreparedMall,
     name: &str,
@@ -107,7 +110,7 @@ pub fn run_with_crash(
     }
 }
 
-/// Does all of it, some at a time; what went wrong.
+/// Runs all jobs, some in parallel. Returns the failures.
 pub fn run_all(work: Vec<impl Fn() -> Result<(), String> + Sync>) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

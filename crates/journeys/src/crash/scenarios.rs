@@ -1,4 +1,4 @@
-//! What is played until the process dies. Together the plays pass every point.
+//! Scenarios that run until the process crashes. Together they reach every crash point.
 
 use super::crash_client::CrashClient;
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// A furnished mall that nobody runs: each play gets a copy.
+/// A prepared mall without a process. Each scenario gets a copy.
 pub struct PreparedMall {
     pub data_dir: DataDir,
     operator: String,
     shopper: SeededMember,
-    /// Reserved at order, taken at payment, the last one of its kind, dearer than any wallet is full.
+    /// SKUs: reserved at the order, taken at payment, the last unit taken at payment, and more expensive than any wallet's balance.
     goods: ScenarioGoods,
     coupon: String,
 }
@@ -26,21 +26,21 @@ struct ScenarioGoods {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CrashScenario {
-    /// Claim, order with everything, pay at once, cancel.
+    /// Claims, orders with coupon and points, pays in the same call, cancels.
     Everything,
-    /// The money does not suffice: all that was held goes back.
+    /// The cash does not suffice, so all holds are released.
     Unpayable,
     OutOfStock,
     NoPoints,
-    /// Two have ordered the last one; it goes to who pays first.
+    /// Two orders for the last unit. The first to pay gets it.
     LastOne,
-    /// Two orders with one coupon at once; which one is refused, and how early, is not known beforehand.
+    /// Two concurrent orders with one coupon. Which one is refused, and at which step, varies.
     SameCoupon,
     PaidLater,
     Confirmed,
-    /// The provider takes the money and gives it back.
+    /// The provider captures and refunds.
     Provider,
-    /// The provider does not answer, and the buyer does not wait for it.
+    /// The provider does not answer, and the buyer does not wait.
     SlowProvider,
     Expired,
     Cart,
@@ -68,7 +68,7 @@ impl CrashScenario {
         StartOptions { hop_by_hop, choreographed, unpaid_seconds: (self == CrashScenario::Expired).then_some(1), ..StartOptions::default() }
     }
 
-    /// Whether it always ends in the same way.
+    /// True: every run has the same outcome.
     pub fn is_deterministic(self) -> bool {
         self != CrashScenario::SameCoupon
     }
@@ -117,7 +117,7 @@ impl CrashScenario {
     }
 }
 
-/// The play in which an operation happens.
+/// The scenario that executes an operation.
 pub fn scenario_of_operation(name: &str) -> Option<CrashScenario> {
     Some(match name {
         "coupons.claim" | "orders.create" | "orders.cancel" => CrashScenario::Everything,
@@ -132,7 +132,7 @@ pub fn scenario_of_operation(name: &str) -> Option<CrashScenario> {
     })
 }
 
-/// The play that comes to a hop if it is repeated long enough.
+/// The scenario that reaches a hop after enough repeats.
 pub fn scenario_of_hop(name: &str) -> Option<CrashScenario> {
     (name == "orders.coupon.refused").then_some(CrashScenario::SameCoupon)
 }
@@ -184,13 +184,13 @@ fn same_coupon(mall: &PreparedMall, client: &mut CrashClient<'_>) {
         let requests = [(); 2].map(|()| BlockingRequest::post("/v1/orders", &body).bearer(mall.token()).with_new_key().wait());
         let (mut first, mut second) = (client.server().client(), client.server().client());
         std::thread::scope(|scope| {
-            // What is lost here is asked again below.
+            // Requests lost here are repeated below.
             scope.spawn(|| first.send(&requests[0]));
             scope.spawn(|| second.send(&requests[1]));
         });
         for request in requests {
             let answer = client.send(request);
-            // Refused at the door, the coupon was held already: there is no order.
+            // An order refused at admission does not exist, because the coupon was already held.
             if answer.body["id"].is_string() || answer.body["order_id"].is_string() {
                 client.remember_order(mall.token(), &answer);
             }
@@ -225,7 +225,7 @@ fn money(mall: &PreparedMall, client: &mut CrashClient<'_>) {
 }
 
 impl PreparedMall {
-    /// Furnishes a mall in an empty place.
+    /// Fills an empty data folder with a shopper, products and a coupon.
     pub fn build(data_dir: DataDir) -> PreparedMall {
         let shopper = data_dir.seed(1).remove(0);
         let mut server = data_dir.start(&StartOptions::default());

@@ -1,4 +1,4 @@
-//! Processes that die where messages are numbered and published, and where a checkout's transactions are committed.
+//! Crashes while messages are numbered and published, and while a checkout's transactions commit.
 
 use crate::assert_nothing_lost;
 use journeys::{
@@ -20,7 +20,7 @@ const STREAMS: [&str; 8] = ["orders", "stock", "coupons", "wallet", "payments", 
 const STREAM_POINTS: [&str; 5] =
     ["sequencer.before_numbering", "sequencer.after_numbering", "relay.before_publish", "relay.after_publish", "relay.after_mark"];
 
-/// Each stream once, and with them each point; all of both in a long run.
+/// Pairs of stream and point: each stream and each point at least once. In a long run, all pairs.
 fn sampled_points() -> Vec<(&'static str, &'static str)> {
     let all = STREAMS
         .iter()
@@ -29,7 +29,7 @@ fn sampled_points() -> Vec<(&'static str, &'static str)> {
     all.filter(|(n, m, ..)| is_long() || n % STREAM_POINTS.len() == *m).map(|(.., service, point)| (service, point)).collect()
 }
 
-/// The process with this service dies when it comes to a point for the second time, which may be while it starts; and is there again.
+/// Crashes the process with this service at the second pass of a point, possibly during its start, and restarts it.
 fn crash_and_restart(fleet: &mut Fleet, service: &str, point: &str, start: &StartOptions) {
     let process = fleet.process_of(service);
     fleet.kill(process);
@@ -56,7 +56,7 @@ fn a_crash_in_sequencer_or_relay_loses_nothing() {
     assert_nothing_lost(&fleet, &load, "died while numbering and publishing");
 }
 
-/// Where a claim is that is taken down: not written yet, written and not answered, settled and not committed, committed.
+/// Points of a deferred claim: before it is written, before it is answered, before and after the commit that settles it.
 const CLAIM_POINTS: [&str; 4] = [
     "coupons.claims.before_write",
     "coupons.claims.after_write",
@@ -81,7 +81,7 @@ fn a_crash_in_a_deferred_claim_loses_and_repeats_nothing() {
     assert_nothing_lost(&fleet, &load, "died between claims and their settling");
 }
 
-/// Points of a checkout; a long run has all there are.
+/// A sample of the checkout's points. A long run has all.
 const CHECKOUT_POINTS: [(&str, ScenarioMode); 8] = [
     ("coupons.claim.after_commit", (CrashScenario::Everything, false)),
     ("orders.create.after_commit", (CrashScenario::Everything, false)),
@@ -97,7 +97,7 @@ const CHECKOUT_POINTS: [(&str, ScenarioMode); 8] = [
 #[test]
 fn a_crash_in_a_checkout_on_postgresql_leaves_nothing_partial() {
     let _servers = shared();
-    // How plays end is learned on SQLite: it is the same everywhere.
+    // The expected outcomes come from SQLite, because they are the same on every database.
     let fault_free = run_without_faults(&PreparedMall::build(DataDir::new()), |scenario| {
         is_long() || CHECKOUT_POINTS.iter().any(|(_, (sampled, _))| *sampled == scenario)
     });

@@ -1,4 +1,4 @@
-//! A mall that outgrew its folder: moved to servers with work under way, and gone on with there.
+//! Moves a mall from SQLite to split processes, with work in progress.
 
 use crate::assert_nothing_lost;
 use journeys::{
@@ -12,8 +12,8 @@ use journeys::{
 
 const SHOPPERS: u32 = 24;
 
-// The whole way: one process on a file, killed under load, imported, and served apart over Kafka. Shoppers ask on under their keys and
-// notice a pause.
+// One process on a file is killed under load, imported, and served by split processes over Kafka. Clients keep their keys and see only a
+// pause.
 #[test]
 fn a_solo_mall_continues_as_split_processes() {
     let _servers = shared();
@@ -25,7 +25,7 @@ fn a_solo_mall_continues_as_split_processes() {
     let mut fleet = Fleet::on_backends(FleetShape::Split, backends);
     load.run_during(|| {
         load.wait_for_answers(60);
-        // With orders half done, and answers that nobody has heard.
+        // Some orders are incomplete, and some answers never arrived.
         server.kill();
         fleet.data_dir.import(&solo);
         fleet.start_all(&start);

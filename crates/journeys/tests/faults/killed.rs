@@ -1,4 +1,4 @@
-//! kill -9 at random of random processes under load.
+//! kill -9 of random processes at random times under load.
 
 use crate::assert_nothing_lost;
 use journeys::{
@@ -28,7 +28,7 @@ fn kill_at_random(mut fleet: Fleet, start: &StartOptions, options: LoadOptions) 
             let process = random_below(fleet.len());
             fleet.kill(process);
             killed += 1;
-            // Sometimes a second one goes before the first is back.
+            // Every third time, kills a second process before the first is back.
             if killed % 3 == 0 {
                 fleet.kill((process + 1) % fleet.len());
                 killed += 1;
@@ -51,7 +51,7 @@ fn acknowledged_work_survives_kill_9_of_replicas() {
     kill_at_random(Fleet::new(FleetShape::Replicas(3)), &StartOptions::default(), LoadOptions::default());
 }
 
-// F2, C25: claims are taken down by one process and settled by another
+// F2, C25: one process accepts the deferred claims, another settles them
 #[test]
 fn deferred_claims_survive_kill_9_of_replicas() {
     let _servers = shared();

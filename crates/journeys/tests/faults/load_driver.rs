@@ -1,5 +1,4 @@
-//! Everyone arrives at once, at three replicas: the product's own load driver makes the mall, reads back all that was promised, checks the
-//! books of it, and has it audited.
+//! The product's load driver against three replicas. It creates the mall, reads back every promise, checks the totals, and runs the audit.
 
 use journeys::{
     process::binary,
@@ -9,7 +8,7 @@ use kit::testing::TempFolder;
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
-/// A scenario over three processes; its totals.
+/// Runs a scenario over three processes. Returns the totals of its report.
 fn run_driver(scenario: &[&str]) -> Value {
     let folder = TempFolder::new();
     let database = BackendServer::Postgres.address();

@@ -1,4 +1,4 @@
-//! What must not keep messages from their readers.
+//! Long transactions that must not delay messages.
 
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
@@ -11,8 +11,8 @@ use kit::testing::TestDatabase;
 
 const SHOPPERS: u32 = 20;
 
-/// Transactions that have written and do not end: in a database of somebody else, in another service's schema, and, worst, in a schema of
-/// ours with a message that has drawn its id, and will never be.
+/// Uncommitted writes: in a foreign database, in another service's schema, and in the outbox of orders. The last is the worst, because it
+/// has drawn a message id and never commits.
 const HANGING: [(&str, &str); 3] = [
     ("elsewhere", "create table hanging (n bigint); insert into hanging values (1)"),
     ("wallet", "create table wallet.hanging (n bigint); insert into wallet.hanging values (1)"),
@@ -38,7 +38,7 @@ fn delivery_continues(shape: FleetShape) {
         load.wait_for_answers(80);
         wait_for_checkouts(&fleet, "beside transactions that hang");
     });
-    // Still open: the audit finds everything delivered beside them.
+    // They are still open. The audit finds that everything was delivered regardless.
     assert_nothing_lost(&fleet, &load, "beside long transactions");
     backends.runtime().block_on(async {
         for bystander in &hanging {

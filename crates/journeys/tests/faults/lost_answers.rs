@@ -1,4 +1,4 @@
-//! The database commits, and its answer is lost on the way: what asks again by its key gets one effect.
+//! Answers of commits are lost on the way from the database. A retry with the same key has one effect.
 
 use crate::assert_nothing_lost;
 use journeys::{

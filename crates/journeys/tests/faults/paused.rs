@@ -1,4 +1,4 @@
-//! Processes that stand still for longer than their leases last, and wake among others who took their work over.
+//! Processes that are paused past the end of their leases, and resume after others took over.
 
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
@@ -11,12 +11,12 @@ use journeys::{
 use std::time::Duration;
 
 const SHOPPERS: u32 = 24;
-/// Longer than leases last.
+/// Longer than a lease.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Lets these processes stand still, one after the other.
+/// Pauses these processes one after the other.
 fn pause_past_leases(mut fleet: Fleet, processes: &[usize], is_taken_over: bool) {
-    // A process that stands still says nothing: clients have to lose patience.
+    // A paused process never answers, so clients need a short time limit.
     let options = LoadOptions { coupons: 10, wait: 1, answer_timeout: Duration::from_secs(3), ..LoadOptions::default() };
     let members = fleet.seed_and_start(&StartOptions::default(), SHOPPERS);
     let load = LoadTest::prepare(fleet.addresses(), members, options);
@@ -43,7 +43,7 @@ fn a_resumed_replica_repeats_nothing() {
     pause_past_leases(Fleet::new(FleetShape::Replicas(2)), &[0, 1], true);
 }
 
-// F20, F18: the one that wakes publishes as well, for a moment
+// F20, F18: the resumed replica also publishes for a moment
 #[test]
 fn a_resumed_replica_over_kafka_repeats_nothing() {
     let _servers = shared();

@@ -1,4 +1,4 @@
-//! SIGTERM to one process after the other while the others go on.
+//! SIGTERM to one process after the other while the others serve.
 
 use crate::assert_nothing_lost;
 use journeys::{
@@ -11,10 +11,10 @@ use journeys::{
 use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
-/// What runs by the database's clock of what somebody holds who is not there any more.
+/// The database's clock, in microseconds.
 const DATABASE_NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000000 as BIGINT)";
 
-/// Leases of these services that run and that none of the processes which are there has.
+/// Unexpired leases of these services. None of their processes runs any more.
 fn unexpired_leases(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
     let running = |service: &&str| {
         let sql = format!("select count(*) from {service}.{service}_leases where until>{DATABASE_NOW}");
@@ -23,15 +23,14 @@ fn unexpired_leases(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
     services.iter().map(running).filter(|(_, count)| *count > 0).collect()
 }
 
-/// What this process was asked before it was told to stop is answered by it: orders that take a moment, and one whose provider is silent for
-/// some seconds.
+/// Stops a process with open requests: slow orders, and one whose provider is silent for seconds. The process must answer all of them.
 fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize) {
     let address = fleet.address(process);
     let mut orders: Vec<BlockingRequest> = load.members().iter().take(6).map(|member| load.order_at_provider(member, "slow")).collect();
     orders.push(load.order_at_provider(&load.members()[6], "timeout_after_charge"));
     std::thread::scope(|scope| {
         let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || send_once(address, order))).collect();
-        // They are on their way by then, and take 300 ms at least.
+        // All orders have arrived by then, and take at least 300 ms.
         std::thread::sleep(Duration::from_millis(100));
         assert_eq!(fleet.stop(process), Some(503), "readiness goes first");
         for answer in asked {
@@ -77,7 +76,7 @@ fn a_rolling_restart_of_split_processes_fails_no_request() {
     restart_one_after_the_other(FleetShape::Split);
 }
 
-// F31: whoever waits for what does not come is answered before the process has to go
+// F31: long polls are answered before the process exits
 #[test]
 fn a_stopping_process_answers_long_polls() {
     let _servers = exclusive();
@@ -86,7 +85,7 @@ fn a_stopping_process_answers_long_polls() {
     let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
     load.run_during(|| load.wait_for_answers(20));
     let (front, orders) = (fleet.process_of("accounts"), fleet.process_of("orders"));
-    // The first step of these is silent for longer than a process that stops has left: one asks orders, the other one through a gateway.
+    // Kafka is down, so the first step of these orders outlasts the shutdown. One request goes to orders directly, one through a gateway.
     BackendServer::Kafka.stop(StopMode::Kill);
     let requests = [orders, front].map(|process| (fleet.address(process), load.order_at_provider(&load.members()[0], "approve")));
     std::thread::scope(|scope| {

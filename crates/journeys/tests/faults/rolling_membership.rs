@@ -1,4 +1,4 @@
-//! Processes that come and go all the time.
+//! Processes that join and leave continuously.
 
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
@@ -24,7 +24,7 @@ fn checkouts_continue_while_replicas_come_and_go() {
         let (running, mut round) = (Stopwatch::start(), 0);
         while running.elapsed() < time {
             let process = 1 + round % 2;
-            // One leaves as it should, the next one does not.
+            // Stops and crashes alternate.
             if round % 4 < 2 {
                 fleet.stop(process);
             } else {

@@ -1,4 +1,4 @@
-//! What happens to servers: PostgreSQL and Kafka are restarted and killed, Redis comes back empty.
+//! Restarts and kills of PostgreSQL and Kafka, and loss of all data in Redis.
 
 use crate::assert_nothing_lost;
 use journeys::{
@@ -11,7 +11,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
 
-/// How often each fault is done.
+/// Number of rounds of each fault.
 fn rounds() -> usize {
     if is_long() { 10 } else { 1 }
 }
@@ -24,7 +24,7 @@ fn restart_postgres(shape: FleetShape) {
         for mode in [StopMode::Graceful, StopMode::Immediate, StopMode::Kill].repeat(rounds()) {
             load.wait_for_answers(20);
             BackendServer::Postgres.stop(mode);
-            // Everybody is told that it is not possible now; what else there is would end the load.
+            // Clients get 503 during the outage. Any other failure would panic in the client.
             let before = load.addresses.counts().unavailable.load(Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(500));
             BackendServer::Postgres.start();
@@ -48,7 +48,7 @@ fn split_processes_survive_postgresql_restarts() {
     restart_postgres(FleetShape::Split);
 }
 
-/// Messages of all streams that the broker does not have yet.
+/// Messages of all streams that are not on Kafka yet.
 fn unpublished(fleet: &Fleet) -> i64 {
     let waiting = |service: &&str| {
         let sql = format!(
@@ -64,13 +64,13 @@ fn unpublished(fleet: &Fleet) -> i64 {
 fn messages_wait_in_the_outbox_during_a_broker_outage() {
     let _servers = exclusive();
     let (fleet, members) = Fleet::new_started(FleetShape::Split, &StartOptions::default(), SHOPPERS);
-    // Orders are answered as they are: their messages go nowhere meanwhile.
+    // Orders answer before they rest, because their messages are not delivered during the outage.
     let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { wait: 1, ..LoadOptions::default() });
     load.run_during(|| {
         for mode in [StopMode::Graceful, StopMode::Kill].repeat(rounds()) {
             load.wait_for_answers(20);
             BackendServer::Kafka.stop(mode);
-            // Orders are taken without the broker.
+            // Orders are accepted without the broker.
             load.wait_for_answers(10);
             assert!(unpublished(&fleet) > 0, "messages went on without the broker");
             BackendServer::Kafka.start();
@@ -81,7 +81,7 @@ fn messages_wait_in_the_outbox_during_a_broker_outage() {
     assert_eq!(unpublished(&fleet), 0, "messages were left in the outbox");
 }
 
-// F17: a deploy, or a restart of everything, while the broker is away; the mall's first start among them
+// F17: all processes restart during a broker outage, and the mall starts for the first time in one
 #[test]
 fn processes_start_without_the_broker_and_catch_up() {
     let _servers = exclusive();
@@ -99,7 +99,7 @@ fn processes_start_without_the_broker_and_catch_up() {
                 fleet.stop(process);
             }
             fleet.start_all(&start);
-            // By processes that have never seen a broker.
+            // These processes have never connected to a broker.
             load.wait_for_answers(10);
             assert!(unpublished(&fleet) > 0, "messages went on without the broker");
             BackendServer::Kafka.start();
@@ -116,17 +116,17 @@ fn redis_is_lost(shape: FleetShape) {
         FleetShape::Replicas(_) => Fleet::on_backends(shape, journeys::backends::Backends::one_database().with_redis()),
         FleetShape::Split => Fleet::new(shape),
     };
-    // Claims go through the gate in Redis: it must not give out more when it has forgotten what it gave.
+    // Claims pass the gate in Redis, which must not issue more coupons after it lost its data.
     let members = fleet.seed_and_start(&StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() }, SHOPPERS);
     let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
     load.run_during(|| {
         for _ in 0..rounds() {
-            // While the coupons are being claimed.
+            // During the claims.
             load.wait_for_answers(10);
             BackendServer::Redis.restart(StopMode::Kill);
             load.wait_for_answers(20);
             BackendServer::Redis.stop(StopMode::Kill);
-            // Nothing depends on it.
+            // Everything works without Redis.
             load.wait_for_answers(20);
             BackendServer::Redis.start();
         }

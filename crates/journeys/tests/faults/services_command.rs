@@ -1,4 +1,4 @@
-//! `onrush services` beside running processes: whoever looks after a mall sees which process does what, and who is gone.
+//! `onrush services` against running processes shows the tasks of each process, and the processes that are gone.
 
 use journeys::{
     client::TIME_LIMIT,
@@ -12,12 +12,12 @@ use std::{
     time::Duration,
 };
 
-/// A process that was killed is shown until its leases end, after three seconds; with room for a busy machine.
+/// A killed process is listed until its leases end after three seconds. The rest is reserve for a busy machine.
 const LEASES_END_WITHIN: Duration = Duration::from_secs(10);
 
 type Listed = BTreeMap<String, Vec<String>>;
 
-/// Looks until it is shown, and says what was.
+/// Polls the listing until it satisfies `is_shown`, and returns it.
 #[track_caller]
 fn wait_until_shown(fleet: &Fleet, process: usize, within: Duration, is_shown: impl Fn(&Listed) -> bool) -> Listed {
     let time = Stopwatch::start();
@@ -31,12 +31,12 @@ fn wait_until_shown(fleet: &Fleet, process: usize, within: Duration, is_shown: i
     }
 }
 
-/// The processes that a service's leases name, each with what it does.
+/// The processes named by a service's leases, each with its tasks.
 fn lease_holders(lines: &[String]) -> BTreeMap<&str, &str> {
     lines.iter().filter_map(|line| line.strip_prefix("process ")?.split_once("  ")).collect()
 }
 
-/// All processes that have leases.
+/// All processes that hold leases.
 fn process_names(shown: &Listed) -> BTreeSet<&str> {
     shown.values().flat_map(|lines| lease_holders(lines).into_keys()).collect()
 }
@@ -46,7 +46,7 @@ fn answering_process(line: &str) -> Option<&str> {
     line.strip_prefix("http://")?.split_once("  process ")?.1.split(',').next()
 }
 
-/// Everything that a service has is done by somebody.
+/// True: the sequencer and all partitions of the service are assigned.
 fn is_fully_assigned(lines: &[String]) -> bool {
     let done: Vec<&str> = lease_holders(lines).into_values().collect();
     let lanes: BTreeSet<&str> = done.iter().flat_map(|done| done.split(';').next()).flat_map(|lanes| lanes.split(' ')).collect();
@@ -67,7 +67,7 @@ fn replicas_are_listed_and_a_killed_one_disappears() {
     fleet.kill(1);
     let left = wait_until_shown(&fleet, 0, LEASES_END_WITHIN, |shown| process_names(shown).len() == 2);
     assert!(process_names(&left).is_subset(&process_names(&before)), "{before:#?} {left:#?}");
-    // What it did the others do now.
+    // The others have taken over its tasks.
     let after = wait_until_shown(&fleet, 0, TIME_LIMIT, |shown| is_shared_by(shown, 2));
     assert_eq!(process_names(&after), process_names(&left));
 }
@@ -77,7 +77,7 @@ fn split_processes_are_listed_even_when_dead() {
     let _servers = shared();
     let start = StartOptions::default();
     let (mut fleet, _) = Fleet::new_started(FleetShape::Split, &start, 1);
-    // Who answers for a service is who has its leases.
+    // The process that answers for a service also holds its leases.
     let is_confirmed = |lines: &Vec<String>| {
         let (leases, answering) = (lease_holders(lines), lines.iter().find_map(|line| answering_process(line)));
         leases.len() == 1 && answering.is_some_and(|process| leases.contains_key(process)) && is_fully_assigned(lines)
@@ -96,7 +96,7 @@ fn split_processes_are_listed_even_when_dead() {
     let gone = wait_until_shown(&fleet, 0, LEASES_END_WITHIN, |shown| fleet.services(dead).iter().all(|service| is_gone(&shown[*service])));
     assert!(is_confirmed(&gone["orders"]), "the others are still there: {gone:#?}");
 
-    // With nobody left to ask it still says so, and fails not.
+    // With no process left, the command still lists everything and succeeds.
     for process in (0..fleet.len()).filter(|process| *process != dead) {
         fleet.kill(process);
     }

@@ -1,4 +1,4 @@
-//! Access may do what: a table written by hand, compared with what every operation does for every role.
+//! A5: a hand-written table of permissions, compared with the answer of every operation to every role.
 
 use crate::mall::{Mall, Person, paid_order, text, unpaid_order};
 use http::Method;
@@ -86,7 +86,7 @@ impl Access {
     }
 }
 
-/// A body that the operation understands, so that nothing but the caller is wrong.
+/// A valid body, so that only the caller can be wrong.
 fn body(operation: &str) -> Value {
     let id = new_id();
     match operation {
@@ -104,7 +104,7 @@ fn body(operation: &str) -> Value {
         "orders.quote" | "orders.create" => unpaid_order(&id.to_string()),
         "orders.pay" => json!({"method": "wallet"}),
         "orders.advance" => json!({"state": "PREPARING"}),
-        // The rest needs no body, or says of an empty one what is missing: past the door in any case.
+        // The other operations need no body, or reject an empty one after the permission check.
         _ => json!({}),
     }
 }
@@ -116,14 +116,14 @@ async fn call(mall: &Mall, method: &str, path: &str, operation: &str, role: Opti
     match role {
         None => request.send().await,
         Some(role) => {
-            // A member of its own for each call: closing an account must not spoil the next one.
+            // A new member for each call, because one of the operations closes the account.
             let member = mall.member().await;
             request.bearer(&mall.app.token(member.id, role)).send().await
         }
     }
 }
 
-/// A5: every operation, as every role.
+/// A5: calls every operation with every role.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a5_every_operation_obeys_the_role_matrix() {
     let mall = Mall::open().await;
@@ -157,7 +157,7 @@ async fn a5_every_operation_obeys_the_role_matrix() {
     mall.finish().await;
 }
 
-/// A5, row 40: sellers and what another seller's store has.
+/// A5, row 40: a seller gets 404 for everything in another seller's store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a5_another_sellers_things_are_not_found() {
     let mall = Mall::open().await;
@@ -196,7 +196,7 @@ async fn a5_another_sellers_things_are_not_found() {
     mall.finish().await;
 }
 
-/// A14, row 37: buyers and what belongs to another.
+/// A14, row 37: a buyer gets 404 for everything of another buyer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a14_another_buyers_things_are_not_found() {
     let mall = Mall::open().await;
@@ -229,7 +229,7 @@ async fn a14_another_buyers_things_are_not_found() {
     mall.finish().await;
 }
 
-/// Lists show nothing of anybody else.
+/// The lists show nothing of other members.
 async fn assert_lists_are_empty(mall: &Mall, person: &Person) {
     for path in ["/v1/orders", "/v1/me/coupons", "/v1/wallet/entries?account=points", "/v1/cart"] {
         let seen = mall.get(person, path).send().await.expect(200).body;

@@ -1,6 +1,6 @@
-//! What clients get wrong, on purpose or not: the rows of the bad-input catalogue, by number, in one table.
+//! The bad-input catalogue: wrong requests, deliberate or not, by row number in one table.
 //!
-//! A refused request must change nothing, whatever is wrong with it: all rows of all tables are compared before and after.
+//! A rejected request must change nothing. The test compares all rows of all tables before and after it.
 
 mod access;
 mod body;
@@ -22,10 +22,10 @@ use std::{
     panic::AssertUnwindSafe,
 };
 
-/// The rows that this version answers for.
+/// Rows that this version covers.
 const ROWS: [RangeInclusive<u32>; 11] = [1..=14, 16..=24, 25..=25, 26..=32, 35..=35, 37..=38, 41..=51, 52..=52, 54..=54, 56..=59, 60..=62];
 
-/// A mall in which there is something to get wrong.
+/// A mall with the data that wrong requests refer to.
 pub struct World {
     pub mall: Mall,
     pub server: raw::Server,
@@ -35,18 +35,18 @@ pub struct World {
     pub other: Person,
     /// Issued to the buyer, usable.
     pub issued: String,
-    /// Issued to the other.
+    /// Issued to the other member.
     pub foreign: String,
-    /// The buyer's, paid.
+    /// The buyer's paid order.
     pub paid: Value,
-    /// The buyer's, awaiting payment.
+    /// The buyer's order that awaits payment.
     pub unpaid: String,
 }
 
 pub enum Case<'a> {
-    /// One request that is answered like this, and changes nothing.
+    /// One request with this answer, which changes nothing.
     Request { name: String, request: Box<TestRequest>, status: u16, problem: &'static str },
-    /// Several requests, with assertions of their own.
+    /// Several requests with their own assertions.
     Scenario { name: &'static str, run: BoxFuture<'a, ()> },
 }
 
@@ -87,19 +87,18 @@ impl World {
         self.mall.post(&self.buyer, "/v1/orders", body)
     }
 
-    /// Of one line with this quantity, written as given.
+    /// An order of one line, with the quantity as raw text.
     pub fn quantity(&self, quantity: &str) -> TestRequest {
         self.raw_post("/v1/orders", format!(r#"{{"items":[{{"sku":"{}","quantity":{quantity}}}]}}"#, self.sku))
     }
 
-    /// A body that is not made from JSON, under a new key.
+    /// A request with a raw body and a new key.
     pub fn raw_post(&self, path: &str, body: impl Into<Vec<u8>>) -> TestRequest {
         let request = self.mall.app.post(path).bearer(&self.buyer.token).key(&kit::ports::new_id().to_string());
         request.raw("application/json", body.into())
     }
 
-    /// Everything the services know, by table; except stored answers, for those of refusals are kept too, and leases, which are renewed
-    /// by the clock.
+    /// Row count and digest of every table except [`EXCLUDED_TABLES`].
     async fn fingerprint(&self) -> BTreeMap<String, (i64, i64)> {
         let app = &self.mall.app;
         let tables: Vec<(String,)> = app.rows(if app.is_postgres() { POSTGRES_TABLES } else { SQLITE_TABLES }).await;
@@ -121,7 +120,7 @@ impl World {
 const SQLITE_TABLES: &str = "select name from sqlite_master where type='table'";
 const POSTGRES_TABLES: &str =
     "select schemaname || '.' || tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
-/// Not what a mall knows: answers given, who does what, and how far the relays are, which is written down a little later.
+/// Tables that change without a request's effect: stored answers (refusals too), leases, and relay marks, which are written with a delay.
 const EXCLUDED_TABLES: [&str; 3] = ["_idempotency", "_leases", "_relay"];
 
 fn digest(database: &rusqlite::Connection, table: &str) -> (i64, i64) {
@@ -138,7 +137,7 @@ fn digest(database: &rusqlite::Connection, table: &str) -> (i64, i64) {
     (count, hasher.finish().cast_signed())
 }
 
-/// What is wrong with an answer, if anything is.
+/// The difference from the expected answer. `None`: as expected.
 fn wrong_answer(answer: &TestResponse, status: u16, problem: &str) -> Option<String> {
     let body = String::from_utf8_lossy(&answer.bytes);
     if (answer.status, answer.problem()) != (status, problem) {
@@ -175,7 +174,7 @@ async fn i9_every_catalogue_row_is_refused_as_listed() {
     assert_eq!(covered, wanted, "each row has a case and each case a row");
 
     let mut mistakes = Vec::new();
-    // What was prepared has come to rest: from here on a change is a refused request's.
+    // The preparations have come to rest, so every change from here on comes from a rejected request.
     world.mall.wait_until_quiet().await;
     let mut before = world.fingerprint().await;
     for case in cases {

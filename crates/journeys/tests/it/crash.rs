@@ -1,8 +1,8 @@
-//! The process dies at every point where a checkout can be torn apart: before and after each commit of each operation, of each hop, and
-//! around each call of the provider. Started again, every order comes to the end it would have had, what was acknowledged is there, and a
-//! repeat under the same key is one order with the same answer. (F1, F3, F8; row 60.)
+//! Crashes a process at every point of a checkout: before and after each commit of each operation and each hop, and around each provider
+//! call. After the restart every order ends as without the crash. Acknowledged work survives, and a repeat with the same key is one order
+//! with the same answer. (F1, F3, F8; row 60.)
 //!
-//! A point that no play passes fails the test. What only choreographed checkouts pass is played choreographed.
+//! A point that no scenario reaches fails the test. Points of choreographed checkouts run choreographed.
 
 use journeys::{
     crash::{crash_points::CrashPoint, plan_crashes, run_all, run_with_crash, run_without_faults, scenarios::PreparedMall},

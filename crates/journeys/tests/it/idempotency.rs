@@ -1,4 +1,4 @@
-//! Idempotency keys, for every operation that changes something: a repeat gets the first answer, byte for byte, also after a restart.
+//! Idempotency keys of every mutating operation: a repeat gets the first answer, byte for byte, also after a restart.
 
 use crate::mall::{Mall, Person, WAIT_SECONDS, paid_order, text, unpaid_order};
 use http::Method;
@@ -11,7 +11,7 @@ use onrush::documents;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Operations without a stored answer, and why.
+/// Operations that store no answer, with the reason.
 const NOT_STORED: &[(&str, &str)] = &[
     ("accounts.sign_in", "its answer holds tokens, which are not stored; twice are two sessions"),
     ("accounts.refresh", "its answer holds tokens, which are not stored; a token is good once"),
@@ -22,17 +22,17 @@ const NOT_STORED: &[(&str, &str)] = &[
     ("orders.quote", "changes nothing"),
 ];
 
-/// A request that changes something once.
+/// A request with one effect.
 struct Mutation {
     operation: &'static str,
     method: Method,
     path: String,
-    /// Null: none.
+    /// `Null`: no body.
     body: Value,
-    /// Another one under the same key.
+    /// Another body under the same key.
     other_body: Value,
     by: Person,
-    /// Someone else with the same key, who may ask the same.
+    /// Another member with the same key and the same permissions.
     stranger: Person,
     status: u16,
 }
@@ -46,7 +46,7 @@ impl Mutation {
     }
 }
 
-/// People and things to mutation on, each for one mutation only.
+/// Members and goods for the mutations.
 struct Fixture<'a> {
     mall: &'a Mall,
     buyer: Person,
@@ -212,7 +212,7 @@ async fn mutations(mall: &Mall) -> Vec<Mutation> {
     mutations
 }
 
-/// What differs between an answer and its replay, if anything does.
+/// The difference between an answer and its replay. `None`: equal, and marked as replayed.
 fn difference(first: &TestResponse, replay: &TestResponse) -> Option<String> {
     let marked = replay.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
     let same =
@@ -248,7 +248,7 @@ async fn every_stored_answer_is_replayed() {
         if (mismatch.status, mismatch.problem()) != (422, "idempotency-key-mismatch") {
             mistakes.push(format!("{} with another body: {} {}", mutation.operation, mismatch.status, mismatch.problem()));
         }
-        // An account that is being made has no member yet: there the address is whose key it is.
+        // A sign-up has no member yet, so its key belongs to the e-mail address.
         let body = if mutation.operation == "accounts.sign_up" {
             crate::mall::with_field(mutation.body.clone(), "email", json!("another@example.com"))
         } else {
@@ -270,7 +270,7 @@ async fn every_stored_answer_is_replayed() {
     mall.finish().await;
 }
 
-/// Refusals are answers too.
+/// Refusals are stored and replayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stored_refusals_are_replayed_after_a_restart() {
     let mall = Mall::open().await;
@@ -284,7 +284,7 @@ async fn stored_refusals_are_replayed_after_a_restart() {
     };
     let sold_out = claim(&mall).await.expect_problem(409, "sold-out");
     let too_poor = order(&mall).await.expect_problem(409, "insufficient-funds");
-    // What was refused stays refused under its key, even when it would succeed now.
+    // A refusal stays under its key, even if the request would succeed now.
     let _ =
         mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&mall.operator.token).json(&json!({"quantity": 5})).send().await.expect(200);
     let _ = mall.post(&buyer, "/v1/wallet/charges", &json!({"amount": 50_000})).send().await.expect(201);
@@ -311,7 +311,7 @@ async fn no_token_is_stored() {
     let _ = refresh(&token).await.expect(200);
     let _ = refresh(&token).await.expect_problem(401, "token-reused");
     assert_eq!(mall.app.sql_i64("select count(*) from accounts_idempotency").await, 1);
-    // An ended session's token is refused, with its key or without.
+    // The token of an ended session is refused, with or without its key.
     let access = text(&second.body["access_token"]);
     let sign_out = || mall.app.delete("/v1/sessions/current").bearer(&access).key("out").send();
     let _ = sign_out().await.expect(204);

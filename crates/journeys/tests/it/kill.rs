@@ -1,6 +1,7 @@
-//! kill -9 under load, at moments nobody chose, again and again: every claim and every order that was acknowledged is there afterwards,
-//! coupons are numbered without hole, and the audit is clean. And SIGTERM under load: what is under way finishes.
-//! (F2, F31, I7.) `ONRUSH_LONG=1` kills for ten minutes. This is one process on SQLite; `tests/faults` has the other shapes.
+//! kill -9 at random moments under load. Every acknowledged claim and order survives, coupon numbers have no gap, and the audit is clean.
+//! SIGTERM under load: open requests are answered. (F2, F31, I7.)
+//!
+//! `ONRUSH_LONG=1` kills for ten minutes. One process on SQLite; `tests/faults` has the other shapes.
 
 use journeys::{
     fleet::readiness,
@@ -18,7 +19,7 @@ fn load_options() -> LoadOptions {
     LoadOptions { coupons: 150, connections: 8, pause, wait: 20, ..LoadOptions::default() }
 }
 
-/// kill -9 after random times, `kills` times at least and for at least `time`; each time the server is started again.
+/// Kills and restarts the server after random times: at least `kills` times, and for at least `time`.
 fn kill_again_and_again(data_dir: &DataDir, addresses: &Addresses, mut server: ServerProcess, kills: u32, time: Duration) -> ServerProcess {
     let running = Stopwatch::start();
     let mut killed = 0;
@@ -65,7 +66,7 @@ fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut serv
     let address = server.address;
     std::thread::sleep(Duration::from_millis(150));
     std::thread::scope(|scope| {
-        // These take 300 ms each: they are under way when the signal comes.
+        // Each takes 300 ms, so all are open when the signal arrives.
         let slow = load.members().iter().take(10).map(|member| load.order_at_provider(member, "slow"));
         let slow: Vec<_> = slow.map(|order| scope.spawn(move || send_once(address, &order))).collect();
         std::thread::sleep(Duration::from_millis(100));

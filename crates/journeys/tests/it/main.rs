@@ -1,4 +1,4 @@
-//! The stories Onrush is for, told to the whole product.
+//! Journeys of shoppers and operators through the whole product.
 
 mod authorization;
 mod bad_input;

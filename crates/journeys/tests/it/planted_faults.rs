@@ -1,7 +1,7 @@
-//! Every invariant of the audit is proven able to fail: for each one data that break it are planted into a copy of a healthy mall.
+//! Proves that every invariant of the audit can fail: plants violating data into a copy of a healthy mall.
 //!
-//! I-C4 (first come, from what clients saw) is not among them: it is checked from the answers, by `rush::check::history`, and proven able to
-//! fail there, by `a_winner_begun_after_a_refusal_is_found`.
+//! I-C4 (first come, as seen by clients) is checked from answers instead, by `rush::check::history`.
+//! `a_winner_begun_after_a_refusal_is_found` proves that it can fail.
 
 mod coupons_stock_accounts;
 mod healthy_mall;
@@ -16,14 +16,15 @@ use onrush::audit::{self, Report};
 use rusqlite::Connection;
 use std::{collections::BTreeSet, path::PathBuf};
 
-/// Data that break one invariant.
+/// Data that violate one invariant.
 pub struct PlantedFault {
     id: &'static str,
-    /// Tables that lose their keys, checks, indexes and triggers first, for they would not take the plant.
+    /// Tables that first lose their keys, checks, indexes and triggers, which would reject the fault.
     unguarded: &'static [&'static str],
-    /// `{paid}` and other places of [`healthy_mall::PLACEHOLDERS`] stand for what is in the healthy mall. The provider's book is attached as `book`.
+    /// `{paid}` and the other [`healthy_mall::PLACEHOLDERS`] stand for ids of the healthy mall. The provider's database is attached as
+    /// `book`.
     sql: String,
-    /// A text that the finding must show.
+    /// Text that the finding must contain.
     shows: &'static str,
 }
 
@@ -72,7 +73,7 @@ async fn partitions_and_epochs_alone_are_no_violation() {
     }
 }
 
-/// What is wrong with the audit of a mall with this plant, if anything.
+/// The reason why the audit did not find this fault. `None`: it did.
 fn failure(healthy: &HealthyMall, fault: &PlantedFault) -> Option<String> {
     let copy = healthy.copy();
     let connection = copy.open();
@@ -104,13 +105,13 @@ fn ids(report: &Report) -> Vec<&'static str> {
     report.violations.iter().map(|violation| violation.id).collect()
 }
 
-/// Rebuilds a table without everything that guards it.
+/// Rebuilds a table without its constraints.
 fn remove_guards(connection: &Connection, table: &str) {
     let sql = format!("create table loose as select * from {table}; drop table {table}; alter table loose rename to {table};");
     connection.execute_batch(&sql).expect("the table is rebuilt");
 }
 
-/// The files of a mall that may be spoiled.
+/// The database files of a mall, to plant faults into.
 pub struct MallFiles {
     folder: TempFolder,
 }

@@ -1,5 +1,5 @@
-//! Everyone at once: what is limited is given out exactly, whoever comes when. Each race ends with an audit of all data.
-//! Where there are several processes, they share the work of every service (A13, E3).
+//! Concurrent requests for limited goods, which are given out exactly once. Each race ends with an audit of all data. In shapes with
+//! several processes, the processes share the work of every service (A13, E3).
 
 mod afterwards;
 mod waitlist;
@@ -14,7 +14,7 @@ use onrush::settings::SagaMode;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// Below the queue's capacity, so that nobody is sent away for being one too many.
+/// Below the queue's capacity, so that no request is rejected as overload.
 const CROWD: usize = 512;
 const STRATEGIES: [Strategy; 3] = [Strategy::GroupCommit, Strategy::RowLock, Strategy::Redis];
 
@@ -72,7 +72,7 @@ async fn c25_sixty_four_claims_for_one_coupon() {
     }
 }
 
-/// C5, C25: the same member, many times at once.
+/// C5, C25: many concurrent claims of one member.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c5_one_member_claims_twenty_times_at_once() {
     for strategy in STRATEGIES {
@@ -163,7 +163,7 @@ async fn s9_thirty_orders_for_a_stock_of_twenty() {
     }
 }
 
-/// S2: orders of two things, of which one runs out, take all or nothing.
+/// S2: orders of two SKUs, of which one runs out, get all lines or none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s2_all_lines_of_an_order_or_none() {
     for mode in checkout_modes() {
@@ -201,7 +201,7 @@ async fn c17_one_coupon_in_five_orders_at_once() {
     }
 }
 
-/// Row 54, B1, B5: the same money, and the same points, in 20 orders at once.
+/// Row 54, B1, B5: the same cash, and the same points, in 20 concurrent orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b5_one_balance_in_twenty_orders_at_once() {
     for mode in checkout_modes() {
@@ -226,7 +226,7 @@ async fn b5_one_balance_in_twenty_orders_at_once() {
     }
 }
 
-/// B5: charges at once are all there.
+/// B5: concurrent charges all count.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b3_a_hundred_charges_at_once() {
     let mall = Mall::open().await;
@@ -243,7 +243,7 @@ async fn b3_a_hundred_charges_at_once() {
     mall.finish().await;
 }
 
-/// O5, O8: an order is paid and cancelled at once. Whoever wins, the books balance.
+/// O5, O8: an order is paid and cancelled concurrently. Whichever wins, the amounts balance.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o8_cancel_and_pay_at_once() {
     for mode in checkout_modes() {
@@ -277,12 +277,12 @@ async fn o8_cancel_and_pay_at_once() {
     }
 }
 
-/// The order's end, money, points, coupon and stock agree with what its buyer was told.
+/// State, cash, points, coupon and stock agree with the answers to the buyer.
 async fn settled(mall: &Mall, buyer: &Person, order: &str, issued: &str, pay: &TestResponse, cancel: &TestResponse) {
     let state = mall.state_of(buyer, order).await;
     let told = format!("pay {} {}, cancel {} {}", pay.status, pay.problem(), cancel.status, cancel.problem());
     match (pay.status, cancel.status) {
-        // Paid first and then cancelled, or cancelled first: either mode it is cancelled and everything is back.
+        // A confirmed cancellation returns everything, whether or not the order was paid first.
         (_, 200) => assert_eq!(state, "CANCELLED", "{told}"),
         (200, 409) => assert_eq!(state, "PAID", "{told}"),
         _ => panic!("{told}, then {state}"),

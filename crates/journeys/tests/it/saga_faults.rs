@@ -1,8 +1,8 @@
-//! Every message of a checkout, in both directions, fails once, comes twice, and comes after the deadline: at each of its readers,
-//! folded and hop by hop, orchestrated and choreographed. Afterwards every order is completed or fully undone, nothing is held, and the audit is clean.
-//! (G1, G3, G4, G5, E2, S9 with both policies, C18.)
+//! Every message of a checkout, in both directions, fails once, repeats, and arrives after its deadline. At each reader, folded and hop by
+//! hop, orchestrated and choreographed. Afterwards every order is completed or fully undone, nothing is held, and the audit is clean. (G1,
+//! G3, G4, G5, E2, S9 with both policies, C18.)
 //!
-//! The list of messages is made from the code: whatever a service reads from another's stream is on it.
+//! The list of messages comes from the code: every kind that a service reads from another's stream.
 
 mod case;
 mod cases;
@@ -13,18 +13,18 @@ use cases::OrderCase;
 use onrush::{documents::readings, settings::SagaMode};
 use std::collections::BTreeMap;
 
-/// Read from streams, and not part of any order's course.
+/// Messages that belong to no order.
 const OTHER_MESSAGES: &[&str] = &["skus.listed", "store.created"];
 
-/// SentCounts to who holds something when the order is paid, however the checkout was led.
+/// Sent to the holders when the order is paid, in both saga modes.
 const COMMIT_MESSAGES: &[&str] = &["stock.commit", "coupon.use", "points.use"];
 
-/// Every reader of every message that belongs to an order led like this.
+/// Every message of an order in this saga mode, at each of its readers.
 fn reader_messages(saga: SagaMode) -> Vec<ReaderMessage> {
     let mut reader_messages = Vec::new();
     let is_in_this_mode = |kind: &str| {
         let is_in_both = kind.starts_with("order.") || COMMIT_MESSAGES.contains(&kind);
-        // What orders and the participants of an orchestrated checkout ask and answer, a choreographed one says on slips.
+        // A choreographed checkout sends on slips the requests and answers of an orchestrated one.
         is_in_both || kind.ends_with(".slip") == (saga == SagaMode::Choreographed)
     };
     for (reader, source, kinds) in readings() {
@@ -34,7 +34,7 @@ fn reader_messages(saga: SagaMode) -> Vec<ReaderMessage> {
     reader_messages
 }
 
-/// Which case brings a message to its reader, and how that case ends when nothing goes wrong.
+/// Finds for each message a case that delivers it, with the order states of that case without a fault.
 async fn run_without_faults(mall: &Mall) -> BTreeMap<ReaderMessage, (OrderCase, Vec<String>)> {
     let mut found = BTreeMap::new();
     for case in OrderCase::ALL {
@@ -78,7 +78,7 @@ async fn run_with_each_fault(fold: bool, saga: SagaMode) {
     }
 }
 
-/// Stories leave nothing open, so this counts what a fault left behind.
+/// Cases without a fault leave nothing open, so this counts the leftovers of a fault.
 const NOT_AT_REST: &str = "select cast((select count(*) from orders_orders where saga_state not in ('DONE','UNDONE'))
     +(select coalesce(sum(reserved),0) from stock_items)+(select count(*) from stock_holds where state='ACTIVE')
     +(select coalesce(sum(held),0) from wallet_accounts)+(select count(*) from wallet_holds where state='HELD')

@@ -1,4 +1,4 @@
-//! Rows 23 to 32, 35, 37 and 38: who is not who he says, and what belongs to others.
+//! Rows 23 to 32, 35, 37 and 38: authentication, and access to other members' data.
 
 use super::{Case, World, refused, scenario, token_forger::TokenForger};
 use crate::mall::{Mall, count_answers, send_all, tally, text, with_field};
@@ -87,7 +87,7 @@ fn tokens(world: &World) -> Vec<Case<'_>> {
     cases
 }
 
-/// Someone who signed up with a password.
+/// An account with a password.
 struct Account {
     id: String,
     email: String,
@@ -166,7 +166,7 @@ async fn revoked(world: &World) {
     let _ = sign_in(mall, &account.email, PASSWORD).send().await.expect_problem(401, "bad-credentials");
 }
 
-/// A problem without the id of its request.
+/// The problem without its trace id.
 fn worded(answer: &TestResponse) -> Value {
     let mut body = answer.body.clone();
     body.as_object_mut().expect("a problem").remove("trace_id");
@@ -185,7 +185,7 @@ async fn same_answer_to_all(world: &World) {
     assert!(wrong.headers.contains_key("www-authenticate"));
 }
 
-/// Over real sockets, because it is about addresses.
+/// Over real sockets, because the limit counts client addresses.
 async fn attempts() {
     let mall = Mall::open().await;
     let server = super::raw::Server::start(&mall).await;
@@ -194,11 +194,11 @@ async fn attempts() {
     let attempt = async |from: Ipv4Addr, email: &str, password: &str| {
         let body = json!({"email": email, "password": password}).to_string();
         let head = "POST /v1/sessions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
-        // A claimed address must not help.
+        // A forged `X-Forwarded-For` must not help.
         let forwarded = format!("x-forwarded-for: 203.0.113.{}\r\ncontent-length: {}\r\n\r\n", email.len() % 200, body.len());
         server.send_from(from, format!("{head}{forwarded}{body}").as_bytes()).await
     };
-    // Without Redis each process counts for itself, and these are asked in turn.
+    // Without Redis each process counts for itself. Requests go to the processes in turn.
     let processes = mall.app.instances_of("accounts");
     for _ in 0..5 * processes {
         assert_eq!(attempt(here, &account.email, "wrong horse battery").await.status, 401);
@@ -208,7 +208,7 @@ async fn attempts() {
     assert!(sixth.head.contains("retry-after:"), "{sixth:?}");
     assert_eq!(attempt(there, &account.email, PASSWORD).await.status, 200, "the owner elsewhere is not locked out");
 
-    // The sixth was counted too.
+    // The sixth attempt was counted, too.
     let mut more = 0;
     let hundredth = loop {
         let answer = attempt(here, &format!("nobody{more}@example.com"), PASSWORD).await;
@@ -219,7 +219,7 @@ async fn attempts() {
     };
     assert_eq!((hundredth.status, hundredth.problem()), (429, "too-many-attempts"), "{hundredth:?}");
     let all = 5 * processes + 1 + more;
-    // One process may be full while the others have room for what it refused.
+    // One process may be at its limit while another has room for the attempts it rejected.
     assert!(all <= 100 * processes && all > 100 * processes - 2 * processes, "{all} from one address");
     mall.app.clock.advance(Duration::from_secs(601));
     assert_eq!(attempt(here, &account.email, PASSWORD).await.status, 200, "not for good");
@@ -235,7 +235,7 @@ async fn passwords(world: &World) {
         let _ = sign_up("weak@example.com", weak).send().await.expect_problem(422, "weak-password");
     }
     let _ = sign_up("weak@example.com", &"x".repeat(1 << 20)).send().await.expect_problem(413, "body-too-large");
-    // Long ones in any script are taken whole.
+    // Long passwords in any script are not truncated.
     let long = "하늘을 나는 물고기 ".repeat(9);
     let _ = sign_up("long@example.com", &long).send().await.expect(201);
     let cut: String = long.chars().take(72).collect();
@@ -252,14 +252,14 @@ async fn crowd() {
         + count_answers(&answers, 503, "overloaded");
     assert!(!shed.is_empty() && counted == 500, "{:?}", tally(&answers));
     assert!(shed.iter().all(|answer| answer.headers.contains_key("retry-after")));
-    // Others are served meanwhile, and sign-in works again.
+    // Other requests are served during the burst, and sign-in works again afterwards.
     let _ = mall.app.get("/v1/products").send().await.expect(200);
     mall.app.clock.advance(Duration::from_secs(601));
     let _ = sign_in(&mall, "member@example.com", PASSWORD).send().await.expect_problem(401, "bad-credentials");
     mall.finish().await;
 }
 
-/// With the cookie of somebody signed in, at services that do not know what a cookie is.
+/// With the cookie of a signed-in member, at services that do not know cookies.
 async fn from_another_site(world: &World) {
     let mall = &world.mall;
     let account = sign_up(mall).await;
@@ -284,7 +284,7 @@ async fn from_another_site(world: &World) {
     let _ = own.header("prefer", "wait=25").send().await.expect(201);
 }
 
-/// Row 37: what belongs to another does not exist.
+/// Row 37: resources of another member give 404.
 fn others(world: &World) -> Vec<Case<'_>> {
     let mall = &world.mall;
     let (other, order) = (&world.other, &world.unpaid);

@@ -1,4 +1,4 @@
-//! Rows 47 to 52: coupons that cannot be, are not there, or not for this.
+//! Rows 47 to 52: impossible definitions, unusable coupons, and claims without success.
 
 use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, count_answers, paid_order, send_all, tally, text, with_field};
@@ -105,8 +105,8 @@ async fn expired() {
     mall.finish().await;
 }
 
-/// What identifies an issued coupon is 128 bits, 62 of them at least random, and of use to its owner only: a guess, even a right one, is
-/// answer what every wrong one is.
+/// The id of an issued coupon has 128 bits, at least 62 of them random, and only its owner can use it. A right guess gets the same answer
+/// as a wrong one.
 async fn guesses(world: &World) {
     let mut answers = BTreeSet::new();
     let mut guesses: Vec<String> = (0..20).map(|_| new_id().to_string()).collect();

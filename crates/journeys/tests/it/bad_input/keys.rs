@@ -1,4 +1,4 @@
-//! Rows 56 to 62: idempotency keys, double clicks, and orders that are beyond what is asked.
+//! Rows 56 to 62: idempotency keys, double clicks, and illegal transitions of orders.
 
 use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, WAIT_SECONDS, fold_settings, paid_order, text, unpaid_order};
@@ -75,7 +75,7 @@ async fn still_running() {
         let second = order().send().await.expect_problem(409, "idempotency-in-progress");
         assert!(second.headers.contains_key("retry-after"));
         mall.app.faults.release("stock", "stock.reserve");
-        // Whatever is written next finds the mode free.
+        // The next write wakes the released reader.
         let _ = mall.post(&shopper, "/v1/wallet/charges", &json!({"amount": 1_000})).send().await.expect(201);
         let first = first.join_all().await.remove(0).expect(201);
         assert_eq!(first.body["state"], "PAID");
@@ -91,7 +91,7 @@ async fn independent(world: &World) {
     assert!(!other.headers.contains_key("idempotent-replayed"));
 }
 
-/// Byte for byte, and marked.
+/// Expects the same bytes and the replay marker.
 #[track_caller]
 pub fn same(first: &TestResponse, replay: &TestResponse) {
     assert_eq!((first.status, &first.bytes), (replay.status, &replay.bytes));

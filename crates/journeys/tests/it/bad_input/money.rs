@@ -1,4 +1,4 @@
-//! Rows 43, 44, 46 and 54: amounts that are too large, differ from ours, or are not there.
+//! Rows 43, 44, 46 and 54: amounts out of range, amounts that differ from the server's, and money spent twice.
 
 use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, count_answers, number, paid_order, send_all, tally, with_field};
@@ -65,7 +65,7 @@ async fn two_of_sixty_percent(world: &World) {
     let lines = json!([{"sku": world.sku, "quantity": 1, "issued_coupon_id": item}]);
     let body = json!({"items": lines, "coupons": [order], "payment": {"method": "wallet"}});
     let made = mall.order_in_state(&world.buyer, &body, "PAID").await;
-    // 60 % off the line, then 60 % off what is left: 1,600 of 10,000.
+    // 60 % off the line, then 60 % off the rest: 1,600 of 10,000.
     assert_eq!((number(&made["discount"]), number(&made["total"])), (8_400, 1_600));
 }
 

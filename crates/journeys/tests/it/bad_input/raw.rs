@@ -1,4 +1,4 @@
-//! Requests that no client library would send: bytes on a socket to the real server.
+//! Sends raw bytes over a socket, for requests that no client library would send.
 
 use crate::mall::Mall;
 use kit::{
@@ -15,13 +15,13 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-/// The mall's router behind a listener of its own.
+/// The mall's router behind its own listener.
 pub struct Server {
     pub address: SocketAddr,
     trigger: ShutdownTrigger,
 }
 
-/// What came back before the server closed, or fell silent.
+/// The answer until the server closed the connection or was silent for two seconds.
 #[derive(Debug)]
 pub struct RawResponse {
     pub status: u16,
@@ -56,14 +56,14 @@ impl Server {
         self.send_from(Ipv4Addr::LOCALHOST, bytes).await
     }
 
-    /// As a client with another address of this machine.
+    /// From another loopback address.
     pub async fn send_from(&self, from: Ipv4Addr, bytes: &[u8]) -> RawResponse {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((from, 0).into()).expect("an address of this machine");
         let mut stream = socket.connect(self.address).await.expect("the server accepts");
         let (mut reads, mut writes) = stream.split();
         let mut received = Vec::new();
-        // The server may answer and close before it has read everything.
+        // The server may answer and close before it has read the whole request.
         let write = async {
             let _ = writes.write_all(bytes).await;
         };

@@ -1,4 +1,4 @@
-//! Access tokens as an attacker would make them, and, to see that it is the forged part that is refused, as the server would.
+//! Forged access tokens. A token signed like the server's own shows that the forged part is the reason for the refusal.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::{MemberId, Timestamp};
@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// What test malls are started with.
+/// The secret of test malls.
 const SECRET: [u8; 32] = [7; 32];
 
 fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
@@ -21,7 +21,7 @@ pub struct TokenForger {
 }
 
 impl TokenForger {
-    /// Signed with the server's key: only header and claims can be wrong.
+    /// Signed with the server's key, so that only header and claims can be wrong.
     pub fn signed(&self, header: &Value, changes: &Value) -> String {
         self.signed_with(&mac(&SECRET, b"onrush access tokens"), header, changes)
     }

@@ -1,4 +1,4 @@
-//! Rows 9 to 14, 16 to 22 and 41: what is wrong with the request around its body.
+//! Rows 9 to 14, 16 to 22 and 41: errors in the request outside its JSON.
 
 use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, QUIET_ROUNDS, text};
@@ -157,7 +157,7 @@ async fn queries(world: &World) -> Vec<Case<'_>> {
     cases
 }
 
-/// Another replica may give the page it had for a moment longer (its `SHARED_TTL`), so it is asked again.
+/// Repeats the search, because another replica may serve its cached page a moment longer (its `SHARED_TTL`).
 async fn found_once(mall: &Mall, search: &str) {
     for _ in 0..QUIET_ROUNDS {
         let found = mall.app.get(format!("/v1/products?q={search}")).send().await.expect(200).body;

@@ -1,16 +1,16 @@
-//! What is sent in many stories, and how many answers are read.
+//! Request bodies that many tests share, and helpers for many answers.
 
 use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 
-/// One unit of a SKU, paid from the wallet in the same call.
+/// An order of one unit, paid from the wallet in the same call.
 pub fn paid_order(sku: &str) -> Value {
     json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}})
 }
 
-/// One unit of a SKU, to be paid later.
+/// An order of one unit, to be paid later.
 pub fn unpaid_order(sku: &str) -> Value {
     json!({"items": [{"sku": sku, "quantity": 1}]})
 }
@@ -31,7 +31,7 @@ pub fn number(value: &Value) -> i64 {
     value.as_i64().unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
-/// Sends requests from many tasks, `limit` under mode at a time; the answers are in the order of the requests.
+/// Sends requests from many tasks, at most `limit` at a time. Answers are in the order of the requests.
 pub async fn send_all(limit: usize, requests: Vec<TestRequest>) -> Vec<TestResponse> {
     let waiting = Arc::new(Mutex::new(requests.into_iter().enumerate()));
     let mut clients = JoinSet::new();
@@ -58,17 +58,17 @@ pub fn expect_all(status: u16, answers: Vec<TestResponse>) {
     }
 }
 
-/// How many answers had this status and problem; "" is none.
+/// Number of answers with this status and problem. "": no problem.
 pub fn count_answers(answers: &[TestResponse], status: u16, problem: &str) -> usize {
     answers.iter().filter(|answer| (answer.status, answer.problem()) == (status, problem)).count()
 }
 
-/// A UUID as SQL.
+/// A UUID as an SQL literal.
 pub fn sql_uuid(id: &str) -> String {
     format!("x'{}'", id.replace('-', ""))
 }
 
-/// (status, problem) of each, counted: for messages.
+/// (status, problem, count) of all answers, for failure messages.
 pub fn tally(answers: &[TestResponse]) -> Vec<(u16, String, usize)> {
     let mut counts = std::collections::BTreeMap::new();
     for answer in answers {

@@ -1,4 +1,4 @@
-//! Plants in coupons, stock and accounts.
+//! Faults in coupons, stock and accounts.
 
 use super::{PlantedFault, fault};
 
@@ -17,7 +17,7 @@ fn coupons() -> Vec<PlantedFault> {
         fault("I-C3", ISSUED, "update coupons_issued set number=number+1", "{coupon}"),
         fault("I-C5", &[], "update coupons_issued set order_id={unpaid} where state='USED'", "{unpaid}"),
         fault("I-C5", &[], "update coupons_issued set order_id=x'00000000000000000000000000000001' where state='USED'", "00000000-"),
-        // Paid, but bought without it.
+        // A paid order that did not use the coupon.
         fault("I-C5", &[], "update coupons_issued set order_id={tested} where state='USED'", "{tested}"),
         fault(
             "I-C6",
@@ -63,7 +63,7 @@ fn stock() -> Vec<PlantedFault> {
             "{paid}",
         ),
         fault("I-S5", &[], "update stock_reservations set expires_at=1 where order_id={unpaid}", "{unpaid}"),
-        // At the end all is well: more was sold than there was, and it was filled up afterwards.
+        // The final stock is right, but at one time more was sold than there was.
         fault(
             "I-S6",
             MOVEMENTS,

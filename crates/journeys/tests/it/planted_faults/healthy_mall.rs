@@ -1,4 +1,4 @@
-//! A small healthy mall in which something of everything has happened.
+//! A small healthy mall with at least one row of everything.
 
 use super::MallFiles;
 use crate::mall::{Mall, Person, sql_uuid, text};
@@ -7,7 +7,7 @@ use onrush::audit;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-/// What stands in the healthy mall, by the names plants use.
+/// Names of ids in the healthy mall, for use in SQL.
 pub const PLACEHOLDERS: &[&str] = &["paid", "ended", "unpaid", "tested", "ended_tested", "buyer", "coupon", "session", "sku"];
 
 pub struct HealthyMall {
@@ -24,7 +24,7 @@ impl HealthyMall {
         copy
     }
 
-    /// The SQL with the ids of this mall in it.
+    /// The SQL with the ids of this mall.
     pub fn with_sql_ids(&self, sql: &str) -> String {
         self.replaced(sql, sql_uuid)
     }
@@ -38,8 +38,8 @@ impl HealthyMall {
     }
 }
 
-/// A paid order with coupon and points, an unpaid one, a cancelled one with both, a waitlist that has moved, and the test provider's
-/// payments, kept and given back.
+/// A paid order with coupon and points, an unpaid one, and a cancelled one with both. A waitlist with a promotion, and payments of the
+/// test provider, captured and refunded.
 pub async fn build() -> HealthyMall {
     let mall = Mall::with(|settings| settings.test_provider = true).await;
     let late = json!({"name": "Umbrella", "price": 7_000, "stock": 50, "stock_policy": "deduct_on_payment"});
@@ -81,7 +81,7 @@ pub async fn build() -> HealthyMall {
     HealthyMall { files: files(mall, now).await, ids: ids.into_iter().collect(), now }
 }
 
-/// What an audit looks at: the database's file, or on PostgreSQL the copy that the audit makes.
+/// Files for the audit: the SQLite database, or the copy that the audit makes of PostgreSQL.
 async fn files(mall: Mall, now: Timestamp) -> MallFiles {
     let Mall { app, settings, .. } = mall;
     let files = MallFiles::new();
@@ -90,11 +90,11 @@ async fn files(mall: Mall, now: Timestamp) -> MallFiles {
         assert_eq!(copy.moved, None);
         std::fs::copy(copy.database(), files.database()).expect("the copy is copied");
     }
-    // The provider outlives the process in real life; here its last pages are still in its log.
+    // The test provider runs in this process, so its last pages are still in its write-ahead log.
     let book = rusqlite::Connection::open(settings.provider_book()).expect("the book opens");
     book.execute("vacuum into ?1", [files.book().to_string_lossy()]).expect("the book is copied");
     if settings.postgres.is_none() {
-        // The process must have closed the file; the folder goes with the rest of the app.
+        // The process must close the file first. The folder is removed with the app.
         app.process.stop().await;
         std::fs::copy(settings.database(), files.database()).expect("the database is copied");
     } else {
@@ -112,7 +112,7 @@ async fn signed_up(mall: &Mall) -> Person {
     Person { id: text(&made.body["id"]).parse().expect("an id"), token }
 }
 
-/// Two wait; the first of them gets what a third gives back.
+/// Two members wait. The first of them gets the coupon that a third returns.
 async fn waitlist(mall: &Mall, coupon: &str) {
     let giver = mall.member().await;
     let _ = mall.claim_issued(&giver, coupon).await;

@@ -1,4 +1,4 @@
-//! Plants in the ledger and in payments.
+//! Faults in the ledger and in payments.
 
 use super::{PlantedFault, fault};
 use kit::testing::Shape;
@@ -16,7 +16,7 @@ fn ledger() -> Vec<PlantedFault> {
         fault("I-L2", ACCOUNTS, "update wallet_accounts set entries=entries+1 where owner_id={buyer} and kind='CASH'", "{buyer} CASH"),
         fault("I-L2", ACCOUNTS, "update wallet_accounts set held=held+1 where owner_id={buyer} and kind='REWARD'", "{buyer} REWARD"),
         fault("I-L2", &[], "update wallet_holds set state='HELD' where order_id={paid}", "{buyer} REWARD"),
-        // The last balance is right; the first was not.
+        // The last balance is right, but the first is wrong.
         fault(
             "I-L3",
             ENTRIES,
@@ -65,7 +65,7 @@ fn chains() -> Vec<PlantedFault> {
     faults
 }
 
-/// Each of the triggers that keep the ledger append-only. A copy of another database lists those that were in force there.
+/// The triggers that keep the ledger append-only. The copy of another database lists the triggers in force there.
 fn missing_guards() -> Vec<PlantedFault> {
     const SQLITE_GUARDS: [(&str, &str); 4] = [
         ("drop trigger wallet_entries_no_update", "wallet_entries_no_update is missing"),
@@ -110,7 +110,7 @@ fn payments() -> Vec<PlantedFault> {
         fault("I-P3", &[], "delete from payments_payments where order_id={paid}", "only in the wallet"),
         fault("I-P4", &[], "update payments_payments set state='UNKNOWN', updated_at=1 where order_id={ended_tested}", "UNKNOWN"),
         fault("I-P4", &[], "update payments_payments set state='INTENT', updated_at=1 where order_id={ended_tested}", "INTENT"),
-        // As it is in life: the order waits for it.
+        // As in production: the order waits for the payment.
         fault(
             "I-P4",
             &[],

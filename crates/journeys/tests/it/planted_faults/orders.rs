@@ -1,4 +1,4 @@
-//! Plants in orders and their sagas.
+//! Faults in orders and their sagas.
 
 use super::{PlantedFault, fault};
 
@@ -33,7 +33,7 @@ fn amounts() -> Vec<PlantedFault> {
     ]
 }
 
-/// What an order that ended must not leave behind.
+/// Holds that an ended order must not leave.
 fn leftovers() -> Vec<PlantedFault> {
     let coupon = |state: &str| {
         format!(
@@ -103,7 +103,7 @@ fn sagas() -> Vec<PlantedFault> {
     vec![
         fault("I-O9", &[], "update orders_orders set saga_state='RUNNING', due_at=1 where id={unpaid}", "{unpaid} RUNNING"),
         fault("I-O9", &[], "update orders_orders set saga_state='UNDOING', due_at=1 where id={unpaid}", "{unpaid} UNDOING"),
-        // An undo that nobody answers is asked for again and again; that is no end either.
+        // An unanswered undo is requested again and again, so it never ends either.
         fault(
             "I-O9",
             &[],

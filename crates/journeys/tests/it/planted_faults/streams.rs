@@ -1,4 +1,4 @@
-//! Plants in the streams: messages, positions, deliveries, dead letters.
+//! Faults in the streams: messages, positions, deliveries, dead letters.
 
 use super::{PlantedFault, fault};
 use onrush::audit::SERVICES;
@@ -7,12 +7,12 @@ pub fn planted_faults() -> Vec<PlantedFault> {
     [unsent_messages(), order_of_steps(), readers(), partitions(), epochs()].into_iter().flatten().collect()
 }
 
-/// The same for every service.
+/// Repeats the SQL for every service.
 fn for_each_service(sql: &str) -> String {
     SERVICES.iter().map(|service| sql.replace("{service}", service)).collect::<Vec<_>>().join(";")
 }
 
-/// What is wrong in a partition that is not the first; one that no mall of these tests has.
+/// Faults in a partition other than the first, which no mall of these tests has.
 fn partitions() -> Vec<PlantedFault> {
     let deliveries =
         |ranges: &str| format!("insert into stock_deliveries (source, epoch, partition, from_seq, to_seq, at) values {ranges}");
@@ -38,10 +38,10 @@ fn partitions() -> Vec<PlantedFault> {
     ]
 }
 
-/// What is wrong where a stream was numbered anew.
+/// Faults after a stream got a new epoch.
 fn epochs() -> Vec<PlantedFault> {
     let anew = for_each_service("insert into {service}_stream (epoch, started_at, partitions) values (2, 0, 1)");
-    // The dead letter is the last of its key in its epoch, and everybody has read what came later.
+    // The dead letter is the last of its key in its epoch, and all readers have read the later messages.
     let after_dead_letter = format!(
         "{anew};
          insert into stock_dead_letters select 'orders', epoch, partition, seq, key, kind, data, at, trace, 'no', 'dead', at, null
@@ -57,12 +57,12 @@ fn epochs() -> Vec<PlantedFault> {
     ]
 }
 
-/// Data of which the audit must say that messages are under mode, and that nothing is violated.
+/// Data with unread messages, in which no invariant is violated.
 pub fn not_quiet() -> Vec<String> {
     let unread = "insert into orders_outbox values (1, 5, 1, x'00000000000070008000000000000001', 'nothing', '{}', 0, null)";
     vec![
         unread.to_owned(),
-        // One reader is behind, and another is as far ahead in a partition of its own.
+        // One reader lags in one partition, and another is as far ahead in its own.
         format!("{unread};{}; delete from wallet_positions where partition=5", passed(1)),
         "create table if not exists stock_pending (id BIGINT primary key); insert into stock_pending values (7)".to_owned(),
     ]
@@ -72,10 +72,10 @@ fn passed(seq: i64) -> String {
     for_each_service(&format!("insert into {{service}}_positions (source, epoch, partition, seq) values ('orders', 1, 5, {seq})"))
 }
 
-/// Data that look odd and are as they should be.
+/// Unusual data without a violation.
 pub fn harmless() -> Vec<String> {
     vec![
-        // One partition has forgotten all but its last message, as they do after a week; in another the last one is much older.
+        // One partition was pruned to its last message, as after a week. In another the last message is much older.
         format!(
             "delete from orders_outbox where seq<(select max(o.seq) from orders_outbox o
               where o.epoch=orders_outbox.epoch and o.partition=orders_outbox.partition);
@@ -83,12 +83,12 @@ pub fn harmless() -> Vec<String> {
              {}",
             passed(7)
         ),
-        // Numbered anew, and read to the end before.
+        // A new epoch, after every reader read the old one to its end.
         for_each_service("insert into {service}_stream (epoch, started_at, partitions) values (2, 0, 4)"),
     ]
 }
 
-/// Changes that were made and not said.
+/// Changes without their message.
 fn unsent_messages() -> Vec<PlantedFault> {
     let hide = |source: &str, kind: &str| format!("update {source}_outbox set kind='nothing' where kind='{kind}'");
     vec![
@@ -102,7 +102,7 @@ fn unsent_messages() -> Vec<PlantedFault> {
     ]
 }
 
-/// Every pair of a step and what must come after it.
+/// Every pair of a step and the message that must follow it.
 fn order_of_steps() -> Vec<PlantedFault> {
     const PAIRS: [(&str, &str); 7] = [
         ("stock.reserve", "stock.release"),
@@ -125,7 +125,7 @@ fn readers() -> Vec<PlantedFault> {
                   where d.source='orders' and d.from_seq>1)";
     vec![
         fault("I-M4", DELIVERIES, format!("insert into stock_deliveries select * from stock_deliveries where {last}"), "stock orders"),
-        // Overlapping without being equal.
+        // Overlapping, but not equal.
         fault("I-M4", DELIVERIES, format!("update stock_deliveries set from_seq=from_seq-1 where {last}"), "stock orders"),
         fault("I-M5", DELIVERIES, format!("delete from stock_deliveries where {inner}"), "stock orders"),
         fault("I-M6", &[], format!("update stock_deliveries set to_seq=to_seq+1 where {last}"), "stock orders"),

@@ -1,10 +1,10 @@
-//! B4, G6, O7: what follows an order that was paid, failed, or was forgotten.
+//! B4, G6, O7: later effects of paid, failed and abandoned orders.
 
 use crate::mall::{Mall, checkout_modes, count_answers, paid_order, send_all, tally, text, unpaid_order, with_field};
 use serde_json::json;
 use std::time::Duration;
 
-/// B4, O5: the purchase is confirmed, and earns points once: one percent of the cash paid.
+/// B4, O5: a confirmed purchase earns points once: one percent of the cash paid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b4_a_confirmed_purchase_earns_points() {
     for mode in checkout_modes() {
@@ -28,7 +28,7 @@ async fn b4_a_confirmed_purchase_earns_points() {
     }
 }
 
-/// G6, O6: whoever's order fails is told why, then and later; the reason is in the stream for notices.
+/// G6, O6: a failed order tells its reason, at once and later. The stream has the reason for notifications.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g6_a_failed_order_says_why() {
     for mode in checkout_modes() {
@@ -54,7 +54,7 @@ async fn g6_a_failed_order_says_why() {
             }
         }
         assert_eq!(told.len(), 2);
-        // Two orders, which may be told of in two partitions: in any order.
+        // The two messages may be in two partitions, so in any order.
         let both = |reason: &str| told.iter().filter(|told| told.contains(reason)).count() == 1;
         assert!(both("insufficient-funds") && both("out-of-stock"), "{told:?}");
         mall.assert_nothing_held().await;
@@ -62,7 +62,7 @@ async fn g6_a_failed_order_says_why() {
     }
 }
 
-/// O7, C18, C19: what is not paid in time is undone, once, and everything is back.
+/// O7, C18, C19: an order not paid in time is undone once, completely.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o7_unpaid_orders_expire() {
     for mode in checkout_modes() {

@@ -1,4 +1,4 @@
-//! One case, with or without a fault on its way.
+//! One run of a case, with or without a fault.
 
 use crate::mall::{Mall, Person, sql_uuid};
 use kit::testing::TestResponse;
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Past the deadline of a step.
+/// Longer than the deadline of a step.
 const PAST_DEADLINE: Duration = Duration::from_secs(31);
 
 /// A message at one of its readers.
@@ -30,7 +30,7 @@ pub enum DeliveryFault {
     Late,
 }
 
-/// How many messages of a kind a stream has.
+/// Number of messages by stream and kind.
 type SentCounts = BTreeMap<(&'static str, String), i64>;
 
 pub struct CaseRun<'a> {
@@ -44,26 +44,26 @@ pub struct CaseRun<'a> {
 }
 
 impl<'a> CaseRun<'a> {
-    /// Nothing happens yet: found first prepare, then say [`CaseRun::arm_fault`].
+    /// No fault yet. Cases prepare first, then call [`CaseRun::arm_fault`].
     pub async fn of(mall: &'a Mall, message: Option<ReaderMessage>, fault: DeliveryFault) -> CaseRun<'a> {
         let hits_before = message.map_or(0, |message| mall.app.faults.struck(message.reader, message.kind));
         let sent_before = sent(mall).await;
         CaseRun { mall, message, fault, hits_before, was_released: AtomicBool::new(false), sent_before, orders: Mutex::default() }
     }
 
-    /// The first message of the right kind from here on meets the fault.
+    /// From here on the fault hits the first message of its kind.
     pub async fn arm_fault(&self) {
         self.mall.wait_until_quiet().await;
         let Some(ReaderMessage { reader, kind, .. }) = self.message else { return };
         match self.fault {
             DeliveryFault::Fail => self.mall.app.faults.fail(reader, kind, 1),
-            // Every time: a repeat that its reader cannot stand must not be healed by a retry without it.
+            // Repeats every delivery, because a retry without the repeat could hide a failure.
             DeliveryFault::Repeat => self.mall.app.faults.repeat(reader, kind, u32::MAX),
             DeliveryFault::Late => self.mall.app.faults.hold(reader, kind),
         }
     }
 
-    /// The fault was there, and is over.
+    /// Asserts that the fault happened, and ends it.
     pub fn assert_fault_hit(&self, context: &str) {
         let Some(ReaderMessage { reader, kind, .. }) = self.message else { return };
         let faults = &self.mall.app.faults;
@@ -78,7 +78,7 @@ impl<'a> CaseRun<'a> {
         }
     }
 
-    /// Orders without waiting, and gives the order's id. With a fault the answer may be anything but a technical failure.
+    /// Places an order without waiting for it. Returns its id. With a fault any answer below 500 is fine.
     pub async fn place(&self, shopper: &Person, body: &Value) -> String {
         let placed = self.act(shopper, "/v1/orders", body).await;
         let id = placed.body["id"].as_str().or(placed.body["order_id"].as_str());
@@ -87,14 +87,14 @@ impl<'a> CaseRun<'a> {
         id
     }
 
-    /// Does something without waiting for the order to rest.
+    /// Sends a request without waiting for the order to rest.
     pub async fn act(&self, shopper: &Person, path: &str, body: &Value) -> TestResponse {
         let answer = self.mall.post(shopper, path, body).send().await;
         assert!(answer.status < 500, "{answer:?}");
         answer
     }
 
-    /// Waits until everything rests. A message that is held is let go when its deadline is over.
+    /// Waits until the mall is quiet. Releases a held message after its deadline.
     pub async fn wait_until_quiet(&self) {
         for _ in 0..3_000 {
             if self.fault == DeliveryFault::Late && self.is_held().await {
@@ -108,13 +108,13 @@ impl<'a> CaseRun<'a> {
         panic!("{:?} {:?}: it does not come to rest: {:#?}", self.message, self.fault, self.mall.audit().await);
     }
 
-    /// True when the message is written, and everything before it is read.
+    /// True: the held message is written and not yet released.
     async fn is_held(&self) -> bool {
         let Some(message) = self.message.filter(|_| !self.was_released.load(Ordering::SeqCst)) else { return false };
         self.count_unread(message).await > 0
     }
 
-    /// How many messages of this kind their reader has before it.
+    /// Unread messages of this kind at their reader.
     pub async fn count_unread(&self, ReaderMessage { reader, source, kind }: ReaderMessage) -> i64 {
         let position =
             format!("select p.seq from {reader}_positions p where p.source='{source}' and p.epoch=o.epoch and p.partition=o.partition");
@@ -131,7 +131,7 @@ impl<'a> CaseRun<'a> {
         self.mall.wake().await;
     }
 
-    /// How the case's orders stand, in the order they were placed.
+    /// States of the case's orders, in the order of placement.
     pub async fn states(&self) -> Vec<String> {
         let ids = self.orders.lock().expect("nobody panics with it").clone();
         let mut states = Vec::new();
@@ -142,7 +142,7 @@ impl<'a> CaseRun<'a> {
         states
     }
 
-    /// Which of these reader_messages got a message since the beginning.
+    /// The messages among these that were sent since the start.
     pub async fn delivered(&self, reader_messages: &[ReaderMessage]) -> Vec<ReaderMessage> {
         let sent = sent(self.mall).await;
         let more = |message: &&ReaderMessage| {

@@ -1,4 +1,4 @@
-//! The courses an order can take; together they say every message of a checkout.
+//! Courses of an order. Together they send every message of a checkout.
 
 use super::case::{CaseRun, ReaderMessage};
 use crate::mall::Person;
@@ -10,16 +10,16 @@ use std::time::Duration;
 pub enum OrderCase {
     /// Every step, paid in one call, delivered, confirmed.
     Confirmed,
-    /// The wallet is too empty: everything that was held goes back.
+    /// The cash does not suffice, so all holds are released.
     NotPaid,
-    /// Paid, then cancelled: everything goes back, the money too.
+    /// Paid, then cancelled. Everything is returned, the cash too.
     Cancelled,
     OutOfStock,
-    /// Two orders see the last unit of a product that is taken at payment; one gets it.
+    /// Two orders for the last unit of a product that is taken at payment. One gets it.
     LastUnit,
-    /// Two orders want the same coupon.
+    /// Two orders with the same coupon.
     CouponTwice,
-    /// Two orders want the same points.
+    /// Two orders with the same points.
     PointsTwice,
 }
 
@@ -34,7 +34,7 @@ impl OrderCase {
         OrderCase::PointsTwice,
     ];
 
-    /// How its orders end when nothing goes wrong.
+    /// Order states without a fault.
     pub fn final_states(self) -> Vec<&'static str> {
         match self {
             OrderCase::Confirmed => vec!["CONFIRMED"],
@@ -44,7 +44,7 @@ impl OrderCase {
         }
     }
 
-    /// How its orders stand, such that two courses can be compared: of orders that want the same at the same time any may win.
+    /// States in comparable form. Among concurrent orders any may win, so their states are sorted.
     pub fn comparable(self, mut states: Vec<String>) -> Vec<String> {
         if matches!(self, OrderCase::CouponTwice | OrderCase::PointsTwice) {
             states.sort_unstable_by(|one, other| other.cmp(one));
@@ -65,18 +65,18 @@ impl OrderCase {
     }
 }
 
-/// Something that is taken at payment; its SKU.
+/// SKU of a product that is taken at payment.
 async fn taken_at_payment(run: &CaseRun<'_>, stock: i64) -> String {
     run.mall.product_of(&json!({"name": "Umbrella", "price": 7_000, "stock": stock, "stock_policy": "deduct_on_payment"})).await
 }
 
-/// A coupon of 1,000 won off an order, of which there is no end; what the shopper was issued.
+/// Issues an unlimited coupon of 1,000 won off the order. Returns its issued id.
 async fn issued(run: &CaseRun<'_>, shopper: &Person) -> String {
     let coupon = run.mall.coupon(json!({"kind": "unlimited", "quantity": null})).await;
     run.mall.claim_issued(shopper, &coupon).await
 }
 
-/// An order that takes every step: both kinds of stock, a coupon, points, the wallet.
+/// An order with every step: both stock policies, a coupon, points, the wallet.
 async fn everything(run: &CaseRun<'_>, cash: i64) -> (Person, Value) {
     let (sku, late) = (run.mall.product(10_000, 5).await, taken_at_payment(run, 5).await);
     let shopper = run.mall.shopper(cash, 5_000).await;
@@ -91,7 +91,7 @@ async fn confirmed(run: &CaseRun<'_>) {
     let order = run.place(&shopper, &basket).await;
     run.wait_until_quiet().await;
     for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
-        // Refused when the fault has ended the order; what state it is in is looked at in the end.
+        // Refused if the fault has ended the order. The final states show the difference.
         let path = format!("/v1/orders/{order}/fulfilment");
         let moved = run.mall.post(&run.mall.operator, &path, &json!({"state": state})).send().await;
         assert!(moved.status < 500, "{moved:?}");
@@ -156,7 +156,7 @@ async fn points_twice(run: &CaseRun<'_>) {
     place_two_at_once(run, &shopper, &body, first_message(run, "wallet", "points.hold")).await;
 }
 
-/// The message that brings an order from stock, its first step, to this participant: the command itself, or the slip.
+/// The message after the reservation that reaches this participant: the command, or the slip.
 fn first_message(run: &CaseRun<'_>, reader: &'static str, command: &'static str) -> ReaderMessage {
     match run.mall.settings.saga {
         SagaMode::Orchestrated => ReaderMessage { reader, source: "orders", kind: command },
@@ -164,7 +164,7 @@ fn first_message(run: &CaseRun<'_>, reader: &'static str, command: &'static str)
     }
 }
 
-/// Places the same order twice; both come to the step before either passes it.
+/// Places the same order twice. Both reach the step before either passes it.
 async fn place_two_at_once(run: &CaseRun<'_>, shopper: &Person, body: &Value, step: ReaderMessage) {
     run.mall.app.faults.hold(step.reader, step.kind);
     for _ in 0..2 {
