@@ -1,19 +1,20 @@
-//! Synchronous questions between services: typed request, typed answer. They only read. Delivered in-process or over HTTP by `kit::links`.
+//! Synchronous read-only calls between services: a typed request and its typed reply. `kit::links` delivers them in-process or over HTTP.
 
 use crate::{Code, CouponId, IssuedCouponId, MemberId, ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// A question to one service.
+/// A call to one service. The caller gets the reply or a `LinkError`.
 pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
     type Reply: Serialize + DeserializeOwned + Send + 'static;
-    /// The service that answers.
+    /// The service that answers the call.
     const SERVICE: &'static str;
+    /// Unique within the service; part of the internal path.
     const NAME: &'static str;
 }
 
-/// Sessions that were ended at or after this instant, with the time of their end: their access tokens are to be refused.
+/// Sessions that ended at or after `since`, each with the instant it ended. Every service refuses the access tokens of these sessions.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GetEndedSessions {
     pub since: Timestamp,
@@ -25,20 +26,21 @@ impl Call for GetEndedSessions {
     const NAME: &'static str = "get_ended_sessions";
 }
 
-/// Whom a browser's cookie stands for; `None` for one that is unknown, has expired or was ended. To be asked for is to be used, which may
-/// move the session's end; asking twice does nothing more.
+/// Looks up a browser session by the hash of its cookie. Reply `None`: the cookie is unknown, expired or revoked. The lookup counts as use
+/// and may extend the session; a repeat has no further effect.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GetWebSession {
     /// SHA-256 of the cookie's secret.
     pub hash: [u8; 32],
 }
 
+/// The member behind a browser session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebSession {
     pub member_id: MemberId,
-    /// As access tokens say it.
+    /// Role name as in access tokens: `customer`, `seller` or `operator`.
     pub role: String,
-    /// What ends it when it is ended, and is named by [`GetEndedSessions`] then.
+    /// The session behind the cookie. Its end also ends the cookie, and [`GetEndedSessions`] then lists it.
     pub session_id: Uuid,
     pub expires_at: Timestamp,
 }
@@ -49,19 +51,21 @@ impl Call for GetWebSession {
     const NAME: &'static str = "get_web_session";
 }
 
-/// What these SKUs cost now and whether they can be bought. A SKU that is unknown, deleted or not on sale is missing from the reply.
+/// Current prices of these SKUs. The reply omits a SKU that is unknown, deleted or not on sale.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetPrices {
     pub skus: Vec<Sku>,
 }
 
+/// Price and sale terms of a SKU at the time of the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PricedSku {
     pub sku: Sku,
     pub product_id: ProductId,
     pub store_id: StoreId,
-    /// Product and option, as printed on an order.
+    /// Product and option name, as printed on an order.
     pub name: String,
+    /// Unit price in won.
     pub price: Won,
     pub policy: StockPolicy,
 }
@@ -72,7 +76,7 @@ impl Call for GetPrices {
     const NAME: &'static str = "get_prices";
 }
 
-/// How many units of these SKUs could be ordered now. Unknown SKUs are missing from the reply.
+/// Units of each SKU that can be ordered now. The reply omits unknown SKUs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetAvailability {
     pub skus: Vec<Sku>,
@@ -84,8 +88,8 @@ impl Call for GetAvailability {
     const NAME: &'static str = "get_availability";
 }
 
-/// A number that is another one after any availability changed. What was made from answers to [`GetAvailability`] holds as long as the
-/// number that was read before them stays.
+/// Version of the stock, which changes with every change of availability. Cached replies to [`GetAvailability`] are current while the
+/// version read before them is unchanged.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GetStockVersion {}
 
@@ -95,10 +99,11 @@ impl Call for GetStockVersion {
     const NAME: &'static str = "get_stock_version";
 }
 
+/// Discount of a coupon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Discount {
-    /// A fixed amount, never more than it is applied to.
+    /// A fixed amount, capped at the amount it applies to.
     Amount { won: Won },
     /// A share in basis points (1/100 of a percent), rounded down, at most `max_won`.
     Rate {
@@ -109,7 +114,7 @@ pub enum Discount {
 }
 
 impl Discount {
-    /// The discount on `base`: never negative, never above `base`.
+    /// The discount on `base`, between zero and `base`.
     pub fn on(self, base: Won) -> Won {
         let raw = match self {
             Discount::Amount { won } => won,
@@ -122,7 +127,7 @@ impl Discount {
     }
 }
 
-/// What a coupon is applied to. Order of application: item, then store, then order (decision 8).
+/// The part of an order that a coupon applies to. Order of application: item, then store, then order (decision 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CouponScope {
@@ -149,13 +154,14 @@ impl CouponScope {
     }
 }
 
-/// The member's coupons among these ids, as they stand. Foreign and unknown ids are missing from the reply.
+/// Terms and state of the member's coupons among these ids. The reply omits unknown ids and coupons of other members.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetIssuedCoupons {
     pub member_id: MemberId,
     pub ids: Vec<IssuedCouponId>,
 }
 
+/// Terms of an issued coupon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedCouponTerms {
     pub issued_coupon_id: IssuedCouponId,
@@ -164,9 +170,10 @@ pub struct IssuedCouponTerms {
     pub discount: Discount,
     pub scope: CouponScope,
     pub store_id: Option<StoreId>,
+    /// Minimum amount it applies to, in won.
     pub min_order: Won,
     pub expires_at: Timestamp,
-    /// Why it could not be used now, if so.
+    /// Reason the coupon cannot be used now. `None`: it can be used.
     pub refusal: Option<Code>,
 }
 
@@ -176,16 +183,18 @@ impl Call for GetIssuedCoupons {
     const NAME: &'static str = "get_issued_coupons";
 }
 
-/// Who runs a store. `None` for an unknown store.
+/// Looks up a store. Reply `None`: the store is unknown.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetStore {
     pub store_id: StoreId,
 }
 
+/// A store as other services show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreCard {
     pub store_id: StoreId,
     pub name: String,
+    /// The member who runs the store. `None`: the mall's default store.
     pub seller_id: Option<MemberId>,
 }
 
@@ -195,7 +204,7 @@ impl Call for GetStore {
     const NAME: &'static str = "get_store";
 }
 
-/// Names of these stores, for lists. Unknown ids are missing from the reply.
+/// Names of these stores, for lists. The reply omits unknown ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetStores {
     pub store_ids: Vec<StoreId>,
@@ -207,7 +216,7 @@ impl Call for GetStores {
     const NAME: &'static str = "get_stores";
 }
 
-/// Every store a seller runs.
+/// All stores that this member runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GetStoresOfSeller {
     pub seller_id: MemberId,
@@ -224,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_discount_stays_between_nothing_and_its_base() {
+    fn a_discount_is_between_zero_and_its_base() {
         assert_eq!(Discount::Amount { won: Won(5_000) }.on(Won(3_000)), Won(3_000));
         assert_eq!(Discount::Rate { basis_points: 1_000, max_won: None }.on(Won(999)), Won(99));
         assert_eq!(Discount::Rate { basis_points: 5_000, max_won: Some(Won(100)) }.on(Won(1_000)), Won(100));

@@ -1,33 +1,37 @@
-//! Every problem a caller can be told, in one table: the stable slug of `type`, the number, the HTTP status and the title.
+//! All problems that a client can receive, in one table: the stable slug of `type`, the number, the HTTP status and the title.
 //!
-//! Number ranges: 1000 general, 2000 payment and wallet, 3000 accounts, 4000 stores, catalogue and stock, 5000 orders, 6000 coupons,
-//! 7000 time sales, 8000 gateway. `docs/errors.md` is generated from this table.
+//! Number ranges: 1000 general, 2000 payment and wallet, 3000 accounts, 4000 stores, catalogue and stock, 5000 orders, 6000 coupons, 7000
+//! time sales, 8000 gateway. `docs/errors.md` is generated from this table.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::borrow::Cow;
 
 macro_rules! codes {
     ($($name:ident = $number:literal, $slug:literal, $status:literal, $title:literal;)*) => {
-        /// A problem a caller can be told.
+        /// A problem that a client can receive.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code { $(#[doc = $title] $name,)* }
 
         impl Code {
             pub const ALL: &'static [Code] = &[$(Code::$name,)*];
 
-            /// The last part of the problem's `type` URI; never changes once published.
+            /// The last part of the problem's `type` URI. A published slug never changes.
             pub fn slug(self) -> &'static str {
                 match self { $(Code::$name => $slug,)* }
             }
+            /// The stable problem number; never reused.
             pub fn number(self) -> u16 {
                 match self { $(Code::$name => $number,)* }
             }
+            /// The HTTP status.
             pub fn status(self) -> u16 {
                 match self { $(Code::$name => $status,)* }
             }
+            /// The English title.
             pub fn title(self) -> &'static str {
                 match self { $(Code::$name => $title,)* }
             }
+            /// `None`: unknown slug.
             pub fn from_slug(slug: &str) -> Option<Code> {
                 match slug { $($slug => Some(Code::$name),)* _ => None }
             }
@@ -128,12 +132,12 @@ impl<'de> Deserialize<'de> for Code {
     }
 }
 
-/// A rule said no. An outcome, not a fault: it never aborts the transaction that found it.
+/// A business rule rejected the request. This is an outcome, not a fault, and never aborts the transaction that found it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {detail}", code.slug())]
 pub struct Refusal {
     pub code: Code,
-    /// One sentence for the person who asked.
+    /// One sentence for the client's user.
     pub detail: String,
 }
 

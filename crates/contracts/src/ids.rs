@@ -1,4 +1,4 @@
-//! Identifiers. Each noun has its own type over a `UUIDv7`, so that an order id cannot be passed as a member id.
+//! Identifiers. Each kind has its own type over a `UUIDv7`, so that an order id cannot be passed as a member id.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -46,21 +46,21 @@ id! {
     MemberId,
     /// A shop of the mall.
     StoreId,
-    /// A product as it is shown; it is bought through one of its SKUs.
+    /// A product as displayed. Members buy it through one of its SKUs.
     ProductId,
     /// A purchasable option of a product (stock keeping unit).
     Sku,
     /// A coupon definition (campaign).
     CouponId,
-    /// A member's asking for a coupon, where its outcome is asked for later.
+    /// A member's claim for a coupon, with which the member polls for the outcome.
     ClaimId,
-    /// One coupon in one member's hands.
+    /// One coupon issued to one member.
     IssuedCouponId,
-    /// An order; also the id of its checkout saga and the key of all its messages.
+    /// An order. Also the id of its checkout saga and the key of all its messages.
     OrderId,
     /// One attempt to pay an order.
     PaymentId,
 }
 
-/// The mall's own store, which always exists: what an operator sells without naming a store is sold here.
+/// The mall's own store, which always exists. It sells the products that an operator creates without naming a store.
 pub const MALL_STORE: StoreId = StoreId(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));

@@ -1,7 +1,7 @@
-//! The words Onrush's services share: ids, money, time, messages, calls and errors.
+//! Types that Onrush's services share: ids, money, time, messages, calls and errors.
 //!
-//! Services never depend on each other; whatever two of them must agree on is written here.
-//! This crate does no IO and knows no service's tables.
+//! Services never depend on each other, so this crate holds everything that two of them must agree on. It does no IO and knows no
+//! service's tables.
 
 pub mod calls;
 pub mod errors;
@@ -10,7 +10,7 @@ pub mod messages;
 pub mod money;
 pub mod time;
 
-/// Every service's name: the prefix of its tables, its schema and its stream.
+/// Names of all services. A name is the prefix of the service's tables, its schema and its stream.
 pub const SERVICES: &[&str] = &["accounts", "stores", "catalog", "orders", "stock", "coupons", "wallet", "payments"];
 
 pub use errors::{Code, Refusal};

@@ -1,9 +1,13 @@
-//! What services tell each other. Each message is written by one service in its own transaction and read by others from its stream.
+//! Messages between services. One service writes each message in its own transaction, and other services read it from that service's
+//! stream.
 //!
-//! Within a key (the order id for everything of a checkout) readers see messages in the order they were written; across keys, any order.
-//! An orchestrated checkout's commands (`stock.reserve`, `coupon.hold` …) travel in the orders service's stream, the answers in the
-//! participants'; a choreographed one travels as a [`RoutingSlip`] from participant to participant, each in its own stream.
-//! Every handler is safe to repeat. `docs/messages.md` is generated from the table at the end of this file.
+//! Readers see the messages of one key in the order they were written. The key of all messages of a checkout is its order id. Messages of
+//! different keys arrive in any order.
+//!
+//! The commands of an orchestrated checkout (`stock.reserve`, `coupon.hold` …) travel in the orders stream, and the answers in the
+//! participants' streams. A choreographed checkout travels as a [`RoutingSlip`] from participant to participant, each in its own stream.
+//!
+//! Every handler tolerates repeats. `docs/messages.md` is generated from the table at the end of this file.
 
 mod payloads;
 mod slip;
@@ -11,7 +15,7 @@ mod slip;
 pub use payloads::*;
 pub use slip::{Outcome, RoutingSlip, Stop, Visit, Way};
 
-/// A message could not be read back: its type is unknown here, or its data does not fit.
+/// A stored message cannot be decoded: its type is unknown to this version, or its data does not fit the type.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error("unknown message type {0}")]
@@ -22,7 +26,7 @@ pub enum DecodeError {
 
 macro_rules! messages {
     ($($(#[doc = $doc:literal])* $source:literal => $name:ident($payload:ty) = $kind:literal;)*) => {
-        /// Every message there is.
+        /// All messages.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Message { $($(#[doc = $doc])* $name($payload),)* }
 
@@ -34,13 +38,15 @@ macro_rules! messages {
             pub fn kind(&self) -> &'static str {
                 match self { $(Message::$name(_) => $kind,)* }
             }
-            /// The service in whose stream it travels.
+            /// The service whose stream carries the message.
             pub fn source(&self) -> &'static str {
                 match self { $(Message::$name(_) => $source,)* }
             }
+            /// The payload as JSON.
             pub fn encode(&self) -> Result<String, serde_json::Error> {
                 match self { $(Message::$name(data) => serde_json::to_string(data),)* }
             }
+            /// `Err`: the type is unknown to this version, or the data does not fit it.
             pub fn decode(kind: &str, data: &str) -> Result<Message, DecodeError> {
                 match kind {
                     $($kind => Ok(Message::$name(serde_json::from_str(data)?)),)*
@@ -52,97 +58,97 @@ macro_rules! messages {
 }
 
 messages! {
-    /// The checkout saga asks stock to hold an order's lines, all or none.
+    /// Asks stock to reserve the lines of an order, all or none.
     "orders" => StockReserve(StockReserve) = "stock.reserve";
-    /// The saga asks stock to take lines of policy `deduct_on_payment`, all or none.
+    /// Asks stock to take lines of policy `deduct_on_payment`, all or none.
     "orders" => StockTake(StockTake) = "stock.take";
-    /// Undo: give back whatever the order holds or took. Without its do it leaves a tombstone.
+    /// Undo: stock returns everything the order holds or took. Without a prior do, stock leaves a tombstone.
     "orders" => StockRelease(StepCommand) = "stock.release";
-    /// The order is paid: what it holds is sold.
+    /// The order is paid: stock marks the units it holds as sold.
     "orders" => StockCommit(StepCommand) = "stock.commit";
-    /// The saga asks coupons to hold the order's coupons, all or none.
+    /// Asks coupons to hold the order's coupons, all or none.
     "orders" => CouponHold(CouponHold) = "coupon.hold";
-    /// Undo: the order's coupons go back to their owner. Without its do it leaves a tombstone.
+    /// Undo: the order's coupons return to their owner. Without a prior do, coupons leaves a tombstone.
     "orders" => CouponUnhold(StepCommand) = "coupon.unhold";
-    /// The order is paid: its coupons are used.
+    /// The order is paid: its coupons become used.
     "orders" => CouponUse(StepCommand) = "coupon.use";
-    /// The saga asks the wallet to hold points.
+    /// Asks the wallet to hold points.
     "orders" => PointsHold(PointsHold) = "points.hold";
-    /// Undo: the held or used points go back. Without its do it leaves a tombstone.
+    /// Undo: the held or used points return to the member. Without a prior do, the wallet leaves a tombstone.
     "orders" => PointsUnhold(StepCommand) = "points.unhold";
     /// The order is paid: the held points are spent.
     "orders" => PointsUse(StepCommand) = "points.use";
-    /// The saga asks payments for the order's amount.
+    /// Asks payments to capture the order's amount.
     "orders" => PaymentRequest(PaymentRequest) = "payment.request";
-    /// Undo: whatever was or will be captured for the order is given back.
+    /// Undo: payments refunds every capture for the order, present or future.
     "orders" => PaymentCancel(StepCommand) = "payment.cancel";
-    /// An order was paid.
+    /// An order is paid.
     "orders" => OrderPaid(OrderPaid) = "order.paid";
-    /// An order failed: a step was refused, everything is undone.
+    /// An order failed because a step was refused. All steps are undone.
     "orders" => OrderFailed(OrderEnded) = "order.failed";
-    /// An order was cancelled, everything is undone.
+    /// An order was cancelled. All steps are undone.
     "orders" => OrderCancelled(OrderEnded) = "order.cancelled";
-    /// An order was not paid in time, everything is undone.
+    /// An order was not paid in time. All steps are undone.
     "orders" => OrderExpired(OrderEnded) = "order.expired";
-    /// The buyer, or time, confirmed a purchase.
+    /// The buyer confirmed the purchase, or the time limit did.
     "orders" => OrderConfirmed(OrderConfirmed) = "order.confirmed";
-    /// Choreography: an order sends its itinerary on its way, forward or back.
+    /// Choreography: orders starts a routing slip, forward or back.
     "orders" => OrdersSlip(RoutingSlip) = "orders.slip";
-    /// All lines are held (and the check-only lines available).
+    /// All lines are held, and the check-only lines are available.
     "stock" => StockReserved(StepDone) = "stock.reserved";
-    /// Not all lines could be held; none is.
+    /// Not all lines could be held. None is.
     "stock" => StockRefused(StepRefused) = "stock.refused";
     /// The lines of policy `deduct_on_payment` are taken.
     "stock" => StockTaken(StepDone) = "stock.taken";
-    /// Not all lines could be taken; none is.
+    /// Not all lines could be taken. None is.
     "stock" => StockTakeRefused(StepRefused) = "stock.take_refused";
     /// The order holds no stock any more.
     "stock" => StockReleased(StepDone) = "stock.released";
-    /// Choreography: stock did, refused or undid its part and passes the itinerary on.
+    /// Choreography: stock did, refused or undid its step and passes the slip on.
     "stock" => StockSlip(RoutingSlip) = "stock.slip";
     /// All coupons are held.
     "coupons" => CouponHeld(StepDone) = "coupon.held";
-    /// A coupon cannot be used; none is held.
+    /// A coupon cannot be used. None is held.
     "coupons" => CouponRefused(StepRefused) = "coupon.refused";
-    /// The order holds no coupon any more.
+    /// The order holds no coupons any more.
     "coupons" => CouponReleased(StepDone) = "coupon.released";
-    /// Choreography: coupons did, refused or undid their part and pass the itinerary on.
+    /// Choreography: coupons did, refused or undid its step and passes the slip on.
     "coupons" => CouponsSlip(RoutingSlip) = "coupons.slip";
-    /// A member asked for a coupon and was told that it is taken down; it is settled in its turn.
+    /// A member's claim was accepted with 202. Coupons settles it in the order of the log.
     "coupons.claims" => ClaimAsked(ClaimAsked) = "coupon.claim";
     /// A member got a coupon, by claim or from the waitlist.
     "coupons" => CouponIssued(CouponIssued) = "coupon.issued";
-    /// A member gave an unused coupon back.
+    /// A member returned an unused coupon.
     "coupons" => CouponCancelled(CouponGone) = "coupon.cancelled";
-    /// A coupon's validity ended unused.
+    /// The validity of an unused coupon ended.
     "coupons" => CouponExpired(CouponGone) = "coupon.expired";
     /// The points are held.
     "wallet" => PointsHeld(StepDone) = "points.held";
-    /// The points do not suffice.
+    /// The points balance is too low.
     "wallet" => PointsRefused(StepRefused) = "points.refused";
     /// The order holds no points any more.
     "wallet" => PointsReleased(StepDone) = "points.released";
-    /// Choreography: the wallet did, refused or undid its part and passes the itinerary on.
+    /// Choreography: the wallet did, refused or undid its step and passes the slip on.
     "wallet" => WalletSlip(RoutingSlip) = "wallet.slip";
     /// Cash moved from the member to the mall.
     "wallet" => WalletDebited(WalletMoved) = "wallet.debited";
-    /// The cash balance does not suffice.
+    /// The cash balance is too low.
     "wallet" => WalletRefused(WalletRefused) = "wallet.refused";
     /// Cash moved back to the member.
     "wallet" => WalletCredited(WalletMoved) = "wallet.credited";
-    /// Payments asks the wallet to move cash from the member to the mall.
+    /// Asks the wallet to move cash from the member to the mall.
     "payments" => WalletDebit(WalletTransfer) = "wallet.debit";
-    /// Payments asks the wallet to move cash back to the member.
+    /// Asks the wallet to move cash back to the member.
     "payments" => WalletCredit(WalletTransfer) = "wallet.credit";
-    /// The order's amount was captured.
+    /// The order's amount is captured.
     "payments" => PaymentApproved(PaymentApproved) = "payment.approved";
-    /// The payment was refused; nothing was captured.
+    /// The payment was refused. Nothing is captured.
     "payments" => PaymentFailed(PaymentRefused) = "payment.failed";
-    /// Nothing captured for the order is kept.
+    /// No capture for the order remains.
     "payments" => PaymentCancelled(StepDone) = "payment.cancelled";
-    /// Choreography: the payment's outcome is known, or it is undone; payments passes the itinerary on.
+    /// Choreography: the payment's outcome is known, or the payment is undone. Payments passes the slip on.
     "payments" => PaymentsSlip(RoutingSlip) = "payments.slip";
-    /// Someone signed up.
+    /// A member signed up.
     "accounts" => MemberRegistered(MemberRegistered) = "member.registered";
     /// A store opened.
     "stores" => StoreCreated(StoreCreated) = "store.created";
@@ -150,11 +156,11 @@ messages! {
     "catalog" => SkusListed(SkusListed) = "skus.listed";
 }
 
-/// Logs into which callers' requests are written before they are done. Kafka numbers them, and no service has them in its outbox.
+/// Logs of client requests, written before the requests are executed. Kafka numbers them, and no outbox holds them.
 pub const REQUEST_LOGS: &[&str] = &["coupons.claims"];
 
 impl Message {
-    /// The itinerary this message carries, whoever passed it on.
+    /// The routing slip in this message, from any service.
     pub fn slip(&self) -> Option<&RoutingSlip> {
         match self {
             Message::OrdersSlip(slip)
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_type_is_told_apart_from_bad_data() {
+    fn an_unknown_type_differs_from_bad_data() {
         assert!(matches!(Message::decode("no.such", "{}"), Err(DecodeError::UnknownType(_))));
         assert!(matches!(Message::decode("points.hold", "{}"), Err(DecodeError::Data(_))));
     }

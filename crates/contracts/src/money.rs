@@ -1,15 +1,15 @@
-//! Money: whole won in 64 bits, checked. There is no float anywhere.
+//! Money: whole won as 64-bit integers with checked arithmetic. No floating point.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
 
-/// An amount of Korean won. May be negative where it is a difference; prices and balances are not.
+/// An amount of whole Korean won. Differences may be negative; prices and balances are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Won(pub i64);
 
-/// The sum or product does not fit 64 bits.
+/// A sum or product exceeds 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("amount out of range")]
 pub struct AmountOutOfRange;
@@ -17,24 +17,28 @@ pub struct AmountOutOfRange;
 impl Won {
     pub const ZERO: Won = Won(0);
 
+    /// `Err`: the sum exceeds 64 bits.
     pub fn plus(self, other: Won) -> Result<Won, AmountOutOfRange> {
         self.0.checked_add(other.0).map(Won).ok_or(AmountOutOfRange)
     }
 
+    /// `Err`: the difference exceeds 64 bits.
     pub fn minus(self, other: Won) -> Result<Won, AmountOutOfRange> {
         self.0.checked_sub(other.0).map(Won).ok_or(AmountOutOfRange)
     }
 
+    /// `Err`: the product exceeds 64 bits.
     pub fn times(self, count: u32) -> Result<Won, AmountOutOfRange> {
         self.0.checked_mul(i64::from(count)).map(Won).ok_or(AmountOutOfRange)
     }
 
-    /// The share of this amount given in basis points (1/100 of a percent), rounded down.
+    /// The share in basis points (1/100 of a percent), rounded down. Saturates at `i64::MAX`.
     pub fn basis_points(self, basis_points: u32) -> Won {
         let exact = i128::from(self.0) * i128::from(basis_points) / 10_000;
         Won(i64::try_from(exact).unwrap_or(i64::MAX))
     }
 
+    /// `Err`: the sum exceeds 64 bits.
     pub fn sum(amounts: impl IntoIterator<Item = Won>) -> Result<Won, AmountOutOfRange> {
         amounts.into_iter().try_fold(Won::ZERO, Won::plus)
     }

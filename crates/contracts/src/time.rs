@@ -1,4 +1,4 @@
-//! Instants: microseconds since 1970 in UTC, written as RFC 3339. Calendar rules use Asia/Seoul.
+//! Instants in microseconds since 1970 in UTC, written as RFC 3339. Calendar rules use Asia/Seoul.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, time::Duration};
@@ -12,37 +12,41 @@ use utoipa::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
-/// Korea keeps UTC+9 all year; it has had no daylight saving since 1988.
+/// Korea has used UTC+9 all year since 1988, without daylight saving.
 pub const SEOUL: UtcOffset = match UtcOffset::from_hms(9, 0, 0) {
     Ok(offset) => offset,
     Err(_) => UtcOffset::UTC,
 };
 
-/// Years outside 1970..=9999 are refused: RFC 3339 cannot write them and no campaign needs them.
+/// The last supported instant, in microseconds. Years outside 1970..=9999 are rejected, because RFC 3339 cannot write them.
 const MAX_MICROS: i64 = 253_402_300_799_999_999;
 
 impl Timestamp {
     pub const MAX: Timestamp = Timestamp(MAX_MICROS);
 
+    /// `duration` later, at most [`Timestamp::MAX`].
     pub fn after(self, duration: Duration) -> Timestamp {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Timestamp(self.0.saturating_add(micros).min(MAX_MICROS))
     }
 
+    /// `duration` earlier. May be negative, that is before 1970.
     pub fn before(self, duration: Duration) -> Timestamp {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Timestamp(self.0.saturating_sub(micros))
     }
 
-    /// Time passed since `earlier`; zero when `earlier` is later.
+    /// Time since `earlier`. Zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
+    /// Whole seconds since 1970, rounded down.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
+    /// In UTC.
     pub fn to_datetime(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
@@ -51,6 +55,7 @@ impl Timestamp {
         self.to_datetime().to_offset(SEOUL)
     }
 
+    /// Parses RFC 3339 and truncates to microseconds. `None`: not an instant, or outside 1970..=9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).ok()?;
@@ -105,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn a_timestamp_parses_its_own_text() {
         let at = Timestamp(1_795_000_000_123_456);
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("2026-11-20T18:00:00+09:00"), Timestamp::parse("2026-11-20T09:00:00Z"));
     }
 
     #[test]
-    fn refuses_days_and_hours_that_do_not_exist() {
+    fn impossible_dates_are_refused() {
         for text in ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z", "2026-01-01T00:00:00", "10000-01-01T00:00:00Z"]
         {
             assert_eq!(Timestamp::parse(text), None, "{text}");

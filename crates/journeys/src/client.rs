@@ -1,4 +1,4 @@
-//! Requests over TCP, one connection at a time, with nothing between the test and the bytes.
+//! A blocking HTTP client on one TCP connection, which sends exactly the bytes a test gives it.
 
 use kit::ports::new_id;
 use serde_json::Value;
@@ -9,29 +9,29 @@ use std::{
     time::Duration,
 };
 
-/// A server that does not answer in this time has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Limit for an answer, and for a mall to come to rest.
+pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// One connection to a server, one request at a time. Made again after an error.
-pub struct Client {
+/// One connection to a server, with one request at a time. Reconnects after an error.
+pub struct BlockingClient {
     address: SocketAddr,
     connection: Option<BufReader<TcpStream>>,
-    /// How long it waits for an answer.
-    answer_time: Duration,
+    /// Read and connect timeout.
+    answer_timeout: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub struct Response {
+pub struct BlockingResponse {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub bytes: Vec<u8>,
-    /// Null where the body is not JSON.
+    /// `Null`: the body is not JSON.
     pub body: Value,
 }
 
-impl Response {
+impl BlockingResponse {
     #[track_caller]
-    pub fn expect(self, status: u16) -> Response {
+    pub fn expect(self, status: u16) -> BlockingResponse {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
         self
     }
@@ -43,75 +43,75 @@ impl Response {
     }
 }
 
-/// The kind of problem that a body tells of; empty when it tells of none.
+/// Slug of the problem in this body. Empty: the body is not a problem.
 pub fn problem(body: &Value) -> &str {
     body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
 }
 
-/// A request that can be made again.
+/// A request that can be repeated.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct BlockingRequest {
     method: &'static str,
     path: String,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
-impl Request {
-    pub fn get(path: impl Into<String>) -> Request {
-        Request { method: "GET", path: path.into(), headers: Vec::new(), body: String::new() }
+impl BlockingRequest {
+    pub fn get(path: impl Into<String>) -> BlockingRequest {
+        BlockingRequest { method: "GET", path: path.into(), headers: Vec::new(), body: String::new() }
     }
-    pub fn post(path: impl Into<String>, body: &Value) -> Request {
+    pub fn post(path: impl Into<String>, body: &Value) -> BlockingRequest {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Request { method: "POST", path: path.into(), headers, body: body.to_string() }
+        BlockingRequest { method: "POST", path: path.into(), headers, body: body.to_string() }
     }
-    pub fn put(path: impl Into<String>, body: &Value) -> Request {
-        Request { method: "PUT", ..Request::post(path, body) }
+    pub fn put(path: impl Into<String>, body: &Value) -> BlockingRequest {
+        BlockingRequest { method: "PUT", ..BlockingRequest::post(path, body) }
     }
-    pub fn delete(path: impl Into<String>) -> Request {
-        Request { method: "DELETE", ..Request::get(path) }
+    pub fn delete(path: impl Into<String>) -> BlockingRequest {
+        BlockingRequest { method: "DELETE", ..BlockingRequest::get(path) }
     }
-    pub fn bearer(self, token: &str) -> Request {
+    pub fn bearer(self, token: &str) -> BlockingRequest {
         self.header("authorization", format!("Bearer {token}"))
     }
-    pub fn key(self, key: &str) -> Request {
+    pub fn key(self, key: &str) -> BlockingRequest {
         self.header("idempotency-key", key.to_owned())
     }
-    /// With a key of its own.
-    pub fn once(self) -> Request {
+    /// Sets a new idempotency key.
+    pub fn with_new_key(self) -> BlockingRequest {
         let key = new_id().to_string();
         self.key(&key)
     }
-    /// Answer when the order rests.
-    pub fn wait(self) -> Request {
+    /// Asks for the answer when the order rests.
+    pub fn wait(self) -> BlockingRequest {
         self.wait_for(20)
     }
-    pub fn wait_for(self, seconds: u32) -> Request {
+    pub fn wait_for(self, seconds: u32) -> BlockingRequest {
         self.header("prefer", format!("wait={seconds}"))
     }
-    /// Answer a claim when it is taken down, before it is settled.
-    pub fn later(self) -> Request {
+    /// Asks for 202 once the claim is durable, before it is settled.
+    pub fn respond_async(self) -> BlockingRequest {
         self.header("prefer", "respond-async".to_owned())
     }
-    fn header(mut self, name: &'static str, value: String) -> Request {
+    fn header(mut self, name: &'static str, value: String) -> BlockingRequest {
         self.headers.push((name, value));
         self
     }
 }
 
-impl Client {
-    pub fn of(address: SocketAddr) -> Client {
-        Client { address, connection: None, answer_time: PATIENCE }
+impl BlockingClient {
+    pub fn of(address: SocketAddr) -> BlockingClient {
+        BlockingClient { address, connection: None, answer_timeout: TIME_LIMIT }
     }
 
-    /// One that waits no longer than this for an answer.
+    /// Sets the time limit for an answer.
     #[must_use]
-    pub fn within(self, answer_time: Duration) -> Client {
-        Client { answer_time, ..self }
+    pub fn within(self, answer_timeout: Duration) -> BlockingClient {
+        BlockingClient { answer_timeout, ..self }
     }
 
-    /// An error says nothing about whether the request was acted on.
-    pub fn send(&mut self, request: &Request) -> io::Result<Response> {
+    /// `Err`: the connection failed. The server may have executed the request.
+    pub fn send(&mut self, request: &BlockingRequest) -> io::Result<BlockingResponse> {
         let answer = self.exchange(request);
         if answer.is_err() {
             self.connection = None;
@@ -119,12 +119,12 @@ impl Client {
         answer
     }
 
-    fn exchange(&mut self, request: &Request) -> io::Result<Response> {
+    fn exchange(&mut self, request: &BlockingRequest) -> io::Result<BlockingResponse> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             empty => {
-                let stream = TcpStream::connect_timeout(&self.address, self.answer_time)?;
-                stream.set_read_timeout(Some(self.answer_time))?;
+                let stream = TcpStream::connect_timeout(&self.address, self.answer_timeout)?;
+                stream.set_read_timeout(Some(self.answer_timeout))?;
                 stream.set_nodelay(true)?;
                 empty.insert(BufReader::new(stream))
             }
@@ -143,8 +143,8 @@ impl Client {
     }
 }
 
-/// An answer that began and broke off is `InvalidData`; one that never began is any other error.
-fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<Response> {
+/// `InvalidData`: the answer began and broke off. Other errors: no answer began.
+fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<BlockingResponse> {
     let mut line = String::new();
     connection.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -155,7 +155,7 @@ fn read_response(connection: &mut BufReader<TcpStream>) -> io::Result<Response> 
     }
 }
 
-fn read_rest(connection: &mut BufReader<TcpStream>, status: u16) -> io::Result<Response> {
+fn read_rest(connection: &mut BufReader<TcpStream>, status: u16) -> io::Result<BlockingResponse> {
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
@@ -169,5 +169,5 @@ fn read_rest(connection: &mut BufReader<TcpStream>, status: u16) -> io::Result<R
     let mut bytes = vec![0; length];
     connection.read_exact(&mut bytes)?;
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Ok(Response { status, headers, bytes, body })
+    Ok(BlockingResponse { status, headers, bytes, body })
 }

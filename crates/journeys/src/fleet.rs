@@ -1,10 +1,10 @@
-//! The processes of one mall, in a shape: which services run in each, at addresses that stay when a process is started again.
+//! The processes of one mall, in a shape. Each keeps its address across restarts.
 
 use crate::{
-    client::{Client, PATIENCE, Request},
-    ground::Ground,
-    patient::Doors,
-    process::{Member, Place, Server, Start},
+    backends::Backends,
+    client::{BlockingClient, BlockingRequest, TIME_LIMIT},
+    process::{DataDir, SeededMember, ServerProcess, StartOptions},
+    retrying_client::Addresses,
 };
 use kit::ports::random_bytes;
 use std::{
@@ -14,208 +14,210 @@ use std::{
     time::Duration,
 };
 
-/// Which services go together when they are apart.
-const APART: [&[&str]; 4] = [&["accounts", "stores"], &["catalog", "stock"], &["coupons", "wallet"], &["payments", "orders"]];
-/// Where the second column of `onrush services` begins.
+/// Services that share a process in the split shape.
+const SERVICE_GROUPS: [&[&str]; 4] = [&["accounts", "stores"], &["catalog", "stock"], &["coupons", "wallet"], &["payments", "orders"]];
+/// Column at which the second field of `onrush services` begins.
 const NAME_WIDTH: usize = 11;
-/// Services that have a database of their own then.
-const OWN: [&str; 2] = ["stock", "orders"];
+/// Services with their own database in the split shape.
+const OWN_DATABASES: [&str; 2] = ["stock", "orders"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// So many processes with all services on one database.
+pub enum FleetShape {
+    /// This number of processes, each with all services, on one database.
     Replicas(usize),
-    /// Four processes with two services each, Kafka between them.
+    /// Four processes with two services each, over Kafka.
     Split,
 }
 
 pub struct Fleet {
-    pub place: Place,
-    seats: Vec<Seat>,
+    pub data_dir: DataDir,
+    processes: Vec<FleetProcess>,
 }
 
-/// Where a process runs, while it does.
-struct Seat {
+/// One process of the fleet: its settings, and its server while it runs.
+struct FleetProcess {
     listen: SocketAddr,
     services: Vec<&'static str>,
-    apart: Option<(String, String)>,
-    server: Option<Server>,
+    split: Option<(String, String)>,
+    server: Option<ServerProcess>,
 }
 
 impl Fleet {
-    /// Nothing runs yet.
-    pub fn new(shape: Shape) -> Fleet {
+    /// Prepares the backends. No process runs yet.
+    pub fn new(shape: FleetShape) -> Fleet {
         match shape {
-            Shape::Replicas(_) => Fleet::on(shape, Ground::together()),
-            Shape::Split => Fleet::on(shape, Ground::apart(&OWN)),
+            FleetShape::Replicas(_) => Fleet::on_backends(shape, Backends::one_database()),
+            FleetShape::Split => Fleet::on_backends(shape, Backends::split(&OWN_DATABASES)),
         }
     }
 
-    pub fn on(shape: Shape, ground: Ground) -> Fleet {
-        let seats = match shape {
-            Shape::Replicas(count) => {
+    pub fn on_backends(shape: FleetShape, backends: Backends) -> Fleet {
+        let processes = match shape {
+            FleetShape::Replicas(count) => {
                 let all = contracts::SERVICES.to_vec();
-                (0..count).map(|_| Seat { listen: free_address(), services: all.clone(), apart: None, server: None }).collect()
+                (0..count).map(|_| FleetProcess { listen: free_address(), services: all.clone(), split: None, server: None }).collect()
             }
-            Shape::Split => apart(),
+            FleetShape::Split => split_processes(),
         };
-        Fleet { place: Place::on(ground), seats }
+        Fleet { data_dir: DataDir::on_backends(backends), processes }
     }
 
-    /// A mall with shoppers in it, all of its processes running.
-    pub fn opened(shape: Shape, start: &Start, members: u32) -> (Fleet, Vec<Member>) {
+    /// A seeded mall with all processes running.
+    pub fn new_started(shape: FleetShape, start: &StartOptions, members: u32) -> (Fleet, Vec<SeededMember>) {
         let mut fleet = Fleet::new(shape);
-        let members = fleet.open(start, members);
+        let members = fleet.seed_and_start(start, members);
         (fleet, members)
     }
 
-    pub fn open(&mut self, start: &Start, members: u32) -> Vec<Member> {
-        let members = self.place.seed(members);
+    pub fn seed_and_start(&mut self, start: &StartOptions, members: u32) -> Vec<SeededMember> {
+        let members = self.data_dir.seed(members);
         self.start_all(start);
         members
     }
 
-    /// How many processes it has when all run.
+    /// Number of processes, running or not.
     pub fn len(&self) -> usize {
-        self.seats.len()
+        self.processes.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.processes.is_empty()
     }
 
-    /// The process with this service in it; the first one.
-    pub fn with(&self, service: &str) -> usize {
-        self.seats.iter().position(|seat| seat.services.contains(&service)).expect("there is such a service")
+    /// The first process that runs this service.
+    pub fn process_of(&self, service: &str) -> usize {
+        self.processes.iter().position(|process| process.services.contains(&service)).expect("there is such a service")
     }
 
-    /// What runs in this process.
-    pub fn services(&self, seat: usize) -> Vec<&'static str> {
-        self.seats[seat].services.clone()
+    /// Services of this process.
+    pub fn services(&self, process: usize) -> Vec<&'static str> {
+        self.processes[process].services.clone()
     }
 
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.seats.iter().map(|seat| seat.listen).collect()
+    pub fn socket_addresses(&self) -> Vec<SocketAddr> {
+        self.processes.iter().map(|process| process.listen).collect()
     }
 
-    pub fn doors(&self) -> Doors {
-        Doors::new(self.addresses())
+    pub fn addresses(&self) -> Addresses {
+        Addresses::new(self.socket_addresses())
     }
 
-    /// What `onrush services` says with the settings of this process, whether it runs or not: the lines of each service.
-    pub fn whereabouts(&self, seat: usize) -> BTreeMap<String, Vec<String>> {
-        let text = self.place.services(self.seats[seat].apart.as_ref());
+    /// Output of `onrush services` with the settings of this process, running or not: the lines of each service.
+    pub fn listed_services(&self, process: usize) -> BTreeMap<String, Vec<String>> {
+        let text = self.data_dir.services(self.processes[process].split.as_ref());
         let (_, lines) = text.rsplit_once(" where\n").unwrap_or_else(|| panic!("nothing is said of where: {text}"));
         let (mut found, mut service) = (BTreeMap::<String, Vec<String>>::new(), String::new());
         for line in lines.lines() {
-            let (name, said) = line.split_at(NAME_WIDTH);
+            let (name, value) = line.split_at(NAME_WIDTH);
             if !name.trim().is_empty() {
                 name.trim().clone_into(&mut service);
             }
-            found.entry(service.clone()).or_default().push(said.trim().to_owned());
+            found.entry(service.clone()).or_default().push(value.trim().to_owned());
         }
         found
     }
 
-    /// Where the process on this seat is to be found.
-    pub fn address(&self, seat: usize) -> SocketAddr {
-        self.seats[seat].listen
+    /// Listening address of this process.
+    pub fn address(&self, process: usize) -> SocketAddr {
+        self.processes[process].listen
     }
 
-    /// The process on this seat.
-    pub fn server(&mut self, seat: usize) -> &mut Server {
-        self.seats[seat].server.as_mut().expect("it runs")
+    /// The running server of this process.
+    pub fn server(&mut self, process: usize) -> &mut ServerProcess {
+        self.processes[process].server.as_mut().expect("it runs")
     }
 
-    fn started(&self, seat: usize, start: &Start) -> Option<Server> {
-        let seat = &self.seats[seat];
-        self.place.try_start(&Start { listen: Some(seat.listen), apart: seat.apart.clone(), ..start.clone() })
+    fn try_launch(&self, process: usize, start: &StartOptions) -> Option<ServerProcess> {
+        let process = &self.processes[process];
+        self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), ..start.clone() })
     }
 
-    /// Those that do not run, all at once.
-    pub fn start_all(&mut self, start: &Start) {
-        let idle: Vec<usize> = (0..self.len()).filter(|seat| self.seats[*seat].server.is_none()).collect();
-        let started: Vec<Option<Server>> = std::thread::scope(|scope| {
+    /// Starts all stopped processes in parallel.
+    pub fn start_all(&mut self, start: &StartOptions) {
+        let idle: Vec<usize> = (0..self.len()).filter(|process| self.processes[*process].server.is_none()).collect();
+        let started: Vec<Option<ServerProcess>> = std::thread::scope(|scope| {
             let this = &*self;
-            let starting: Vec<_> = idle.iter().map(|seat| scope.spawn(move || this.started(*seat, start))).collect();
+            let starting: Vec<_> = idle.iter().map(|process| scope.spawn(move || this.try_launch(*process, start))).collect();
             starting.into_iter().map(|starting| starting.join().expect("no panic")).collect()
         });
-        for (seat, server) in idle.into_iter().zip(started) {
-            let server = server.unwrap_or_else(|| panic!("process {seat} does not start: {}", self.place.log()));
-            self.seats[seat].server = Some(server);
+        for (process, server) in idle.into_iter().zip(started) {
+            let server = server.unwrap_or_else(|| panic!("process {process} does not start: {}", self.data_dir.log()));
+            self.processes[process].server = Some(server);
         }
     }
 
-    pub fn start(&mut self, seat: usize, start: &Start) {
-        assert!(self.seats[seat].server.is_none(), "it runs already");
-        let server = self.started(seat, start).unwrap_or_else(|| panic!("process {seat} does not start: {}", self.place.log()));
-        self.seats[seat].server = Some(server);
+    pub fn start(&mut self, process: usize, start: &StartOptions) {
+        assert!(self.processes[process].server.is_none(), "it runs already");
+        let server = self.try_launch(process, start).unwrap_or_else(|| panic!("process {process} does not start: {}", self.data_dir.log()));
+        self.processes[process].server = Some(server);
     }
 
-    /// The same, without insisting: it may die on the way.
-    pub fn try_start(&mut self, seat: usize, start: &Start) -> bool {
-        let server = self.started(seat, start);
-        self.seats[seat].server = server;
-        self.seats[seat].server.is_some()
+    /// Starts a process. False: it crashed during the start.
+    pub fn try_start(&mut self, process: usize, start: &StartOptions) -> bool {
+        let server = self.try_launch(process, start);
+        self.processes[process].server = server;
+        self.processes[process].server.is_some()
     }
 
-    /// kill -9, or what is left of one that died.
-    pub fn kill(&mut self, seat: usize) {
-        self.seats[seat].server.take().expect("it runs").kill();
+    /// kill -9. Also removes a process that has crashed.
+    pub fn kill(&mut self, process: usize) {
+        self.processes[process].server.take().expect("it runs").kill();
     }
 
-    /// SIGTERM, and waits for its end, which must be a good one. What readiness said when it was no longer 200.
-    pub fn stop(&mut self, seat: usize) -> Option<u16> {
-        let mut server = self.seats[seat].server.take().expect("it runs");
+    /// Sends SIGTERM and waits for exit code 0. Returns the first readiness status other than 200. `None`: the process no longer answered.
+    pub fn stop(&mut self, process: usize) -> Option<u16> {
+        let mut server = self.processes[process].server.take().expect("it runs");
         let address = server.address;
         server.terminate();
-        let mut said = Some(200);
-        while said == Some(200) && !server.is_dead() {
-            said = ready(address);
+        let mut readiness_status = Some(200);
+        while readiness_status == Some(200) && !server.is_dead() {
+            readiness_status = readiness(address);
         }
-        let status = server.ended(Duration::from_secs(20)).unwrap_or_else(|| panic!("process {seat} does not end: {}", self.place.log()));
-        assert_eq!(status.code(), Some(0), "process {seat}: {}", self.place.log());
-        said
+        let status = server
+            .wait_for_exit(Duration::from_secs(20))
+            .unwrap_or_else(|| panic!("process {process} does not end: {}", self.data_dir.log()));
+        assert_eq!(status.code(), Some(0), "process {process}: {}", self.data_dir.log());
+        readiness_status
     }
 
-    /// Waits until a process has died by itself.
-    pub fn dies(&mut self, seat: usize, within: Duration) -> bool {
-        let mut server = self.seats[seat].server.take().expect("it runs");
-        let died = server.ended(within).is_some();
+    /// Waits for a crash. True: the process died within the time.
+    pub fn has_died_within(&mut self, process: usize, within: Duration) -> bool {
+        let mut server = self.processes[process].server.take().expect("it runs");
+        let died = server.wait_for_exit(within).is_some();
         if !died {
-            self.seats[seat].server = Some(server);
+            self.processes[process].server = Some(server);
         }
         died
     }
 }
 
-/// What readiness says; none when nobody answers.
-pub fn ready(address: SocketAddr) -> Option<u16> {
-    Client::of(address).within(PATIENCE / 10).send(&Request::get("/health/ready")).ok().map(|answer| answer.status)
+/// Status of the readiness check. `None`: no answer.
+pub fn readiness(address: SocketAddr) -> Option<u16> {
+    BlockingClient::of(address).within(TIME_LIMIT / 10).send(&BlockingRequest::get("/health/ready")).ok().map(|answer| answer.status)
 }
 
-fn apart() -> Vec<Seat> {
-    let addresses = APART.map(|_| free_address());
-    let peers: Vec<String> = APART
+fn split_processes() -> Vec<FleetProcess> {
+    let addresses = SERVICE_GROUPS.map(|_| free_address());
+    let peers: Vec<String> = SERVICE_GROUPS
         .iter()
         .zip(addresses)
         .flat_map(|(services, address)| services.iter().map(move |service| format!("{service}=http://{address}")))
         .collect();
-    let seat = |(services, listen): (&&'static [&'static str], SocketAddr)| Seat {
+    let process = |(services, listen): (&&'static [&'static str], SocketAddr)| FleetProcess {
         listen,
         services: services.to_vec(),
-        apart: Some((services.join(","), peers.join(","))),
+        split: Some((services.join(","), peers.join(","))),
         server: None,
     };
-    APART.iter().zip(addresses).map(seat).collect()
+    SERVICE_GROUPS.iter().zip(addresses).map(process).collect()
 }
 
-/// A free port below those that the system gives to outgoing connections: nobody takes it while its process is dead.
+/// A free port below the ephemeral range, so that no outgoing connection takes it while its process is down.
 fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static TAKEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1_000)
         .map(|_| SocketAddr::from(([127, 0, 0, 1], 12_000 + u16::from_le_bytes(random_bytes()) % 8_000)))
-        .find(|address| TcpListener::bind(address).is_ok() && given.insert(*address))
+        .find(|address| TcpListener::bind(address).is_ok() && taken.insert(*address))
         .expect("some port is free")
 }

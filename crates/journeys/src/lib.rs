@@ -1,11 +1,10 @@
-//! What the tests of whole malls share: the real binary as processes, in every shape, the servers they stand on, and shoppers that do not
-//! give up. Never released.
+//! Test support for whole malls: the real binary as processes in every shape, their backends, and clients that retry. Never released.
 
+pub mod backends;
 pub mod client;
 pub mod crash;
 pub mod fleet;
-pub mod ground;
-pub mod patient;
+pub mod load;
 pub mod process;
-pub mod rush;
+pub mod retrying_client;
 pub mod servers;

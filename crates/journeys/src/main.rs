@@ -1,4 +1,4 @@
-//! The binary with crash points in it, for tests that kill it. Never released.
+//! The binary with crash points, for tests that kill it. Never released.
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
-//! The real binary as a process of its own: started, killed, started again on the same data.
+//! The real binary as a separate process, restartable on the same data.
 
 use crate::{
-    client::{Client, PATIENCE, Request},
-    ground::Ground,
+    backends::Backends,
+    client::{BlockingClient, BlockingRequest, TIME_LIMIT},
 };
 use kit::{ports::Stopwatch, testing::TempFolder};
 use serde_json::Value;
@@ -16,67 +16,67 @@ use std::{
 
 pub const OPERATOR: (&str, &str) = ("operator@test.onrush.example", "autumn-leaves-2026");
 
-/// What the processes of one test share: the data.
-pub struct Place {
+/// Data folder of a test's processes.
+pub struct DataDir {
     folder: TempFolder,
-    /// Absent: the data are in the folder.
-    ground: Option<Ground>,
+    /// `None`: the data are in the folder, on SQLite.
+    backends: Option<Backends>,
 }
 
-/// One running process. It does not outlive this value.
-pub struct Server {
+/// One running process. Dropping the value kills it.
+pub struct ServerProcess {
     child: Child,
     pub address: SocketAddr,
 }
 
-/// Someone who was seeded.
+/// A member made by `onrush seed`.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct SeededMember {
     pub id: String,
     pub token: String,
 }
 
-/// How a server is started.
+/// Settings of one start.
 #[derive(Clone, Debug, Default)]
-pub struct Start {
-    /// Every hop of a checkout in a transaction of its own; on servers that is always so.
+pub struct StartOptions {
+    /// Runs every hop of a checkout in its own transaction. Always so on servers.
     pub hop_by_hop: bool,
-    /// How new checkouts are led.
+    /// Saga mode of new checkouts.
     pub choreographed: bool,
-    /// Where the process is to die; see `kit::testing::crash_point`.
+    /// Point at which the process crashes; see `kit::testing::crash_point`.
     pub crash_point: Option<String>,
-    /// How long an order may stay unpaid, where it matters.
+    /// Time limit for payment, in seconds. `None`: the default.
     pub unpaid_seconds: Option<u32>,
-    /// How claims are settled, if not as it is by default.
+    /// Strategy for claims. `None`: the default.
     pub claim_strategy: Option<&'static str>,
-    /// Absent: a free port.
+    /// `None`: a free port.
     pub listen: Option<SocketAddr>,
-    /// Services that run in this process, and where the others are; absent: all run here.
-    pub apart: Option<(String, String)>,
+    /// Services of this process, and the addresses of the others. `None`: all services run here.
+    pub split: Option<(String, String)>,
 }
 
-/// The program with the crash points in it. Cargo puts it one folder above its tests.
+/// The binary with crash points. Cargo puts it one folder above its tests.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
     let folder = test.parent().and_then(Path::parent).expect("tests are two folders deep");
     folder.join("onrush-under-test")
 }
 
-impl Place {
+impl DataDir {
     /// On SQLite.
     #[expect(clippy::new_without_default, reason = "it makes a folder; that should be written out")]
-    pub fn new() -> Place {
-        Place { folder: TempFolder::new(), ground: None }
+    pub fn new() -> DataDir {
+        DataDir { folder: TempFolder::new(), backends: None }
     }
 
-    /// On servers.
-    pub fn on(ground: Ground) -> Place {
-        Place { folder: TempFolder::new(), ground: Some(ground) }
+    /// On PostgreSQL, with the optional Kafka and Redis.
+    pub fn on_backends(backends: Backends) -> DataDir {
+        DataDir { folder: TempFolder::new(), backends: Some(backends) }
     }
 
-    /// Another place with the same data. Nobody may be using this one.
-    pub fn copy(&self) -> Place {
-        let copy = Place { folder: TempFolder::new(), ground: self.ground.as_ref().map(Ground::copy) };
+    /// A copy of the data. No process may use the original.
+    pub fn copy(&self) -> DataDir {
+        let copy = DataDir { folder: TempFolder::new(), backends: self.backends.as_ref().map(Backends::copy) };
         for entry in std::fs::read_dir(self.path()).expect("the folder is there") {
             let entry = entry.expect("it can be listed");
             std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("the file is copied");
@@ -88,15 +88,15 @@ impl Place {
         self.folder.path()
     }
 
-    /// The servers it stands on.
-    pub fn ground(&self) -> &Ground {
-        self.ground.as_ref().expect("this test is about a mall on servers")
+    /// The backends of this mall.
+    pub fn backends(&self) -> &Backends {
+        self.backends.as_ref().expect("this test is about a mall on servers")
     }
 
-    /// Rows of a service's table.
+    /// Number of rows in a service's table.
     pub fn count(&self, service: &str, table: &str) -> i64 {
-        if let Some(ground) = &self.ground {
-            return ground.number(service, &format!("select count(*) from {service}.{table}"));
+        if let Some(backends) = &self.backends {
+            return backends.number(service, &format!("select count(*) from {service}.{table}"));
         }
         let connection = rusqlite::Connection::open(self.path().join("onrush.db")).expect("the database opens");
         connection.query_one(&format!("select count(*) from {table}"), [], |row| row.get(0)).expect("the query runs")
@@ -105,24 +105,24 @@ impl Place {
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(binary());
         command.arg(name).arg("--data-dir").arg(self.path()).env_clear().env("RUST_LOG", "error").stdin(Stdio::null());
-        if let Some(ground) = &self.ground {
-            command.args(ground.arguments());
+        if let Some(backends) = &self.backends {
+            command.args(backends.arguments());
         }
         command
     }
 
-    /// Starts, and returns when the process serves. `None` when it died before that.
-    pub fn try_start(&self, start: &Start) -> Option<Server> {
+    /// Starts a process and returns when it serves. `None`: it crashed before that.
+    pub fn try_start(&self, start: &StartOptions) -> Option<ServerProcess> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         command.args(["--listen", &listen, "--test-provider", "true"]);
-        // Where several processes could be there is nothing to fold, and the setting is refused.
-        if self.ground.is_none() {
+        // The setting is rejected on servers, because several processes have nothing to fold.
+        if self.backends.is_none() {
             command.args(["--fold", if start.hop_by_hop { "false" } else { "true" }]);
         }
         command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
         command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
-        if let Some((only, peers)) = &start.apart {
+        if let Some((only, peers)) = &start.split {
             command.args(["--only", only, "--peers", peers]);
         }
         if let Some(strategy) = start.claim_strategy {
@@ -140,7 +140,7 @@ impl Place {
         BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("its output can be read");
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         match address {
-            Some(address) => Some(Server { child, address }),
+            Some(address) => Some(ServerProcess { child, address }),
             None => {
                 let status = child.wait().expect("it ends");
                 assert!(!status.success(), "it ended without a word");
@@ -149,32 +149,32 @@ impl Place {
         }
     }
 
-    pub fn start(&self, start: &Start) -> Server {
+    pub fn start(&self, start: &StartOptions) -> ServerProcess {
         self.try_start(start).unwrap_or_else(|| panic!("it does not start: {}", self.log()))
     }
 
-    /// What processes wrote to standard error; for messages of failed tests.
+    /// Standard error of all processes, for failure messages.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("stderr.log")).unwrap_or_default()
     }
 
-    /// The secret of a mall in its folder, as it is set.
+    /// The generated secret, as the setting expects it.
     pub fn secret(&self) -> String {
         let bytes = std::fs::read(self.path().join("secret.key")).expect("it was started once");
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// `onrush import` of a mall in a folder. Nobody may be using it.
-    pub fn import(&self, from: &Place) {
+    /// Runs `onrush import` from another data folder, which no process may use.
+    pub fn import(&self, from: &DataDir) {
         let output = self.command("import").arg("--from").arg(from.path()).output().expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
     }
 
-    /// What `onrush services` shows with the settings of a process.
-    pub fn services(&self, apart: Option<&(String, String)>) -> String {
+    /// Output of `onrush services` with the settings of a process.
+    pub fn services(&self, split: Option<&(String, String)>) -> String {
         let mut command = self.command("services");
-        if let Some((only, peers)) = apart {
+        if let Some((only, peers)) = split {
             command.args(["--only", only, "--peers", peers]);
         }
         let output = command.output().expect("it runs");
@@ -182,47 +182,47 @@ impl Place {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Shoppers with charged wallets, made by `onrush seed`.
-    pub fn seed(&self, members: u32) -> Vec<Member> {
-        let tokens = self.tokens();
+    /// Runs `onrush seed`. Returns shoppers with charged wallets.
+    pub fn seed(&self, members: u32) -> Vec<SeededMember> {
+        let tokens = self.tokens_file();
         let output = self.command("seed").args(["--members", &members.to_string(), "--tokens"]).arg(&tokens).output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = std::fs::read_to_string(&tokens).expect("it wrote the tokens");
         let member = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
             let text = |name: &str| line[name].as_str().expect("a text").to_owned();
-            Member { id: text("member_id"), token: text("access_token") }
+            SeededMember { id: text("member_id"), token: text("access_token") }
         };
         text.lines().map(member).collect()
     }
 
-    pub fn tokens(&self) -> PathBuf {
+    pub fn tokens_file(&self) -> PathBuf {
         self.path().join("tokens.jsonl")
     }
 
-    /// `onrush audit` as things are, with work under way: what has to hold at every commit holds.
+    /// Runs `onrush audit` during work in progress. Fails on any violated invariant.
     #[track_caller]
-    pub fn assert_in_order(&self, story: &str) {
+    pub fn assert_no_violations(&self, context: &str) {
         let output = self.command("audit").args(["--json", "--patience", "0"]).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{story}: no report: {said}\n{}", self.log()));
-        assert_eq!(report["violations"], Value::Array(Vec::new()), "{story}: {}", self.log());
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report: Value = serde_json::from_str(&output).unwrap_or_else(|_| panic!("{context}: no report: {output}\n{}", self.log()));
+        assert_eq!(report["violations"], Value::Array(Vec::new()), "{context}: {}", self.log());
     }
 
-    /// `onrush audit`, which must find everything at rest and in order, within the time that a mall has to come to rest.
+    /// Runs `onrush audit`. Fails unless the mall comes to rest within the time limit and every invariant holds.
     #[track_caller]
-    pub fn assert_clean(&self, story: &str) {
-        let output = self.command("audit").args(["--patience", &PATIENCE.as_secs().to_string()]).output().expect("it runs");
+    pub fn assert_clean(&self, context: &str) {
+        let output = self.command("audit").args(["--patience", &TIME_LIMIT.as_secs().to_string()]).output().expect("it runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{story}: {}\n{}\n{}", text(&output.stdout), text(&output.stderr), self.log());
+        assert_eq!(output.status.code(), Some(0), "{context}: {}\n{}\n{}", text(&output.stdout), text(&output.stderr), self.log());
     }
 }
 
-impl Server {
-    /// An access token of the operator.
-    pub fn operator(&self) -> String {
+impl ServerProcess {
+    /// The operator's access token.
+    pub fn operator_token(&self) -> String {
         let (email, password) = OPERATOR;
-        let signed_in = Request::post("/v1/sessions", &serde_json::json!({"email": email, "password": password}));
+        let signed_in = BlockingRequest::post("/v1/sessions", &serde_json::json!({"email": email, "password": password}));
         let signed_in = self.client().send(&signed_in).expect("it answers").expect(200);
         signed_in.body["access_token"].as_str().expect("a token").to_owned()
     }
@@ -237,7 +237,7 @@ impl Server {
         self.signal("TERM");
     }
 
-    /// Stops it where it stands, until [`Server::resume`].
+    /// Sends SIGSTOP. [`ServerProcess::resume`] continues the process.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -251,8 +251,8 @@ impl Server {
         assert!(status.success(), "the process was gone");
     }
 
-    /// Waits for its end.
-    pub fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+    /// Waits for the process to exit. `None`: it still runs.
+    pub fn wait_for_exit(&mut self, within: Duration) -> Option<ExitStatus> {
         let start = Stopwatch::start();
         while start.elapsed() < within {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
@@ -267,12 +267,12 @@ impl Server {
         self.child.try_wait().expect("it is ours").is_some()
     }
 
-    pub fn client(&self) -> Client {
-        Client::of(self.address)
+    pub fn client(&self) -> BlockingClient {
+        BlockingClient::of(self.address)
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,83 +1,83 @@
-//! The servers that malls stand on, and what happens to servers: they are stopped, killed, and come back.
+//! The servers that malls run on. Tests stop, kill and restart them.
 
 use std::{
     process::Command,
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// Whoever does something to a server has all of them to himself: every other test of the program waits.
+/// Tests that stop a server take this lock exclusively, so that all other tests of this program wait.
 static SERVERS: RwLock<()> = RwLock::new(());
 
-/// Held by tests that need the servers to be there.
+/// For tests that need running servers.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     SERVERS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by tests that stop one.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
+/// For tests that stop a server.
+pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
     SERVERS.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Service {
+pub enum BackendServer {
     Postgres,
     Redis,
     Kafka,
 }
 
-/// How a server goes.
+/// Way to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    Orderly,
+pub enum StopMode {
+    Graceful,
     /// Without a checkpoint; PostgreSQL only.
     Immediate,
     /// SIGKILL.
     Kill,
 }
 
-impl Service {
-    /// The variable with its address, which must be set.
+impl BackendServer {
+    /// Address of the server, from its environment variable.
     pub fn address(self) -> String {
         let variable = match self {
-            Service::Postgres => "ONRUSH_TEST_POSTGRES",
-            Service::Redis => "ONRUSH_TEST_REDIS",
-            Service::Kafka => "ONRUSH_TEST_KAFKA",
+            BackendServer::Postgres => "ONRUSH_TEST_POSTGRES",
+            BackendServer::Redis => "ONRUSH_TEST_REDIS",
+            BackendServer::Kafka => "ONRUSH_TEST_KAFKA",
         };
         std::env::var(variable).unwrap_or_else(|_| panic!("set {variable}, or run ./scripts/services run -- cargo test …"))
     }
 
-    pub fn stop(self, end: End) {
-        self.control("stop", end);
+    pub fn stop(self, mode: StopMode) {
+        self.control("stop", mode);
     }
 
-    /// Returns when it answers.
+    /// Returns when the server answers.
     pub fn start(self) {
-        self.control("start", End::Orderly);
+        self.control("start", StopMode::Graceful);
     }
 
-    pub fn restart(self, end: End) {
-        self.control("restart", end);
+    pub fn restart(self, mode: StopMode) {
+        self.control("restart", mode);
     }
 
-    fn control(self, verb: &str, end: End) {
+    fn control(self, verb: &str, mode: StopMode) {
         let name = match self {
-            Service::Postgres => "postgres",
-            Service::Redis => "redis",
-            Service::Kafka => "kafka",
+            BackendServer::Postgres => "postgres",
+            BackendServer::Redis => "redis",
+            BackendServer::Kafka => "kafka",
         };
         let mut command = Command::new(script());
         command.args([verb, name]);
-        match end {
-            End::Orderly => {}
-            End::Immediate => drop(command.arg("--immediate")),
-            End::Kill => drop(command.arg("--kill")),
+        match mode {
+            StopMode::Graceful => {}
+            StopMode::Immediate => drop(command.arg("--immediate")),
+            StopMode::Kill => drop(command.arg("--kill")),
         }
         let output = command.output().expect("the script runs");
         assert!(output.status.success(), "cannot {verb} {name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
-/// The script that started them.
+/// The script that started the servers.
 fn script() -> String {
     let state = std::env::var("ONRUSH_SERVICES_STATE").unwrap_or_else(|_| {
         panic!("this test stops servers: run ./scripts/services run -- cargo test …, which sets ONRUSH_SERVICES_STATE")

@@ -1,16 +1,16 @@
-//! What messages carry. Plain data; each struct says what its writer promises.
+//! Payloads of messages. Plain data; each struct states the promise of its writer.
 
 use crate::{ClaimId, Code, CouponId, IssuedCouponId, MemberId, OrderId, PaymentId, ProductId, Sku, StoreId, Timestamp, Won};
 use serde::{Deserialize, Serialize};
 
-/// How a product's stock moves (decision 1): when the order is placed, or when it is paid.
+/// The moment at which an order reduces the stock (decision 1): at the order, or at the payment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StockPolicy {
-    /// Held with a deadline at order, taken for good at payment, given back when unpaid.
+    /// Reserved at the order until a deadline. Deducted at the payment, returned if unpaid.
     #[default]
     ReserveOnOrder,
-    /// Only checked at order; taken at payment, which fails with `out-of-stock` when it is gone.
+    /// Only checked at the order. Deducted at the payment, which fails with `out-of-stock` if too few units are left.
     DeductOnPayment,
 }
 
@@ -30,15 +30,15 @@ impl StockPolicy {
     }
 }
 
-/// How an order is paid.
+/// Payment method of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentMethod {
-    /// From the member's cash balance.
+    /// The member's cash balance.
     Wallet,
-    /// Nothing to pay: only for a payable amount of 0.
+    /// No payment. Only for a payable amount of 0.
     None,
-    /// The test provider with its own book; only where the operator enabled it.
+    /// The test provider with its own ledger. Only where the operator enabled it.
     Test,
 }
 
@@ -60,7 +60,7 @@ impl PaymentMethod {
     }
 }
 
-/// Why a saga step was refused, in words a buyer can read.
+/// Reason for a refused saga step, in words for the buyer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepRefused {
     pub order_id: OrderId,
@@ -68,18 +68,19 @@ pub struct StepRefused {
     pub detail: String,
 }
 
-/// A saga step was done, or undone.
+/// A saga step is done or undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepDone {
     pub order_id: OrderId,
 }
 
-/// Names the order whose step is to be undone or made final.
+/// The order whose step is to be undone or made final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepCommand {
     pub order_id: OrderId,
 }
 
+/// Units of one SKU, as ordered by one line of the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockLine {
     pub line_no: u32,
@@ -87,17 +88,18 @@ pub struct StockLine {
     pub quantity: u32,
 }
 
-/// Reserve all lines or none. `check_only` lines (policy `deduct_on_payment`) are compared with what is available but not held.
+/// Reserves all lines or none. Stock compares the `check_only` lines (policy `deduct_on_payment`) with the available units and does not
+/// hold them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockReserve {
     pub order_id: OrderId,
     pub reserve: Vec<StockLine>,
     pub check_only: Vec<StockLine>,
-    /// The hold ends by itself at this instant plus a grace, should the order never come back for it.
+    /// Stock releases the reservation at this instant plus a grace period, in case the order never releases it.
     pub expires_at: Timestamp,
 }
 
-/// Take lines of policy `deduct_on_payment` just before the payment is asked for: all or none.
+/// Takes lines of policy `deduct_on_payment` just before the payment: all or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockTake {
     pub order_id: OrderId,
@@ -105,17 +107,18 @@ pub struct StockTake {
     pub expires_at: Timestamp,
 }
 
-/// One coupon an order wants to use, with what the order counts on; the coupons service checks it against its own books.
+/// A coupon that an order uses, with the terms the order assumed. Coupons checks them against its own data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouponApplication {
     pub issued_coupon_id: IssuedCouponId,
-    /// The amount the coupon is applied to: the line (item), the store's lines (store) or the order.
+    /// Amount the coupon applies to, in won: the line (scope item), the store's lines (scope store) or the order.
     pub base: Won,
     pub discount: Won,
-    /// The stores and products of the lines it is applied to are of this store, when the coupon is a store's.
+    /// The store of all lines it applies to. `None`: the coupon is not limited to a store.
     pub store_id: Option<StoreId>,
 }
 
+/// Holds all coupons of an order or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouponHold {
     pub order_id: OrderId,
@@ -124,6 +127,7 @@ pub struct CouponHold {
     pub expires_at: Timestamp,
 }
 
+/// Holds points of a member for an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointsHold {
     pub order_id: OrderId,
@@ -132,6 +136,7 @@ pub struct PointsHold {
     pub expires_at: Timestamp,
 }
 
+/// One attempt to pay an order. A repeat has the same `payment_id`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentRequest {
     pub order_id: OrderId,
@@ -139,11 +144,12 @@ pub struct PaymentRequest {
     pub member_id: MemberId,
     pub amount: Won,
     pub method: PaymentMethod,
-    /// What the provider needs from the buyer: for `test`, the behaviour to show.
+    /// Token from the buyer for the provider. For `test`: the behaviour to simulate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
 }
 
+/// The amount of this attempt is captured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentApproved {
     pub order_id: OrderId,
@@ -151,6 +157,7 @@ pub struct PaymentApproved {
     pub amount: Won,
 }
 
+/// This attempt is refused. `detail` tells the buyer why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentRefused {
     pub order_id: OrderId,
@@ -159,7 +166,7 @@ pub struct PaymentRefused {
     pub detail: String,
 }
 
-/// A movement of cash between a member's wallet and the mall, asked for by payments.
+/// A transfer of cash between a member's wallet and the mall, requested by payments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalletTransfer {
     pub payment_id: PaymentId,
@@ -168,6 +175,7 @@ pub struct WalletTransfer {
     pub amount: Won,
 }
 
+/// The wallet refused a transfer. `detail` tells the buyer why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalletRefused {
     pub payment_id: PaymentId,
@@ -175,11 +183,13 @@ pub struct WalletRefused {
     pub detail: String,
 }
 
+/// A transfer is booked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WalletMoved {
     pub payment_id: PaymentId,
 }
 
+/// One line of a paid order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderLineSold {
     pub sku: Sku,
@@ -187,20 +197,23 @@ pub struct OrderLineSold {
     pub store_id: StoreId,
     pub quantity: u32,
     pub unit_price: Won,
+    /// Price of the whole line less its line discount, in won.
     pub paid: Won,
 }
 
+/// An order is paid in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderPaid {
     pub order_id: OrderId,
     pub member_id: MemberId,
+    /// Amount paid, in won, without the points.
     pub total: Won,
     pub points_used: Won,
     pub method: PaymentMethod,
     pub lines: Vec<OrderLineSold>,
 }
 
-/// An order came to an end without a sale; `detail` tells the buyer why (G6).
+/// An order ended without a sale. `detail` tells the buyer why (G6).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderEnded {
     pub order_id: OrderId,
@@ -209,7 +222,7 @@ pub struct OrderEnded {
     pub detail: String,
 }
 
-/// The purchase is final. `cash_paid` is what earns points.
+/// The purchase is final. Points are earned on `cash_paid`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderConfirmed {
     pub order_id: OrderId,
@@ -217,19 +230,22 @@ pub struct OrderConfirmed {
     pub cash_paid: Won,
 }
 
+/// A member signed up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRegistered {
     pub member_id: MemberId,
 }
 
+/// A store opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreCreated {
     pub store_id: StoreId,
-    /// The member who runs it; the mall's default store has none.
+    /// The member who runs the store. `None`: the mall's default store.
     pub seller_id: Option<MemberId>,
     pub name: String,
 }
 
+/// A new SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkuListed {
     pub sku: Sku,
@@ -237,7 +253,7 @@ pub struct SkuListed {
     pub stock: i64,
 }
 
-/// SKUs came into being: with the product, or added to it later.
+/// SKUs were created, with their product or later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkusListed {
     pub product_id: ProductId,
@@ -246,16 +262,19 @@ pub struct SkusListed {
     pub skus: Vec<SkuListed>,
 }
 
+/// A coupon was issued to a member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouponIssued {
     pub coupon_id: CouponId,
     pub issued_coupon_id: IssuedCouponId,
     pub member_id: MemberId,
+    /// Position among the issued coupons of this definition, from 1.
     pub number: i64,
-    /// True when the coupon came to someone who had been waiting for it.
+    /// True: the coupon was issued from the waitlist.
     pub promoted: bool,
 }
 
+/// An issued coupon was returned or has expired unused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouponGone {
     pub coupon_id: CouponId,
@@ -263,29 +282,31 @@ pub struct CouponGone {
     pub member_id: MemberId,
 }
 
-/// A claim that is settled later, by whichever process comes to it.
+/// A claim to be settled later, by any process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimAsked {
-    /// The same for a repeat: however often it is written down, it is settled once.
+    /// Equal in repeats. A claim is settled once, even if the log has it several times.
     pub claim_id: ClaimId,
     pub coupon_id: CouponId,
     pub member_id: MemberId,
+    /// `None`: the request had no idempotency key.
     pub key: Option<ClaimKey>,
+    /// `None`: the claim was accepted without a slot in the shared gate.
     pub place: Option<ClaimPlace>,
 }
 
-/// The idempotency key of the claim's request.
+/// The idempotency key of the claim request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimKey {
     pub key: String,
-    /// What a repeat must agree in.
+    /// SHA-256 of the request. A repeat must have the same hash.
     pub request_hash: [u8; 32],
 }
 
-/// What the gate of all processes keeps for the claim.
+/// The slot that the shared gate in Redis reserved for the claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimPlace {
-    /// Of the gate that keeps it.
+    /// Era of the gate that reserved the slot. A gate that lost its data starts a new era.
     pub era: String,
     pub nth: u32,
     pub held_at: Timestamp,

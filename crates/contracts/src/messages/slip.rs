@@ -1,14 +1,16 @@
-//! The itinerary of a choreographed checkout as it travels: a routing slip.
+//! The routing slip of a choreographed checkout.
 //!
-//! Owns how a slip moves: forward from stop to stop, back over what came before a refusal, and home to the orders service when its way is
-//! over. It never knows what a stop does. Whoever reads a slip does its part when it is called, writes down what came of it and passes the
-//! slip on in its own stream; everybody else leaves it alone.
+//! Owns the route of a slip: forward step by step, back over the earlier steps after a refusal, and then to the orders service. It does
+//! not know what a step does. The service that the slip calls next does its step, records the result and passes the slip on in its own
+//! stream. All other services ignore the slip.
+//!
+//! Field names are the JSON names of the message.
 
 use super::{CouponHold, DecodeError, Message, PaymentRequest, PointsHold, StockReserve, StockTake};
 use crate::{OrderId, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A step of the itinerary, with what is asked for there: the same as the command of that name asks in an orchestrated checkout.
+/// A step of the route, with the same request as the command of that name in an orchestrated checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", content = "ask")]
 pub enum Stop {
@@ -25,7 +27,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// The name of the step: the command's type.
+    /// Name of the step: the type of the command.
     pub fn step(&self) -> &'static str {
         match self {
             Stop::StockReserve(_) => "stock.reserve",
@@ -36,7 +38,7 @@ impl Stop {
         }
     }
 
-    /// The service that acts there.
+    /// The service that executes the step.
     pub fn service(&self) -> &'static str {
         match self {
             Stop::StockReserve(_) | Stop::StockTake(_) => "stock",
@@ -46,14 +48,14 @@ impl Stop {
         }
     }
 
-    /// Stock gives back at once whatever an order holds or took: that is done where it was reserved.
+    /// `stock.take` has no undo: the undo of `stock.reserve` returns everything the order holds or took.
     fn has_undo(&self) -> bool {
         !matches!(self, Stop::StockTake(_))
     }
 }
 
 impl From<Stop> for Message {
-    /// The command that asks the same.
+    /// The command with the same request.
     fn from(stop: Stop) -> Message {
         match stop {
             Stop::StockReserve(ask) => Message::StockReserve(ask),
@@ -65,17 +67,17 @@ impl From<Stop> for Message {
     }
 }
 
-/// Which way a slip travels.
+/// Direction in which a slip travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
-    /// Stops are done, first to last.
+    /// Steps are done, first to last.
     Forward,
-    /// Stops are undone, last to first.
+    /// Steps are undone, last to first.
     Back,
 }
 
-/// What came of a visit.
+/// Result of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
@@ -84,53 +86,54 @@ pub enum Outcome {
     Undone,
 }
 
-/// One stop, visited.
+/// Log entry of one executed step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
-    /// Index into the slip's stops.
+    /// Index into the slip's steps.
     pub stop: usize,
     #[serde(flatten)]
     pub outcome: Outcome,
     pub at: Timestamp,
 }
 
-/// An itinerary under way, with everything that happened on it so far. Readers may see it late, twice, and in any order among the streams it
-/// travels in; the longest log tells all that the shorter ones do.
+/// A routing slip with the results so far. Readers may see it late, twice, and in any order across the streams. The longest log contains
+/// all shorter ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoutingSlip {
     pub order_id: OrderId,
-    /// Which slip of this order it is: raised by orders with every new one, so that older ones are known when they come late.
+    /// Number of this slip among the slips of its order. Orders increments it for every new slip, so that late old slips are recognized.
     pub run: u32,
     pub stops: Vec<Stop>,
     pub way: Way,
-    /// The stop that is to act now; none when the way is over.
+    /// Index of the next step. `None`: the route has ended.
     pub next: Option<usize>,
-    /// A refused payment ends the way and leaves the rest as it is, because the buyer may try again. Otherwise every refusal turns it back.
+    /// True: a refused payment ends the route and keeps the other steps done, because the buyer may pay again. Every other refusal turns
+    /// the slip back.
     pub payable_again: bool,
     pub log: Vec<Visit>,
 }
 
 impl RoutingSlip {
-    /// A slip that does these stops, from the one at index `from` on; those before it are done already, and undone when one is refused.
+    /// A slip that does these steps from index `from`. The steps before it are already done, and are undone if one is refused.
     pub fn forward(order_id: OrderId, run: u32, stops: Vec<Stop>, from: usize, payable_again: bool) -> RoutingSlip {
         let next = Some(from).filter(|from| *from < stops.len());
         RoutingSlip { order_id, run, stops, way: Way::Forward, next, payable_again, log: Vec::new() }
     }
 
-    /// A slip that undoes these stops, whether or not they were done.
+    /// A slip that undoes these steps, whether or not they were done.
     pub fn back(order_id: OrderId, run: u32, stops: Vec<Stop>) -> RoutingSlip {
         let mut slip = RoutingSlip { order_id, run, stops, way: Way::Back, next: None, payable_again: false, log: Vec::new() };
         slip.next = slip.undo_before(slip.stops.len());
         slip
     }
 
-    /// What this service is called upon to do now, if it is.
+    /// The step that this service has to execute now. `None`: it is another service's turn, or the route has ended.
     pub fn call(&self, service: &str) -> Option<(Way, &Stop)> {
         let stop = self.stops.get(self.next?)?;
         (stop.service() == service).then_some((self.way, stop))
     }
 
-    /// The stop that was called upon did its part, or refused it: on to the next one, or back.
+    /// Records that the next step was done or refused, and moves on or turns back.
     pub fn answer(&mut self, answer: Result<(), Refusal>, at: Timestamp) {
         let Some(here) = self.next else { return };
         match answer {
@@ -150,14 +153,14 @@ impl RoutingSlip {
         }
     }
 
-    /// The stop that was called upon undid its part: on to the one before it.
+    /// Records that the next step was undone, and moves to the step before it.
     pub fn undone(&mut self, at: Timestamp) {
         let Some(here) = self.next else { return };
         self.log.push(Visit { stop: here, outcome: Outcome::Undone, at });
         self.next = self.undo_before(here);
     }
 
-    /// As text, for those who keep a slip until they can answer.
+    /// As JSON, for services that store a slip until they can answer. `Err`: the slip cannot be encoded.
     pub fn encode(&self) -> Result<String, DecodeError> {
         Ok(serde_json::to_string(self)?)
     }
@@ -192,8 +195,8 @@ mod tests {
         ]
     }
 
-    /// Who is called upon, one after the other, when `refuse` says no.
-    fn travel(mut slip: RoutingSlip, refuse: Option<usize>) -> (Vec<String>, RoutingSlip) {
+    /// Executes the slip to its end and refuses the step at index `refuse`. Returns the executed steps.
+    fn advance(mut slip: RoutingSlip, refuse: Option<usize>) -> (Vec<String>, RoutingSlip) {
         let mut calls = Vec::new();
         while let Some((way, stop)) = slip.next.and_then(|next| slip.call(slip.stops[next].service())) {
             calls.push(format!("{} {}", stop.step(), if way == Way::Forward { "do" } else { "undo" }));
@@ -208,32 +211,32 @@ mod tests {
 
     // G3
     #[test]
-    fn a_slip_goes_from_stop_to_stop_and_back_over_what_was_done() {
+    fn a_slip_advances_step_by_step_and_undoes_in_reverse() {
         let there = ["stock.reserve do", "coupon.hold do", "points.hold do", "stock.take do", "payment.request do"];
         let back = ["points.hold undo", "coupon.hold undo", "stock.reserve undo"];
-        let (calls, slip) = travel(RoutingSlip::forward(ORDER, 1, stops(), 0, false), None);
+        let (calls, slip) = advance(RoutingSlip::forward(ORDER, 1, stops(), 0, false), None);
         assert_eq!((calls, slip.next, slip.way), (there.map(str::to_owned).to_vec(), None, Way::Forward));
         for (refused, undone) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)] {
-            let (calls, slip) = travel(RoutingSlip::forward(ORDER, 1, stops(), 0, false), Some(refused));
+            let (calls, slip) = advance(RoutingSlip::forward(ORDER, 1, stops(), 0, false), Some(refused));
             assert_eq!(calls, [&there[..=refused], &back[3 - undone..]].concat());
             assert_eq!((slip.next, slip.way, slip.log.len()), (None, Way::Back, calls.len()));
         }
-        let (calls, _) = travel(RoutingSlip::back(ORDER, 2, stops()), None);
+        let (calls, _) = advance(RoutingSlip::back(ORDER, 2, stops()), None);
         assert_eq!(calls, [&["payment.request undo"], &back[..]].concat());
     }
 
-    // G3: on the slip that pays, what was done before is undone when stock is gone, and stays when only the payment is refused.
+    // G3: on a slip that pays, missing stock undoes the earlier steps. A refused payment keeps them.
     #[test]
-    fn a_refused_payment_may_leave_the_rest_as_it_is() {
-        let (calls, slip) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(4));
+    fn a_refused_payment_keeps_the_other_steps_done() {
+        let (calls, slip) = advance(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(4));
         assert_eq!((calls.len(), slip.next, slip.way), (2, None, Way::Forward));
-        let (calls, _) = travel(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(3));
+        let (calls, _) = advance(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(3));
         assert_eq!(calls, ["stock.take do", "points.hold undo", "coupon.hold undo", "stock.reserve undo"]);
     }
 
     #[test]
-    fn a_slip_reads_back_as_written_and_calls_nobody_else() {
-        let (_, slip) = travel(RoutingSlip::forward(ORDER, 7, stops(), 0, false), Some(2));
+    fn a_slip_round_trips_and_names_only_the_next_service() {
+        let (_, slip) = advance(RoutingSlip::forward(ORDER, 7, stops(), 0, false), Some(2));
         let message = Message::WalletSlip(slip);
         let data = message.encode().expect("plain data encodes");
         assert_eq!(Message::decode(message.kind(), &data).expect("it was just encoded"), message);

@@ -1,13 +1,15 @@
-//! A process that dies at a point of its choice, and what is played until it does. Owns the points, which are made from the code:
-//! operations from its `OPERATION` constants, hops from what services read, calls from `crash_point`.
+//! Runs scenarios against a process that crashes at a given point.
+//!
+//! Owns the list of crash points, which is derived from the code: operations from `OPERATION` constants, hops from the reads of services,
+//! provider calls from `crash_point`.
 
-pub mod actor;
-pub mod plays;
-pub mod points;
+pub mod crash_client;
+pub mod crash_points;
+pub mod scenarios;
 
-use actor::Actor;
-use plays::{Mall, Play};
-use points::Point;
+use crash_client::CrashClient;
+use crash_points::CrashPoint;
+use scenarios::{CrashScenario, PreparedMall};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -16,94 +18,103 @@ use std::{
     },
 };
 
-/// Processes that play at once; each waits for the disk more than it computes.
-const AT_ONCE: usize = 3;
+/// Scenarios that run in parallel. Each waits for the disk more than it computes.
+const PARALLEL_RUNS: usize = 3;
 
-/// A play, and whether its checkouts are choreographed.
-pub type Staged = (Play, bool);
+/// A scenario, and true for choreographed checkouts.
+pub type ScenarioMode = (CrashScenario, bool);
 
-/// How each play ends when nothing goes wrong: answers and orders, the same both ways. And which hops it passes.
-pub struct Untroubled {
-    pub ends: BTreeMap<Play, Vec<String>>,
-    pub hops: BTreeMap<String, Staged>,
+/// Outcomes without a fault (answers and order states, equal in both saga modes), and a scenario for every hop.
+pub struct FaultFreeRuns {
+    pub outcomes: BTreeMap<CrashScenario, Vec<String>>,
+    pub hops: BTreeMap<String, ScenarioMode>,
 }
 
-/// Plays everything that is wanted without a fault. On SQLite.
-pub fn untroubled(mall: &Mall, wanted: impl Fn(Play) -> bool) -> Untroubled {
-    let mut found = Untroubled { ends: BTreeMap::new(), hops: BTreeMap::new() };
-    let both_ways = [false, true].into_iter().flat_map(|way| Play::ALL.iter().map(move |play| (*play, way)));
-    for (play, choreographed) in both_ways.filter(|(play, _)| wanted(*play)) {
-        let place = mall.place.copy();
-        let mut actor = Actor::enter(&place, play.start(true, choreographed));
-        play.play(mall, &mut actor);
-        actor.rest();
-        let ends = actor.story();
-        drop(actor);
+/// Runs the wanted scenarios without a fault, on SQLite, in both saga modes.
+pub fn run_without_faults(mall: &PreparedMall, wanted: impl Fn(CrashScenario) -> bool) -> FaultFreeRuns {
+    let mut found = FaultFreeRuns { outcomes: BTreeMap::new(), hops: BTreeMap::new() };
+    let both_modes =
+        [false, true].into_iter().flat_map(|choreographed| CrashScenario::ALL.iter().map(move |scenario| (*scenario, choreographed)));
+    for (scenario, choreographed) in both_modes.filter(|(scenario, _)| wanted(*scenario)) {
+        let data_dir = mall.data_dir.copy();
+        let mut client = CrashClient::start(&data_dir, scenario.start(true, choreographed));
+        scenario.run(mall, &mut client);
+        client.wait_until_orders_rest();
+        let outcome = client.outcome();
+        drop(client);
         // G3
-        let expected = found.ends.entry(play).or_insert_with(|| ends.clone());
+        let expected = found.outcomes.entry(scenario).or_insert_with(|| outcome.clone());
         assert!(
-            !play.is_certain() || *expected == ends,
-            "{play:?} ends in another way when it is choreographed: {ends:?}, not {expected:?}"
+            !scenario.is_deterministic() || *expected == outcome,
+            "{scenario:?} ends differently when it is choreographed: {outcome:?}, not {expected:?}"
         );
-        for hop in points::hops_of(&place) {
-            found.hops.entry(hop).or_insert((play, choreographed));
+        for hop in crash_points::hops_made_in(&data_dir) {
+            found.hops.entry(hop).or_insert((scenario, choreographed));
         }
     }
     found
 }
 
-/// Every point with the play that passes it.
-pub fn plan(untroubled: &Untroubled) -> (Vec<(Point, Staged)>, Vec<Point>) {
-    let (mut plan, mut unplayed) = (Vec::new(), Vec::new());
-    for point in points::all() {
-        let play = match &point {
-            Point::Operation(name) => plays::of_operation(name).map(|play| (play, false)),
-            Point::Hop(name) => untroubled.hops.get(name).copied().or_else(|| Some((plays::of_hop(name)?, false))),
-            Point::Call(_) => Some((Play::Provider, false)),
+/// Assigns a scenario to every crash point. Second: the points that no scenario reaches.
+pub fn plan_crashes(fault_free: &FaultFreeRuns) -> (Vec<(CrashPoint, ScenarioMode)>, Vec<CrashPoint>) {
+    let (mut plan, mut unreached) = (Vec::new(), Vec::new());
+    for point in crash_points::all() {
+        let scenario = match &point {
+            CrashPoint::Operation(name) => scenarios::scenario_of_operation(name).map(|scenario| (scenario, false)),
+            CrashPoint::Hop(name) => fault_free.hops.get(name).copied().or_else(|| Some((scenarios::scenario_of_hop(name)?, false))),
+            CrashPoint::Call(_) => Some((CrashScenario::Provider, false)),
         };
-        match play {
-            Some(play) => plan.push((point, play)),
-            None => unplayed.push(point),
+        match scenario {
+            Some(scenario) => plan.push((point, scenario)),
+            None => unreached.push(point),
         }
     }
-    (plan, unplayed)
+    (plan, unreached)
 }
 
-/// Plays until the process dies at this point, starts it again, and plays on. What is wrong afterwards, if anything.
-pub fn crash(mall: &Mall, name: &str, hop_by_hop: bool, (play, choreographed): Staged, deep: u32, ends: &[String]) -> Result<(), String> {
-    let place = mall.place.copy();
-    let mut start = play.start(hop_by_hop, choreographed);
+/// Runs a scenario until the process crashes at this point, restarts it, and completes the scenario. `Err`: the difference from the
+/// fault-free run.
+pub fn run_with_crash(
+    mall: &PreparedMall,
+    name: &str,
+    hop_by_hop: bool,
+    (scenario, choreographed): ScenarioMode,
+    max_deaths: u32,
+    expected: &[String],
+) -> Result<(), String> {
+    let data_dir = mall.data_dir.copy();
+    let mut start = scenario.start(hop_by_hop, choreographed);
     start.crash_point = Some(name.to_owned());
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut actor = Actor::enter(&place, start);
-        actor.dies(deep);
-        play.play(mall, &mut actor);
-        actor.rest();
-        actor.meets_its_end();
-        actor.rest();
-        if play.is_certain() {
-            assert_eq!(actor.story(), ends, "it ended in another way");
+        let mut client = CrashClient::start(&data_dir, start);
+        client.allow_deaths(max_deaths);
+        scenario.run(mall, &mut client);
+        client.wait_until_orders_rest();
+        client.wait_for_late_deaths();
+        client.wait_until_orders_rest();
+        if scenario.is_deterministic() {
+            assert_eq!(client.outcome(), expected, "the outcome differs from the fault-free run");
         }
-        actor.holds_its_word();
-        assert!(actor.deaths >= 1, "no play passes this point");
-        place.assert_clean(name);
-        actor.deaths
+        client.assert_answers_repeat();
+        assert!(client.deaths >= 1, "no scenario passes this point");
+        data_dir.assert_clean(name);
+        client.deaths
     }));
     match outcome {
-        Ok(deaths) if deaths < deep => Err(format!("{name}: {deaths} deaths, not {deep}")),
+        Ok(deaths) if deaths < max_deaths => Err(format!("{name}: {deaths} deaths, not {max_deaths}")),
         Ok(_) => Ok(()),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(format!("{name} in {play:?}: {}\n{}", text.unwrap_or_default(), place.log()))
+            Err(format!("{name} in {scenario:?}: {}\n{}", text.unwrap_or_default(), data_dir.log()))
         }
     }
 }
 
-/// Does all of it, some at a time; what went wrong.
-pub fn all_of(work: Vec<impl Fn() -> Result<(), String> + Sync>) -> Vec<String> {
+/// Runs all jobs, some in parallel. Returns the failures.
+pub fn run_all(work: Vec<impl Fn() -> Result<(), String> + Sync>) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..PARALLEL_RUNS {
             scope.spawn(|| {
                 while let Some(job) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
                     if let Err(failure) = job() {

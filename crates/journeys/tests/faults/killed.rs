@@ -1,11 +1,11 @@
-//! kill -9 at random of random processes under load.
+//! kill -9 of random processes at random times under load.
 
-use crate::assert_kept;
+use crate::assert_nothing_lost;
 use journeys::{
-    fleet::{Fleet, Shape},
-    ground::Ground,
-    process::Start,
-    rush::{Load, Rush, is_long},
+    backends::Backends,
+    fleet::{Fleet, FleetShape},
+    load::{LoadOptions, LoadTest, is_long},
+    process::StartOptions,
     servers::shared,
 };
 use kit::ports::{Stopwatch, random_bytes};
@@ -13,63 +13,63 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
 
-fn any(below: usize) -> usize {
+fn random_below(below: usize) -> usize {
     usize::from(u16::from_le_bytes(random_bytes())) % below
 }
 
-fn killed_at_random(mut fleet: Fleet, start: &Start, load: Load) {
-    let members = fleet.open(start, SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, load);
+fn kill_at_random(mut fleet: Fleet, start: &StartOptions, options: LoadOptions) {
+    let members = fleet.seed_and_start(start, SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, options);
     let (kills, time) = if is_long() { (300, Duration::from_secs(600)) } else { (8, Duration::ZERO) };
-    rush.during(|| {
-        let (lasting, mut killed) = (Stopwatch::start(), 0);
-        while killed < kills || lasting.elapsed() < time {
-            std::thread::sleep(Duration::from_millis(50 + any(400) as u64));
-            let seat = any(fleet.len());
-            fleet.kill(seat);
+    load.run_during(|| {
+        let (running, mut killed) = (Stopwatch::start(), 0);
+        while killed < kills || running.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(50 + random_below(400) as u64));
+            let process = random_below(fleet.len());
+            fleet.kill(process);
             killed += 1;
-            // Sometimes a second one goes before the first is back.
+            // Every third time, kills a second process before the first is back.
             if killed % 3 == 0 {
-                fleet.kill((seat + 1) % fleet.len());
+                fleet.kill((process + 1) % fleet.len());
                 killed += 1;
             }
             fleet.start_all(start);
             if killed % 4 == 0 {
-                fleet.place.assert_in_order("right after a restart");
+                fleet.data_dir.assert_no_violations("right after a restart");
             }
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert!(rush.doors.met().broken.load(Ordering::SeqCst) > 0, "the kills hit nothing: there was no load");
-    assert_kept(&fleet, &rush, "killed at random");
+    assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "the kills hit nothing: there was no load");
+    assert_nothing_lost(&fleet, &load, "killed at random");
 }
 
 // F2
 #[test]
-fn what_was_acknowledged_outlives_kill_9_of_replicas() {
+fn acknowledged_work_survives_kill_9_of_replicas() {
     let _servers = shared();
-    killed_at_random(Fleet::new(Shape::Replicas(3)), &Start::default(), Load::default());
+    kill_at_random(Fleet::new(FleetShape::Replicas(3)), &StartOptions::default(), LoadOptions::default());
 }
 
-// F2, C25: claims are taken down by one process and settled by another
+// F2, C25: one process accepts the deferred claims, another settles them
 #[test]
-fn claims_that_were_taken_down_outlive_kill_9_of_replicas() {
+fn deferred_claims_survive_kill_9_of_replicas() {
     let _servers = shared();
-    let start = Start { claim_strategy: Some("redis"), ..Start::default() };
-    let fleet = Fleet::on(Shape::Replicas(3), Ground::apart(&[]));
-    killed_at_random(fleet, &start, Load { claims_later: true, ..Load::default() });
-}
-
-// F2
-#[test]
-fn what_was_acknowledged_outlives_kill_9_of_processes_apart() {
-    let _servers = shared();
-    killed_at_random(Fleet::new(Shape::Split), &Start::default(), Load::default());
+    let start = StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() };
+    let fleet = Fleet::on_backends(FleetShape::Replicas(3), Backends::split(&[]));
+    kill_at_random(fleet, &start, LoadOptions { is_claim_deferred: true, ..LoadOptions::default() });
 }
 
 // F2
 #[test]
-fn what_was_acknowledged_outlives_kill_9_of_processes_apart_with_choreographed_checkouts() {
+fn acknowledged_work_survives_kill_9_of_split_processes() {
     let _servers = shared();
-    killed_at_random(Fleet::new(Shape::Split), &Start { choreographed: true, ..Start::default() }, Load::default());
+    kill_at_random(Fleet::new(FleetShape::Split), &StartOptions::default(), LoadOptions::default());
+}
+
+// F2
+#[test]
+fn acknowledged_choreographies_survive_kill_9_when_split() {
+    let _servers = shared();
+    kill_at_random(Fleet::new(FleetShape::Split), &StartOptions { choreographed: true, ..StartOptions::default() }, LoadOptions::default());
 }

@@ -1,11 +1,11 @@
-//! The database commits, and its answer is lost on the way: what asks again by its key gets one effect.
+//! Answers of commits are lost on the way from the database. A retry with the same key has one effect.
 
-use crate::assert_kept;
+use crate::assert_nothing_lost;
 use journeys::{
-    fleet::{Fleet, Shape},
-    ground::Ground,
-    process::Start,
-    rush::{Load, Rush, is_long},
+    backends::Backends,
+    fleet::{Fleet, FleetShape},
+    load::{LoadOptions, LoadTest, is_long},
+    process::StartOptions,
     servers::shared,
 };
 use kit::testing::proxy::{Cut, Proxy};
@@ -17,22 +17,22 @@ const SHOPPERS: u32 = 24;
 #[test]
 fn a_commit_whose_answer_was_lost_has_one_effect() {
     let _servers = shared();
-    let mut ground = Ground::together();
-    let proxy = ground.runtime().block_on(Proxy::before(ground.server()));
-    ground.behind(proxy.port());
-    let mut fleet = Fleet::on(Shape::Replicas(2), ground);
-    let members = fleet.open(&Start::default(), SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load { coupons: 10, ..Load::default() });
+    let mut backends = Backends::one_database();
+    let proxy = backends.runtime().block_on(Proxy::before(backends.server_address()));
+    backends.connect_through(proxy.port());
+    let mut fleet = Fleet::on_backends(FleetShape::Replicas(2), backends);
+    let members = fleet.seed_and_start(&StartOptions::default(), SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
     let cuts = if is_long() { 1_000 } else { 40 };
-    rush.during(|| {
+    load.run_during(|| {
         while proxy.cuts() < cuts {
             let done = proxy.cuts();
             proxy.cut_next(if done % 4 == 3 { Cut::BeforeCommit } else { Cut::AfterCommit });
-            rush.goes_on(1);
+            load.wait_for_answers(1);
             std::thread::sleep(Duration::from_millis(50));
         }
         proxy.cut_next(Cut::Nothing);
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "answers of commits were lost");
+    assert_nothing_lost(&fleet, &load, "answers of commits were lost");
 }

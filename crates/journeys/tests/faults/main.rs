@@ -1,40 +1,40 @@
-//! Faults of the production shapes, done to real processes on real servers: what was acknowledged is still there, repeats get the answers
-//! they got, the audit is clean, and everything is at rest within half a minute. `ONRUSH_LONG=1` goes on for minutes.
+//! Fault tests of the production shapes, with real processes on real servers. Acknowledged work survives, repeats get the same answers,
+//! the audit is clean, and the mall rests within half a minute. `ONRUSH_LONG=1` runs for minutes.
 
-mod comings;
-mod crowds;
-mod delivery;
+mod crash_points;
+mod import_to_split;
 mod killed;
+mod load_driver;
+mod long_transactions;
 mod lost_answers;
-mod moved;
 mod paused;
-mod points;
 mod rolling;
+mod rolling_membership;
 mod servers;
-mod whereabouts;
+mod services_command;
 
-use journeys::{client::PATIENCE, fleet::Fleet, rush::Rush};
+use journeys::{client::TIME_LIMIT, fleet::Fleet, load::LoadTest};
 use kit::ports::Stopwatch;
 use std::time::Duration;
 
-/// Orders that are paid: their checkouts have come through every service.
+/// Number of paid orders. Each paid checkout has passed every service.
 fn paid(fleet: &Fleet) -> i64 {
-    fleet.place.ground().number("orders", "select count(*) from orders.orders_orders where state='PAID'")
+    fleet.data_dir.backends().number("orders", "select count(*) from orders.orders_orders where state='PAID'")
 }
 
-/// Waits until checkouts come to their end again.
-fn checkouts_go_on(fleet: &Fleet, story: &str) {
+/// Waits until one more checkout is paid.
+fn wait_for_checkouts(fleet: &Fleet, context: &str) {
     let (time, before) = (Stopwatch::start(), paid(fleet));
     while paid(fleet) <= before {
-        assert!(time.elapsed() < PATIENCE, "no checkout comes to its end: {story}");
+        assert!(time.elapsed() < TIME_LIMIT, "no checkout comes to its end: {context}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// After the last fault: at rest, in order, everybody's answers hold, and asking again changed nothing.
+/// After the last fault: the mall rests, the audit is clean, all answers repeat, and the repeats changed nothing.
 #[track_caller]
-fn assert_kept(fleet: &Fleet, rush: &Rush, story: &str) {
-    fleet.place.assert_clean(story);
-    rush.verify();
-    fleet.place.assert_clean(&format!("{story}, asked again"));
+fn assert_nothing_lost(fleet: &Fleet, load: &LoadTest, context: &str) {
+    fleet.data_dir.assert_clean(context);
+    load.verify();
+    fleet.data_dir.assert_clean(&format!("{context}, asked again"));
 }

@@ -1,60 +1,60 @@
-//! Processes that stand still for longer than their leases last, and wake among others who took their work over.
+//! Processes that are paused past the end of their leases, and resume after others took over.
 
-use crate::{assert_kept, checkouts_go_on};
+use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
-    fleet::{Fleet, Shape},
-    ground::Ground,
-    process::Start,
-    rush::{Load, Rush, is_long},
+    backends::Backends,
+    fleet::{Fleet, FleetShape},
+    load::{LoadOptions, LoadTest, is_long},
+    process::StartOptions,
     servers::shared,
 };
 use std::time::Duration;
 
 const SHOPPERS: u32 = 24;
-/// Longer than leases last.
+/// Longer than a lease.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Lets these processes stand still, one after the other.
-fn zombies(mut fleet: Fleet, seats: &[usize], others_take_over: bool) {
-    // A process that stands still says nothing: clients have to lose patience.
-    let load = Load { coupons: 10, wait: 1, answer_time: Duration::from_secs(3), ..Load::default() };
-    let members = fleet.open(&Start::default(), SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, load);
-    rush.during(|| {
-        for seat in seats.repeat(if is_long() { 10 } else { 1 }) {
-            rush.goes_on(10);
-            fleet.server(seat).pause();
+/// Pauses these processes one after the other.
+fn pause_past_leases(mut fleet: Fleet, processes: &[usize], is_taken_over: bool) {
+    // A paused process never answers, so clients need a short time limit.
+    let options = LoadOptions { coupons: 10, wait: 1, answer_timeout: Duration::from_secs(3), ..LoadOptions::default() };
+    let members = fleet.seed_and_start(&StartOptions::default(), SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, options);
+    load.run_during(|| {
+        for process in processes.repeat(if is_long() { 10 } else { 1 }) {
+            load.wait_for_answers(10);
+            fleet.server(process).pause();
             std::thread::sleep(PAUSE);
-            if others_take_over {
-                checkouts_go_on(&fleet, "nobody took over from a process that stands still");
-                rush.goes_on(10);
+            if is_taken_over {
+                wait_for_checkouts(&fleet, "nobody took over from a process that stands still");
+                load.wait_for_answers(10);
             }
-            fleet.server(seat).resume();
+            fleet.server(process).resume();
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "stood still and woke");
+    assert_nothing_lost(&fleet, &load, "stood still and woke");
 }
 
 // F20
 #[test]
-fn a_replica_that_wakes_after_its_leases_changes_nothing_twice() {
+fn a_resumed_replica_repeats_nothing() {
     let _servers = shared();
-    zombies(Fleet::new(Shape::Replicas(2)), &[0, 1], true);
+    pause_past_leases(Fleet::new(FleetShape::Replicas(2)), &[0, 1], true);
 }
 
-// F20, F18: the one that wakes publishes as well, for a moment
+// F20, F18: the resumed replica also publishes for a moment
 #[test]
-fn a_replica_over_kafka_that_wakes_after_its_leases_changes_nothing_twice() {
+fn a_resumed_replica_over_kafka_repeats_nothing() {
     let _servers = shared();
-    zombies(Fleet::on(Shape::Replicas(2), Ground::apart(&[])), &[0, 1], true);
+    pause_past_leases(Fleet::on_backends(FleetShape::Replicas(2), Backends::split(&[])), &[0, 1], true);
 }
 
 // F20
 #[test]
-fn a_process_apart_that_stood_still_goes_on_where_it_was() {
+fn a_paused_split_process_resumes() {
     let _servers = shared();
-    let fleet = Fleet::new(Shape::Split);
-    let seats = ["stock", "orders"].map(|service| fleet.with(service));
-    zombies(fleet, &seats, false);
+    let fleet = Fleet::new(FleetShape::Split);
+    let processes = ["stock", "orders"].map(|service| fleet.process_of(service));
+    pause_past_leases(fleet, &processes, false);
 }

@@ -1,96 +1,95 @@
-//! SIGTERM to one process after the other while the others go on.
+//! SIGTERM to one process after the other while the others serve.
 
-use crate::assert_kept;
+use crate::assert_nothing_lost;
 use journeys::{
-    client::Request,
-    fleet::{Fleet, Shape},
-    process::Start,
-    rush::{Load, Rush, ask_once},
-    servers::{End, Service, alone, shared},
+    client::BlockingRequest,
+    fleet::{Fleet, FleetShape},
+    load::{LoadOptions, LoadTest, send_once},
+    process::StartOptions,
+    servers::{BackendServer, StopMode, exclusive, shared},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
-/// What runs by the database's clock of what somebody holds who is not there any more.
-const NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000000 as BIGINT)";
+/// The database's clock, in microseconds.
+const DATABASE_NOW: &str = "cast(extract(epoch from clock_timestamp()) * 1000000 as BIGINT)";
 
-/// Leases of these services that run and that none of the processes which are there has.
-fn leases_kept(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
+/// Unexpired leases of these services. None of their processes runs any more.
+fn unexpired_leases(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
     let running = |service: &&str| {
-        let sql = format!("select count(*) from {service}.{service}_leases where until>{NOW}");
-        ((*service).to_owned(), fleet.place.ground().number(service, &sql))
+        let sql = format!("select count(*) from {service}.{service}_leases where until>{DATABASE_NOW}");
+        ((*service).to_owned(), fleet.data_dir.backends().number(service, &sql))
     };
     services.iter().map(running).filter(|(_, count)| *count > 0).collect()
 }
 
-/// What this process was asked before it was told to stop is answered by it: orders that take a moment, and one whose provider is silent for
-/// some seconds.
-fn stop_with_orders_under_way(fleet: &mut Fleet, rush: &Rush, seat: usize) {
-    let address = fleet.address(seat);
-    let mut orders: Vec<Request> = rush.members().iter().take(6).map(|member| rush.order_at_provider(member, "slow")).collect();
-    orders.push(rush.order_at_provider(&rush.members()[6], "timeout_after_charge"));
+/// Stops a process with open requests: slow orders, and one whose provider is silent for seconds. The process must answer all of them.
+fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize) {
+    let address = fleet.address(process);
+    let mut orders: Vec<BlockingRequest> = load.members().iter().take(6).map(|member| load.order_at_provider(member, "slow")).collect();
+    orders.push(load.order_at_provider(&load.members()[6], "timeout_after_charge"));
     std::thread::scope(|scope| {
-        let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || ask_once(address, order))).collect();
-        // They are on their way by then, and take 300 ms at least.
+        let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || send_once(address, order))).collect();
+        // All orders have arrived by then, and take at least 300 ms.
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(fleet.stop(seat), Some(503), "readiness goes first");
+        assert_eq!(fleet.stop(process), Some(503), "readiness goes first");
         for answer in asked {
             answer.join().expect("no panic").expect("it was under way and is answered").expect(201);
         }
     });
 }
 
-fn restarted_one_after_the_other(shape: Shape) {
+fn restart_one_after_the_other(shape: FleetShape) {
     let _servers = shared();
-    let start = Start::default();
-    let (mut fleet, members) = Fleet::opened(shape, &start, SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load::default());
-    rush.during(|| {
-        for seat in 0..fleet.len() {
-            rush.goes_on(10);
-            stop_with_orders_under_way(&mut fleet, &rush, seat);
-            if shape == Shape::Split {
-                let services = fleet.services(seat);
-                assert_eq!(leases_kept(&fleet, &services), [], "process {seat} has ended and left leases behind");
+    let start = StartOptions::default();
+    let (mut fleet, members) = Fleet::new_started(shape, &start, SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    load.run_during(|| {
+        for process in 0..fleet.len() {
+            load.wait_for_answers(10);
+            stop_with_orders_under_way(&mut fleet, &load, process);
+            if shape == FleetShape::Split {
+                let services = fleet.services(process);
+                assert_eq!(unexpired_leases(&fleet, &services), [], "process {process} has ended and left leases behind");
             }
-            fleet.start(seat, &start);
+            fleet.start(process, &start);
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_eq!(rush.doors.met().torn.load(Ordering::SeqCst), 0, "an answer was cut off");
-    assert_kept(&fleet, &rush, "restarted one after the other");
-    for seat in 0..fleet.len() {
-        fleet.stop(seat);
+    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was cut off");
+    assert_nothing_lost(&fleet, &load, "restarted one after the other");
+    for process in 0..fleet.len() {
+        fleet.stop(process);
     }
-    assert_eq!(leases_kept(&fleet, contracts::SERVICES), [], "all have ended and left leases behind");
+    assert_eq!(unexpired_leases(&fleet, contracts::SERVICES), [], "all have ended and left leases behind");
 }
 
 // F31
 #[test]
-fn a_rolling_restart_of_replicas_fails_nobody() {
-    restarted_one_after_the_other(Shape::Replicas(3));
+fn a_rolling_restart_of_replicas_fails_no_request() {
+    restart_one_after_the_other(FleetShape::Replicas(3));
 }
 
 // F31
 #[test]
-fn a_rolling_restart_of_processes_apart_fails_nobody() {
-    restarted_one_after_the_other(Shape::Split);
+fn a_rolling_restart_of_split_processes_fails_no_request() {
+    restart_one_after_the_other(FleetShape::Split);
 }
 
-// F31: whoever waits for what does not come is answered before the process has to go
+// F31: long polls are answered before the process exits
 #[test]
-fn a_process_that_is_told_to_stop_lets_nobody_wait_in_vain() {
-    let _servers = alone();
-    let start = Start::default();
-    let (mut fleet, members) = Fleet::opened(Shape::Split, &start, SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load { coupons: 10, ..Load::default() });
-    rush.during(|| rush.goes_on(20));
-    let (front, orders) = (fleet.with("accounts"), fleet.with("orders"));
-    // The first step of these is silent for longer than a process that stops has left: one asks orders, the other one through a gateway.
-    Service::Kafka.stop(End::Kill);
-    let requests = [orders, front].map(|seat| (fleet.address(seat), rush.order_at_provider(&rush.members()[0], "approve")));
+fn a_stopping_process_answers_long_polls() {
+    let _servers = exclusive();
+    let start = StartOptions::default();
+    let (mut fleet, members) = Fleet::new_started(FleetShape::Split, &start, SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    load.run_during(|| load.wait_for_answers(20));
+    let (front, orders) = (fleet.process_of("accounts"), fleet.process_of("orders"));
+    // Kafka is down, so the first step of these orders outlasts the shutdown. One request goes to orders directly, one through a gateway.
+    BackendServer::Kafka.stop(StopMode::Kill);
+    let requests = [orders, front].map(|process| (fleet.address(process), load.order_at_provider(&load.members()[0], "approve")));
     std::thread::scope(|scope| {
-        let [direct, forwarded] = requests.each_ref().map(|(address, request)| scope.spawn(move || ask_once(*address, request)));
+        let [direct, forwarded] = requests.each_ref().map(|(address, request)| scope.spawn(move || send_once(*address, request)));
         std::thread::sleep(Duration::from_millis(500));
         fleet.stop(front);
         let answer = forwarded.join().expect("no panic").expect("it is told something").expect(503);
@@ -99,11 +98,11 @@ fn a_process_that_is_told_to_stop_lets_nobody_wait_in_vain() {
         let answer = direct.join().expect("no panic").expect("it is told something").expect(201);
         assert_eq!(answer.body["state"], "PENDING");
     });
-    Service::Kafka.start();
+    BackendServer::Kafka.start();
     fleet.start_all(&start);
-    let mut client = rush.doors.client();
+    let mut client = load.addresses.client();
     for (_, request) in &requests {
-        client.ask(request);
+        client.send(request);
     }
-    assert_kept(&fleet, &rush, "waited in vain");
+    assert_nothing_lost(&fleet, &load, "waited in vain");
 }

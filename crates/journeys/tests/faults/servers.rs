@@ -1,148 +1,148 @@
-//! What happens to servers: PostgreSQL and Kafka are restarted and killed, Redis comes back empty.
+//! Restarts and kills of PostgreSQL and Kafka, and loss of all data in Redis.
 
-use crate::assert_kept;
+use crate::assert_nothing_lost;
 use journeys::{
-    fleet::{Fleet, Shape},
-    process::Start,
-    rush::{Load, Rush, is_long},
-    servers::{End, Service, alone},
+    fleet::{Fleet, FleetShape},
+    load::{LoadOptions, LoadTest, is_long},
+    process::StartOptions,
+    servers::{BackendServer, StopMode, exclusive},
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
 
-/// How often each fault is done.
-fn times() -> usize {
+/// Number of rounds of each fault.
+fn rounds() -> usize {
     if is_long() { 10 } else { 1 }
 }
 
-fn postgres_restarts(shape: Shape) {
-    let _servers = alone();
-    let (fleet, members) = Fleet::opened(shape, &Start::default(), SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load::default());
-    rush.during(|| {
-        for end in [End::Orderly, End::Immediate, End::Kill].repeat(times()) {
-            rush.goes_on(20);
-            Service::Postgres.stop(end);
-            // Everybody is told that it is not possible now; what else there is would end the rush.
-            let before = rush.doors.met().unavailable.load(Ordering::SeqCst);
+fn restart_postgres(shape: FleetShape) {
+    let _servers = exclusive();
+    let (fleet, members) = Fleet::new_started(shape, &StartOptions::default(), SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    load.run_during(|| {
+        for mode in [StopMode::Graceful, StopMode::Immediate, StopMode::Kill].repeat(rounds()) {
+            load.wait_for_answers(20);
+            BackendServer::Postgres.stop(mode);
+            // Clients get 503 during the outage. Any other failure would panic in the client.
+            let before = load.addresses.counts().unavailable.load(Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(500));
-            Service::Postgres.start();
-            let told = rush.doors.met().unavailable.load(Ordering::SeqCst) - before;
-            assert!(told > 0, "nobody was told that the database is gone");
+            BackendServer::Postgres.start();
+            let unavailable = load.addresses.counts().unavailable.load(Ordering::SeqCst) - before;
+            assert!(unavailable > 0, "nobody was told that the database is gone");
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "PostgreSQL was restarted");
+    assert_nothing_lost(&fleet, &load, "PostgreSQL was restarted");
 }
 
 // F9
 #[test]
-fn replicas_outlive_restarts_of_postgresql() {
-    postgres_restarts(Shape::Replicas(2));
+fn replicas_survive_postgresql_restarts() {
+    restart_postgres(FleetShape::Replicas(2));
 }
 
 // F9
 #[test]
-fn processes_apart_outlive_restarts_of_postgresql() {
-    postgres_restarts(Shape::Split);
+fn split_processes_survive_postgresql_restarts() {
+    restart_postgres(FleetShape::Split);
 }
 
-/// Messages of all streams that the broker does not have yet.
+/// Messages of all streams that are not on Kafka yet.
 fn unpublished(fleet: &Fleet) -> i64 {
     let waiting = |service: &&str| {
         let sql = format!(
             "select cast((select count(*) from {service}.{service}_outbox) - (select coalesce(sum(seq), 0) from {service}.{service}_relay) as BIGINT)"
         );
-        fleet.place.ground().number(service, &sql)
+        fleet.data_dir.backends().number(service, &sql)
     };
     contracts::SERVICES.iter().map(waiting).sum()
 }
 
 // F17
 #[test]
-fn messages_wait_in_the_outbox_while_the_broker_is_away() {
-    let _servers = alone();
-    let (fleet, members) = Fleet::opened(Shape::Split, &Start::default(), SHOPPERS);
-    // Orders are answered as they are: their messages go nowhere meanwhile.
-    let rush = Rush::furnish(fleet.doors(), members, Load { wait: 1, ..Load::default() });
-    rush.during(|| {
-        for end in [End::Orderly, End::Kill].repeat(times()) {
-            rush.goes_on(20);
-            Service::Kafka.stop(end);
-            // Orders are taken without the broker.
-            rush.goes_on(10);
+fn messages_wait_in_the_outbox_during_a_broker_outage() {
+    let _servers = exclusive();
+    let (fleet, members) = Fleet::new_started(FleetShape::Split, &StartOptions::default(), SHOPPERS);
+    // Orders answer before they rest, because their messages are not delivered during the outage.
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { wait: 1, ..LoadOptions::default() });
+    load.run_during(|| {
+        for mode in [StopMode::Graceful, StopMode::Kill].repeat(rounds()) {
+            load.wait_for_answers(20);
+            BackendServer::Kafka.stop(mode);
+            // Orders are accepted without the broker.
+            load.wait_for_answers(10);
             assert!(unpublished(&fleet) > 0, "messages went on without the broker");
-            Service::Kafka.start();
+            BackendServer::Kafka.start();
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "the broker was restarted");
+    assert_nothing_lost(&fleet, &load, "the broker was restarted");
     assert_eq!(unpublished(&fleet), 0, "messages were left in the outbox");
 }
 
-// F17: a deploy, or a restart of everything, while the broker is away; the mall's first start among them
+// F17: all processes restart during a broker outage, and the mall starts for the first time in one
 #[test]
-fn processes_start_without_the_broker_and_catch_up_with_it() {
-    let _servers = alone();
-    let start = Start::default();
-    let mut fleet = Fleet::new(Shape::Split);
-    Service::Kafka.stop(End::Kill);
-    let members = fleet.open(&start, SHOPPERS);
-    Service::Kafka.start();
-    let rush = Rush::furnish(fleet.doors(), members, Load { wait: 1, ..Load::default() });
-    rush.during(|| {
-        for _ in 0..times() {
-            rush.goes_on(20);
-            Service::Kafka.stop(End::Kill);
-            for seat in 0..fleet.len() {
-                fleet.stop(seat);
+fn processes_start_without_the_broker_and_catch_up() {
+    let _servers = exclusive();
+    let start = StartOptions::default();
+    let mut fleet = Fleet::new(FleetShape::Split);
+    BackendServer::Kafka.stop(StopMode::Kill);
+    let members = fleet.seed_and_start(&start, SHOPPERS);
+    BackendServer::Kafka.start();
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { wait: 1, ..LoadOptions::default() });
+    load.run_during(|| {
+        for _ in 0..rounds() {
+            load.wait_for_answers(20);
+            BackendServer::Kafka.stop(StopMode::Kill);
+            for process in 0..fleet.len() {
+                fleet.stop(process);
             }
             fleet.start_all(&start);
-            // By processes that have never seen a broker.
-            rush.goes_on(10);
+            // These processes have never connected to a broker.
+            load.wait_for_answers(10);
             assert!(unpublished(&fleet) > 0, "messages went on without the broker");
-            Service::Kafka.start();
+            BackendServer::Kafka.start();
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "started without the broker");
+    assert_nothing_lost(&fleet, &load, "started without the broker");
     assert_eq!(unpublished(&fleet), 0, "messages were left in the outbox");
 }
 
-fn redis_goes_and_comes_back_empty(shape: Shape) {
-    let _servers = alone();
+fn redis_is_lost(shape: FleetShape) {
+    let _servers = exclusive();
     let mut fleet = match shape {
-        Shape::Replicas(_) => Fleet::on(shape, journeys::ground::Ground::together().with_redis()),
-        Shape::Split => Fleet::new(shape),
+        FleetShape::Replicas(_) => Fleet::on_backends(shape, journeys::backends::Backends::one_database().with_redis()),
+        FleetShape::Split => Fleet::new(shape),
     };
-    // Claims go through the gate in Redis: it must not give out more when it has forgotten what it gave.
-    let members = fleet.open(&Start { claim_strategy: Some("redis"), ..Start::default() }, SHOPPERS);
-    let rush = Rush::furnish(fleet.doors(), members, Load::default());
-    rush.during(|| {
-        for _ in 0..times() {
-            // While the coupons are being claimed.
-            rush.goes_on(10);
-            Service::Redis.restart(End::Kill);
-            rush.goes_on(20);
-            Service::Redis.stop(End::Kill);
-            // Nothing depends on it.
-            rush.goes_on(20);
-            Service::Redis.start();
+    // Claims pass the gate in Redis, which must not issue more coupons after it lost its data.
+    let members = fleet.seed_and_start(&StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() }, SHOPPERS);
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    load.run_during(|| {
+        for _ in 0..rounds() {
+            // During the claims.
+            load.wait_for_answers(10);
+            BackendServer::Redis.restart(StopMode::Kill);
+            load.wait_for_answers(20);
+            BackendServer::Redis.stop(StopMode::Kill);
+            // Everything works without Redis.
+            load.wait_for_answers(20);
+            BackendServer::Redis.start();
         }
-        rush.goes_on(20);
+        load.wait_for_answers(20);
     });
-    assert_kept(&fleet, &rush, "Redis was lost");
+    assert_nothing_lost(&fleet, &load, "Redis was lost");
 }
 
 // F15
 #[test]
-fn replicas_need_no_redis_to_go_on() {
-    redis_goes_and_comes_back_empty(Shape::Replicas(2));
+fn replicas_survive_a_lost_redis() {
+    redis_is_lost(FleetShape::Replicas(2));
 }
 
 // F15
 #[test]
-fn processes_apart_need_no_redis_to_go_on() {
-    redis_goes_and_comes_back_empty(Shape::Split);
+fn split_processes_survive_a_lost_redis() {
+    redis_is_lost(FleetShape::Split);
 }

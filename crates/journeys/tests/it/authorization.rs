@@ -1,6 +1,6 @@
-//! Who may do what: a table written by hand, compared with what every operation does for every role.
+//! A5: a hand-written table of permissions, compared with the answer of every operation to every role.
 
-use crate::mall::{Mall, Person, paid, text, unpaid};
+use crate::mall::{Mall, Person, paid_order, text, unpaid_order};
 use http::Method;
 use kit::{
     auth::Role,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Access {
     Everyone,
     SignedIn,
     /// Sellers, for their own store, and operators.
@@ -20,9 +20,9 @@ enum Who {
     Operators,
 }
 
-use Who::{Everyone, Operators, Sellers, SignedIn};
+use Access::{Everyone, Operators, Sellers, SignedIn};
 
-const MATRIX: &[(&str, Who)] = &[
+const MATRIX: &[(&str, Access)] = &[
     ("accounts.sign_up", Everyone),
     ("accounts.sign_in", Everyone),
     ("accounts.refresh", Everyone),
@@ -75,7 +75,7 @@ const MATRIX: &[(&str, Who)] = &[
     ("payments.read", SignedIn),
 ];
 
-impl Who {
+impl Access {
     fn allows(self, role: Option<Role>) -> bool {
         match self {
             Everyone => true,
@@ -86,7 +86,7 @@ impl Who {
     }
 }
 
-/// A body that the operation understands, so that nothing but the caller is wrong.
+/// A valid body, so that only the caller can be wrong.
 fn body(operation: &str) -> Value {
     let id = new_id();
     match operation {
@@ -101,10 +101,10 @@ fn body(operation: &str) -> Value {
         "wallet.grant" => json!({"member_id": id, "amount": 5, "reason": "thanks"}),
         "orders.add_cart_item" => json!({"sku": id, "quantity": 1}),
         "orders.set_cart_item" => json!({"quantity": 1}),
-        "orders.quote" | "orders.create" => unpaid(&id.to_string()),
+        "orders.quote" | "orders.create" => unpaid_order(&id.to_string()),
         "orders.pay" => json!({"method": "wallet"}),
         "orders.advance" => json!({"state": "PREPARING"}),
-        // The rest needs no body, or says of an empty one what is missing: past the door in any case.
+        // The other operations need no body, or reject an empty one after the permission check.
         _ => json!({}),
     }
 }
@@ -116,39 +116,39 @@ async fn call(mall: &Mall, method: &str, path: &str, operation: &str, role: Opti
     match role {
         None => request.send().await,
         Some(role) => {
-            // A member of its own for each call: closing an account must not spoil the next one.
+            // A new member for each call, because one of the operations closes the account.
             let member = mall.member().await;
             request.bearer(&mall.app.token(member.id, role)).send().await
         }
     }
 }
 
-/// A5: every operation, as every role.
+/// A5: calls every operation with every role.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a5_the_matrix_of_roles() {
+async fn a5_every_operation_obeys_the_role_matrix() {
     let mall = Mall::open().await;
-    let mut matrix: BTreeMap<&str, Who> = MATRIX.iter().copied().collect();
+    let mut matrix: BTreeMap<&str, Access> = MATRIX.iter().copied().collect();
     assert_eq!(matrix.len(), MATRIX.len(), "an operation is written twice");
     let mut mistakes = Vec::new();
     for (method, path, operation) in documents::operations(&documents::openapi(&mall.app.process)) {
         let id = operation.operation_id.expect("an id");
-        let Some(who) = matrix.remove(id.as_str()) else {
+        let Some(access) = matrix.remove(id.as_str()) else {
             mistakes.push(format!("{id} is missing from the matrix"));
             continue;
         };
-        if operation.security.is_some() != (who != Everyone) {
-            mistakes.push(format!("{id} is documented as {}", if who == Everyone { "needing a sign-in" } else { "open to everyone" }));
+        if operation.security.is_some() != (access != Everyone) {
+            mistakes.push(format!("{id} is documented as {}", if access == Everyone { "needing a sign-in" } else { "open to everyone" }));
         }
         for role in [None, Some(Role::Customer), Some(Role::Seller), Some(Role::Operator)] {
             let answer = call(&mall, method, &path, &id, role).await;
             let told = (answer.status, answer.problem());
-            let right = match (who.allows(role), role) {
+            let right = match (access.allows(role), role) {
                 (true, _) => !matches!(told.0, 401 | 403) && told.0 < 500,
                 (false, None) => told == (401, "unauthenticated") && answer.headers.contains_key("www-authenticate"),
                 (false, Some(_)) => told == (403, "forbidden"),
             };
             if !right {
-                mistakes.push(format!("{id} for {role:?}: {told:?}, but the matrix says {who:?}"));
+                mistakes.push(format!("{id} for {role:?}: {told:?}, but the matrix says {access:?}"));
             }
         }
     }
@@ -157,9 +157,9 @@ async fn a5_the_matrix_of_roles() {
     mall.finish().await;
 }
 
-/// A5, row 40: sellers and what another seller's store has.
+/// A5, row 40: a seller gets 404 for everything in another seller's store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a5_what_another_seller_has_does_not_exist() {
+async fn a5_another_sellers_things_are_not_found() {
     let mall = Mall::open().await;
     let (mine, theirs) = (mall.shop().await, mall.shop().await);
     let product = mall.put_on_sale(&theirs.seller, &json!({"name": "Roses", "price": 5_000, "stock": 9})).await;
@@ -167,7 +167,7 @@ async fn a5_what_another_seller_has_does_not_exist() {
     let body = mall.coupon_body(json!({"scope": "store", "store_id": theirs.id}));
     let coupon = text(&mall.post(&theirs.seller, "/v1/coupons", &body).send().await.expect(201).body["id"]);
     let buyer = mall.shopper(50_000, 0).await;
-    let order = text(&mall.ordered(&buyer, &paid(&sku), "PAID").await["id"]);
+    let order = text(&mall.order_in_state(&buyer, &paid_order(&sku), "PAID").await["id"]);
 
     let token = &mine.seller.token;
     let change = |path: String, body: Value| mall.app.patch(path).bearer(token).json(&body);
@@ -196,16 +196,16 @@ async fn a5_what_another_seller_has_does_not_exist() {
     mall.finish().await;
 }
 
-/// A14, row 37: buyers and what belongs to another.
+/// A14, row 37: a buyer gets 404 for everything of another buyer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a14_what_another_buyer_has_does_not_exist() {
+async fn a14_another_buyers_things_are_not_found() {
     let mall = Mall::open().await;
     let sku = mall.product(5_000, 10).await;
     let coupon = mall.coupon(json!({})).await;
     let (owner, other) = (mall.shopper(50_000, 300).await, mall.shopper(7_000, 0).await);
-    let _ = mall.claimed(&owner, &coupon).await;
-    let order = mall.ordered(&owner, &unpaid(&sku), "AWAITING_PAYMENT").await;
-    let bought = mall.ordered(&owner, &paid(&sku), "PAID").await;
+    let _ = mall.claim_issued(&owner, &coupon).await;
+    let order = mall.order_in_state(&owner, &unpaid_order(&sku), "AWAITING_PAYMENT").await;
+    let bought = mall.order_in_state(&owner, &paid_order(&sku), "PAID").await;
     let cart = mall.app.put(format!("/v1/cart/items/{sku}")).bearer(&owner.token).json(&json!({"quantity": 3}));
     let _ = cart.send().await.expect(200);
     let (order, payment) = (text(&order["id"]), text(&bought["payment"]["id"]));
@@ -222,15 +222,15 @@ async fn a14_what_another_buyer_has_does_not_exist() {
         ] {
             let _ = request.send().await.expect_problem(404, "not-found");
         }
-        only_ones_own(&mall, person).await;
+        assert_lists_are_empty(&mall, person).await;
     }
     assert_eq!((mall.wallet(&owner).await, mall.wallet(&other).await), ((45_000, 300), (7_000, 0)));
     assert_eq!(mall.state_of(&owner, &order).await, "AWAITING_PAYMENT");
     mall.finish().await;
 }
 
-/// Lists show nothing of anybody else.
-async fn only_ones_own(mall: &Mall, person: &Person) {
+/// The lists show nothing of other members.
+async fn assert_lists_are_empty(mall: &Mall, person: &Person) {
     for path in ["/v1/orders", "/v1/me/coupons", "/v1/wallet/entries?account=points", "/v1/cart"] {
         let seen = mall.get(person, path).send().await.expect(200).body;
         assert_eq!(seen["items"], json!([]), "{path}");

@@ -1,17 +1,17 @@
-//! What clients get wrong, on purpose or not: the rows of the bad-input catalogue, by number, in one table.
+//! The bad-input catalogue: wrong requests, deliberate or not, by row number in one table.
 //!
-//! A refused request must change nothing, whatever is wrong with it: all rows of all tables are compared before and after.
+//! A rejected request must change nothing. The test compares all rows of all tables before and after it.
 
 mod access;
 mod body;
 mod coupons;
-mod forge;
 mod keys;
 mod money;
 mod raw;
+mod token_forger;
 mod transport;
 
-use crate::mall::{Mall, Person, Shop, paid, text, unpaid};
+use crate::mall::{Mall, Person, Shop, paid_order, text, unpaid_order};
 use futures::{FutureExt, future::BoxFuture};
 use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
@@ -22,10 +22,10 @@ use std::{
     panic::AssertUnwindSafe,
 };
 
-/// The rows that this version answers for.
+/// Rows that this version covers.
 const ROWS: [RangeInclusive<u32>; 11] = [1..=14, 16..=24, 25..=25, 26..=32, 35..=35, 37..=38, 41..=51, 52..=52, 54..=54, 56..=59, 60..=62];
 
-/// A mall in which there is something to get wrong.
+/// A mall with the data that wrong requests refer to.
 pub struct World {
     pub mall: Mall,
     pub server: raw::Server,
@@ -35,34 +35,34 @@ pub struct World {
     pub other: Person,
     /// Issued to the buyer, usable.
     pub issued: String,
-    /// Issued to the other.
+    /// Issued to the other member.
     pub foreign: String,
-    /// The buyer's, paid.
+    /// The buyer's paid order.
     pub paid: Value,
-    /// The buyer's, awaiting payment.
+    /// The buyer's order that awaits payment.
     pub unpaid: String,
 }
 
 pub enum Case<'a> {
-    /// One request that is answered like this, and changes nothing.
+    /// One request with this answer, which changes nothing.
     Request { name: String, request: Box<TestRequest>, status: u16, problem: &'static str },
-    /// Several requests, with assertions of their own.
-    Scene { name: &'static str, play: BoxFuture<'a, ()> },
+    /// Several requests with their own assertions.
+    Scenario { name: &'static str, run: BoxFuture<'a, ()> },
 }
 
 pub fn refused(name: impl Into<String>, request: TestRequest, status: u16, problem: &'static str) -> Case<'static> {
     Case::Request { name: name.into(), request: Box::new(request), status, problem }
 }
 
-pub fn scene<'a>(name: &'static str, play: impl Future<Output = ()> + Send + 'a) -> Case<'a> {
-    Case::Scene { name, play: Box::pin(play) }
+pub fn scenario<'a>(name: &'static str, run: impl Future<Output = ()> + Send + 'a) -> Case<'a> {
+    Case::Scenario { name, run: Box::pin(run) }
 }
 
 impl Case<'_> {
     fn row(&self) -> u32 {
         let name = match self {
             Case::Request { name, .. } => name.as_str(),
-            Case::Scene { name, .. } => name,
+            Case::Scenario { name, .. } => name,
         };
         let number = name.strip_prefix("row ").and_then(|rest| rest.split(':').next());
         number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("“{name}” does not begin with its row"))
@@ -77,9 +77,9 @@ impl World {
         let sku = mall.product_of(&json!({"name": "Tulips", "price": 10_000, "stock": 100, "store_id": shop.id})).await;
         let (buyer, other) = (mall.shopper(1_000_000, 5_000).await, mall.shopper(1_000_000, 0).await);
         let coupon = mall.coupon(json!({})).await;
-        let (issued, foreign) = (mall.claimed(&buyer, &coupon).await, mall.claimed(&other, &coupon).await);
-        let paid = mall.ordered(&buyer, &paid(&sku), "PAID").await;
-        let unpaid = text(&mall.ordered(&buyer, &unpaid(&sku), "AWAITING_PAYMENT").await["id"]);
+        let (issued, foreign) = (mall.claim_issued(&buyer, &coupon).await, mall.claim_issued(&other, &coupon).await);
+        let paid = mall.order_in_state(&buyer, &paid_order(&sku), "PAID").await;
+        let unpaid = text(&mall.order_in_state(&buyer, &unpaid_order(&sku), "AWAITING_PAYMENT").await["id"]);
         World { mall, server, shop, sku, buyer, other, issued, foreign, paid, unpaid }
     }
 
@@ -87,23 +87,22 @@ impl World {
         self.mall.post(&self.buyer, "/v1/orders", body)
     }
 
-    /// Of one line with this quantity, written as given.
+    /// An order of one line, with the quantity as raw text.
     pub fn quantity(&self, quantity: &str) -> TestRequest {
         self.raw_post("/v1/orders", format!(r#"{{"items":[{{"sku":"{}","quantity":{quantity}}}]}}"#, self.sku))
     }
 
-    /// A body that is not made from JSON, under a new key.
+    /// A request with a raw body and a new key.
     pub fn raw_post(&self, path: &str, body: impl Into<Vec<u8>>) -> TestRequest {
         let request = self.mall.app.post(path).bearer(&self.buyer.token).key(&kit::ports::new_id().to_string());
         request.raw("application/json", body.into())
     }
 
-    /// Everything the services know, by table; except stored answers, for those of refusals are kept too, and leases, which are renewed
-    /// by the clock.
+    /// Row count and digest of every table except [`EXCLUDED_TABLES`].
     async fn fingerprint(&self) -> BTreeMap<String, (i64, i64)> {
         let app = &self.mall.app;
         let tables: Vec<(String,)> = app.rows(if app.is_postgres() { POSTGRES_TABLES } else { SQLITE_TABLES }).await;
-        let tables = tables.into_iter().map(|(table,)| table).filter(|table| !UNTOLD.iter().any(|end| table.ends_with(end)));
+        let tables = tables.into_iter().map(|(table,)| table).filter(|table| !EXCLUDED_TABLES.iter().any(|end| table.ends_with(end)));
         if !app.is_postgres() {
             let database = rusqlite::Connection::open(self.mall.settings.database()).expect("the database opens");
             return tables.map(|table| (table.clone(), digest(&database, &table))).collect();
@@ -121,8 +120,8 @@ impl World {
 const SQLITE_TABLES: &str = "select name from sqlite_master where type='table'";
 const POSTGRES_TABLES: &str =
     "select schemaname || '.' || tablename from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
-/// Not what a mall knows: answers given, who does what, and how far the relays are, which is written down a little later.
-const UNTOLD: [&str; 3] = ["_idempotency", "_leases", "_relay"];
+/// Tables that change without a request's effect: stored answers (refusals too), leases, and relay marks, which are written with a delay.
+const EXCLUDED_TABLES: [&str; 3] = ["_idempotency", "_leases", "_relay"];
 
 fn digest(database: &rusqlite::Connection, table: &str) -> (i64, i64) {
     let mut statement = database.prepare(&format!("select * from {table}")).expect("a table");
@@ -138,8 +137,8 @@ fn digest(database: &rusqlite::Connection, table: &str) -> (i64, i64) {
     (count, hasher.finish().cast_signed())
 }
 
-/// What is wrong with an answer, if anything is.
-fn mistake(answer: &TestResponse, status: u16, problem: &str) -> Option<String> {
+/// The difference from the expected answer. `None`: as expected.
+fn wrong_answer(answer: &TestResponse, status: u16, problem: &str) -> Option<String> {
     let body = String::from_utf8_lossy(&answer.bytes);
     if (answer.status, answer.problem()) != (status, problem) {
         return Some(format!("wanted {status} {problem}, was {} {body}", answer.status));
@@ -162,7 +161,7 @@ fn mistake(answer: &TestResponse, status: u16, problem: &str) -> Option<String> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i9_every_row_of_the_catalogue_is_refused_as_written() {
+async fn i9_every_catalogue_row_is_refused_as_listed() {
     let world = World::open().await;
     let mut cases = body::cases(&world);
     cases.extend(transport::cases(&world).await);
@@ -175,14 +174,14 @@ async fn i9_every_row_of_the_catalogue_is_refused_as_written() {
     assert_eq!(covered, wanted, "each row has a case and each case a row");
 
     let mut mistakes = Vec::new();
-    // What was prepared has come to rest: from here on a change is a refused request's.
-    world.mall.quiet().await;
+    // The preparations have come to rest, so every change from here on comes from a rejected request.
+    world.mall.wait_until_quiet().await;
     let mut before = world.fingerprint().await;
     for case in cases {
         match case {
             Case::Request { name, request, status, problem } => {
                 let answer = request.send().await;
-                mistakes.extend(mistake(&answer, status, problem).map(|mistake| format!("{name}: {mistake}")));
+                mistakes.extend(wrong_answer(&answer, status, problem).map(|mistake| format!("{name}: {mistake}")));
                 let after = world.fingerprint().await;
                 let changed: Vec<&String> = after.keys().filter(|table| after.get(*table) != before.get(*table)).collect();
                 if !changed.is_empty() {
@@ -190,12 +189,12 @@ async fn i9_every_row_of_the_catalogue_is_refused_as_written() {
                 }
                 before = after;
             }
-            Case::Scene { name, play } => {
-                if let Err(panic) = AssertUnwindSafe(play).catch_unwind().await {
+            Case::Scenario { name, run } => {
+                if let Err(panic) = AssertUnwindSafe(run).catch_unwind().await {
                     let text = panic.downcast_ref::<String>().map(String::as_str);
                     mistakes.push(format!("{name}: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked")));
                 }
-                world.mall.quiet().await;
+                world.mall.wait_until_quiet().await;
                 before = world.fingerprint().await;
             }
         }

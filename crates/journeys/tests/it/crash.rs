@@ -1,37 +1,37 @@
-//! The process dies at every point where a checkout can be torn apart: before and after each commit of each operation, of each hop, and
-//! around each call of the provider. Started again, every order comes to the end it would have had, what was acknowledged is there, and a
-//! repeat under the same key is one order with the same answer. (F1, F3, F8; row 60.)
+//! Crashes a process at every point of a checkout: before and after each commit of each operation and each hop, and around each provider
+//! call. After the restart every order ends as without the crash. Acknowledged work survives, and a repeat with the same key is one order
+//! with the same answer. (F1, F3, F8; row 60.)
 //!
-//! A point that no play passes fails the test. What only choreographed checkouts pass is played choreographed.
+//! A point that no scenario reaches fails the test. Points of choreographed checkouts run choreographed.
 
 use journeys::{
-    crash::{all_of, crash, plan, plays::Mall, points::Point, untroubled},
-    process::Place,
+    crash::{crash_points::CrashPoint, plan_crashes, run_all, run_with_crash, run_without_faults, scenarios::PreparedMall},
+    process::DataDir,
 };
 
 // F1, F8, row 60
 #[test]
-fn a_process_that_dies_anywhere_leaves_nothing_half_done() {
-    let mall = Mall::furnished(Place::new());
-    let untroubled = untroubled(&mall, |_| true);
-    let (plan, unplayed) = plan(&untroubled);
-    assert!(unplayed.is_empty(), "no play passes {unplayed:?}");
+fn a_crash_at_any_point_leaves_nothing_partial() {
+    let mall = PreparedMall::build(DataDir::new());
+    let fault_free = run_without_faults(&mall, |_| true);
+    let (plan, unreached) = plan_crashes(&fault_free);
+    assert!(unreached.is_empty(), "no scenario passes {unreached:?}");
     let mut work = Vec::new();
-    for (point, play) in &plan {
+    for (point, scenario) in &plan {
         for name in point.names() {
-            let (mall, ends) = (&mall, &untroubled.ends[&play.0]);
-            work.push(move || crash(mall, &name, matches!(point, Point::Hop(_)), *play, 1, ends));
+            let (mall, outcomes) = (&mall, &fault_free.outcomes[&scenario.0]);
+            work.push(move || run_with_crash(mall, &name, matches!(point, CrashPoint::Hop(_)), *scenario, 1, outcomes));
         }
     }
-    let failures = all_of(work);
+    let failures = run_all(work);
     assert!(failures.is_empty(), "{} of the points:\n{}", failures.len(), failures.join("\n"));
 }
 
 // F3
 #[test]
-fn a_process_that_dies_again_and_again_while_it_recovers_gets_there_in_the_end() {
-    let mall = Mall::furnished(Place::new());
-    let untroubled = untroubled(&mall, |_| true);
+fn repeated_crashes_during_recovery_end_in_recovery() {
+    let mall = PreparedMall::build(DataDir::new());
+    let fault_free = run_without_faults(&mall, |_| true);
     let hops = [
         "stock.stock.reserve",
         "orders.coupon.held",
@@ -45,10 +45,10 @@ fn a_process_that_dies_again_and_again_while_it_recovers_gets_there_in_the_end()
     ];
     let mut work = Vec::new();
     for hop in hops {
-        let play = *untroubled.hops.get(hop).unwrap_or_else(|| panic!("no play passes {hop}"));
-        let (mall, ends) = (&mall, &untroubled.ends[&play.0]);
-        work.push(move || crash(mall, &format!("{hop}.before_commit"), true, play, 10, ends));
+        let scenario = *fault_free.hops.get(hop).unwrap_or_else(|| panic!("no scenario passes {hop}"));
+        let (mall, outcomes) = (&mall, &fault_free.outcomes[&scenario.0]);
+        work.push(move || run_with_crash(mall, &format!("{hop}.before_commit"), true, scenario, 10, outcomes));
     }
-    let failures = all_of(work);
+    let failures = run_all(work);
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

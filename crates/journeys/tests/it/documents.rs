@@ -1,11 +1,11 @@
-//! I6: the documents that are generated from the code are committed as the code says now, and served.
+//! I6: the committed documents equal those generated from the code, and the process serves them.
 
 use crate::mall::Mall;
 use onrush::documents::{self, Document};
 use std::{collections::BTreeSet, path::Path};
 
 #[test]
-fn i6_committed_documents_are_what_the_code_says() {
+fn i6_committed_documents_are_current() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let mut stale = Vec::new();
     for (document, name) in Document::ALL {
@@ -17,7 +17,7 @@ fn i6_committed_documents_are_what_the_code_says() {
     assert!(stale.is_empty(), "stale: {stale:?}; run ./scripts/documents");
 }
 
-/// What a running process says of itself is the same.
+/// A running process serves the same OpenAPI document.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i6_a_process_describes_every_operation_it_routes() {
     let mall = Mall::open().await;
@@ -27,7 +27,7 @@ async fn i6_a_process_describes_every_operation_it_routes() {
     for (method, path, operation) in documents::operations(&documents::openapi(&mall.app.process)) {
         let id = operation.operation_id.expect("every operation has an id");
         assert!(ids.insert(id.clone()), "{id} is there twice");
-        // Routed: another method's answer would be 405, an unknown path's another problem than the operation's own.
+        // An unrouted method would give 405, and an unrouted path another problem than the operation's own.
         let path = path.replace("{id}", &uuid::Uuid::nil().to_string()).replace("{sku}", &uuid::Uuid::nil().to_string());
         let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
         let answer = mall.app.request(method, path).send().await;

@@ -1,6 +1,6 @@
-//! Idempotency keys, for every operation that changes something: a repeat gets the first answer, byte for byte, also after a restart.
+//! Idempotency keys of every mutating operation: a repeat gets the first answer, byte for byte, also after a restart.
 
-use crate::mall::{Mall, PATIENCE, Person, paid, text, unpaid};
+use crate::mall::{Mall, Person, WAIT_SECONDS, paid_order, text, unpaid_order};
 use http::Method;
 use kit::{
     auth::Role,
@@ -11,8 +11,8 @@ use onrush::documents;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Operations without a stored answer, and why.
-const WITHOUT: &[(&str, &str)] = &[
+/// Operations that store no answer, with the reason.
+const NOT_STORED: &[(&str, &str)] = &[
     ("accounts.sign_in", "its answer holds tokens, which are not stored; twice are two sessions"),
     ("accounts.refresh", "its answer holds tokens, which are not stored; a token is good once"),
     ("accounts.sign_out", "afterwards its own token is refused"),
@@ -22,32 +22,32 @@ const WITHOUT: &[(&str, &str)] = &[
     ("orders.quote", "changes nothing"),
 ];
 
-/// A request that changes something once.
-struct Act {
+/// A request with one effect.
+struct Mutation {
     operation: &'static str,
     method: Method,
     path: String,
-    /// Null: none.
+    /// `Null`: no body.
     body: Value,
-    /// Another one under the same key.
-    other: Value,
+    /// Another body under the same key.
+    other_body: Value,
     by: Person,
-    /// Someone else with the same key, who may ask the same.
+    /// Another member with the same key and the same permissions.
     stranger: Person,
     status: u16,
 }
 
-impl Act {
+impl Mutation {
     fn request(&self, mall: &Mall, body: &Value, by: &Person) -> TestRequest {
         let request = mall.app.request(self.method.clone(), self.path.clone()).bearer(&by.token).key("one key for all");
         // An order is answered when it rests.
-        let request = if self.operation.starts_with("orders.") { request.header("prefer", PATIENCE) } else { request };
+        let request = if self.operation.starts_with("orders.") { request.header("prefer", WAIT_SECONDS) } else { request };
         if body.is_null() { request } else { request.json(body) }
     }
 }
 
-/// People and things to act on, each for one act only.
-struct Stage<'a> {
+/// Members and goods for the mutations.
+struct Fixture<'a> {
     mall: &'a Mall,
     buyer: Person,
     other: Person,
@@ -56,28 +56,28 @@ struct Stage<'a> {
     sku: String,
 }
 
-impl Stage<'_> {
-    fn act(&self, operation: &'static str, method: Method, path: impl Into<String>, bodies: [Value; 2]) -> Act {
+impl Fixture<'_> {
+    fn by_buyer(&self, operation: &'static str, method: Method, path: impl Into<String>, bodies: [Value; 2]) -> Mutation {
         let [body, other] = bodies;
         let (by, stranger) = (self.buyer.clone(), self.other.clone());
-        Act { operation, method, path: path.into(), body, other, by, stranger, status: 200 }
+        Mutation { operation, method, path: path.into(), body, other_body: other, by, stranger, status: 200 }
     }
 
-    fn operators(&self, operation: &'static str, method: Method, path: impl Into<String>, bodies: [Value; 2]) -> Act {
-        Act { by: self.mall.operator.clone(), stranger: self.operator.clone(), ..self.act(operation, method, path, bodies) }
+    fn by_operator(&self, operation: &'static str, method: Method, path: impl Into<String>, bodies: [Value; 2]) -> Mutation {
+        Mutation { by: self.mall.operator.clone(), stranger: self.operator.clone(), ..self.by_buyer(operation, method, path, bodies) }
     }
 
     async fn order(&self, body: &Value, state: &str) -> String {
-        text(&self.mall.ordered(&self.buyer, body, state).await["id"])
+        text(&self.mall.order_in_state(&self.buyer, body, state).await["id"])
     }
 
-    async fn accounts(&self) -> Vec<Act> {
+    async fn accounts(&self) -> Vec<Mutation> {
         let person = |name: &str| json!({"email": "keyed@example.com", "password": "correct horse battery", "name": name});
         let member = self.mall.member().await;
         vec![
-            Act { status: 201, ..self.act("accounts.sign_up", Method::POST, "/v1/accounts", [person("Ann"), person("Bea")]) },
-            self.act("accounts.edit_me", Method::PATCH, "/v1/me", [json!({"name": "Ann"}), json!({"name": "Bea"})]),
-            self.operators(
+            Mutation { status: 201, ..self.by_buyer("accounts.sign_up", Method::POST, "/v1/accounts", [person("Ann"), person("Bea")]) },
+            self.by_buyer("accounts.edit_me", Method::PATCH, "/v1/me", [json!({"name": "Ann"}), json!({"name": "Bea"})]),
+            self.by_operator(
                 "accounts.set_state",
                 Method::PATCH,
                 format!("/v1/accounts/{}", member.id),
@@ -86,7 +86,7 @@ impl Stage<'_> {
         ]
     }
 
-    async fn goods(&self) -> Vec<Act> {
+    async fn goods(&self) -> Vec<Mutation> {
         let product = |price: i64| json!({"name": "Lamp", "price": price});
         let made = |name: &'static str| async move {
             let body = json!({"name": name, "price": 1_000});
@@ -96,65 +96,75 @@ impl Stage<'_> {
         let counted = self.mall.product(1_000, 5).await;
         let store = |name: &str| json!({"name": name});
         vec![
-            Act { status: 201, ..self.operators("catalog.create", Method::POST, "/v1/products", [product(1), product(2)]) },
-            self.operators("catalog.update", Method::PATCH, format!("/v1/products/{changed}"), [json!({"price": 5}), json!({"price": 6})]),
-            Act {
+            Mutation { status: 201, ..self.by_operator("catalog.create", Method::POST, "/v1/products", [product(1), product(2)]) },
+            self.by_operator(
+                "catalog.update",
+                Method::PATCH,
+                format!("/v1/products/{changed}"),
+                [json!({"price": 5}), json!({"price": 6})],
+            ),
+            Mutation {
                 status: 204,
-                ..self.operators("catalog.delete", Method::DELETE, format!("/v1/products/{deleted}"), [Value::Null, json!({})])
+                ..self.by_operator("catalog.delete", Method::DELETE, format!("/v1/products/{deleted}"), [Value::Null, json!({})])
             },
-            self.operators("stock.set", Method::PUT, format!("/v1/stock/{counted}"), [json!({"on_hand": 7}), json!({"on_hand": 8})]),
-            self.operators(
+            self.by_operator("stock.set", Method::PUT, format!("/v1/stock/{counted}"), [json!({"on_hand": 7}), json!({"on_hand": 8})]),
+            self.by_operator(
                 "stock.adjust",
                 Method::POST,
                 format!("/v1/stock/{counted}/adjustments"),
                 [json!({"delta": 3, "reason": "found"}), json!({"delta": 4, "reason": "found"})],
             ),
-            Act { status: 201, ..self.operators("stores.create", Method::POST, "/v1/stores", [store("North"), store("South")]) },
+            Mutation { status: 201, ..self.by_operator("stores.create", Method::POST, "/v1/stores", [store("North"), store("South")]) },
         ]
     }
 
-    async fn coupons(&self) -> Vec<Act> {
+    async fn coupons(&self) -> Vec<Mutation> {
         let new = |name: &str| self.mall.coupon_body(json!({"name": name}));
         let (changed, deleted) = (self.mall.coupon(json!({})).await, self.mall.coupon(json!({})).await);
         let (claimed, returned) = (self.mall.coupon(json!({})).await, self.mall.coupon(json!({})).await);
-        let _ = self.mall.claimed(&self.buyer, &returned).await;
+        let _ = self.mall.claim_issued(&self.buyer, &returned).await;
         vec![
-            Act { status: 201, ..self.operators("coupons.create", Method::POST, "/v1/coupons", [new("One"), new("Two")]) },
-            self.operators(
+            Mutation { status: 201, ..self.by_operator("coupons.create", Method::POST, "/v1/coupons", [new("One"), new("Two")]) },
+            self.by_operator(
                 "coupons.change",
                 Method::PATCH,
                 format!("/v1/coupons/{changed}"),
                 [json!({"quantity": 7}), json!({"quantity": 8})],
             ),
-            Act {
+            Mutation {
                 status: 204,
-                ..self.operators("coupons.delete", Method::DELETE, format!("/v1/coupons/{deleted}"), [Value::Null, json!({})])
+                ..self.by_operator("coupons.delete", Method::DELETE, format!("/v1/coupons/{deleted}"), [Value::Null, json!({})])
             },
-            Act {
+            Mutation {
                 status: 201,
-                ..self.act("coupons.claim", Method::POST, format!("/v1/coupons/{claimed}/claims"), [Value::Null, json!({})])
+                ..self.by_buyer("coupons.claim", Method::POST, format!("/v1/coupons/{claimed}/claims"), [Value::Null, json!({})])
             },
-            Act {
+            Mutation {
                 status: 204,
-                ..self.act("coupons.give_back", Method::DELETE, format!("/v1/coupons/{returned}/claims/mine"), [Value::Null, json!({})])
+                ..self.by_buyer(
+                    "coupons.give_back",
+                    Method::DELETE,
+                    format!("/v1/coupons/{returned}/claims/mine"),
+                    [Value::Null, json!({})],
+                )
             },
         ]
     }
 
-    fn wallet(&self) -> Vec<Act> {
+    fn wallet(&self) -> Vec<Mutation> {
         let grant = |amount: i64| json!({"member_id": self.buyer.id, "amount": amount, "reason": "thanks"});
         let charge = |amount: i64| json!({"amount": amount});
         vec![
-            Act { status: 201, ..self.act("wallet.charge", Method::POST, "/v1/wallet/charges", [charge(5_000), charge(6_000)]) },
-            Act { status: 201, ..self.operators("wallet.grant", Method::POST, "/v1/wallet/grants", [grant(50), grant(60)]) },
+            Mutation { status: 201, ..self.by_buyer("wallet.charge", Method::POST, "/v1/wallet/charges", [charge(5_000), charge(6_000)]) },
+            Mutation { status: 201, ..self.by_operator("wallet.grant", Method::POST, "/v1/wallet/grants", [grant(50), grant(60)]) },
         ]
     }
 
-    async fn orders(&self) -> Vec<Act> {
-        let awaiting = self.order(&unpaid(&self.sku), "AWAITING_PAYMENT").await;
-        let cancelled = self.order(&paid(&self.sku), "PAID").await;
-        let moved = self.order(&paid(&self.sku), "PAID").await;
-        let delivered = self.order(&paid(&self.sku), "PAID").await;
+    async fn orders(&self) -> Vec<Mutation> {
+        let awaiting = self.order(&unpaid_order(&self.sku), "AWAITING_PAYMENT").await;
+        let cancelled = self.order(&paid_order(&self.sku), "PAID").await;
+        let moved = self.order(&paid_order(&self.sku), "PAID").await;
+        let delivered = self.order(&paid_order(&self.sku), "PAID").await;
         for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
             let body = json!({"state": state});
             let _ = self.mall.post(&self.seller, &format!("/v1/orders/{delivered}/fulfilment"), &body).send().await.expect(200);
@@ -165,36 +175,44 @@ impl Stage<'_> {
         let in_cart = format!("/v1/cart/items/{}", self.sku);
         let path = |id: &str, what: &str| format!("/v1/orders/{id}/{what}");
         vec![
-            self.act("orders.add_cart_item", Method::POST, "/v1/cart/items", [item(1), item(2)]),
-            self.act("orders.set_cart_item", Method::PUT, &in_cart, [set(5), set(6)]),
-            self.act("orders.remove_cart_item", Method::DELETE, &in_cart, [Value::Null, json!({})]),
-            Act { status: 201, ..self.act("orders.create", Method::POST, "/v1/orders", [paid(&self.sku), unpaid(&self.sku)]) },
-            self.act("orders.pay", Method::POST, path(&awaiting, "payments"), [json!({"method": "wallet"}), json!({"method": "none"})]),
-            self.act("orders.cancel", Method::POST, path(&cancelled, "cancellation"), [json!({}), json!({"reason": "late"})]),
-            self.act("orders.confirm", Method::POST, path(&delivered, "confirmation"), [Value::Null, json!({})]),
-            Act {
+            self.by_buyer("orders.add_cart_item", Method::POST, "/v1/cart/items", [item(1), item(2)]),
+            self.by_buyer("orders.set_cart_item", Method::PUT, &in_cart, [set(5), set(6)]),
+            self.by_buyer("orders.remove_cart_item", Method::DELETE, &in_cart, [Value::Null, json!({})]),
+            Mutation {
+                status: 201,
+                ..self.by_buyer("orders.create", Method::POST, "/v1/orders", [paid_order(&self.sku), unpaid_order(&self.sku)])
+            },
+            self.by_buyer(
+                "orders.pay",
+                Method::POST,
+                path(&awaiting, "payments"),
+                [json!({"method": "wallet"}), json!({"method": "none"})],
+            ),
+            self.by_buyer("orders.cancel", Method::POST, path(&cancelled, "cancellation"), [json!({}), json!({"reason": "late"})]),
+            self.by_buyer("orders.confirm", Method::POST, path(&delivered, "confirmation"), [Value::Null, json!({})]),
+            Mutation {
                 by: self.seller.clone(),
                 stranger: self.operator.clone(),
-                ..self.act("orders.advance", Method::POST, path(&moved, "fulfilment"), [move_to("PREPARING"), move_to("SHIPPING")])
+                ..self.by_buyer("orders.advance", Method::POST, path(&moved, "fulfilment"), [move_to("PREPARING"), move_to("SHIPPING")])
             },
         ]
     }
 }
 
-async fn acts(mall: &Mall) -> Vec<Act> {
+async fn mutations(mall: &Mall) -> Vec<Mutation> {
     let shop = mall.shop().await;
     let sku = mall.product_of(&json!({"name": "Tulips", "price": 2_000, "stock": 50, "store_id": shop.id})).await;
     let (buyer, other) = (mall.shopper(100_000, 0).await, mall.shopper(100_000, 0).await);
-    let stage = Stage { mall, buyer, other, seller: shop.seller, operator: mall.stranger(Role::Operator), sku };
-    let mut acts = stage.accounts().await;
-    acts.extend(stage.goods().await);
-    acts.extend(stage.coupons().await);
-    acts.extend(stage.wallet());
-    acts.extend(stage.orders().await);
-    acts
+    let fixture = Fixture { mall, buyer, other, seller: shop.seller, operator: mall.stranger(Role::Operator), sku };
+    let mut mutations = fixture.accounts().await;
+    mutations.extend(fixture.goods().await);
+    mutations.extend(fixture.coupons().await);
+    mutations.extend(fixture.wallet());
+    mutations.extend(fixture.orders().await);
+    mutations
 }
 
-/// What differs between an answer and its replay, if anything does.
+/// The difference between an answer and its replay. `None`: equal, and marked as replayed.
 fn difference(first: &TestResponse, replay: &TestResponse) -> Option<String> {
     let marked = replay.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
     let same =
@@ -206,11 +224,11 @@ fn difference(first: &TestResponse, replay: &TestResponse) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_stored_answer_is_given_again() {
+async fn every_stored_answer_is_replayed() {
     let mall = Mall::open().await;
-    let acts = acts(&mall).await;
-    let mut covered: BTreeSet<String> = acts.iter().map(|act| act.operation.to_owned()).collect();
-    covered.extend(WITHOUT.iter().map(|(operation, _)| (*operation).to_owned()));
+    let mutations = mutations(&mall).await;
+    let mut covered: BTreeSet<String> = mutations.iter().map(|mutation| mutation.operation.to_owned()).collect();
+    covered.extend(NOT_STORED.iter().map(|(operation, _)| (*operation).to_owned()));
     let operations = documents::operations(&documents::openapi(&mall.app.process)).into_iter();
     let mutating: BTreeSet<String> =
         operations.filter(|(method, ..)| *method != "GET").filter_map(|(.., operation)| operation.operation_id).collect();
@@ -218,53 +236,55 @@ async fn every_stored_answer_is_given_again() {
 
     let mut mistakes = Vec::new();
     let mut firsts = Vec::new();
-    for act in &acts {
-        let first = act.request(&mall, &act.body, &act.by).send().await;
-        if first.status != act.status || first.headers.contains_key("idempotent-replayed") {
-            mistakes.push(format!("{}: {} {}", act.operation, first.status, String::from_utf8_lossy(&first.bytes)));
+    for mutation in &mutations {
+        let first = mutation.request(&mall, &mutation.body, &mutation.by).send().await;
+        if first.status != mutation.status || first.headers.contains_key("idempotent-replayed") {
+            mistakes.push(format!("{}: {} {}", mutation.operation, first.status, String::from_utf8_lossy(&first.bytes)));
         }
-        mall.quiet().await;
-        let replay = act.request(&mall, &act.body, &act.by).send().await;
-        mistakes.extend(difference(&first, &replay).map(|found| format!("{}: {found}", act.operation)));
-        let mismatch = act.request(&mall, &act.other, &act.by).send().await;
+        mall.wait_until_quiet().await;
+        let replay = mutation.request(&mall, &mutation.body, &mutation.by).send().await;
+        mistakes.extend(difference(&first, &replay).map(|found| format!("{}: {found}", mutation.operation)));
+        let mismatch = mutation.request(&mall, &mutation.other_body, &mutation.by).send().await;
         if (mismatch.status, mismatch.problem()) != (422, "idempotency-key-mismatch") {
-            mistakes.push(format!("{} with another body: {} {}", act.operation, mismatch.status, mismatch.problem()));
+            mistakes.push(format!("{} with another body: {} {}", mutation.operation, mismatch.status, mismatch.problem()));
         }
-        // An account that is being made has no member yet: there the address is whose key it is.
-        let body = if act.operation == "accounts.sign_up" {
-            crate::mall::with(act.body.clone(), "email", json!("another@example.com"))
+        // A sign-up has no member yet, so its key belongs to the e-mail address.
+        let body = if mutation.operation == "accounts.sign_up" {
+            crate::mall::with_field(mutation.body.clone(), "email", json!("another@example.com"))
         } else {
-            act.body.clone()
+            mutation.body.clone()
         };
-        let independent = act.request(&mall, &body, &act.stranger).send().await;
+        let independent = mutation.request(&mall, &body, &mutation.stranger).send().await;
         if independent.headers.contains_key("idempotent-replayed") || independent.problem() == "idempotency-key-mismatch" {
-            mistakes.push(format!("{}: another member met this key", act.operation));
+            mistakes.push(format!("{}: another member met this key", mutation.operation));
         }
         firsts.push(first);
     }
-    mall.quiet().await;
+    mall.wait_until_quiet().await;
     let mall = mall.restart().await;
-    for (act, first) in acts.iter().zip(&firsts) {
-        let replay = act.request(&mall, &act.body, &act.by).send().await;
-        mistakes.extend(difference(first, &replay).map(|found| format!("{} after a restart: {found}", act.operation)));
+    for (mutation, first) in mutations.iter().zip(&firsts) {
+        let replay = mutation.request(&mall, &mutation.body, &mutation.by).send().await;
+        mistakes.extend(difference(first, &replay).map(|found| format!("{} after a restart: {found}", mutation.operation)));
     }
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     mall.finish().await;
 }
 
-/// Refusals are answers too.
+/// Refusals are stored and replayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stored_refusals_are_given_again() {
+async fn stored_refusals_are_replayed_after_a_restart() {
     let mall = Mall::open().await;
     let sku = mall.product(9_000, 1).await;
     let coupon = mall.coupon(json!({"quantity": 1})).await;
     let (buyer, other) = (mall.shopper(2_000, 0).await, mall.shopper(2_000, 0).await);
-    let _ = mall.claimed(&other, &coupon).await;
+    let _ = mall.claim_issued(&other, &coupon).await;
     let claim = |mall: &Mall| mall.claim(&buyer, &coupon).key("c").send();
-    let order = |mall: &Mall| mall.app.post("/v1/orders").bearer(&buyer.token).key("o").header("prefer", PATIENCE).json(&paid(&sku)).send();
+    let order = |mall: &Mall| {
+        mall.app.post("/v1/orders").bearer(&buyer.token).key("o").header("prefer", WAIT_SECONDS).json(&paid_order(&sku)).send()
+    };
     let sold_out = claim(&mall).await.expect_problem(409, "sold-out");
     let too_poor = order(&mall).await.expect_problem(409, "insufficient-funds");
-    // What was refused stays refused under its key, even when it would succeed now.
+    // A refusal stays under its key, even if the request would succeed now.
     let _ =
         mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&mall.operator.token).json(&json!({"quantity": 5})).send().await.expect(200);
     let _ = mall.post(&buyer, "/v1/wallet/charges", &json!({"amount": 50_000})).send().await.expect(201);
@@ -291,11 +311,11 @@ async fn no_token_is_stored() {
     let _ = refresh(&token).await.expect(200);
     let _ = refresh(&token).await.expect_problem(401, "token-reused");
     assert_eq!(mall.app.sql_i64("select count(*) from accounts_idempotency").await, 1);
-    // An ended session's token is refused, with its key or without.
+    // The token of an ended session is refused, with or without its key.
     let access = text(&second.body["access_token"]);
     let sign_out = || mall.app.delete("/v1/sessions/current").bearer(&access).key("out").send();
     let _ = sign_out().await.expect(204);
-    mall.refuses(&access).await;
+    mall.assert_token_refused(&access).await;
     let _ = sign_out().await.expect_problem(401, "unauthenticated");
     mall.finish().await;
 }

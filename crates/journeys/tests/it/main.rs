@@ -1,6 +1,5 @@
-//! The stories Onrush is for, told to the whole product.
+//! Journeys of shoppers and operators through the whole product.
 
-mod audit_plants;
 mod authorization;
 mod bad_input;
 mod crash;
@@ -8,7 +7,11 @@ mod documents;
 mod idempotency;
 mod kill;
 mod mall;
+<<<<<<< HEAD
 mod prose;
+=======
+mod planted_faults;
+>>>>>>> w-tests
 mod races;
 mod rooms;
 mod saga_faults;

@@ -1,8 +1,8 @@
-//! A whole mall inside the test: every service behind the real router, and people to act in it. Ends with an audit of all data.
+//! A whole mall inside the test process: every service behind the real router, and its users. Each test ends with an audit of all data.
 
-mod answers;
+mod requests;
 
-pub use answers::{all, at_once, blob, count, number, paid, tally, text, unpaid, with};
+pub use requests::{count_answers, expect_all, number, paid_order, send_all, sql_uuid, tally, text, unpaid_order, with_field};
 
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::{MemberId, Timestamp};
@@ -23,21 +23,24 @@ use onrush::{
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// Long enough for a checkout in hops on a busy machine; the server allows 25.
-pub const PATIENCE: &str = "wait=25";
+/// Long enough for a hop-by-hop checkout on a busy machine. The server allows 25 seconds.
+pub const WAIT_SECONDS: &str = "wait=25";
 /// Rounds of ten milliseconds until a mall must be quiet.
-pub const ROUNDS: u32 = 3_000;
+pub const QUIET_ROUNDS: u32 = 3_000;
 
-/// Folded or hop by hop, and how checkouts are led.
-pub type Way = (bool, SagaMode);
+/// Folded or hop by hop, and the saga mode.
+pub type CheckoutMode = (bool, SagaMode);
 
-/// Every way a checkout can go: its stories end the same in all of them (G3).
-pub fn ways() -> Vec<Way> {
-    [SagaMode::Orchestrated, SagaMode::Choreographed].into_iter().flat_map(|saga| folds().iter().map(move |fold| (*fold, saga))).collect()
+/// All checkout modes. Outcomes are the same in each (G3).
+pub fn checkout_modes() -> Vec<CheckoutMode> {
+    [SagaMode::Orchestrated, SagaMode::Choreographed]
+        .into_iter()
+        .flat_map(|saga| fold_settings().iter().map(move |fold| (*fold, saga)))
+        .collect()
 }
 
-/// Folded and hop by hop. On PostgreSQL every hop is a transaction of its own, whatever is set.
-pub fn folds() -> &'static [bool] {
+/// Folded and hop by hop. On PostgreSQL every hop has its own transaction, regardless of the setting.
+pub fn fold_settings() -> &'static [bool] {
     match Shape::of_environment() {
         Shape::Solo => &[true, false],
         Shape::Replicas | Shape::Split => &[false],
@@ -50,22 +53,22 @@ pub struct Mall {
     pub operator: Person,
 }
 
-/// Someone who is signed in.
+/// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Person {
     pub id: MemberId,
     pub token: String,
 }
 
-/// A store and who runs it.
+/// A store and its seller.
 #[derive(Clone, Debug)]
 pub struct Shop {
     pub id: String,
     pub seller: Person,
 }
 
-/// With the Redis of the settings, in which other tests use other keys.
-fn equipped(kit: &Kit, settings: &Settings) -> Kit {
+/// Connects the Redis of the settings, with a separate key prefix for each test.
+fn kit_with_redis(kit: &Kit, settings: &Settings) -> Kit {
     let mut kit = kit.clone();
     if let Some(RedisServer { url, prefix }) = &settings.redis {
         let redis = Redis::connect(url, RedisSettings { prefix: prefix.clone(), ..RedisSettings::default() }, Arc::clone(&kit.clock));
@@ -76,21 +79,21 @@ fn equipped(kit: &Kit, settings: &Settings) -> Kit {
 
 impl Mall {
     pub async fn open() -> Mall {
-        Self::folding(true).await
+        Self::with_fold(true).await
     }
 
-    /// With messages handed over inside the writing transaction, or each hop in one of its own.
-    pub async fn folding(fold: bool) -> Mall {
+    /// Folded: messages are handled in the writing transaction. Otherwise each hop has its own.
+    pub async fn with_fold(fold: bool) -> Mall {
         Self::with(|settings| settings.fold = fold).await
     }
 
-    /// The same, with checkouts led like this.
-    pub async fn led((fold, saga): Way) -> Mall {
+    /// With this checkout mode.
+    pub async fn with_checkouts((fold, saga): CheckoutMode) -> Mall {
         Self::with(|settings| (settings.fold, settings.saga) = (fold, saga)).await
     }
 
-    /// With claims settled like this (C25); through the tests' Redis, if that is needed.
-    pub async fn settling(strategy: Strategy) -> Mall {
+    /// With this claim strategy (C25), and the tests' Redis if the strategy needs it.
+    pub async fn with_claim_strategy(strategy: Strategy) -> Mall {
         let redis = || std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- <command>");
         Self::with(|settings| {
             settings.claim_strategy = strategy;
@@ -108,30 +111,30 @@ impl Mall {
         let app = builder
             .fold(settings.fold)
             .max_batch(settings.max_batch)
-            .start_mall(|kit| services(&equipped(kit, &settings), &settings))
+            .start_mall(|kit| services(&kit_with_redis(kit, &settings), &settings))
             .await;
         settings.postgres = app.postgres();
         let operator = person(&app, Role::Operator);
         Mall { app, settings, operator }
     }
 
-    /// Stops everything and starts it again on the same data; messages are folded from then on.
+    /// Restarts on the same data. The restarted mall folds messages.
     pub async fn restart(self) -> Mall {
         let Mall { app, settings, operator } = self;
-        let app = app.restart_mall(|kit| services(&equipped(kit, &settings), &settings)).await;
+        let app = app.restart_mall(|kit| services(&kit_with_redis(kit, &settings), &settings)).await;
         Mall { app, settings, operator }
     }
 
-    /// Waits until nothing is under way, then audits everything.
+    /// Waits until the mall is quiet, then audits all data.
     pub async fn finish(self) {
-        self.quiet().await;
-        self.expect_clean("at the end").await;
+        self.wait_until_quiet().await;
+        self.assert_clean("at the end").await;
         self.app.stop().await;
     }
 
-    /// Waits until no message is under way and no saga runs: in hops, what follows an answer takes a moment.
-    pub async fn quiet(&self) {
-        for _ in 0..ROUNDS {
+    /// Waits until no message is unread and no saga runs. Hop by hop, work continues after an answer.
+    pub async fn wait_until_quiet(&self) {
+        for _ in 0..QUIET_ROUNDS {
             if self.is_quiet().await {
                 return;
             }
@@ -142,37 +145,37 @@ impl Mall {
 
     pub async fn is_quiet(&self) -> bool {
         const RUNNING: &str = "select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING')";
-        // A saga may end between the two looks, and leaves messages behind when it does.
+        // A saga may end between the two checks and leave messages.
         self.app.is_at_rest().await && self.app.sql_i64(RUNNING).await == 0 && self.app.is_at_rest().await
     }
 
-    /// Every check is made, and every invariant holds. The mall must be quiet.
-    pub async fn expect_clean(&self, story: &str) {
+    /// Runs every check. Fails on any violated invariant. The mall must be quiet.
+    pub async fn assert_clean(&self, context: &str) {
         let report = self.audit().await;
-        assert!(report.clean, "{story}, the audit found {report:#?}");
-        assert_eq!(report.checked, audit::checks().len(), "{story}: every check was made");
+        assert!(report.clean, "{context}, the audit found {report:#?}");
+        assert_eq!(report.checked, audit::checks().len(), "{context}: every check was made");
     }
 
     pub async fn audit(&self) -> audit::Report {
         audit::run_any(&self.settings, self.app.clock_now()).await.expect("the data can be read")
     }
 
-    /// Gives the writers something to do, so that readers which were held go on at once and not at their next tick.
+    /// Makes the writers commit, so that released readers resume at once and not at their next tick.
     pub async fn wake(&self) {
         let _ = self.post(&self.operator, "/v1/wallet/charges", &json!({"amount": 1_000})).send().await.expect(201);
     }
 
-    /// An instant so many seconds from now, as the API writes it.
+    /// An instant `seconds` from now, as RFC 3339.
     pub fn at(&self, seconds: i64) -> String {
         Timestamp(self.app.clock_now().0 + seconds * 1_000_000).to_string()
     }
 
-    /// Somebody with a token, of whom accounts know nothing.
+    /// A user with a token but without an account.
     pub fn stranger(&self, role: Role) -> Person {
         person(&self.app, role)
     }
 
-    /// Members that exist, with empty wallets.
+    /// Members with empty wallets.
     pub async fn members(&self, count: usize) -> Vec<Person> {
         let accounts = Arc::new(Accounts::new(self.app.kit_of("accounts").clone(), AccountsSettings::default()));
         let new = |_| {
@@ -190,20 +193,20 @@ impl Mall {
     /// Members with cash and points.
     pub async fn shoppers(&self, count: usize, cash: i64, points: i64) -> Vec<Person> {
         let shoppers = self.members(count).await;
-        self.furnish(&shoppers.iter().collect::<Vec<_>>(), cash, points).await;
+        self.fill_wallets(&shoppers.iter().collect::<Vec<_>>(), cash, points).await;
         shoppers
     }
 
-    pub async fn furnish(&self, shoppers: &[&Person], cash: i64, points: i64) {
+    pub async fn fill_wallets(&self, shoppers: &[&Person], cash: i64, points: i64) {
         if cash > 0 {
             let charge = |shopper: &&Person| self.post(shopper, "/v1/wallet/charges", &json!({"amount": cash}));
-            all(201, at_once(64, shoppers.iter().map(charge).collect()).await);
+            expect_all(201, send_all(64, shoppers.iter().map(charge).collect()).await);
         }
         if points > 0 {
             let grant = |shopper: &&Person| {
                 self.post(&self.operator, "/v1/wallet/grants", &json!({"member_id": shopper.id, "amount": points, "reason": "welcome"}))
             };
-            all(201, at_once(64, shoppers.iter().map(grant).collect()).await);
+            expect_all(201, send_all(64, shoppers.iter().map(grant).collect()).await);
         }
     }
 
@@ -219,21 +222,21 @@ impl Mall {
         Shop { id: text(&made.body["id"]), seller }
     }
 
-    /// Something of the mall's own store; its SKU.
+    /// SKU of a new product of the mall's own store.
     pub async fn product(&self, price: i64, stock: i64) -> String {
         self.product_of(&json!({"name": "Scarf", "price": price, "stock": stock})).await
     }
 
-    /// Something described in full, put on sale by the operator; its SKU. Returns when its stock is known.
+    /// SKU of a product with this description, created by the operator. Returns once stock knows the SKU.
     pub async fn product_of(&self, body: &Value) -> String {
         text(&self.put_on_sale(&self.operator, body).await["options"][0]["sku"])
     }
 
-    /// The product. Returns when its stock is known.
+    /// The created product. Returns once stock knows its SKU.
     pub async fn put_on_sale(&self, seller: &Person, body: &Value) -> Value {
         let product = self.post(seller, "/v1/products", body).send().await.expect(201).body;
         let sku = text(&product["options"][0]["sku"]);
-        for _ in 0..ROUNDS {
+        for _ in 0..QUIET_ROUNDS {
             if self.get(seller, &format!("/v1/stock/{sku}")).send().await.status == 200 {
                 return product;
             }
@@ -242,7 +245,7 @@ impl Mall {
         panic!("stock never heard of {sku}");
     }
 
-    /// A coupon that is given out now, 1,000 won off the order; `changes` replace fields. Its id.
+    /// Id of a coupon that is open now: 1,000 won off the order. `changes` replace fields.
     pub async fn coupon(&self, changes: Value) -> String {
         let made = self.post(&self.operator, "/v1/coupons", &self.coupon_body(changes)).send().await.expect(201);
         text(&made.body["id"])
@@ -266,12 +269,12 @@ impl Mall {
         self.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&person.token)
     }
 
-    /// Claims a coupon that is there to be had; the id of what was issued.
-    pub async fn claimed(&self, person: &Person, coupon: &str) -> String {
+    /// Claims an available coupon. Returns the id of the issued coupon.
+    pub async fn claim_issued(&self, person: &Person, coupon: &str) -> String {
         text(&self.claim(person, coupon).send().await.expect(201).body["issued_coupon_id"])
     }
 
-    /// A mutating request, under a key of its own.
+    /// A mutating request with a new key.
     pub fn post(&self, person: &Person, path: &str, body: &Value) -> TestRequest {
         self.app.post(path).bearer(&person.token).key(&new_id().to_string()).json(body)
     }
@@ -282,33 +285,33 @@ impl Mall {
 
     /// An order that is answered when it rests.
     pub fn order(&self, person: &Person, body: &Value) -> TestRequest {
-        self.post(person, "/v1/orders", body).header("prefer", PATIENCE)
+        self.post(person, "/v1/orders", body).header("prefer", WAIT_SECONDS)
     }
 
-    /// An order that comes to this state; as it was answered.
-    pub async fn ordered(&self, person: &Person, body: &Value, state: &str) -> Value {
+    /// Places an order and expects this state. Returns the answer.
+    pub async fn order_in_state(&self, person: &Person, body: &Value, state: &str) -> Value {
         let made = self.order(person, body).send().await.expect(201);
         assert_eq!(made.body["state"], state, "{}", made.body);
         made.body
     }
 
     pub fn pay(&self, person: &Person, order: &str) -> TestRequest {
-        self.post(person, &format!("/v1/orders/{order}/payments"), &json!({"method": "wallet"})).header("prefer", PATIENCE)
+        self.post(person, &format!("/v1/orders/{order}/payments"), &json!({"method": "wallet"})).header("prefer", WAIT_SECONDS)
     }
 
     pub fn cancel(&self, person: &Person, order: &str) -> TestRequest {
-        self.post(person, &format!("/v1/orders/{order}/cancellation"), &json!({})).header("prefer", PATIENCE)
+        self.post(person, &format!("/v1/orders/{order}/cancellation"), &json!({})).header("prefer", WAIT_SECONDS)
     }
 
-    /// (cash, points), which may still change when messages are under way.
+    /// (cash, points). May still change while messages are unread.
     pub async fn wallet(&self, person: &Person) -> (i64, i64) {
         let wallet = self.get(person, "/v1/wallet").send().await.expect(200).body;
         (number(&wallet["cash"]), number(&wallet["points"]))
     }
 
-    /// (on hand, reserved, sold), when all has come to rest.
+    /// (on hand, reserved, sold), once the mall is quiet.
     pub async fn stock(&self, sku: &str) -> (i64, i64, i64) {
-        self.quiet().await;
+        self.wait_until_quiet().await;
         let stock = self.get(&self.operator, &format!("/v1/stock/{sku}")).send().await.expect(200).body;
         (number(&stock["on_hand"]), number(&stock["reserved"]), number(&stock["sold"]))
     }
@@ -317,12 +320,12 @@ impl Mall {
         text(&self.get(person, &format!("/v1/orders/{order}")).send().await.expect(200).body["state"])
     }
 
-    /// The session of this token has ended: whichever process is asked for whatever, it refuses the token. A process alone knows at once;
-    /// others hear of it within moments (A4).
-    pub async fn refuses(&self, token: &str) {
-        // Of services that stand apart where any do.
+    /// Expects that every process refuses the token of an ended session, on every path. A single process refuses at once, others within
+    /// moments (A4).
+    pub async fn assert_token_refused(&self, token: &str) {
+        // Paths of services in different processes.
         const LOCKED: [&str; 4] = ["/v1/me", "/v1/orders", "/v1/me/coupons", "/v1/wallet"];
-        let rounds = if self.app.instances() == 1 { 1 } else { ROUNDS / 2 };
+        let rounds = if self.app.instances() == 1 { 1 } else { QUIET_ROUNDS / 2 };
         let mut still_good = Vec::new();
         for _ in 0..rounds {
             still_good.clear();
@@ -339,8 +342,8 @@ impl Mall {
         panic!("a token is taken whose session has ended: {still_good:?}");
     }
 
-    /// Nothing is set aside for anybody: no stock, no coupon, no points.
-    pub async fn expect_nothing_held(&self) {
+    /// Expects that no stock, no coupon and no points are held.
+    pub async fn assert_nothing_held(&self) {
         for held in [
             "select count(*) from stock_holds where state='ACTIVE'",
             "select count(*) from stock_items where reserved<>0",

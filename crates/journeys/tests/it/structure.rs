@@ -1,4 +1,4 @@
-//! What the map says of the code, checked against the code: who depends on whom, whose tables are whose, and where an operation is found.
+//! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
 use onrush::{audit::SERVICES, documents};
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Files below a folder, with this ending.
+/// Files in a folder and below, with this extension.
 pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();
@@ -40,7 +40,7 @@ pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Of each crate of the workspace, those it is built from; without what only its tests use.
+/// Workspace dependencies of each crate, without dev-dependencies.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
@@ -80,13 +80,13 @@ fn dependencies_point_one_way() {
     assert_eq!(found, BTreeMap::new(), "a crate that the map does not show");
 }
 
-/// Words such as `orders_lines` in a text.
+/// Table names such as `orders_lines` in a text.
 fn tables_named(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));
     words.filter(|word| word.split_once('_').is_some_and(|(prefix, rest)| SERVICES.contains(&prefix) && !rest.is_empty()))
 }
 
-/// All tables and indexes there are, from the migrations, and the tables that kit makes for each service.
+/// All tables and indexes of the migrations, and the tables that kit creates for each service.
 fn tables() -> BTreeSet<String> {
     let mut tables = BTreeSet::new();
     for service in SERVICES {

@@ -1,6 +1,6 @@
 //! Group commit, order, the bounded queue, stopping.
 
-use super::world::{Count, World, answer, queued, together};
+use super::world::{Count, World, answer, queued, submit_together};
 use futures::future::join_all;
 use kit::{batch::SubmitError, tasks, testing::App};
 use std::future::poll_fn;
@@ -15,11 +15,11 @@ fn value(submitted: super::world::Submitted) -> i64 {
 #[tokio::test]
 async fn commands_that_wait_together_share_one_transaction() {
     let world = World::start().await;
-    let before = world.desk.committed();
-    let values: Vec<i64> = together(&world, (1..=100).map(Count::of)).await.into_iter().map(value).collect();
+    let before = world.orders.committed();
+    let values: Vec<i64> = submit_together(&world, (1..=100).map(Count::of)).await.into_iter().map(value).collect();
     assert_eq!(values, (1..=100).collect::<Vec<_>>());
-    assert_eq!(world.desk.committed() - before, 2, "one for the gate, one for all others");
-    assert_eq!(world.desk.handled(), 1);
+    assert_eq!(world.orders.committed() - before, 2, "one for the gate, one for all others");
+    assert_eq!(world.orders.handled(), 1);
     let arrivals = world.app.rows::<(i64,)>("select who from orders_log order by n").await;
     assert_eq!(arrivals, (1..=100).map(|who| (who,)).collect::<Vec<_>>());
 }
@@ -27,29 +27,29 @@ async fn commands_that_wait_together_share_one_transaction() {
 #[tokio::test]
 async fn a_transaction_takes_no_more_commands_than_its_limit() {
     let world = World::with(App::builder().max_batch(10)).await;
-    let values: Vec<i64> = together(&world, (1..=25).map(Count::of)).await.into_iter().map(value).collect();
+    let values: Vec<i64> = submit_together(&world, (1..=25).map(Count::of)).await.into_iter().map(value).collect();
     assert_eq!(values, (1..=25).collect::<Vec<_>>());
     let sizes = world.app.rows::<(i64,)>("select count(*) from orders_log group by batch order by batch").await;
     assert_eq!(sizes, [(10,), (10,), (5,)]);
 }
 
 #[tokio::test]
-async fn a_lone_command_waits_for_nobody() {
+async fn a_lone_command_is_executed_at_once() {
     let world = World::start().await;
-    let before = world.desk.committed();
+    let before = world.orders.committed();
     for n in 1..=5 {
         assert_eq!(value(world.submit(Count::of(n)).await), n);
     }
-    assert_eq!(world.desk.committed() - before, 5);
+    assert_eq!(world.orders.committed() - before, 5);
 }
 
 #[tokio::test]
-async fn commands_that_must_be_alone_are() {
+async fn exclusive_commands_run_alone() {
     let world = World::start().await;
-    let before = world.desk.committed();
-    let commands = (1..=10).map(|who| Count { alone: who % 2 == 0, ..Count::of(who) });
-    together(&world, commands).await.into_iter().for_each(|submitted| assert!(value(submitted) > 0));
-    assert_eq!(world.desk.committed() - before, 7, "the gate, five alone, and the other five together");
+    let before = world.orders.committed();
+    let commands = (1..=10).map(|who| Count { is_exclusive: who % 2 == 0, ..Count::of(who) });
+    submit_together(&world, commands).await.into_iter().for_each(|submitted| assert!(value(submitted) > 0));
+    assert_eq!(world.orders.committed() - before, 7, "the gate, five alone, and the other five together");
     let sizes = world.app.rows::<(i64,)>("select count(*) from orders_log group by batch order by batch").await;
     assert_eq!(sizes, [(1,), (1,), (1,), (1,), (1,), (5,)]);
 }
@@ -57,53 +57,53 @@ async fn commands_that_must_be_alone_are() {
 #[tokio::test]
 async fn an_answer_leaves_only_after_the_commit() {
     let world = World::start().await;
-    let first = world.gate().await;
+    let first = world.block_writer().await;
     let mut counted = queued([world.submit(Count::of(1))]).await.remove(0);
     // A second gate in the same batch: the count has been handled by then, and its transaction is open.
     let (entered, is_in) = oneshot::channel();
-    let second = world.queue_gate(entered).await;
-    first.open().await;
+    let second = world.queue_writer_block(entered).await;
+    first.resume().await;
     is_in.await.unwrap();
-    assert_eq!(world.desk.handled(), 1);
+    assert_eq!(world.orders.handled(), 1);
     let pending = poll_fn(|context| std::task::Poll::Ready(counted.as_mut().poll(context).is_pending())).await;
     assert!(pending, "answered before the commit");
     assert_eq!(world.app.sql_i64("select count(*) from orders_log").await, 0);
-    second.open().await;
+    second.resume().await;
     assert_eq!(value(counted.await), 1);
     assert_eq!(world.app.sql_i64("select count(*) from orders_log").await, 1);
 }
 
 // row 77
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_takes_again_when_it_drains() {
+async fn a_full_queue_rejects_at_once_until_it_drains() {
     let world = World::with(App::builder().queue(4)).await;
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let waiting = queued((1..=4).map(|who| world.submit(Count::of(who)))).await;
     for who in 5..=7 {
         let refused = futures::FutureExt::now_or_never(world.submit(Count::of(who)));
         assert_eq!(refused, Some(Err(SubmitError::Overloaded)));
     }
-    gate.open().await;
+    blocked.resume().await;
     assert_eq!(join_all(waiting).await.into_iter().map(value).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(value(world.submit(Count::of(8)).await), 5);
     assert_eq!(world.app.sql_i64("select count(*) from orders_log where who between 5 and 7").await, 0);
 }
 
 #[tokio::test]
-async fn stopping_settles_what_is_queued_and_refuses_what_comes_later() {
+async fn stopping_executes_the_queue_and_rejects_the_rest() {
     let world = World::start().await;
-    let (kit, desk) = (world.app.kit().clone(), std::sync::Arc::clone(&world.desk));
-    let gate = world.gate().await;
+    let (kit, orders) = (world.app.kit().clone(), std::sync::Arc::clone(&world.orders));
+    let blocked = world.block_writer().await;
     let waiting = queued((1..=5).map(|who| {
-        let (kit, desk) = (kit.clone(), std::sync::Arc::clone(&desk));
-        async move { kit.submit(&desk, Count::of(who), None, uuid::Uuid::nil()).await }
+        let (kit, orders) = (kit.clone(), std::sync::Arc::clone(&orders));
+        async move { kit.submit(&orders, Count::of(who), None, uuid::Uuid::nil()).await }
     }))
     .await;
     let stopped = tasks::spawn("stop", world.app.process.stop());
-    gate.open().await;
+    blocked.resume().await;
     assert_eq!(join_all(waiting).await.into_iter().map(value).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     stopped.await.unwrap();
-    let late = kit.submit(&desk, Count::of(6), None, uuid::Uuid::nil()).await;
+    let late = kit.submit(&orders, Count::of(6), None, uuid::Uuid::nil()).await;
     assert_eq!(late, Err(SubmitError::Unavailable));
 }
 
@@ -111,27 +111,27 @@ async fn stopping_settles_what_is_queued_and_refuses_what_comes_later() {
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing() {
     let world = World::start().await;
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let mut waiting = queued((1..=3).map(|who| world.submit(Count::of(who)))).await;
     drop(waiting.remove(1));
-    gate.open().await;
+    blocked.resume().await;
     assert_eq!(join_all(waiting).await.into_iter().map(value).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(world.app.sql_i64("select value from orders_counter").await, 3);
 }
 
 #[tokio::test]
-async fn the_same_command_of_two_services_is_settled_for_each_by_itself() {
+async fn equal_commands_of_two_services_run_separately() {
     let world = World::start().await;
     let (orders, stock) = (super::world::new_order(), super::world::new_order());
     let done = contracts::messages::StepDone { order_id: stock };
-    let before = (world.desk.tried(), world.desk.committed());
-    let gate = world.gate().await;
+    let before = (world.orders.tried(), world.orders.committed());
+    let blocked = world.block_writer().await;
     let first = queued([world.app.emit("orders", orders, super::world::release(orders))]).await;
     let second = queued([world.app.emit("stock", stock, contracts::Message::StockTaken(done))]).await;
-    gate.open().await;
+    blocked.resume().await;
     join_all(first).await;
     join_all(second).await;
-    let (tried, committed) = (world.desk.tried() - before.0, world.desk.committed() - before.1);
+    let (tried, committed) = (world.orders.tried() - before.0, world.orders.committed() - before.1);
     assert_eq!(tried, committed, "nothing was rolled back");
     if !world.app.is_postgres() {
         assert_eq!(committed, 2, "the gate, and both commands together");

@@ -16,27 +16,27 @@ use kit::{
 use uuid::Uuid;
 
 /// An empty database of one kind, gone with the value.
-pub struct Place {
+pub struct TestDb {
     pub db: Db,
-    _kept: Kept,
+    _storage: Storage,
 }
 
-enum Kept {
+enum Storage {
     Sqlite { _folder: TempFolder },
     Postgres { _database: TestDatabase },
 }
 
-impl Place {
+impl TestDb {
     pub async fn sqlite() -> Self {
         let folder = TempFolder::new();
         let db = Db::sqlite(folder.path().join("new").join("kit.db"), Synchronous::Full);
-        Self { db, _kept: Kept::Sqlite { _folder: folder } }
+        Self { db, _storage: Storage::Sqlite { _folder: folder } }
     }
 
     pub async fn postgres() -> Self {
         let database = TestDatabase::create().await;
         let db = Db::postgres(&database.url(), &["kit", "other", "public"]).unwrap();
-        Self { db, _kept: Kept::Postgres { _database: database } }
+        Self { db, _storage: Storage::Postgres { _database: database } }
     }
 
     pub async fn writer(&self) -> Tx {
@@ -68,11 +68,11 @@ macro_rules! on_both {
         mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn on_sqlite() {
-                super::$name($crate::db::Place::sqlite().await).await;
+                super::$name($crate::db::TestDb::sqlite().await).await;
             }
             #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn on_postgres() {
-                super::$name($crate::db::Place::postgres().await).await;
+                super::$name($crate::db::TestDb::postgres().await).await;
             }
         }
     )*};

@@ -1,6 +1,6 @@
 //! Poison: what cannot be handled is put aside with its key, and everything else flows.
 
-use super::world::{Ask, How, World, check_log, commit, new_order, release, reserve, together};
+use super::world::{Ask, Failure, World, check_log, commit, new_order, release, reserve, submit_together};
 use contracts::OrderId;
 use kit::Reply;
 
@@ -14,67 +14,67 @@ fn rows(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
 
 // F23, I-M8
 #[tokio::test]
-async fn a_message_that_always_fails_is_put_aside_with_its_key() {
-    for (how, says) in [(How::Fault, "bug: cannot act on stock.reserve"), (How::Panic, "panic: stumbled over stock.reserve")] {
+async fn a_message_that_always_fails_is_dead_lettered_by_key() {
+    for (how, says) in [(Failure::Fault, "bug: cannot act on stock.reserve"), (Failure::Panic, "panic: stumbled over stock.reserve")] {
         let world = World::unfolded().await;
         let (bad, good) = (new_order(), new_order());
-        world.break_for(bad, how);
+        world.fail_for(bad, how);
         for message in [reserve(bad, 1), reserve(good, 1), commit(bad), commit(good), release(bad)] {
-            world.say(message).await;
+            world.emit_for_orders(message).await;
         }
         world.app.eventually("select seq from stock_positions where source='orders'", 5).await;
         assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (3, "parked"), (5, "parked")]));
-        assert_eq!(world.seen_by_shelf().await, [2, 4]);
+        assert_eq!(world.seen_by_stock().await, [2, 4]);
         let errors = world.app.rows::<(String,)>("select error from stock_dead_letters order by seq").await;
         assert_eq!(errors[0].0, says);
         assert!(errors[1].0.contains("waits behind"), "{}", errors[1].0);
-        assert_eq!(world.left().await, super::world::STOCK - 1);
+        assert_eq!(world.units_left().await, super::world::STOCK - 1);
         check_log(&world, false).await;
     }
 }
 
 #[tokio::test]
-async fn it_is_tried_three_times_before() {
+async fn a_message_is_tried_three_times_before_dead_lettering() {
     let world = World::unfolded().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(reserve(bad, 1)).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
-    assert_eq!(world.shelf.calls.load(std::sync::atomic::Ordering::SeqCst), 3);
+    assert_eq!(world.stock.calls.load(std::sync::atomic::Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
-async fn later_messages_of_the_key_wait_when_they_are_folded_too() {
+async fn folded_messages_of_a_dead_key_are_parked() {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(reserve(bad, 1)).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 1).await;
     // The cause is gone, and still nothing may overtake the letter.
-    world.mend(bad);
-    world.say(commit(bad)).await;
+    world.stop_failing(bad);
+    world.emit_for_orders(commit(bad)).await;
     assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked")]));
     let other = world.ask().await;
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='HELD'").await, 1, "{other}");
-    assert_eq!(world.seen_by_shelf().await, [3]);
+    assert_eq!(world.seen_by_stock().await, [3]);
     check_log(&world, true).await;
 }
 
 // F24
 #[tokio::test]
-async fn one_bad_message_of_five_hundred_takes_no_other_with_it() {
+async fn one_bad_message_of_five_hundred_fails_alone() {
     let world = World::start().await;
     let orders: Vec<OrderId> = (0..500).map(|_| new_order()).collect();
-    world.break_for(orders[321], How::Panic);
+    world.fail_for(orders[321], Failure::Panic);
     world.app.faults.hold("stock", "stock.reserve");
-    let results = together(&world, orders.iter().map(|order| Ask::one(*order))).await;
+    let results = submit_together(&world, orders.iter().map(|order| Ask::one(*order))).await;
     assert!(results.iter().all(|result| matches!(result, Ok(Reply::Pending(_)))));
     world.app.faults.release("stock", "stock.reserve");
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 499).await;
     assert_eq!(letters(&world, "stock").await, rows(&[(322, "dead")]));
-    assert_eq!(world.left().await, super::world::STOCK - 499);
-    let seen: Vec<i64> = world.seen_by_shelf().await;
+    assert_eq!(world.units_left().await, super::world::STOCK - 499);
+    let seen: Vec<i64> = world.seen_by_stock().await;
     assert_eq!(seen, (1..=500).filter(|seq| *seq != 322).collect::<Vec<_>>());
     world.app.eventually("select seq from stock_positions where source='orders'", 999).await;
     world.app.eventually("select seq from coupons_positions where source='orders'", 999).await;
@@ -82,7 +82,7 @@ async fn one_bad_message_of_five_hundred_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_put_aside() {
+async fn undecodable_messages_are_dead_lettered() {
     for (change, says) in [
         ("data='{\"order_id\":7}'", "data does not fit its type"),
         ("data='not json'", "data does not fit its type"),
@@ -92,28 +92,28 @@ async fn what_cannot_be_read_is_put_aside() {
         let world = World::unfolded().await;
         world.app.faults.hold("stock", "stock.reserve");
         let (bad, good) = (new_order(), new_order());
-        world.say(reserve(bad, 1)).await;
-        world.say(reserve(good, 1)).await;
-        world.say(commit(bad)).await;
-        assert_eq!(world.alter(&format!("update orders_outbox set {change} where seq=1")).await, 1);
+        world.emit_for_orders(reserve(bad, 1)).await;
+        world.emit_for_orders(reserve(good, 1)).await;
+        world.emit_for_orders(commit(bad)).await;
+        assert_eq!(world.execute(&format!("update orders_outbox set {change} where seq=1")).await, 1);
         world.app.faults.release("stock", "stock.reserve");
         world.app.eventually("select seq from stock_positions where source='orders'", 3).await;
         assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (3, "parked")]), "{change}");
         let (error,) = world.app.rows::<(String,)>("select error from stock_dead_letters").await.remove(0);
         assert!(error.contains(says), "{error}");
-        assert_eq!(world.seen_by_shelf().await, [2]);
+        assert_eq!(world.seen_by_stock().await, [2]);
         assert_eq!(world.app.sql_i64("select count(*) from stock_reservations").await, 1);
     }
 }
 
 #[tokio::test]
-async fn a_kind_that_is_known_and_of_no_interest_is_passed_over_unread() {
+async fn an_unhandled_kind_is_skipped_without_decoding() {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.reserve");
     let (first, second) = (new_order(), new_order());
-    world.say(reserve(first, 1)).await;
-    world.say(super::world::hold(second)).await;
-    world.alter("update orders_outbox set data='not json' where seq=2").await;
+    world.emit_for_orders(reserve(first, 1)).await;
+    world.emit_for_orders(super::world::hold(second)).await;
+    world.execute("update orders_outbox set data='not json' where seq=2").await;
     world.app.faults.release("stock", "stock.reserve");
     world.app.eventually("select seq from stock_positions where source='orders'", 2).await;
     assert_eq!(letters(&world, "stock").await, []);
@@ -123,25 +123,25 @@ async fn a_kind_that_is_known_and_of_no_interest_is_passed_over_unread() {
 async fn parked_keys_are_still_parked_after_a_restart() {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(reserve(bad, 1)).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
-    world.mend(bad);
+    world.stop_failing(bad);
     let world = world.restart().await;
-    world.say(release(bad)).await;
-    world.say(reserve(new_order(), 1)).await;
+    world.emit_for_orders(release(bad)).await;
+    world.emit_for_orders(reserve(new_order(), 1)).await;
     assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked")]));
-    assert_eq!(world.seen_by_shelf().await, [3]);
+    assert_eq!(world.seen_by_stock().await, [3]);
     check_log(&world, true).await;
 }
 
 // A letter is listed with what an operator needs to judge it.
 #[tokio::test]
-async fn a_letter_says_what_it_was() {
+async fn a_dead_letter_lists_its_message_and_state() {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(reserve(bad, 3)).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 3)).await;
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     let mut reader = world.app.kit().db.reader().await.unwrap();
     let letters = kit::engine::dead_letters(&mut reader, "stock").await.unwrap();

@@ -1,19 +1,19 @@
 //! Readers in transactions of their own.
 
-use super::world::{How, World, check_log, commit, hold, new_order, queued, release, reserve};
+use super::world::{Failure, World, check_log, commit, hold, new_order, queued, release, reserve};
 use std::sync::atomic::Ordering;
 
 #[tokio::test]
-async fn a_reader_far_behind_catches_up_in_batches() {
+async fn a_lagging_reader_catches_up_in_batches() {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.commit");
     let order = new_order();
     world.app.emit_all("orders", order, vec![commit(order); 1_200]).await;
-    let calls = world.shelf.calls.load(Ordering::SeqCst);
+    let calls = world.stock.calls.load(Ordering::SeqCst);
     world.app.faults.release("stock", "stock.commit");
     world.app.eventually("select seq from stock_positions where source='orders'", 1_200).await;
-    assert_eq!(world.shelf.calls.load(Ordering::SeqCst) - calls, 3, "500, 500 and 200");
-    assert_eq!(world.seen_by_shelf().await, (1..=1_200).collect::<Vec<_>>());
+    assert_eq!(world.stock.calls.load(Ordering::SeqCst) - calls, 3, "500, 500 and 200");
+    assert_eq!(world.seen_by_stock().await, (1..=1_200).collect::<Vec<_>>());
     check_log(&world, true).await;
 }
 
@@ -25,10 +25,10 @@ async fn commands_are_answered_while_a_reader_catches_up() {
         let order = new_order();
         world.app.emit_all("orders", order, vec![release(order); 1_000]).await;
     }
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let count = queued([world.submit(super::world::Count::by(1))]).await.remove(0);
     world.app.faults.release("stock", "stock.release");
-    gate.open().await;
+    blocked.resume().await;
     super::world::answer(count.await);
     assert!(world.position("stock", "orders").await < 10_000, "the command waited for the whole backlog");
     world.app.rest().await;
@@ -38,14 +38,14 @@ async fn commands_are_answered_while_a_reader_catches_up() {
 }
 
 #[tokio::test]
-async fn a_passing_failure_is_tried_again_and_leaves_no_trace() {
-    for world in World::each_way().await {
+async fn a_transient_failure_is_retried() {
+    for world in World::in_each_mode().await {
         world.app.faults.fail("stock", "stock.reserve", 2);
         world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
         assert_eq!(world.app.faults.struck("stock", "stock.reserve"), 2);
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
-        assert_eq!(world.left().await, super::world::STOCK - 1);
+        assert_eq!(world.units_left().await, super::world::STOCK - 1);
         world.app.eventually("select seq from orders_positions where source='coupons'", 1).await;
         world.app.eventually("select seq from wallet_positions where source='coupons'", 1).await;
         world.app.eventually("select seq from coupons_positions where source='orders'", 2).await;
@@ -65,7 +65,7 @@ async fn messages_of_a_key_arrive_in_order() {
         world.app.emit_all("orders", *order, vec![reserve(*order, 1), release(*order), commit(*order)]).await;
     }
     world.app.eventually("select seq from stock_positions where source='orders'", 15).await;
-    let mut seen = world.seen_by_shelf().await;
+    let mut seen = world.seen_by_stock().await;
     assert_eq!((world.app.faults.struck("stock", "stock.release"), world.app.faults.struck("stock", "stock.reserve")), (2, 3));
     seen.dedup();
     assert_eq!(seen, (1..=15).collect::<Vec<_>>());
@@ -73,7 +73,7 @@ async fn messages_of_a_key_arrive_in_order() {
 
 // The stock service is behind; when it catches up, what it says makes coupons fail. Its own message must not be buried for that.
 #[tokio::test]
-async fn a_failure_further_down_is_not_blamed_on_the_reader_above() {
+async fn a_downstream_failure_does_not_dead_letter_upstream() {
     let world = World::start().await;
     let order = new_order();
     world.app.faults.hold("stock", "stock.reserve");
@@ -88,12 +88,12 @@ async fn a_failure_further_down_is_not_blamed_on_the_reader_above() {
 }
 
 #[tokio::test]
-async fn a_reader_that_fails_does_not_stop_the_others() {
+async fn a_failing_reader_does_not_stop_others() {
     let world = World::unfolded().await;
     let (broken, other) = (new_order(), new_order());
-    world.break_for(broken, How::Fault);
+    world.fail_for(broken, Failure::Fault);
     world.app.emit_all("orders", broken, vec![reserve(broken, 1)]).await;
-    world.say(hold(other)).await;
+    world.emit_for_orders(hold(other)).await;
     world.app.eventually("select count(*) from coupons_holds", 1).await;
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     check_log(&world, true).await;

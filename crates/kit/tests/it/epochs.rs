@@ -1,32 +1,34 @@
 //! Streams that were numbered anew, and readers that are new themselves.
 
-use super::world::{How, World, commit, new_order, release, reserve};
+use super::world::{Failure, World, commit, new_order, release, reserve};
 use kit::engine::{Place, begin_at, request_redrive};
 use std::time::Duration;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
-const LOOK: Duration = Duration::from_secs(600);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Starts again in a new numbering, as after a move to another database. Everything was read.
-async fn numbered_anew(world: World) -> World {
-    world.alter("insert into orders_stream (epoch, started_at, partitions, fence) select 2, started_at, 1, fence from orders_stream").await;
-    world.alter("insert into orders_heads (epoch, partition, seq) values (2, 0, 0)").await;
+async fn with_new_epoch(world: World) -> World {
+    world
+        .execute("insert into orders_stream (epoch, started_at, partitions, fence) select 2, started_at, 1, fence from orders_stream")
+        .await;
+    world.execute("insert into orders_heads (epoch, partition, seq) values (2, 0, 0)").await;
     world.restart().await
 }
 
 #[tokio::test]
-async fn what_is_old_of_an_older_numbering_goes_too() {
+async fn old_messages_of_an_older_epoch_are_pruned() {
     let world = World::start().await;
     for _ in 0..3 {
         world.ask().await;
     }
     world.app.eventually("select seq from stock_positions where source='orders'", 6).await;
-    let world = numbered_anew(world).await;
+    let world = with_new_epoch(world).await;
     world.ask().await;
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
     assert_eq!(world.app.sql_i64("select max(seq) from orders_outbox where epoch=2").await, 2);
     assert_eq!(world.app.sql_i64("select count(*) from orders_outbox where epoch=1").await, 6);
-    world.app.clock.advance(WEEK + LOOK);
+    world.app.clock.advance(WEEK + UPKEEP_INTERVAL);
     // The last one of each stays, and says how far its numbers went.
     world.app.eventually("select count(*) from orders_outbox where epoch=1", 1).await;
     world.app.eventually("select seq from orders_outbox where epoch=1", 6).await;
@@ -38,19 +40,19 @@ async fn what_is_old_of_an_older_numbering_goes_too() {
 
 // I-M3, I-M8: a letter of the numbering before stands in front of all later messages of its key.
 #[tokio::test]
-async fn letters_of_an_older_numbering_come_first() {
+async fn letters_of_an_older_epoch_come_first() {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(reserve(bad, 1)).await;
-    world.say(release(bad)).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 1)).await;
+    world.emit_for_orders(release(bad)).await;
     world.app.eventually("select count(*) from stock_dead_letters", 2).await;
-    let world = numbered_anew(world).await;
-    world.say(commit(bad)).await;
-    world.say(commit(new_order())).await;
+    let world = with_new_epoch(world).await;
+    world.emit_for_orders(commit(bad)).await;
+    world.emit_for_orders(commit(new_order())).await;
     world.app.eventually("select count(*) from stock_dead_letters where epoch=2 and state='parked'", 1).await;
     // Tried while the first still fails: the later ones must not overtake it, now or at any later look.
-    let mut tx = world.behind_the_back().await;
+    let mut tx = world.second_writer().await;
     assert_eq!(request_redrive(&mut tx, "stock", None).await.unwrap(), 3);
     world.app.eventually("select count(*) from stock_dead_letters where state='redrive'", 0).await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
@@ -58,11 +60,11 @@ async fn letters_of_an_older_numbering_come_first() {
     let states = world.app.rows::<(i64, i64, String)>(states).await;
     assert_eq!(states, [(1, 1, "dead".to_owned()), (1, 2, "parked".to_owned()), (2, 1, "parked".to_owned())]);
     // An operator's slip: only the last one is marked.
-    world.alter("update stock_dead_letters set state='redrive' where epoch=2").await;
+    world.execute("update stock_dead_letters set state='redrive' where epoch=2").await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(world.app.sql_i64("select count(*) from stock_seen where kind='stock.reserve'").await, 0);
     assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 1, "only the other key's");
-    world.mend(bad);
+    world.stop_failing(bad);
     request_redrive(&mut tx, "stock", None).await.unwrap();
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 3).await;
     let kinds = world.app.rows::<(String,)>("select kind from stock_seen order by n").await;
@@ -75,26 +77,26 @@ async fn letters_of_an_older_numbering_come_first() {
 // F22, I-M5: a reader that came with a new version finds that the beginning is not kept any more. It stops, until somebody who knows says
 // where it is to begin; and that it read nothing before stays on record.
 #[tokio::test]
-async fn a_new_reader_of_a_stream_without_its_beginning_stops_and_can_be_told_to_begin() {
+async fn a_new_reader_of_a_pruned_stream_stops_until_told_where() {
     let world = World::start().await;
     for _ in 0..3 {
         world.ask().await;
     }
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 3).await;
-    world.app.clock.advance(WEEK + LOOK);
+    world.app.clock.advance(WEEK + UPKEEP_INTERVAL);
     world.app.eventually("select count(*) from orders_outbox", 1).await;
     // Nothing is left that says it ever read here.
-    world.alter("delete from stock_positions where source='orders'").await;
-    world.alter("delete from stock_deliveries where source='orders'").await;
-    world.alter("delete from stock_seen").await;
+    world.execute("delete from stock_positions where source='orders'").await;
+    world.execute("delete from stock_deliveries where source='orders'").await;
+    world.execute("delete from stock_seen").await;
     let world = world.restart().await;
-    world.expect_standstill();
+    world.expect_stall();
     let order = world.ask().await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 0, "it skipped");
     assert_eq!(world.app.sql_i64("select count(*) from stock_positions where source='orders'").await, 0);
     let place = Place { source: "orders", epoch: 1, partition: 0 };
-    let mut tx = world.behind_the_back().await;
+    let mut tx = world.second_writer().await;
     begin_at(&mut tx, "stock", place, 6, world.app.clock_now()).await.unwrap();
     assert!(begin_at(&mut tx, "stock", place, 7, world.app.clock_now()).await.is_err(), "a position is never changed");
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 4).await;

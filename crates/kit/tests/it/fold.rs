@@ -2,7 +2,7 @@
 //!
 //! One transaction for several services is SQLite's alone. What must hold of it on PostgreSQL, too, is that the end is the same.
 
-use super::world::{Ask, Submitted, World, answer, check_log, commit, dump, hold, new_order, release, reserve, together};
+use super::world::{Ask, Submitted, World, answer, check_log, commit, dump, hold, new_order, release, reserve, submit_together};
 use contracts::OrderId;
 use kit::Reply;
 use uuid::Uuid;
@@ -18,11 +18,11 @@ fn status(submitted: &Submitted) -> u16 {
 #[tokio::test]
 async fn a_whole_exchange_is_one_commit() {
     let world = World::on_sqlite().await;
-    let before = world.desk.committed();
+    let before = world.orders.committed();
     let order = new_order();
     let held = answer(world.submit(Ask::one(order)).await);
     assert_eq!((held.status, held.location), (201, Some(format!("/v1/asks/{order}"))));
-    assert_eq!(world.desk.committed() - before, 1);
+    assert_eq!(world.orders.committed() - before, 1);
     // Every reader moved once: the commit that wrote the messages is the commit that read them.
     let deliveries = "select source, from_seq, to_seq from";
     assert_eq!(world.app.rows::<(String, i64, i64)>(&format!("{deliveries} stock_deliveries")).await, [("orders".into(), 1, 2)]);
@@ -31,27 +31,27 @@ async fn a_whole_exchange_is_one_commit() {
 }
 
 #[tokio::test]
-async fn unfolded_each_hop_is_a_commit_and_the_answer_is_open() {
+async fn unfolded_hops_commit_separately() {
     let world = World::unfolded().await;
-    let before = world.desk.committed();
+    let before = world.orders.committed();
     let order = new_order();
     assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     world.app.eventually("select seq from wallet_positions where source='coupons'", 1).await;
     // Counted are all of SQLite's one writer; on PostgreSQL those of the desk's own: asked, reserved, held.
-    assert!(world.desk.committed() - before >= if world.app.is_postgres() { 3 } else { 5 });
+    assert!(world.orders.committed() - before >= if world.app.is_postgres() { 3 } else { 5 });
     check_log(&world, true).await;
 }
 
 /// A mixed course of events: a shelf that runs empty, several messages of one key, keys that nobody asked about.
 async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
-    world.alter("update stock_shelf set units=10").await;
+    world.execute("update stock_shelf set units=10").await;
     let asks = orders.iter().zip(0..).map(|(order, n)| Ask { quantity: 1 + n % 3, ..Ask::one(*order) });
-    let statuses = together(world, asks).await.iter().map(status).collect();
+    let statuses = submit_together(world, asks).await.iter().map(status).collect();
     world.app.rest().await;
     for order in orders {
         for message in [commit(*order), release(*order), reserve(*order, 1), hold(*order)] {
-            world.say(message).await;
+            world.emit_for_orders(message).await;
         }
     }
     world.app.eventually("select count(*) from orders_asks where state in ('HELD','REFUSED')", orders.len().try_into().unwrap()).await;
@@ -66,7 +66,7 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
 
 // The unfolded one is on the database of the environment.
 #[tokio::test]
-async fn folded_or_not_the_end_is_the_same() {
+async fn folding_does_not_change_the_result() {
     let orders: Vec<OrderId> = (1..=12).map(|n| OrderId(Uuid::from_u128(n))).collect();
     let (folded, unfolded) = (World::on_sqlite().await, World::unfolded().await);
     let statuses = run(&folded, &orders).await;
@@ -80,42 +80,42 @@ async fn folded_or_not_the_end_is_the_same() {
 #[tokio::test]
 async fn a_batch_of_exchanges_reads_the_hot_row_once() {
     let world = World::on_sqlite().await;
-    let loads = world.shelf.loads.load(std::sync::atomic::Ordering::SeqCst);
-    let results = together(&world, (0..200).map(|_| Ask::one(new_order()))).await;
+    let loads = world.stock.loads.load(std::sync::atomic::Ordering::SeqCst);
+    let results = submit_together(&world, (0..200).map(|_| Ask::one(new_order()))).await;
     assert!(results.iter().all(|result| status(result) == 201));
-    assert_eq!(world.shelf.loads.load(std::sync::atomic::Ordering::SeqCst) - loads, 1);
-    assert_eq!(world.left().await, super::world::STOCK - 200);
+    assert_eq!(world.stock.loads.load(std::sync::atomic::Ordering::SeqCst) - loads, 1);
+    assert_eq!(world.units_left().await, super::world::STOCK - 200);
     check_log(&world, true).await;
 }
 
 #[tokio::test]
-async fn a_held_reader_stays_behind_without_stopping_others() {
+async fn a_held_reader_does_not_stop_others() {
     let world = World::on_sqlite().await;
     world.app.faults.hold("stock", "stock.reserve");
     let first = new_order();
     assert_eq!(status(&world.submit(Ask::one(first)).await), 202);
     // Not held itself, but behind what is.
-    world.say(commit(first)).await;
-    world.say(hold(new_order())).await;
+    world.emit_for_orders(commit(first)).await;
+    world.emit_for_orders(hold(new_order())).await;
     assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await, 1);
     assert_eq!((world.position("stock", "orders").await, world.position("coupons", "orders").await), (0, 3));
     check_log(&world, false).await;
     world.app.faults.release("stock", "stock.reserve");
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2]);
+    assert_eq!(world.seen_by_stock().await, [1, 2]);
     check_log(&world, true).await;
     assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again");
 }
 
 #[tokio::test]
-async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
-    for world in World::each_way().await {
+async fn a_repeated_message_has_one_effect() {
+    for world in World::in_each_mode().await {
         world.app.faults.repeat("stock", "stock.reserve", 1);
         let order = world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
         assert_eq!(world.app.faults.struck("stock", "stock.reserve"), 1);
-        assert_eq!(world.seen_by_shelf().await, [1, 1]);
-        assert_eq!(world.left().await, super::world::STOCK - 1);
+        assert_eq!(world.seen_by_stock().await, [1, 1]);
+        assert_eq!(world.units_left().await, super::world::STOCK - 1);
         world.app.eventually("select seq from orders_positions where source='stock'", 2).await;
         let answers = world.app.messages("stock").await;
         assert_eq!(answers.len(), 2);
@@ -125,7 +125,7 @@ async fn a_repeated_message_has_one_effect_and_the_same_answer_twice() {
 
 // Messages of one round reach a reader of several streams in the order they were written, each as often as it should.
 #[tokio::test]
-async fn a_round_of_several_streams_keeps_its_order_and_its_repeats() {
+async fn a_round_of_several_streams_keeps_order_and_repeats() {
     let world = World::on_sqlite().await;
     let order = new_order();
     world.app.faults.repeat("wallet", "stock.reserved", 1);

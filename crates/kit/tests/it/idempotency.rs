@@ -1,6 +1,6 @@
 //! Keys: one effect, one answer, byte for byte.
 
-use super::world::{Ask, Count, Submitted, Trouble, World, answer, new_order, queued};
+use super::world::{Ask, CommandFault, Count, Submitted, World, answer, new_order, queued};
 use contracts::Code;
 use futures::future::join_all;
 use kit::{
@@ -52,9 +52,9 @@ async fn a_repeat_gets_the_first_answer_and_has_no_effect() {
 async fn repeats_that_arrive_together_are_one_request() {
     let world = World::start().await;
     let (same, other) = (key(1, "k", 1), key(1, "k", 2));
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let waiting = queued([&same, &same, &other, &same].map(|key| count(&world, 5, key))).await;
-    gate.open().await;
+    blocked.resume().await;
     let mut answers = join_all(waiting).await;
     assert_problem(answers.remove(2), Code::IdempotencyKeyMismatch);
     let answers: Vec<Answer> = answers.into_iter().map(answer).collect();
@@ -85,7 +85,7 @@ async fn another_request_is_refused_and_another_owner_is_another_key() {
 }
 
 #[tokio::test]
-async fn refusals_are_remembered_too() {
+async fn stored_refusals_are_replayed() {
     let world = World::start().await;
     let key = key(1, "k", 1);
     let trace = Uuid::from_u128(0xabc);
@@ -113,7 +113,7 @@ async fn answers_survive_a_restart_byte_for_byte() {
 async fn a_technical_failure_is_not_an_answer() {
     let world = World::start().await;
     let key = key(1, "k", 1);
-    let failed = world.submit_as(Count::by(5).with(Trouble::Fault), &key, Uuid::nil()).await;
+    let failed = world.submit_as(Count::by(5).with(CommandFault::Fault), &key, Uuid::nil()).await;
     assert_eq!(failed, Err(SubmitError::Failed));
     let again = answer(count(&world, 5, &key).await);
     assert_eq!((again.status, again.replayed, total(&world).await), (200, false, 5));
@@ -121,17 +121,17 @@ async fn a_technical_failure_is_not_an_answer() {
 
 // The culprit of a batch takes its own key with it and no other.
 #[tokio::test]
-async fn keys_of_a_split_batch_stay_with_their_effects() {
+async fn keys_of_a_bisected_batch_stay_with_their_effects() {
     let world = World::start().await;
     let keys: Vec<IdempotencyKey> = (0..8).map(|n| key(n, "k", 1)).collect();
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let submit = |key: &IdempotencyKey, bad: bool| {
-        let command = Count::by(1).with(if bad { Trouble::Panic } else { Trouble::None });
+        let command = Count::by(1).with(if bad { CommandFault::Panic } else { CommandFault::None });
         let (key, world) = (key.clone(), &world);
         async move { world.submit_as(command, &key, Uuid::nil()).await }
     };
     let waiting = queued(keys.iter().enumerate().map(|(n, key)| submit(key, n == 3))).await;
-    gate.open().await;
+    blocked.resume().await;
     let first = join_all(waiting).await;
     assert_eq!(total(&world).await, 7);
     for (n, key) in keys.iter().enumerate() {
@@ -146,7 +146,7 @@ async fn keys_of_a_split_batch_stay_with_their_effects() {
 
 // row 58
 #[tokio::test]
-async fn while_the_first_still_runs_a_repeat_is_told_so_and_later_gets_its_answer() {
+async fn a_repeat_of_a_running_request_is_told_to_wait() {
     let world = World::unfolded().await;
     world.app.faults.hold("stock", "stock.reserve");
     let (order, key) = (new_order(), key(1, "k", 1));
@@ -162,14 +162,14 @@ async fn while_the_first_still_runs_a_repeat_is_told_so_and_later_gets_its_answe
     world.app.eventually("select count(*) from orders_idempotency where status=201", 1).await;
     let given = answer(world.submit_as(Ask::one(order), &key, Uuid::nil()).await);
     assert_eq!((given.status, given.replayed, given.location), (201, true, Some(format!("/v1/asks/{order}"))));
-    assert_eq!(world.left().await, super::world::STOCK - 1);
+    assert_eq!(world.units_left().await, super::world::STOCK - 1);
 }
 
 #[tokio::test]
-async fn an_open_key_is_settled_once() {
+async fn an_open_key_is_completed_once() {
     let world = World::start().await;
     let (key, now) = (key(1, "k", 1), world.app.clock_now());
-    let mut tx = world.behind_the_back().await;
+    let mut tx = world.second_writer().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &[(&key, None)], now).await.unwrap();
     assert!(matches!(idempotency::claim(&mut tx, "orders", "orders.ask", &key).await.unwrap(), idempotency::Claim::Running));
     let (one, other) = (Answer::empty(204), Answer::empty(409));
@@ -184,13 +184,13 @@ async fn an_open_key_is_settled_once() {
 }
 
 #[tokio::test]
-async fn keys_are_kept_for_a_day_to_the_microsecond() {
+async fn keys_are_kept_for_exactly_a_day() {
     let world = World::start().await;
     let stored = world.app.clock_now();
     for n in 0..3 {
         answer(count(&world, 1, &key(n, "k", 1)).await);
     }
-    let mut tx = world.behind_the_back().await;
+    let mut tx = world.second_writer().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &[(&key(9, "open", 1), None)], stored).await.unwrap();
     let day = stored.after(idempotency::KEPT);
     assert_eq!(idempotency::prune(&mut tx, "orders", day, 100).await.unwrap(), 0);
@@ -201,7 +201,7 @@ async fn keys_are_kept_for_a_day_to_the_microsecond() {
 }
 
 #[tokio::test]
-async fn after_a_day_the_engine_forgets_a_key_and_a_repeat_is_a_new_request() {
+async fn a_key_expires_after_a_day() {
     let world = World::start().await;
     let key = key(1, "k", 1);
     answer(count(&world, 5, &key).await);

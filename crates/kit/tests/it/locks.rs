@@ -1,7 +1,9 @@
 //! PostgreSQL, and somebody in the way: a transaction that lost is repeated whole; a row that an operator's session holds keeps waiting who
 //! wants it, for a bounded time, and nobody else.
 
-use super::world::{CABLES, Cable, Count, How, Lap, Mall, Submitted, World, answer, hold, new_order, queued, release, together};
+use super::world::{
+    Count, Failure, Lap, Mall, Submitted, TRANSPORTS, Transport, World, answer, hold, new_order, queued, release, submit_together,
+};
 use contracts::{Message, OrderId};
 use futures::future::join_all;
 use kit::{
@@ -26,7 +28,7 @@ async fn world() -> World {
 async fn orders(world: &World, count: usize) -> Vec<OrderId> {
     let orders: Vec<OrderId> = (0..count).map(|_| new_order()).collect();
     let rows: Vec<String> = orders.iter().map(|order| format!("('{}','LAPS',0)", order.0)).collect();
-    world.alter(&format!("insert into orders_asks (id, state, laps) values {}", rows.join(","))).await;
+    world.execute(&format!("insert into orders_asks (id, state, laps) values {}", rows.join(","))).await;
     orders
 }
 
@@ -44,26 +46,26 @@ fn key(n: usize) -> IdempotencyKey {
 
 /// Laps for these orders that wait together, each with its number as key; what they came to, and how long that took.
 async fn run_together(world: &World, orders: &[OrderId]) -> (Vec<Submitted>, Duration) {
-    let gate = world.gate().await;
+    let blocked = world.block_writer().await;
     let keys: Vec<IdempotencyKey> = (0..orders.len()).map(key).collect();
     let laps = orders.iter().zip(&keys).map(|(order, key)| world.submit_as(Lap::of(*order), key, Uuid::nil()));
     let waiting = queued(laps).await;
     let took = Stopwatch::start();
-    gate.open().await;
+    blocked.resume().await;
     let results = join_all(waiting).await;
     (results, took.elapsed())
 }
 
 // F12: each of them once: the whole transaction is repeated, nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_lost_is_repeated_whole() {
+async fn a_conflicting_transaction_is_repeated_whole() {
     for state in ["40001", "40P01", "55P03"] {
         let world = world().await;
         let order = orders(&world, 1).await[0];
-        let lap = Lap::of(order).tripped(state, 1);
+        let lap = Lap::of(order).losing(state, 1);
         let first = answer(world.submit_as(lap.clone(), &key(1), Uuid::nil()).await);
         assert_eq!((first.status, &first.body[..]), (200, &b"1"[..]), "{state}");
-        assert_eq!(world.desk.handled(), 2, "{state}: lost once, and repeated once");
+        assert_eq!(world.orders.handled(), 2, "{state}: lost once, and repeated once");
         assert_eq!(laps(&world, order).await, 1, "{state}: one effect");
         assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency where status=200").await, 1, "{state}");
         let again = answer(world.submit_as(lap, &key(1), Uuid::nil()).await);
@@ -73,17 +75,17 @@ async fn a_transaction_that_lost_is_repeated_whole() {
 
 // F12: what loses for ever is tried a bounded number of times; the caller is told to come back, and nothing of it stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_loses_each_time_is_put_off() {
+async fn a_transaction_that_always_conflicts_is_rejected() {
     for state in ["40001", "40P01", "55P03"] {
         let world = world().await;
         let all = orders(&world, 8).await;
-        let bad = Lap::of(all[0]).tripped(state, u32::MAX);
+        let bad = Lap::of(all[0]).losing(state, u32::MAX);
         let refused = world.submit_as(bad.clone(), &key(1), Uuid::nil()).await;
         assert_eq!(refused, Err(SubmitError::Unavailable), "{state}");
-        assert_eq!(world.desk.handled(), 6, "{state}");
+        assert_eq!(world.orders.handled(), 6, "{state}");
         // In a crowd it is found, and the others get what they want.
         let laps_of = |order: &OrderId| if *order == all[0] { bad.clone() } else { Lap::of(*order) };
-        let results = together(&world, all.iter().map(laps_of)).await;
+        let results = submit_together(&world, all.iter().map(laps_of)).await;
         assert_eq!(results[0], Err(SubmitError::Unavailable), "{state}");
         results.into_iter().skip(1).for_each(|result| assert_eq!(answer(result).status, 200, "{state}"));
         assert_eq!(world.app.sql_i64("select cast(sum(laps) as BIGINT) from orders_asks").await, 7, "{state}");
@@ -93,35 +95,35 @@ async fn a_transaction_that_loses_each_time_is_put_off() {
 }
 
 /// Waits until somebody waits for a lock.
-async fn until_someone_waits(world: &World) {
+async fn wait_for_lock_waiter(world: &World) {
     world.app.eventually("select count(*) from pg_locks where not granted and locktype in ('transactionid', 'tuple')", 1).await;
 }
 
 // F12: a real one, between a batch and an operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_deadlock_nothing_is_seen_but_a_second_try() {
+async fn a_deadlock_is_retried_unnoticed() {
     let world = world().await;
     let both = orders(&world, 2).await;
-    let mut operator = world.holding(&row_of(both[1])).await;
+    let mut operator = world.open_transaction(&row_of(both[1])).await;
     let (results, ()) = futures::join!(run_together(&world, &both), async {
         // The batch has the first and wants the second: now the other way round.
-        until_someone_waits(&world).await;
+        wait_for_lock_waiter(&world).await;
         operator.batch(&row_of(both[0])).await.expect("the batch gives way: it has waited for longer");
         operator.commit().await.expect("it stands");
     });
     results.0.into_iter().for_each(|result| assert_eq!(answer(result).status, 200));
-    assert_eq!(world.desk.handled(), 2);
+    assert_eq!(world.orders.handled(), 2);
     assert_eq!((laps(&world, both[0]).await, laps(&world, both[1]).await), (1, 1));
 }
 
 // F10, F12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_is_held_for_a_moment_is_waited_for() {
+async fn a_briefly_locked_row_is_waited_for() {
     let world = world().await;
     let all = orders(&world, 20).await;
-    let mut operator = world.holding(&row_of(all[7])).await;
+    let mut operator = world.open_transaction(&row_of(all[7])).await;
     let ((results, _), ()) = futures::join!(run_together(&world, &all), async {
-        until_someone_waits(&world).await;
+        wait_for_lock_waiter(&world).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         operator.commit().await.expect("it ends");
     });
@@ -130,7 +132,7 @@ async fn a_row_that_is_held_for_a_moment_is_waited_for() {
 }
 
 /// The holders of leases on lanes, as long as the leases run.
-async fn held_lanes(world: &World) -> Vec<(Uuid, i64)> {
+async fn held_partition_leases(world: &World) -> Vec<(Uuid, i64)> {
     let sql = "select holder, fence from orders_leases where name like 'lane:%' \
                and until>cast(extract(epoch from clock_timestamp()) * 1000000 as BIGINT)";
     world.app.rows(sql).await
@@ -138,17 +140,17 @@ async fn held_lanes(world: &World) -> Vec<(Uuid, i64)> {
 
 // F10, F12, decisions §7: a lock is no fault of ours, and never a 500; who does not want the row is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_is_held_for_long_puts_off_those_who_want_it_and_nobody_else() {
+async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     let world = world().await;
     let mut all = orders(&world, 100).await;
     let hot = all[40];
     all[70] = hot;
     world.app.eventually("select count(*) from orders_leases where name like 'lane:%'", 1).await;
-    let lanes = held_lanes(&world).await;
-    let mut operator = world.holding(&row_of(hot)).await;
+    let lanes = held_partition_leases(&world).await;
+    let mut operator = world.open_transaction(&row_of(hot)).await;
     let watching = async {
         for _ in 0..40 {
-            assert_eq!(held_lanes(&world).await, lanes, "its leases run on");
+            assert_eq!(held_partition_leases(&world).await, lanes, "its leases run on");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -163,7 +165,7 @@ async fn a_row_that_is_held_for_long_puts_off_those_who_want_it_and_nobody_else(
     // The time for waiting is spent: others wait even less.
     let others = orders(&world, 20).await;
     let took = Stopwatch::start();
-    let results = together(&world, others.iter().chain([&hot]).map(|order| Lap::of(*order))).await;
+    let results = submit_together(&world, others.iter().chain([&hot]).map(|order| Lap::of(*order))).await;
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
     assert_eq!(results.last(), Some(&Err(SubmitError::Unavailable)));
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 20);
@@ -181,10 +183,10 @@ async fn a_row_that_is_held_for_long_puts_off_those_who_want_it_and_nobody_else(
 
 // F12: where everybody wants it, what is left is put off without another look.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_that_wants_a_row_that_is_held_is_put_off_soon() {
+async fn a_batch_waiting_for_one_locked_row_is_rejected_soon() {
     let world = world().await;
     let hot = orders(&world, 1).await[0];
-    let mut operator = world.holding(&row_of(hot)).await;
+    let mut operator = world.open_transaction(&row_of(hot)).await;
     let (results, took) = run_together(&world, &vec![hot; 500]).await;
     assert!(took < BOUND, "{took:?}");
     assert!(results.iter().all(|result| *result == Err(SubmitError::Unavailable)));
@@ -194,15 +196,15 @@ async fn a_crowd_that_wants_a_row_that_is_held_is_put_off_soon() {
 
 // F12: with a transaction each, they would wait one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_that_must_be_alone_share_the_time_for_waiting() {
+async fn exclusive_commands_share_the_lock_budget() {
     let world = world().await;
     let order = orders(&world, 1).await[0];
-    let mut operator = world.holding("select value from orders_counter for update").await;
-    let gate = world.gate().await;
-    let alone = queued((0..200).map(|_| world.submit(Count { alone: true, ..Count::by(1) }))).await;
+    let mut operator = world.open_transaction("select value from orders_counter for update").await;
+    let blocked = world.block_writer().await;
+    let alone = queued((0..200).map(|_| world.submit(Count { is_exclusive: true, ..Count::by(1) }))).await;
     let free = queued([world.submit(Lap::of(order))]).await;
     let took = Stopwatch::start();
-    gate.open().await;
+    blocked.resume().await;
     assert!(join_all(alone).await.iter().all(|result| *result == Err(SubmitError::Unavailable)));
     assert_eq!(answer(join_all(free).await.remove(0)).status, 200);
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
@@ -210,23 +212,23 @@ async fn those_that_must_be_alone_share_the_time_for_waiting() {
     assert_eq!(answer(world.submit(Count::by(1)).await).status, 200);
 }
 
-/// How often readers of `stock` said that they stopped, in all tests of this process.
-fn stops() -> f64 {
+/// Failure often readers of `stock` said that they stopped, in all tests of this process.
+fn stall_count() -> f64 {
     let line = |line: &&str| line.starts_with("onrush_reader_stops_total") && line.contains(r#"reader="stock""#);
     let text = telemetry::metrics_text();
     text.lines().filter(line).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-async fn until_stopped(stops_before: f64) {
+async fn wait_until_stalled(stalls_before: f64) {
     let waiting = Stopwatch::start();
-    while stops() == stops_before {
+    while stall_count() == stalls_before {
         assert!(waiting.elapsed() < Duration::from_secs(20), "the reader does not say that it stopped");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Writes a message about a new order of this partition.
-async fn say(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
+async fn emit_in_partition(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
     let order =
         std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("there are orders without end");
     let message = about(order);
@@ -236,53 +238,53 @@ async fn say(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
         order.0,
         kit::testing::START.0
     );
-    assert_eq!(mall.alter(&sql).await, 1);
+    assert_eq!(mall.execute(&sql).await, 1);
 }
 
 // F12, F23, I-M5: the message is not at fault. It waits, others are read, and afterwards it is settled once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_wants_a_row_that_is_held_waits_for_it() {
+async fn a_message_waits_for_a_locked_row() {
     telemetry::install_metrics();
-    for cable in CABLES {
-        let mall = Mall::new(cable, 2).await;
+    for transport in TRANSPORTS {
+        let mall = Mall::new(transport, 2).await;
         let instance = mall.join().await;
         instance.ask().await;
         mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
-        let stops_before = stops();
-        let mut operator = mall.holding(SHELF).await;
+        let stalls_before = stall_count();
+        let mut operator = mall.open_transaction(SHELF).await;
         instance.ask_all(20).await;
-        until_stopped(stops_before).await;
+        wait_until_stalled(stalls_before).await;
         let holds = mall.number("select count(*) from coupons_holds").await;
-        say(&mall, 0, hold).await;
+        emit_in_partition(&mall, 0, hold).await;
         mall.eventually("select count(*) from coupons_holds", holds + 1).await;
-        assert_eq!(mall.number("select count(*) from stock_reservations").await, 1, "{cable:?}");
-        assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{cable:?}");
+        assert_eq!(mall.number("select count(*) from stock_reservations").await, 1, "{transport:?}");
+        assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
         operator.rollback().await.expect("it ends");
         mall.eventually("select count(*) from orders_asks where state='HELD'", 21).await;
         mall.check().await;
-        assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{cable:?}");
-        assert_eq!(mall.number("select units from stock_shelf").await, super::world::STOCK - 21, "{cable:?}");
+        assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
+        assert_eq!(mall.number("select units from stock_shelf").await, super::world::STOCK - 21, "{transport:?}");
         instance.stop().await;
     }
 }
 
 // F12, F23: however often. A message that loses for another reason ends as a dead letter: see `processes::poison`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_number_of_tries_makes_a_lock_the_fault_of_a_message() {
-    let mall = Mall::new(Cable::Tables, 1).await;
+async fn lock_timeouts_never_dead_letter_a_message() {
+    let mall = Mall::new(Transport::Tables, 1).await;
     let instance = mall.join().await;
     let order = OrderId(new_id());
-    mall.break_for(order, How::Locked);
+    mall.fail_for(order, Failure::Locked);
     instance.ask_for(order).await;
     // More than any other message gets.
-    let calls = || instance.shelf.calls.load(Ordering::SeqCst);
+    let calls = || instance.stock.calls.load(Ordering::SeqCst);
     let waiting = Stopwatch::start();
     while calls() < 25 && waiting.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(calls() >= 25, "it is tried again and again");
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
-    mall.mend(order);
+    mall.stop_failing(order);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;
     instance.stop().await;
@@ -290,21 +292,21 @@ async fn no_number_of_tries_makes_a_lock_the_fault_of_a_message() {
 
 // F12: what is passed over is written down when it can be; meanwhile others are, and what is to be acted on is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_position_that_is_held_holds_up_no_other() {
-    let mall = Mall::new(Cable::Tables, 2).await;
+async fn a_locked_position_does_not_block_others() {
+    let mall = Mall::new(Transport::Tables, 2).await;
     let instance = mall.join().await;
     let position = |lane| format!("select coalesce(max(seq), 0) from coupons_positions where source='orders' and partition={lane}");
     for lane in 0..2 {
-        say(&mall, lane, release).await;
+        emit_in_partition(&mall, lane, release).await;
         mall.eventually(&position(lane), 1).await;
     }
-    let mut operator = mall.holding("select seq from coupons_positions where source='orders' and partition=0 for update").await;
+    let mut operator = mall.open_transaction("select seq from coupons_positions where source='orders' and partition=0 for update").await;
     for lane in 0..2 {
-        say(&mall, lane, release).await;
+        emit_in_partition(&mall, lane, release).await;
     }
     mall.eventually(&position(1), 2).await;
     assert_eq!(mall.number(&position(0)).await, 1);
-    say(&mall, 1, hold).await;
+    emit_in_partition(&mall, 1, hold).await;
     mall.eventually("select count(*) from coupons_holds", 1).await;
     operator.rollback().await.expect("it ends");
     mall.eventually(&position(0), 2).await;

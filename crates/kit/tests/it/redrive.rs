@@ -1,13 +1,13 @@
 //! Dead letters tried again.
 
-use super::world::{How, World, check_log, commit, new_order, release, reserve};
+use super::world::{Failure, World, check_log, commit, new_order, release, reserve};
 use contracts::OrderId;
 use kit::engine::request_redrive;
 use std::time::Duration;
 use uuid::Uuid;
 
 async fn redrive(world: &World, key: Option<OrderId>) -> u64 {
-    request_redrive(&mut world.behind_the_back().await, "stock", key.map(Uuid::from)).await.unwrap()
+    request_redrive(&mut world.second_writer().await, "stock", key.map(Uuid::from)).await.unwrap()
 }
 
 async fn states(world: &World) -> Vec<String> {
@@ -22,115 +22,115 @@ async fn wait_until_tried(world: &World) {
 async fn with_dead_letters() -> (World, OrderId) {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
+    world.fail_for(bad, Failure::Fault);
     for message in [reserve(bad, 1), release(bad), commit(bad)] {
-        world.say(message).await;
+        world.emit_for_orders(message).await;
     }
     world.app.eventually("select count(*) from stock_dead_letters", 3).await;
     (world, bad)
 }
 
 #[tokio::test]
-async fn letters_are_settled_in_the_order_they_were_written() {
+async fn letters_are_redriven_in_order() {
     let (world, bad) = with_dead_letters().await;
-    world.mend(bad);
+    world.stop_failing(bad);
     assert_eq!(redrive(&world, None).await, 3);
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved' and resolved_at is not null", 3).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+    assert_eq!(world.seen_by_stock().await, [1, 2, 3]);
     // What the letters led to has been read, and the key flows again.
     world.app.eventually("select count(*) from orders_seen", 2).await;
-    world.say(release(bad)).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
-    assert_eq!(world.left().await, super::world::STOCK - 1);
+    world.emit_for_orders(release(bad)).await;
+    assert_eq!(world.seen_by_stock().await, [1, 2, 3, 4]);
+    assert_eq!(world.units_left().await, super::world::STOCK - 1);
     check_log(&world, true).await;
     assert_eq!(redrive(&world, None).await, 0, "what is resolved is not tried again");
 }
 
 #[tokio::test]
-async fn a_letter_that_fails_again_stays_and_so_do_those_behind_it() {
+async fn a_letter_that_fails_again_stays_with_those_behind_it() {
     let (world, bad) = with_dead_letters().await;
     assert_eq!(redrive(&world, None).await, 3);
     wait_until_tried(&world).await;
     assert_eq!(states(&world).await, ["dead", "parked", "parked"]);
-    assert_eq!(world.seen_by_shelf().await, [0_i64; 0]);
-    world.say(reserve(bad, 1)).await;
+    assert_eq!(world.seen_by_stock().await, [0_i64; 0]);
+    world.emit_for_orders(reserve(bad, 1)).await;
     assert_eq!(states(&world).await, ["dead", "parked", "parked", "parked"]);
     check_log(&world, true).await;
-    world.mend(bad);
+    world.stop_failing(bad);
     redrive(&world, Some(bad)).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
+    assert_eq!(world.seen_by_stock().await, [1, 2, 3, 4]);
     check_log(&world, true).await;
 }
 
 #[tokio::test]
-async fn only_the_letters_of_the_named_key_are_tried() {
+async fn only_letters_of_the_named_key_are_redriven() {
     let (world, bad) = with_dead_letters().await;
     let other = new_order();
-    world.break_for(other, How::Panic);
-    world.say(reserve(other, 1)).await;
+    world.fail_for(other, Failure::Panic);
+    world.emit_for_orders(reserve(other, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 2).await;
-    world.mend(bad);
-    world.mend(other);
+    world.stop_failing(bad);
+    world.stop_failing(other);
     assert_eq!(redrive(&world, Some(other)).await, 1);
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 1).await;
     assert_eq!(states(&world).await, ["dead", "parked", "parked", "resolved"]);
-    assert_eq!(world.seen_by_shelf().await, [4]);
+    assert_eq!(world.seen_by_stock().await, [4]);
     check_log(&world, true).await;
 }
 
 #[tokio::test]
-async fn one_key_that_fails_again_does_not_hold_another_up() {
+async fn a_failing_key_does_not_block_another() {
     let (world, bad) = with_dead_letters().await;
     let other = new_order();
-    world.break_for(other, How::Fault);
-    world.say(reserve(other, 1)).await;
+    world.fail_for(other, Failure::Fault);
+    world.emit_for_orders(reserve(other, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 2).await;
-    world.mend(other);
+    world.stop_failing(other);
     assert_eq!(redrive(&world, None).await, 4);
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 1).await;
     wait_until_tried(&world).await;
     assert_eq!(states(&world).await, ["dead", "parked", "parked", "resolved"]);
-    world.mend(bad);
+    world.stop_failing(bad);
     redrive(&world, None).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
-    assert_eq!(world.seen_by_shelf().await, [4, 1, 2, 3]);
+    assert_eq!(world.seen_by_stock().await, [4, 1, 2, 3]);
 }
 
 // Marked by the operator, and before the engine comes to it one more arrives.
 #[tokio::test]
-async fn what_is_parked_behind_marked_letters_comes_along() {
+async fn messages_parked_behind_marked_letters_are_redriven() {
     let (world, bad) = with_dead_letters().await;
-    world.mend(bad);
-    world.say(release(bad)).await;
-    world.alter("update stock_dead_letters set state='redrive' where seq<=3").await;
+    world.stop_failing(bad);
+    world.emit_for_orders(release(bad)).await;
+    world.execute("update stock_dead_letters set state='redrive' where seq<=3").await;
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 4).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2, 3, 4]);
+    assert_eq!(world.seen_by_stock().await, [1, 2, 3, 4]);
     check_log(&world, true).await;
 }
 
 #[tokio::test]
-async fn letters_marked_while_nothing_runs_are_tried_at_the_next_start() {
+async fn letters_marked_offline_are_redriven_at_start() {
     let (world, bad) = with_dead_letters().await;
-    world.mend(bad);
+    world.stop_failing(bad);
     redrive(&world, None).await;
     let world = world.restart().await;
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 3).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+    assert_eq!(world.seen_by_stock().await, [1, 2, 3]);
     check_log(&world, true).await;
 }
 
 // A handler decides by when a message was written, and says whose request it was: a letter must not have forgotten.
 #[tokio::test]
-async fn a_letter_keeps_its_time_and_its_trace() {
+async fn a_dead_letter_keeps_its_time_and_trace() {
     let world = World::start().await;
     let (bad, trace) = (new_order(), Uuid::from_u128(77));
     let written = world.app.clock_now();
-    world.break_for(bad, How::Fault);
+    world.fail_for(bad, Failure::Fault);
     world.submit(super::world::Ask { trace: Some(trace), ..super::world::Ask::one(bad) }).await.unwrap();
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     world.app.clock.advance(Duration::from_secs(300));
-    world.mend(bad);
+    world.stop_failing(bad);
     redrive(&world, None).await;
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     let seen = world.app.rows::<(i64, Option<Uuid>)>("select at, trace from stock_seen").await;
@@ -141,9 +141,9 @@ async fn a_letter_keeps_its_time_and_its_trace() {
 
 // Redrive must not wait for a quiet moment that never comes.
 #[tokio::test]
-async fn letters_are_tried_while_commands_keep_coming() {
+async fn letters_are_redriven_under_load() {
     let (world, bad) = with_dead_letters().await;
-    world.mend(bad);
+    world.stop_failing(bad);
     redrive(&world, None).await;
     for n in 0..20_000 {
         super::world::answer(world.submit(super::world::Count::by(1)).await);

@@ -15,7 +15,7 @@ async fn numbers(world: &World, stream: &str) -> Vec<i64> {
 /// What goes of the stream of orders, and of what its two readers recorded, when both have passed all of it.
 async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
     let place = Place { source: "orders", epoch: 1, partition: 0 };
-    let mut tx = world.behind_the_back().await;
+    let mut tx = world.second_writer().await;
     let mut dropped = prune(&mut tx, place, i64::MAX, now, limit).await.unwrap();
     for reader in ["stock", "coupons"] {
         dropped += prune_deliveries(&mut tx, reader, place, now, limit).await.unwrap();
@@ -24,7 +24,7 @@ async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
 }
 
 #[tokio::test]
-async fn messages_are_kept_for_a_week_and_the_last_one_for_ever() {
+async fn messages_are_kept_a_week_and_the_last_for_ever() {
     let world = World::start().await;
     let written = world.app.clock_now();
     for _ in 0..3 {
@@ -54,7 +54,7 @@ async fn a_call_drops_no_more_than_its_limit() {
 }
 
 #[tokio::test]
-async fn the_engine_drops_what_is_old_and_keeps_what_somebody_has_not_read() {
+async fn pruning_keeps_messages_a_reader_has_not_read() {
     let world = World::start().await;
     for _ in 0..3 {
         world.ask().await;
@@ -62,7 +62,7 @@ async fn the_engine_drops_what_is_old_and_keeps_what_somebody_has_not_read() {
     world.app.faults.hold("stock", "stock.commit");
     let order = new_order();
     for _ in 0..3 {
-        world.say(commit(order)).await;
+        world.emit_for_orders(commit(order)).await;
     }
     world.app.clock.advance(WEEK + Duration::from_secs(600));
     world.app.eventually("select count(*) from orders_outbox", 3).await;
@@ -71,7 +71,7 @@ async fn the_engine_drops_what_is_old_and_keeps_what_somebody_has_not_read() {
     assert_eq!(numbers(&world, "orders").await, [7, 8, 9]);
     world.app.faults.release("stock", "stock.commit");
     world.app.eventually("select seq from stock_positions where source='orders'", 9).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 3, 5, 7, 8, 9]);
+    assert_eq!(world.seen_by_stock().await, [1, 3, 5, 7, 8, 9]);
     // Now read by all, and a week old: gone at the next look, but for the last.
     world.app.clock.advance(Duration::from_secs(600));
     world.app.eventually("select count(*) from orders_outbox", 1).await;
@@ -83,16 +83,16 @@ async fn the_engine_drops_what_is_old_and_keeps_what_somebody_has_not_read() {
 }
 
 /// Nobody here acts on it.
-fn unheard() -> contracts::Message {
+fn message_without_reader() -> contracts::Message {
     contracts::Message::PointsUse(contracts::messages::StepCommand { order_id: new_order() })
 }
 
 #[tokio::test]
-async fn the_engine_looks_again_while_more_is_left() {
+async fn pruning_repeats_while_more_is_left() {
     let world = World::start().await;
     let order = new_order();
     for _ in 0..2 {
-        world.app.emit_all("orders", order, vec![unheard(); 6_000]).await;
+        world.app.emit_all("orders", order, vec![message_without_reader(); 6_000]).await;
     }
     // One step of time only: the bound of a pass must not leave the rest for the next one.
     world.app.clock.advance(WEEK + Duration::from_secs(600));

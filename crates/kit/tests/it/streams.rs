@@ -1,12 +1,12 @@
 //! Positions: kept over restarts, fenced, and stopped by a gap.
 
-use super::world::{Ask, How, Laps, STOCK, World, check_log, hold, new_order, reserve};
+use super::world::{Ask, Failure, Laps, STOCK, World, check_log, hold, new_order, reserve};
 use kit::process::DEFAULT_PARTITIONS;
 use kit::{Reply, batch::SubmitError, testing::App};
 use std::sync::atomic::Ordering;
 
 /// Orders that the shelf has not heard of yet.
-async fn with_unread(count: usize) -> World {
+async fn with_unread_orders(count: usize) -> World {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.reserve");
     for _ in 0..count {
@@ -17,13 +17,13 @@ async fn with_unread(count: usize) -> World {
 }
 
 /// A round through the writer: what it could have delivered, it has.
-async fn turn(world: &World) {
-    world.say(hold(new_order())).await;
-    world.say(hold(new_order())).await;
+async fn two_commits(world: &World) {
+    world.emit_for_orders(hold(new_order())).await;
+    world.emit_for_orders(hold(new_order())).await;
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_where_the_last_commit_left_off() {
+async fn a_restart_resumes_after_the_last_commit() {
     let world = World::start().await;
     world.ask().await;
     world.app.faults.hold("stock", "stock.reserve");
@@ -32,20 +32,20 @@ async fn a_restart_goes_on_where_the_last_commit_left_off() {
     }
     let world = world.restart().await;
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
-    assert_eq!(world.seen_by_shelf().await, [1, 3, 4, 5]);
+    assert_eq!(world.seen_by_stock().await, [1, 3, 4, 5]);
     world.ask().await;
     check_log(&world, true).await;
     let world = world.restart().await;
     world.ask().await;
     assert_eq!(world.app.sql_i64("select max(seq) from orders_outbox").await, 12);
     assert_eq!(world.app.sql_i64("select count(*) from orders_stream").await, 1, "the same epoch");
-    assert_eq!(world.left().await, STOCK - 6);
+    assert_eq!(world.units_left().await, STOCK - 6);
     check_log(&world, true).await;
 }
 
 // The end of an unfolded exchange is reached however often it is interrupted (F3).
 #[tokio::test]
-async fn restarts_in_the_middle_lose_and_repeat_nothing() {
+async fn restarts_lose_and_repeat_nothing() {
     let mut world = World::unfolded().await;
     let waiting: Vec<_> = (0..40).map(|_| world.submit(Ask::one(new_order()))).collect();
     for reply in futures::future::join_all(waiting).await {
@@ -58,33 +58,33 @@ async fn restarts_in_the_middle_lose_and_repeat_nothing() {
     }
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 40).await;
     world.app.eventually("select count(*) from orders_seen where kind='stock.released'", 4).await;
-    assert_eq!(world.left().await, STOCK - 40);
+    assert_eq!(world.units_left().await, STOCK - 40);
     check_log(&world, true).await;
 }
 
 // I-M4, I-M7: somebody else moved the reader on; whatever this process does with its old position must not count. On a file nobody else
 // has any business, so it waits; what several processes on PostgreSQL do is told in `processes::zombies`.
 #[tokio::test]
-async fn a_reader_with_an_old_position_has_no_effect() {
+async fn a_reader_with_a_stale_position_has_no_effect() {
     for folded in [true, false] {
         let world = World::with(App::builder().on_sqlite().fold(folded)).await;
         world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
         world.app.eventually("select seq from stock_positions where source='orders'", 2).await;
-        assert_eq!(world.alter("update stock_positions set seq=seq+1 where source='orders'").await, 1);
-        let calls = world.shelf.calls.load(Ordering::SeqCst);
+        assert_eq!(world.execute("update stock_positions set seq=seq+1 where source='orders'").await, 1);
+        let calls = world.stock.calls.load(Ordering::SeqCst);
         let order = new_order();
         assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
-        while world.shelf.calls.load(Ordering::SeqCst) < calls + 3 {
+        while world.stock.calls.load(Ordering::SeqCst) < calls + 3 {
             tokio::task::yield_now().await;
         }
         assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_outbox").await, 1);
-        assert_eq!(world.left().await, STOCK - 1);
+        assert_eq!(world.units_left().await, STOCK - 1);
         assert_eq!(world.position("stock", "orders").await, 3, "as the other left it");
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
         // Back under its feet, it goes on.
-        world.alter("update stock_positions set seq=seq-1 where source='orders'").await;
+        world.execute("update stock_positions set seq=seq-1 where source='orders'").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 2).await;
         world.app.eventually("select seq from stock_positions where source='orders'", 4).await;
         world.app.eventually("select seq from wallet_positions where source='coupons'", 2).await;
@@ -93,13 +93,13 @@ async fn a_reader_with_an_old_position_has_no_effect() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_never_read_is_fenced_too() {
+async fn a_reader_without_a_position_is_fenced_too() {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.reserve");
     // Once it settled a command, the engine of orders also knows where its readers are: nowhere yet.
     world.ask().await;
     for partition in 0..DEFAULT_PARTITIONS {
-        world.alter(&format!("insert into orders_positions (source, epoch, partition, seq) values ('stock',1,{partition},1)")).await;
+        world.execute(&format!("insert into orders_positions (source, epoch, partition, seq) values ('stock',1,{partition},1)")).await;
     }
     world.app.faults.release("stock", "stock.reserve");
     world.app.eventually("select count(*) from stock_outbox", 1).await;
@@ -110,10 +110,10 @@ async fn a_reader_that_has_never_read_is_fenced_too() {
 
 // Two writers can never both give out a number. On PostgreSQL the writer gives none; see `processes::zombies` for the sequencer.
 #[tokio::test]
-async fn a_number_that_is_taken_rolls_the_writer_back() {
+async fn a_duplicate_sequence_number_rolls_the_writer_back() {
     let world = World::on_sqlite().await;
     world
-        .alter("insert into orders_outbox (epoch, partition, seq, key, kind, data, at) values (1,0,1,zeroblob(16),'stock.commit','{}',0)")
+        .execute("insert into orders_outbox (epoch, partition, seq, key, kind, data, at) values (1,0,1,zeroblob(16),'stock.commit','{}',0)")
         .await;
     assert_eq!(world.submit(Ask::one(new_order())).await, Err(SubmitError::Failed));
     for table in ["orders_asks", "stock_seen", "stock_outbox", "coupons_holds"] {
@@ -122,51 +122,51 @@ async fn a_number_that_is_taken_rolls_the_writer_back() {
 }
 
 #[tokio::test]
-async fn a_gap_stops_its_reader_and_nothing_behind_it_is_read() {
+async fn a_gap_stops_its_reader() {
     for missing in 1..=3 {
-        let world = with_unread(3).await;
-        world.alter(&format!("create table kit_lost as select * from orders_outbox where seq={missing}")).await;
-        assert_eq!(world.alter(&format!("delete from orders_outbox where seq={missing}")).await, 1);
-        world.expect_standstill();
+        let world = with_unread_orders(3).await;
+        world.execute(&format!("create table kit_lost as select * from orders_outbox where seq={missing}")).await;
+        assert_eq!(world.execute(&format!("delete from orders_outbox where seq={missing}")).await, 1);
+        world.expect_stall();
         world.app.faults.release("stock", "stock.reserve");
-        turn(&world).await;
+        two_commits(&world).await;
         let readable: Vec<i64> = (1..missing).collect();
         world.app.eventually("select count(*) from stock_seen", missing - 1).await;
-        turn(&world).await;
-        assert_eq!(world.seen_by_shelf().await, readable);
+        two_commits(&world).await;
+        assert_eq!(world.seen_by_stock().await, readable);
         assert_eq!(world.position("stock", "orders").await, missing - 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
         assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers go on");
         // Found again: nothing was lost.
-        world.alter("insert into orders_outbox select * from kit_lost").await;
+        world.execute("insert into orders_outbox select * from kit_lost").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 3).await;
-        assert_eq!(world.seen_by_shelf().await, [1, 2, 3]);
+        assert_eq!(world.seen_by_stock().await, [1, 2, 3]);
         check_log(&world, true).await;
     }
 }
 
 #[tokio::test]
-async fn a_gap_is_still_one_after_a_restart() {
-    let world = with_unread(3).await;
-    world.alter("delete from orders_outbox where seq=2").await;
+async fn a_gap_still_stops_its_reader_after_a_restart() {
+    let world = with_unread_orders(3).await;
+    world.execute("delete from orders_outbox where seq=2").await;
     let world = world.restart().await;
-    world.expect_standstill();
-    turn(&world).await;
+    world.expect_stall();
+    two_commits(&world).await;
     world.app.eventually("select count(*) from stock_seen", 1).await;
-    turn(&world).await;
-    assert_eq!((world.seen_by_shelf().await, world.position("stock", "orders").await), (vec![1], 1));
+    two_commits(&world).await;
+    assert_eq!((world.seen_by_stock().await, world.position("stock", "orders").await), (vec![1], 1));
 }
 
-// Positions belong to (reader, source): one reader's trouble is not another's.
+// Positions belong to (reader, source): one reader's fault is not another's.
 #[tokio::test]
 async fn readers_of_a_stream_have_positions_of_their_own() {
     let world = World::start().await;
     let bad = new_order();
-    world.break_for(bad, How::Fault);
-    world.say(hold(new_order())).await;
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(hold(new_order())).await;
     world.app.faults.hold("wallet", "coupon.held");
-    world.say(hold(new_order())).await;
-    world.say(reserve(bad, 1)).await;
+    world.emit_for_orders(hold(new_order())).await;
+    world.emit_for_orders(reserve(bad, 1)).await;
     assert_eq!((world.position("wallet", "coupons").await, world.position("orders", "coupons").await), (1, 2));
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     assert_eq!((world.position("stock", "orders").await, world.position("coupons", "orders").await), (3, 3));

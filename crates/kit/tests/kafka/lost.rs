@@ -1,6 +1,6 @@
 //! A reader stops at what is lost and never skips it.
 
-use crate::world::{World, is_silent, numbers, read, read_records, record, records, trouble, until};
+use crate::world::{World, is_silent, numbers, partition_error, read, read_records, record, records, until};
 use kit::kafka::{Consumer, KafkaError};
 
 #[track_caller]
@@ -18,7 +18,7 @@ async fn assert_stopped(world: &World, consumer: &mut Consumer, wanted: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dropped_before_it_was_read_is_lost() {
+async fn deleted_unread_messages_are_lost() {
     let world = World::with_orders().await;
     world.producer().unwrap().publish("orders", &records(0, 1, 100)).await.unwrap();
     world.forget_before("orders", 0, 50).await;
@@ -26,7 +26,7 @@ async fn what_was_dropped_before_it_was_read_is_lost() {
     // A new reader, too, has missed something.
     for (position, wanted) in [(None, 0), (Some(10), 11), (Some(48), 49)] {
         consumer.assign("orders", 0, position).unwrap();
-        assert_lost(&trouble(&mut consumer, 0), wanted);
+        assert_lost(&partition_error(&mut consumer, 0), wanted);
     }
     assert_stopped(&world, &mut consumer, 49).await;
     // Right behind what was dropped nothing is missing.
@@ -35,19 +35,19 @@ async fn what_was_dropped_before_it_was_read_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_behind_the_end_is_lost() {
+async fn a_position_past_the_end_is_lost() {
     let world = World::with_orders().await;
     world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, Some(9)).unwrap();
     assert!(is_silent(&mut consumer, 0), "the end is no loss");
     consumer.assign("orders", 0, Some(10)).unwrap();
-    assert_lost(&trouble(&mut consumer, 0), 11);
+    assert_lost(&partition_error(&mut consumer, 0), 11);
     assert_stopped(&world, &mut consumer, 11).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_is_lost() {
+async fn a_recreated_topic_is_lost() {
     let world = World::with_orders().await;
     world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
@@ -56,7 +56,7 @@ async fn a_topic_made_anew_is_lost() {
     world.drop_topic("orders").await;
     world.ensure_topic("orders", 4).await.unwrap();
     world.producer().unwrap().publish("orders", &records(0, 1, 5)).await.unwrap();
-    assert_lost(&trouble(&mut consumer, 0), 10);
+    assert_lost(&partition_error(&mut consumer, 0), 10);
     // Whoever looked at it and decided to begin again can.
     consumer.assign("orders", 0, None).unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 5)), [1, 2, 3, 4, 5]);
@@ -70,11 +70,11 @@ async fn without_its_topic_a_position_is_lost() {
     running.assign("orders", 0, None).unwrap();
     read(&mut running, 0, 3);
     world.drop_topic("orders").await;
-    assert_lost(&trouble(&mut running, 0), 3);
+    assert_lost(&partition_error(&mut running, 0), 3);
 
     let mut starting = world.consumer().unwrap();
     starting.assign("orders", 0, Some(2)).unwrap();
-    assert_lost(&trouble(&mut starting, 0), 3);
+    assert_lost(&partition_error(&mut starting, 0), 3);
 }
 
 /// Processes start in any order: a new reader may come before the topic.
@@ -83,7 +83,7 @@ async fn a_new_reader_waits_for_its_topic() {
     let mut world = World::empty();
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, None).unwrap();
-    let missing = trouble(&mut consumer, 0);
+    let missing = partition_error(&mut consumer, 0);
     assert!(matches!(&missing, KafkaError::NoTopic { topic } if *topic == world.topic("orders")), "{missing}");
     let missing = consumer.assign_latest("orders", 1).unwrap_err();
     assert!(matches!(missing, KafkaError::NoTopic { .. }), "{missing}");
@@ -100,11 +100,11 @@ async fn a_new_reader_waits_for_its_topic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_is_not_there_is_told() {
+async fn a_missing_partition_is_reported() {
     let world = World::with_orders().await;
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 4, None).unwrap();
-    assert!(matches!(trouble(&mut consumer, 4), KafkaError::NoTopic { .. }));
+    assert!(matches!(partition_error(&mut consumer, 4), KafkaError::NoTopic { .. }));
     assert!(matches!(consumer.assign("orders", i64::MAX, None), Err(KafkaError::NoTopic { .. })));
     assert!(matches!(consumer.assign("orders", -1, None), Err(KafkaError::NoTopic { .. })));
 }

@@ -1,6 +1,6 @@
 //! Brokers that are down or refuse. Played by the mock: what is broken here would break the other tests' broker.
 
-use crate::world::{is_silent, mock, numbers, publish, read_records, record, records, trouble, until};
+use crate::world::{is_silent, mock, numbers, partition_error, publish, read_records, record, records, until};
 use kit::kafka::{Consumer, KafkaError};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn read_up_to(consumer: &mut Consumer, last: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn publishing_waits_for_brokers_and_gives_up_in_time() {
+async fn publishing_waits_for_brokers_until_a_timeout() {
     let (mock, cluster) = mock();
     let producer = cluster.producer().unwrap();
     producer.publish("orders", &records(0, 1, 10)).await.unwrap();
@@ -34,7 +34,7 @@ async fn publishing_waits_for_brokers_and_gives_up_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_outlives_an_outage() {
+async fn a_consumer_survives_a_broker_outage() {
     let (mock, cluster) = mock();
     let producer = cluster.producer().unwrap();
     producer.publish("orders", &records(0, 1, 10)).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_reader_outlives_an_outage() {
 
 /// Partitions that are silent after an outage are started again (after ten seconds): where they were, whatever that was. F17
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_is_started_again_misses_and_repeats_nothing() {
+async fn a_restarted_partition_skips_and_repeats_nothing() {
     let (mock, cluster) = mock();
     let producer = cluster.producer().unwrap();
     producer.publish("orders", &records(0, 1, 10)).await.unwrap();
@@ -101,7 +101,7 @@ async fn starting_needs_no_broker() {
 
 /// The first batch is refused for good while those behind it are on their way: none of them may get in front.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_batch_lets_none_behind_it_pass() {
+async fn a_refused_batch_blocks_the_batches_behind_it() {
     let (mock, cluster) = mock();
     let producer = cluster.producer().unwrap();
     producer.publish("orders", &[record(0, 1)]).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_refused_batch_lets_none_behind_it_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_that_pass_are_waited_out() {
+async fn transient_errors_are_retried() {
     let (mock, cluster) = mock();
     let producer = cluster.producer().unwrap();
     let passing = [
@@ -139,7 +139,7 @@ async fn errors_that_pass_are_waited_out() {
 
 /// One stream's trouble makes others publish again, and no more.
 #[tokio::test(flavor = "multi_thread")]
-async fn others_who_publish_meanwhile_lose_nothing() {
+async fn a_refused_stream_does_not_affect_others() {
     let (mock, cluster) = mock();
     mock.create_topic("onrush.coupons", 4, 3).unwrap();
     let producer = cluster.producer().unwrap();
@@ -179,6 +179,6 @@ async fn an_offset_out_of_range_is_lost() {
     mock.request_errors(Api::Fetch, &[Error::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE; 3]);
     let mut consumer = cluster.consumer().unwrap();
     consumer.assign("orders", 0, Some(3)).unwrap();
-    let lost = trouble(&mut consumer, 0);
+    let lost = partition_error(&mut consumer, 0);
     assert!(matches!(lost, KafkaError::OffsetLost { service: "orders", partition: 0, offset: 4, .. }), "{lost}");
 }

@@ -11,7 +11,7 @@ use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_is_read_back() {
+async fn published_messages_are_read_back() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     producer.publish("orders", &[]).await.unwrap();
@@ -89,7 +89,7 @@ async fn ten_thousand_keep_their_order() {
 
 /// A relay that dies between publishing and noting it publishes again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_published_twice_is_there_twice() {
+async fn messages_published_twice_are_read_twice() {
     let world = World::with_orders().await;
     for _ in 0..2 {
         world.producer().unwrap().publish("orders", &records(0, 1, 3)).await.unwrap();
@@ -101,7 +101,7 @@ async fn what_is_published_twice_is_there_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_relays_at_once_none_makes_a_gap() {
+async fn two_concurrent_relays_make_no_gap() {
     let world = World::with_orders().await;
     let (one, two) = (world.producer().unwrap(), world.producer().unwrap());
     let relay = async |producer: &kit::kafka::Producer| {
@@ -162,7 +162,7 @@ async fn without_its_topic_or_partition_nothing_is_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_write_is_shown_and_passed_by() {
+async fn foreign_records_are_reported_and_skipped() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     let other: FutureProducer = world.outsider().create().unwrap();

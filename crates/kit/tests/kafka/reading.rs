@@ -9,7 +9,7 @@ use std::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_goes_on_right_behind_its_position() {
+async fn a_consumer_resumes_after_its_position() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     producer.publish("orders", &records(0, 1, 1_000)).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_reader_goes_on_right_behind_its_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_settled_is_seen_again() {
+async fn unsettled_messages_are_seen_again() {
     let world = World::with_orders().await;
     world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
@@ -59,7 +59,7 @@ async fn what_is_not_settled_is_seen_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_assigned_can_be_read() {
+async fn only_assigned_partitions_can_be_read() {
     let world = World::with_orders().await;
     let mut consumer = world.consumer().unwrap();
     let refused = consumer.peek("orders", 0, 1).unwrap_err();
@@ -75,12 +75,12 @@ async fn only_what_is_assigned_can_be_read() {
 
 /// 20 MB wait in a partition that nobody takes from: more than is fetched ahead.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_partition_holds_up_no_other() {
+async fn an_unread_partition_does_not_block_others() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     let filling = |from: i64| {
         let mut some = records(0, from, from + 999);
-        some.iter_mut().for_each(|record| record.data = format!(r#""{}""#, new_noise(2_000)));
+        some.iter_mut().for_each(|record| record.data = format!(r#""{}""#, incompressible_text(2_000)));
         some
     };
     for from in (1..=9_001).step_by(1_000) {
@@ -96,7 +96,7 @@ async fn a_full_partition_holds_up_no_other() {
 }
 
 /// Text that does not compress away.
-fn new_noise(length: usize) -> String {
+fn incompressible_text(length: usize) -> String {
     let mut noise = String::with_capacity(length + 32);
     while noise.len() < length {
         let bytes: [u8; 16] = kit::ports::random_bytes();
@@ -106,7 +106,7 @@ fn new_noise(length: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_latest_are_those_after_the_call() {
+async fn assign_latest_reads_only_later_messages() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     producer.publish("orders", &records(0, 1, 100)).await.unwrap();
@@ -121,7 +121,7 @@ async fn the_latest_are_those_after_the_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sleeping_reader_is_woken() {
+async fn a_blocked_consumer_is_woken() {
     let world = World::with_orders().await;
     let mut consumer = world.consumer().unwrap();
     let (told, teller) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -156,7 +156,7 @@ async fn a_sleeping_reader_is_woken() {
 
 /// Engines are plain threads, without a runtime.
 #[test]
-fn a_plain_thread_can_read() {
+fn a_thread_without_a_runtime_can_read() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let world = runtime.block_on(World::with_orders());
     runtime.block_on(world.producer().unwrap().publish("orders", &records(0, 1, 3))).unwrap();
@@ -167,7 +167,7 @@ fn a_plain_thread_can_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_far_a_reader_is_behind_shows_within_seconds() {
+async fn the_lag_of_a_reader_is_known_within_seconds() {
     let world = World::with_orders().await;
     let producer = world.producer().unwrap();
     producer.publish("orders", &records(0, 1, 30)).await.unwrap();

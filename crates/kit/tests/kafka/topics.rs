@@ -27,7 +27,7 @@ async fn a_topic_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_may_make_it_at_once() {
+async fn a_topic_may_be_created_concurrently() {
     let mut world = World::empty();
     let made = futures::future::join_all((0..4).map(|_| world.ensure_topic("orders", 4))).await;
     assert!(made.iter().all(Result::is_ok), "{made:?}");
@@ -35,7 +35,7 @@ async fn many_may_make_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_drops_by_age_since_arrival_and_never_by_key() {
+async fn a_topic_deletes_by_age_and_never_compacts() {
     let world = World::with_orders().await;
     let topic = world.topic("orders");
     let admin = world.admin();
@@ -47,7 +47,7 @@ async fn a_topic_drops_by_age_since_arrival_and_never_by_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_cannot_be_made_is_told() {
+async fn a_failed_topic_creation_is_reported() {
     let world = World::empty();
     for partitions in [0, -5] {
         let refused = world.ensure_topic("orders", partitions).await.unwrap_err();
@@ -68,12 +68,12 @@ async fn a_check_says_whether_a_broker_answers() {
 }
 
 /// Where a broker will answer, some time.
-fn address_to_be() -> SocketAddr {
+fn future_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The broker answers there from now on.
-async fn answers(at: SocketAddr, bootstrap: String) {
+async fn open_proxy(at: SocketAddr, bootstrap: String) {
     let listener = TcpListener::bind(at).await.unwrap();
     tasks::spawn("door to the broker", async move {
         while let Ok((mut client, _)) = listener.accept().await {
@@ -97,9 +97,9 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
 
 /// What this thread logs.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+struct LogLines(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -108,7 +108,7 @@ impl Write for Lines {
     }
 }
 
-impl Lines {
+impl LogLines {
     fn count(&self, text: &str) -> usize {
         String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
     }
@@ -122,13 +122,13 @@ impl Lines {
 // F17: brokers that are away when a process starts. It is said once that they are, and once that they are back.
 #[tokio::test]
 async fn topics_are_made_in_the_background_when_no_broker_answers() {
-    let (mut world, at, lines) = (World::empty(), address_to_be(), Lines::default());
+    let (mut world, at, lines) = (World::empty(), future_address(), LogLines::default());
     let _listening = lines.listen();
     let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
     let ((_trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
     topics.ensure(&cluster, vec!["orders", "stock"], 3, &shutdown).await.unwrap();
     assert!(!topics.are_ready());
-    answers(at, world.bootstrap.clone()).await;
+    open_proxy(at, world.bootstrap.clone()).await;
     eventually("the topics are not made", || topics.are_ready()).await;
     world.topic_of("orders", 3).await;
     world.topic_of("stock", 3).await;
@@ -137,13 +137,13 @@ async fn topics_are_made_in_the_background_when_no_broker_answers() {
 
 // F22: what only shows in the background must not go unnoticed, and nothing is read or published meanwhile
 #[tokio::test]
-async fn a_wrong_topic_found_in_the_background_is_an_alarm() {
-    let (world, at, lines) = (World::with_orders().await, address_to_be(), Lines::default());
+async fn a_wrong_topic_found_in_the_background_is_an_error() {
+    let (world, at, lines) = (World::with_orders().await, future_address(), LogLines::default());
     let _listening = lines.listen();
     let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
     let ((trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
     topics.ensure(&cluster, vec!["orders"], 5, &shutdown).await.unwrap();
-    answers(at, world.bootstrap.clone()).await;
+    open_proxy(at, world.bootstrap.clone()).await;
     eventually("nobody is told", || lines.count("has 4 partitions, not 5") == 1).await;
     assert!(lines.count("ERROR") == 1 && !topics.are_ready());
     trigger.stop();

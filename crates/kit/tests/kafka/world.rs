@@ -159,7 +159,7 @@ pub fn numbers(records: &[Record]) -> Vec<i64> {
 
 /// The error that a partition ends in.
 #[track_caller]
-pub fn trouble(consumer: &mut Consumer, partition: i64) -> KafkaError {
+pub fn partition_error(consumer: &mut Consumer, partition: i64) -> KafkaError {
     until(consumer, "error", |consumer| match consumer.peek("orders", partition, 500) {
         Ok([]) => None,
         Ok(found) => panic!("{found:?}"),

@@ -1,6 +1,6 @@
 //! The second level of caches: one load for all instances, and no copy older than an announced change.
 
-use crate::support::{Server, eventually, fearless, flush, instance, prefix, redis};
+use crate::support::{Server, eventually, flush, instance, never_open, prefix, redis};
 use futures::future::join_all;
 use kit::{
     cache::Cache,
@@ -55,7 +55,7 @@ async fn get(cache: &Cache<String, u32>, source: &Source) -> u32 {
 
 // H1
 #[tokio::test]
-async fn one_instance_loads_and_the_others_find_it() {
+async fn one_instance_loads_for_all() {
     let prefix = prefix();
     let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
     source.set(7);
@@ -70,7 +70,7 @@ async fn one_instance_loads_and_the_others_find_it() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_loaded_again_by_all() {
+async fn an_invalidated_entry_is_reloaded_by_all() {
     let prefix = prefix();
     let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
     get(&one, &source).await;
@@ -82,7 +82,7 @@ async fn what_is_forgotten_is_loaded_again_by_all() {
 
 /// Other entries stay, and so does what they were loaded from.
 #[tokio::test]
-async fn everything_can_be_forgotten() {
+async fn a_whole_cache_can_be_invalidated() {
     let prefix = prefix();
     let (redis, source) = (instance(&prefix), Source::default());
     let one = cache(&redis);
@@ -96,7 +96,7 @@ async fn everything_can_be_forgotten() {
 
 // H1: the load began before the change and ends after it
 #[tokio::test]
-async fn a_stale_load_is_kept_nowhere() {
+async fn a_stale_load_is_not_cached_in_redis() {
     let prefix = prefix();
     let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
     let (read, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -129,7 +129,7 @@ async fn a_stale_load_is_kept_nowhere() {
 }
 
 #[tokio::test]
-async fn a_stale_load_is_not_kept_in_memory_either() {
+async fn a_stale_load_is_not_cached_in_memory() {
     let source = Source::default();
     let cache: Cache<String, u32> = Cache::new(100, LONG);
     source.set(2);
@@ -142,36 +142,36 @@ async fn a_stale_load_is_not_kept_in_memory_either() {
 }
 
 #[tokio::test]
-async fn a_generation_is_good_once_and_not_after_a_change_or_a_loss() {
+async fn a_generation_is_valid_once_and_until_a_change() {
     let server = Server::start().await;
     let redis = server.patient();
-    let shelf = Shared::new(redis.clone(), "shelf", LONG);
+    let entries = Shared::new(redis.clone(), "shelf", LONG);
     let generation = |found| match found {
         Found::Nothing(generation) => generation,
         other => panic!("{other:?}"),
     };
-    let before_change = generation(shelf.look("a").await);
-    let with_it = generation(shelf.look("a").await);
-    shelf.forget_now("a").await.unwrap();
-    shelf.keep("a", before_change, b"old").await;
-    assert!(matches!(shelf.look("a").await, Found::Nothing(_)));
+    let before_change = generation(entries.look("a").await);
+    let with_it = generation(entries.look("a").await);
+    entries.forget_now("a").await.unwrap();
+    entries.keep("a", before_change, b"old").await;
+    assert!(matches!(entries.look("a").await, Found::Nothing(_)));
     flush(&redis).await;
-    shelf.keep("a", with_it, b"old").await;
-    let new = generation(shelf.look("a").await);
-    shelf.keep("a", new, b"new").await;
-    assert!(matches!(shelf.look("a").await, Found::Value(value) if value == b"new"));
+    entries.keep("a", with_it, b"old").await;
+    let new = generation(entries.look("a").await);
+    entries.keep("a", new, b"new").await;
+    assert!(matches!(entries.look("a").await, Found::Value(value) if value == b"new"));
     let left: i64 = redis.call(cmd("PTTL").arg(redis.key("copy", "shelf:a"))).await.unwrap();
     assert!((400_000..=600_000).contains(&left), "{left}");
     // The era was evicted: what was kept in it counts as nothing.
     redis.call::<()>(cmd("DEL").arg(redis.key("era", "shelf"))).await.unwrap();
-    assert!(matches!(shelf.look("a").await, Found::Nothing(_)));
+    assert!(matches!(entries.look("a").await, Found::Nothing(_)));
 }
 
 // F15: the change is announced while Redis is away, and the old copy is in it when it is back
 #[tokio::test]
-async fn what_changed_while_redis_was_away_is_not_found_there_afterwards() {
+async fn changes_during_a_redis_outage_are_not_lost() {
     let server = Server::start().await;
-    let new = || server.connect(fearless(), Arc::new(SystemClock));
+    let new = || server.connect(never_open(), Arc::new(SystemClock));
     let (one, two, source) = (cache(&new()), cache(&new()), Source::default());
     source.set(1);
     assert_eq!(get(&one, &source).await, 1);
@@ -197,7 +197,7 @@ async fn what_changed_while_redis_was_away_is_not_found_there_afterwards() {
 }
 
 #[tokio::test]
-async fn a_copy_of_another_version_is_as_good_as_none() {
+async fn an_entry_of_another_type_is_reloaded() {
     let redis = redis();
     let texts: Cache<String, String> = Cache::shared(100, LONG, Some(redis.clone()), "things", LONG);
     texts.get_or_load("a".to_owned(), async { Ok::<_, Infallible>("text".to_owned()) }).await.unwrap();
@@ -207,7 +207,7 @@ async fn a_copy_of_another_version_is_as_good_as_none() {
 }
 
 #[tokio::test]
-async fn a_failed_load_is_kept_nowhere() {
+async fn a_failed_load_is_not_cached() {
     let redis = redis();
     let (one, source) = (cache(&redis), Source::default());
     assert_eq!(*one.get_or_load("a".to_owned(), async { Err("down") }).await.unwrap_err(), "down");

@@ -36,14 +36,14 @@ async fn write(tx: &mut Tx, fence: i64) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn written(tx: &mut Tx) -> Vec<i64> {
+async fn written_rows(tx: &mut Tx) -> Vec<i64> {
     let rows: Vec<(i64,)> = tx.query("select fence from kit_writes order by id", &[]).await.unwrap();
     rows.into_iter().map(|(fence,)| fence).collect()
 }
 
 // X1, F16: it stood still in the middle of its transaction while its lock ran out and the next one was there.
 #[tokio::test]
-async fn the_late_holder_of_an_open_transaction_changes_nothing() {
+async fn a_late_holder_in_a_transaction_is_fenced() {
     let (_database, db) = database().await;
     let (mut one, mut other) = (db.open_writer().await.unwrap(), db.open_writer().await.unwrap());
     let lock = Lock::new(&redis(), "report");
@@ -57,13 +57,13 @@ async fn the_late_holder_of_an_open_transaction_changes_nothing() {
     let fenced = write(&mut one, late.fence()).await;
     assert!(matches!(fenced, Err(Fault::Fenced(_))), "{fenced:?}");
     one.rollback().await.unwrap();
-    assert_eq!(written(&mut one).await, [next.fence()]);
+    assert_eq!(written_rows(&mut one).await, [next.fence()]);
     assert_eq!(fence::last(&mut one, "kit", "report").await.unwrap(), next.fence());
 }
 
 // X1: many who all believe to hold it, each on a connection of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn holders_that_write_at_once_leave_no_number_that_falls() {
+async fn concurrent_holders_leave_rising_fences() {
     let (_database, db) = database().await;
     let prefix = prefix();
     let fenced = Arc::new(AtomicU32::new(0));
@@ -88,7 +88,7 @@ async fn holders_that_write_at_once_leave_no_number_that_falls() {
         }
     }))
     .await;
-    let rows = written(&mut db.open_writer().await.unwrap()).await;
+    let rows = written_rows(&mut db.open_writer().await.unwrap()).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
     assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
     assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");

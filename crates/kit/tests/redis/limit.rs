@@ -1,6 +1,6 @@
 //! Limits that all instances share.
 
-use crate::support::{Server, eventually, fearless, flush, instance, manual_clock, prefix, redis};
+use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix, redis};
 use axum::response::IntoResponse;
 use contracts::Code;
 use futures::future::join_all;
@@ -19,7 +19,7 @@ fn limit(redis: &Redis, limit: u32, window: Duration) -> Limit {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn instances_share_the_count_however_many_come_at_once() {
+async fn instances_share_the_count() {
     let prefix = prefix();
     let instances: Vec<Limit> = (0..2).map(|_| limit(&instance(&prefix), 10, HOUR)).collect();
     let tries = join_all((0..60).map(|number| {
@@ -35,7 +35,7 @@ async fn instances_share_the_count_however_many_come_at_once() {
 }
 
 #[tokio::test]
-async fn what_is_given_back_or_forgotten_counts_nowhere() {
+async fn returned_attempts_are_not_counted() {
     let prefix = prefix();
     let (one, two) = (limit(&instance(&prefix), 2, HOUR), limit(&instance(&prefix), 2, HOUR));
     one.take("a").await.unwrap();
@@ -59,7 +59,7 @@ async fn the_window_slides() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_longer_than_the_window_and_no_key_tells_whose_it_is() {
+async fn keys_expire_with_the_window_and_hide_the_subject() {
     let prefix = prefix();
     let redis = instance(&prefix);
     limit(&redis, 5, HOUR).take("somebody@example.com 203.0.113.1").await.unwrap();
@@ -71,16 +71,16 @@ async fn nothing_is_kept_longer_than_the_window_and_no_key_tells_whose_it_is() {
 }
 
 #[tokio::test]
-async fn a_limit_of_nothing_lets_nothing_through() {
+async fn a_limit_of_zero_rejects_everything() {
     assert!(limit(&redis(), 0, HOUR).take("a").await.is_err());
 }
 
 // F15
 #[tokio::test]
-async fn without_redis_each_instance_counts_for_itself_and_never_without_end() {
+async fn without_redis_each_instance_limits_itself() {
     let mut server = Server::start().await;
     let (clock, shared_clock) = manual_clock();
-    let new = || Limit::new(Some(server.connect(fearless(), Arc::new(SystemClock))), "test", 3, HOUR, Arc::clone(&shared_clock));
+    let new = || Limit::new(Some(server.connect(never_open(), Arc::new(SystemClock))), "test", 3, HOUR, Arc::clone(&shared_clock));
     let (one, two) = (new(), new());
     one.take("a").await.unwrap();
     two.take("a").await.unwrap();
@@ -109,7 +109,7 @@ async fn without_redis_each_instance_counts_for_itself_and_never_without_end() {
 
 // F15
 #[tokio::test]
-async fn a_redis_that_was_emptied_starts_the_count_anew() {
+async fn an_emptied_redis_restarts_the_count() {
     let server = Server::start().await;
     let redis = server.patient();
     let limit = limit(&redis, 1, HOUR);
@@ -148,7 +148,7 @@ async fn wrong_passwords_count_at_every_instance() {
 
 // F16
 #[tokio::test]
-async fn a_redis_that_hangs_does_not_let_everybody_in() {
+async fn a_hanging_redis_does_not_lift_the_limit() {
     let server = Server::start().await;
     let (_clock, clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), Arc::clone(&clock));

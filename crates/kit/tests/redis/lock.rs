@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
-async fn taken(lock: &Lock, lease: Duration) -> Guard {
+async fn acquire(lock: &Lock, lease: Duration) -> Guard {
     lock.acquire(LONG, lease).await.unwrap().expect("it is free in time")
 }
 
@@ -44,49 +44,49 @@ async fn write(tx: &mut Tx, id: i64, fence: i64) -> Result<(), Fault> {
     }
 }
 
-async fn written(tx: &mut Tx) -> Vec<(i64, i64)> {
+async fn written_rows(tx: &mut Tx) -> Vec<(i64, i64)> {
     tx.query("select id, fence from kit_writes order by id", &[]).await.unwrap()
 }
 
 #[tokio::test]
-async fn one_holder_at_a_time_and_the_next_has_a_higher_number() {
+async fn each_holder_has_a_higher_fence() {
     let lock = Lock::new(&redis(), "report");
-    let first = taken(&lock, LONG).await;
+    let first = acquire(&lock, LONG).await;
     assert!(lock.acquire(Duration::ZERO, LONG).await.unwrap().is_none());
     assert!(lock.acquire(SHORT, LONG).await.unwrap().is_none());
     let number = first.fence();
     assert!(first.release().await.unwrap());
-    let second = taken(&lock, LONG).await;
+    let second = acquire(&lock, LONG).await;
     assert!(second.fence() > number);
     let other = Lock::new(&redis(), "another");
     assert!(other.acquire(Duration::ZERO, LONG).await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn a_dropped_guard_gives_it_back() {
+async fn a_dropped_guard_releases_the_lock() {
     let lock = Lock::new(&redis(), "report");
-    drop(taken(&lock, LONG).await);
+    drop(acquire(&lock, LONG).await);
     // Sooner than the lease would end.
-    taken(&lock, LONG).await;
+    acquire(&lock, LONG).await;
 }
 
 #[tokio::test]
-async fn who_gave_up_waiting_leaves_nothing_behind() {
+async fn an_abandoned_acquire_leaves_nothing() {
     let lock = Lock::new(&redis(), "report");
-    let first = taken(&lock, LONG).await;
+    let first = acquire(&lock, LONG).await;
     for _ in 0..20 {
         let given_up = tokio::time::timeout(Duration::from_millis(5), lock.acquire(LONG, LONG)).await;
         assert!(given_up.is_err(), "it is held");
     }
     assert!(first.release().await.unwrap(), "none of them took it");
-    taken(&lock, LONG).await;
+    acquire(&lock, LONG).await;
 }
 
 #[tokio::test]
 async fn a_lease_ends_and_only_its_holder_can_extend_or_release() {
     let lock = Lock::new(&redis(), "report");
-    let first = taken(&lock, SHORT).await;
-    let second = taken(&lock, LONG).await;
+    let first = acquire(&lock, SHORT).await;
+    let second = acquire(&lock, LONG).await;
     assert!(second.fence() > first.fence());
     assert!(!first.extend(LONG).await.unwrap());
     assert!(!first.release().await.unwrap(), "it has become somebody else's");
@@ -98,7 +98,7 @@ async fn a_lease_ends_and_only_its_holder_can_extend_or_release() {
 async fn an_extended_lease_holds() {
     let redis = redis();
     let lock = Lock::new(&redis, "report");
-    let guard = taken(&lock, Duration::from_secs(5)).await;
+    let guard = acquire(&lock, Duration::from_secs(5)).await;
     assert!(guard.extend(LONG).await.unwrap());
     let left: i64 = redis.call(cmd("PTTL").arg(redis.key("lock", "report"))).await.unwrap();
     assert!(left > 30_000, "{left}");
@@ -115,7 +115,7 @@ async fn holders_of_many_instances_never_overlap() {
         let (inside, rounds, numbers) = (Arc::clone(&inside), Arc::clone(&rounds), Arc::clone(&numbers));
         async move {
             for _ in 0..10 {
-                let guard = taken(&lock, LONG).await;
+                let guard = acquire(&lock, LONG).await;
                 assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
                 tokio::task::yield_now().await;
                 numbers.lock().await.push(guard.fence());
@@ -132,25 +132,25 @@ async fn holders_of_many_instances_never_overlap() {
 
 // F16
 #[tokio::test]
-async fn the_late_holder_changes_nothing() {
+async fn a_late_lock_holder_is_fenced() {
     let folder = TempFolder::new();
     let mut tx = database(&folder).await;
     let lock = Lock::new(&redis(), "report");
-    let late = taken(&lock, SHORT).await;
+    let late = acquire(&lock, SHORT).await;
     write(&mut tx, 1, late.fence()).await.unwrap();
     write(&mut tx, 2, late.fence()).await.expect("a holder may write more than once");
-    let next = taken(&lock, LONG).await;
+    let next = acquire(&lock, LONG).await;
     write(&mut tx, 3, next.fence()).await.unwrap();
     let fenced = write(&mut tx, 4, late.fence()).await;
     assert!(matches!(fenced, Err(Fault::Fenced(_))), "{fenced:?}");
-    assert_eq!(written(&mut tx).await, [(1, late.fence()), (2, late.fence()), (3, next.fence())]);
+    assert_eq!(written_rows(&mut tx).await, [(1, late.fence()), (2, late.fence()), (3, next.fence())]);
     assert_eq!(fence::last(&mut tx, "kit", "report").await.unwrap(), next.fence());
     assert_eq!(fence::last(&mut tx, "kit", "never written").await.unwrap(), 0);
 }
 
 // F15, F16
 #[tokio::test]
-async fn numbers_rise_over_a_redis_that_was_emptied() {
+async fn fences_rise_across_an_emptied_redis() {
     let folder = TempFolder::new();
     let mut tx = database(&folder).await;
     let mut server = Server::start().await;
@@ -159,7 +159,7 @@ async fn numbers_rise_over_a_redis_that_was_emptied() {
     for round in 0..3 {
         let floor = fence::last(&mut tx, "kit", "report").await.unwrap();
         let lock = Lock::new(&redis, "report").above(floor);
-        let holder = taken(&lock, LONG).await;
+        let holder = acquire(&lock, LONG).await;
         write(&mut tx, round, holder.fence()).await.unwrap();
         numbers.push(holder);
         // Its holder is still there, and the next one gets it all the same.
@@ -174,24 +174,24 @@ async fn numbers_rise_over_a_redis_that_was_emptied() {
     for late in &numbers[..2] {
         assert!(matches!(write(&mut tx, 9, late.fence()).await, Err(Fault::Fenced(_))));
     }
-    assert_eq!(written(&mut tx).await.len(), 3);
+    assert_eq!(written_rows(&mut tx).await.len(), 3);
 }
 
 #[tokio::test]
-async fn numbers_are_above_what_the_database_has_seen_even_if_the_clock_is_behind() {
+async fn fences_exceed_the_database_even_with_a_slow_clock() {
     let far = 4_000_000_000_000_000;
     let lock = Lock::new(&redis(), "report").above(far);
-    let first = taken(&lock, LONG).await;
+    let first = acquire(&lock, LONG).await;
     assert_eq!(first.fence(), far + 1);
     assert!(first.release().await.unwrap());
     // The next one does not know the floor, and Redis does.
-    let second = taken(&lock.clone().above(0), LONG).await;
+    let second = acquire(&lock.clone().above(0), LONG).await;
     assert_eq!(second.fence(), far + 2);
 }
 
 // X1: two who both believe to hold it, all the time
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn under_fire_the_database_sees_no_number_fall() {
+async fn fences_never_fall_under_contention() {
     let folder = TempFolder::new();
     let tx = Arc::new(Mutex::new(database(&folder).await));
     let prefix = prefix();
@@ -202,7 +202,7 @@ async fn under_fire_the_database_sees_no_number_fall() {
         async move {
             for _ in 0..15 {
                 // The lease is over long before the holder is done.
-                let guard = taken(&lock, Duration::from_millis(1)).await;
+                let guard = acquire(&lock, Duration::from_millis(1)).await;
                 tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
                 let mut tx = tx.lock().await;
                 match write(&mut tx, i64::from(id.fetch_add(1, Ordering::SeqCst)), guard.fence()).await {
@@ -214,7 +214,7 @@ async fn under_fire_the_database_sees_no_number_fall() {
         }
     }))
     .await;
-    let rows = written(&mut *tx.lock().await).await;
+    let rows = written_rows(&mut *tx.lock().await).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
     assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
     assert!(rows.is_sorted_by(|a, b| a.1 < b.1), "{rows:?}");

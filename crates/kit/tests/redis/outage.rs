@@ -1,6 +1,6 @@
 //! The connection when its server is gone, hangs, is emptied or takes no writes (F15, F16).
 
-use crate::support::{Server, address, eventually, fearless, flush, manual_clock, redis};
+use crate::support::{Server, address, eventually, flush, manual_clock, never_open, redis};
 use kit::{
     breaker::{BreakerSettings, BreakerState},
     ports::SystemClock,
@@ -25,7 +25,7 @@ async fn fail_until_open(redis: &Redis) {
 }
 
 #[tokio::test]
-async fn a_process_starts_while_redis_is_down_and_uses_it_when_it_is_up() {
+async fn redis_may_start_after_the_process() {
     let mut server = Server::start().await;
     server.kill();
     let (clock, shared_clock) = manual_clock();
@@ -43,7 +43,7 @@ async fn a_process_starts_while_redis_is_down_and_uses_it_when_it_is_up() {
 
 // F16
 #[tokio::test]
-async fn a_server_that_hangs_is_not_waited_for_and_soon_not_asked() {
+async fn a_hanging_server_opens_the_breaker() {
     let server = Server::start().await;
     let (clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
@@ -67,9 +67,9 @@ async fn a_server_that_hangs_is_not_waited_for_and_soon_not_asked() {
 
 // F15
 #[tokio::test]
-async fn scripts_and_calls_go_on_over_restarts_and_losses() {
+async fn scripts_survive_restarts_and_flushes() {
     let mut server = Server::start().await;
-    let redis = server.connect(fearless(), Arc::new(SystemClock));
+    let redis = server.connect(never_open(), Arc::new(SystemClock));
     let script = Script::new("return redis.call('INCR', KEYS[1])");
     let count = async || redis.run::<i64>(&script.key("count")).await;
     assert_eq!(count().await.unwrap(), 1);
@@ -85,7 +85,7 @@ async fn scripts_and_calls_go_on_over_restarts_and_losses() {
 
 // F15
 #[tokio::test]
-async fn a_server_that_became_a_replica_counts_as_down() {
+async fn a_server_demoted_to_replica_counts_as_down() {
     let server = Server::start().await;
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
@@ -103,7 +103,7 @@ async fn a_server_that_became_a_replica_counts_as_down() {
 
 // F15
 #[tokio::test]
-async fn a_full_server_refuses_and_can_still_be_asked() {
+async fn a_full_redis_refuses_writes_and_keeps_reading() {
     let server = Server::start().await;
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
@@ -119,7 +119,7 @@ async fn a_full_server_refuses_and_can_still_be_asked() {
 }
 
 #[tokio::test]
-async fn a_mistake_is_no_outage() {
+async fn a_wrong_command_does_not_open_the_breaker() {
     let redis = redis();
     for _ in 0..20 {
         assert!(matches!(redis.call::<()>(&cmd("NO-SUCH-COMMAND")).await, Err(RedisError::Refused(_))));
@@ -130,11 +130,11 @@ async fn a_mistake_is_no_outage() {
 }
 
 #[tokio::test]
-async fn a_password_that_was_refused_is_tried_again() {
+async fn a_refused_password_is_tried_again() {
     let server = Server::start().await;
     let admin = server.patient();
     let url = server.url().replace("redis://", "redis://:right@");
-    let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: String::new(), breaker: fearless() };
+    let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: String::new(), breaker: never_open() };
     admin.call::<()>(cmd("CONFIG").arg("SET").arg("requirepass").arg("other")).await.unwrap();
     let redis = Redis::connect(&url, settings, Arc::new(SystemClock)).unwrap();
     let refused = ping(&redis).await;
@@ -145,7 +145,7 @@ async fn a_password_that_was_refused_is_tried_again() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused_at_once() {
+async fn a_malformed_address_is_refused_at_once() {
     for wrong in ["", "127.0.0.1:6379", "http://127.0.0.1", "redis://127.0.0.1:notaport"] {
         let refused = Redis::connect(wrong, RedisSettings::default(), Arc::new(SystemClock));
         assert!(matches!(refused, Err(RedisError::Address(_))), "{wrong}: {refused:?}");

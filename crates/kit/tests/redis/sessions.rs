@@ -1,6 +1,6 @@
 //! Sessions of web pages (A13), over a truth in memory.
 
-use crate::support::{Server, eventually, fearless, flush, instance, manual_clock, prefix};
+use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix};
 use futures::future::{BoxFuture, join_all};
 use kit::{
     http::{Cursors, TAG},
@@ -72,54 +72,54 @@ fn sessions(rows: &Rows, redis: Option<Redis>, clock: &Arc<dyn Clock>) -> Sessio
     Sessions::new(rows.clone(), redis, "pages", Cursors::new(&[7; 32]), Arc::clone(clock))
 }
 
-async fn who(sessions: &Sessions<Rows>, cookie: &str) -> Option<String> {
+async fn session_data(sessions: &Sessions<Rows>, cookie: &str) -> Option<String> {
     sessions.find(cookie).await.unwrap().map(|session| session.data)
 }
 
 // A13
 #[tokio::test]
-async fn every_instance_knows_the_session_and_asks_the_database_once() {
+async fn instances_share_a_session_after_one_load() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
     let (one, two) = (sessions(&rows, Some(instance(&prefix)), &clock), sessions(&rows, Some(instance(&prefix)), &clock));
     let cookie = rows.open("member 1", &clock);
     for _ in 0..10 {
-        assert_eq!(who(&one, &cookie).await.as_deref(), Some("member 1"));
-        assert_eq!(who(&two, &cookie).await.as_deref(), Some("member 1"));
+        assert_eq!(session_data(&one, &cookie).await.as_deref(), Some("member 1"));
+        assert_eq!(session_data(&two, &cookie).await.as_deref(), Some("member 1"));
     }
     assert_eq!(rows.loads(), 1);
 }
 
 #[tokio::test]
-async fn many_at_once_cause_one_load() {
+async fn concurrent_lookups_cause_one_load() {
     let (rows, (_, clock)) = (Rows::default(), manual_clock());
     let sessions = sessions(&rows, None, &clock);
     let cookie = rows.open("member 1", &clock);
-    let found = join_all((0..50).map(|_| who(&sessions, &cookie))).await;
+    let found = join_all((0..50).map(|_| session_data(&sessions, &cookie))).await;
     assert!(found.iter().all(Option::is_some));
     assert_eq!(rows.loads(), 1);
-    who(&sessions, &cookie).await;
+    session_data(&sessions, &cookie).await;
     assert_eq!(rows.loads(), 2, "without Redis nothing is remembered");
 }
 
 // A13, row 28
 #[tokio::test]
-async fn an_ended_session_is_found_by_nobody() {
+async fn an_ended_session_is_rejected_everywhere() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
     let (one, two) = (sessions(&rows, Some(instance(&prefix)), &clock), sessions(&rows, Some(instance(&prefix)), &clock));
     let (ended, other) = (rows.open("member 1", &clock), rows.open("member 1", &clock));
     for sessions in [&one, &two] {
-        assert!(who(sessions, &ended).await.is_some());
+        assert!(session_data(sessions, &ended).await.is_some());
     }
     rows.end(&ended, &two);
-    assert_eq!(who(&two, &ended).await, None, "at once where it was ended");
-    eventually("elsewhere as soon as Redis is told", || async { who(&one, &ended).await.is_none() }).await;
+    assert_eq!(session_data(&two, &ended).await, None, "at once where it was ended");
+    eventually("elsewhere as soon as Redis is told", || async { session_data(&one, &ended).await.is_none() }).await;
     for sessions in [&one, &two] {
-        assert!(who(sessions, &other).await.is_some());
+        assert!(session_data(sessions, &other).await.is_some());
     }
 }
 
 #[tokio::test]
-async fn a_session_that_has_expired_is_over_also_where_there_is_a_copy() {
+async fn an_expired_session_is_rejected_although_cached() {
     let (prefix, rows, (manual, clock)) = (prefix(), Rows::default(), manual_clock());
     let sessions = sessions(&rows, Some(instance(&prefix)), &clock);
     let cookie = rows.open("member 1", &clock);
@@ -127,7 +127,7 @@ async fn a_session_that_has_expired_is_over_also_where_there_is_a_copy() {
     let found = sessions.find(&cookie).await.unwrap().expect("it has a second left");
     assert_eq!(found.expires_at, clock.now().after(Duration::from_secs(1)));
     manual.advance(Duration::from_secs(1));
-    assert_eq!((who(&sessions, &cookie).await, rows.loads()), (None, 1));
+    assert_eq!((session_data(&sessions, &cookie).await, rows.loads()), (None, 1));
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn the_secret_is_stored_nowhere() {
     let redis = instance(&prefix);
     let sessions = sessions(&rows, Some(redis.clone()), &clock);
     let cookie = rows.open("member 1", &clock);
-    who(&sessions, &cookie).await;
+    session_data(&sessions, &cookie).await;
     let secret = SessionSecret::fresh();
     assert!(!format!("{secret:?}").contains(&secret.text()));
     let keys: Vec<String> = redis.call(cmd("KEYS").arg(format!("{prefix}*"))).await.unwrap();
@@ -151,7 +151,7 @@ async fn the_secret_is_stored_nowhere() {
 
 // A13: whoever can write to Redis has no session by it, nor somebody else's
 #[tokio::test]
-async fn a_copy_that_others_wrote_is_none() {
+async fn a_forged_cache_entry_is_ignored() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
     let redis = instance(&prefix);
     let sessions = sessions(&rows, Some(redis.clone()), &clock);
@@ -160,10 +160,10 @@ async fn a_copy_that_others_wrote_is_none() {
         keys
     };
     let owner = rows.open("operator", &clock);
-    assert!(who(&sessions, &owner).await.is_some());
+    assert!(session_data(&sessions, &owner).await.is_some());
     let owners = copies().await.remove(0);
     let mine = rows.open("member 1", &clock);
-    assert!(who(&sessions, &mine).await.is_some());
+    assert!(session_data(&sessions, &mine).await.is_some());
     let own = copies().await.into_iter().find(|key| *key != owners).expect("there are two");
     let kept = async |key: &str| {
         let fields: HashMap<String, Vec<u8>> = redis.call(cmd("HGETALL").arg(key)).await.unwrap();
@@ -174,73 +174,73 @@ async fn a_copy_that_others_wrote_is_none() {
     let changed = String::from_utf8_lossy(text).replace("member 1", "operator");
     for forged in [kept(&owners).await.1, [signature, changed.as_bytes()].concat(), changed.clone().into_bytes(), Vec::new()] {
         let _: i64 = redis.call(cmd("HSET").arg(&own).arg(&field).arg(forged)).await.unwrap();
-        assert_eq!(who(&sessions, &mine).await.as_deref(), Some("member 1"), "{changed}");
+        assert_eq!(session_data(&sessions, &mine).await.as_deref(), Some("member 1"), "{changed}");
     }
     // One that was not touched is believed: the owner's was never asked for again.
-    assert!(who(&sessions, &owner).await.is_some());
+    assert!(session_data(&sessions, &owner).await.is_some());
     assert_eq!(rows.loads(), 2 + 4);
 }
 
 // A13: whoever guesses cannot make the database work more than he does
 #[tokio::test]
-async fn nonsense_is_not_looked_up_and_a_wrong_cookie_once() {
+async fn a_malformed_cookie_causes_no_load() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
     let sessions = sessions(&rows, Some(instance(&prefix)), &clock);
     let cookie = rows.open("member 1", &clock);
     for nonsense in ["", "x", "../../etc/passwd", &"A".repeat(10_000), &format!("{cookie}="), &cookie[1..], &format!("{cookie}A")] {
-        assert_eq!(who(&sessions, nonsense).await, None);
+        assert_eq!(session_data(&sessions, nonsense).await, None);
     }
     assert_eq!(rows.loads(), 0);
     let wrong: Vec<String> = (0..500).map(|_| SessionSecret::fresh().text()).collect();
-    assert!(join_all(wrong.iter().map(|cookie| who(&sessions, cookie))).await.iter().all(Option::is_none));
+    assert!(join_all(wrong.iter().map(|cookie| session_data(&sessions, cookie))).await.iter().all(Option::is_none));
     assert_eq!(rows.loads(), 500);
-    assert!(who(&sessions, &cookie).await.is_some());
+    assert!(session_data(&sessions, &cookie).await.is_some());
 }
 
 // F15
 #[tokio::test]
-async fn losing_redis_costs_loads_and_no_session() {
+async fn a_lost_redis_costs_loads_but_no_session() {
     let mut server = Server::start().await;
     let (rows, (_, clock)) = (Rows::default(), manual_clock());
-    let redis = server.connect(fearless(), Arc::new(SystemClock));
+    let redis = server.connect(never_open(), Arc::new(SystemClock));
     let one = sessions(&rows, Some(redis.clone()), &clock);
     let cookie = rows.open("member 1", &clock);
-    assert!(who(&one, &cookie).await.is_some());
+    assert!(session_data(&one, &cookie).await.is_some());
     flush(&redis).await;
-    assert!(who(&one, &cookie).await.is_some(), "emptied");
+    assert!(session_data(&one, &cookie).await.is_some(), "emptied");
     server.kill();
-    assert!(who(&one, &cookie).await.is_some(), "gone");
+    assert!(session_data(&one, &cookie).await.is_some(), "gone");
     let new = rows.open("member 2", &clock);
     rows.end(&cookie, &one);
-    assert_eq!(who(&one, &cookie).await, None);
+    assert_eq!(session_data(&one, &cookie).await, None);
     server.restart().await;
-    assert_eq!(who(&one, &new).await.as_deref(), Some("member 2"));
-    assert_eq!(who(&one, &cookie).await, None);
+    assert_eq!(session_data(&one, &new).await.as_deref(), Some("member 2"));
+    assert_eq!(session_data(&one, &cookie).await, None);
 }
 
 // F15: a session is ended while Redis cannot be told
 #[tokio::test]
-async fn a_session_that_was_ended_while_redis_hung_is_gone_when_it_is_back() {
+async fn a_session_ended_while_redis_hung_stays_ended() {
     let server = Server::start().await;
     let (rows, (_, clock)) = (Rows::default(), manual_clock());
-    let new = || sessions(&rows, Some(server.connect(fearless(), Arc::new(SystemClock))), &clock);
+    let new = || sessions(&rows, Some(server.connect(never_open(), Arc::new(SystemClock))), &clock);
     let (one, two) = (new(), new());
     let cookie = rows.open("member 1", &clock);
-    assert!(who(&two, &cookie).await.is_some(), "there is a copy");
+    assert!(session_data(&two, &cookie).await.is_some(), "there is a copy");
     server.freeze();
     rows.end(&cookie, &one);
-    assert_eq!(who(&one, &cookie).await, None, "at once where it was ended");
+    assert_eq!(session_data(&one, &cookie).await, None, "at once where it was ended");
     server.thaw();
-    eventually("elsewhere as soon as Redis is told", || async { who(&two, &cookie).await.is_none() }).await;
+    eventually("elsewhere as soon as Redis is told", || async { session_data(&two, &cookie).await.is_none() }).await;
 }
 
 #[tokio::test]
-async fn when_the_database_fails_the_caller_is_told_and_the_copies_go_on() {
+async fn a_failed_database_leaves_cached_sessions_usable() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
     let sessions = sessions(&rows, Some(instance(&prefix)), &clock);
     let (known, unknown) = (rows.open("member 1", &clock), rows.open("member 2", &clock));
-    assert!(who(&sessions, &known).await.is_some());
+    assert!(session_data(&sessions, &known).await.is_some());
     rows.0.down.store(true, Ordering::SeqCst);
-    assert!(who(&sessions, &known).await.is_some());
+    assert!(session_data(&sessions, &known).await.is_some());
     assert_eq!(*sessions.find(&unknown).await.unwrap_err(), "the database is down");
 }

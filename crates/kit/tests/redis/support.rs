@@ -17,7 +17,7 @@ use std::{
 };
 
 /// Long enough for any answer on a busy machine: only tests of outages are to meet a time-out.
-const PATIENT: Duration = Duration::from_secs(10);
+const LONG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The address of the Redis that all tests share.
 pub fn address() -> String {
@@ -30,7 +30,7 @@ pub fn prefix() -> String {
 }
 
 pub fn settings(prefix: &str) -> RedisSettings {
-    RedisSettings { call_timeout: PATIENT, prefix: prefix.to_owned(), breaker: BreakerSettings::default() }
+    RedisSettings { call_timeout: LONG_TIMEOUT, prefix: prefix.to_owned(), breaker: BreakerSettings::default() }
 }
 
 /// One of several instances that use the same keys: a connection of its own.
@@ -43,7 +43,7 @@ pub fn redis() -> Redis {
 }
 
 /// A breaker that never opens, for tests that look at single calls.
-pub fn fearless() -> BreakerSettings {
+pub fn never_open() -> BreakerSettings {
     BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() }
 }
 

@@ -1,4 +1,4 @@
-use crate::stage::{Door, Mood, PATIENCE, Server, nobody};
+use crate::support::{FaultyProxy, ProxyMode, Server, TIME_LIMIT, unused_address};
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use http::Request;
@@ -16,31 +16,31 @@ fn request(base: &str, path: &str) -> Request<Bytes> {
 #[tokio::test]
 async fn connections_are_kept() {
     let server = server().await;
-    let door = Door::before(server.address, Mood::Open).await;
+    let proxy = FaultyProxy::before(server.address, ProxyMode::PassThrough).await;
     let client = Client::new(ClientSettings::default());
     for _ in 0..10 {
-        let response = client.send(request(&door.url(), "/v1/hello"), PATIENCE).await.expect("an answer");
+        let response = client.send(request(&proxy.url(), "/v1/hello"), TIME_LIMIT).await.expect("an answer");
         assert_eq!(response.body(), "hello");
     }
-    assert_eq!(door.connections(), 1);
+    assert_eq!(proxy.connections(), 1);
 }
 
 #[tokio::test]
 async fn errors_say_whether_something_was_sent() {
     let server = server().await;
-    let door = Door::before(server.address, Mood::Dying).await;
+    let proxy = FaultyProxy::before(server.address, ProxyMode::Disconnect).await;
     let client = Client::new(ClientSettings { max_answer: 9_999, ..ClientSettings::default() });
     let ask = async |base: &str, path: &str, limit| client.send(request(base, path), limit).await.expect_err("it fails");
 
-    let refused = ask(&nobody(), "/", PATIENCE).await;
+    let refused = ask(&unused_address(), "/", TIME_LIMIT).await;
     assert!(matches!(refused, ClientError::Connect(_)) && refused.nothing_was_sent(), "{refused}");
-    let lost = ask(&door.url(), "/v1/hello", PATIENCE).await;
+    let lost = ask(&proxy.url(), "/v1/hello", TIME_LIMIT).await;
     assert!(matches!(lost, ClientError::Lost(_)) && !lost.nothing_was_sent(), "{lost}");
-    door.set(Mood::Silent);
-    let silent = ask(&door.url(), "/v1/hello", Duration::from_millis(100)).await;
+    proxy.set(ProxyMode::Silent);
+    let silent = ask(&proxy.url(), "/v1/hello", Duration::from_millis(100)).await;
     assert!(matches!(silent, ClientError::TimedOut(_)) && !silent.nothing_was_sent(), "{silent}");
-    let long = ask(&server.url(), "/v1/long", PATIENCE).await;
+    let long = ask(&server.url(), "/v1/long", TIME_LIMIT).await;
     assert!(matches!(long, ClientError::TooLarge(9_999)), "{long}");
-    let tls = ask(&server.url().replace("http:", "https:"), "/v1/hello", PATIENCE).await;
+    let tls = ask(&server.url().replace("http:", "https:"), "/v1/hello", TIME_LIMIT).await;
     assert!(tls.nothing_was_sent(), "{tls}");
 }

@@ -1,6 +1,6 @@
 //! Services that fail behind a gateway: what is sent again, what is not, and when a peer is left alone.
 
-use crate::stage::{Door, Installation, Mood, Server, document, json, nobody, problem, send, within};
+use crate::support::{FaultyProxy, Installation, ProxyMode, Server, document, json, problem, send, unused_address, within};
 use axum::{
     Router,
     extract::Request as Incoming,
@@ -42,7 +42,7 @@ fn internal() -> Response {
 
 // A11
 #[tokio::test]
-async fn reading_is_tried_three_times_more() {
+async fn a_read_is_retried_three_times() {
     for (failures, expected) in [(1, (200, 2)), (3, (200, 4)), (4, (500, 4)), (100, (500, 4))] {
         let (service, count) = failing(failures, internal).await;
         let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
@@ -59,7 +59,7 @@ async fn reading_is_tried_three_times_more() {
 
 // A11
 #[tokio::test]
-async fn writing_and_refusals_are_not_tried_again() {
+async fn writes_and_refusals_are_not_retried() {
     for (method, key) in
         [(Method::POST, None), (Method::POST, Some("k")), (Method::PUT, None), (Method::PATCH, None), (Method::DELETE, None)]
     {
@@ -77,7 +77,7 @@ async fn writing_and_refusals_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn shedding_goes_through_with_its_retry_after() {
+async fn load_shedding_is_forwarded_with_retry_after() {
     let (service, _) = failing(1, || Problem::from(Code::Overloaded).retry_after(3).into_response()).await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let response = ask(&gateway, Method::POST, None).await;
@@ -85,7 +85,7 @@ async fn shedding_goes_through_with_its_retry_after() {
 }
 
 #[tokio::test]
-async fn answers_of_something_in_between_are_ours() {
+async fn errors_of_an_intermediary_become_gateway_problems() {
     for (status, post) in
         [(StatusCode::BAD_GATEWAY, (502, 8000)), (StatusCode::SERVICE_UNAVAILABLE, (503, 8001)), (StatusCode::GATEWAY_TIMEOUT, (502, 8000))]
     {
@@ -99,9 +99,9 @@ async fn answers_of_something_in_between_are_ours() {
 
 // F27, F31
 #[tokio::test]
-async fn any_request_goes_to_another_address_when_nothing_was_sent() {
+async fn any_request_is_retried_elsewhere_if_nothing_was_sent() {
     let (service, count) = failing(0, internal).await;
-    let gateway = Installation::new(&format!("things={}|{}", nobody(), service.url())).start_gateway().await;
+    let gateway = Installation::new(&format!("things={}|{}", unused_address(), service.url())).start_gateway().await;
     for turn in 0..20 {
         let method = if turn % 2 == 0 { Method::POST } else { Method::GET };
         assert_eq!(ask(&gateway, method, None).await.status(), 200);
@@ -111,7 +111,7 @@ async fn any_request_goes_to_another_address_when_nothing_was_sent() {
 
 // F8
 #[tokio::test]
-async fn a_broken_connection_is_tried_again_only_where_twice_is_once() {
+async fn a_broken_connection_is_retried_only_if_idempotent() {
     let (service, count) = failing(0, internal).await;
     for (method, key, connections, expected) in [
         (Method::GET, None, 4, (503, 8001)),
@@ -120,29 +120,29 @@ async fn a_broken_connection_is_tried_again_only_where_twice_is_once() {
         (Method::PATCH, None, 1, (502, 8000)),
         (Method::DELETE, None, 1, (503, 8001)),
     ] {
-        let door = Door::before(service.address, Mood::Dying).await;
-        let gateway = Installation::new(&format!("things={}", door.url())).start_gateway().await;
+        let proxy = FaultyProxy::before(service.address, ProxyMode::Disconnect).await;
+        let gateway = Installation::new(&format!("things={}", proxy.url())).start_gateway().await;
         let response = ask(&gateway, method.clone(), key).await;
-        assert_eq!((problem(&response), door.connections()), (expected, connections), "{method}");
+        assert_eq!((problem(&response), proxy.connections()), (expected, connections), "{method}");
         assert_eq!(response.headers().contains_key("retry-after"), expected == (503, 8001), "{method}");
     }
     assert_eq!(count.load(Ordering::SeqCst), 0);
     // With a healthy address beside it, a key is enough to get the answer; without one the client is told that nobody knows.
-    let door = Door::before(service.address, Mood::Dying).await;
-    let peers = format!("things={}|{}", door.url(), service.url());
+    let proxy = FaultyProxy::before(service.address, ProxyMode::Disconnect).await;
+    let peers = format!("things={}|{}", proxy.url(), service.url());
     let gateway = Installation::new(&peers).start_gateway().await;
     for _ in 0..4 {
         assert_eq!(ask(&gateway, Method::POST, Some("k")).await.status(), 200);
     }
-    assert!(door.connections() > 0);
+    assert!(proxy.connections() > 0);
 }
 
 // A11, Z1
 #[tokio::test]
-async fn a_dead_peer_is_left_alone_until_it_is_back() {
+async fn an_open_breaker_spares_a_dead_peer_until_it_recovers() {
     let (service, count) = failing(0, internal).await;
-    let door = Door::before(service.address, Mood::Dying).await;
-    let installation = Installation::new(&format!("things={}", door.url()));
+    let proxy = FaultyProxy::before(service.address, ProxyMode::Disconnect).await;
+    let installation = Installation::new(&format!("things={}", proxy.url()));
     let gateway = installation.start_gateway().await;
     for _ in 0..5 {
         assert_eq!(problem(&ask(&gateway, Method::POST, None).await), (502, 8000));
@@ -151,8 +151,8 @@ async fn a_dead_peer_is_left_alone_until_it_is_back() {
         let response = ask(&gateway, Method::POST, None).await;
         assert_eq!((problem(&response), &response.headers()["retry-after"]), ((503, 8001), &"5".parse().unwrap()));
     }
-    assert_eq!(door.connections(), 5);
-    door.set(Mood::Open);
+    assert_eq!(proxy.connections(), 5);
+    proxy.set(ProxyMode::PassThrough);
     installation.clock.advance(Duration::from_secs(5));
     for _ in 0..10 {
         assert_eq!(ask(&gateway, Method::POST, None).await.status(), 200);
@@ -162,20 +162,20 @@ async fn a_dead_peer_is_left_alone_until_it_is_back() {
 
 // F29
 #[tokio::test]
-async fn a_silent_peer_is_given_up_and_not_asked_again() {
+async fn a_silent_peer_times_out_without_a_retry() {
     let (service, _) = failing(0, internal).await;
     for (method, expected) in [(Method::GET, (503, 8001)), (Method::POST, (502, 8000))] {
-        let door = Door::before(service.address, Mood::Silent).await;
+        let proxy = FaultyProxy::before(service.address, ProxyMode::Silent).await;
         let settings = GatewaySettings { answer_time: Duration::from_millis(200), ..GatewaySettings::default() };
-        let installation = Installation::new(&format!("things={}", door.url()));
+        let installation = Installation::new(&format!("things={}", proxy.url()));
         let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
         assert_eq!(problem(&ask(&gateway, method, None).await), expected);
-        assert_eq!(door.connections(), 1);
+        assert_eq!(proxy.connections(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_client_that_wants_to_wait_is_waited_for() {
+async fn prefer_wait_extends_the_gateway_timeout() {
     let slow = Router::new().route(
         "/v1/things/{id}",
         any(async |request: Incoming| {

@@ -1,6 +1,6 @@
 //! What goes through a gateway unharmed, and what it stops.
 
-use crate::stage::{Installation, START, Server, get, json, nobody, problem, send};
+use crate::support::{Installation, START, Server, get, json, problem, send, unused_address};
 use axum::{
     Router,
     extract::Request as Incoming,
@@ -143,7 +143,7 @@ async fn a_body_over_the_limit_is_refused_here() {
 /// Reads until the head of an answer is there.
 async fn read_head(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    crate::stage::within(async {
+    crate::support::within(async {
         while !text.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut space = [0; 4096];
             let count = stream.read(&mut space).await.expect("it answers");
@@ -156,7 +156,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_before_it_sends_is_told_to_go_on_or_not() {
+async fn expect_continue_is_answered_by_100_or_413() {
     let (service, count) = echo().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let begin = async |length: usize| {
@@ -176,8 +176,8 @@ async fn a_client_that_asks_before_it_sends_is_told_to_go_on_or_not() {
 
 // A11
 #[tokio::test]
-async fn nobody_there_is_503_with_8001() {
-    let gateway = Installation::new(&format!("things={}|{}", nobody(), nobody())).start_gateway().await;
+async fn unreachable_peers_give_503_with_8001() {
+    let gateway = Installation::new(&format!("things={}|{}", unused_address(), unused_address())).start_gateway().await;
     for method in [Method::GET, Method::POST] {
         let request =
             Request::builder().method(method).uri(format!("{}/v1/things/1", gateway.url())).body(Bytes::new()).expect("a request");
@@ -192,14 +192,14 @@ async fn nobody_there_is_503_with_8001() {
 }
 
 #[tokio::test]
-async fn a_request_that_goes_in_circles_is_stopped() {
+async fn a_forwarding_loop_is_stopped() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let first = Installation::new(&format!("things=http://{address}")).start_gateway().await;
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = Arc::clone(&count);
     let back = Installation::new(&format!("things={}", first.url()));
-    let router = back.gateway(Default::default()).routes("things", &crate::stage::document()).layer(axum::middleware::map_request(
+    let router = back.gateway(Default::default()).routes("things", &crate::support::document()).layer(axum::middleware::map_request(
         move |request: Incoming| {
             counted.fetch_add(1, Ordering::SeqCst);
             async move { request }

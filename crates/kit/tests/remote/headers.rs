@@ -1,6 +1,6 @@
 //! What a service gets to see of a request that was forwarded to it, and a client of its answer.
 
-use crate::stage::{Installation, SECRET, Server, clock, json, send, signer};
+use crate::support::{Installation, SECRET, Server, clock, json, send, signer};
 use axum::{
     Router,
     extract::Request as Incoming,
@@ -42,7 +42,7 @@ async fn mirror() -> Server {
 
 // row 41; A10
 #[tokio::test]
-async fn claims_of_clients_do_not_arrive() {
+async fn identity_headers_of_clients_are_dropped() {
     let service = mirror().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let claims = [
@@ -80,7 +80,7 @@ async fn claims_of_clients_do_not_arrive() {
 
 // I3
 #[tokio::test]
-async fn both_processes_speak_of_one_trace() {
+async fn the_trace_is_forwarded() {
     let service = mirror().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -104,14 +104,14 @@ async fn ask_from_here(server: &Server, headers: &str) -> (Value, String) {
     let request = format!("GET /v1/things/1 HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it takes it");
     let mut text = String::new();
-    crate::stage::within(stream.read_to_string(&mut text)).await.expect("it answers");
+    crate::support::within(stream.read_to_string(&mut text)).await.expect("it answers");
     let body = text.split_once("\r\n\r\n").expect("an answer has a head").1;
     (serde_json::from_str(body).expect("the answer is JSON"), here)
 }
 
 // row 41: brakes on guessing count by client, also behind a gateway
 #[tokio::test]
-async fn a_forwarded_request_comes_from_its_client_and_nobody_can_pretend_to() {
+async fn the_client_address_is_forwarded_and_cannot_be_forged() {
     let service = mirror().await;
     let installation = Installation::new(&format!("things={}", service.url()));
     let gateway = installation.start_gateway().await;
@@ -119,7 +119,7 @@ async fn a_forwarded_request_comes_from_its_client_and_nobody_can_pretend_to() {
     assert_eq!(seen["peer"], here);
     // Over two gateways, of which the second is told by the first.
     let between =
-        accept_origins(installation.gateway(Default::default()).routes("things", &crate::stage::document()), installation.signer.clone());
+        accept_origins(installation.gateway(Default::default()).routes("things", &crate::support::document()), installation.signer.clone());
     let between = Server::start(between).await;
     let outer = Installation::new(&format!("things={}", between.url())).start_gateway().await;
     let (seen, here) = ask_from_here(&outer, "").await;

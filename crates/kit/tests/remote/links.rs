@@ -1,4 +1,6 @@
-use crate::stage::{Door, Double, Installation, Mood, PATIENCE, SECRET, Server, answering, clock, get, nobody, numbers, within};
+use crate::support::{
+    Double, FaultyProxy, Installation, ProxyMode, SECRET, Server, TIME_LIMIT, answering, clock, get, numbers, unused_address, within,
+};
 use axum::{Router, extract::Request, middleware, routing};
 use kit::links::{Answers, LinkError, Links, RemoteSettings, ServeError};
 use std::{
@@ -10,7 +12,7 @@ use std::{
 };
 
 #[tokio::test]
-async fn a_question_is_answered_here_when_the_service_is_here() {
+async fn a_call_is_answered_locally_if_the_service_is_local() {
     let (server, asked) = numbers(&clock(), SECRET).await;
     let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
     let mut answers = Answers::default();
@@ -21,7 +23,7 @@ async fn a_question_is_answered_here_when_the_service_is_here() {
 }
 
 #[tokio::test]
-async fn a_question_goes_to_the_process_that_runs_the_service() {
+async fn a_call_goes_to_the_process_that_runs_the_service() {
     let (server, asked) = numbers(&clock(), SECRET).await;
     let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
     assert_eq!(links.call(Double(4)).await.expect("an answer"), 8);
@@ -30,18 +32,18 @@ async fn a_question_goes_to_the_process_that_runs_the_service() {
 }
 
 #[tokio::test]
-async fn without_an_address_the_mistake_is_named() {
-    let links = Installation::new(&format!("others={}", nobody())).links(RemoteSettings::default());
+async fn a_missing_peer_address_is_reported() {
+    let links = Installation::new(&format!("others={}", unused_address())).links(RemoteSettings::default());
     let error = links.call(Double(1)).await.expect_err("nobody knows it");
     assert!(matches!(error, LinkError::NotHere { service: "numbers", call: "double" }), "{error}");
 }
 
 // Z2, F27
 #[tokio::test]
-async fn another_address_is_asked_when_one_fails() {
+async fn another_address_is_tried_if_one_fails() {
     let (server, asked) = numbers(&clock(), SECRET).await;
-    let dying = Door::before(server.address, Mood::Dying).await;
-    for broken in [nobody(), dying.url()] {
+    let disconnecting = FaultyProxy::before(server.address, ProxyMode::Disconnect).await;
+    for broken in [unused_address(), disconnecting.url()] {
         let links = Installation::new(&format!("numbers={broken}|{}", server.url())).links(RemoteSettings::default());
         for number in 0..20 {
             assert_eq!(links.call(Double(number)).await.expect("the other one answers"), number * 2);
@@ -51,7 +53,7 @@ async fn another_address_is_asked_when_one_fails() {
 }
 
 #[tokio::test]
-async fn another_address_is_asked_when_one_does_not_know_the_question() {
+async fn another_address_is_tried_if_the_call_is_unknown() {
     let (server, _) = numbers(&clock(), SECRET).await;
     let other = Server::start(Router::new()).await;
     let links = Installation::new(&format!("numbers={}|{}", other.url(), server.url())).links(RemoteSettings::default());
@@ -65,10 +67,10 @@ async fn another_address_is_asked_when_one_does_not_know_the_question() {
 
 // Z2
 #[tokio::test]
-async fn silence_is_not_waited_for_longer_than_allowed() {
+async fn a_silent_peer_is_abandoned_after_the_timeout() {
     let (server, asked) = numbers(&clock(), SECRET).await;
-    let silent = Door::before(server.address, Mood::Silent).await;
-    let settings = RemoteSettings { total_time: PATIENCE, try_time: Duration::from_secs(1), tries: 3 };
+    let silent = FaultyProxy::before(server.address, ProxyMode::Silent).await;
+    let settings = RemoteSettings { total_time: TIME_LIMIT, try_time: Duration::from_secs(1), tries: 3 };
     let links = Installation::new(&format!("numbers={}|{}", silent.url(), server.url())).links(settings);
     for number in 0..4 {
         assert_eq!(within(links.call(Double(number))).await.expect("the other one answers"), number * 2);
@@ -83,7 +85,7 @@ async fn silence_is_not_waited_for_longer_than_allowed() {
 
 // Z1
 #[tokio::test]
-async fn a_failing_service_is_asked_three_times_and_then_given_up() {
+async fn a_failing_call_is_tried_three_times() {
     let asked: Arc<AtomicUsize> = Arc::default();
     let count = Arc::clone(&asked);
     let router = answering(&clock(), SECRET, move |Double(number)| {
@@ -104,30 +106,30 @@ async fn a_failing_service_is_asked_three_times_and_then_given_up() {
 
 // Z1
 #[tokio::test]
-async fn a_dead_peer_is_left_alone_until_it_is_back() {
+async fn an_open_breaker_spares_a_dead_peer_until_it_recovers() {
     let (server, asked) = numbers(&clock(), SECRET).await;
-    let door = Door::before(server.address, Mood::Dying).await;
-    let installation = Installation::new(&format!("numbers={}", door.url()));
+    let proxy = FaultyProxy::before(server.address, ProxyMode::Disconnect).await;
+    let installation = Installation::new(&format!("numbers={}", proxy.url()));
     let links = installation.links(RemoteSettings::default());
     for _ in 0..2 {
         links.call(Double(1)).await.expect_err("it is dead");
     }
-    let tried = door.connections();
+    let tried = proxy.connections();
     assert_eq!(tried, 5, "five failures open the breaker");
     for _ in 0..20 {
         let error = links.call(Double(1)).await.expect_err("it is left alone");
         assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("not tried")), "{error}");
     }
-    assert_eq!(door.connections(), tried);
+    assert_eq!(proxy.connections(), tried);
 
     // It is still dead: one try shows it.
     installation.clock.advance(Duration::from_secs(5));
     links.call(Double(1)).await.expect_err("it is dead");
-    assert_eq!(door.connections(), tried + 1);
+    assert_eq!(proxy.connections(), tried + 1);
     links.call(Double(1)).await.expect_err("it is left alone");
-    assert_eq!(door.connections(), tried + 1);
+    assert_eq!(proxy.connections(), tried + 1);
 
-    door.set(Mood::Open);
+    proxy.set(ProxyMode::PassThrough);
     links.call(Double(1)).await.expect_err("nobody looked yet");
     installation.clock.advance(Duration::from_secs(5));
     for number in 0..10 {
@@ -138,18 +140,18 @@ async fn a_dead_peer_is_left_alone_until_it_is_back() {
 
 // Z1
 #[tokio::test]
-async fn something_can_stand_in_for_an_answer() {
+async fn a_default_may_replace_a_failed_call() {
     let (server, _) = numbers(&clock(), SECRET).await;
     let up = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
     assert_eq!(up.call_or(Double(4), -1).await, 8);
-    let down = Installation::new(&format!("numbers={}", nobody())).links(RemoteSettings::default());
+    let down = Installation::new(&format!("numbers={}", unused_address())).links(RemoteSettings::default());
     assert_eq!(down.call_or(Double(4), -1).await, -1);
     assert_eq!(Links::default().call_or(Double(4), -1).await, -1);
 }
 
 // I3
 #[tokio::test]
-async fn the_trace_of_a_request_goes_with_its_questions() {
+async fn calls_carry_the_trace_of_their_request() {
     let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let record = Arc::clone(&seen);
     let router = answering(&clock(), SECRET, async |Double(number)| Ok(number)).layer(middleware::map_request(move |request: Request| {
@@ -169,7 +171,7 @@ async fn the_trace_of_a_request_goes_with_its_questions() {
     .await;
     let id = "0af7651916cd43dd8448eb211c80319c";
     let request = http::Request::get(format!("{}/v1/ask", asking.url())).header("traceparent", format!("00-{id}-b7ad6b7169203331-01"));
-    let response = crate::stage::send(request.body(Default::default()).expect("a request")).await.expect("an answer");
+    let response = crate::support::send(request.body(Default::default()).expect("a request")).await.expect("an answer");
     assert_eq!((response.status().as_u16(), &response.headers()["x-request-id"]), (200, &http::HeaderValue::from_static(id)));
     let other = get(format!("{}/v1/ask", asking.url())).await;
     let seen = seen.lock().expect("no panic").clone();
@@ -179,7 +181,7 @@ async fn the_trace_of_a_request_goes_with_its_questions() {
 }
 
 #[tokio::test]
-async fn questions_as_json_are_answered_or_refused() {
+async fn json_calls_are_answered_or_refused() {
     let mut answers = Answers::default();
     answers.add(async |Double(number)| if number == 13 { Err("unlucky") } else { Ok(number * 2) });
     let serve = |service, name, body: &'static str| answers.serve(service, name, body.into());

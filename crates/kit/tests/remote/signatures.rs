@@ -1,6 +1,6 @@
 //! Only processes of the installation may ask.
 
-use crate::stage::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer, within};
+use crate::support::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer, within};
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use kit::{
@@ -30,7 +30,7 @@ async fn ask(server: &Server, path: &str, body: &'static str, signatures: &[Head
 }
 
 #[tokio::test]
-async fn a_signed_question_is_answered_and_others_are_not() {
+async fn only_a_signed_call_is_answered() {
     let clock = clock();
     let (server, asked) = numbers(&clock, SECRET).await;
     let ours = signer(SECRET, &clock);
@@ -38,8 +38,8 @@ async fn a_signed_question_is_answered_and_others_are_not() {
     let answered = ask(&server, PATH, "21", std::slice::from_ref(&good)).await;
     assert_eq!((answered.status().as_u16(), json(&answered)), (200, 42.into()));
 
-    let late = ManualClock::at(crate::stage::START.after(Duration::from_secs(61)));
-    let early = ManualClock::at(crate::stage::START.before(Duration::from_secs(61)));
+    let late = ManualClock::at(crate::support::START.after(Duration::from_secs(61)));
+    let early = ManualClock::at(crate::support::START.before(Duration::from_secs(61)));
     for (what, wrong) in [
         ("none", vec![]),
         ("two", vec![good.clone(), good.clone()]),
@@ -72,13 +72,13 @@ async fn without_a_body(server: &Server, signature: &HeaderValue) -> u16 {
 
 // A stranger's body is not read: what says by its form or its age that nobody here made it now is refused before.
 #[tokio::test]
-async fn what_cannot_be_a_signature_is_refused_before_the_body_is_read() {
+async fn a_malformed_signature_is_refused_before_the_body() {
     let clock = clock();
     let (server, asked) = numbers(&clock, SECRET).await;
     let ours = signer(SECRET, &clock);
     let good = signature(&ours, "POST", PATH, "21");
     let text = good.to_str().expect("ASCII").to_owned();
-    let early = ManualClock::at(crate::stage::START.before(Duration::from_secs(61)));
+    let early = ManualClock::at(crate::support::START.before(Duration::from_secs(61)));
     for (what, wrong) in [
         ("nonsense", HeaderValue::from_static("please")),
         ("cut off", HeaderValue::from_str(&text[..text.len() - 3]).expect("a header value")),
@@ -90,7 +90,7 @@ async fn what_cannot_be_a_signature_is_refused_before_the_body_is_read() {
 }
 
 #[tokio::test]
-async fn a_signed_question_that_is_wrong_is_told_so() {
+async fn an_invalid_signed_call_gets_a_problem() {
     let clock = clock();
     let (server, _) = numbers(&clock, SECRET).await;
     let ours = signer(SECRET, &clock);
@@ -104,7 +104,7 @@ async fn a_signed_question_that_is_wrong_is_told_so() {
 }
 
 #[tokio::test]
-async fn processes_with_different_secrets_do_not_talk_and_say_why() {
+async fn processes_with_different_secrets_refuse_and_say_why() {
     let (server, asked) = numbers(&clock(), [8; 32]).await;
     let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
     let error = links.call(Double(1)).await.expect_err("it is a stranger");

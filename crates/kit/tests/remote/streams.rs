@@ -1,6 +1,6 @@
 //! Answers that come in pieces.
 
-use crate::stage::{Installation, PATIENCE, Server, document, within};
+use crate::support::{Installation, Server, TIME_LIMIT, document, within};
 use axum::{
     Router,
     body::Body,
@@ -26,19 +26,19 @@ use std::{
 use tokio::sync::mpsc;
 
 /// What a test says, piece by piece. Tells when nobody listens any more.
-struct Said {
+struct Pieces {
     pieces: mpsc::UnboundedReceiver<&'static str>,
     _gone: mpsc::UnboundedSender<()>,
 }
 
-impl Stream for Said {
+impl Stream for Pieces {
     type Item = Result<&'static str, Infallible>;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.pieces.poll_recv(cx).map(|piece| piece.map(Ok))
     }
 }
 
-struct Stage {
+struct EventClient {
     say: mpsc::UnboundedSender<&'static str>,
     gone: mpsc::UnboundedReceiver<()>,
     answer: http::Response<Incoming>,
@@ -46,21 +46,21 @@ struct Stage {
 }
 
 /// A client behind a gateway in front of a service that says what the test says.
-async fn listen(kind: &'static str, stall_time: Duration) -> Stage {
-    let (say, pieces) = mpsc::unbounded_channel();
+async fn listen(kind: &'static str, stall_time: Duration) -> EventClient {
+    let (say, receiver) = mpsc::unbounded_channel();
     let (left, gone) = mpsc::unbounded_channel();
-    let said = Arc::new(Mutex::new(Some(Said { pieces, _gone: left })));
+    let pieces = Arc::new(Mutex::new(Some(Pieces { pieces: receiver, _gone: left })));
     let handler = async move || -> Response {
-        let said = said.lock().expect("no panic").take().expect("it is asked once");
-        ([("content-type", kind)], Body::from_stream(said)).into_response()
+        let pieces = pieces.lock().expect("no panic").take().expect("it is asked once");
+        ([("content-type", kind)], Body::from_stream(pieces)).into_response()
     };
     let service = Server::start(Router::new().route("/v1/events", get(handler))).await;
     let installation = Installation::new(&format!("things={}", service.url()));
     let settings = GatewaySettings { stall_time, ..GatewaySettings::default() };
     let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
     let request = Request::get(format!("{}/v1/events", gateway.url())).header("accept", kind).body(Bytes::new()).expect("a request");
-    let answer = Client::new(ClientSettings::default()).open(request, PATIENCE).await.expect("the head comes before any piece");
-    Stage { say, gone, answer, _servers: [service, gateway] }
+    let answer = Client::new(ClientSettings::default()).open(request, TIME_LIMIT).await.expect("the head comes before any piece");
+    EventClient { say, gone, answer, _servers: [service, gateway] }
 }
 
 async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
@@ -70,25 +70,25 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
 #[tokio::test]
 async fn events_pass_one_by_one() {
     // Silence between events is not a fault, however long.
-    let mut stage = listen("text/event-stream", Duration::ZERO).await;
-    assert_eq!(stage.answer.headers()["content-type"], "text/event-stream");
+    let mut client = listen("text/event-stream", Duration::ZERO).await;
+    assert_eq!(client.answer.headers()["content-type"], "text/event-stream");
     for event in ["data: 1\n\n", "data: 2\n\n", ": still here\n\n"] {
         tokio::task::yield_now().await;
-        stage.say.send(event).expect("the service listens");
-        assert_eq!(next(stage.answer.body_mut()).await.expect("it goes on").expect("it is whole"), event);
+        client.say.send(event).expect("the service listens");
+        assert_eq!(next(client.answer.body_mut()).await.expect("it goes on").expect("it is whole"), event);
     }
-    drop(stage.say);
-    assert!(next(stage.answer.body_mut()).await.is_none(), "the end goes through, too");
+    drop(client.say);
+    assert!(next(client.answer.body_mut()).await.is_none(), "the end goes through, too");
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_ends_the_services_work() {
-    let mut stage = listen("text/event-stream", Duration::ZERO).await;
-    stage.say.send("data: 1\n\n").expect("the service listens");
-    next(stage.answer.body_mut()).await.expect("it comes").expect("it is whole");
-    drop(stage.answer);
+async fn a_client_disconnect_cancels_the_upstream_stream() {
+    let mut client = listen("text/event-stream", Duration::ZERO).await;
+    client.say.send("data: 1\n\n").expect("the service listens");
+    next(client.answer.body_mut()).await.expect("it comes").expect("it is whole");
+    drop(client.answer);
     // A closed connection is noticed when something is written to it.
-    let (say, mut gone) = (stage.say, stage.gone);
+    let (say, mut gone) = (client.say, client.gone);
     within(async {
         loop {
             let _ = say.send("data: more\n\n");
@@ -102,10 +102,10 @@ async fn a_client_that_leaves_ends_the_services_work() {
 }
 
 #[tokio::test]
-async fn an_answer_that_stops_in_the_middle_is_cut_off_and_not_called_whole() {
-    let mut stage = listen("application/json", Duration::from_secs(1)).await;
-    stage.say.send("[1,").expect("the service listens");
-    assert_eq!(next(stage.answer.body_mut()).await.expect("it comes").expect("it is whole"), "[1,");
-    let end = next(stage.answer.body_mut()).await;
+async fn a_stalled_answer_is_cut_off_as_incomplete() {
+    let mut client = listen("application/json", Duration::from_secs(1)).await;
+    client.say.send("[1,").expect("the service listens");
+    assert_eq!(next(client.answer.body_mut()).await.expect("it comes").expect("it is whole"), "[1,");
+    let end = next(client.answer.body_mut()).await;
     assert!(matches!(end, Some(Err(_))), "{end:?}");
 }

@@ -1,7 +1,7 @@
-//! Rows 23 to 32, 35, 37 and 38: who is not who he says, and what belongs to others.
+//! Rows 23 to 32, 35, 37 and 38: authentication, and access to other members' data.
 
-use super::{Case, World, forge::Forge, refused, scene};
-use crate::mall::{Mall, at_once, count, tally, text, with};
+use super::{Case, World, refused, scenario, token_forger::TokenForger};
+use crate::mall::{Mall, count_answers, send_all, tally, text, with_field};
 use kit::{
     ports::new_id,
     testing::{TestRequest, TestResponse},
@@ -14,16 +14,16 @@ const PASSWORD: &str = "correct horse battery";
 pub fn cases(world: &World) -> Vec<Case<'_>> {
     let mut cases = tokens(world);
     cases.extend(vec![
-        scene("row 26: a token ends after an hour", expired()),
-        scene("row 26: a refresh token is no access token", refresh_as_access(world)),
-        scene("row 27: a refresh token is good once", reused(world)),
-        scene("row 28: no access after sign-out, a new password, or for a disabled account", revoked(world)),
-        scene("row 29: every wrong sign-in is told the same", told_the_same(world)),
-        scene("row 30: the sixth wrong password, and the hundredth account", attempts()),
-        scene("row 31: passwords", passwords(world)),
-        scene("row 32: 500 sign-ins at once", crowd()),
-        scene("row 35: what another site has a browser send", from_another_site(world)),
-        scene("row 38: another's coupon is like one that does not exist", foreign_coupon(world)),
+        scenario("row 26: a token ends after an hour", expired()),
+        scenario("row 26: a refresh token is no access token", refresh_as_access(world)),
+        scenario("row 27: a refresh token is good once", reused(world)),
+        scenario("row 28: no access after sign-out, a new password, or for a disabled account", revoked(world)),
+        scenario("row 29: every failed sign-in gets the same answer", same_answer_to_all(world)),
+        scenario("row 30: the sixth wrong password, and the hundredth account", attempts()),
+        scenario("row 31: passwords", passwords(world)),
+        scenario("row 32: 500 sign-ins at once", crowd()),
+        scenario("row 35: what another site has a browser send", from_another_site(world)),
+        scenario("row 38: another's coupon is like one that does not exist", foreign_coupon(world)),
     ]);
     cases.extend(others(world));
     cases
@@ -31,7 +31,7 @@ pub fn cases(world: &World) -> Vec<Case<'_>> {
 
 fn tokens(world: &World) -> Vec<Case<'_>> {
     let app = &world.mall.app;
-    let forge = Forge { member_id: world.mall.operator.id, now: app.clock_now() };
+    let forger = TokenForger { member_id: world.mall.operator.id, now: app.clock_now() };
     let plain = json!({"typ": "at+jwt", "alg": "HS256"});
     let mut bad = vec![
         (23, "Bearer ".to_owned()),
@@ -42,13 +42,13 @@ fn tokens(world: &World) -> Vec<Case<'_>> {
         (23, world.buyer.token.clone()),
     ];
     for alg in ["none", "None", "nOnE"] {
-        bad.push((24, format!("Bearer {}", forge.unsigned(&json!({"typ": "at+jwt", "alg": alg})))));
+        bad.push((24, format!("Bearer {}", forger.unsigned(&json!({"typ": "at+jwt", "alg": alg})))));
     }
     for alg in ["HS384", "RS256", "ES256", "EdDSA"] {
-        bad.push((24, format!("Bearer {}", forge.signed(&with(plain.clone(), "alg", json!(alg)), &json!({})))));
+        bad.push((24, format!("Bearer {}", forger.signed(&with_field(plain.clone(), "alg", json!(alg)), &json!({})))));
     }
     for key in [b"".as_slice(), b"-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n", &[7; 32]] {
-        bad.push((24, format!("Bearer {}", forge.signed_with(key, &plain, &json!({})))));
+        bad.push((24, format!("Bearer {}", forger.signed_with(key, &plain, &json!({})))));
     }
     for (name, value) in [
         ("kid", json!("../../../../dev/null")),
@@ -57,7 +57,7 @@ fn tokens(world: &World) -> Vec<Case<'_>> {
         ("x5u", json!("http://127.0.0.1:1/cert")),
         ("jwk", json!({"kty": "oct", "k": "AAAA"})),
     ] {
-        bad.push((25, format!("Bearer {}", forge.signed(&with(plain.clone(), name, value), &json!({})))));
+        bad.push((25, format!("Bearer {}", forger.signed(&with_field(plain.clone(), name, value), &json!({})))));
     }
     let second = app.clock_now().seconds();
     for changes in [
@@ -69,15 +69,15 @@ fn tokens(world: &World) -> Vec<Case<'_>> {
         json!({"iss": "other"}),
         json!({"role": "root"}),
     ] {
-        bad.push((26, format!("Bearer {}", forge.signed(&plain, &changes))));
+        bad.push((26, format!("Bearer {}", forger.signed(&plain, &changes))));
     }
     for kind in ["JWT", "rt+jwt"] {
-        bad.push((26, format!("Bearer {}", forge.signed(&with(plain.clone(), "typ", json!(kind)), &json!({})))));
+        bad.push((26, format!("Bearer {}", forger.signed(&with_field(plain.clone(), "typ", json!(kind)), &json!({})))));
     }
     let mut cases = vec![
         refused("row 23: no token", app.get("/v1/wallet"), 401, "unauthenticated"),
-        scene("row 24: the forge signs as the server does", async move {
-            let _ = app.get("/v1/orders").bearer(&forge.signed(&plain, &json!({}))).send().await.expect(200);
+        scenario("row 24: the forge signs as the server does", async move {
+            let _ = app.get("/v1/orders").bearer(&forger.signed(&plain, &json!({}))).send().await.expect(200);
         }),
     ];
     for (row, header) in bad {
@@ -87,7 +87,7 @@ fn tokens(world: &World) -> Vec<Case<'_>> {
     cases
 }
 
-/// Someone who signed up with a password.
+/// An account with a password.
 struct Account {
     id: String,
     email: String,
@@ -137,7 +137,7 @@ async fn reused(world: &World) {
     let _ = refresh(mall, &first).send().await.expect_problem(401, "token-reused");
     let after = refresh(mall, &second).send().await;
     assert_eq!(after.status, 401, "the whole family has ended");
-    mall.refuses(&access).await;
+    mall.assert_token_refused(&access).await;
 }
 
 async fn revoked(world: &World) {
@@ -145,7 +145,7 @@ async fn revoked(world: &World) {
     let account = sign_up(mall).await;
     let refuses = async |access: &str, refresh_token: &str| {
         assert_eq!(refresh(mall, refresh_token).send().await.status, 401);
-        mall.refuses(access).await;
+        mall.assert_token_refused(access).await;
     };
     let (access, refresh_token) = signed_in(mall, &account).await;
     let _ = mall.app.delete("/v1/sessions/current").bearer(&access).send().await.expect(204);
@@ -166,14 +166,14 @@ async fn revoked(world: &World) {
     let _ = sign_in(mall, &account.email, PASSWORD).send().await.expect_problem(401, "bad-credentials");
 }
 
-/// A problem without the id of its request.
+/// The problem without its trace id.
 fn worded(answer: &TestResponse) -> Value {
     let mut body = answer.body.clone();
     body.as_object_mut().expect("a problem").remove("trace_id");
     body
 }
 
-async fn told_the_same(world: &World) {
+async fn same_answer_to_all(world: &World) {
     let mall = &world.mall;
     let (known, disabled) = (sign_up(mall).await, sign_up(mall).await);
     let path = format!("/v1/accounts/{}", disabled.id);
@@ -185,7 +185,7 @@ async fn told_the_same(world: &World) {
     assert!(wrong.headers.contains_key("www-authenticate"));
 }
 
-/// Over real sockets, because it is about addresses.
+/// Over real sockets, because the limit counts client addresses.
 async fn attempts() {
     let mall = Mall::open().await;
     let server = super::raw::Server::start(&mall).await;
@@ -194,11 +194,11 @@ async fn attempts() {
     let attempt = async |from: Ipv4Addr, email: &str, password: &str| {
         let body = json!({"email": email, "password": password}).to_string();
         let head = "POST /v1/sessions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
-        // A claimed address must not help.
+        // A forged `X-Forwarded-For` must not help.
         let forwarded = format!("x-forwarded-for: 203.0.113.{}\r\ncontent-length: {}\r\n\r\n", email.len() % 200, body.len());
-        server.tell_from(from, format!("{head}{forwarded}{body}").as_bytes()).await
+        server.send_from(from, format!("{head}{forwarded}{body}").as_bytes()).await
     };
-    // Without Redis each process counts for itself, and these are asked in turn.
+    // Without Redis each process counts for itself. Requests go to the processes in turn.
     let processes = mall.app.instances_of("accounts");
     for _ in 0..5 * processes {
         assert_eq!(attempt(here, &account.email, "wrong horse battery").await.status, 401);
@@ -208,18 +208,18 @@ async fn attempts() {
     assert!(sixth.head.contains("retry-after:"), "{sixth:?}");
     assert_eq!(attempt(there, &account.email, PASSWORD).await.status, 200, "the owner elsewhere is not locked out");
 
-    // The sixth was counted too.
+    // The sixth attempt was counted, too.
     let mut more = 0;
     let hundredth = loop {
-        let told = attempt(here, &format!("nobody{more}@example.com"), PASSWORD).await;
-        if told.status != 401 {
-            break told;
+        let answer = attempt(here, &format!("nobody{more}@example.com"), PASSWORD).await;
+        if answer.status != 401 {
+            break answer;
         }
         more += 1;
     };
     assert_eq!((hundredth.status, hundredth.problem()), (429, "too-many-attempts"), "{hundredth:?}");
     let all = 5 * processes + 1 + more;
-    // One process may be full while the others have room for what it refused.
+    // One process may be at its limit while another has room for the attempts it rejected.
     assert!(all <= 100 * processes && all > 100 * processes - 2 * processes, "{all} from one address");
     mall.app.clock.advance(Duration::from_secs(601));
     assert_eq!(attempt(here, &account.email, PASSWORD).await.status, 200, "not for good");
@@ -235,7 +235,7 @@ async fn passwords(world: &World) {
         let _ = sign_up("weak@example.com", weak).send().await.expect_problem(422, "weak-password");
     }
     let _ = sign_up("weak@example.com", &"x".repeat(1 << 20)).send().await.expect_problem(413, "body-too-large");
-    // Long ones in any script are taken whole.
+    // Long passwords in any script are not truncated.
     let long = "하늘을 나는 물고기 ".repeat(9);
     let _ = sign_up("long@example.com", &long).send().await.expect(201);
     let cut: String = long.chars().take(72).collect();
@@ -245,19 +245,21 @@ async fn passwords(world: &World) {
 
 async fn crowd() {
     let mall = Mall::open().await;
-    let answers = at_once(500, (0..500).map(|n| sign_in(&mall, &format!("member{n}@example.com"), PASSWORD).once()).collect()).await;
+    let answers = send_all(500, (0..500).map(|n| sign_in(&mall, &format!("member{n}@example.com"), PASSWORD).once()).collect()).await;
     let shed: Vec<&TestResponse> = answers.iter().filter(|answer| answer.status == 503).collect();
-    let counted = count(&answers, 401, "bad-credentials") + count(&answers, 429, "too-many-attempts") + count(&answers, 503, "overloaded");
+    let counted = count_answers(&answers, 401, "bad-credentials")
+        + count_answers(&answers, 429, "too-many-attempts")
+        + count_answers(&answers, 503, "overloaded");
     assert!(!shed.is_empty() && counted == 500, "{:?}", tally(&answers));
     assert!(shed.iter().all(|answer| answer.headers.contains_key("retry-after")));
-    // Others are served meanwhile, and sign-in works again.
+    // Other requests are served during the burst, and sign-in works again afterwards.
     let _ = mall.app.get("/v1/products").send().await.expect(200);
     mall.app.clock.advance(Duration::from_secs(601));
     let _ = sign_in(&mall, "member@example.com", PASSWORD).send().await.expect_problem(401, "bad-credentials");
     mall.finish().await;
 }
 
-/// With the cookie of somebody signed in, at services that do not know what a cookie is.
+/// With the cookie of a signed-in member, at services that do not know cookies.
 async fn from_another_site(world: &World) {
     let mall = &world.mall;
     let account = sign_up(mall).await;
@@ -282,7 +284,7 @@ async fn from_another_site(world: &World) {
     let _ = own.header("prefer", "wait=25").send().await.expect(201);
 }
 
-/// Row 37: what belongs to another does not exist.
+/// Row 37: resources of another member give 404.
 fn others(world: &World) -> Vec<Case<'_>> {
     let mall = &world.mall;
     let (other, order) = (&world.other, &world.unpaid);

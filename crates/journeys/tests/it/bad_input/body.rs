@@ -1,4 +1,4 @@
-//! Rows 1 to 8, 42 and 45: bodies that do not parse, or break the rules of their fields.
+//! Rows 1 to 8, 42 and 45: bodies that do not parse or violate the rules of their fields.
 
 use super::{Case, World, refused};
 use kit::ports::new_id;

@@ -1,7 +1,7 @@
-//! Rows 47 to 52: coupons that cannot be, are not there, or not for this.
+//! Rows 47 to 52: impossible definitions, unusable coupons, and claims without success.
 
-use super::{Case, World, refused, scene};
-use crate::mall::{Mall, at_once, count, paid, tally, text, with};
+use super::{Case, World, refused, scenario};
+use crate::mall::{Mall, count_answers, paid_order, send_all, tally, text, with_field};
 use kit::ports::new_id;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
@@ -10,10 +10,10 @@ pub async fn cases(world: &World) -> Vec<Case<'_>> {
     let mut cases = impossible(world);
     cases.extend(unusable(world).await);
     cases.extend(taken(world).await);
-    cases.push(scene("row 48: expired", expired()));
-    cases.push(scene("row 49: guessing finds nothing", guesses(world)));
-    cases.push(scene("row 51: 64 claims for one", one_of_sixty_four()));
-    cases.push(scene("row 52: one coupon in five orders", one_of_five()));
+    cases.push(scenario("row 48: expired", expired()));
+    cases.push(scenario("row 49: guessing finds nothing", guesses(world)));
+    cases.push(scenario("row 51: 64 claims for one", one_of_sixty_four()));
+    cases.push(scenario("row 52: one coupon in five orders", one_of_five()));
     cases
 }
 
@@ -50,11 +50,11 @@ async fn unusable(world: &World) -> Vec<Case<'_>> {
     let mall = &world.mall;
     let claimed = async |changes: Value| {
         let coupon = mall.coupon(changes).await;
-        mall.claimed(&world.buyer, &coupon).await
+        mall.claim_issued(&world.buyer, &coupon).await
     };
     let order = |coupon: &str| world.order(&json!({"items": [{"sku": world.sku, "quantity": 1}], "coupons": [coupon]}));
     let used = claimed(json!({})).await;
-    let _ = mall.ordered(&world.buyer, &with(paid(&world.sku), "coupons", json!([used])), "PAID").await;
+    let _ = mall.order_in_state(&world.buyer, &with_field(paid_order(&world.sku), "coupons", json!([used])), "PAID").await;
     let early = claimed(json!({"valid_from": mall.at(3_000)})).await;
     let elsewhere = mall.shop().await;
     let foreign_store = claimed(json!({"scope": "store", "store_id": elsewhere.id})).await;
@@ -74,7 +74,7 @@ async fn unusable(world: &World) -> Vec<Case<'_>> {
 async fn taken(world: &World) -> Vec<Case<'_>> {
     let mall = &world.mall;
     let single = mall.coupon(json!({"quantity": 1})).await;
-    let _ = mall.claimed(&world.buyer, &single).await;
+    let _ = mall.claim_issued(&world.buyer, &single).await;
     let upcoming = mall.coupon(json!({"issue_from": mall.at(60)})).await;
     let over = mall.coupon(json!({"issue_from": mall.at(-60), "issue_until": mall.at(-30)})).await;
     vec![
@@ -96,8 +96,8 @@ async fn expired() {
     let sku = mall.product(10_000, 5).await;
     let coupon = mall.coupon(json!({"valid_until": mall.at(600)})).await;
     let shopper = mall.shopper(50_000, 0).await;
-    let issued = mall.claimed(&shopper, &coupon).await;
-    let body = with(paid(&sku), "coupons", json!([issued]));
+    let issued = mall.claim_issued(&shopper, &coupon).await;
+    let body = with_field(paid_order(&sku), "coupons", json!([issued]));
     mall.app.clock.advance(Duration::from_secs(600));
     let _ = mall.order(&shopper, &body).send().await.expect_problem(409, "coupon-expired");
     mall.app.job("coupons.expire").await;
@@ -105,26 +105,26 @@ async fn expired() {
     mall.finish().await;
 }
 
-/// What identifies an issued coupon is 128 bits, 62 of them at least random, and of use to its owner only: a guess, even a right one, is
-/// told what every wrong one is.
+/// The id of an issued coupon has 128 bits, at least 62 of them random, and only its owner can use it. A right guess gets the same answer
+/// as a wrong one.
 async fn guesses(world: &World) {
-    let mut told = BTreeSet::new();
+    let mut answers = BTreeSet::new();
     let mut guesses: Vec<String> = (0..20).map(|_| new_id().to_string()).collect();
     guesses.push(world.foreign.clone());
     for guess in guesses {
         let answer = world.order(&json!({"items": [{"sku": world.sku, "quantity": 1}], "coupons": [guess]})).send().await;
-        told.insert((answer.status, answer.problem().to_owned(), text(&answer.body["detail"])));
+        answers.insert((answer.status, answer.problem().to_owned(), text(&answer.body["detail"])));
     }
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told.first().map(|(status, problem, _)| (*status, problem.as_str())), Some((422, "coupon-not-usable")));
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(answers.first().map(|(status, problem, _)| (*status, problem.as_str())), Some((422, "coupon-not-usable")));
 }
 
 async fn one_of_sixty_four() {
     let mall = Mall::open().await;
     let coupon = mall.coupon(json!({"quantity": 1})).await;
     let members = mall.members(64).await;
-    let answers = at_once(64, members.iter().map(|member| mall.claim(member, &coupon)).collect()).await;
-    assert_eq!((count(&answers, 201, ""), count(&answers, 409, "sold-out")), (1, 63), "{:?}", tally(&answers));
+    let answers = send_all(64, members.iter().map(|member| mall.claim(member, &coupon)).collect()).await;
+    assert_eq!((count_answers(&answers, 201, ""), count_answers(&answers, 409, "sold-out")), (1, 63), "{:?}", tally(&answers));
     mall.finish().await;
 }
 
@@ -133,9 +133,9 @@ async fn one_of_five() {
     let sku = mall.product(5_000, 50).await;
     let coupon = mall.coupon(json!({})).await;
     let shopper = mall.shopper(100_000, 0).await;
-    let issued = mall.claimed(&shopper, &coupon).await;
-    let body = with(paid(&sku), "coupons", json!([issued]));
-    let answers = at_once(5, (0..5).map(|_| mall.order(&shopper, &body)).collect()).await;
-    assert_eq!((count(&answers, 201, ""), count(&answers, 409, "coupon-used")), (1, 4), "{:?}", tally(&answers));
+    let issued = mall.claim_issued(&shopper, &coupon).await;
+    let body = with_field(paid_order(&sku), "coupons", json!([issued]));
+    let answers = send_all(5, (0..5).map(|_| mall.order(&shopper, &body)).collect()).await;
+    assert_eq!((count_answers(&answers, 201, ""), count_answers(&answers, 409, "coupon-used")), (1, 4), "{:?}", tally(&answers));
     mall.finish().await;
 }

@@ -1,7 +1,7 @@
-//! Rows 56 to 62: idempotency keys, double clicks, and orders that are beyond what is asked.
+//! Rows 56 to 62: idempotency keys, double clicks, and illegal transitions of orders.
 
-use super::{Case, World, refused, scene};
-use crate::mall::{Mall, PATIENCE, folds, paid, text, unpaid};
+use super::{Case, World, refused, scenario};
+use crate::mall::{Mall, WAIT_SECONDS, fold_settings, paid_order, text, unpaid_order};
 use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
 
@@ -9,12 +9,12 @@ pub fn cases(world: &World) -> Vec<Case<'_>> {
     let mut cases = missing(world);
     cases.extend(unacceptable(world));
     cases.extend(vec![
-        scene("row 57: another body", another_body(world)),
-        scene("row 58: while the first still runs", still_running()),
-        scene("row 59: another member's key", independent(world)),
-        scene("row 60: replays", replays(world)),
-        scene("row 61: a double click", double_click(world)),
-        scene("row 62: cancelled, shipped, cancelled and paid", beyond(world)),
+        scenario("row 57: another body", another_body(world)),
+        scenario("row 58: while the first still runs", still_running()),
+        scenario("row 59: another member's key", independent(world)),
+        scenario("row 60: replays", replays(world)),
+        scenario("row 61: a double click", double_click(world)),
+        scenario("row 62: cancelled, shipped, cancelled and paid", illegal_transitions(world)),
     ]);
     cases
 }
@@ -24,7 +24,7 @@ fn missing(world: &World) -> Vec<Case<'_>> {
     let operator = &world.mall.operator.token;
     let grant = json!({"member_id": world.buyer.id, "amount": 5, "reason": "thanks"});
     let requests = [
-        ("order", app.post("/v1/orders").bearer(&world.buyer.token).json(&paid(&world.sku))),
+        ("order", app.post("/v1/orders").bearer(&world.buyer.token).json(&paid_order(&world.sku))),
         ("pay", app.post(format!("/v1/orders/{order}/payments")).bearer(&world.buyer.token).json(&json!({"method": "wallet"}))),
         ("cancel, which refunds", app.post(format!("/v1/orders/{order}/cancellation")).bearer(&world.buyer.token).json(&json!({}))),
         ("charge", app.post("/v1/wallet/charges").bearer(&world.buyer.token).json(&json!({"amount": 5_000}))),
@@ -32,7 +32,7 @@ fn missing(world: &World) -> Vec<Case<'_>> {
     ];
     let mut cases: Vec<Case<'_>> =
         requests.map(|(name, request)| refused(format!("row 56: {name}"), request, 400, "idempotency-key-missing")).into();
-    cases.push(scene("row 56: a claim needs none: a member has it once", async {
+    cases.push(scenario("row 56: a claim needs none: a member has it once", async {
         let coupon = world.mall.coupon(json!({})).await;
         let _ = world.mall.claim(&world.other, &coupon).send().await.expect(201);
         let _ = world.mall.claim(&world.other, &coupon).send().await.expect_problem(409, "already-issued");
@@ -63,18 +63,19 @@ async fn another_body(world: &World) {
 }
 
 async fn still_running() {
-    for fold in folds() {
-        let mall = Mall::folding(*fold).await;
+    for fold in fold_settings() {
+        let mall = Mall::with_fold(*fold).await;
         let sku = mall.product(1_000, 5).await;
         let shopper = mall.shopper(10_000, 0).await;
         mall.app.faults.hold("stock", "stock.reserve");
-        let order = || mall.app.post("/v1/orders").bearer(&shopper.token).key("row-58").header("prefer", PATIENCE).json(&paid(&sku));
+        let order =
+            || mall.app.post("/v1/orders").bearer(&shopper.token).key("row-58").header("prefer", WAIT_SECONDS).json(&paid_order(&sku));
         let first = tokio::task::JoinSet::from_iter([order().send()]);
         mall.app.eventually("select count(*) from orders_open_answers", 1).await;
         let second = order().send().await.expect_problem(409, "idempotency-in-progress");
         assert!(second.headers.contains_key("retry-after"));
         mall.app.faults.release("stock", "stock.reserve");
-        // Whatever is written next finds the way free.
+        // The next write wakes the released reader.
         let _ = mall.post(&shopper, "/v1/wallet/charges", &json!({"amount": 1_000})).send().await.expect(201);
         let first = first.join_all().await.remove(0).expect(201);
         assert_eq!(first.body["state"], "PAID");
@@ -90,7 +91,7 @@ async fn independent(world: &World) {
     assert!(!other.headers.contains_key("idempotent-replayed"));
 }
 
-/// Byte for byte, and marked.
+/// Expects the same bytes and the replay marker.
 #[track_caller]
 pub fn same(first: &TestResponse, replay: &TestResponse) {
     assert_eq!((first.status, &first.bytes), (replay.status, &replay.bytes));
@@ -102,7 +103,7 @@ pub fn same(first: &TestResponse, replay: &TestResponse) {
 async fn replays(world: &World) {
     let order = |key: &str, quantity: i64| {
         let body = json!({"items": [{"sku": world.sku, "quantity": quantity}], "payment": {"method": "wallet"}});
-        world.mall.app.post("/v1/orders").bearer(&world.buyer.token).key(key).header("prefer", PATIENCE).json(&body)
+        world.mall.app.post("/v1/orders").bearer(&world.buyer.token).key(key).header("prefer", WAIT_SECONDS).json(&body)
     };
     for (key, quantity, status) in [("row-60", 1, 201), ("row-60-refused", 1_000, 409)] {
         let first = order(key, quantity).send().await.expect(status);
@@ -119,23 +120,23 @@ async fn double_click(world: &World) {
     let put = mall.app.put(format!("/v1/cart/items/{}", world.sku)).bearer(&world.other.token).json(&json!({"quantity": 2}));
     let version = put.send().await.expect(200).body["version"].clone();
     let order = json!({"from_cart": true, "cart_version": version, "payment": {"method": "wallet"}});
-    let answers = crate::mall::at_once(2, vec![mall.order(&world.other, &order), mall.order(&world.other, &order)]).await;
-    let told = (crate::mall::count(&answers, 201, ""), crate::mall::count(&answers, 409, "cart-changed"));
-    assert_eq!(told, (1, 1), "{:?}", crate::mall::tally(&answers));
+    let answers = crate::mall::send_all(2, vec![mall.order(&world.other, &order), mall.order(&world.other, &order)]).await;
+    let counts = (crate::mall::count_answers(&answers, 201, ""), crate::mall::count_answers(&answers, 409, "cart-changed"));
+    assert_eq!(counts, (1, 1), "{:?}", crate::mall::tally(&answers));
     let _ = mall.order(&world.other, &order).send().await.expect_problem(409, "cart-changed");
 }
 
-async fn beyond(world: &World) {
+async fn illegal_transitions(world: &World) {
     let mall = &world.mall;
     let buyer = &world.buyer;
-    let order = text(&mall.ordered(buyer, &unpaid(&world.sku), "AWAITING_PAYMENT").await["id"]);
+    let order = text(&mall.order_in_state(buyer, &unpaid_order(&world.sku), "AWAITING_PAYMENT").await["id"]);
     let first = mall.cancel(buyer, &order).send().await.expect(200);
     let again = mall.cancel(buyer, &order).send().await.expect(200);
     assert_eq!((&first.body["state"], &first.bytes), (&json!("CANCELLED"), &again.bytes));
     let _ = mall.pay(buyer, &order).send().await.expect_problem(409, "illegal-transition");
 
-    let shipped = text(&mall.ordered(buyer, &paid(&world.sku), "PAID").await["id"]);
-    mall.quiet().await;
+    let shipped = text(&mall.order_in_state(buyer, &paid_order(&world.sku), "PAID").await["id"]);
+    mall.wait_until_quiet().await;
     let ship = |state: &str| -> TestRequest {
         let body: Value = json!({"state": state});
         mall.post(&world.shop.seller, &format!("/v1/orders/{shipped}/fulfilment"), &body)

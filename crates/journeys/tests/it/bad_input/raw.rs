@@ -1,4 +1,4 @@
-//! Requests that no client library would send: bytes on a socket to the real server.
+//! Sends raw bytes over a socket, for requests that no client library would send.
 
 use crate::mall::Mall;
 use kit::{
@@ -15,22 +15,22 @@ use tokio::{
     net::{TcpListener, TcpSocket},
 };
 
-/// The mall's router behind a listener of its own.
+/// The mall's router behind its own listener.
 pub struct Server {
     pub address: SocketAddr,
     trigger: ShutdownTrigger,
 }
 
-/// What came back before the server closed, or fell silent.
+/// The answer until the server closed the connection or was silent for two seconds.
 #[derive(Debug)]
-pub struct Told {
+pub struct RawResponse {
     pub status: u16,
     pub head: String,
     pub body: Value,
     pub closed: bool,
 }
 
-impl Told {
+impl RawResponse {
     pub fn problem(&self) -> &str {
         self.body["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or("")
     }
@@ -43,7 +43,7 @@ impl Server {
         let (trigger, shutdown) = tasks::shutdown();
         let router = mall.app.router.clone();
         tasks::spawn("server under test", async move {
-            serve(listener, router, ServerLimits::default(), shutdown).await.expect("the server stops when told");
+            serve(listener, router, ServerLimits::default(), shutdown).await.expect("the server stops on shutdown");
         });
         Server { address, trigger }
     }
@@ -52,18 +52,18 @@ impl Server {
         self.trigger.stop();
     }
 
-    pub async fn tell(&self, bytes: &[u8]) -> Told {
-        self.tell_from(Ipv4Addr::LOCALHOST, bytes).await
+    pub async fn send(&self, bytes: &[u8]) -> RawResponse {
+        self.send_from(Ipv4Addr::LOCALHOST, bytes).await
     }
 
-    /// As a client with another address of this machine.
-    pub async fn tell_from(&self, from: Ipv4Addr, bytes: &[u8]) -> Told {
+    /// From another loopback address.
+    pub async fn send_from(&self, from: Ipv4Addr, bytes: &[u8]) -> RawResponse {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((from, 0).into()).expect("an address of this machine");
         let mut stream = socket.connect(self.address).await.expect("the server accepts");
         let (mut reads, mut writes) = stream.split();
-        let mut told = Vec::new();
-        // The server may answer and close before it has read everything.
+        let mut received = Vec::new();
+        // The server may answer and close before it has read the whole request.
         let write = async {
             let _ = writes.write_all(bytes).await;
         };
@@ -72,15 +72,15 @@ impl Server {
             loop {
                 match tokio::time::timeout(Duration::from_secs(2), reads.read(&mut piece)).await {
                     Ok(Ok(0) | Err(_)) => return true,
-                    Ok(Ok(length)) => told.extend_from_slice(&piece[..length]),
+                    Ok(Ok(length)) => received.extend_from_slice(&piece[..length]),
                     Err(_) => return false,
                 }
             }
         };
         let ((), closed) = tokio::join!(write, read);
-        let text = String::from_utf8_lossy(&told).into_owned();
+        let text = String::from_utf8_lossy(&received).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Told { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null), closed }
+        RawResponse { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null), closed }
     }
 }

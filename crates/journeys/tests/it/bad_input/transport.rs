@@ -1,7 +1,7 @@
-//! Rows 9 to 14, 16 to 22 and 41: what is wrong with the request around its body.
+//! Rows 9 to 14, 16 to 22 and 41: errors in the request outside its JSON.
 
-use super::{Case, World, refused, scene};
-use crate::mall::{Mall, ROUNDS, text};
+use super::{Case, World, refused, scenario};
+use crate::mall::{Mall, QUIET_ROUNDS, text};
 use flate2::{Compression, write::GzEncoder};
 use http::Method;
 use kit::{http::BODY_LIMIT, testing::TestRequest};
@@ -31,11 +31,11 @@ fn bodies(world: &World) -> Vec<Case<'_>> {
     vec![
         refused("row 9: one byte too many", charge().raw("application/json", padded(BODY_LIMIT + 1)), 413, "body-too-large"),
         refused("row 9: just fits, and is then read", charge().raw("application/json", padded(BODY_LIMIT)), 422, "charge-too-small"),
-        scene("row 9: a chunked body without end", async {
+        scenario("row 9: a chunked body without end", async {
             let head = "POST /v1/accounts HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
             let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
-            let told = world.server.tell((head.to_owned() + &chunk.repeat(40)).as_bytes()).await;
-            assert_eq!((told.status, told.problem(), told.closed), (413, "body-too-large", true), "{told:?}");
+            let answer = world.server.send((head.to_owned() + &chunk.repeat(40)).as_bytes()).await;
+            assert_eq!((answer.status, answer.problem(), answer.closed), (413, "body-too-large", true), "{answer:?}");
         }),
         refused(
             "row 10: 100 MiB in 100 KiB",
@@ -82,30 +82,33 @@ fn negotiation(world: &World) -> Vec<Case<'_>> {
 
 fn sockets(world: &World) -> Vec<Case<'_>> {
     let expect = |bytes: String, status: u16, problem: &'static str| async move {
-        let told = world.server.tell(bytes.as_bytes()).await;
-        assert_eq!((told.status, told.problem(), told.closed), (status, problem, true), "{:.80}: {told:?}", bytes);
+        let answer = world.server.send(bytes.as_bytes()).await;
+        assert_eq!((answer.status, answer.problem(), answer.closed), (status, problem, true), "{:.80}: {answer:?}", bytes);
     };
     let get = |target: &str, headers: &str| format!("GET {target} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
     let post = |headers: &str, body: &str| {
         format!("POST /v1/accounts HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n{body}")
     };
     vec![
-        scene("row 14: a target of 64 KiB", expect(get(&format!("/v1/products?q={}", "x".repeat(64 << 10)), ""), 414, "uri-too-long")),
-        scene(
+        scenario("row 14: a target of 64 KiB", expect(get(&format!("/v1/products?q={}", "x".repeat(64 << 10)), ""), 414, "uri-too-long")),
+        scenario(
             "row 14: a header of 1 MiB",
             expect(get("/v1/products", &format!("x-much: {}\r\n", "x".repeat(1 << 20))), 431, "headers-too-large"),
         ),
-        scene("row 14: 10,000 headers", expect(get("/v1/products", &"x-many: 1\r\n".repeat(10_000)), 431, "headers-too-large")),
-        scene("row 16: two lengths", expect(post("content-length: 5\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n"), 400, "bad-request")),
-        scene("row 16: two different lengths", expect(post("content-length: 2\r\ncontent-length: 3\r\n", "{} "), 400, "bad-request")),
-        scene("row 16: bare line feeds", expect("GET /v1/products HTTP/1.1\nhost: x\n\n".to_owned(), 400, "bad-request")),
-        scene("row 16: a folded header", expect(get("/v1/products", "x-fold: a\r\n b\r\n"), 400, "bad-request")),
-        scene("row 4: a header in another encoding", async {
+        scenario("row 14: 10,000 headers", expect(get("/v1/products", &"x-many: 1\r\n".repeat(10_000)), 431, "headers-too-large")),
+        scenario(
+            "row 16: two lengths",
+            expect(post("content-length: 5\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n"), 400, "bad-request"),
+        ),
+        scenario("row 16: two different lengths", expect(post("content-length: 2\r\ncontent-length: 3\r\n", "{} "), 400, "bad-request")),
+        scenario("row 16: bare line feeds", expect("GET /v1/products HTTP/1.1\nhost: x\n\n".to_owned(), 400, "bad-request")),
+        scenario("row 16: a folded header", expect(get("/v1/products", "x-fold: a\r\n b\r\n"), 400, "bad-request")),
+        scenario("row 4: a header in another encoding", async {
             let head =
                 format!("POST /v1/wallet/charges HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: ", world.buyer.token);
             let tail = "\r\ncontent-type: application/json\r\ncontent-length: 15\r\nconnection: close\r\n\r\n{\"amount\":5000}";
-            let told = world.server.tell(&[head.as_bytes(), b"\xff\xfe", tail.as_bytes()].concat()).await;
-            assert_eq!((told.status, told.problem()), (400, "bad-encoding"), "{told:?}");
+            let answer = world.server.send(&[head.as_bytes(), b"\xff\xfe", tail.as_bytes()].concat()).await;
+            assert_eq!((answer.status, answer.problem()), (400, "bad-encoding"), "{answer:?}");
         }),
     ]
 }
@@ -137,26 +140,26 @@ async fn queries(world: &World) -> Vec<Case<'_>> {
     for (name, search) in
         [("a quote", "'%20or%201=1--"), ("percent", "%25"), ("underscore", "_"), ("backslash", "%5C"), ("quotes", "%22;--")]
     {
-        cases.push(scene("row 20: searches are plain text", async move {
+        cases.push(scenario("row 20: searches are plain text", async move {
             for path in ["/v1/products", "/v1/coupons"] {
                 let found = mall.app.get(format!("{path}?q={search}")).send().await.expect(200).body;
                 assert_eq!(found["items"], json!([]), "{name} in {path}");
             }
         }));
     }
-    cases.push(scene("row 20: and find what is named so", async {
+    cases.push(scenario("row 20: and find what is named so", async {
         mall.product_of(&json!({"name": "100%_wool\\' or 1=1--", "price": 1_000, "stock": 1})).await;
         for search in ["%25", "_", "%5C", "'%20or%201=1--"] {
             found_once(mall, search).await;
         }
     }));
-    cases.push(scene("row 41: claimed addresses and names are ignored", claimed_names(world)));
+    cases.push(scenario("row 41: claimed addresses and names are ignored", claimed_names(world)));
     cases
 }
 
-/// Another replica may give the page it had for a moment longer (its `SHARED_TTL`), so it is asked again.
+/// Repeats the search, because another replica may serve its cached page a moment longer (its `SHARED_TTL`).
 async fn found_once(mall: &Mall, search: &str) {
-    for _ in 0..ROUNDS {
+    for _ in 0..QUIET_ROUNDS {
         let found = mall.app.get(format!("/v1/products?q={search}")).send().await.expect(200).body;
         match found["items"].as_array().map(Vec::len) {
             Some(1) => return,

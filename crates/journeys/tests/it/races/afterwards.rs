@@ -1,18 +1,18 @@
-//! B4, G6, O7: what follows an order that was paid, failed, or was forgotten.
+//! B4, G6, O7: later effects of paid, failed and abandoned orders.
 
-use crate::mall::{Mall, at_once, count, paid, tally, text, unpaid, ways, with};
+use crate::mall::{Mall, checkout_modes, count_answers, paid_order, send_all, tally, text, unpaid_order, with_field};
 use serde_json::json;
 use std::time::Duration;
 
-/// B4, O5: the purchase is confirmed, and earns points once: one percent of the cash paid.
+/// B4, O5: a confirmed purchase earns points once: one percent of the cash paid.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b4_a_confirmed_purchase_earns_points() {
-    for way in ways() {
-        let mall = Mall::led(way).await;
+    for mode in checkout_modes() {
+        let mall = Mall::with_checkouts(mode).await;
         let shop = mall.shop().await;
         let sku = mall.product_of(&json!({"name": "Tulips", "price": 12_345, "stock": 5, "store_id": shop.id})).await;
         let buyer = mall.shopper(50_000, 345).await;
-        let order = mall.ordered(&buyer, &with(paid(&sku), "points", json!(345)), "PAID").await;
+        let order = mall.order_in_state(&buyer, &with_field(paid_order(&sku), "points", json!(345)), "PAID").await;
         let order = text(&order["id"]);
         for state in ["PREPARING", "SHIPPING", "DELIVERED"] {
             let moved =
@@ -20,19 +20,19 @@ async fn b4_a_confirmed_purchase_earns_points() {
             assert_eq!(moved.body["state"], state);
         }
         let confirm = || mall.post(&buyer, &format!("/v1/orders/{order}/confirmation"), &json!({}));
-        let answers = at_once(8, (0..8).map(|_| confirm()).collect()).await;
-        assert_eq!(count(&answers, 200, ""), 8, "{:?}", tally(&answers));
-        mall.quiet().await;
+        let answers = send_all(8, (0..8).map(|_| confirm()).collect()).await;
+        assert_eq!(count_answers(&answers, 200, ""), 8, "{:?}", tally(&answers));
+        mall.wait_until_quiet().await;
         assert_eq!(mall.wallet(&buyer).await, (38_000, 120));
         mall.finish().await;
     }
 }
 
-/// G6, O6: whoever's order fails is told why, then and later; the reason is in the stream for notices.
+/// G6, O6: a failed order tells its reason, at once and later. The stream has the reason for notifications.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g6_a_failed_order_says_why() {
-    for way in ways() {
-        let mall = Mall::led(way).await;
+    for mode in checkout_modes() {
+        let mall = Mall::with_checkouts(mode).await;
         let sku = mall.product(4_000, 3).await;
         let (poor, rich) = (mall.shopper(1_000, 0).await, mall.shopper(1_000_000, 0).await);
         let cases = [(&poor, 1, "insufficient-funds"), (&rich, 4, "out-of-stock")];
@@ -54,32 +54,32 @@ async fn g6_a_failed_order_says_why() {
             }
         }
         assert_eq!(told.len(), 2);
-        // Two orders, which may be told of in two partitions: in any order.
+        // The two messages may be in two partitions, so in any order.
         let both = |reason: &str| told.iter().filter(|told| told.contains(reason)).count() == 1;
         assert!(both("insufficient-funds") && both("out-of-stock"), "{told:?}");
-        mall.expect_nothing_held().await;
+        mall.assert_nothing_held().await;
         mall.finish().await;
     }
 }
 
-/// O7, C18, C19: what is not paid in time is undone, once, and everything is back.
+/// O7, C18, C19: an order not paid in time is undone once, completely.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o7_unpaid_orders_expire() {
-    for way in ways() {
-        let mall = Mall::led(way).await;
+    for mode in checkout_modes() {
+        let mall = Mall::with_checkouts(mode).await;
         let sku = mall.product(4_000, 3).await;
         let coupon = mall.coupon(json!({})).await;
         let buyer = mall.shopper(10_000, 1_000).await;
-        let issued = mall.claimed(&buyer, &coupon).await;
-        let body = with(with(unpaid(&sku), "coupons", json!([issued])), "points", json!(500));
-        let order = text(&mall.ordered(&buyer, &body, "AWAITING_PAYMENT").await["id"]);
+        let issued = mall.claim_issued(&buyer, &coupon).await;
+        let body = with_field(with_field(unpaid_order(&sku), "coupons", json!([issued])), "points", json!(500));
+        let order = text(&mall.order_in_state(&buyer, &body, "AWAITING_PAYMENT").await["id"]);
         assert_eq!((mall.stock(&sku).await, mall.wallet(&buyer).await), ((3, 1, 0), (10_000, 500)));
         mall.app.clock.advance(Duration::from_secs(601));
         mall.app.job("orders.due").await;
         mall.app.eventually("select count(*) from orders_orders where state='EXPIRED' and saga_state='UNDONE'", 1).await;
         assert_eq!((mall.stock(&sku).await, mall.wallet(&buyer).await), ((3, 0, 0), (10_000, 1_000)));
         let _ = mall.pay(&buyer, &order).send().await.expect_problem(409, "order-expired");
-        mall.expect_nothing_held().await;
+        mall.assert_nothing_held().await;
         mall.finish().await;
     }
 }

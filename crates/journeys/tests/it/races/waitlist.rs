@@ -1,6 +1,6 @@
-//! C9, C10: units that come free and those who wait for them.
+//! C9, C10: returned coupons and the waitlist.
 
-use crate::mall::{Mall, Person, all, at_once, folds, number};
+use crate::mall::{Mall, Person, expect_all, fold_settings, number, send_all};
 use kit::auth::Role;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -9,11 +9,11 @@ async fn standing(mall: &Mall, person: &Person, coupon: &str) -> Value {
     mall.get(person, &format!("/v1/coupons/{coupon}/claims/mine")).send().await.expect(200).body
 }
 
-/// C9, C10: a unit that comes free goes to who waits longest, once; nobody overtakes; nothing is given out after the end.
+/// C9, C10: a returned coupon goes once to the first in line. Newcomers cannot overtake, and nothing is issued after the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c9_the_waitlist_is_served_in_order() {
-    for fold in folds() {
-        let mall = Mall::folding(*fold).await;
+    for fold in fold_settings() {
+        let mall = Mall::with_fold(*fold).await;
         let coupon = mall.coupon(json!({"quantity": 2, "waitlist": true})).await;
         let members = mall.members(7).await;
         for (n, member) in members[..5].iter().enumerate() {
@@ -22,7 +22,7 @@ async fn c9_the_waitlist_is_served_in_order() {
             assert_eq!((claim.status, number(&claim.body[wanted.1])), (wanted.0, wanted.2), "{}", claim.body);
         }
 
-        // C10: what is given back goes to the first who waits; a newcomer stands behind.
+        // C10: the first in line gets the returned coupon, and a newcomer joins at the end.
         let back = mall.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&members[0].token);
         let _ = back.send().await.expect(204);
         let promoted = standing(&mall, &members[2], &coupon).await;
@@ -30,7 +30,7 @@ async fn c9_the_waitlist_is_served_in_order() {
         let newcomer = mall.claim(&members[5], &coupon).send().await.expect(202).body;
         assert_eq!(newcomer["position"], 3);
 
-        // Raised by one: exactly the next.
+        // The quantity is raised by one, so exactly the next in line gets a coupon.
         let raise = |quantity: i64| {
             mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&mall.operator.token).json(&json!({"quantity": quantity}))
         };
@@ -38,12 +38,12 @@ async fn c9_the_waitlist_is_served_in_order() {
         assert_eq!(standing(&mall, &members[3], &coupon).await["number"], 4);
         assert_eq!(standing(&mall, &members[4], &coupon).await["position"], 1);
 
-        // One leaves: those behind move up, and the next in turn is served before them.
+        // One leaves: the members behind move up.
         let leave = mall.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&members[4].token);
         let _ = leave.send().await.expect(204);
         assert_eq!(standing(&mall, &members[5], &coupon).await["position"], 1);
 
-        // After the end nobody is promoted.
+        // After the end no member is promoted.
         mall.app.clock.advance(Duration::from_secs(3_601));
         let operator = mall.stranger(Role::Operator);
         let late = mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&operator.token).json(&json!({"quantity": 50}));
@@ -58,9 +58,9 @@ async fn c9_the_waitlist_is_served_in_order() {
     }
 }
 
-/// C9: many give back at once; each unit goes to one who waits, in order.
+/// C9: many concurrent returns. Each coupon goes to one waiting member, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c9_units_given_back_at_once_go_to_the_first_who_wait() {
+async fn c9_returned_coupons_go_to_the_first_in_line() {
     let mall = Mall::open().await;
     let coupon = mall.coupon(json!({"quantity": 20, "waitlist": true})).await;
     let members = mall.members(60).await;
@@ -68,7 +68,7 @@ async fn c9_units_given_back_at_once_go_to_the_first_who_wait() {
         let _ = mall.claim(member, &coupon).send().await;
     }
     let back = |member: &Person| mall.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&member.token);
-    all(204, at_once(20, members[..20].iter().map(back).collect()).await);
+    expect_all(204, send_all(20, members[..20].iter().map(back).collect()).await);
     for (n, member) in members[20..].iter().enumerate() {
         let standing = standing(&mall, member, &coupon).await;
         if n < 20 {

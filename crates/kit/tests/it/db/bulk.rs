@@ -1,16 +1,16 @@
 //! Many rows at once.
 
-use super::{Place, count, insert, on_both};
+use super::{TestDb, count, insert, on_both};
 use kit::{DbError, db::params};
 use uuid::Uuid;
 
 on_both!(
     many_rows_keep_their_order,
-    each_row_is_counted_where_rows_may_meet,
+    conflicting_rows_are_counted_each,
     more_rows_than_a_statement_takes_parameters,
-    a_row_that_is_refused_refuses_all,
+    one_refused_row_refuses_the_whole_bulk,
     a_row_may_change_twice,
-    rows_that_name_the_same_one_are_settled_in_turn,
+    repeated_rows_are_applied_in_order,
     values_of_all_types_go_together,
 );
 
@@ -20,8 +20,8 @@ fn row(id: u128, n: i64) -> [kit::Param<'static>; 2] {
     params![Uuid::from_u128(id), n]
 }
 
-async fn many_rows_keep_their_order(place: Place) {
-    let mut tx = place.with_table().await;
+async fn many_rows_keep_their_order(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     let rows = (1..=5).map(|n| row(n, i64::try_from(n).unwrap()));
     assert_eq!(tx.execute_many(INSERT, rows).await.unwrap(), [1; 5]);
     let changed = [1_u128, 9, 3].map(|n| params![Uuid::from_u128(n)]);
@@ -42,8 +42,8 @@ async fn many_rows_keep_their_order(place: Place) {
     assert_eq!(tx.execute_many::<1>("not even looked at", []).await.unwrap(), [0_u64; 0]);
 }
 
-async fn each_row_is_counted_where_rows_may_meet(place: Place) {
-    let mut tx = place.with_table().await;
+async fn conflicting_rows_are_counted_each(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     insert(&mut tx, 2, 2).await.unwrap();
     let sql = "insert into kit_things (id, n) values ($1,$2) on conflict (id) do nothing";
     assert_eq!(tx.execute_many(sql, [row(1, 1), row(2, 9), row(3, 3), row(1, 7)]).await.unwrap(), [1, 0, 1, 0]);
@@ -53,9 +53,9 @@ async fn each_row_is_counted_where_rows_may_meet(place: Place) {
     assert_eq!(found, [(1,), (5,), (3,), (6,)]);
 }
 
-async fn more_rows_than_a_statement_takes_parameters(place: Place) {
+async fn more_rows_than_a_statement_takes_parameters(test_db: TestDb) {
     const ROWS: usize = 10_007;
-    let mut tx = place.with_table().await;
+    let mut tx = test_db.with_table().await;
     tx.begin().await.unwrap();
     let sql = "insert into kit_things (id, n, word, flag, bytes, price, at) values ($1,$2,$3,$4,$5,$6,$7)";
     let rows = (0..ROWS).map(|n| {
@@ -71,8 +71,8 @@ async fn more_rows_than_a_statement_takes_parameters(place: Place) {
     assert_eq!(count(&mut tx).await, ROWS as i64);
 }
 
-async fn a_row_that_is_refused_refuses_all(place: Place) {
-    let mut tx = place.with_table().await;
+async fn one_refused_row_refuses_the_whole_bulk(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     tx.begin().await.unwrap();
     let rows = (0..300).map(|n| row(n % 299, 1));
     assert!(matches!(tx.execute_many(INSERT, rows).await, Err(DbError::Unique(_))));
@@ -86,16 +86,16 @@ async fn a_row_that_is_refused_refuses_all(place: Place) {
     assert_eq!(tx.query_one::<(i64,)>("select n from kit_things", &[]).await.unwrap(), (1,));
 }
 
-async fn a_row_may_change_twice(place: Place) {
-    let mut tx = place.with_table().await;
+async fn a_row_may_change_twice(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     insert(&mut tx, 1, 0).await.unwrap();
     let steps = (0..600_i64).map(|n| params![n]);
     let changed = tx.execute_many("update kit_things set n=n+1 where n=$1", steps).await.unwrap();
     assert_eq!(changed, [1; 600], "each sees what the one before did");
 }
 
-async fn rows_that_name_the_same_one_are_settled_in_turn(place: Place) {
-    let mut tx = place.with_table().await;
+async fn repeated_rows_are_applied_in_order(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     for id in 1..=3 {
         insert(&mut tx, id, 0).await.unwrap();
     }
@@ -111,8 +111,8 @@ async fn rows_that_name_the_same_one_are_settled_in_turn(place: Place) {
     assert_eq!(count(&mut tx).await, 1);
 }
 
-async fn values_of_all_types_go_together(place: Place) {
-    let mut tx = place.with_table().await;
+async fn values_of_all_types_go_together(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     let sql = "insert into kit_things (id, n, word, flag, bytes, price, at) values ($1,$2,$3,$4,$5,$6,$7)";
     type Given<'g> = (u128, Option<&'g str>, bool, Option<&'g [u8]>);
     let rows: [Given<'_>; 3] =

@@ -10,7 +10,7 @@ use kit::{
 };
 
 /// A writer behind the proxy.
-async fn behind() -> (TestDatabase, Proxy, Tx) {
+async fn writer_through_proxy() -> (TestDatabase, Proxy, Tx) {
     let database = TestDatabase::create().await;
     let url = database.url();
     let address = url.split_once('@').map_or(url.as_str(), |(_, address)| address);
@@ -30,8 +30,8 @@ async fn cut(proxy: &Proxy, tx: &mut Tx, cut: Cut) -> Result<(), DbError> {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_was_lost_stands() {
-    let (_database, proxy, mut tx) = behind().await;
+async fn a_commit_whose_answer_was_lost_is_applied() {
+    let (_database, proxy, mut tx) = writer_through_proxy().await;
     cut(&proxy, &mut tx, Cut::AfterCommit).await.unwrap();
     assert_eq!(count(&mut tx).await, 1);
     tx.begin().await.unwrap();
@@ -40,8 +40,8 @@ async fn a_commit_whose_answer_was_lost_stands() {
 }
 
 #[tokio::test]
-async fn a_commit_that_never_came_through_did_not_happen() {
-    let (_database, proxy, mut tx) = behind().await;
+async fn a_commit_that_never_arrived_is_not_applied() {
+    let (_database, proxy, mut tx) = writer_through_proxy().await;
     let gone = cut(&proxy, &mut tx, Cut::BeforeCommit).await;
     assert!(matches!(gone, Err(DbError::Closed(_))), "{gone:?}");
     assert_eq!(count(&mut tx).await, 0);
@@ -49,16 +49,16 @@ async fn a_commit_that_never_came_through_did_not_happen() {
 }
 
 #[tokio::test]
-async fn a_server_that_still_waits_for_the_commit_is_stopped_from_doing_it_later() {
-    let (_database, proxy, mut tx) = behind().await;
+async fn an_undelivered_commit_is_prevented_from_happening_later() {
+    let (_database, proxy, mut tx) = writer_through_proxy().await;
     let gone = cut(&proxy, &mut tx, Cut::SilentlyBeforeCommit).await;
     assert!(matches!(gone, Err(DbError::Closed(_))), "{gone:?}");
     assert_eq!(count(&mut tx).await, 0);
 }
 
 #[tokio::test]
-async fn a_commit_nobody_can_ask_about_is_unknown() {
-    let (database, proxy, mut tx) = behind().await;
+async fn a_commit_is_unknown_if_the_server_stays_unreachable() {
+    let (database, proxy, mut tx) = writer_through_proxy().await;
     let unknown = cut(&proxy, &mut tx, Cut::AfterCommitForGood).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
     let away = tx.begin().await;
@@ -70,8 +70,8 @@ async fn a_commit_nobody_can_ask_about_is_unknown() {
 /// After a crash the server gives out numbers of transactions again of which nothing reached the disk, so that "committed" may be said of
 /// another one. A new start of its statistics is how a crash shows.
 #[tokio::test]
-async fn a_commit_before_a_crash_is_unknown_although_its_number_is_committed() {
-    let (database, proxy, mut tx) = behind().await;
+async fn a_commit_before_a_server_crash_is_unknown() {
+    let (database, proxy, mut tx) = writer_through_proxy().await;
     database.bystander().await.execute("select pg_stat_reset_shared('wal')", &[]).await.unwrap();
     let unknown = cut(&proxy, &mut tx, Cut::AfterCommit).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
@@ -79,8 +79,8 @@ async fn a_commit_before_a_crash_is_unknown_although_its_number_is_committed() {
 
 /// Of two transactions with one number the other must not be ended, nor ours be called gone.
 #[tokio::test]
-async fn a_commit_that_may_still_be_running_is_unknown_when_its_number_may_be_another_s() {
-    let (database, proxy, mut tx) = behind().await;
+async fn a_commit_with_a_reused_transaction_id_is_unknown() {
+    let (database, proxy, mut tx) = writer_through_proxy().await;
     let bystander = database.bystander().await;
     bystander.execute("select pg_stat_reset_shared('wal')", &[]).await.unwrap();
     let unknown = cut(&proxy, &mut tx, Cut::SilentlyBeforeCommit).await;
@@ -90,8 +90,8 @@ async fn a_commit_that_may_still_be_running_is_unknown_when_its_number_may_be_an
 }
 
 #[tokio::test]
-async fn a_commit_that_is_refused_did_not_happen() {
-    let (_database, _proxy, mut tx) = behind().await;
+async fn a_refused_commit_is_not_applied() {
+    let (_database, _proxy, mut tx) = writer_through_proxy().await;
     tx.batch("create table kit_parts (id BIGINT primary key, whole BIGINT references kit_parts (id) deferrable initially deferred)")
         .await
         .unwrap();

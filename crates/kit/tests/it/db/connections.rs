@@ -1,23 +1,23 @@
 //! Transactions, readers, and connections that are lost.
 
-use super::{Place, count, insert, on_both};
+use super::{TestDb, count, insert, on_both};
 use kit::{Db, DbError, Tx, db::params, testing::TestDatabase};
 
 on_both!(
-    readers_see_commits_at_once_and_nothing_before,
+    readers_see_only_commits,
     a_reader_cannot_write,
     read_connections_are_bounded_and_come_back,
-    begin_commit_and_rollback_mind_each_other,
-    calls_may_be_awaited_on_any_thread,
+    begin_commit_and_rollback_exclude_each_other,
+    calls_work_without_a_runtime,
 );
 
-async fn readers_see_commits_at_once_and_nothing_before(place: Place) {
-    let mut tx = place.with_table().await;
+async fn readers_see_only_commits(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     tx.begin().await.unwrap();
     insert(&mut tx, 1, 1).await.unwrap();
-    assert_eq!(count(&mut place.db.reader().await.unwrap()).await, 0);
+    assert_eq!(count(&mut test_db.db.reader().await.unwrap()).await, 0);
     tx.commit().await.unwrap();
-    assert_eq!(count(&mut place.db.reader().await.unwrap()).await, 1);
+    assert_eq!(count(&mut test_db.db.reader().await.unwrap()).await, 1);
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     tx.rollback().await.unwrap();
@@ -25,29 +25,29 @@ async fn readers_see_commits_at_once_and_nothing_before(place: Place) {
     assert_eq!(count(&mut tx).await, 1);
 }
 
-async fn a_reader_cannot_write(place: Place) {
-    let mut tx = place.with_table().await;
-    let mut reader = place.db.reader().await.unwrap();
+async fn a_reader_cannot_write(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
+    let mut reader = test_db.db.reader().await.unwrap();
     assert!(insert(&mut reader, 1, 1).await.is_err());
     assert_eq!(count(&mut reader).await, 0);
     assert_eq!(count(&mut tx).await, 0);
 }
 
 // F11
-async fn read_connections_are_bounded_and_come_back(place: Place) {
-    let _tx = place.with_table().await;
+async fn read_connections_are_bounded_and_come_back(test_db: TestDb) {
+    let _tx = test_db.with_table().await;
     let mut held = Vec::new();
     for _ in 0..8 {
-        held.push(place.db.reader().await.unwrap());
+        held.push(test_db.db.reader().await.unwrap());
     }
-    assert!(matches!(place.db.reader().await, Err(DbError::Busy)));
+    assert!(matches!(test_db.db.reader().await, Err(DbError::Busy)));
     held.pop();
-    let mut again = place.db.reader().await.unwrap();
+    let mut again = test_db.db.reader().await.unwrap();
     assert_eq!(count(&mut again).await, 0);
 }
 
-async fn begin_commit_and_rollback_mind_each_other(place: Place) {
-    let mut tx = place.with_table().await;
+async fn begin_commit_and_rollback_exclude_each_other(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     assert!(tx.commit().await.is_err(), "there is nothing to commit");
     tx.begin().await.unwrap();
     insert(&mut tx, 1, 1).await.unwrap();
@@ -59,14 +59,14 @@ async fn begin_commit_and_rollback_mind_each_other(place: Place) {
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     drop(tx);
-    let mut tx = place.writer().await;
+    let mut tx = test_db.writer().await;
     insert(&mut tx, 2, 1).await.expect("the number is free again");
 }
 
 /// The engine's threads know no runtime.
-async fn calls_may_be_awaited_on_any_thread(place: Place) {
-    let mut tx = place.with_table().await;
-    let db = place.db.clone();
+async fn calls_work_without_a_runtime(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
+    let db = test_db.db.clone();
     let thread = std::thread::spawn(move || {
         futures::executor::block_on(async {
             tx.begin().await?;
@@ -80,7 +80,7 @@ async fn calls_may_be_awaited_on_any_thread(place: Place) {
     });
     let mut tx = tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap().unwrap();
     assert_eq!(count(&mut tx).await, 9);
-    let db = place.db.clone();
+    let db = test_db.db.clone();
     let thread = std::thread::spawn(move || futures::executor::block_on(async { count(&mut db.reader().await.unwrap()).await }));
     assert_eq!(tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap(), 9);
 }
@@ -101,7 +101,7 @@ async fn end_all(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_writer_lives_through_the_loss_of_its_connection() {
+async fn a_writer_survives_a_lost_connection() {
     let (database, _db, mut tx) = on_postgres().await;
     end_all(&database).await;
     tx.begin().await.unwrap();
@@ -128,7 +128,7 @@ async fn a_transaction_does_not_outlive_its_connection() {
 }
 
 #[tokio::test]
-async fn readers_that_were_cut_off_are_replaced() {
+async fn disconnected_readers_are_replaced() {
     let (database, db, mut tx) = on_postgres().await;
     insert(&mut tx, 1, 1).await.unwrap();
     let mut held = Vec::new();
@@ -153,7 +153,7 @@ async fn readers_that_were_cut_off_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_failed_statement_leaves_nothing_but_rollback() {
+async fn after_a_failed_statement_only_rollback_works() {
     let (_database, _db, mut tx) = on_postgres().await;
     insert(&mut tx, 1, 1).await.unwrap();
     tx.begin().await.unwrap();
@@ -172,7 +172,7 @@ async fn a_failed_statement_leaves_nothing_but_rollback() {
 }
 
 #[tokio::test]
-async fn a_statement_nobody_waited_for_keeps_the_transaction_from_standing() {
+async fn an_abandoned_statement_fails_the_transaction() {
     let (_database, _db, mut tx) = on_postgres().await;
     tx.begin().await.unwrap();
     {

@@ -1,6 +1,6 @@
 //! Migrations.
 
-use super::{Place, on_both};
+use super::{TestDb, on_both};
 use kit::{
     Db, DbError, Tx,
     db::{Migration, migrate, migrate_text},
@@ -8,10 +8,10 @@ use kit::{
 };
 
 on_both!(
-    they_run_once_and_in_order,
-    one_that_was_changed_after_it_ran_is_refused,
-    one_that_fails_leaves_nothing,
-    texts_made_at_run_time_have_a_history_too,
+    migrations_run_once_and_in_order,
+    a_changed_migration_is_refused,
+    a_failed_migration_leaves_nothing,
+    generated_migrations_have_a_history_too,
 );
 
 const FIRST: Migration =
@@ -22,8 +22,8 @@ async fn notes(tx: &mut Tx) -> Vec<(i64,)> {
     tx.query("select id from kit_notes order by id", &[]).await.unwrap()
 }
 
-async fn they_run_once_and_in_order(place: Place) {
-    let mut tx = place.writer().await;
+async fn migrations_run_once_and_in_order(test_db: TestDb) {
+    let mut tx = test_db.writer().await;
     migrate(&mut tx, "kit", &[]).await.unwrap();
     migrate(&mut tx, "kit", &[FIRST]).await.unwrap();
     migrate(&mut tx, "kit", &[FIRST, SECOND]).await.unwrap();
@@ -34,15 +34,15 @@ async fn they_run_once_and_in_order(place: Place) {
     migrate(&mut tx, "other", &[other]).await.expect("each service has its own history");
 }
 
-async fn one_that_was_changed_after_it_ran_is_refused(place: Place) {
-    let mut tx = place.writer().await;
+async fn a_changed_migration_is_refused(test_db: TestDb) {
+    let mut tx = test_db.writer().await;
     migrate(&mut tx, "kit", &[FIRST]).await.unwrap();
     let changed = migrate(&mut tx, "kit", &[Migration::new(1, "init", "create table kit_other (id BIGINT primary key);")]).await;
     assert!(matches!(&changed, Err(DbError::Migration(text)) if text.starts_with("kit:")), "{changed:?}");
 }
 
-async fn one_that_fails_leaves_nothing(place: Place) {
-    let mut tx = place.writer().await;
+async fn a_failed_migration_leaves_nothing(test_db: TestDb) {
+    let mut tx = test_db.writer().await;
     let broken = Migration::new(2, "more", "insert into kit_notes (id) values (2); insert into kit_notes (id) values (1);");
     let failed = migrate(&mut tx, "kit", &[FIRST, broken]).await;
     assert!(matches!(&failed, Err(DbError::Migration(text)) if text.starts_with("kit:")), "{failed:?}");
@@ -51,8 +51,8 @@ async fn one_that_fails_leaves_nothing(place: Place) {
     assert_eq!(notes(&mut tx).await, [(1,), (2,)]);
 }
 
-async fn texts_made_at_run_time_have_a_history_too(place: Place) {
-    let mut tx = place.writer().await;
+async fn generated_migrations_have_a_history_too(test_db: TestDb) {
+    let mut tx = test_db.writer().await;
     migrate(&mut tx, "kit", &[FIRST]).await.unwrap();
     let step = |name: &str| format!("create table kit_{name} (id BIGINT primary key) WITHOUT ROWID");
     let steps = vec![(1, "one", step("one")), (2, "two", step("two"))];
@@ -64,9 +64,9 @@ async fn texts_made_at_run_time_have_a_history_too(place: Place) {
 }
 
 #[tokio::test]
-async fn each_owner_has_a_schema_on_postgres_and_may_have_a_text_of_its_own() {
-    let place = Place::postgres().await;
-    let mut tx = place.writer().await;
+async fn each_owner_has_a_schema_and_may_have_its_own_sql() {
+    let test_db = TestDb::postgres().await;
+    let mut tx = test_db.writer().await;
     let step = Migration::new(1, "init", "not meant for it").on_postgres("create table kit_notes (id BIGINT generated always as identity)");
     migrate(&mut tx, "kit", &[step]).await.unwrap();
     let sql = "select table_schema from information_schema.tables where table_name in ('kit_notes', 'kit_migrations')";
@@ -89,7 +89,7 @@ async fn processes_that_start_at_once_wait_for_each_other() {
             migrate(&mut tx, "other", &[Migration::new(1, "init", "create table other_notes (id BIGINT primary key)")]).await
         }
     });
-    let done: Vec<_> = starts.map(tokio_task).collect();
+    let done: Vec<_> = starts.map(spawn_task).collect();
     for start in done {
         start.await.unwrap().unwrap();
     }
@@ -98,6 +98,6 @@ async fn processes_that_start_at_once_wait_for_each_other() {
 }
 
 /// Beside the others, on any thread of the runtime.
-fn tokio_task<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+fn spawn_task<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::runtime::Handle::current().spawn(future)
 }

@@ -1,6 +1,6 @@
 //! What only PostgreSQL has.
 
-use super::{Place, count, insert};
+use super::{TestDb, count, insert};
 use kit::{
     Db, DbError, Tx,
     db::params,
@@ -14,19 +14,19 @@ async fn lock(tx: &mut Tx, id: u128) -> Result<Vec<(i64,)>, DbError> {
 }
 
 /// Two writers, and two rows for them to meet at.
-async fn two_writers() -> (Place, Tx, Tx) {
-    let place = Place::postgres().await;
-    let mut first = place.with_table().await;
-    let second = place.writer().await;
+async fn two_writers() -> (TestDb, Tx, Tx) {
+    let test_db = TestDb::postgres().await;
+    let mut first = test_db.with_table().await;
+    let second = test_db.writer().await;
     for id in 1..=2 {
         insert(&mut first, id, 1).await.unwrap();
     }
-    (place, first, second)
+    (test_db, first, second)
 }
 
 // F12
 #[tokio::test]
-async fn a_lock_that_is_held_too_long_says_so() {
+async fn a_lock_timeout_is_reported_as_locked() {
     let (_place, mut first, mut second) = two_writers().await;
     first.begin().await.unwrap();
     assert_eq!(lock(&mut first, 1).await.unwrap().len(), 1);
@@ -43,7 +43,7 @@ async fn a_lock_that_is_held_too_long_says_so() {
 
 // F12
 #[tokio::test]
-async fn of_two_in_a_deadlock_one_goes_on_and_one_tries_again() {
+async fn one_of_two_deadlocked_transactions_succeeds() {
     let (_place, mut first, mut second) = two_writers().await;
     first.begin().await.unwrap();
     second.begin().await.unwrap();
@@ -67,8 +67,8 @@ async fn of_two_in_a_deadlock_one_goes_on_and_one_tries_again() {
 
 // F12
 #[tokio::test]
-async fn transactions_that_cannot_be_put_in_order_say_try_again() {
-    let (place, mut first, mut second) = two_writers().await;
+async fn serialization_failures_ask_for_a_retry() {
+    let (test_db, mut first, mut second) = two_writers().await;
     let serializable = "alter database current set default_transaction_isolation = 'serializable'";
     assert!(first.batch(serializable).await.is_err(), "the level is the seam's to say");
     first.begin().await.unwrap();
@@ -78,13 +78,13 @@ async fn transactions_that_cannot_be_put_in_order_say_try_again() {
     let fail = "do $$ begin raise exception 'in the way' using errcode = '40001'; end $$";
     let failed = second.execute(fail, &[]).await;
     assert!(matches!(&failed, Err(DbError::Retry(text)) if text == "40001: in the way"), "{failed:?}");
-    assert_eq!(count(&mut place.writer().await).await, 2);
+    assert_eq!(count(&mut test_db.writer().await).await, 2);
 }
 
 #[tokio::test]
-async fn a_statement_that_takes_too_long_is_ended() {
-    let place = Place::postgres().await;
-    let mut tx = place.writer().await;
+async fn a_slow_statement_is_cancelled() {
+    let test_db = TestDb::postgres().await;
+    let mut tx = test_db.writer().await;
     let sql = "select current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout'), \
                current_setting('application_name')";
     let found: (String, String, String) = tx.query_one(sql, &[]).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_statement_that_takes_too_long_is_ended() {
 }
 
 #[tokio::test]
-async fn a_server_that_acknowledges_early_is_refused() {
+async fn a_server_without_synchronous_commit_is_refused() {
     let database = TestDatabase::create().await;
     let db = Db::postgres(&database.url(), &[]).unwrap();
     db.check().await.unwrap();
@@ -105,7 +105,7 @@ async fn a_server_that_acknowledges_early_is_refused() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_keep_every_text_is_refused() {
+async fn a_database_without_utf8_is_refused() {
     let database = TestDatabase::create().await;
     let name = format!("{}_ascii", database.name());
     let client = database.bystander().await;
@@ -116,7 +116,7 @@ async fn a_database_that_cannot_keep_every_text_is_refused() {
 }
 
 /// A server of the test's own, of the programs that `scripts/services` would take; gone with the value.
-struct Careless {
+struct UnsyncedServer {
     folder: TempFolder,
     url: String,
 }
@@ -124,14 +124,14 @@ struct Careless {
 /// Has the script's own functions at hand, and its folder in `$1`.
 const SCRIPT: &str = "set -euo pipefail; parts=$0; for part in common packages postgres; do . \"$parts/$part.sh\"; done;";
 
-impl Careless {
-    fn start() -> Careless {
+impl UnsyncedServer {
+    fn start() -> UnsyncedServer {
         let folder = TempFolder::new();
         let start = "postgres_create \"$1\"; postgres_first \"$1\"; home=$(field \"$1/postgres.state\" postgres_home); \
                      echo 'fsync = off' >>\"$home/data/postgresql.conf\"; postgres_start \"$1/postgres.state\"; \
                      field \"$1/postgres.state\" postgres_address";
-        let url = Careless::script(&folder, start);
-        Careless { folder, url }
+        let url = UnsyncedServer::script(&folder, start);
+        UnsyncedServer { folder, url }
     }
 
     fn script(folder: &TempFolder, text: &str) -> String {
@@ -143,21 +143,21 @@ impl Careless {
     }
 }
 
-impl Drop for Careless {
+impl Drop for UnsyncedServer {
     fn drop(&mut self) {
-        Careless::script(&self.folder, "postgres_stop \"$1/postgres.state\" immediate; postgres_remove \"$1/postgres.state\"");
+        UnsyncedServer::script(&self.folder, "postgres_stop \"$1/postgres.state\" immediate; postgres_remove \"$1/postgres.state\"");
     }
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_sync_is_refused() {
-    let careless = Careless::start();
-    let refused = Db::postgres(&careless.url, &[]).unwrap().check().await;
+async fn a_server_without_fsync_is_refused() {
+    let server = UnsyncedServer::start();
+    let refused = Db::postgres(&server.url, &[]).unwrap().check().await;
     assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("fsync = on")), "{refused:?}");
 }
 
 #[tokio::test]
-async fn who_cannot_connect_is_told_why_and_never_with_the_password() {
+async fn connection_errors_never_show_the_password() {
     let database = TestDatabase::create().await;
     let elsewhere = |name: &str| database.url().replace(database.name(), name);
     let refused = Db::postgres(&elsewhere("onrush_test_nothing"), &[]).unwrap().open_writer().await;
@@ -181,8 +181,8 @@ async fn who_cannot_connect_is_told_why_and_never_with_the_password() {
 
 #[tokio::test]
 async fn a_sum_has_to_be_cast() {
-    let place = Place::postgres().await;
-    let mut tx = place.with_table().await;
+    let test_db = TestDb::postgres().await;
+    let mut tx = test_db.with_table().await;
     insert(&mut tx, 1, 5).await.unwrap();
     let refused = tx.query_one::<(i64,)>("select sum(n) from kit_things", &[]).await;
     assert!(matches!(&refused, Err(DbError::Column { index: 0, reason }) if reason.contains("cast the sum to BIGINT")), "{refused:?}");
@@ -190,9 +190,9 @@ async fn a_sum_has_to_be_cast() {
 }
 
 #[tokio::test]
-async fn values_that_do_not_fit_are_refused_and_not_bent() {
-    let place = Place::postgres().await;
-    let mut tx = place.writer().await;
+async fn values_that_do_not_fit_are_refused() {
+    let test_db = TestDb::postgres().await;
+    let mut tx = test_db.writer().await;
     tx.batch("create table kit_small (a SMALLINT, b INTEGER, c BOOLEAN, d UUID, e VARCHAR(3), f BYTEA)").await.unwrap();
     let sql = "insert into kit_small (a, b, c, d, e, f) values ($1,$2,$3,$4,$5,$6)";
     let id = Uuid::from_u128(5);
@@ -220,9 +220,9 @@ async fn values_that_do_not_fit_are_refused_and_not_bent() {
 
 #[tokio::test]
 async fn tables_may_change_under_a_prepared_statement() {
-    let place = Place::postgres().await;
-    let mut tx = place.with_table().await;
-    let mut other = place.writer().await;
+    let test_db = TestDb::postgres().await;
+    let mut tx = test_db.with_table().await;
+    let mut other = test_db.writer().await;
     insert(&mut tx, 1, 5).await.unwrap();
     let sql = "select * from kit_things";
     assert_eq!(tx.query::<(Uuid, i64)>(sql, &[]).await.unwrap().len(), 1);
@@ -233,7 +233,7 @@ async fn tables_may_change_under_a_prepared_statement() {
 }
 
 #[tokio::test]
-async fn listeners_hear_what_is_committed_and_notice_when_they_are_cut_off() {
+async fn listeners_get_committed_notifications_until_disconnected() {
     let database = TestDatabase::create().await;
     let db = Db::postgres(&database.url(), &[]).unwrap();
     let mut listener = db.notifications("kit \"news\"").await.unwrap();
@@ -255,7 +255,7 @@ async fn listeners_hear_what_is_committed_and_notice_when_they_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_listener_that_falls_too_far_behind_is_cut_off() {
+async fn a_listener_that_lags_too_far_is_disconnected() {
     let database = TestDatabase::create().await;
     let db = Db::postgres(&database.url(), &[]).unwrap();
     let mut listener = db.notifications("news").await.unwrap();

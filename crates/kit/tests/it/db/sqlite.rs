@@ -1,10 +1,10 @@
 //! What only SQLite has.
 
-use super::Place;
+use super::TestDb;
 use kit::{Db, DbError, Tx, db::Synchronous, testing::TempFolder};
 
 #[test]
-fn failures_of_the_disk_are_told_apart_from_mistakes() {
+fn disk_errors_are_classified() {
     use rusqlite::{Error, ffi};
     let failed = |code| DbError::from(Error::SqliteFailure(ffi::Error::new(code), Some("text".into())));
     assert!(matches!(failed(ffi::SQLITE_FULL), DbError::DiskFull));
@@ -18,7 +18,7 @@ fn failures_of_the_disk_are_told_apart_from_mistakes() {
 }
 
 #[tokio::test]
-async fn what_is_committed_is_on_the_disk_unless_the_operator_said_otherwise() {
+async fn commits_are_synced_unless_configured_otherwise() {
     let folder = TempFolder::new();
     for (synchronous, number) in [(Synchronous::Full, 2), (Synchronous::Normal, 1)] {
         let mut tx = Db::sqlite(folder.path().join("kit.db"), synchronous).open_writer().await.unwrap();
@@ -33,7 +33,7 @@ async fn what_is_committed_is_on_the_disk_unless_the_operator_said_otherwise() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_made_is_said() {
+async fn an_uncreatable_folder_is_reported() {
     let folder = TempFolder::new();
     std::fs::write(folder.path().join("file"), "").unwrap();
     let refused = Db::sqlite(folder.path().join("file").join("kit.db"), Synchronous::Full).open_writer().await;
@@ -42,9 +42,9 @@ async fn a_folder_that_cannot_be_made_is_said() {
 
 #[tokio::test]
 async fn a_file_has_a_path_and_no_notifications() {
-    let place = Place::sqlite().await;
-    assert!(place.db.path().is_some_and(|path| path.ends_with("new/kit.db")));
-    assert!(!place.db.is_postgres());
-    place.db.check().await.unwrap();
-    assert!(matches!(place.db.notifications("news").await, Err(DbError::Open(_))));
+    let test_db = TestDb::sqlite().await;
+    assert!(test_db.db.path().is_some_and(|path| path.ends_with("new/kit.db")));
+    assert!(!test_db.db.is_postgres());
+    test_db.db.check().await.unwrap();
+    assert!(matches!(test_db.db.notifications("news").await, Err(DbError::Open(_))));
 }

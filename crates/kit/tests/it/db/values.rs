@@ -1,23 +1,23 @@
 //! Values and statements.
 
-use super::{Place, insert, on_both};
+use super::{TestDb, insert, on_both};
 use contracts::{OrderId, Timestamp, Won};
 use kit::{DbError, db::params};
 use uuid::Uuid;
 
 on_both!(
     values_come_back_as_they_went_in,
-    a_column_of_another_type_is_an_error_that_names_it,
-    parameters_go_by_their_number_wherever_they_stand,
+    a_wrong_column_type_is_an_error_that_names_the_column,
+    parameters_go_by_number,
     a_parameter_may_be_tested_for_null,
-    numbers_in_sums_are_as_wide_as_all_others,
-    the_last_guards_are_told_apart,
+    parameters_in_arithmetic_have_64_bits,
+    constraint_errors_are_classified,
 );
 
 const ALL: &str = "insert into kit_things (id, n, word, flag, bytes, price, at) values ($1,$2,$3,$4,$5,$6,$7)";
 
-async fn values_come_back_as_they_went_in(place: Place) {
-    let mut tx = place.with_table().await;
+async fn values_come_back_as_they_went_in(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     let (id, bytes) = (OrderId(Uuid::from_u128(7)), vec![0_u8, 1, 255]);
     let values = params![id, i64::MAX, "쿠폰 '; --", true, &bytes, Won(-5), Timestamp::MAX];
     assert_eq!(tx.execute(ALL, &values).await.unwrap(), 1);
@@ -39,8 +39,8 @@ async fn values_come_back_as_they_went_in(place: Place) {
     assert_eq!(found, [(true, false)]);
 }
 
-async fn a_column_of_another_type_is_an_error_that_names_it(place: Place) {
-    let mut tx = place.with_table().await;
+async fn a_wrong_column_type_is_an_error_that_names_the_column(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     let row = params![Uuid::from_u128(1), (1_i64 << 40) - 1, "word", false, &[0_u8; 1], 5_i64, 5_i64];
     tx.execute(ALL, &row).await.unwrap();
     for error in [
@@ -57,8 +57,8 @@ async fn a_column_of_another_type_is_an_error_that_names_it(place: Place) {
     }
 }
 
-async fn parameters_go_by_their_number_wherever_they_stand(place: Place) {
-    let mut tx = place.with_table().await;
+async fn parameters_go_by_number(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     insert(&mut tx, 7, 1).await.unwrap();
     let sql = "update kit_things set n=$2 where id=$1 and n<$2";
     assert_eq!(tx.execute(sql, &params![Uuid::from_u128(7), 5_i64]).await.unwrap(), 1);
@@ -67,8 +67,8 @@ async fn parameters_go_by_their_number_wherever_they_stand(place: Place) {
     assert_eq!(found, [(5, None)]);
 }
 
-async fn a_parameter_may_be_tested_for_null(place: Place) {
-    let mut tx = place.with_table().await;
+async fn a_parameter_may_be_tested_for_null(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     for n in 1..=3_i64 {
         insert(&mut tx, u128::try_from(n).unwrap(), n).await.unwrap();
     }
@@ -91,8 +91,8 @@ async fn a_parameter_may_be_tested_for_null(place: Place) {
     tx.commit().await.unwrap();
 }
 
-async fn numbers_in_sums_are_as_wide_as_all_others(place: Place) {
-    let mut tx = place.with_table().await;
+async fn parameters_in_arithmetic_have_64_bits(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     let large = 1_i64 << 40;
     tx.execute("insert into kit_things (id, n) values ($1,$2+1)", &params![Uuid::from_u128(1), large]).await.unwrap();
     let found: Vec<(i64,)> = tx.query("select n from kit_things where n=$1+1", &params![large]).await.unwrap();
@@ -102,8 +102,8 @@ async fn numbers_in_sums_are_as_wide_as_all_others(place: Place) {
     assert_eq!(tx.query_one::<(i64,)>("select n from kit_things", &[]).await.unwrap(), (large - 1,));
 }
 
-async fn the_last_guards_are_told_apart(place: Place) {
-    let mut tx = place.with_table().await;
+async fn constraint_errors_are_classified(test_db: TestDb) {
+    let mut tx = test_db.with_table().await;
     insert(&mut tx, 1, 1).await.unwrap();
     assert!(matches!(insert(&mut tx, 1, 1).await, Err(DbError::Unique(_))));
     assert!(matches!(insert(&mut tx, 2, -1).await, Err(DbError::Constraint(_))));

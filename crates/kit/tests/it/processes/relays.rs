@@ -1,10 +1,10 @@
 //! Relays between the outbox and Kafka: what they publish twice has one effect.
 
-use super::world::{Cable, Mall};
+use super::world::{Mall, Transport};
 use kit::{kafka::Arrival, ports::Stopwatch};
 use std::{collections::BTreeMap, time::Duration};
 
-/// How often each number of the orders service's stream is on Kafka, by partition, once nothing more comes.
+/// Failure often each number of the orders service's stream is on Kafka, by partition, once nothing more comes.
 fn published(mall: &Mall, partitions: i64) -> BTreeMap<(i64, i64), u32> {
     let mut consumer = mall.cluster().consumer().unwrap();
     for partition in 0..partitions {
@@ -31,14 +31,14 @@ fn published(mall: &Mall, partitions: i64) -> BTreeMap<(i64, i64), u32> {
 
 // F18, I-M1 to I-M6: it died after publishing, and the mark is where it was before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_dies_before_its_mark_repeats_and_nothing_happens_twice() {
-    let mall = Mall::new(Cable::Kafka, 2).await;
+async fn a_relay_that_crashes_before_its_mark_repeats_harmlessly() {
+    let mall = Mall::new(Transport::Kafka, 2).await;
     let first = mall.join().await;
     first.ask_all(20).await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 20).await;
     first.stop().await;
-    assert!(mall.alter("update orders_relay set seq=seq/2").await > 0);
-    assert!(mall.alter("delete from stock_relay").await > 0);
+    assert!(mall.execute("update orders_relay set seq=seq/2").await > 0);
+    assert!(mall.execute("delete from stock_relay").await > 0);
     let second = mall.join().await;
     second.ask_all(20).await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 40).await;
@@ -52,14 +52,14 @@ async fn a_relay_that_dies_before_its_mark_repeats_and_nothing_happens_twice() {
 
 // F18: a lease that ran out while its holder publishes lets two publish at once, time and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_relays_at_once_do_not_harm() {
-    let mall = Mall::new(Cable::Kafka, 2).await;
+async fn two_concurrent_relays_do_no_harm() {
+    let mall = Mall::new(Transport::Kafka, 2).await;
     let (one, other) = (mall.join().await, mall.join().await);
     for round in 0..12 {
         // The lease ends under its holder, and what the mark says is not all.
-        mall.alter("update orders_leases set until=0 where name='relay'").await;
+        mall.execute("update orders_leases set until=0 where name='relay'").await;
         if round % 3 == 2 {
-            mall.alter("update orders_relay set seq=seq-seq/3").await;
+            mall.execute("update orders_relay set seq=seq-seq/3").await;
         }
         futures::join!(one.ask_all(4), other.ask_all(4));
     }

@@ -1,9 +1,9 @@
 //! Reading again from the beginning, in a copy.
 
-use super::world::{CABLES, Mall};
+use super::world::{Mall, TRANSPORTS};
 use uuid::Uuid;
 
-/// What the services have come to. How often something was heard is not part of it.
+/// What the services have come to. Failure often something was heard is not part of it.
 async fn state(mall: &Mall) -> Vec<String> {
     let mut found = vec![format!("left: {}", mall.number("select units from stock_shelf").await)];
     for sql in [
@@ -19,9 +19,9 @@ async fn state(mall: &Mall) -> Vec<String> {
 
 // F21, I-M9: every reader begins with the first message again; what comes of it is what was there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_from_zero_comes_to_the_same_end() {
-    for cable in CABLES {
-        let mall = Mall::new(cable, 2).await;
+async fn a_replay_from_zero_reaches_the_same_state() {
+    for transport in TRANSPORTS {
+        let mall = Mall::new(transport, 2).await;
         let instance = mall.join().await;
         instance.ask_all(30).await;
         mall.eventually("select count(*) from orders_asks where state='HELD'", 30).await;
@@ -31,17 +31,17 @@ async fn a_replay_from_zero_comes_to_the_same_end() {
         let before = state(&mall).await;
         assert!(before.len() > 90, "{before:?}");
         for service in ["orders", "stock", "coupons", "wallet"] {
-            copy.alter(&format!("update {service}_positions set seq=0, feed_offset=null")).await;
-            copy.alter(&format!("delete from {service}_deliveries")).await;
+            copy.execute(&format!("update {service}_positions set seq=0, feed_offset=null")).await;
+            copy.execute(&format!("delete from {service}_deliveries")).await;
             // The copy has topics of its own, and nothing is in them yet.
-            copy.alter(&format!("delete from {service}_relay")).await;
+            copy.execute(&format!("delete from {service}_relay")).await;
         }
         // The listener only listens: its table can be made anew.
-        copy.alter("delete from wallet_seen").await;
+        copy.execute("delete from wallet_seen").await;
         let instance = copy.join().await;
         copy.eventually(&super::world::lag(&copy.db), 0).await;
         copy.eventually("select count(*) from wallet_seen where source='stock'", 60).await;
-        assert_eq!(state(&copy).await, before, "{cable:?}");
+        assert_eq!(state(&copy).await, before, "{transport:?}");
         // And it goes on from there.
         instance.ask_all(3).await;
         copy.eventually("select count(*) from orders_asks where state='HELD'", 33).await;

@@ -1,34 +1,34 @@
 //! Those who believe to be the one and are not any more: what they write must change nothing (F20).
 
-use super::world::{CABLES, Cable, Mall, new_order};
+use super::world::{Mall, TRANSPORTS, Transport, new_order};
 use kit::ports::new_id;
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// A moment in which a loop that looks twice a second has looked.
-const LOOKS: Duration = Duration::from_millis(1_600);
+const TWO_POLLS: Duration = Duration::from_millis(1_600);
 
 // F20, I-M4: it stands still in the middle of its transaction for longer than its lease, and another one reads on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_reader_that_wakes_up_after_its_lease_changes_nothing() {
-    for cable in CABLES {
-        let mall = Mall::new(cable, 1).await;
+async fn a_reader_that_wakes_after_its_lease_changes_nothing() {
+    for transport in TRANSPORTS {
+        let mall = Mall::new(transport, 1).await;
         let (one, other) = (mall.join().await, mall.join().await);
         one.ask_all(5).await;
         mall.eventually("select count(*) from orders_asks where state='HELD'", 5).await;
         mall.check().await;
-        let calls = || one.shelf.calls.load(Ordering::SeqCst) + other.shelf.calls.load(Ordering::SeqCst);
+        let calls = || one.stock.calls.load(Ordering::SeqCst) + other.stock.calls.load(Ordering::SeqCst);
         let stalled = new_order();
         let open = mall.stall(stalled);
         let before = calls();
         other.ask_for(stalled).await;
         // The other one waits for the lease, and settles it.
         mall.eventually("select count(*) from orders_asks where state='HELD'", 6).await;
-        assert_eq!(calls(), before + 2, "{cable:?}: one is in the middle of it, and one has done it");
+        assert_eq!(calls(), before + 2, "{transport:?}: one is in the middle of it, and one has done it");
         let committed = mall.number("select count(*) from stock_seen").await;
         drop(open);
         // Awake, it finds out, and both go on as if nothing had been.
-        tokio::time::sleep(LOOKS).await;
-        assert_eq!(mall.number("select count(*) from stock_seen").await, committed, "{cable:?}");
+        tokio::time::sleep(TWO_POLLS).await;
+        assert_eq!(mall.number("select count(*) from stock_seen").await, committed, "{transport:?}");
         futures::join!(one.ask_all(5), other.ask_all(5));
         mall.eventually("select count(*) from orders_asks where state='HELD'", 16).await;
         mall.check().await;
@@ -39,20 +39,20 @@ async fn a_reader_that_wakes_up_after_its_lease_changes_nothing() {
 
 // F20, I-M7: somebody else moved the reader on; it reads its position anew instead of doing the same again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_with_an_old_position_has_no_effect_on_postgres() {
-    let mall = Mall::new(Cable::Tables, 1).await;
+async fn a_stale_position_has_no_effect_on_postgres() {
+    let mall = Mall::new(Transport::Tables, 1).await;
     let instance = mall.join().await;
     instance.ask().await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;
     // As if another instance had settled what comes next.
-    assert_eq!(mall.alter("update stock_positions set seq=seq+1 where source='orders'").await, 1);
-    let calls = instance.shelf.calls.load(Ordering::SeqCst);
+    assert_eq!(mall.execute("update stock_positions set seq=seq+1 where source='orders'").await, 1);
+    let calls = instance.stock.calls.load(Ordering::SeqCst);
     instance.ask().await;
-    while instance.shelf.calls.load(Ordering::SeqCst) == calls {
+    while instance.stock.calls.load(Ordering::SeqCst) == calls {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tokio::time::sleep(LOOKS).await;
+    tokio::time::sleep(TWO_POLLS).await;
     assert_eq!(mall.number("select count(*) from stock_seen").await, 1);
     assert_eq!(mall.number("select count(*) from stock_reservations").await, 1);
     assert_eq!(mall.number("select seq from stock_positions where source='orders'").await, 3, "as the other left it");
@@ -63,21 +63,21 @@ async fn a_reader_with_an_old_position_has_no_effect_on_postgres() {
 // F20, I-M2: the fence was raised by one who took over; until it has the lease again, the late one numbers nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequencer_behind_the_fence_numbers_nothing() {
-    let mall = Mall::new(Cable::Tables, 1).await;
+    let mall = Mall::new(Transport::Tables, 1).await;
     let instance = mall.join().await;
     instance.ask().await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;
     let head = mall.number("select max(seq) from orders_outbox").await;
-    assert_eq!(mall.alter("update orders_stream set fence=fence+1").await, 1);
+    assert_eq!(mall.execute("update orders_stream set fence=fence+1").await, 1);
     instance.ask_all(3).await;
-    tokio::time::sleep(LOOKS).await;
+    tokio::time::sleep(TWO_POLLS).await;
     assert_eq!(mall.number("select count(*) from orders_pending").await, 3, "they wait");
     assert_eq!(mall.number("select max(seq) from orders_outbox").await, head);
     assert_eq!(mall.number("select max(seq) from orders_heads").await, head);
     // The one who took over goes away; the lease knows that there was one.
     let taken = format!("update orders_leases set holder='{}', fence=fence+1, until=0 where name='sequencer'", new_id());
-    assert_eq!(mall.alter(&taken).await, 1);
+    assert_eq!(mall.execute(&taken).await, 1);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
     mall.check().await;
     instance.stop().await;
@@ -85,8 +85,8 @@ async fn a_sequencer_behind_the_fence_numbers_nothing() {
 
 // F20: a number that is taken, whoever took it, is not given a second time, and nothing is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_number_that_is_taken_stops_the_sequencer() {
-    let mall = Mall::new(Cable::Tables, 1).await;
+async fn a_duplicate_sequence_number_stops_the_sequencer() {
+    let mall = Mall::new(Transport::Tables, 1).await;
     let instance = mall.join().await;
     mall.faults.hold("stock", "stock.commit");
     mall.faults.hold("coupons", "stock.commit");
@@ -94,12 +94,12 @@ async fn a_number_that_is_taken_stops_the_sequencer() {
         "insert into orders_outbox (epoch, partition, seq, key, kind, data, at) values (1,0,1,'{}','stock.commit','{{}}',0)",
         new_id()
     );
-    mall.alter(&foreign).await;
+    mall.execute(&foreign).await;
     instance.ask_all(2).await;
-    tokio::time::sleep(LOOKS).await;
+    tokio::time::sleep(TWO_POLLS).await;
     assert_eq!(mall.number("select count(*) from orders_pending").await, 2);
     assert_eq!(mall.number("select count(*) from orders_outbox").await, 1);
-    mall.alter("delete from orders_outbox").await;
+    mall.execute("delete from orders_outbox").await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 2).await;
     mall.check().await;
     instance.stop().await;
@@ -107,12 +107,12 @@ async fn a_number_that_is_taken_stops_the_sequencer() {
 
 // F20: the late relay's mark does not take back what the next one marked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_mark_of_a_late_relay_is_not_taken_back() {
-    let mall = Mall::new(Cable::Kafka, 1).await;
+async fn a_late_relay_does_not_move_the_mark_back() {
+    let mall = Mall::new(Transport::Kafka, 1).await;
     let (one, other) = (mall.join().await, mall.join().await);
     let mut highest = 0;
     for _ in 0..10 {
-        mall.alter("update orders_leases set until=0 where name='relay'").await;
+        mall.execute("update orders_leases set until=0 where name='relay'").await;
         futures::join!(one.ask_all(5), other.ask_all(5));
         let mark = mall.number("select coalesce(max(seq), 0) from orders_relay").await;
         assert!(mark >= highest, "{mark} after {highest}");

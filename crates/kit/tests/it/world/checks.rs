@@ -7,7 +7,7 @@ use std::{
 use uuid::Uuid;
 
 /// Who reads which stream here, and the kinds it acts on.
-const READINGS: &[(&str, &str, &[&str])] = &[
+const READS: &[(&str, &str, &[&str])] = &[
     ("stock", "orders", &["stock.reserve", "stock.release", "stock.commit"]),
     ("coupons", "orders", &["coupon.hold"]),
     ("orders", "stock", &["stock.reserved", "stock.refused", "stock.released"]),
@@ -54,9 +54,9 @@ pub async fn check_streams(db: &Db, quiet: bool) {
     for source in ["orders", "stock", "coupons"] {
         let sql =
             format!("select min(seq), max(seq) from {source}_outbox group by epoch, partition having min(seq)<>1 or max(seq)<>count(*)");
-        none(db, &sql, "I-M2").await;
+        assert_no_rows(db, &sql, "I-M2").await;
     }
-    for (reader, source, kinds) in READINGS {
+    for (reader, source, kinds) in READS {
         check_position(db, reader, source).await;
         if *reader != "coupons" {
             check_effects(db, reader, source, kinds).await;
@@ -64,12 +64,12 @@ pub async fn check_streams(db: &Db, quiet: bool) {
     }
     let past_the_dead = "select s.seq, d.seq from stock_seen s join stock_dead_letters d on d.source=s.source and d.key=s.key \
                          where d.state<>'resolved' and s.seq>=d.seq";
-    none(db, past_the_dead, "I-M8").await;
+    assert_no_rows(db, past_the_dead, "I-M8").await;
 }
 
-/// How many messages wait for a number or for a reader.
+/// Failure many messages wait for a number or for a reader.
 pub fn lag(db: &Db) -> String {
-    let behind = READINGS.iter().map(|(reader, source, _)| {
+    let behind = READS.iter().map(|(reader, source, _)| {
         format!(
             "(select coalesce(sum(h.seq-coalesce(p.seq,0)),0) from (select epoch, partition, max(seq) as seq from {source}_outbox \
              group by epoch, partition) h left join {reader}_positions p on p.source='{source}' and p.epoch=h.epoch \
@@ -86,7 +86,7 @@ async fn check_position(db: &Db, reader: &str, source: &str) {
         "select p.seq, coalesce(max(o.seq),0) from {reader}_positions p left join {source}_outbox o on o.epoch=p.epoch \
          and o.partition=p.partition where p.source='{source}' group by p.epoch, p.partition, p.seq having p.seq>coalesce(max(o.seq),0)"
     );
-    none(db, &above, "I-M7").await;
+    assert_no_rows(db, &above, "I-M7").await;
     let sql = format!("select epoch, partition, from_seq, to_seq from {reader}_deliveries where source='{source}' order by 1,2,3");
     let mut ends: HashMap<(i64, i64), i64> = HashMap::new();
     for (epoch, partition, from, to) in rows::<(i64, i64, i64, i64)>(db, &sql).await {
@@ -122,7 +122,7 @@ async fn check_effects(db: &Db, reader: &str, source: &str, kinds: &[&str]) {
     }
 }
 
-async fn none(db: &Db, sql: &str, invariant: &str) {
+async fn assert_no_rows(db: &Db, sql: &str, invariant: &str) {
     let rows: Vec<(i64, i64)> = rows(db, sql).await;
     assert!(rows.is_empty(), "{invariant}: {rows:?} from {sql}");
 }

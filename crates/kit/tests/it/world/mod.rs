@@ -3,22 +3,22 @@
 //! `orders` asks `stock` to reserve, then `coupons` to hold, and then knows its result. `wallet` only listens.
 
 mod checks;
-mod desk;
-mod listener;
-mod mall;
-mod shelf;
-mod till;
+mod coupons_stub;
+mod orders_stub;
+mod processes;
+mod stock_stub;
+mod wallet_stub;
 
 pub use checks::{check_log, dump, lag};
-pub use desk::{Ask, Count, Fill, Lap, Laps, Trouble};
-pub use mall::{CABLES, Cable, Instance, Mall};
-pub use shelf::How;
+pub use orders_stub::{Ask, CommandFault, Count, Fill, Lap, Laps};
+pub use processes::{Instance, Mall, TRANSPORTS, Transport};
+pub use stock_stub::Failure;
 
 use contracts::{
     Message, OrderId, Sku, Timestamp,
     messages::{CouponHold, StepCommand, StockLine, StockReserve},
 };
-use desk::{Desk, Gate};
+use coupons_stub::CouponsStub;
 use futures::future::join_all;
 use kit::{
     Command, Db, Kit, Reply, Service, Tx,
@@ -28,26 +28,26 @@ use kit::{
     ports::new_id,
     testing::{App, AppBuilder},
 };
-use listener::Listener;
-use shelf::{Shelf, Troubles};
+use orders_stub::{BlockWriter, OrdersStub};
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, mpsc},
     task::Poll,
 };
-use till::Till;
+use stock_stub::{PlannedFailures, StockStub};
 use tokio::sync::oneshot;
 use uuid::Uuid;
+use wallet_stub::WalletStub;
 
-/// Units on the shelf at the start.
+/// Units on the stock at the start.
 pub const STOCK: i64 = 100_000;
 
 pub struct World {
     pub app: App,
-    pub desk: Arc<Desk>,
-    pub shelf: Arc<Shelf>,
-    troubles: Troubles,
+    pub orders: Arc<OrdersStub>,
+    pub stock: Arc<StockStub>,
+    failures: PlannedFailures,
 }
 
 pub type Submitted = Result<Reply, SubmitError>;
@@ -71,42 +71,42 @@ impl World {
     }
 
     /// In each way this database has of handing messages on.
-    pub async fn each_way() -> Vec<World> {
+    pub async fn in_each_mode() -> Vec<World> {
         let first = Self::start().await;
         if first.app.is_postgres() { vec![first] } else { vec![first, Self::unfolded().await] }
     }
 
     pub async fn with(builder: AppBuilder) -> World {
-        let troubles = Troubles::default();
+        let failures = PlannedFailures::default();
         let mut made = None;
-        let app = builder.start(|kit| Self::build(kit, &troubles, &mut made)).await;
-        let (desk, shelf) = made.expect("start calls build");
-        World { app, desk, shelf, troubles }
+        let app = builder.start(|kit| Self::build(kit, &failures, &mut made)).await;
+        let (orders, stock) = made.expect("start calls build");
+        World { app, orders, stock, failures }
     }
 
     pub async fn restart(self) -> World {
-        let troubles = self.troubles;
+        let failures = self.failures;
         let mut made = None;
-        let app = self.app.restart(|kit| Self::build(kit, &troubles, &mut made)).await;
-        let (desk, shelf) = made.expect("restart calls build");
-        World { app, desk, shelf, troubles }
+        let app = self.app.restart(|kit| Self::build(kit, &failures, &mut made)).await;
+        let (orders, stock) = made.expect("restart calls build");
+        World { app, orders, stock, failures }
     }
 
     // The order matters to one test: coupons act, and so speak, before stock.
-    fn build(kit: &Kit, troubles: &Troubles, made: &mut Option<(Arc<Desk>, Arc<Shelf>)>) -> Vec<Arc<dyn Service>> {
-        let desk = Arc::new(Desk::new(kit.clone()));
-        let shelf = Arc::new(Shelf::new(kit.clone(), troubles.clone()));
-        let till = Arc::new(Till::new(kit.clone(), troubles.clone()));
-        *made = Some((Arc::clone(&desk), Arc::clone(&shelf)));
-        vec![desk, till, shelf, Arc::new(Listener::new(kit.clone()))]
+    fn build(kit: &Kit, failures: &PlannedFailures, made: &mut Option<(Arc<OrdersStub>, Arc<StockStub>)>) -> Vec<Arc<dyn Service>> {
+        let orders = Arc::new(OrdersStub::new(kit.clone()));
+        let stock = Arc::new(StockStub::new(kit.clone(), failures.clone()));
+        let coupons = Arc::new(CouponsStub::new(kit.clone(), failures.clone()));
+        *made = Some((Arc::clone(&orders), Arc::clone(&stock)));
+        vec![orders, coupons, stock, Arc::new(WalletStub::new(kit.clone()))]
     }
 
-    pub async fn submit<C: Command<Service = Desk>>(&self, command: C) -> Submitted {
-        self.app.kit().submit(&self.desk, command, None, Uuid::nil()).await
+    pub async fn submit<C: Command<Service = OrdersStub>>(&self, command: C) -> Submitted {
+        self.app.kit().submit(&self.orders, command, None, Uuid::nil()).await
     }
 
-    pub async fn submit_as<C: Command<Service = Desk>>(&self, command: C, key: &IdempotencyKey, trace: Uuid) -> Submitted {
-        self.app.kit().submit(&self.desk, command, Some(key.clone()), trace).await
+    pub async fn submit_as<C: Command<Service = OrdersStub>>(&self, command: C, key: &IdempotencyKey, trace: Uuid) -> Submitted {
+        self.app.kit().submit(&self.orders, command, Some(key.clone()), trace).await
     }
 
     /// Asks for one unit of a new order and leaves it where it gets to. The order.
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Writes a message of the orders service into its stream.
-    pub async fn say(&self, message: Message) {
+    pub async fn emit_for_orders(&self, message: Message) {
         let key = match &message {
             Message::StockReserve(ask) => ask.order_id,
             Message::StockRelease(step) | Message::StockCommit(step) => step.order_id,
@@ -129,38 +129,38 @@ impl World {
     }
 
     /// Makes the writer wait inside a transaction until the gate is opened, so that what is submitted meanwhile waits together.
-    pub async fn gate(&self) -> OpenGate {
+    pub async fn block_writer(&self) -> BlockedWriter {
         let (entered, is_in) = oneshot::channel();
-        let gate = self.queue_gate(entered).await;
+        let gate = self.queue_writer_block(entered).await;
         is_in.await.expect("the writer reaches the gate");
         gate
     }
 
     /// Queues a gate; `entered` tells when the writer is in it.
-    pub async fn queue_gate(&self, entered: oneshot::Sender<()>) -> OpenGate {
+    pub async fn queue_writer_block(&self, entered: oneshot::Sender<()>) -> BlockedWriter {
         let (open, wait) = mpsc::channel();
-        let (desk, kit) = (Arc::clone(&self.desk), self.app.kit().clone());
-        let submit = async move { kit.submit(&desk, Gate::new(entered, wait), None, Uuid::nil()).await };
+        let (orders, kit) = (Arc::clone(&self.orders), self.app.kit().clone());
+        let submit = async move { kit.submit(&orders, BlockWriter::new(entered, wait), None, Uuid::nil()).await };
         let reply: Pin<Box<dyn Future<Output = Submitted>>> = queued([submit]).await.remove(0);
-        OpenGate { open, reply }
+        BlockedWriter { open, reply }
     }
 
     /// Something will stand still that no planned fault holds: resting must not take that for work that is slow.
-    pub fn expect_standstill(&self) {
+    pub fn expect_stall(&self) {
         self.app.faults.hold("nobody", "nothing");
     }
 
-    /// Handler behaviour for one key, at the shelf and the till, until [`World::mend`].
-    pub fn break_for(&self, order: OrderId, how: How) {
-        self.troubles.set(order, Some(how));
+    /// Handler behaviour for one key, at the stock and the coupons, until [`World::mend`].
+    pub fn fail_for(&self, order: OrderId, how: Failure) {
+        self.failures.set(order, Some(how));
     }
 
-    pub fn mend(&self, order: OrderId) {
-        self.troubles.set(order, None);
+    pub fn stop_failing(&self, order: OrderId) {
+        self.failures.set(order, None);
     }
 
     /// A second writing connection, as an operator's tool or a zombie would have.
-    pub async fn behind_the_back(&self) -> Tx {
+    pub async fn second_writer(&self) -> Tx {
         let db = match self.app.postgres() {
             Some(postgres) => Db::postgres(&postgres.url, contracts::SERVICES).expect("it is the URL of this test"),
             None => Db::sqlite(self.app.folder().join("onrush.db"), Synchronous::Normal),
@@ -169,42 +169,42 @@ impl World {
     }
 
     /// A session of an operator, who has looked at a row for longer than is good.
-    pub async fn holding(&self, sql: &str) -> Tx {
-        holding(self.behind_the_back().await, sql).await
+    pub async fn open_transaction(&self, sql: &str) -> Tx {
+        open_transaction(self.second_writer().await, sql).await
     }
 
-    pub async fn alter(&self, sql: &str) -> u64 {
-        self.behind_the_back().await.execute(sql, &[]).await.expect("the statement runs")
+    pub async fn execute(&self, sql: &str) -> u64 {
+        self.second_writer().await.execute(sql, &[]).await.expect("the statement runs")
     }
 
     pub async fn position(&self, reader: &str, source: &str) -> i64 {
         self.app.sql_i64(&format!("select cast(coalesce(sum(seq), 0) as BIGINT) from {reader}_positions where source='{source}'")).await
     }
 
-    pub async fn left(&self) -> i64 {
+    pub async fn units_left(&self) -> i64 {
         self.app.sql_i64("select units from stock_shelf").await
     }
 
-    /// Numbers in the orders stream of what the shelf acted on, in the order it did.
-    pub async fn seen_by_shelf(&self) -> Vec<i64> {
+    /// Numbers in the orders stream of what the stock acted on, in the order it did.
+    pub async fn seen_by_stock(&self) -> Vec<i64> {
         self.app.rows::<(i64,)>("select seq from stock_seen order by n").await.into_iter().map(|(seq,)| seq).collect()
     }
 }
 
 /// Runs something in a transaction and leaves that open.
-pub async fn holding(mut tx: Tx, sql: &str) -> Tx {
+pub async fn open_transaction(mut tx: Tx, sql: &str) -> Tx {
     tx.begin().await.expect("it begins");
     tx.batch(sql).await.expect("nobody else has it");
     tx
 }
 
-pub struct OpenGate {
+pub struct BlockedWriter {
     open: mpsc::Sender<()>,
     reply: Pin<Box<dyn Future<Output = Submitted>>>,
 }
 
-impl OpenGate {
-    pub async fn open(self) {
+impl BlockedWriter {
+    pub async fn resume(self) {
         let _ = self.open.send(());
         assert_eq!(answer(self.reply.await).status, 204);
     }
@@ -223,10 +223,10 @@ pub async fn queued<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<Pin<
 }
 
 /// Submits all commands so that they wait together, and returns what they came to, in order.
-pub async fn together<C: Command<Service = Desk>>(world: &World, commands: impl IntoIterator<Item = C>) -> Vec<Submitted> {
-    let gate = world.gate().await;
+pub async fn submit_together<C: Command<Service = OrdersStub>>(world: &World, commands: impl IntoIterator<Item = C>) -> Vec<Submitted> {
+    let blocked = world.block_writer().await;
     let waiting = queued(commands.into_iter().map(|command| world.submit(command))).await;
-    gate.open().await;
+    blocked.resume().await;
     join_all(waiting).await
 }
 

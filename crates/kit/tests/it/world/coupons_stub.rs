@@ -1,0 +1,93 @@
+use super::stock_stub::PlannedFailures;
+use contracts::{Message, messages::StepDone};
+use futures::future::BoxFuture;
+use kit::{
+    Fault, Kit, Service, Work,
+    batch::{Answer, Command, Outcome},
+    db::{Migration, params},
+    engine::Envelope,
+    jobs::{Job, Pass},
+};
+use std::{sync::Arc, time::Duration};
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+/// The service `coupons`: holds once per order, and sweeps a heap of rows by the clock.
+pub struct CouponsStub {
+    kit: Kit,
+    failures: PlannedFailures,
+}
+
+impl CouponsStub {
+    pub fn new(kit: Kit, failures: PlannedFailures) -> Self {
+        Self { kit, failures }
+    }
+
+    async fn sweep(self: Arc<Self>) -> Result<Pass, String> {
+        let reply = self.kit.submit(&self, Sweep, None, Uuid::nil()).await.map_err(|error| error.to_string())?;
+        let kit::Reply::Answer(answer) = reply else { return Err("a sweep is answered".into()) };
+        Ok(if answer.status == 200 { Pass::More } else { Pass::Done })
+    }
+}
+
+/// Most rows one pass takes.
+const SWEEP_LIMIT: i64 = 3;
+
+struct Sweep;
+
+impl Command for Sweep {
+    type Service = CouponsStub;
+    const OPERATION: &'static str = "coupons.sweep";
+
+    async fn handle<'a>(_: &'a CouponsStub, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let mut outcomes = Vec::new();
+        for _ in commands {
+            let sql = "delete from coupons_heap where id in (select id from coupons_heap order by id limit $1)";
+            let swept = work.tx.execute(sql, &params![SWEEP_LIMIT]).await?;
+            outcomes.push(Answer::empty(if swept == SWEEP_LIMIT.unsigned_abs() { 200 } else { 204 }).into());
+        }
+        Ok(outcomes)
+    }
+}
+
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    "init",
+    "create table coupons_holds (order_id UUID primary key) without rowid;
+     create table coupons_heap (id BIGINT primary key) without rowid;",
+)];
+
+impl Service for CouponsStub {
+    fn name(&self) -> &'static str {
+        "coupons"
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        MIGRATIONS
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &["coupon.hold"]
+    }
+
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            for envelope in messages {
+                self.failures.check(envelope)?;
+                let Message::CouponHold(hold) = &envelope.message else { return Err(Fault::Bug("only holds are read".into())) };
+                let sql = "insert into coupons_holds (order_id) values ($1) on conflict do nothing";
+                work.tx.execute(sql, &params![hold.order_id]).await?;
+                work.emit(hold.order_id, Message::CouponHeld(StepDone { order_id: hold.order_id }))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn jobs(self: Arc<Self>) -> Vec<Job> {
+        vec![Job::new("coupons.sweep", Duration::from_secs(60), move || Arc::clone(&self).sweep())]
+    }
+}

@@ -1,0 +1,57 @@
+use futures::future::BoxFuture;
+use kit::{
+    Fault, Kit, Service, Work,
+    db::{Migration, params},
+    engine::Envelope,
+};
+use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+
+/// The service `wallet`: notes what it hears from two streams, in the order it hears it.
+pub struct WalletStub {
+    kit: Kit,
+}
+
+impl WalletStub {
+    pub fn new(kit: Kit) -> Self {
+        Self { kit }
+    }
+}
+
+const MIGRATIONS: &[Migration] = &[Migration::new(
+    1,
+    "init",
+    "create table wallet_seen (n INTEGER primary key, call BIGINT not null, source TEXT not null, seq BIGINT not null,
+         key UUID not null);",
+)
+.on_postgres(
+    "create table wallet_seen (n BIGINT generated always as identity primary key, call BIGINT not null, source TEXT not null,
+         seq BIGINT not null, key UUID not null);",
+)];
+
+impl Service for WalletStub {
+    fn name(&self) -> &'static str {
+        "wallet"
+    }
+    fn migrations(&self) -> &'static [Migration] {
+        MIGRATIONS
+    }
+    fn kit(&self) -> &Kit {
+        &self.kit
+    }
+    fn router(self: Arc<Self>) -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &["stock.reserved", "coupon.held"]
+    }
+
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let (call,): (i64,) = work.tx.query_one("select coalesce(max(call), 0) + 1 from wallet_seen", &[]).await?;
+            let rows = messages.iter().map(|envelope| params![call, envelope.source, envelope.seq, envelope.key]);
+            work.tx.execute_many("insert into wallet_seen (call, source, seq, key) values ($1,$2,$3,$4)", rows).await?;
+            Ok(())
+        })
+    }
+}
