@@ -7,11 +7,8 @@ mod documents;
 mod idempotency;
 mod kill;
 mod mall;
-<<<<<<< HEAD
-mod prose;
-=======
 mod planted_faults;
->>>>>>> w-tests
+mod prose;
 mod races;
 mod rooms;
 mod saga_faults;
