@@ -1,4 +1,4 @@
-//! What must not get through the door of stock. Rows of the bad-input catalogue.
+//! Input that stock rejects. The row numbers are those of the bad-input list.
 
 use crate::world::World;
 
