@@ -1,6 +1,6 @@
 //! The stock rows of a transaction: loaded once, changed by any number of commands and messages, saved once.
 
-use super::{LineState, Movement, Reservation, ReservationLine, ReservationState, StepOutcome, StockItem, reservation::StockStep};
+use super::{LineState, Movement, Reservation, ReservationLine, ReservationState, StockItem, StockStepOutcome, reservation::StockStep};
 use contracts::{
     Code, Message, OrderId, Refusal, Sku, Timestamp,
     messages::{SkusListed, StepDone, StepRefused, StockLine, StockReserve, StockTake},
@@ -141,8 +141,8 @@ impl LoadedStock {
     pub fn reserve(&mut self, request: &StockReserve) -> Result<Message, NotLoaded> {
         let order_id = request.order_id;
         Ok(match self.run_step(StockStep::Reserve, order_id, &request.reserve, &request.check_only, request.expires_at)? {
-            StepOutcome::Done => Message::StockReserved(StepDone { order_id }),
-            StepOutcome::Refused(Refusal { code, detail }) => Message::StockRefused(StepRefused { order_id, code, detail }),
+            StockStepOutcome::Done => Message::StockReserved(StepDone { order_id }),
+            StockStepOutcome::Refused(Refusal { code, detail }) => Message::StockRefused(StepRefused { order_id, code, detail }),
         })
     }
 
@@ -150,8 +150,8 @@ impl LoadedStock {
     pub fn take(&mut self, request: &StockTake) -> Result<Message, NotLoaded> {
         let order_id = request.order_id;
         Ok(match self.run_step(StockStep::Take, order_id, &request.lines, &[], request.expires_at)? {
-            StepOutcome::Done => Message::StockTaken(StepDone { order_id }),
-            StepOutcome::Refused(Refusal { code, detail }) => Message::StockTakeRefused(StepRefused { order_id, code, detail }),
+            StockStepOutcome::Done => Message::StockTaken(StepDone { order_id }),
+            StockStepOutcome::Refused(Refusal { code, detail }) => Message::StockTakeRefused(StepRefused { order_id, code, detail }),
         })
     }
 
@@ -211,7 +211,7 @@ impl LoadedStock {
         hold: &[StockLine],
         check: &[StockLine],
         expires_at: Timestamp,
-    ) -> Result<StepOutcome, NotLoaded> {
+    ) -> Result<StockStepOutcome, NotLoaded> {
         let entry = self.orders.entry(order_id).or_insert(StockRow::loaded(None));
         if let Some(known) = entry.row.as_ref().and_then(|reservation| reservation.known_outcome(step)) {
             return Ok(known);
@@ -225,9 +225,9 @@ impl LoadedStock {
                 item_mut(&mut self.items, line.sku)?.hold(quantity);
                 held.push(ReservationLine { line_no: line.line_no, sku: line.sku, quantity, state: LineState::Active, stored: None });
             }
-            StepOutcome::Done
+            StockStepOutcome::Done
         } else {
-            StepOutcome::Refused(Refusal::new(Code::OutOfStock, describe(&shortages)))
+            StockStepOutcome::Refused(Refusal::new(Code::OutOfStock, describe(&shortages)))
         };
         let reservation = entry.row.get_or_insert_with(|| Reservation::started(order_id, &outcome));
         reservation.lines.append(&mut held);
