@@ -2,7 +2,7 @@
 //!
 //! Owns members, their sessions, refresh tokens and browser cookies.
 //! Other services know a member only by its id and by the claims of its access token.
-//! It stores hashes of passwords, refresh tokens and cookies, never the secrets themselves. It never hashes a password on the writer's thread.
+//! It stores hashes of passwords, refresh tokens and cookies, never the secrets. It never hashes a password on the writer's thread.
 
 mod api;
 mod cache;

@@ -50,7 +50,8 @@ pub struct Member {
     pub version: i64,
 }
 
-/// The hash of a new password, and the stored hash that the current password was verified against. Both are computed outside the transaction.
+/// The hash of a new password, and the stored hash that the current password was verified against. Both come from outside
+/// the transaction.
 #[derive(Clone)]
 pub struct NewPassword {
     pub verified_hash: String,

@@ -241,8 +241,12 @@ mod tests {
             let mut family = Family::new();
             let mut reused = false;
             for step in &steps {
-                let used: Vec<SecretDigest> = family.tokens.iter().filter(|token| token.state != TokenState::Live).map(|token| token.hash).collect();
-                let shown = if let FamilyStep::Present(index) = step { Some(family.tokens[index % family.tokens.len()].hash) } else { None };
+                let used = family.tokens.iter().filter(|token| token.state != TokenState::Live);
+                let used: Vec<SecretDigest> = used.map(|token| token.hash).collect();
+                let shown = match step {
+                    FamilyStep::Present(index) => Some(family.tokens[index % family.tokens.len()].hash),
+                    _ => None,
+                };
                 let outcome = family.take(step);
                 if let (Some(Rotation::Rotated(token)), Some(shown)) = (&outcome, shown) {
                     prop_assert!(!used.contains(&shown), "a token was accepted twice");
