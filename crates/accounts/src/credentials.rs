@@ -1,4 +1,4 @@
-//! Passwords at the door: hashed and checked a few at a time, away from the writer, with a brake on guessing.
+//! Passwords of requests: hashed and checked a few at a time, outside the writer, with a rate limit on guesses.
 
 use crate::{Accounts, model::Member};
 use contracts::Code;
@@ -15,9 +15,9 @@ impl Accounts {
         password::hash(&self.passwords, password).await
     }
 
-    /// The member, if this is its password and it may come in. `account` is the address that was typed, known or not.
+    /// Returns the member if the password is right and the account active. `account` is the address as typed, known or not.
     ///
-    /// Every refusal is the same and takes one hash, whatever the reason: the answer must not tell which accounts exist.
+    /// Every refusal is the same and costs one hash, so that the answer does not reveal which accounts exist.
     pub(crate) async fn check_password(
         &self,
         account: &str,
@@ -34,7 +34,7 @@ impl Accounts {
         let right = match checked {
             Ok(right) => right,
             Err(too_busy) => {
-                // Sent away before the password was looked at: that was no guess.
+                // Rejected before the password was checked, so this was no guess.
                 self.attempts.not_looked_at(account, address).await;
                 return Err(too_busy);
             }
@@ -51,9 +51,9 @@ impl Accounts {
         }
     }
 
-    /// The key of a request that carries a password. What is stored of such a request is bound to the server's secret: a plain digest
-    /// would let whoever reads the database try passwords millions of times faster than their argon2 hash does.
-    pub(crate) fn sealed(&self, key: Option<IdempotencyKey>) -> Option<IdempotencyKey> {
+    /// Binds the stored hash of a request that carries a password to the server's secret.
+    /// With a plain digest, a reader of the database could try passwords millions of times faster than with their argon2 hash.
+    pub(crate) fn protect_request_hash(&self, key: Option<IdempotencyKey>) -> Option<IdempotencyKey> {
         key.map(|mut key| {
             let signed = self.kit.cursors.encode("accounts.request", &key.request_hash);
             key.request_hash = Sha256::digest(signed).into();
@@ -62,8 +62,8 @@ impl Accounts {
     }
 }
 
-/// Whose an idempotency key is when nobody is signed in: the address's, so that strangers who choose the same key do not meet.
-pub fn scope_of(normalized_email: &str) -> Uuid {
+/// Owner of an idempotency key of a caller who is not signed in: the e-mail address. So two strangers may use the same key.
+pub fn anonymous_key_scope(normalized_email: &str) -> Uuid {
     let digest: [u8; 32] = Sha256::digest(normalized_email).into();
     let mut scope = [0; 16];
     scope.copy_from_slice(&digest[..16]);

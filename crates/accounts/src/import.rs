@@ -1,7 +1,7 @@
-//! Members in bulk, for `onrush seed` and `onrush demo`: thousands of accounts in seconds, each with a session and an access token.
+//! Bulk import of members for `onrush seed` and `onrush demo`: thousands of accounts in seconds, each with a session and an access token.
 //!
-//! They have no password, so nobody signs in to them; their tokens are the only way in. Importing an address a second time gives the
-//! account that the first import made, with another session. An address that someone signed up with is never touched.
+//! Imported members have no password, so only these tokens give access. A second import of an address returns the account
+//! of the first one with another session. An address that a person signed up with is never touched.
 
 use crate::{
     Accounts,
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
-/// Members per command: one transaction of a few thousand rows, so that a running server's requests wait milliseconds, not seconds.
+/// Members per command. Each is a transaction of a few thousand rows, so that requests wait milliseconds, not seconds.
 const CHUNK: usize = 500;
 
 pub struct NewMember {
@@ -23,10 +23,10 @@ pub struct NewMember {
     pub name: String,
 }
 
-/// A member that can be acted for.
+/// An imported member with an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// Not the id that was given, when the address was imported before.
+    /// The id of the first import, if the address was imported before.
     pub member_id: MemberId,
     pub email: String,
     pub access_token: String,
@@ -36,17 +36,17 @@ pub struct Imported {
 pub enum ImportError {
     #[error("{0} is not an e-mail address")]
     BadEmail(String),
-    /// Some address of the chunk belongs to an account that was not imported. The chunk was left out, those before it are in.
+    /// An address of the chunk belongs to an account that was not imported. This chunk was not imported, the ones before were.
     #[error("an address belongs to an account that was not imported")]
     Taken,
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    #[error("the import came to no answer: {0}")]
+    #[error("unexpected answer to the import: {0}")]
     Unexpected(String),
 }
 
 impl Accounts {
-    /// Imports members, all of them customers; the answers are in the order given.
+    /// Imports members as customers. Returns them in the order given.
     pub async fn import(self: &Arc<Self>, members: Vec<NewMember>) -> Result<Vec<Imported>, ImportError> {
         let mut imported = Vec::with_capacity(members.len());
         for chunk in members.chunks(CHUNK) {
@@ -54,13 +54,12 @@ impl Accounts {
                 .iter()
                 .map(|member| {
                     let email = Email::parse(&member.email).ok_or_else(|| ImportError::BadEmail(member.email.clone()))?;
-                    Ok(Row { member_id: member.member_id, email, name: member.name.clone(), session_id: ports::new_id() })
+                    Ok(ImportRow { member_id: member.member_id, email, name: member.name.clone(), session_id: ports::new_id() })
                 })
-                .collect::<Result<Vec<Row>, ImportError>>()?;
-            let opened = match self.kit.submit(self, Import { rows }, None, ports::new_id()).await? {
-                Reply::Answer(answer) if answer.status == 200 => {
-                    serde_json::from_slice::<Vec<Opened>>(&answer.body).map_err(|error| ImportError::Unexpected(error.to_string()))?
-                }
+                .collect::<Result<Vec<ImportRow>, ImportError>>()?;
+            let opened = match self.kit.submit(self, ImportMembers { rows }, None, ports::new_id()).await? {
+                Reply::Answer(answer) if answer.status == 200 => serde_json::from_slice::<Vec<OpenedSession>>(&answer.body)
+                    .map_err(|error| ImportError::Unexpected(error.to_string()))?,
                 Reply::Answer(answer) if answer.status == Code::EmailTaken.status() => return Err(ImportError::Taken),
                 reply => return Err(ImportError::Unexpected(format!("{reply:?}"))),
             };
@@ -75,27 +74,27 @@ impl Accounts {
     }
 }
 
-struct Row {
+struct ImportRow {
     member_id: MemberId,
     email: Email,
     name: String,
     session_id: Uuid,
 }
 
-/// One chunk: all of it or none.
-struct Import {
-    rows: Vec<Row>,
+/// Imports one chunk, all members or none.
+struct ImportMembers {
+    rows: Vec<ImportRow>,
 }
 
-/// A session that an import opened.
+/// A session opened by the import.
 #[derive(Serialize, Deserialize)]
-struct Opened {
+struct OpenedSession {
     member_id: MemberId,
     session_id: Uuid,
     role: Role,
 }
 
-impl Command for Import {
+impl Command for ImportMembers {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.import";
 
@@ -108,9 +107,9 @@ impl Command for Import {
     }
 }
 
-async fn import(work: &mut Work, rows: &[Row]) -> Result<Outcome, Fault> {
+async fn import(work: &mut Work, rows: &[ImportRow]) -> Result<Outcome, Fault> {
     let known = store::members::with_emails(&mut work.tx, rows.iter().map(|row| row.email.normalized.as_str())).await?;
-    // Under lock: nobody closes an account while it gets a session here.
+    // Locked, so that no account is closed while it gets a session here.
     let known = store::members::lock(&mut work.tx, known.iter().map(|member| member.id)).await?;
     if known.iter().any(|member| member.has_usable_password() || !member.is_active()) {
         return Ok(Code::EmailTaken.into());
@@ -119,7 +118,7 @@ async fn import(work: &mut Work, rows: &[Row]) -> Result<Outcome, Fault> {
         known.iter().filter_map(|member| Some((member.email_normalized.as_deref()?, (member.id, member.role)))).collect();
     let mut members: Vec<Member> = Vec::with_capacity(rows.len());
     let mut sessions: Vec<Session> = Vec::with_capacity(rows.len());
-    let mut opened: Vec<Opened> = Vec::with_capacity(rows.len());
+    let mut opened: Vec<OpenedSession> = Vec::with_capacity(rows.len());
     for row in rows {
         let (member_id, role) = *by_email.entry(&row.email.normalized).or_insert_with(|| {
             let (name, hash) = (row.name.clone(), UNUSABLE_PASSWORD.to_owned());
@@ -127,7 +126,7 @@ async fn import(work: &mut Work, rows: &[Row]) -> Result<Outcome, Fault> {
             (row.member_id, Role::Customer)
         });
         sessions.push(Session::open(row.session_id, member_id, work.now));
-        opened.push(Opened { member_id, session_id: row.session_id, role });
+        opened.push(OpenedSession { member_id, session_id: row.session_id, role });
     }
     store::members::insert(&mut work.tx, &members).await?;
     store::sessions::insert(&mut work.tx, &sessions).await?;

@@ -1,21 +1,23 @@
-//! Accounts: who may come in, and as what.
+//! Accounts: sign-up, sign-in, sessions and roles.
 //!
-//! Owns members, their sessions, and what these are continued with: refresh tokens, and the cookies of browsers. Everyone else knows a member only by its id and by what its access token says.
-//! It never keeps a password, a refresh token or a cookie, only their hashes; and it never hashes a password on the writer's thread.
+//! Owns members, their sessions, refresh tokens and browser cookies.
+//! Other services know a member only by its id and by the claims of its access token.
+//! It stores hashes of passwords, refresh tokens and cookies, never the secrets. It never hashes a password on the writer's thread.
 
 mod api;
-mod bootstrap;
+mod cache;
 mod credentials;
 mod import;
 mod jobs;
+mod links;
 mod messages;
 mod model;
-mod revocations;
+mod start;
 mod store;
-mod web;
 
 pub use import::{ImportError, Imported, NewMember};
 
+use cache::{revocations, web_sessions::WebSessions};
 use contracts::{
     MemberId,
     calls::{GetEndedSessions, GetWebSession},
@@ -33,12 +35,11 @@ use model::EndReason;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
-use web::WebSessions;
 
-/// What the process is told about accounts.
+/// Settings of the accounts service.
 #[derive(Clone, Default)]
 pub struct AccountsSettings {
-    /// E-mail and password of an operator that exists after the start.
+    /// E-mail and password of the operator that the start creates, unless it exists.
     pub operator: Option<(String, String)>,
 }
 
@@ -47,17 +48,18 @@ pub struct Accounts {
     settings: AccountsSettings,
     passwords: PasswordGate,
     attempts: LoginAttempts,
-    web: Arc<WebSessions>,
+    web_sessions: Arc<WebSessions>,
 }
 
 impl Accounts {
     pub fn new(kit: Kit, settings: AccountsSettings) -> Accounts {
         let attempts = LoginAttempts::shared(kit.redis.clone(), Arc::clone(&kit.clock));
-        let web = Arc::new(WebSessions::new(&kit));
-        Accounts { kit, settings, passwords: PasswordGate::default(), attempts, web }
+        let web_sessions = Arc::new(WebSessions::new(&kit));
+        Accounts { kit, settings, passwords: PasswordGate::default(), attempts, web_sessions }
     }
 
-    /// Ends sessions: in the database with this transaction, and for their access tokens and cookies as soon as it is durable.
+    /// Ends sessions. The transaction marks them in the database. After the commit, this process and the others refuse their
+    /// access tokens and cookies.
     async fn end_sessions(&self, work: &mut Work, ids: Vec<Uuid>, reason: EndReason) -> Result<(), Fault> {
         if ids.is_empty() {
             return Ok(());
@@ -67,20 +69,21 @@ impl Accounts {
         ids.dedup();
         store::sessions::revoke(&mut work.tx, &ids, reason, work.now).await?;
         let cookies = store::web_sessions::end(&mut work.tx, &ids).await?;
-        for text in revocations::texts(&ids) {
+        for text in revocations::notification_texts(&ids) {
             work.notice(text);
         }
-        let (auth, web, now) = (self.kit.auth.clone(), Arc::clone(&self.web), work.now);
+        let (auth, web_sessions, now) = (self.kit.auth.clone(), Arc::clone(&self.web_sessions), work.now);
         work.after_commit(move || {
             for id in ids {
                 auth.revoke_session(id, now);
             }
-            web.forget(cookies);
+            web_sessions.invalidate(cookies);
         });
         Ok(())
     }
 
-    /// Ends all sessions of each of these members but the one named. The members must be locked: then none gets another one meanwhile.
+    /// Ends all sessions of each member, except the session named with it, if any.
+    /// The caller has locked the members, so that none of them opens another session meanwhile.
     async fn end_sessions_of(
         &self,
         work: &mut Work,
@@ -127,7 +130,7 @@ impl Service for Accounts {
     }
 
     fn noticed(&self, text: Option<&str>) {
-        revocations::noticed(&self.kit, text);
+        revocations::apply_notification(&self.kit, text);
     }
 
     fn jobs(self: Arc<Self>) -> Vec<Job> {
@@ -135,23 +138,20 @@ impl Service for Accounts {
     }
 
     fn cookies(self: Arc<Self>) -> Option<Arc<dyn Cookies>> {
-        Some(Arc::clone(&self.web) as _)
+        Some(Arc::clone(&self.web_sessions) as _)
     }
 
     fn answers(self: Arc<Self>, answers: &mut Answers) {
         let accounts = Arc::clone(&self);
-        answers.add::<GetWebSession, _, _, _>(move |call| web::answer(Arc::clone(&accounts), call));
-        answers.add::<GetEndedSessions, _, _, _>(move |call| {
-            let accounts = Arc::clone(&self);
-            async move { store::sessions::revoked_since(&mut *accounts.kit.db.reader().await?, call.since).await }
-        });
+        answers.add::<GetWebSession, _, _, _>(move |call| links::web_session(Arc::clone(&accounts), call));
+        answers.add::<GetEndedSessions, _, _, _>(move |call| links::ended_sessions(Arc::clone(&self), call));
     }
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        Box::pin(bootstrap::start(self))
+        Box::pin(start::start(self))
     }
 
     fn start_elsewhere(self: Arc<Self>) {
-        revocations::start_elsewhere(&self);
+        revocations::start_remote(&self);
     }
 }

@@ -1,4 +1,4 @@
-//! What accounts does on others' messages: a member who runs a store is a seller, from its next access token on.
+//! Effects of other services' messages: a member who runs a store becomes a seller, from its next access token on.
 
 use crate::store;
 use contracts::Message;
@@ -10,7 +10,7 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
         _ => None,
     });
     let mut members = store::members::lock(&mut work.tx, sellers).await?;
-    members.retain_mut(|member| member.becomes_seller());
+    members.retain_mut(|member| member.make_seller());
     store::members::save(&mut work.tx, &members).await?;
     Ok(())
 }

@@ -1,31 +1,30 @@
 //! The catalogue: products, their options and prices.
 //!
-//! Owns what is offered and at what price. Never knows how many there are (stock does) or who bought them; a price it gives is what an
-//! order is charged, whatever the buyer claims to have seen.
+//! Owns the products on offer and their prices. It never knows quantities (stock does) or buyers. Orders are charged its prices,
+//! even if a buyer claims to have seen others.
 
 mod api;
+mod cache;
 mod model;
-mod query;
-mod reading;
-mod shelf;
+mod queries;
 mod store;
 mod view;
 
+use cache::CatalogCache;
 use contracts::calls::GetPrices;
 use kit::{Kit, Service, db::Migration, links::Answers};
-use shelf::Shelf;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
 pub struct Catalog {
     kit: Kit,
-    shelf: Shelf,
+    cache: CatalogCache,
 }
 
 impl Catalog {
     pub fn new(kit: Kit) -> Self {
-        let shelf = Shelf::new(kit.is_shared());
-        Self { kit, shelf }
+        let cache = CatalogCache::new(kit.is_shared());
+        Self { kit, cache }
     }
 }
 

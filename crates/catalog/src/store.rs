@@ -1,12 +1,9 @@
 //! All SQL of the catalogue. Loads and saves; decides nothing.
 //!
-//! Several processes may write. A product is locked from its reading to the commit, products in the order of their ids; its row also guards
-//! its options.
+//! Several processes may write. A transaction locks products in the order of their ids, from the read to the commit.
+//! The row of a product also protects its options.
 
-use crate::{
-    model::{Product, ProductOption, SaleState},
-    query::{Filter, Position, Sort},
-};
+use crate::model::{Product, ProductFilter, ProductOption, ProductPosition, SaleState, Sort};
 use contracts::{ProductId, Sku, StoreId, Won, calls::PricedSku, messages::StockPolicy};
 use kit::{
     Fault,
@@ -32,8 +29,8 @@ impl FromRow for Product {
             name: row.get(2)?,
             description: row.get(3)?,
             price: row.get(4)?,
-            policy: word(row, 5, StockPolicy::parse)?,
-            state: word(row, 6, SaleState::parse)?,
+            policy: parse_column(row, 5, StockPolicy::parse)?,
+            state: parse_column(row, 6, SaleState::parse)?,
             created_at: row.get(7)?,
             version: row.get(8)?,
             options: Vec::new(),
@@ -50,18 +47,18 @@ impl FromRow for OptionRow {
     }
 }
 
-fn word<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
+fn parse_column<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
     let text: String = row.get(index)?;
     parse(&text).ok_or_else(|| DbError::Column { index, reason: format!("{text} is not a known word") })
 }
 
-/// Products with their options, for reading, in the order asked for. Unknown ones are missing.
+/// Reads products with their options, in the given order, without a lock. Unknown products are missing.
 pub async fn products(tx: &mut Tx, ids: &[ProductId]) -> Result<Vec<Product>, DbError> {
     let found = tx.query_many(product_sql!(), ids.iter().map(|id| params![*id])).await?;
     with_options(tx, found).await
 }
 
-/// The same under lock, to change them. Locked in sorted order.
+/// Locks products with their options, to change them. Sorted, so that all transactions lock in one order.
 pub async fn lock_products(tx: &mut Tx, mut ids: Vec<ProductId>) -> Result<HashMap<ProductId, Product>, DbError> {
     ids.sort_unstable();
     ids.dedup();
@@ -80,38 +77,38 @@ async fn with_options(tx: &mut Tx, mut products: Vec<Product>) -> Result<Vec<Pro
     Ok(products)
 }
 
-/// The store a product belongs to, or belonged to.
+/// The store of a product, deleted products included.
 pub async fn store_of(tx: &mut Tx, id: ProductId) -> Result<Option<StoreId>, DbError> {
     let found: Option<(StoreId,)> = tx.query_opt("select store_id from catalog_products where id=$1", &params![id]).await?;
     Ok(found.map(|(store_id,)| store_id))
 }
 
-/// What these SKUs cost; those that cannot be bought are missing.
+/// Prices of these SKUs. A SKU that cannot be bought is missing.
 pub async fn prices(tx: &mut Tx, skus: &[Sku]) -> Result<Vec<PricedSku>, DbError> {
     let sql = "select o.sku, p.id, p.store_id, p.name, o.name, p.price + o.price_delta, p.policy \
                from catalog_options o join catalog_products p on p.id=o.product_id \
                where o.sku=$1 and not o.deleted and p.state='on_sale'";
-    let rows: Vec<Priced> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
-    Ok(rows.into_iter().map(|Priced(priced)| priced).collect())
+    let rows: Vec<PricedSkuRow> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
+    Ok(rows.into_iter().map(|PricedSkuRow(priced)| priced).collect())
 }
 
-struct Priced(PricedSku);
+struct PricedSkuRow(PricedSku);
 
-impl FromRow for Priced {
+impl FromRow for PricedSkuRow {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let name = full_name(row.get(3)?, &row.get::<String>(4)?);
         let (sku, product_id, store_id, price) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get::<Won>(5)?);
-        Ok(Self(PricedSku { sku, product_id, store_id, name, price, policy: word(row, 6, StockPolicy::parse)? }))
+        Ok(Self(PricedSku { sku, product_id, store_id, name, price, policy: parse_column(row, 6, StockPolicy::parse)? }))
     }
 }
 
-/// A product and its option as one name; the option that only stands for the product itself is not named.
+/// The name of a product with its option. The default option is left out.
 fn full_name(product: String, option: &str) -> String {
     if option == crate::model::DEFAULT_OPTION { product } else { format!("{product} / {option}") }
 }
 
-/// One page of what is on sale: ids in order, one more than `limit` when another page follows.
-pub async fn list(tx: &mut Tx, filter: &Filter, after: Option<Position>, limit: u32) -> Result<Vec<ProductId>, DbError> {
+/// The ids of one page of products on sale, in order. Reads one more than `limit`, to tell if another page follows.
+pub async fn list(tx: &mut Tx, filter: &ProductFilter, after: Option<ProductPosition>, limit: u32) -> Result<Vec<ProductId>, DbError> {
     let (column, direction, beyond) = match filter.sort {
         Sort::Newest => ("created_at", "desc", "<"),
         Sort::Oldest => ("created_at", "asc", ">"),
@@ -135,7 +132,7 @@ pub async fn list(tx: &mut Tx, filter: &Filter, after: Option<Position>, limit: 
     if pattern.is_some() {
         sql.push_str(" escape '\\'");
     }
-    if let Some(Position { value, id }) = after {
+    if let Some(ProductPosition { value, id }) = after {
         params.extend([Param::Int(value), Param::from(id)]);
         let _ = write!(sql, " and ({column}, id) {beyond} (${}, ${})", params.len() - 1, params.len());
     }
@@ -145,7 +142,7 @@ pub async fn list(tx: &mut Tx, filter: &Filter, after: Option<Position>, limit: 
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// The text anywhere in the name, every character meaning itself.
+/// Matches the text anywhere in a name, with wildcards escaped.
 fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
@@ -171,7 +168,7 @@ pub async fn insert_products(tx: &mut Tx, products: &[&Product]) -> Result<(), D
     upsert_options(tx, &options_of(products, false)).await
 }
 
-/// Writes products that were loaded under lock back.
+/// Updates products that this transaction has locked.
 pub async fn update_products(tx: &mut Tx, products: &[&Product]) -> Result<(), Fault> {
     let sql = "update catalog_products set name=$2, search_name=$3, description=$4, price=$5, state=$6, version=$7 where id=$1";
     let names: Vec<String> = products.iter().map(|product| product.name.to_lowercase()).collect();
@@ -180,9 +177,9 @@ pub async fn update_products(tx: &mut Tx, products: &[&Product]) -> Result<(), F
         params![product.id, &product.name, lower, &product.description, product.price, state, product.version]
     });
     if tx.execute_many(sql, rows).await?.iter().any(|rows| *rows != 1) {
-        return Err(Fault::Bug("a product is gone that was loaded in this transaction".into()));
+        return Err(Fault::Bug("a product locked by this transaction is missing".into()));
     }
-    // Removed ones first: a new one may have taken the name of a removed one.
+    // Removed options first, because a new option may have the name of a removed one.
     upsert_options(tx, &options_of(products, true)).await?;
     upsert_options(tx, &options_of(products, false)).await?;
     Ok(())
@@ -207,13 +204,13 @@ mod tests {
 
     // P2 row 20
     #[test]
-    fn every_character_of_a_search_means_itself() {
+    fn search_text_is_matched_literally() {
         assert_eq!(like_pattern(r"50%_\"), r"%50\%\_\\%");
         assert_eq!(like_pattern("' or 1=1--"), "%' or 1=1--%");
     }
 
     #[test]
-    fn the_default_option_is_not_named() {
+    fn the_default_option_is_left_out_of_the_name() {
         assert_eq!(full_name("Merlot".into(), "default"), "Merlot");
         assert_eq!(full_name("Merlot".into(), "magnum"), "Merlot / magnum");
     }

@@ -1,9 +1,6 @@
-//! A product as shoppers see it. Most of its JSON is made once; only the quantities are put in when it is sent.
+//! A product as shoppers see it. Its JSON is rendered once, except the quantities, which are inserted for each answer.
 
-use crate::{
-    model::Product,
-    query::{Position, Sort},
-};
+use crate::model::{Product, ProductPosition, Sort};
 use contracts::{ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 use serde::Serialize;
 use std::{collections::HashMap, io::Write};
@@ -16,7 +13,7 @@ pub struct StoreName {
     pub name: String,
 }
 
-/// A way to buy a product.
+/// An option of a product, as shoppers see it.
 #[derive(Debug, Serialize, ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[schema(as = ProductOption)]
@@ -24,7 +21,7 @@ pub struct OptionItem {
     pub sku: Sku,
     pub name: String,
     pub price: Won,
-    /// Units that could be ordered now.
+    /// Units that can be ordered now.
     pub available: i64,
 }
 
@@ -35,23 +32,23 @@ pub struct ProductItem {
     pub id: ProductId,
     pub name: String,
     pub store: StoreName,
-    /// The price that options add to.
+    /// The base price, to which options add.
     pub price: Won,
-    /// What the cheapest option costs now.
+    /// The price of the cheapest option.
     pub lowest_price: Won,
     pub options: Vec<OptionItem>,
-    /// Units that could be ordered now, over all options.
+    /// Units that can be ordered now, over all options.
     pub available: i64,
 }
 
-/// Why `lowest_price` is what it is.
+/// The source of `lowest_price`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum LowestPriceReason {
-    /// It is the product's price.
+    /// The product's price.
     ListPrice,
-    /// It is the price of an option that differs from it.
+    /// The price of an option, which differs from the product's price.
     Option,
 }
 
@@ -70,44 +67,47 @@ pub struct ProductDetail {
     pub version: i64,
 }
 
+/// A product with its pre-rendered JSON.
 #[derive(Debug)]
-pub struct View {
+pub struct ProductView {
     pub id: ProductId,
     pub skus: Vec<Sku>,
     created_at: Timestamp,
     price: Won,
-    /// The JSON up to the options, each option up to its quantity, and what only the product's own page has.
+    /// The JSON up to the options.
     head: Vec<u8>,
+    /// The JSON of each option, up to its quantity.
     options: Vec<Vec<u8>>,
+    /// The JSON of the fields that only [`ProductDetail`] has.
     detail: Vec<u8>,
 }
 
 /// The part of [`ProductItem`] that comes before the options.
 #[derive(Serialize)]
-struct Head<'p> {
+struct ProductHead<'p> {
     id: ProductId,
     name: &'p str,
-    store: HeadStore<'p>,
+    store: StoreHead<'p>,
     price: Won,
     lowest_price: Won,
 }
 
 #[derive(Serialize)]
-struct HeadStore<'p> {
+struct StoreHead<'p> {
     id: StoreId,
     name: &'p str,
 }
 
 #[derive(Serialize)]
-struct HeadOption<'p> {
+struct OptionHead<'p> {
     sku: Sku,
     name: &'p str,
     price: Won,
 }
 
-/// The part of [`ProductDetail`] that the list does not have.
+/// The part of [`ProductDetail`] that is missing in the list.
 #[derive(Serialize)]
-struct Tail<'p> {
+struct DetailTail<'p> {
     lowest_price_reason: LowestPriceReason,
     description: &'p str,
     state: &'static str,
@@ -116,22 +116,22 @@ struct Tail<'p> {
     version: i64,
 }
 
-impl View {
-    pub fn new(product: &Product, store_name: &str) -> View {
+impl ProductView {
+    pub fn new(product: &Product, store_name: &str) -> ProductView {
         let lowest_price = product.lowest_price();
         let reason = if lowest_price == product.price { LowestPriceReason::ListPrice } else { LowestPriceReason::Option };
-        let head = Head {
+        let head = ProductHead {
             id: product.id,
             name: &product.name,
-            store: HeadStore { id: product.store_id, name: store_name },
+            store: StoreHead { id: product.store_id, name: store_name },
             price: product.price,
             lowest_price,
         };
         let options = product.live_options().map(|option| {
-            let option = HeadOption { sku: option.sku, name: &option.name, price: product.price_of(option) };
+            let option = OptionHead { sku: option.sku, name: &option.name, price: product.price_of(option) };
             open_object(&option)
         });
-        let tail = Tail {
+        let tail = DetailTail {
             lowest_price_reason: reason,
             description: &product.description,
             state: product.state.as_str(),
@@ -139,7 +139,7 @@ impl View {
             created_at: product.created_at,
             version: product.version,
         };
-        View {
+        ProductView {
             id: product.id,
             skus: product.live_options().map(|option| option.sku).collect(),
             created_at: product.created_at,
@@ -150,15 +150,15 @@ impl View {
         }
     }
 
-    pub fn position(&self, sort: Sort) -> Position {
+    pub fn position(&self, sort: Sort) -> ProductPosition {
         let value = match sort {
             Sort::Newest | Sort::Oldest => self.created_at.0,
             Sort::PriceAsc | Sort::PriceDesc => self.price.0,
         };
-        Position { value, id: self.id }
+        ProductPosition { value, id: self.id }
     }
 
-    /// Units that could be ordered, over all options. What stock does not know has none.
+    /// Units that can be ordered, over all options. A SKU unknown to stock counts as 0.
     pub fn available(&self, available: &HashMap<Sku, i64>) -> i64 {
         self.skus.iter().filter_map(|sku| available.get(sku)).sum()
     }
@@ -173,7 +173,7 @@ impl View {
     pub fn write_detail(&self, out: &mut Vec<u8>, available: &HashMap<Sku, i64>) {
         self.write_open(out, available);
         out.push(b',');
-        // Behind its opening brace: it continues the same object.
+        // Without its opening brace, because it continues the same object.
         out.extend_from_slice(&self.detail[1..]);
         out.push(b'}');
     }
@@ -189,7 +189,7 @@ impl View {
             let left = available.get(sku).copied().unwrap_or(0);
             total += left;
             out.extend_from_slice(option);
-            // Writing into memory does not fail.
+            // Writing to memory cannot fail.
             let _ = write!(out, ",\"available\":{left}}}");
         }
         let _ = write!(out, "],\"available\":{total}");
@@ -233,10 +233,10 @@ mod tests {
         product
     }
 
-    /// What is glued together is what the documented types say, nothing more and nothing less.
+    /// The assembled JSON has exactly the fields of the documented types.
     #[test]
-    fn the_glued_json_is_the_documented_one() {
-        let view = View::new(&product(), "Cellar");
+    fn the_rendered_json_matches_the_documented_types() {
+        let view = ProductView::new(&product(), "Cellar");
         let available = HashMap::from([(Sku(Uuid::from_u128(7)), 5), (Sku(Uuid::from_u128(8)), 2)]);
         let (mut item, mut detail) = (Vec::new(), Vec::new());
         view.write_item(&mut item, &available);
@@ -255,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn what_stock_does_not_know_has_none() {
-        let view = View::new(&product(), "Cellar");
+    fn a_sku_unknown_to_stock_has_none_available() {
+        let view = ProductView::new(&product(), "Cellar");
         assert_eq!(view.available(&HashMap::new()), 0);
         let mut item = Vec::new();
         view.write_item(&mut item, &HashMap::new());

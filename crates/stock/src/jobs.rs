@@ -1,4 +1,4 @@
-//! What stock does by the clock: it watches for holds that outlive their time. Ending them is the saga's work, so it only tells.
+//! Timed jobs of stock: reports overdue holds. Only the saga of an order may end its holds.
 
 use crate::{Stock, store};
 use kit::{
@@ -7,26 +7,26 @@ use kit::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// An order comes back for its hold within a minute of its deadline; ten minutes later something is wrong.
+/// Time after the deadline of a hold until it is reported. The saga normally ends a hold within a minute of its deadline.
 const GRACE: Duration = Duration::from_secs(600);
-/// Often enough for an alarm.
-const EVERY: Duration = Duration::from_secs(60);
+/// Time between two runs: short enough for an alarm.
+const INTERVAL: Duration = Duration::from_secs(60);
 
 pub fn all(stock: &Arc<Stock>) -> Vec<Job> {
     let stock = Arc::clone(stock);
-    let expire = move || {
+    let report = move || {
         let stock = Arc::clone(&stock);
-        async move { watch_holds(&stock).await }
+        async move { report_overdue_holds(&stock).await }
     };
-    vec![Job::new("stock.expire", EVERY, expire)]
+    vec![Job::new("stock.expire", INTERVAL, report)]
 }
 
-async fn watch_holds(stock: &Stock) -> Result<Pass, DbError> {
+async fn report_overdue_holds(stock: &Stock) -> Result<Pass, DbError> {
     let before = stock.kit.clock.now().before(GRACE);
     let (orders, oldest) = store::overdue(&mut *stock.kit.db.reader().await?, before).await?;
     metrics::gauge!("onrush_stock_overdue_orders").set(orders as f64);
     if let Some(oldest) = oldest {
-        tracing::error!(orders, oldest = %oldest, "orders hold stock long past their deadline: their sagas are stuck");
+        tracing::error!(orders, oldest = %oldest, "holds overdue: the sagas of these orders are stuck");
     }
     Ok(Pass::Done)
 }
@@ -46,7 +46,7 @@ mod tests {
 
     // I-S5
     #[tokio::test]
-    async fn only_what_is_held_past_its_time_is_overdue() {
+    async fn only_holds_past_their_deadline_are_overdue() {
         let app = App::start(|kit| {
             let stock = Arc::new(Stock::new(kit.clone())) as Arc<dyn Service>;
             vec![stock, Puppet::new(kit, "orders"), Puppet::new(kit, "catalog")]

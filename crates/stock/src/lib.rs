@@ -1,16 +1,16 @@
-//! Stock: how many units of each SKU there are, how many orders hold, how many were sold.
+//! Stock: the units of each SKU on hand, held by orders, and sold.
 //!
-//! Owns quantities, holds and movements. Never knows prices, buyers or payments, and never decides that an order ends:
-//! it answers the steps of the checkout saga and keeps its books exact.
+//! Owns quantities, holds and movements. It never knows prices, buyers or payments, and never decides that an order ends:
+//! it carries out the steps of the checkout saga and answers them.
 
 mod api;
-mod availability;
+mod cache;
 mod jobs;
 mod messages;
 mod model;
 mod store;
 
-use availability::{Availability, SHARED_TTL};
+use cache::{AvailabilityCache, SHARED_TTL};
 use contracts::{
     Sku,
     calls::{GetAvailability, GetStockVersion},
@@ -22,22 +22,22 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub struct Stock {
     kit: Kit,
-    availability: Arc<Availability>,
+    availability: Arc<AvailabilityCache>,
 }
 
 impl Stock {
     pub fn new(kit: Kit) -> Self {
         let ttl = kit.is_shared().then_some(SHARED_TTL);
-        Self { kit, availability: Arc::new(Availability::new(ttl)) }
+        Self { kit, availability: Arc::new(AvailabilityCache::new(ttl)) }
     }
 
-    /// How many units could be ordered now; unknown SKUs are missing.
+    /// Units of each SKU that can be ordered now. Unknown SKUs are missing.
     async fn available(&self, skus: &[Sku]) -> Result<HashMap<Sku, i64>, DbError> {
-        let (mut found, missing) = self.availability.look(skus);
+        let (mut found, missing) = self.availability.get(skus);
         if !missing.is_empty() {
-            let at = self.availability.now();
+            let read_at = self.availability.now();
             let read = store::available(&mut *self.kit.db.reader().await?, &missing).await?;
-            self.availability.learn(&read, at);
+            self.availability.insert_read(&read, read_at);
             found.extend(read);
         }
         Ok(found)

@@ -1,10 +1,10 @@
-//! What stock does on others' messages: the saga's steps of orders, and the catalogue's new SKUs.
+//! Effects of other services' messages: the saga steps of orders, and new SKUs of the catalogue.
 //!
-//! Any number of messages is decided in the order they came, on rows that are loaded once; [`flush`] saves them once per transaction.
+//! Handles messages in order of arrival, on rows that are loaded once per transaction. [`flush`] saves them once.
 
 use crate::{
-    availability::Availability,
-    model::{Book, Committed, NotLoaded, State},
+    cache::AvailabilityCache,
+    model::{CommitOutcome, LoadedStock, NotLoaded, ReservationState},
     store,
 };
 use contracts::{
@@ -26,63 +26,63 @@ pub const READS: &[&str] = &[
     "payments.slip",
 ];
 
-const ME: &str = "stock";
+const SERVICE: &str = "stock";
 
 impl From<NotLoaded> for Fault {
     fn from(NotLoaded(sku): NotLoaded) -> Self {
-        Fault::Bug(format!("stock of {sku} was not loaded before it was needed"))
+        Fault::Bug(format!("the stock of {sku} was needed but not loaded"))
     }
 }
 
 pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut book = work.take_stash::<Book>();
-    load(work, &mut book, messages).await?;
+    let mut loaded = work.take_stash::<LoadedStock>();
+    load(work, &mut loaded, messages).await?;
     for envelope in messages {
         let answer = match &envelope.message {
-            Message::StockReserve(ask) => (ask.order_id, book.reserve(ask)?),
-            Message::StockTake(ask) => (ask.order_id, book.take(ask)?),
-            Message::StockRelease(ask) => (ask.order_id, book.release(ask.order_id, work.now)?),
-            Message::StockCommit(ask) => {
-                report(ask.order_id, book.commit(ask.order_id, work.now)?);
+            Message::StockReserve(request) => (request.order_id, loaded.reserve(request)?),
+            Message::StockTake(request) => (request.order_id, loaded.take(request)?),
+            Message::StockRelease(request) => (request.order_id, loaded.release(request.order_id, work.now)?),
+            Message::StockCommit(request) => {
+                report_missing_hold(request.order_id, loaded.commit(request.order_id, work.now)?);
                 continue;
             }
             Message::SkusListed(listed) => {
-                book.list(listed, work.now);
+                loaded.list_skus(listed, work.now);
                 continue;
             }
             other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) {
-                    let slip = travel(&mut book, slip.clone(), work.now)?;
+                if let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) {
+                    let slip = advance_slip(&mut loaded, slip.clone(), work.now)?;
                     work.emit(slip.order_id, Message::StockSlip(slip))?;
                 }
                 continue;
             }
         };
         if let Message::StockRefused(refused) | Message::StockTakeRefused(refused) = &answer.1 {
-            count(refused);
+            count_refusal(refused);
         }
         work.emit(answer.0, answer.1)?;
     }
-    work.put_stash(book);
+    work.put_stash(loaded);
     Ok(())
 }
 
-/// Does or undoes what a slip calls for, once or more often in a row: what stock reserves and takes may be neighbours.
-fn travel(book: &mut Book, mut slip: RoutingSlip, now: Timestamp) -> Result<RoutingSlip, NotLoaded> {
-    while let Some((way, stop)) = slip.call(ME) {
-        let answered = match (way, stop) {
+/// Carries out the steps that a slip has for stock, one or several in a row, because reserve and take may be neighbours.
+fn advance_slip(loaded: &mut LoadedStock, mut slip: RoutingSlip, now: Timestamp) -> Result<RoutingSlip, NotLoaded> {
+    while let Some((way, stop)) = slip.call(SERVICE) {
+        let answer = match (way, stop) {
             (Way::Back, _) => {
-                book.release(slip.order_id, now)?;
+                loaded.release(slip.order_id, now)?;
                 None
             }
-            (Way::Forward, Stop::StockReserve(ask)) => Some(book.reserve(ask)?),
-            (Way::Forward, Stop::StockTake(ask)) => Some(book.take(ask)?),
+            (Way::Forward, Stop::StockReserve(request)) => Some(loaded.reserve(request)?),
+            (Way::Forward, Stop::StockTake(request)) => Some(loaded.take(request)?),
             (Way::Forward, _) => break,
         };
-        match answered {
+        match answer {
             None => slip.undone(now),
             Some(Message::StockRefused(refused) | Message::StockTakeRefused(refused)) => {
-                count(&refused);
+                count_refusal(&refused);
                 slip.answer(Err(Refusal::new(refused.code, refused.detail)), now);
             }
             Some(_) => slip.answer(Ok(()), now),
@@ -91,64 +91,64 @@ fn travel(book: &mut Book, mut slip: RoutingSlip, now: Timestamp) -> Result<Rout
     Ok(slip)
 }
 
-fn count(refused: &StepRefused) {
+fn count_refusal(refused: &StepRefused) {
     metrics::counter!("onrush_stock_refused_total", "code" => refused.code.slug()).increment(1);
 }
 
-async fn load(work: &mut Work, book: &mut Book, messages: &[&Envelope]) -> Result<(), Fault> {
+async fn load(work: &mut Work, loaded: &mut LoadedStock, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut orders: Vec<OrderId> = Vec::with_capacity(messages.len());
     let mut skus: Vec<Sku> = Vec::with_capacity(messages.len());
     for envelope in messages {
         match &envelope.message {
-            Message::StockReserve(ask) => {
-                orders.push(ask.order_id);
-                skus.extend(ask.reserve.iter().chain(&ask.check_only).map(|line| line.sku));
+            Message::StockReserve(request) => {
+                orders.push(request.order_id);
+                skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku));
             }
-            Message::StockTake(ask) => {
-                orders.push(ask.order_id);
-                skus.extend(ask.lines.iter().map(|line| line.sku));
+            Message::StockTake(request) => {
+                orders.push(request.order_id);
+                skus.extend(request.lines.iter().map(|line| line.sku));
             }
-            Message::StockRelease(ask) | Message::StockCommit(ask) => orders.push(ask.order_id),
+            Message::StockRelease(request) | Message::StockCommit(request) => orders.push(request.order_id),
             Message::SkusListed(listed) => skus.extend(listed.skus.iter().map(|listed| listed.sku)),
             other => {
-                let Some(slip) = other.slip().filter(|slip| slip.call(ME).is_some()) else { continue };
+                let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) else { continue };
                 orders.push(slip.order_id);
                 for stop in &slip.stops {
                     match stop {
-                        Stop::StockReserve(ask) => skus.extend(ask.reserve.iter().chain(&ask.check_only).map(|line| line.sku)),
-                        Stop::StockTake(ask) => skus.extend(ask.lines.iter().map(|line| line.sku)),
+                        Stop::StockReserve(request) => skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku)),
+                        Stop::StockTake(request) => skus.extend(request.lines.iter().map(|line| line.sku)),
                         _ => {}
                     }
                 }
             }
         }
     }
-    skus.extend(store::load_orders(&mut work.tx, book, orders).await?);
-    store::load_items(&mut work.tx, book, skus).await?;
+    skus.extend(store::load_orders(&mut work.tx, loaded, orders).await?);
+    store::load_items(&mut work.tx, loaded, skus).await?;
     Ok(())
 }
 
-/// A commit without a hold must not happen: the order was paid for what is not set aside. It cannot be refused any more, so it is shouted.
-/// After an undo it is nothing: a paid order was cancelled, and its slip back overtook the commit in another stream.
-fn report(order_id: OrderId, committed: Committed) {
-    if let Committed::NothingHeld(state) = committed {
-        if matches!(state, Some(State::Released | State::Returned)) {
-            tracing::info!(order.id = %order_id, ?state, "an order was undone before its sale was made final");
+/// Reports a commit without a hold: the order was paid, but its units are not reserved. It is too late to refuse it.
+/// After an undo this is harmless: a paid order was cancelled, and its slip back overtook the commit in another stream.
+fn report_missing_hold(order_id: OrderId, outcome: CommitOutcome) {
+    if let CommitOutcome::NothingHeld(state) = outcome {
+        if matches!(state, Some(ReservationState::Released | ReservationState::Returned)) {
+            tracing::info!(order.id = %order_id, ?state, "commit skipped: the order was undone before");
             return;
         }
         metrics::counter!("onrush_stock_commits_without_hold_total").increment(1);
-        tracing::error!(order.id = %order_id, ?state, "an order was paid of which stock holds nothing");
+        tracing::error!(order.id = %order_id, ?state, "commit without hold: stock holds nothing for a paid order");
     }
 }
 
-/// Saves what this transaction changed, and tells the memory once that is durable.
-pub async fn flush(work: &mut Work, availability: &Arc<Availability>) -> Result<(), Fault> {
-    let book = work.take_stash::<Book>();
-    store::save(&mut work.tx, &book).await?;
-    let changed: Vec<(Sku, i64)> = book.changes().items.iter().map(|(item, _)| (item.sku, item.available())).collect();
+/// Saves the changes of this transaction, and updates the cache after the commit.
+pub async fn flush(work: &mut Work, availability: &Arc<AvailabilityCache>) -> Result<(), Fault> {
+    let loaded = work.take_stash::<LoadedStock>();
+    store::save(&mut work.tx, &loaded).await?;
+    let changed: Vec<(Sku, i64)> = loaded.changes().items.iter().map(|(item, _)| (item.sku, item.available())).collect();
     if !changed.is_empty() {
         let availability = Arc::clone(availability);
-        work.after_commit(move || availability.committed(&changed));
+        work.after_commit(move || availability.insert_committed(&changed));
     }
     Ok(())
 }

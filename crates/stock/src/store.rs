@@ -1,11 +1,11 @@
-//! All SQL of stock. Loads rows into the [`Book`] and saves what changed there; decides nothing.
+//! All SQL of stock. Loads rows into [`LoadedStock`] and saves its changes; decides nothing.
 //!
-//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
-//! in the order of the keys: `stock_reservations`, `stock_items`. A reservation's row also guards its `stock_holds`, an item's row the
-//! numbers of its `stock_movements`. What is not there yet has no lock: of two transactions that write the same new row, the primary key
-//! refuses the second, which is then repeated and finds the first one's.
+//! Several processes may write. A transaction locks the rows that its decisions depend on, from the read to the commit: first
+//! `stock_reservations`, then `stock_items`, and by key within a table. The row of a reservation also protects its `stock_holds`,
+//! the row of an item the numbers of its `stock_movements`. A row that does not exist yet cannot be locked. If two transactions
+//! insert the same new row, the primary key refuses the second, which is repeated and finds the row of the first.
 
-use crate::model::{Book, Item, Line, LineState, Movement, Reservation, State, Step};
+use crate::model::{LineState, LoadedStock, Movement, Reservation, ReservationLine, ReservationState, StockItem, StockStepOutcome};
 use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
 use kit::{
     Fault,
@@ -18,14 +18,14 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration::only_postgres(2, "room", include_str!("../migrations/V2__room.postgres.sql")),
 ];
 
-impl FromRow for Item {
+impl FromRow for StockItem {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let policy: String = row.get(3)?;
         Ok(Self {
             sku: row.get(0)?,
             product_id: row.get(1)?,
             store_id: row.get(2)?,
-            policy: StockPolicy::parse(&policy).ok_or_else(|| unreadable(3, &policy))?,
+            policy: StockPolicy::parse(&policy).ok_or_else(|| unknown_word(3, &policy))?,
             on_hand: row.get(4)?,
             reserved: row.get(5)?,
             sold: row.get(6)?,
@@ -38,19 +38,19 @@ impl FromRow for Reservation {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let state: String = row.get(1)?;
         let refusal = match (row.get::<Option<String>>(4)?, row.get::<Option<String>>(5)?) {
-            (Some(code), Some(detail)) => Some(Refusal::new(Code::from_slug(&code).ok_or_else(|| unreadable(4, &code))?, detail)),
+            (Some(code), Some(detail)) => Some(Refusal::new(Code::from_slug(&code).ok_or_else(|| unknown_word(4, &code))?, detail)),
             _ => None,
         };
         let step = |index: usize| {
             Ok::<_, DbError>(match row.get::<Option<String>>(index)?.as_deref() {
                 None => None,
-                Some("DONE") => Some(Step::Done),
-                Some(other) => Some(Step::Refused(refusal.clone().ok_or_else(|| unreadable(index, other))?)),
+                Some("DONE") => Some(StockStepOutcome::Done),
+                Some(other) => Some(StockStepOutcome::Refused(refusal.clone().ok_or_else(|| unknown_word(index, other))?)),
             })
         };
         Ok(Self {
             order_id: row.get(0)?,
-            state: State::parse(&state).ok_or_else(|| unreadable(1, &state))?,
+            state: ReservationState::parse(&state).ok_or_else(|| unknown_word(1, &state))?,
             reserve: step(2)?,
             take: step(3)?,
             expires_at: row.get(6)?,
@@ -59,37 +59,37 @@ impl FromRow for Reservation {
     }
 }
 
-fn unreadable(index: usize, text: &str) -> DbError {
+fn unknown_word(index: usize, text: &str) -> DbError {
     DbError::Column { index, reason: format!("{text} is not a known word") }
 }
 
-/// One item, for reading.
-pub async fn item(tx: &mut Tx, sku: Sku) -> Result<Option<Item>, DbError> {
+/// Reads one item without a lock.
+pub async fn item(tx: &mut Tx, sku: Sku) -> Result<Option<StockItem>, DbError> {
     let sql = "select sku, product_id, store_id, policy, on_hand, reserved, sold, moves from stock_items where sku=$1";
     tx.query_opt(sql, &params![sku]).await
 }
 
-/// What could be ordered now of each of these SKUs; unknown ones are missing.
+/// Units of each SKU that can be ordered now. Unknown SKUs are missing.
 pub async fn available(tx: &mut Tx, skus: &[Sku]) -> Result<Vec<(Sku, i64)>, DbError> {
     tx.query_many("select sku, on_hand - reserved from stock_items where sku=$1", skus.iter().map(|sku| params![*sku])).await
 }
 
-/// Puts items into the book that are not there yet.
-pub async fn load_items(tx: &mut Tx, book: &mut Book, skus: Vec<Sku>) -> Result<(), DbError> {
-    let skus = book.unknown_items(skus);
+/// Locks and loads the items that are not loaded yet.
+pub async fn load_items(tx: &mut Tx, loaded: &mut LoadedStock, skus: Vec<Sku>) -> Result<(), DbError> {
+    let skus = loaded.missing_items(skus);
     let sql = "select sku, product_id, store_id, policy, on_hand, reserved, sold, moves from stock_items where sku=$1 for update";
-    let found: Vec<Item> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
+    let found: Vec<StockItem> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
     let mut found = found.into_iter().peekable();
     for sku in skus {
         let row = found.next_if(|item| item.sku == sku);
-        book.put_item(sku, row);
+        loaded.insert_item(sku, row);
     }
     Ok(())
 }
 
-/// Puts reservations with their lines into the book that are not there yet. The SKUs of their lines.
-pub async fn load_orders(tx: &mut Tx, book: &mut Book, orders: Vec<OrderId>) -> Result<Vec<Sku>, DbError> {
-    let orders = book.unknown_orders(orders);
+/// Locks and loads the reservations that are not loaded yet. Returns the SKUs of their lines.
+pub async fn load_orders(tx: &mut Tx, loaded: &mut LoadedStock, orders: Vec<OrderId>) -> Result<Vec<Sku>, DbError> {
+    let orders = loaded.missing_orders(orders);
     let sql = "select order_id, state, reserve_step, take_step, refusal_code, refusal, expires_at \
                from stock_reservations where order_id=$1 for update";
     let mut found: Vec<Reservation> = tx.query_many(sql, orders.iter().map(|order_id| params![*order_id])).await?;
@@ -97,28 +97,28 @@ pub async fn load_orders(tx: &mut Tx, book: &mut Book, orders: Vec<OrderId>) -> 
     let mut found = found.into_iter().peekable();
     for order_id in orders {
         let row = found.next_if(|reservation| reservation.order_id == order_id);
-        book.put_order(order_id, row);
+        loaded.insert_order(order_id, row);
     }
     Ok(skus)
 }
 
 type LineRow = (OrderId, u32, Sku, i64);
 
-/// What held orders hold, and what committed ones bought.
+/// Loads the held lines of held orders, and the sold lines of committed ones.
 async fn load_lines(tx: &mut Tx, reservations: &mut [Reservation]) -> Result<Vec<Sku>, DbError> {
-    let in_state = |state: State| reservations.iter().filter(move |row| row.state == state).map(|row| params![row.order_id]);
+    let in_state = |state: ReservationState| reservations.iter().filter(move |row| row.state == state).map(|row| params![row.order_id]);
     let held_sql = "select order_id, line_no, sku, quantity from stock_holds where order_id=$1 and state='ACTIVE' order by line_no";
-    let held: Vec<LineRow> = tx.query_many(held_sql, in_state(State::Held)).await?;
+    let held: Vec<LineRow> = tx.query_many(held_sql, in_state(ReservationState::Held)).await?;
     let sold_sql = "select order_id, line_no, sku, -quantity from stock_movements \
                     where order_id=$1 and kind='SALE' order by line_no";
-    let sold: Vec<LineRow> = tx.query_many(sold_sql, in_state(State::Committed)).await?;
+    let sold: Vec<LineRow> = tx.query_many(sold_sql, in_state(ReservationState::Committed)).await?;
     let skus = held.iter().chain(&sold).map(|(_, _, sku, _)| *sku).collect();
 
-    let mut lines: HashMap<OrderId, Vec<Line>> = HashMap::new();
+    let mut lines: HashMap<OrderId, Vec<ReservationLine>> = HashMap::new();
     let states = [(held, LineState::Active), (sold, LineState::Committed)];
     for (rows, state) in states {
         for (order_id, line_no, sku, quantity) in rows {
-            lines.entry(order_id).or_default().push(Line { line_no, sku, quantity, state, stored: Some(state) });
+            lines.entry(order_id).or_default().push(ReservationLine { line_no, sku, quantity, state, stored: Some(state) });
         }
     }
     for reservation in reservations {
@@ -127,16 +127,16 @@ async fn load_lines(tx: &mut Tx, reservations: &mut [Reservation]) -> Result<Vec
     Ok(skus)
 }
 
-/// Writes every changed row of the book once.
-pub async fn save(tx: &mut Tx, book: &Book) -> Result<(), Fault> {
-    let changes = book.changes();
+/// Writes each changed row once.
+pub async fn save(tx: &mut Tx, loaded: &LoadedStock) -> Result<(), Fault> {
+    let changes = loaded.changes();
     save_items(tx, &changes.items).await?;
     insert_movements(tx, changes.movements).await?;
     save_reservations(tx, &changes.reservations).await?;
     save_holds(tx, &changes.reservations).await
 }
 
-async fn save_items(tx: &mut Tx, items: &[(&Item, bool)]) -> Result<(), Fault> {
+async fn save_items(tx: &mut Tx, items: &[(&StockItem, bool)]) -> Result<(), Fault> {
     let insert = "insert into stock_items (sku, product_id, store_id, policy, on_hand, reserved, sold, moves) \
                   values ($1,$2,$3,$4,$5,$6,$7,$8)";
     let rows = items.iter().filter(|(_, new)| *new).map(|(item, _)| {
@@ -145,7 +145,7 @@ async fn save_items(tx: &mut Tx, items: &[(&Item, bool)]) -> Result<(), Fault> {
     tx.execute_many(insert, rows).await?;
     let update = "update stock_items set on_hand=$2, reserved=$3, sold=$4, moves=$5 where sku=$1";
     let rows = items.iter().filter(|(_, new)| !new).map(|(item, _)| params![item.sku, item.on_hand, item.reserved, item.sold, item.moves]);
-    all_changed(&tx.execute_many(update, rows).await?, "stock_items")
+    check_all_updated(&tx.execute_many(update, rows).await?, "stock_items")
 }
 
 async fn insert_movements(tx: &mut Tx, movements: &[Movement]) -> Result<(), Fault> {
@@ -167,14 +167,14 @@ async fn save_reservations(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -
     let update = "update stock_reservations set state=$2, reserve_step=$3, take_step=$4, refusal_code=$5, refusal=$6, expires_at=$7 \
                   where order_id=$1";
     let rows = reservations.iter().filter(|(_, new)| !new).map(|(row, _)| reservation_params(row));
-    all_changed(&tx.execute_many(update, rows).await?, "stock_reservations")
+    check_all_updated(&tx.execute_many(update, rows).await?, "stock_reservations")
 }
 
 fn reservation_params(row: &Reservation) -> [kit::Param<'_>; 7] {
-    let step = |step: &Option<Step>| {
+    let step = |step: &Option<StockStepOutcome>| {
         step.as_ref().map(|step| match step {
-            Step::Done => "DONE",
-            Step::Refused(_) => "REFUSED",
+            StockStepOutcome::Done => "DONE",
+            StockStepOutcome::Refused(_) => "REFUSED",
         })
     };
     let refusal = row.refusal();
@@ -182,7 +182,7 @@ fn reservation_params(row: &Reservation) -> [kit::Param<'_>; 7] {
     params![row.order_id, row.state.as_str(), step(&row.reserve), step(&row.take), code, detail, row.expires_at]
 }
 
-/// Holds that outlive this transaction are inserted, holds from before that ended are marked. What began and ended here is not written.
+/// Inserts holds that outlive this transaction, and updates earlier holds that ended. A hold that began and ended here is not written.
 async fn save_holds(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Result<(), Fault> {
     let lines = || reservations.iter().flat_map(|(row, _)| row.lines.iter().map(|line| (row.order_id, line)));
     let insert = "insert into stock_holds (order_id, line_no, sku, quantity, state) values ($1,$2,$3,$4,$5)";
@@ -194,18 +194,18 @@ async fn save_holds(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Resul
     let rows = lines()
         .filter(|(_, line)| line.stored.is_some_and(|stored| stored != line.state))
         .map(|(order_id, line)| params![order_id, line.line_no, line.state.as_str()]);
-    all_changed(&tx.execute_many(update, rows).await?, "stock_holds")
+    check_all_updated(&tx.execute_many(update, rows).await?, "stock_holds")
 }
 
-/// A row that was loaded under lock is there to be updated.
-fn all_changed(changed: &[u64], table: &str) -> Result<(), Fault> {
+/// Checks that each update found its row, which this transaction has locked.
+fn check_all_updated(changed: &[u64], table: &str) -> Result<(), Fault> {
     match changed.iter().all(|rows| *rows == 1) {
         true => Ok(()),
-        false => Err(Fault::Bug(format!("a row of {table} is gone that was loaded in this transaction"))),
+        false => Err(Fault::Bug(format!("a row of {table} locked by this transaction is missing"))),
     }
 }
 
-/// Orders that hold stock past their time: how many, and since when the oldest should have ended.
+/// The number of orders whose holds expired before `before`, and the earliest of their deadlines.
 pub async fn overdue(tx: &mut Tx, before: Timestamp) -> Result<(i64, Option<Timestamp>), DbError> {
     tx.query_one("select count(*), min(expires_at) from stock_reservations where state='HELD' and expires_at < $1", &params![before]).await
 }

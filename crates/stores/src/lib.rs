@@ -1,15 +1,15 @@
-//! Stores: the shops of the mall and who runs them.
+//! Stores: the stores of the mall and their sellers.
 //!
-//! Owns stores. It never looks at what a store sells; and that a seller exists is the operator's word, not checked here.
+//! Owns stores. It knows nothing of their products, and trusts the operator that a seller exists.
 
 mod api;
-mod bootstrap;
-mod directory;
+mod cache;
 mod model;
+mod start;
 mod store;
 
+use cache::{SHARED_TTL, StoreCache};
 use contracts::calls::{GetStore, GetStores, GetStoresOfSeller, StoreCard};
-use directory::{Directory, SHARED_TTL};
 use futures::future::BoxFuture;
 use kit::{DbError, Fault, Kit, Service, db::Migration, links::Answers};
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub struct Stores {
     kit: Kit,
-    directory: Arc<Directory>,
+    cache: Arc<StoreCache>,
 }
 
 impl Stores {
     pub fn new(kit: Kit) -> Stores {
         let ttl = kit.is_shared().then_some(SHARED_TTL);
-        Stores { kit, directory: Arc::new(Directory::new(ttl)) }
+        Stores { kit, cache: Arc::new(StoreCache::new(ttl)) }
     }
 
     async fn store(&self, call: GetStore) -> Result<Option<StoreCard>, DbError> {
-        Ok(self.directory.snapshot(&self.kit.db).await?.get(call.store_id).map(|store| store.card()))
+        Ok(self.cache.snapshot(&self.kit.db).await?.get(call.store_id).map(|store| store.card()))
     }
 
     async fn stores(&self, call: GetStores) -> Result<Vec<StoreCard>, DbError> {
-        let stores = self.directory.snapshot(&self.kit.db).await?;
+        let stores = self.cache.snapshot(&self.kit.db).await?;
         Ok(call.store_ids.iter().filter_map(|id| stores.get(*id)).map(|store| store.card()).collect())
     }
 
     async fn stores_of_seller(&self, call: GetStoresOfSeller) -> Result<Vec<StoreCard>, DbError> {
-        let stores = self.directory.snapshot(&self.kit.db).await?;
+        let stores = self.cache.snapshot(&self.kit.db).await?;
         Ok(stores.of_seller(call.seller_id).map(|store| store.card()).collect())
     }
 }
@@ -60,23 +60,23 @@ impl Service for Stores {
     }
 
     fn answers(self: Arc<Self>, answers: &mut Answers) {
-        let me = Arc::clone(&self);
+        let stores = Arc::clone(&self);
         answers.add::<GetStore, _, _, _>(move |call| {
-            let me = Arc::clone(&me);
-            async move { me.store(call).await }
+            let stores = Arc::clone(&stores);
+            async move { stores.store(call).await }
         });
-        let me = Arc::clone(&self);
+        let stores = Arc::clone(&self);
         answers.add::<GetStores, _, _, _>(move |call| {
-            let me = Arc::clone(&me);
-            async move { me.stores(call).await }
+            let stores = Arc::clone(&stores);
+            async move { stores.stores(call).await }
         });
         answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
-            let me = Arc::clone(&self);
-            async move { me.stores_of_seller(call).await }
+            let stores = Arc::clone(&self);
+            async move { stores.stores_of_seller(call).await }
         });
     }
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        Box::pin(bootstrap::start(self))
+        Box::pin(start::start(self))
     }
 }

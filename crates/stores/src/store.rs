@@ -1,6 +1,6 @@
 //! All SQL of stores. Loads and saves; decides nothing.
 //!
-//! Several processes may write, but rows are only added; the primary key refuses the second who founds the mall's own store.
+//! Several processes may write, but they only add rows. The primary key refuses a second insert of the mall's own store.
 
 use crate::model::Store;
 use contracts::StoreId;
@@ -21,7 +21,7 @@ pub async fn insert<'s>(tx: &mut Tx, stores: impl IntoIterator<Item = &'s Store>
     tx.execute_many(sql, rows).await.map(|_| ())
 }
 
-/// Whether there ever was such a store, closed ones included.
+/// True if the store exists, closed stores included.
 pub async fn exists(tx: &mut Tx, id: StoreId) -> Result<bool, DbError> {
     let found: Option<(StoreId,)> = tx.query_opt("select id from stores_stores where id=$1", &params![id]).await?;
     Ok(found.is_some())

@@ -1,10 +1,10 @@
 //! Members' cash and points: a double-entry ledger.
 //!
-//! Owns every account, entry and hold of points. It never decides whether an order or a payment may be, never lets a member's balance fall
-//! below 0 or below what orders hold, and never changes an entry once it is written.
+//! Owns every account, entry and hold of points. It never decides on orders or payments. A member's balance never falls below 0
+//! or below the amount that orders hold. A written entry never changes.
 //!
-//! Points are held by a counter on the account (`wallet_holds`), not by ledger transactions: an order that fails leaves no entries, and a
-//! paid one leaves two transactions with four entries.
+//! Points are held in `wallet_holds` and a counter on the account, not by ledger transactions. So a failed order leaves no entries,
+//! and a paid one leaves two transactions with four entries.
 
 mod api;
 mod messages;
@@ -12,8 +12,8 @@ mod model;
 mod store;
 
 pub use api::{
-    charge::{Charge, Charged},
-    grant::{Grant, Granted},
+    charge::{ChargeCash, Charged},
+    grant::{GrantPoints, Granted},
 };
 pub use model::account::{GENESIS, MALL, ledger_hash};
 pub use model::charge::{MAX_CHARGE, MIN_CHARGE};
@@ -31,7 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub struct WalletSettings {
     /// Charges are whole multiples of this many won.
     pub charge_unit: Won,
-    /// Share of the cash paid that a confirmed purchase earns as points, in 1/100 of a percent.
+    /// Points that a confirmed purchase earns, as a share of the cash paid in 1/100 of a percent.
     pub earn_basis_points: u32,
 }
 

@@ -1,6 +1,6 @@
-//! `accounts.close_me`: closes the caller's account for good. Any signed-in account, for itself.
+//! `accounts.close_me`: closes the caller's account permanently. Any signed-in account, for itself.
 //!
-//! The row stays, so that orders and coupons keep their owner; whom it belonged to is forgotten and the address is free again.
+//! The row stays, so that orders and coupons keep their owner. Personal data is erased, and the address is free again.
 
 use crate::{
     Accounts,
@@ -16,7 +16,7 @@ use kit::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// Closes the caller's account for good
+/// Closes the caller's account permanently
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(
@@ -31,14 +31,14 @@ pub async fn close_me(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    kit::http::run(&accounts, Close { member_id: caller.member_id }, key, trace).await
+    kit::http::run(&accounts, CloseAccount { member_id: caller.member_id }, key, trace).await
 }
 
-struct Close {
+struct CloseAccount {
     member_id: MemberId,
 }
 
-impl Command for Close {
+impl Command for CloseAccount {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.close_me";
 
@@ -48,7 +48,7 @@ impl Command for Close {
         let now = work.now;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
         for command in commands {
-            // Closed twice at once is closed: both callers wanted that.
+            // A second close at the same time succeeds as well: the account is closed.
             outcomes.push(match members.get_mut(&command.member_id) {
                 Some(member) => {
                     member.close(now);

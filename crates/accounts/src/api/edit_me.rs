@@ -1,14 +1,14 @@
 //! `accounts.edit_me`: changes name, phone number or password. Any signed-in account, for itself.
 //!
-//! A new password needs the current one, and ends every other session of the account together with its access tokens.
+//! A new password requires the current one. It ends all other sessions of the account and their access tokens.
 
 use super::{
-    sign_up::{invalid, parse_phone},
+    sign_up::{checked_phone, invalid},
     views::Profile,
 };
 use crate::{
     Accounts,
-    model::{Changes, EndReason, Member, NewPassword},
+    model::{EndReason, Member, MemberChanges, NewPassword},
     store,
 };
 use axum::response::Response;
@@ -23,7 +23,7 @@ use std::{collections::HashMap, sync::Arc};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What is left out stays as it is.
+/// Absent fields stay unchanged.
 #[derive(Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileChanges {
@@ -32,7 +32,7 @@ pub struct ProfileChanges {
     #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
     /// `null` removes the number.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "deserialize_present")]
     #[garde(custom(rules::text(30)))]
     #[schema(value_type = Option<String>, max_length = 30)]
     pub phone: Option<Option<String>>,
@@ -46,12 +46,12 @@ pub struct ProfileChanges {
     pub current_password: Option<String>,
 }
 
-/// Tells `null` from absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+/// Distinguishes `null` from an absent field.
+fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// Changes name, phone number or password
+/// MemberChanges name, phone number or password
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(
@@ -74,15 +74,15 @@ pub async fn edit_me(
 ) -> Result<Response, Problem> {
     let form = &input.value;
     let name = form.name.as_deref().map(|name| name.trim().to_owned());
-    let phone = form.phone.as_ref().map(|phone| phone.as_deref().map(parse_phone).transpose()).transpose()?;
+    let phone = form.phone.as_ref().map(|phone| phone.as_deref().map(checked_phone).transpose()).transpose()?;
     let password = match (&form.password, &form.current_password) {
         (Some(new), Some(current)) => Some(new_password(&accounts, &caller, peer, new, current).await?),
         (Some(_), None) => return Err(invalid("/current_password", "must be given with a new password")),
         (None, _) => None,
     };
-    let key = accounts.sealed(input.key(caller.member_id));
-    let changes = Changes { name, phone, password };
-    kit::http::run(&accounts, Edit { member_id: caller.member_id, session_id: caller.session_id, changes }, key, trace).await
+    let key = accounts.protect_request_hash(input.key(caller.member_id));
+    let changes = MemberChanges { name, phone, password };
+    kit::http::run(&accounts, EditAccount { member_id: caller.member_id, session_id: caller.session_id, changes }, key, trace).await
 }
 
 async fn new_password(accounts: &Accounts, caller: &Caller, peer: Peer, new: &str, current: &str) -> Result<NewPassword, Problem> {
@@ -95,17 +95,17 @@ async fn new_password(accounts: &Accounts, caller: &Caller, peer: Peer, new: &st
     let account = member.email_normalized.clone().unwrap_or_default();
     let member = accounts.check_password(&account, peer, Some(member), current).await?;
     let hash = accounts.hash(new).await?;
-    Ok(NewPassword { checked_against: member.password_hash, hash })
+    Ok(NewPassword { verified_hash: member.password_hash, hash })
 }
 
-struct Edit {
+struct EditAccount {
     member_id: MemberId,
-    /// The session that asks: a new password ends all others.
+    /// The caller's session; a new password ends all others.
     session_id: Uuid,
-    changes: Changes,
+    changes: MemberChanges,
 }
 
-impl Command for Edit {
+impl Command for EditAccount {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.edit_me";
 
@@ -113,7 +113,7 @@ impl Command for Edit {
         let members = store::members::lock(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
         let mut members: HashMap<MemberId, Member> = members.into_iter().map(|member| (member.id, member)).collect();
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
-        let mut new_passwords: Vec<&Edit> = Vec::new();
+        let mut new_passwords: Vec<&EditAccount> = Vec::new();
         for command in commands {
             let Some(member) = members.get_mut(&command.member_id) else {
                 outcomes.push(Code::Unauthenticated.into());

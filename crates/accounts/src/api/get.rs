@@ -1,4 +1,4 @@
-//! `accounts.get`: any account. Operators only.
+//! `accounts.get`: reads any account. Operators only.
 
 use super::views::AccountView;
 use crate::{Accounts, store};
@@ -10,7 +10,7 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// Any account
+/// Reads any account
 ///
 /// Operators only.
 #[utoipa::path(

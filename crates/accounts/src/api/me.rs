@@ -1,4 +1,4 @@
-//! `accounts.me`: the caller's own account. Any signed-in account.
+//! `accounts.me`: reads the caller's own account. Any signed-in account.
 
 use super::views::Profile;
 use crate::{Accounts, model::Member, store};
@@ -10,7 +10,7 @@ use kit::{
 };
 use std::sync::Arc;
 
-/// The caller's own account
+/// Reads the caller's own account
 ///
 /// Any signed-in account.
 #[utoipa::path(
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub async fn me(State(accounts): State<Arc<Accounts>>, SignedIn(caller): SignedIn) -> Result<Json<Profile>, Problem> {
     let mut reader = accounts.kit.db.reader().await?;
     let member = store::members::by_id(&mut reader, caller.member_id).await?;
-    // An account that was closed a moment ago has no profile any more, whatever its token says.
+    // A closed or disabled account has no profile, even while its token is still valid.
     let member = member.filter(Member::is_active).ok_or(Code::Unauthenticated)?;
     Ok(Json(Profile::from(&member)))
 }

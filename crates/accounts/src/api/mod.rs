@@ -1,4 +1,4 @@
-//! Routes of accounts, one line each.
+//! The routes of accounts.
 
 mod close_me;
 mod edit_me;

@@ -1,6 +1,6 @@
-//! `accounts.set_state`: keeps an account out, or lets it in again. Operators only; never their own account.
+//! `accounts.set_state`: disables an account, or enables it again. Operators only; never their own account.
 //!
-//! A disabled account's sessions end at once. It keeps its address and everything it owns.
+//! The sessions of a disabled account end at once. It keeps its address and all its data.
 
 use super::views::AccountView;
 use crate::{
@@ -33,7 +33,7 @@ pub enum WantedState {
     Disabled,
 }
 
-/// Keeps an account out, or lets it in again
+/// Disables an account, or enables it again
 ///
 /// Operators only; never their own account.
 #[utoipa::path(
@@ -54,17 +54,17 @@ pub async fn set_state(
     input: Input<StateChange>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let command = SetState { member_id: id, by: caller.member_id, active: input.value.state == WantedState::Active };
+    let command = SetAccountState { member_id: id, by: caller.member_id, active: input.value.state == WantedState::Active };
     kit::http::run(&accounts, command, key, trace).await
 }
 
-struct SetState {
+struct SetAccountState {
     member_id: MemberId,
     by: MemberId,
     active: bool,
 }
 
-impl Command for SetState {
+impl Command for SetAccountState {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.set_state";
 
@@ -78,12 +78,12 @@ impl Command for SetState {
                 outcomes.push(Code::NotFound.into());
                 continue;
             };
-            match member.allow(command.active, command.by) {
+            match member.set_active(command.active, command.by) {
                 Ok(changed) => {
                     if changed {
                         let (member_id, by, active) = (command.member_id, command.by, command.active);
                         work.after_commit(move || {
-                            tracing::info!(target: "audit", member = %member_id, by = %by, active, "an operator set an account's state");
+                            tracing::info!(target: "audit", member = %member_id, by = %by, active, "account state set by an operator");
                         });
                     }
                     if changed && !command.active {

@@ -1,15 +1,15 @@
-//! `accounts.sign_in`: opens a session. Anyone with an address and its password may.
+//! `accounts.sign_in`: opens a session. Anyone with an address and its password.
 //!
-//! Unknown address, wrong password, closed and disabled account are told the same, after the same work.
-//! Signing in twice only makes two sessions, so no answer is stored under an `Idempotency-Key`: it would keep tokens in the database.
+//! An unknown address, a wrong password, a closed and a disabled account get the same answer after the same work.
+//! No answer is stored under an `Idempotency-Key`, because it would put tokens into the database. A repeat opens a second session.
 
 use super::{
-    tokens::{RefreshToken, Tokens, never_stored},
+    tokens::{RefreshSecret, TokenPair, no_store},
     views::Profile,
 };
 use crate::{
     Accounts,
-    model::{Email, Session, Token, WebSession},
+    model::{Email, RefreshToken, Session, SessionCookie},
     store,
 };
 use axum::response::Response;
@@ -37,11 +37,11 @@ pub struct Credentials {
 
 /// Opens a session
 ///
-/// Anyone with an address and its password may.
+/// Anyone with an address and its password.
 #[utoipa::path(
     post, path = "/v1/sessions", operation_id = "accounts.sign_in", tag = "accounts", request_body = Credentials,
     responses(
-        (status = 200, body = Tokens),
+        (status = 200, body = TokenPair),
         (status = 401, description = "bad-credentials", body = ProblemBody),
         (status = 429, description = "too-many-attempts, with Retry-After", body = ProblemBody),
         (status = 503, description = "overloaded: too many passwords are being checked", body = ProblemBody),
@@ -53,14 +53,14 @@ pub async fn sign_in(
     trace: Trace,
     input: Input<Credentials>,
 ) -> Result<Response, Problem> {
-    let command = accounts.open_session(&input.value, peer, Credential::Tokens(RefreshToken::fresh())).await?;
+    let command = accounts.open_session(&input.value, peer, SessionCredential::Tokens(RefreshSecret::generate())).await?;
     let answer = kit::http::run(&accounts, command, None, trace).await?;
-    Ok(never_stored(answer))
+    Ok(no_store(answer))
 }
 
 impl Accounts {
-    /// Checks a password: the command that opens the session then.
-    pub(super) async fn open_session(&self, form: &Credentials, peer: Peer, credential: Credential) -> Result<OpenSession, Problem> {
+    /// Checks the password and returns the command that opens the session.
+    pub(super) async fn open_session(&self, form: &Credentials, peer: Peer, credential: SessionCredential) -> Result<OpenSession, Problem> {
         let address = Email::parse(&form.email).map(|email| email.normalized);
         let member = match &address {
             Some(normalized) => {
@@ -69,27 +69,27 @@ impl Accounts {
             }
             None => None,
         };
-        // An address that cannot exist is counted under its own text, like any unknown one.
+        // Guesses at a text that is no address are counted under that text, like those at an unknown address.
         let account = address.unwrap_or_else(|| form.email.to_lowercase());
         let member = self.check_password(&account, peer, member, &form.password).await?;
-        Ok(OpenSession { member_id: member.id, checked_against: member.password_hash, session_id: ports::new_id(), credential })
+        Ok(OpenSession { member_id: member.id, verified_hash: member.password_hash, session_id: ports::new_id(), credential })
     }
 }
 
-/// What a session is continued with.
-pub(super) enum Credential {
-    /// By programs, which are told the tokens.
-    Tokens(RefreshToken),
-    /// By browsers, which are told who they are.
+/// The secret that continues a session.
+pub(super) enum SessionCredential {
+    /// For programs, whose answer contains the tokens.
+    Tokens(RefreshSecret),
+    /// For browsers, whose answer contains the profile.
     Cookie(SessionHash),
 }
 
 /// Opens a session for a member whose password was checked outside the transaction.
 pub(super) struct OpenSession {
     member_id: MemberId,
-    checked_against: String,
+    verified_hash: String,
     session_id: Uuid,
-    credential: Credential,
+    credential: SessionCredential,
 }
 
 impl Command for OpenSession {
@@ -100,21 +100,22 @@ impl Command for OpenSession {
         let members = store::members::lock(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
         let members: HashMap<MemberId, _> = members.into_iter().map(|member| (member.id, member)).collect();
         let mut sessions: Vec<Session> = Vec::with_capacity(commands.len());
-        let (mut tokens, mut cookies): (Vec<Token>, Vec<WebSession>) = (Vec::new(), Vec::new());
+        let (mut tokens, mut cookies): (Vec<RefreshToken>, Vec<SessionCookie>) = (Vec::new(), Vec::new());
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            let Some(member) = members.get(&command.member_id).filter(|member| member.lets_in(&command.checked_against).is_ok()) else {
+            let Some(member) = members.get(&command.member_id).filter(|member| member.confirm_password(&command.verified_hash).is_ok())
+            else {
                 outcomes.push(Code::BadCredentials.into());
                 continue;
             };
             let session = Session::open(command.session_id, member.id, work.now);
             let answer = match &command.credential {
-                Credential::Tokens(token) => {
-                    tokens.push(Token::issue(token.digest(), &session, work.now));
-                    Answer::json(200, &Tokens::new(accounts, member, &session, token, work.now))
+                SessionCredential::Tokens(token) => {
+                    tokens.push(RefreshToken::issue(token.digest(), &session, work.now));
+                    Answer::json(200, &TokenPair::new(accounts, member, &session, token, work.now))
                 }
-                Credential::Cookie(SessionHash(hash)) => {
-                    cookies.push(WebSession::open(*hash, &session, work.now));
+                SessionCredential::Cookie(SessionHash(hash)) => {
+                    cookies.push(SessionCookie::issue(*hash, &session, work.now));
                     Answer::json(200, &Profile::from(member))
                 }
             };

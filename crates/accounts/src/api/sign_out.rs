@@ -1,4 +1,4 @@
-//! `accounts.sign_out`: ends the session of the access token it is called with. Any signed-in account, for itself.
+//! `accounts.sign_out`: ends the session of the caller's access token. Any signed-in account, for itself.
 
 use crate::{Accounts, model::EndReason};
 use axum::response::Response;
@@ -10,7 +10,7 @@ use kit::{
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Ends the session of the access token it is called with
+/// Ends the session of the caller's access token
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(

@@ -1,9 +1,9 @@
-//! `accounts.sign_up`: opens an account. Anyone may; the account is a customer's.
+//! `accounts.sign_up`: opens a customer account. Anyone.
 
 use super::views::Profile;
 use crate::{
     Accounts,
-    credentials::scope_of,
+    credentials::anonymous_key_scope,
     model::{self, Email, Member},
     store,
 };
@@ -40,9 +40,9 @@ pub struct NewAccount {
     pub phone: Option<String>,
 }
 
-/// Opens an account
+/// Opens a customer account
 ///
-/// Anyone may; the account is a customer's.
+/// Anyone.
 #[utoipa::path(
     post, path = "/v1/accounts", operation_id = "accounts.sign_up", tag = "accounts", request_body = NewAccount,
     responses(
@@ -56,23 +56,23 @@ pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input:
     let form = &input.value;
     let email = Email::parse(&form.email).ok_or_else(|| invalid("/email", "must be an e-mail address"))?;
     let name = form.name.trim().to_owned();
-    let phone = form.phone.as_deref().map(parse_phone).transpose()?;
+    let phone = form.phone.as_deref().map(checked_phone).transpose()?;
     password::check_strength(&form.password, &[&email.shown, &name])?;
-    let key = accounts.sealed(input.key(scope_of(&email.normalized)));
+    let key = accounts.protect_request_hash(input.key(anonymous_key_scope(&email.normalized)));
     let password_hash = accounts.hash(&form.password).await?;
     let command = SignUp { id: MemberId(ports::new_id()), email, name, phone, password_hash, role: Role::Customer, trace: trace.0 };
     kit::http::run(&accounts, command, key, trace).await
 }
 
-pub fn parse_phone(text: &str) -> Result<String, Problem> {
-    model::phone(text).ok_or_else(|| invalid("/phone", "must have 8 to 15 digits; spaces, hyphens and a leading + are fine"))
+pub fn checked_phone(text: &str) -> Result<String, Problem> {
+    model::parse_phone(text).ok_or_else(|| invalid("/phone", "must have 8 to 15 digits; spaces, hyphens and a leading + are fine"))
 }
 
 pub fn invalid(pointer: &str, message: &str) -> Problem {
     Problem::field(pointer, Code::InvalidField, message)
 }
 
-/// Opens an account whose password is hashed already.
+/// Opens an account. The password was hashed outside the transaction.
 pub struct SignUp {
     pub id: MemberId,
     pub email: Email,

@@ -1,8 +1,8 @@
-//! Tokens as they travel: the pair that sign-in and refresh answer with, and the text form of a refresh token.
+//! Tokens in requests and answers: the pair that sign-in and refresh return, and the text form of a refresh token.
 
 use crate::{
     Accounts,
-    model::{Digest, Member, Session},
+    model::{Member, SecretDigest, Session},
 };
 use axum::{
     http::{HeaderValue, header::CACHE_CONTROL},
@@ -15,21 +15,22 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-/// What a client keeps. The refresh token is good once: each refresh answers with the next one.
+/// The tokens of a session. The refresh token works once: each refresh returns the next one.
 #[derive(Serialize, ToSchema)]
-pub struct Tokens {
+#[schema(as = Tokens)]
+pub struct TokenPair {
     /// A JWT for the `Authorization` header.
     pub access_token: String,
     /// Always `Bearer`.
     pub token_type: &'static str,
-    /// Seconds until the access token ends.
+    /// Seconds until the access token expires.
     pub expires_in: u64,
     pub refresh_token: String,
 }
 
-impl Tokens {
-    pub fn new(accounts: &Accounts, member: &Member, session: &Session, refresh: &RefreshToken, now: Timestamp) -> Tokens {
-        Tokens {
+impl TokenPair {
+    pub fn new(accounts: &Accounts, member: &Member, session: &Session, refresh: &RefreshSecret, now: Timestamp) -> TokenPair {
+        TokenPair {
             access_token: accounts.kit.auth.issue(member.id, member.role, session.id, now),
             token_type: "Bearer",
             expires_in: TOKEN_LIFETIME.as_secs(),
@@ -38,19 +39,19 @@ impl Tokens {
     }
 }
 
-/// The secret of one refresh token. Only its digest is ever stored.
-pub struct RefreshToken([u8; 32]);
+/// The secret of a refresh token. The database holds only its digest.
+pub struct RefreshSecret([u8; 32]);
 
-impl RefreshToken {
-    pub fn fresh() -> RefreshToken {
-        RefreshToken(ports::random_bytes())
+impl RefreshSecret {
+    pub fn generate() -> RefreshSecret {
+        RefreshSecret(ports::random_bytes())
     }
 
-    pub fn parse(text: &str) -> Option<RefreshToken> {
-        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(RefreshToken)
+    pub fn parse(text: &str) -> Option<RefreshSecret> {
+        URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(RefreshSecret)
     }
 
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> SecretDigest {
         Sha256::digest(self.0).into()
     }
 
@@ -59,8 +60,8 @@ impl RefreshToken {
     }
 }
 
-/// Tokens must not be kept by anything between us and the client.
-pub fn never_stored(mut answer: Response) -> Response {
+/// Forbids proxies and the client to cache an answer with tokens.
+pub fn no_store(mut answer: Response) -> Response {
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

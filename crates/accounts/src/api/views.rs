@@ -1,4 +1,4 @@
-//! What callers see of an account.
+//! Accounts in answers: for their owner and for operators.
 
 use crate::model::Member;
 use contracts::{MemberId, Timestamp};
@@ -31,7 +31,7 @@ impl From<&Member> for Profile {
     }
 }
 
-/// An account as an operator sees it. Of a closed one only the id, the role and the times are left.
+/// An account as an operator sees it. A closed account keeps only its id, role and times.
 #[derive(Serialize, ToSchema)]
 pub struct AccountView {
     #[serde(flatten)]

@@ -1,11 +1,11 @@
-//! `accounts.web_sign_in`: opens a session for a browser. Anyone with an address and its password may, from our own pages.
+//! `accounts.web_sign_in`: opens a session for a browser. Anyone with an address and its password, from our own pages.
 //!
-//! The same rules, brakes and refusals as for `accounts.sign_in`; instead of tokens, which a page would have to keep within reach of every
-//! script on it, the browser gets a cookie that no script can read.
+//! The rules, rate limits and refusals are those of `accounts.sign_in`. The browser gets a cookie that no script can read.
+//! Tokens would have to be kept within reach of every script on the page.
 
 use super::{
-    sign_in::{Credential, Credentials},
-    tokens::never_stored,
+    sign_in::{Credentials, SessionCredential},
+    tokens::no_store,
     views::Profile,
 };
 use crate::{Accounts, model::SESSION_LIFETIME};
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 /// Opens a session for a browser
 ///
-/// Anyone with an address and its password may. The cookie stands for an access token wherever one is taken; where both are sent, the token
-/// counts. Requests with the cookie that change something must come from our own pages, by `Sec-Fetch-Site` or `Origin`.
+/// Anyone with an address and its password. The cookie replaces an access token in every request; if both are sent, the token counts.
+/// Requests with the cookie that change something must come from our own pages, by `Sec-Fetch-Site` or `Origin`.
 #[utoipa::path(
     post, path = "/v1/web-sessions", operation_id = "accounts.web_sign_in", tag = "accounts", request_body = Credentials,
     responses(
@@ -38,10 +38,10 @@ pub async fn web_sign_in(
     input: Input<Credentials>,
 ) -> Result<Response, Problem> {
     let secret = SessionSecret::fresh();
-    let command = accounts.open_session(&input.value, peer, Credential::Cookie(secret.hash())).await?;
-    let mut answer = never_stored(kit::http::run(&accounts, command, None, trace).await?);
+    let command = accounts.open_session(&input.value, peer, SessionCredential::Cookie(secret.hash())).await?;
+    let mut answer = no_store(kit::http::run(&accounts, command, None, trace).await?);
     if answer.status() == StatusCode::OK {
-        // The browser keeps it as long as any session can last; when it is over is decided here.
+        // The browser keeps the cookie for the longest session; the server decides when it expires.
         cookie::set(answer.headers_mut(), &secret.text(), SESSION_LIFETIME);
     }
     Ok(answer)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Ends a browser's session
 ///
-/// Any signed-in account, for itself. As `accounts.sign_out`, and the browser forgets its cookie.
+/// Any signed-in account, for itself. Like `accounts.sign_out`, and clears the browser's cookie.
 #[utoipa::path(
     delete, path = "/v1/web-sessions/current", operation_id = "accounts.web_sign_out", tag = "accounts",
     responses(

@@ -1,20 +1,20 @@
-//! E-mail addresses and phone numbers: parsed once into what may be stored.
+//! E-mail addresses and phone numbers, parsed once into their stored form.
 
-/// Longest address that mail can carry (RFC 5321, 4.5.3.1.3, without the angle brackets).
+/// Longest address that mail can carry, in bytes (RFC 5321, 4.5.3.1.3, without the angle brackets).
 const MAX_EMAIL: usize = 254;
 const MAX_LOCAL_PART: usize = 64;
 const MAX_LABEL: usize = 63;
-/// E.164 allows 15 digits; below 8 there is no subscriber number with its area.
+/// E.164 allows 15 digits. A subscriber number with its area code has at least 8.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 8..=15;
 
-/// An e-mail address. Two texts that differ only in case or in surrounding space are the same address.
+/// An e-mail address. Two texts that differ only in case or surrounding space are the same address.
 ///
-/// ASCII only: international domains come in their `xn--` form. So no two different addresses look alike.
+/// ASCII only, with international domains in their `xn--` form, so that different addresses look different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
-    /// As it was written.
+    /// As the member wrote it, trimmed.
     pub shown: String,
-    /// What identifies the account.
+    /// Lower case; identifies the account.
     pub normalized: String,
 }
 
@@ -46,8 +46,8 @@ fn is_domain(text: &str) -> bool {
     text.contains('.') && text.split('.').all(label)
 }
 
-/// A phone number: digits, with a leading `+` if it was given. Spaces and hyphens are only for reading.
-pub fn phone(text: &str) -> Option<String> {
+/// Normalizes a phone number to its digits, with a leading `+` if given. Drops spaces and hyphens. `None`: not a phone number.
+pub fn parse_phone(text: &str) -> Option<String> {
     let text = text.trim();
     let (plus, rest) = match text.strip_prefix('+') {
         Some(rest) => ("+", rest),
@@ -64,14 +64,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn case_and_surrounding_space_do_not_make_another_address() {
+    fn case_and_surrounding_space_do_not_matter() {
         let written = Email::parse("  Kim.Minji@Example.COM ").unwrap();
         assert_eq!(written.shown, "Kim.Minji@Example.COM");
         assert_eq!(written.normalized, Email::parse("kim.minji@example.com").unwrap().normalized);
     }
 
     #[test]
-    fn what_mail_cannot_reach_is_refused() {
+    fn undeliverable_addresses_are_refused() {
         let long_local = format!("{}@example.com", "a".repeat(65));
         let long = format!("a@{}.com", "b.".repeat(130));
         for text in [
@@ -98,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn phone_numbers_lose_only_what_is_for_reading() {
-        assert_eq!(phone("010-1234-5678").as_deref(), Some("01012345678"));
-        assert_eq!(phone(" +82 10 1234 5678").as_deref(), Some("+821012345678"));
+    fn a_phone_number_loses_only_spaces_and_hyphens() {
+        assert_eq!(parse_phone("010-1234-5678").as_deref(), Some("01012345678"));
+        assert_eq!(parse_phone(" +82 10 1234 5678").as_deref(), Some("+821012345678"));
         for text in ["", "+", "1234567", "1234567890123456", "010-1234-567a", "０１０１２３４５６７８", "++8210123456"] {
-            assert_eq!(phone(text), None, "{text:?}");
+            assert_eq!(parse_phone(text), None, "{text:?}");
         }
     }
 

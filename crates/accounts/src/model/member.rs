@@ -1,18 +1,18 @@
-//! A member: who may sign in, and how the account changes.
+//! A member: the conditions of sign-in, and the changes of an account.
 
 use super::Email;
 use contracts::{Code, MemberId, Refusal, Timestamp};
 use kit::auth::Role;
 
-/// Stands where a password hash would: no password verifies against it.
+/// Placeholder for a password hash that no password matches.
 pub const UNUSABLE_PASSWORD: &str = "!";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     Active,
-    /// Closed by its owner, for good; the address is free again and nothing personal is kept.
+    /// Closed by its owner, permanently. The address is free again, and personal data is erased.
     Closed,
-    /// Kept out by an operator, until one lets it in again.
+    /// Disabled by an operator, until an operator enables it again.
     Disabled,
 }
 
@@ -37,7 +37,7 @@ impl MemberState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub id: MemberId,
-    /// `None` once closed.
+    /// `None`: the account is closed.
     pub email_normalized: Option<String>,
     pub email: String,
     pub name: String,
@@ -50,16 +50,17 @@ pub struct Member {
     pub version: i64,
 }
 
-/// A password that was checked and hashed outside the transaction, with the hash the check was made against.
+/// The hash of a new password, and the stored hash that the current password was verified against. Both come from outside
+/// the transaction.
 #[derive(Clone)]
 pub struct NewPassword {
-    pub checked_against: String,
+    pub verified_hash: String,
     pub hash: String,
 }
 
-/// What a member changes about itself. `None`: stays as it is.
+/// MemberChanges that a member makes to its own account. `None`: unchanged.
 #[derive(Clone, Default)]
-pub struct Changes {
+pub struct MemberChanges {
     pub name: Option<String>,
     /// `Some(None)` removes the number.
     pub phone: Option<Option<String>>,
@@ -99,23 +100,23 @@ impl Member {
         self.password_hash != UNUSABLE_PASSWORD
     }
 
-    /// Whether a password that was checked against `checked_against` opens a session now. Between the check and this moment the
-    /// account may have been closed, disabled or given another password.
-    pub fn lets_in(&self, checked_against: &str) -> Result<(), Code> {
-        if self.is_active() && self.has_usable_password() && self.password_hash == checked_against {
+    /// Accepts a password that was verified outside the transaction against `verified_hash`.
+    /// `Err`: since then the account was closed or disabled, or its password changed.
+    pub fn confirm_password(&self, verified_hash: &str) -> Result<(), Code> {
+        if self.is_active() && self.has_usable_password() && self.password_hash == verified_hash {
             Ok(())
         } else {
             Err(Code::BadCredentials)
         }
     }
 
-    /// All changes or none.
-    pub fn edit(&mut self, changes: &Changes) -> Result<(), Code> {
+    /// Makes all changes or none.
+    pub fn edit(&mut self, changes: &MemberChanges) -> Result<(), Code> {
         if !self.is_active() {
             return Err(Code::Unauthenticated);
         }
         if let Some(password) = &changes.password {
-            self.lets_in(&password.checked_against)?;
+            self.confirm_password(&password.verified_hash)?;
             self.password_hash.clone_from(&password.hash);
         }
         if let Some(name) = &changes.name {
@@ -128,7 +129,7 @@ impl Member {
         Ok(())
     }
 
-    /// Closes the account and forgets whom it belonged to. False when it was closed before.
+    /// Closes the account and erases its personal data. False: it was closed before.
     pub fn close(&mut self, now: Timestamp) -> bool {
         if self.state == MemberState::Closed {
             return false;
@@ -144,8 +145,8 @@ impl Member {
         true
     }
 
-    /// An operator keeps the account out, or lets it in again. False when it is in that state already.
-    pub fn allow(&mut self, active: bool, by: MemberId) -> Result<bool, Refusal> {
+    /// Enables or disables the account for the operator `by`. False: it already is in that state.
+    pub fn set_active(&mut self, active: bool, by: MemberId) -> Result<bool, Refusal> {
         let wanted = if active { MemberState::Active } else { MemberState::Disabled };
         if self.state == MemberState::Closed {
             return Err(Code::NotFound.into());
@@ -161,8 +162,8 @@ impl Member {
         Ok(true)
     }
 
-    /// A customer who runs a store is a seller. False when the role stays what it is.
-    pub fn becomes_seller(&mut self) -> bool {
+    /// Makes a customer a seller. False: the role stays unchanged.
+    pub fn make_seller(&mut self) -> bool {
         if self.role != Role::Customer || self.state == MemberState::Closed {
             return false;
         }
@@ -185,61 +186,61 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_account_keeps_nothing_personal_and_lets_nobody_in() {
+    fn closing_erases_personal_data_and_ends_access() {
         let mut member = member(Role::Customer);
         assert!(member.close(NOW));
         assert!(!member.close(NOW), "closing twice changes nothing");
         assert_eq!((&member.email_normalized, member.email.as_str(), member.name.as_str(), &member.phone), (&None, "", "", &None));
-        assert_eq!(member.lets_in("hash"), Err(Code::BadCredentials));
-        assert_eq!(member.lets_in(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
-        assert_eq!(member.edit(&Changes::default()), Err(Code::Unauthenticated));
-        assert_eq!(member.allow(true, MemberId(Uuid::from_u128(9))).map_err(|refusal| refusal.code), Err(Code::NotFound));
+        assert_eq!(member.confirm_password("hash"), Err(Code::BadCredentials));
+        assert_eq!(member.confirm_password(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
+        assert_eq!(member.edit(&MemberChanges::default()), Err(Code::Unauthenticated));
+        assert_eq!(member.set_active(true, MemberId(Uuid::from_u128(9))).map_err(|refusal| refusal.code), Err(Code::NotFound));
     }
 
     #[test]
-    fn a_password_that_was_changed_meanwhile_lets_nobody_in() {
+    fn a_password_changed_meanwhile_is_refused() {
         let mut member = member(Role::Customer);
-        let to = |from: &str, to: &str| Changes {
+        let to = |from: &str, to: &str| MemberChanges {
             name: Some("New name".into()),
-            password: Some(NewPassword { checked_against: from.into(), hash: to.into() }),
-            ..Changes::default()
+            password: Some(NewPassword { verified_hash: from.into(), hash: to.into() }),
+            ..MemberChanges::default()
         };
         assert_eq!(member.edit(&to("hash", "second")), Ok(()));
-        assert_eq!(member.lets_in("hash"), Err(Code::BadCredentials));
-        assert_eq!(member.lets_in("second"), Ok(()));
+        assert_eq!(member.confirm_password("hash"), Err(Code::BadCredentials));
+        assert_eq!(member.confirm_password("second"), Ok(()));
         let before = member.clone();
         assert_eq!(member.edit(&to("hash", "third")), Err(Code::BadCredentials));
         assert_eq!(member, before, "a refused edit changes nothing");
     }
 
     #[test]
-    fn an_unusable_password_never_lets_in() {
+    fn an_unusable_password_is_always_refused() {
         let mut member = member(Role::Customer);
         member.password_hash = UNUSABLE_PASSWORD.into();
-        assert_eq!(member.lets_in(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
+        assert_eq!(member.confirm_password(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
     }
 
     #[test]
     fn only_a_customer_becomes_a_seller_and_only_once() {
         let mut customer = member(Role::Customer);
-        assert!(customer.becomes_seller());
-        assert!(!customer.becomes_seller());
+        assert!(customer.make_seller());
+        assert!(!customer.make_seller());
         assert_eq!(customer.role, Role::Seller);
         let mut operator = member(Role::Operator);
-        assert!(!operator.becomes_seller());
+        assert!(!operator.make_seller());
         assert_eq!(operator.role, Role::Operator);
     }
 
     #[test]
     fn an_operator_can_disable_others_but_not_itself() {
         let mut operator = member(Role::Operator);
-        assert_eq!(operator.allow(false, operator.id).map_err(|refusal| refusal.code), Err(Code::Forbidden));
+        assert_eq!(operator.set_active(false, operator.id).map_err(|refusal| refusal.code), Err(Code::Forbidden));
         let mut other = member(Role::Customer);
         let by = MemberId(Uuid::from_u128(9));
-        assert_eq!(other.allow(false, by), Ok(true));
-        assert_eq!(other.allow(false, by), Ok(false));
-        assert_eq!(other.lets_in("hash"), Err(Code::BadCredentials));
-        assert_eq!(other.allow(true, by), Ok(true));
-        assert_eq!(other.lets_in("hash"), Ok(()));
+        assert_eq!(other.set_active(false, by), Ok(true));
+        assert_eq!(other.set_active(false, by), Ok(false));
+        assert_eq!(other.confirm_password("hash"), Err(Code::BadCredentials));
+        assert_eq!(other.set_active(true, by), Ok(true));
+        assert_eq!(other.confirm_password("hash"), Ok(()));
     }
 }

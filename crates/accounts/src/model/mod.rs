@@ -1,9 +1,9 @@
-//! The rules of accounts, pure: what is given, what is decided. No SQL, no clock, no IO.
+//! The rules of accounts as pure functions: no SQL, no clock, no IO.
 
 mod contact;
 mod member;
 mod session;
 
-pub use contact::{Email, phone};
-pub use member::{Changes, Member, MemberState, NewPassword, UNUSABLE_PASSWORD};
-pub use session::{Digest, EndReason, Presented, SESSION_LIFETIME, Session, Token, TokenState, WebSession, present};
+pub use contact::{Email, parse_phone};
+pub use member::{Member, MemberChanges, MemberState, NewPassword, UNUSABLE_PASSWORD};
+pub use session::{EndReason, RefreshToken, Rotation, SESSION_LIFETIME, SecretDigest, Session, SessionCookie, TokenState, rotate};

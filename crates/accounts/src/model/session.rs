@@ -1,32 +1,32 @@
-//! Sessions, with their refresh tokens or the cookie of a browser. A session is the family of what one sign-in led to.
+//! Sessions, and their refresh tokens or browser cookie. The tokens that descend from one sign-in are its family.
 //!
-//! A token is good once. Whoever shows a used one again holds a copy, and nobody can tell which of the two holders is the thief:
-//! the whole family ends. This also holds for requests that run at the same time: the first one wins, the others end the family.
+//! A refresh token works once. A second use means that two holders have it, and the server cannot tell the thief from the
+//! owner, so the whole family ends. Simultaneous requests count, too: the first wins, the others end the family.
 
 use contracts::{Code, MemberId, Timestamp};
 use std::time::Duration;
 use uuid::Uuid;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A member who does not come back for this long signs in again.
+/// A refresh token unused for this long expires, and the member signs in again.
 pub const REFRESH_LIFETIME: Duration = DAY.saturating_mul(14);
-/// The same for one who comes by cookie.
-const COOKIE_IDLE: Duration = REFRESH_LIFETIME;
-/// A cookie's time is made longer by so much at least.
-const WORTH_A_WRITE: Duration = DAY;
-/// And so does everyone after this long, however often the token was renewed.
+/// The same for a cookie.
+const COOKIE_LIFETIME: Duration = REFRESH_LIFETIME;
+/// Smallest extension of a cookie that is written: at most one write a day.
+const MIN_EXTENSION: Duration = DAY;
+/// A session ends this long after its sign-in, even if its tokens were renewed.
 pub const SESSION_LIFETIME: Duration = DAY.saturating_mul(90);
 
 /// SHA-256 of a refresh token, or of the secret in a cookie.
-pub type Digest = [u8; 32];
+pub type SecretDigest = [u8; 32];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenState {
     Live,
     Used,
-    /// Shown again after it was used.
+    /// Presented again after its use.
     Reused,
-    /// Ended together with its session.
+    /// Ended with its session.
     Revoked,
 }
 
@@ -50,7 +50,7 @@ impl TokenState {
     }
 }
 
-/// Why a session ended before its time.
+/// Reason why a session ended before its expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     SignedOut,
@@ -92,74 +92,74 @@ impl Session {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    pub hash: Digest,
+pub struct RefreshToken {
+    pub hash: SecretDigest,
     pub session_id: Uuid,
     pub state: TokenState,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
 }
 
-impl Token {
-    /// A token never outlives its session.
-    pub fn issue(hash: Digest, session: &Session, now: Timestamp) -> Token {
+impl RefreshToken {
+    /// Issues a token that expires with its session at the latest.
+    pub fn issue(hash: SecretDigest, session: &Session, now: Timestamp) -> RefreshToken {
         let expires_at = now.after(REFRESH_LIFETIME).min(session.expires_at);
-        Token { hash, session_id: session.id, state: TokenState::Live, issued_at: now, expires_at }
+        RefreshToken { hash, session_id: session.id, state: TokenState::Live, issued_at: now, expires_at }
     }
 }
 
 /// The cookie of a session that a browser opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebSession {
-    pub hash: Digest,
+pub struct SessionCookie {
+    pub hash: SecretDigest,
     pub session_id: Uuid,
     pub expires_at: Timestamp,
 }
 
-impl WebSession {
-    pub fn open(hash: Digest, session: &Session, now: Timestamp) -> WebSession {
-        WebSession { hash, session_id: session.id, expires_at: cookie_end(session.expires_at, now) }
+impl SessionCookie {
+    pub fn issue(hash: SecretDigest, session: &Session, now: Timestamp) -> SessionCookie {
+        SessionCookie { hash, session_id: session.id, expires_at: cookie_expiry(session.expires_at, now) }
     }
 
-    /// Where its end moves to when it is used; `None` where that would gain little, so that not every page writes. `session_ends` is the end
-    /// of its session, which it never outlives.
-    pub fn extension(&self, session_ends: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let end = cookie_end(session_ends, now);
-        (end.since(self.expires_at) >= WORTH_A_WRITE).then_some(end)
+    /// The new expiry of a cookie that is used now, at most `session_ends`.
+    /// `None`: the extension would be too small to write, so that not every page view writes.
+    pub fn extended_until(&self, session_ends: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let end = cookie_expiry(session_ends, now);
+        (end.since(self.expires_at) >= MIN_EXTENSION).then_some(end)
     }
 }
 
-/// The end of a cookie that is used now.
-fn cookie_end(session_ends: Timestamp, now: Timestamp) -> Timestamp {
-    now.after(COOKIE_IDLE).min(session_ends)
+/// The expiry of a cookie that is used now.
+fn cookie_expiry(session_ends: Timestamp, now: Timestamp) -> Timestamp {
+    now.after(COOKIE_LIFETIME).min(session_ends)
 }
 
-/// What becomes of a refresh token that someone shows.
+/// Outcome of presenting a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presented {
-    /// It is used up; this one takes its place.
-    Renewed(Token),
-    /// It had been used before: the session ends.
+pub enum Rotation {
+    /// The token is used up; this one replaces it.
+    Rotated(RefreshToken),
+    /// The token was used before: the session ends.
     Reused,
-    /// Expired, revoked, or of a member that may not come in.
+    /// The token is expired or revoked, or its member is not active.
     Refused(Code),
 }
 
-/// Decides, and changes the token shown and its session accordingly. `next` is the digest of the token that would take its place.
-pub fn present(token: &mut Token, session: &mut Session, member_is_active: bool, next: Digest, now: Timestamp) -> Presented {
+/// Uses up a presented token and issues the next one, whose digest is `next`. A reuse ends the session.
+pub fn rotate(token: &mut RefreshToken, session: &mut Session, member_is_active: bool, next: SecretDigest, now: Timestamp) -> Rotation {
     match token.state {
         TokenState::Used | TokenState::Reused => {
             token.state = TokenState::Reused;
             session.revoked_at.get_or_insert(now);
-            Presented::Reused
+            Rotation::Reused
         }
-        TokenState::Revoked => Presented::Refused(Code::Unauthenticated),
+        TokenState::Revoked => Rotation::Refused(Code::Unauthenticated),
         TokenState::Live if now >= token.expires_at || !session.is_live(now) || !member_is_active => {
-            Presented::Refused(Code::Unauthenticated)
+            Rotation::Refused(Code::Unauthenticated)
         }
         TokenState::Live => {
             token.state = TokenState::Used;
-            Presented::Renewed(Token::issue(next, session, now))
+            Rotation::Rotated(RefreshToken::issue(next, session, now))
         }
     }
 }
@@ -171,16 +171,16 @@ mod tests {
 
     const START: Timestamp = Timestamp(1_000_000_000);
 
-    /// A family as the database holds it.
+    /// A family as stored in the database.
     struct Family {
         session: Session,
-        tokens: Vec<Token>,
+        tokens: Vec<RefreshToken>,
         now: Timestamp,
     }
 
     #[derive(Clone, Debug)]
-    enum Step {
-        Show(usize),
+    enum FamilyStep {
+        Present(usize),
         SignOut,
         Wait(u32),
     }
@@ -188,7 +188,7 @@ mod tests {
     impl Family {
         fn new() -> Family {
             let session = Session::open(Uuid::from_u128(1), MemberId(Uuid::from_u128(2)), START);
-            let first = Token::issue([0; 32], &session, START);
+            let first = RefreshToken::issue([0; 32], &session, START);
             Family { session, tokens: vec![first], now: START }
         }
 
@@ -200,25 +200,25 @@ mod tests {
             }
         }
 
-        fn take(&mut self, step: &Step) -> Option<Presented> {
+        fn take(&mut self, step: &FamilyStep) -> Option<Rotation> {
             match step {
-                Step::Wait(hours) => {
+                FamilyStep::Wait(hours) => {
                     self.now = self.now.after(Duration::from_secs(u64::from(*hours) * 3600));
                     None
                 }
-                Step::SignOut => {
+                FamilyStep::SignOut => {
                     self.session.revoked_at.get_or_insert(self.now);
                     self.revoke_live();
                     None
                 }
-                Step::Show(index) => {
+                FamilyStep::Present(index) => {
                     let next = [u8::try_from(self.tokens.len()).unwrap(); 32];
                     let index = index % self.tokens.len();
-                    let outcome = present(&mut self.tokens[index], &mut self.session, true, next, self.now);
+                    let outcome = rotate(&mut self.tokens[index], &mut self.session, true, next, self.now);
                     match &outcome {
-                        Presented::Renewed(token) => self.tokens.push(token.clone()),
-                        Presented::Reused => self.revoke_live(),
-                        Presented::Refused(_) => {}
+                        Rotation::Rotated(token) => self.tokens.push(token.clone()),
+                        Rotation::Reused => self.revoke_live(),
+                        Rotation::Refused(_) => {}
                     }
                     Some(outcome)
                 }
@@ -226,30 +226,34 @@ mod tests {
         }
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = FamilyStep> {
         prop_oneof![
-            6 => any::<prop::sample::Index>().prop_map(|index| Step::Show(index.index(64))),
-            1 => Just(Step::SignOut),
-            2 => (0u32..24 * 20).prop_map(Step::Wait),
+            6 => any::<prop::sample::Index>().prop_map(|index| FamilyStep::Present(index.index(64))),
+            1 => Just(FamilyStep::SignOut),
+            2 => (0u32..24 * 20).prop_map(FamilyStep::Wait),
         ]
     }
 
     proptest! {
-        /// I-A2: one live token per family; none after a reuse. And a token is good at most once.
+        /// I-A2: one live token per family, none after a reuse. A token is accepted at most once.
         #[test]
-        fn a_family_never_has_two_live_tokens_and_none_after_a_reuse(steps in prop::collection::vec(step(), 0..60)) {
+        fn a_family_has_one_live_token_and_none_after_a_reuse(steps in prop::collection::vec(step(), 0..60)) {
             let mut family = Family::new();
             let mut reused = false;
             for step in &steps {
-                let used: Vec<Digest> = family.tokens.iter().filter(|token| token.state != TokenState::Live).map(|token| token.hash).collect();
-                let shown = if let Step::Show(index) = step { Some(family.tokens[index % family.tokens.len()].hash) } else { None };
+                let used = family.tokens.iter().filter(|token| token.state != TokenState::Live);
+                let used: Vec<SecretDigest> = used.map(|token| token.hash).collect();
+                let shown = match step {
+                    FamilyStep::Present(index) => Some(family.tokens[index % family.tokens.len()].hash),
+                    _ => None,
+                };
                 let outcome = family.take(step);
-                if let (Some(Presented::Renewed(token)), Some(shown)) = (&outcome, shown) {
-                    prop_assert!(!used.contains(&shown), "a token was good twice");
-                    prop_assert!(!reused, "a family lived on after a reuse");
+                if let (Some(Rotation::Rotated(token)), Some(shown)) = (&outcome, shown) {
+                    prop_assert!(!used.contains(&shown), "a token was accepted twice");
+                    prop_assert!(!reused, "a family survived a reuse");
                     prop_assert!(token.expires_at <= family.session.expires_at);
                 }
-                reused |= outcome == Some(Presented::Reused);
+                reused |= outcome == Some(Rotation::Reused);
                 let live = family.tokens.iter().filter(|token| token.state == TokenState::Live).count();
                 prop_assert!(live <= 1);
                 if reused {
@@ -262,15 +266,15 @@ mod tests {
 
     // A13
     #[test]
-    fn a_cookie_lives_as_long_as_it_is_used_and_no_longer_than_its_session() {
+    fn a_used_cookie_is_extended_up_to_its_sessions_end() {
         let session = Session::open(Uuid::from_u128(1), MemberId(Uuid::from_u128(2)), START);
-        let mut web = WebSession::open([1; 32], &session, START);
+        let mut web = SessionCookie::issue([1; 32], &session, START);
         assert_eq!(web.expires_at, START.after(14 * DAY));
-        assert_eq!(web.extension(session.expires_at, START.after(DAY - Duration::from_micros(1))), None);
+        assert_eq!(web.extended_until(session.expires_at, START.after(DAY - Duration::from_micros(1))), None);
         let (mut now, mut writes) = (START, 0);
         while now < session.expires_at {
             assert!(now < web.expires_at && web.expires_at <= session.expires_at);
-            if let Some(end) = web.extension(session.expires_at, now) {
+            if let Some(end) = web.extended_until(session.expires_at, now) {
                 assert!(end > web.expires_at);
                 (web.expires_at, writes) = (end, writes + 1);
             }
@@ -280,15 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_ends_with_its_time_and_with_its_session() {
+    fn a_token_ends_at_its_expiry_and_with_its_session() {
         let mut session = Session::open(Uuid::from_u128(1), MemberId(Uuid::from_u128(2)), START);
-        let token = Token::issue([1; 32], &session, START);
-        let show = |token: &Token, session: &mut Session, active, now| present(&mut token.clone(), session, active, [2; 32], now);
-        let refused = Presented::Refused(Code::Unauthenticated);
+        let token = RefreshToken::issue([1; 32], &session, START);
+        let show = |token: &RefreshToken, session: &mut Session, active, now| rotate(&mut token.clone(), session, active, [2; 32], now);
+        let refused = Rotation::Refused(Code::Unauthenticated);
         let last = Timestamp(token.expires_at.0 - 1);
-        assert!(matches!(show(&token, &mut session, true, last), Presented::Renewed(_)));
+        assert!(matches!(show(&token, &mut session, true, last), Rotation::Rotated(_)));
         assert_eq!(show(&token, &mut session, true, token.expires_at), refused);
-        assert_eq!(show(&token, &mut session, false, START), refused, "of a member that may not come in");
+        assert_eq!(show(&token, &mut session, false, START), refused, "its member is not active");
         session.revoked_at = Some(START);
         assert_eq!(show(&token, &mut session, true, START), refused);
     }

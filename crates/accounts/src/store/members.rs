@@ -39,7 +39,7 @@ pub async fn by_id(tx: &mut Tx, id: MemberId) -> Result<Option<Member>, DbError>
     tx.query_opt(concat!("select ", columns!(), " from accounts_members where id=$1"), &params![id]).await
 }
 
-/// These members as they stand, not locked.
+/// Members by id, without a lock.
 pub async fn by_ids(tx: &mut Tx, ids: impl IntoIterator<Item = MemberId>) -> Result<Vec<Member>, DbError> {
     let sql = concat!("select ", columns!(), " from accounts_members where id=$1");
     tx.query_many(sql, ids.into_iter().map(|id| params![id])).await
@@ -50,7 +50,7 @@ pub async fn by_email(tx: &mut Tx, normalized: &str) -> Result<Option<Member>, D
     tx.query_opt(concat!("select ", columns!(), " from accounts_members where email_normalized=$1"), &params![normalized]).await
 }
 
-/// Members to be changed, locked in the order of their ids so that two batches never wait for each other.
+/// Locks members to change them, sorted by id so that two batches never deadlock.
 pub async fn lock(tx: &mut Tx, ids: impl IntoIterator<Item = MemberId>) -> Result<Vec<Member>, DbError> {
     let mut ids: Vec<MemberId> = ids.into_iter().collect();
     ids.sort_unstable();

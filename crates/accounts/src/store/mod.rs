@@ -1,9 +1,9 @@
 //! All SQL of accounts. Loads and saves; decides nothing.
 //!
-//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
-//! in the order of the keys: `accounts_members`, `accounts_sessions`, `accounts_refresh_tokens` and `accounts_web_sessions`. A session is
-//! opened and ended under the lock of its member, or ended under its own; its tokens and its cookie change under its lock. Of two accounts with one address the unique index refuses
-//! the second, whose transaction is repeated and finds the first.
+//! Several processes may write. A transaction locks the rows that its decisions depend on, from the read to the commit. The order is
+//! `accounts_members`, `accounts_sessions`, then `accounts_refresh_tokens` and `accounts_web_sessions`, and by key within a table.
+//! A session is opened under the lock of its member, and ended under that lock or its own. Its tokens and cookie change under its lock.
+//! The unique index refuses a second account with one address; its transaction is repeated and finds the first.
 
 pub mod members;
 pub mod sessions;
@@ -11,7 +11,7 @@ pub mod web_sessions;
 
 use kit::DbError;
 
-/// A text in the database that no version of this code wrote.
+/// The error for a stored text that this version does not know.
 fn unknown(index: usize, text: &str) -> DbError {
     DbError::Column { index, reason: format!("unknown value {text:?}") }
 }

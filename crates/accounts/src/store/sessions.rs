@@ -1,7 +1,7 @@
 //! SQL over `accounts_sessions` and `accounts_refresh_tokens`.
 
 use super::unknown;
-use crate::model::{Digest, EndReason, Session, Token, TokenState};
+use crate::model::{EndReason, RefreshToken, SecretDigest, Session, TokenState};
 use contracts::{MemberId, Timestamp};
 use kit::{
     DbError, Row, Tx,
@@ -15,10 +15,10 @@ impl FromRow for Session {
     }
 }
 
-impl FromRow for Token {
+impl FromRow for RefreshToken {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let state: String = row.get(2)?;
-        Ok(Token {
+        Ok(RefreshToken {
             hash: row.get(0)?,
             session_id: row.get(1)?,
             state: TokenState::parse(&state).ok_or_else(|| unknown(2, &state))?,
@@ -42,14 +42,14 @@ pub async fn lock(tx: &mut Tx, ids: impl IntoIterator<Item = Uuid>) -> Result<Ve
     tx.query_many(sql, ids.into_iter().map(|id| params![id])).await
 }
 
-/// The member's sessions that were not ended yet. Read without a lock: those of several members are locked together, in one order.
+/// The open sessions of a member, without a lock: the caller locks the sessions of several members together, in one order.
 pub async fn open_of(tx: &mut Tx, member_id: MemberId) -> Result<Vec<Uuid>, DbError> {
     let sql = "select id from accounts_sessions where member_id=$1 and revoked_at is null";
     let found: Vec<(Uuid,)> = tx.query(sql, &params![member_id]).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-/// Ends sessions, given in the order of their ids, and the live tokens of their families. A session that ended before keeps its time and reason.
+/// Ends sessions, given in the order of their ids, and revokes their live tokens. A session that ended before keeps its time and reason.
 pub async fn revoke(tx: &mut Tx, ids: &[Uuid], reason: EndReason, now: Timestamp) -> Result<(), DbError> {
     let sql = "update accounts_sessions set revoked_at=$2, reason=$3 where id=$1 and revoked_at is null";
     tx.execute_many(sql, ids.iter().map(|id| params![*id, now, reason.as_str()])).await?;
@@ -58,20 +58,20 @@ pub async fn revoke(tx: &mut Tx, ids: &[Uuid], reason: EndReason, now: Timestamp
     Ok(())
 }
 
-/// Sessions ended at or after `since`, with the time.
+/// Sessions that ended at or after `since`, with their times.
 pub async fn revoked_since(tx: &mut Tx, since: Timestamp) -> Result<Vec<(Uuid, Timestamp)>, DbError> {
     let sql = "select id, revoked_at from accounts_sessions where revoked_at is not null and revoked_at>=$1";
     tx.query(sql, &params![since]).await
 }
 
-/// The sessions that these tokens belong to.
-pub async fn of_tokens(tx: &mut Tx, hashes: &[&Digest]) -> Result<Vec<Uuid>, DbError> {
+/// The sessions of these tokens.
+pub async fn of_tokens(tx: &mut Tx, hashes: &[&SecretDigest]) -> Result<Vec<Uuid>, DbError> {
     let sql = "select session_id from accounts_refresh_tokens where token_hash=$1";
     let found: Vec<(Uuid,)> = tx.query_many(sql, hashes.iter().map(|hash| params![*hash])).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
-pub async fn lock_tokens(tx: &mut Tx, hashes: &[&Digest]) -> Result<Vec<Token>, DbError> {
+pub async fn lock_tokens(tx: &mut Tx, hashes: &[&SecretDigest]) -> Result<Vec<RefreshToken>, DbError> {
     let mut hashes = hashes.to_vec();
     hashes.sort_unstable();
     hashes.dedup();
@@ -79,19 +79,19 @@ pub async fn lock_tokens(tx: &mut Tx, hashes: &[&Digest]) -> Result<Vec<Token>, 
     tx.query_many(sql, hashes.into_iter().map(|hash| params![hash])).await
 }
 
-pub async fn insert_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t Token>) -> Result<(), DbError> {
+pub async fn insert_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t RefreshToken>) -> Result<(), DbError> {
     let sql = "insert into accounts_refresh_tokens (token_hash, session_id, state, issued_at, expires_at) values ($1,$2,$3,$4,$5)";
     let rows =
         tokens.into_iter().map(|token| params![&token.hash, token.session_id, token.state.as_str(), token.issued_at, token.expires_at]);
     tx.execute_many(sql, rows).await.map(|_| ())
 }
 
-pub async fn save_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t Token>) -> Result<(), DbError> {
+pub async fn save_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t RefreshToken>) -> Result<(), DbError> {
     let sql = "update accounts_refresh_tokens set state=$2 where token_hash=$1";
     tx.execute_many(sql, tokens.into_iter().map(|token| params![&token.hash, token.state.as_str()])).await.map(|_| ())
 }
 
-/// Forgets sessions whose time ended before `before`, with all that was theirs, at most `limit`. Returns how many.
+/// Deletes at most `limit` sessions that expired before `before`, with their tokens and cookies. Returns their number.
 pub async fn prune(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<usize, DbError> {
     let sql = "select id from accounts_sessions where expires_at<$1 order by expires_at limit $2";
     let old: Vec<(Uuid,)> = tx.query(sql, &params![before, limit]).await?;

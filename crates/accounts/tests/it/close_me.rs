@@ -1,16 +1,16 @@
-use crate::support::{PASSWORD, app, is_let_in, operator, sign_in, sign_up, try_refresh, try_sign_in};
+use crate::support::{PASSWORD, app, has_access, operator, sign_in, sign_up, try_refresh, try_sign_in};
 use futures::future::join_all;
 
 // A8; row 28
 #[tokio::test]
-async fn a8_a_closed_account_lets_nobody_in_and_frees_its_address() {
+async fn a8_closing_ends_access_and_frees_the_address() {
     let app = app().await;
     let id = sign_up(&app, "minji@example.com").await;
     let here = sign_in(&app, "minji@example.com").await;
     let there = sign_in(&app, "minji@example.com").await;
     let _ = app.delete("/v1/me").bearer(&here.access).send().await.expect(204);
     for tokens in [&here, &there] {
-        assert!(!is_let_in(&app, &tokens.access).await);
+        assert!(!has_access(&app, &tokens.access).await);
         let _ = try_refresh(&app, &tokens.refresh).await.expect_problem(401, "unauthenticated");
     }
     let _ = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(401, "bad-credentials");
@@ -18,12 +18,12 @@ async fn a8_a_closed_account_lets_nobody_in_and_frees_its_address() {
     let again = sign_up(&app, "minji@example.com").await;
     assert_ne!(again, id, "the address opens another account");
     let tokens = sign_in(&app, "minji@example.com").await;
-    assert!(is_let_in(&app, &tokens.access).await);
+    assert!(has_access(&app, &tokens.access).await);
 }
 
 // A8
 #[tokio::test]
-async fn a8_the_row_stays_and_forgets_whom_it_belonged_to() {
+async fn a8_closing_erases_personal_data_and_keeps_the_row() {
     let app = app().await;
     let id = sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -41,7 +41,7 @@ async fn a8_the_row_stays_and_forgets_whom_it_belonged_to() {
 
 // row 62
 #[tokio::test]
-async fn closing_twice_at_once_closes_once() {
+async fn simultaneous_closes_close_once() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;

@@ -1,4 +1,4 @@
-use crate::support::{OTHER_PASSWORD, PASSWORD, app, is_let_in, sign_in, sign_up, try_refresh, try_sign_in};
+use crate::support::{OTHER_PASSWORD, PASSWORD, app, has_access, sign_in, sign_up, try_refresh, try_sign_in};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ async fn a8_a_member_changes_name_and_phone() {
     let edited = edit(json!({"name": " Kim Minji ", "phone": "+82 10-1234-5678"})).await.expect(200);
     assert_eq!((&edited.body["name"], &edited.body["phone"]), (&json!("Kim Minji"), &json!("+821012345678")));
     let edited = edit(json!({"name": "Minji"})).await.expect(200);
-    assert_eq!((&edited.body["name"], &edited.body["phone"]), (&json!("Minji"), &json!("+821012345678")), "what is left out stays");
+    assert_eq!((&edited.body["name"], &edited.body["phone"]), (&json!("Minji"), &json!("+821012345678")), "absent fields stay unchanged");
     let edited = edit(json!({"phone": null})).await.expect(200);
     assert!(edited.body.get("phone").is_none(), "null removes it");
     let me = app.get("/v1/me").bearer(&tokens.access).send().await.expect(200);
@@ -21,7 +21,7 @@ async fn a8_a_member_changes_name_and_phone() {
 
 // A8, A14; rows 6, 7
 #[tokio::test]
-async fn a8_what_is_not_the_members_to_change_is_refused() {
+async fn a8_protected_and_invalid_fields_are_refused() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -43,7 +43,7 @@ async fn a8_what_is_not_the_members_to_change_is_refused() {
 
 // A8; row 28
 #[tokio::test]
-async fn a8_a_new_password_ends_the_other_sessions_and_their_access_tokens() {
+async fn a8_a_new_password_ends_the_other_sessions() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let here = sign_in(&app, "minji@example.com").await;
@@ -51,16 +51,16 @@ async fn a8_a_new_password_ends_the_other_sessions_and_their_access_tokens() {
     let change = json!({"password": OTHER_PASSWORD, "current_password": PASSWORD});
     let _ = app.patch("/v1/me").bearer(&here.access).json(&change).send().await.expect(200);
 
-    assert!(!is_let_in(&app, &there.access).await);
+    assert!(!has_access(&app, &there.access).await);
     let _ = try_refresh(&app, &there.refresh).await.expect_problem(401, "unauthenticated");
-    assert!(is_let_in(&app, &here.access).await, "the session that asked goes on");
+    assert!(has_access(&app, &here.access).await, "the caller's session stays");
     let _ = try_refresh(&app, &here.refresh).await.expect(200);
     let _ = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(401, "bad-credentials");
     let _ = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect(200);
 }
 
 #[tokio::test]
-async fn a_new_password_needs_the_current_one_and_guesses_are_counted() {
+async fn a_new_password_requires_the_current_one() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let here = sign_in(&app, "minji@example.com").await;
@@ -70,14 +70,14 @@ async fn a_new_password_needs_the_current_one_and_guesses_are_counted() {
         let _ = app.patch("/v1/me").bearer(&here.access).json(&change).send().await.expect_problem(401, "bad-credentials");
     }
     let _ = app.patch("/v1/me").bearer(&here.access).json(&change).send().await.expect_problem(429, "too-many-attempts");
-    assert!(is_let_in(&app, &there.access).await);
+    assert!(has_access(&app, &there.access).await);
     let me = app.get("/v1/me").bearer(&here.access).send().await.expect(200);
-    assert_eq!(me.body["name"], "Minji", "all of a change or nothing");
+    assert_eq!(me.body["name"], "Minji", "a change is made whole or not at all");
 }
 
-// Two changes that were both checked against the old password: the second one is not allowed any more.
+// Both changes were verified against the old password: the second is refused.
 #[tokio::test]
-async fn of_two_new_passwords_at_once_one_wins() {
+async fn of_two_simultaneous_password_changes_one_wins() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let here = sign_in(&app, "minji@example.com").await;
@@ -92,8 +92,8 @@ async fn of_two_new_passwords_at_once_one_wins() {
     let winner = statuses.iter().position(|status| *status == 200).unwrap();
     let _ = try_sign_in(&app, "minji@example.com", passwords[winner]).await.expect(200);
     let _ = try_sign_in(&app, "minji@example.com", passwords[1 - winner]).await.expect(401);
-    let let_in = [is_let_in(&app, &here.access).await, is_let_in(&app, &there.access).await];
-    assert_eq!((let_in[winner], let_in[1 - winner]), (true, false));
+    let access = [has_access(&app, &here.access).await, has_access(&app, &there.access).await];
+    assert_eq!((access[winner], access[1 - winner]), (true, false));
 }
 
 // row 60

@@ -5,7 +5,7 @@ use serde_json::json;
 
 // A5, A14; row 39
 #[tokio::test]
-async fn a5_a14_only_an_operator_looks_at_accounts() {
+async fn a5_a14_only_an_operator_reads_any_account() {
     let app = app().await;
     let id = sign_up(&app, "minji@example.com").await;
     let path = format!("/v1/accounts/{id}");
@@ -21,7 +21,7 @@ async fn a5_a14_only_an_operator_looks_at_accounts() {
 
 // rows 20, 21
 #[tokio::test]
-async fn what_is_no_account_is_not_found() {
+async fn an_unknown_account_is_not_found() {
     let app = app().await;
     let token = operator(&app);
     for id in [new_id().to_string(), "7".into(), "..%2fmembers".into(), "'%20or%201=1--".into()] {

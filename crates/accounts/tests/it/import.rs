@@ -1,4 +1,4 @@
-use crate::support::{PASSWORD, app, is_let_in, sign_in, sign_up, try_sign_in};
+use crate::support::{PASSWORD, app, has_access, sign_in, sign_up, try_sign_in};
 use accounts::{Accounts, AccountsSettings, ImportError, NewMember};
 use contracts::{MemberId, Message};
 use kit::{ports::new_id, testing::App};
@@ -23,14 +23,14 @@ async fn imported_members_have_sessions_and_no_password() {
     assert_eq!(imported[700].email, "shopper700@example.com");
 
     let messages = app.messages("accounts").await;
-    let told: HashSet<MemberId> = messages
+    let announced: HashSet<MemberId> = messages
         .iter()
         .map(|(key, message)| match message {
             Message::MemberRegistered(registered) if *key == registered.member_id.0 => registered.member_id,
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!((messages.len(), told), (1_234, ids.iter().copied().collect()));
+    assert_eq!((messages.len(), announced), (1_234, ids.iter().copied().collect()));
 
     for member in [&imported[0], &imported[499], &imported[500], &imported[1_233]] {
         let me = app.get("/v1/me").bearer(&member.access_token).send().await.expect(200);
@@ -39,9 +39,9 @@ async fn imported_members_have_sessions_and_no_password() {
             let _ = try_sign_in(&app, &member.email, password).await.expect_problem(401, "bad-credentials");
         }
     }
-    // Its session is a real one: it can be ended.
+    // The session is a real one, so it can be ended.
     let _ = app.delete("/v1/sessions/current").bearer(&imported[0].access_token).send().await.expect(204);
-    assert!(!is_let_in(&app, &imported[0].access_token).await);
+    assert!(!has_access(&app, &imported[0].access_token).await);
     assert_eq!(app.sql_i64("select count(*) from accounts_sessions where reason='signed_out'").await, 1);
 }
 
@@ -53,14 +53,14 @@ async fn importing_again_gives_the_same_members_with_new_sessions() {
     for (before, after) in first.iter().zip(&second) {
         assert_eq!(before.member_id, after.member_id);
         assert_ne!(before.access_token, after.access_token);
-        assert!(is_let_in(&app, &after.access_token).await);
+        assert!(has_access(&app, &after.access_token).await);
     }
     assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 12);
     assert_eq!(app.messages("accounts").await.len(), 12);
 }
 
 #[tokio::test]
-async fn an_account_that_someone_signed_up_with_is_never_handed_out() {
+async fn an_account_that_was_not_imported_is_refused() {
     let app = app().await;
     sign_up(&app, "shopper3@example.com").await;
     let refused = accounts_of(&app).import(shoppers(5)).await;

@@ -1,4 +1,4 @@
-//! Accounts through the router, on a database of its own.
+//! Accounts through its routes, on a database of its own.
 
 mod close_me;
 mod edit_me;
@@ -15,6 +15,6 @@ mod sign_out;
 mod sign_up;
 mod start;
 mod support;
-mod web_apart;
+mod web_replicas;
 mod web_sign_in;
 mod web_sign_out;

@@ -4,7 +4,7 @@ use kit::{auth::Role, ports::new_id};
 
 // A8, A14
 #[tokio::test]
-async fn a8_a14_everyone_sees_the_own_account_and_only_that() {
+async fn a8_a14_members_see_only_their_own_account() {
     let app = app().await;
     let minji = sign_up(&app, "minji@example.com").await;
     let jisu = sign_up(&app, "jisu@example.com").await;
@@ -19,7 +19,7 @@ async fn a8_a14_everyone_sees_the_own_account_and_only_that() {
 
 // row 23
 #[tokio::test]
-async fn without_a_token_there_is_nothing_to_see() {
+async fn a_missing_or_bad_token_is_refused() {
     let app = app().await;
     for token in [None, Some("garbage"), Some("a.b.c")] {
         let request = app.get("/v1/me");
@@ -30,9 +30,9 @@ async fn without_a_token_there_is_nothing_to_see() {
 }
 
 #[tokio::test]
-async fn a_token_of_no_account_sees_nothing() {
+async fn a_token_without_an_account_is_refused() {
     let app = app().await;
     let _ = app.get("/v1/me").bearer(&operator(&app)).send().await.expect_problem(401, "unauthenticated");
-    let nobody = app.token(MemberId(new_id()), Role::Customer);
-    let _ = app.get("/v1/me").bearer(&nobody).send().await.expect_problem(401, "unauthenticated");
+    let stranger = app.token(MemberId(new_id()), Role::Customer);
+    let _ = app.get("/v1/me").bearer(&stranger).send().await.expect_problem(401, "unauthenticated");
 }

@@ -15,7 +15,7 @@ async fn role(app: &App, id: MemberId) -> String {
 
 // A5
 #[tokio::test]
-async fn a5_whoever_runs_a_store_is_a_seller_from_the_next_token_on() {
+async fn a5_a_store_makes_its_member_a_seller() {
     let app = app().await;
     let seller = sign_up(&app, "seller@example.com").await;
     let shopper = sign_up(&app, "shopper@example.com").await;
@@ -42,7 +42,7 @@ async fn a5_a_repeated_message_changes_nothing() {
 }
 
 #[tokio::test]
-async fn stores_of_the_mall_of_strangers_and_of_closed_accounts_make_no_seller() {
+async fn a_store_without_an_open_account_makes_no_seller() {
     let app = app().await;
     let gone = sign_up(&app, "gone@example.com").await;
     let tokens = sign_in(&app, "gone@example.com").await;

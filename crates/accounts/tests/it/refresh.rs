@@ -1,4 +1,4 @@
-use crate::support::{Tokens, app, broken_families, is_let_in, operator, sign_in, sign_up, try_refresh};
+use crate::support::{Tokens, app, broken_families, has_access, operator, sign_in, sign_up, try_refresh};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::future::join_all;
 use kit::ports::random_bytes;
@@ -9,20 +9,20 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 // A4
 #[tokio::test]
-async fn a4_a_refresh_token_is_good_once_and_gives_the_next() {
+async fn a4_a_refresh_token_works_once_and_gives_the_next() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let mut tokens = sign_in(&app, "minji@example.com").await;
     for _ in 0..3 {
         app.clock.advance(2 * DAY);
-        assert!(!is_let_in(&app, &tokens.access).await);
+        assert!(!has_access(&app, &tokens.access).await);
         let renewed = try_refresh(&app, &tokens.refresh).await.expect(200);
         assert_eq!((&renewed.body["token_type"], &renewed.body["expires_in"]), (&json!("Bearer"), &json!(3600)));
         assert_eq!(renewed.headers["cache-control"], "no-store");
         let renewed = Tokens::of(&renewed);
         assert_ne!(renewed.refresh, tokens.refresh);
         tokens = renewed;
-        assert!(is_let_in(&app, &tokens.access).await);
+        assert!(has_access(&app, &tokens.access).await);
     }
     assert_eq!(app.sql_i64("select count(*) from accounts_sessions").await, 1);
     assert_eq!(app.sql_i64("select count(*) from accounts_refresh_tokens where state='LIVE'").await, 1);
@@ -41,20 +41,20 @@ async fn a4_a_token_used_twice_ends_the_whole_family() {
     let reused = try_refresh(&app, &first.refresh).await.expect_problem(401, "token-reused");
     assert!(reused.headers.contains_key("www-authenticate"));
     for access in [&first.access, &second.access, &third.access] {
-        assert!(!is_let_in(&app, access).await, "an access token outlived its session");
+        assert!(!has_access(&app, access).await, "an access token outlived its session");
     }
     let _ = try_refresh(&app, &third.refresh).await.expect_problem(401, "unauthenticated");
     let _ = try_refresh(&app, &second.refresh).await.expect_problem(401, "token-reused");
     assert_eq!(app.sql_i64("select count(*) from accounts_sessions where reason='token_reused'").await, 1);
     assert_eq!(broken_families(&app).await, 0);
 
-    assert!(is_let_in(&app, &other.access).await, "another session of the member is not concerned");
+    assert!(has_access(&app, &other.access).await, "another session of the member stays");
     let _ = try_refresh(&app, &other.refresh).await.expect(200);
 }
 
-// A4: requests at the same time are a reuse too. One wins, and its tokens end with the family.
+// A4: simultaneous requests are a reuse, too. One wins, and its tokens end with the family.
 #[tokio::test]
-async fn a4_of_eight_refreshes_at_once_one_wins_and_the_family_ends() {
+async fn a4_simultaneous_refreshes_end_the_family() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -63,7 +63,7 @@ async fn a4_of_eight_refreshes_at_once_one_wins_and_the_family_ends() {
     assert_eq!(winners.len(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.problem() == "token-reused").count(), 7);
     let winner = Tokens::of(winners[0]);
-    assert!(!is_let_in(&app, &winner.access).await);
+    assert!(!has_access(&app, &winner.access).await);
     let _ = try_refresh(&app, &winner.refresh).await.expect_problem(401, "unauthenticated");
     assert_eq!(app.sql_i64("select count(*) from accounts_refresh_tokens").await, 2);
     assert_eq!(app.sql_i64("select count(*) from accounts_refresh_tokens where state='LIVE'").await, 0);
@@ -71,7 +71,7 @@ async fn a4_of_eight_refreshes_at_once_one_wins_and_the_family_ends() {
 }
 
 #[tokio::test]
-async fn many_families_refresh_in_one_batch_without_touching_each_other() {
+async fn families_in_one_batch_refresh_independently() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let mut families = Vec::new();
@@ -81,14 +81,14 @@ async fn many_families_refresh_in_one_batch_without_touching_each_other() {
     let answers = join_all(families.iter().map(|tokens| try_refresh(&app, &tokens.refresh))).await;
     for answer in &answers {
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(is_let_in(&app, &Tokens::of(answer).access).await);
+        assert!(has_access(&app, &Tokens::of(answer).access).await);
     }
     assert_eq!(app.sql_i64("select count(*) from accounts_refresh_tokens where state='LIVE'").await, 6);
     assert_eq!(broken_families(&app).await, 0);
 }
 
 #[tokio::test]
-async fn tokens_that_were_never_given_open_nothing() {
+async fn unknown_tokens_are_refused() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -100,7 +100,7 @@ async fn tokens_that_were_never_given_open_nothing() {
 }
 
 #[tokio::test]
-async fn tokens_end_when_they_are_not_used_and_sessions_after_90_days() {
+async fn idle_tokens_end_and_sessions_end_after_90_days() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let idle = sign_in(&app, "minji@example.com").await;
@@ -116,9 +116,9 @@ async fn tokens_end_when_they_are_not_used_and_sessions_after_90_days() {
     let _ = try_refresh(&app, &busy.refresh).await.expect_problem(401, "unauthenticated");
 }
 
-// A5: the new token carries the role the member has now.
+// A5: the new token carries the member's current role.
 #[tokio::test]
-async fn a5_a_refresh_brings_the_members_present_role() {
+async fn a5_a_refreshed_token_has_the_current_role() {
     let app = app().await;
     let member_id = sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -137,5 +137,5 @@ async fn a_disabled_members_token_is_refused() {
     let disable = app.patch(format!("/v1/accounts/{member_id}")).bearer(&operator(&app)).json(&json!({"state": "disabled"}));
     let _ = disable.send().await.expect(200);
     let _ = try_refresh(&app, &tokens.refresh).await.expect_problem(401, "unauthenticated");
-    assert!(!is_let_in(&app, &tokens.access).await);
+    assert!(!has_access(&app, &tokens.access).await);
 }

@@ -1,4 +1,4 @@
-use crate::support::{PASSWORD, app, is_let_in, operator, sign_in, sign_up, try_refresh, try_sign_in};
+use crate::support::{PASSWORD, app, has_access, operator, sign_in, sign_up, try_refresh, try_sign_in};
 use contracts::MemberId;
 use kit::{
     auth::Role,
@@ -13,14 +13,14 @@ async fn set(app: &App, token: &str, id: MemberId, state: &str) -> TestResponse 
 
 // row 28
 #[tokio::test]
-async fn a_disabled_account_is_out_at_once_until_it_is_let_in_again() {
+async fn a_disabled_account_has_no_access_until_enabled() {
     let app = app().await;
     let id = sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
     let operator = operator(&app);
     let disabled = set(&app, &operator, id, "disabled").await.expect(200);
     assert_eq!(disabled.body["state"], "disabled");
-    assert!(!is_let_in(&app, &tokens.access).await);
+    assert!(!has_access(&app, &tokens.access).await);
     let _ = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(401, "bad-credentials");
     let body = json!({"email": "minji@example.com", "password": PASSWORD, "name": "Again"});
     let _ = app.post("/v1/accounts").json(&body).send().await.expect_problem(409, "email-taken");
@@ -30,7 +30,7 @@ async fn a_disabled_account_is_out_at_once_until_it_is_let_in_again() {
     let _ = set(&app, &operator, id, "active").await.expect(200);
     sign_in(&app, "minji@example.com").await;
     let _ = try_refresh(&app, &tokens.refresh).await.expect_problem(401, "unauthenticated");
-    assert!(!is_let_in(&app, &tokens.access).await, "the sessions from before stay ended");
+    assert!(!has_access(&app, &tokens.access).await, "the sessions from before stay ended");
 }
 
 // A5; row 39
@@ -50,7 +50,7 @@ async fn a5_only_an_operator_sets_states_and_never_its_own() {
 
 // rows 6, 7
 #[tokio::test]
-async fn only_known_states_of_known_accounts() {
+async fn unknown_states_and_accounts_are_refused() {
     let app = app().await;
     let id = sign_up(&app, "minji@example.com").await;
     let operator = operator(&app);

@@ -1,4 +1,4 @@
-use crate::support::{OTHER_PASSWORD, PASSWORD, app, is_let_in, operator, seen_from, sign_in, sign_up, try_sign_in, without_trace};
+use crate::support::{OTHER_PASSWORD, PASSWORD, app, from_address, has_access, operator, sign_in, sign_up, try_sign_in, without_trace};
 use accounts::{Accounts, NewMember};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::MemberId;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
 
-/// The claims of a token; who made it is not checked here.
+/// The claims of a token, without a check of its signature.
 fn claims(token: &str) -> Value {
     let body = token.split('.').nth(1).expect("a JWT has three parts");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).expect("base64")).expect("JSON")
@@ -25,7 +25,7 @@ async fn a2_the_right_password_gets_tokens_and_a_wrong_one_none() {
     let tokens = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect(200);
     assert_eq!((&tokens.body["token_type"], &tokens.body["expires_in"]), (&json!("Bearer"), &json!(3600)));
     assert_eq!(tokens.headers["cache-control"], "no-store");
-    assert!(is_let_in(&app, tokens.body["access_token"].as_str().unwrap()).await);
+    assert!(has_access(&app, tokens.body["access_token"].as_str().unwrap()).await);
     let refused = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
     assert!(refused.headers.contains_key("www-authenticate"));
     assert_eq!(app.sql_i64("select count(*) from accounts_sessions").await, 1);
@@ -35,8 +35,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// What lies in the database: its files, or every row of every table as text.
-async fn everything_kept(app: &App) -> Vec<Vec<u8>> {
+/// Everything in the database: its files, or every row of every table as text.
+async fn stored_bytes(app: &App) -> Vec<Vec<u8>> {
     if !app.is_postgres() {
         let files = std::fs::read_dir(app.folder()).expect("the folder is there");
         return files.map(|file| std::fs::read(file.expect("it is readable").path()).expect("it is readable")).collect();
@@ -66,7 +66,7 @@ async fn a2_no_secret_reaches_the_database() {
     let cookie = crate::support::web_sign_in(&app, "minji@example.com").await;
     let secret = cookie.strip_prefix("__Host-onrush=").unwrap().to_owned();
     let raw = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
-    // Nor a digest that could be tried against guesses.
+    // A plain digest of the request, which guesses could be tried against.
     let digest =
         |path: &str, body: &Value| Sha256::digest([b"POST\0", path.as_bytes(), b"\0", body.to_string().as_bytes()].concat()).to_vec();
     let secrets = [
@@ -81,10 +81,10 @@ async fn a2_no_secret_reaches_the_database() {
         raw(&secret),
         secret.into_bytes(),
     ];
-    let kept = everything_kept(&app).await;
-    assert!(kept.iter().any(|bytes| contains(bytes, b"minji@example.com")), "it does not look into the database");
+    let kept = stored_bytes(&app).await;
+    assert!(kept.iter().any(|bytes| contains(bytes, b"minji@example.com")), "the test reads the database");
     for secret in &secrets {
-        // As it is, and as PostgreSQL shows bytes.
+        // As raw bytes, and in hex, the form in which PostgreSQL prints bytes.
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         for bytes in &kept {
             assert!(!contains(bytes, secret) && !contains(bytes, hex.as_bytes()), "{}", String::from_utf8_lossy(secret));
@@ -94,7 +94,7 @@ async fn a2_no_secret_reaches_the_database() {
 
 // A3; row 26
 #[tokio::test]
-async fn a3_the_token_says_who_as_what_by_whom_and_until_when() {
+async fn a3_a_token_names_member_role_issuer_and_expiry() {
     let app = app().await;
     let member_id = sign_up(&app, "minji@example.com").await;
     let tokens = sign_in(&app, "minji@example.com").await;
@@ -105,7 +105,7 @@ async fn a3_the_token_says_who_as_what_by_whom_and_until_when() {
     assert_eq!(claims["exp"].as_i64().unwrap(), app.clock_now().seconds() + 3600);
 
     app.clock.advance(Duration::from_secs(3600 - 1));
-    assert!(is_let_in(&app, &tokens.access).await);
+    assert!(has_access(&app, &tokens.access).await);
     app.clock.advance(Duration::from_secs(1));
     let refused = app.get("/v1/me").bearer(&tokens.access).send().await.expect_problem(401, "unauthenticated");
     assert!(refused.headers.contains_key("www-authenticate"));
@@ -143,7 +143,7 @@ async fn imported(app: &App, email: &str) {
 
 // row 29
 #[tokio::test]
-async fn whoever_cannot_come_in_is_told_the_same() {
+async fn every_refused_sign_in_gets_the_same_answer() {
     let app = app().await;
     for email in ["open@example.com", "closed@example.com", "disabled@example.com"] {
         sign_up(&app, email).await;
@@ -171,7 +171,7 @@ async fn whoever_cannot_come_in_is_told_the_same() {
 
 // row 29
 #[tokio::test]
-async fn an_unknown_address_costs_as_much_work_as_a_wrong_password() {
+async fn an_unknown_address_costs_one_hash_as_well() {
     let app = app().await;
     for n in 0..6 {
         sign_up(&app, &format!("known{n}@example.com")).await;
@@ -181,8 +181,8 @@ async fn an_unknown_address_costs_as_much_work_as_a_wrong_password() {
         let _ = try_sign_in(&app, &format!("{who}{n}@example.com"), OTHER_PASSWORD).await.expect(401);
         watch.elapsed().as_secs_f64()
     };
-    // Four tries of each account, below the brake on guessing. The two of a pair follow each other, once this and once that one first:
-    // whatever else the machine does meets both alike.
+    // Four tries of each account, below the rate limit. The two of a pair run back to back in alternating order,
+    // so that other load on the machine affects both alike.
     let mut ratios: Vec<f64> = Vec::new();
     for pair in 0..24 {
         let n = pair % 6;
@@ -195,17 +195,17 @@ async fn an_unknown_address_costs_as_much_work_as_a_wrong_password() {
         });
     }
     ratios.sort_unstable_by(f64::total_cmp);
-    // One hash is nearly all of the work; without it the ratios would be below a tenth.
+    // The hash is nearly all of the work. Without it the ratios would be below a tenth.
     assert!((0.6..1.6).contains(&ratios[12]), "{ratios:?}");
 }
 
 // row 30
 #[tokio::test]
-async fn the_sixth_guess_at_a_password_has_to_wait() {
+async fn the_sixth_guess_at_a_password_is_rate_limited() {
     let mut app = app().await;
     sign_up(&app, "minji@example.com").await;
     let base = app.router.clone();
-    app.router = seen_from(&base, "203.0.113.7");
+    app.router = from_address(&base, "203.0.113.7");
     for _ in 0..5 {
         let _ = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
     }
@@ -214,14 +214,14 @@ async fn the_sixth_guess_at_a_password_has_to_wait() {
         let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=3600).contains(&wait), "{wait}");
     }
-    // Row 41: what a header claims about the address changes nothing.
+    // Row 41: headers that claim another client address change nothing.
     let body = json!({"email": "minji@example.com", "password": PASSWORD});
     let claimed = app.post("/v1/sessions").header("x-forwarded-for", "198.51.100.1").header("forwarded", "for=198.51.100.1").json(&body);
     let _ = claimed.send().await.expect_problem(429, "too-many-attempts");
 
-    app.router = seen_from(&base, "198.51.100.1");
+    app.router = from_address(&base, "198.51.100.1");
     sign_in(&app, "minji@example.com").await;
-    app.router = seen_from(&base, "203.0.113.7");
+    app.router = from_address(&base, "203.0.113.7");
     let refused = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
     let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     app.clock.advance(Duration::from_secs(wait));
@@ -230,7 +230,7 @@ async fn the_sixth_guess_at_a_password_has_to_wait() {
 
 // row 30
 #[tokio::test]
-async fn guesses_at_once_are_not_more_guesses() {
+async fn simultaneous_guesses_share_one_limit() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     let guesses = (0..12).map(|_| try_sign_in(&app, "minji@example.com", OTHER_PASSWORD));
@@ -242,22 +242,22 @@ async fn guesses_at_once_are_not_more_guesses() {
 
 // row 30
 #[tokio::test]
-async fn one_address_cannot_try_more_than_a_hundred_accounts() {
+async fn one_address_can_try_a_hundred_accounts() {
     let mut app = app().await;
     sign_up(&app, "minji@example.com").await;
     let base = app.router.clone();
-    app.router = seen_from(&base, "203.0.113.7");
+    app.router = from_address(&base, "203.0.113.7");
     for n in 0..100 {
         let _ = try_sign_in(&app, &format!("member{n}@example.com"), OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
     }
     let _ = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
-    app.router = seen_from(&base, "198.51.100.1");
+    app.router = from_address(&base, "198.51.100.1");
     sign_in(&app, "minji@example.com").await;
 }
 
-// A right password is no guess: it does not use up the address's tries.
+// A right password is no guess: it does not count against the address's limit.
 #[tokio::test]
-async fn many_members_may_sign_in_from_one_address() {
+async fn a_right_password_does_not_count_as_a_guess() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     for _ in 0..4 {
@@ -272,16 +272,16 @@ async fn many_members_may_sign_in_from_one_address() {
 
 // row 32
 #[tokio::test]
-async fn too_many_sign_ins_at_once_are_shed() {
+async fn too_many_simultaneous_sign_ins_are_shed() {
     let mut app = app().await;
     sign_up(&app, "minji@example.com").await;
     let base = app.router.clone();
     let body = json!({"email": "minji@example.com", "password": PASSWORD});
-    // The second time shows that those who were sent away were not counted as guesses.
+    // The second round shows that shed requests were not counted as guesses.
     for _ in 0..2 {
         let mut requests = Vec::new();
         for n in 0..500 {
-            app.router = seen_from(&base, &format!("203.0.113.{}", n % 125));
+            app.router = from_address(&base, &format!("203.0.113.{}", n % 125));
             requests.push(app.post("/v1/sessions").json(&body).send());
         }
         let answers = join_all(requests).await;

@@ -26,7 +26,7 @@ async fn a1_anyone_opens_a_customers_account() {
 
 // A1; row 76
 #[tokio::test]
-async fn a1_an_address_opens_one_account_however_it_is_written() {
+async fn a1_spellings_of_one_address_open_one_account() {
     let app = app().await;
     sign_up(&app, "minji@example.com").await;
     for same in ["minji@example.com", "MINJI@example.com", " minji@EXAMPLE.com "] {
@@ -39,7 +39,7 @@ async fn a1_an_address_opens_one_account_however_it_is_written() {
 
 // A1
 #[tokio::test]
-async fn a1_of_eight_sign_ups_at_once_one_wins() {
+async fn a1_of_eight_simultaneous_sign_ups_one_wins() {
     let app = app().await;
     let requests = (0..8).map(|n| {
         let body = json!({"email": "minji@example.com", "password": PASSWORD, "name": format!("Minji {n}")});
@@ -57,7 +57,7 @@ async fn a1_of_eight_sign_ups_at_once_one_wins() {
 
 // row 31
 #[tokio::test]
-async fn weak_passwords_are_refused_and_long_ones_are_not_cut() {
+async fn weak_passwords_are_refused_and_long_ones_kept() {
     let app = app().await;
     let form = |password: &str| json!({"email": "minji@example.com", "password": password, "name": "Minji"});
     for weak in ["", "7chars!", "password", "iloveyou1", "minji@example.com"] {

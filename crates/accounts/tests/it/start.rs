@@ -10,7 +10,7 @@ fn with_operator(email: &'static str, password: &'static str) -> impl Fn(&Kit) -
     }
 }
 
-/// What starting with this operator says, beside an application that runs on the same database.
+/// Starts a second instance with this operator on the database of the application.
 async fn start_again(app: &App, email: &str, password: &str) -> Result<(), Fault> {
     let settings = AccountsSettings { operator: Some((email.into(), password.into())) };
     Arc::new(Accounts::new(app.kit().clone(), settings)).start().await
@@ -18,7 +18,7 @@ async fn start_again(app: &App, email: &str, password: &str) -> Result<(), Fault
 
 // A5
 #[tokio::test]
-async fn a5_the_operator_of_the_settings_exists_and_may_what_others_may_not() {
+async fn a5_the_operator_of_the_settings_is_created() {
     let app = App::start(with_operator(" Ops@example.com", PASSWORD)).await;
     let tokens = sign_in(&app, "ops@example.com").await;
     let me = app.get("/v1/me").bearer(&tokens.access).send().await.expect(200);
@@ -26,16 +26,16 @@ async fn a5_the_operator_of_the_settings_exists_and_may_what_others_may_not() {
     let shopper = sign_up(&app, "minji@example.com").await;
     let _ = app.get(format!("/v1/accounts/{shopper}")).bearer(&tokens.access).send().await.expect(200);
 
-    // A later start changes nothing: the password is the operator's own by now.
+    // A later start changes nothing: the operator may have set another password.
     let app = app.restart(with_operator("ops@example.com", OTHER_PASSWORD)).await;
     let _ = try_sign_in(&app, "ops@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
     sign_in(&app, "ops@example.com").await;
     assert_eq!(app.sql_i64("select count(*) from accounts_members where role='operator'").await, 1);
 }
 
-// A5: whoever signed up with the address first must not become an operator by that.
+// A5: a member who signed up with the address first must not become an operator.
 #[tokio::test]
-async fn a5_nobody_becomes_an_operator_by_signing_up_first() {
+async fn a5_signing_up_first_makes_no_operator() {
     let app = app().await;
     sign_up(&app, "ops@example.com").await;
     let refused = start_again(&app, "ops@example.com", OTHER_PASSWORD).await.expect_err("it is refused");

@@ -1,4 +1,4 @@
-//! What the tests of accounts share.
+//! Helpers of the accounts tests.
 
 use accounts::{Accounts, AccountsSettings};
 use axum::{Extension, Router};
@@ -24,8 +24,8 @@ pub async fn app() -> App {
     App::start(services).await
 }
 
-/// The same application, as it is seen from another address.
-pub fn seen_from(router: &Router, address: &str) -> Router {
+/// The same application for a client with this address.
+pub fn from_address(router: &Router, address: &str) -> Router {
     let peer = Peer(format!("{address}:50000").parse().expect("an address"));
     router.clone().layer(Extension(peer))
 }
@@ -44,37 +44,37 @@ pub async fn try_web_sign_in(app: &App, email: &str, password: &str) -> TestResp
     app.post("/v1/web-sessions").json(&json!({"email": email, "password": password})).send().await
 }
 
-/// Signs in as a browser does: what it sends in its `Cookie` header from then on.
+/// Signs in as a browser does. Returns the value of its `Cookie` header.
 pub async fn web_sign_in(app: &App, email: &str) -> String {
     let answer = try_web_sign_in(app, email, PASSWORD).await.expect(200);
     let given = answer.headers["set-cookie"].to_str().expect("ASCII");
     given.split(';').next().expect("a cookie").to_owned()
 }
 
-/// What a browser says of a request that one of our own pages makes.
+/// Adds the header that a browser sends with a request from our own pages.
 pub fn from_our_page(request: TestRequest) -> TestRequest {
     request.header("sec-fetch-site", "same-origin")
 }
 
-/// The browser is told to forget its cookie.
+/// Expects an answer that clears the cookie.
 #[track_caller]
 pub fn expect_cleared(answer: &TestResponse) {
     assert_eq!(answer.headers["set-cookie"], "__Host-onrush=; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=0");
 }
 
-/// The cookie opens no door, and the browser is told to forget it.
-pub async fn expect_over(app: &App, cookie: &str) {
+/// Expects that the cookie is refused and cleared.
+pub async fn expect_cookie_refused(app: &App, cookie: &str) {
     let refused = app.get("/v1/me").header("cookie", cookie).send().await.expect_problem(401, "unauthenticated");
     expect_cleared(&refused);
 }
 
-/// Browsers' sessions in the database.
-pub async fn cookies_kept(app: &App) -> i64 {
+/// Number of cookies in the database.
+pub async fn cookie_count(app: &App) -> i64 {
     app.sql_i64("select count(*) from accounts_web_sessions").await
 }
 
-/// Whether the cookie opens the door.
-pub async fn is_known(app: &App, cookie: &str) -> bool {
+/// True if the cookie is accepted.
+pub async fn is_signed_in(app: &App, cookie: &str) -> bool {
     let answer = app.get("/v1/me").header("cookie", cookie).send().await;
     assert!(answer.status == 200 || answer.status == 401, "{answer:?}");
     answer.status == 200
@@ -102,8 +102,8 @@ pub async fn try_refresh(app: &App, refresh: &str) -> TestResponse {
     app.post("/v1/sessions/refresh").json(&json!({"refresh_token": refresh})).send().await
 }
 
-/// Whether the access token opens the door.
-pub async fn is_let_in(app: &App, access: &str) -> bool {
+/// True if the access token is accepted.
+pub async fn has_access(app: &App, access: &str) -> bool {
     let answer = app.get("/v1/me").bearer(access).send().await;
     assert!(answer.status == 200 || answer.status == 401, "{answer:?}");
     answer.status == 200
@@ -113,7 +113,7 @@ pub fn operator(app: &App) -> String {
     app.token(MemberId(new_id()), Role::Operator)
 }
 
-/// A problem without what differs from request to request.
+/// A problem without its trace id, which differs between requests.
 pub fn without_trace(response: &TestResponse) -> Value {
     let mut body = response.body.clone();
     body.as_object_mut().expect("a problem").remove("trace_id").expect("problems carry a trace id");
@@ -130,13 +130,13 @@ pub async fn broken_families(app: &App) -> i64 {
     .await
 }
 
-/// Waits for what must come about, and fails when it has not after a long time.
-pub async fn soon(is_so: impl AsyncFn() -> bool) {
+/// Waits for a condition. Fails after 20 seconds.
+pub async fn wait_until(is_met: impl AsyncFn() -> bool) {
     for _ in 0..1_000 {
-        if is_so().await {
+        if is_met().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("it does not come to that");
+    panic!("the condition was not met");
 }

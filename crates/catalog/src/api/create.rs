@@ -1,6 +1,6 @@
-//! Puts a product on sale, with its options and what there is of each. A seller in an own store, an operator in any.
+//! `catalog.create`: creates a product on sale, with its options and their stock. A seller in its own store, an operator in any.
 
-use super::{MAX_DESCRIPTION, MAX_NAME, MAX_STOCK, OptionInput, SavedProduct, check_store, emit_listed};
+use super::{MAX_DESCRIPTION, MAX_NAME, MAX_STOCK, OptionInput, SavedProduct, check_store, emit_skus_listed};
 use crate::{
     Catalog,
     model::{DEFAULT_OPTION, MAX_OPTIONS, MAX_PRICE, NewOption, Product, SaleState},
@@ -34,7 +34,7 @@ pub struct ProductInput {
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: i64,
-    /// Without options the product gets one, named `default`.
+    /// A product without options gets one, named `default`.
     #[serde(default)]
     #[garde(custom(rules::items(MAX_OPTIONS)), dive)]
     #[schema(max_items = 100)]
@@ -46,14 +46,14 @@ pub struct ProductInput {
     #[serde(default)]
     #[garde(skip)]
     stock_policy: StockPolicy,
-    /// May be left out by a seller with one store, and by an operator for the mall's own store.
+    /// Optional for a seller with one store, and for an operator, whose default is the mall's own store.
     #[garde(skip)]
     store_id: Option<StoreId>,
 }
 
-/// Puts a product on sale, with its options and what there is of each
+/// Creates a product on sale, with its options and their stock
 ///
-/// A seller in an own store, an operator in any.
+/// A seller in its own store, an operator in any.
 #[utoipa::path(post, path = "/v1/products", operation_id = "catalog.create", tag = "catalog",
     request_body = ProductInput,
     responses(
@@ -72,7 +72,7 @@ pub async fn create(
     let options = options(&mut input)?;
     let store_id = match input.store_id {
         Some(store_id) => store_id,
-        None => own_store(&catalog, &caller).await?,
+        None => default_store(&catalog, &caller).await?,
     };
     check_store(&catalog, &caller, store_id).await?;
     let mut product = Product {
@@ -88,7 +88,7 @@ pub async fn create(
         options: Vec::new(),
     };
     product.add_options(&options, "/options").map_err(|invalid| Problem::field(invalid.pointer, invalid.code, invalid.message))?;
-    kit::http::run(&catalog, Create { product, options }, key, trace).await
+    kit::http::run(&catalog, CreateProduct { product, options }, key, trace).await
 }
 
 fn options(input: &mut ProductInput) -> Result<Vec<NewOption>, Problem> {
@@ -102,8 +102,8 @@ fn options(input: &mut ProductInput) -> Result<Vec<NewOption>, Problem> {
     Ok(std::mem::take(&mut input.options).into_iter().map(NewOption::from).collect())
 }
 
-/// Where this caller sells when no store is named.
-async fn own_store(catalog: &Catalog, caller: &Caller) -> Result<StoreId, Problem> {
+/// The store of a request that names none.
+async fn default_store(catalog: &Catalog, caller: &Caller) -> Result<StoreId, Problem> {
     if matches!(caller.role, Role::Operator) {
         return Ok(MALL_STORE);
     }
@@ -115,12 +115,12 @@ async fn own_store(catalog: &Catalog, caller: &Caller) -> Result<StoreId, Proble
     }
 }
 
-struct Create {
+struct CreateProduct {
     product: Product,
     options: Vec<NewOption>,
 }
 
-impl Command for Create {
+impl Command for CreateProduct {
     type Service = Catalog;
     const OPERATION: &'static str = "catalog.create";
 
@@ -129,10 +129,10 @@ impl Command for Create {
         store::insert_products(&mut work.tx, &products.iter().collect::<Vec<_>>()).await?;
         let mut outcomes = Vec::with_capacity(products.len());
         for (product, command) in products.iter().zip(commands) {
-            emit_listed(work, product, &command.options)?;
+            emit_skus_listed(work, product, &command.options)?;
             outcomes.push(Answer::json(201, &SavedProduct::from(product))?.at(format!("/v1/products/{}", product.id)).into());
         }
-        work.after_commit(catalog.shelf.changed(products.iter()));
+        work.after_commit(catalog.cache.invalidation(products.iter()));
         Ok(outcomes)
     }
 }

@@ -1,4 +1,4 @@
-//! Takes a product off for good. What was ordered of it stays ordered. The seller of its store, or an operator.
+//! `catalog.delete`: deletes a product permanently. Existing orders keep it. The seller of its store, or an operator.
 
 use super::check_product;
 use crate::{
@@ -15,13 +15,13 @@ use kit::{
 };
 use std::{collections::HashSet, sync::Arc};
 
-/// Takes a product off for good
+/// Deletes a product permanently
 ///
-/// What was ordered of it stays ordered. The seller of its store, or an operator.
+/// Existing orders keep it. The seller of its store, or an operator.
 #[utoipa::path(delete, path = "/v1/products/{id}", operation_id = "catalog.delete", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
     responses(
-        (status = 204, description = "it is gone"),
+        (status = 204, description = "deleted"),
         (status = 404, description = "unknown, deleted before, or of another seller's store", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn delete(
@@ -33,14 +33,14 @@ pub async fn delete(
 ) -> Result<Response, Problem> {
     check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&catalog, Delete { id }, key, trace).await
+    kit::http::run(&catalog, DeleteProduct { id }, key, trace).await
 }
 
-struct Delete {
+struct DeleteProduct {
     id: ProductId,
 }
 
-impl Command for Delete {
+impl Command for DeleteProduct {
     type Service = Catalog;
     const OPERATION: &'static str = "catalog.delete";
 
@@ -61,7 +61,7 @@ impl Command for Delete {
         }
         let deleted: Vec<&Product> = products.values().filter(|product| deleted.contains(&product.id)).collect();
         store::update_products(&mut work.tx, &deleted).await?;
-        work.after_commit(catalog.shelf.changed(deleted.into_iter()));
+        work.after_commit(catalog.cache.invalidation(deleted.into_iter()));
         Ok(outcomes)
     }
 }

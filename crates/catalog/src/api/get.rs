@@ -1,4 +1,4 @@
-//! One product with its options, prices and what there is of each. Everyone.
+//! `catalog.get`: reads one product with its options, prices and available units. Anyone.
 
 use super::json_response;
 use crate::{Catalog, view::ProductDetail};
@@ -7,9 +7,9 @@ use contracts::{Code, ProductId};
 use kit::http::{Path, Problem, ProblemBody};
 use std::sync::Arc;
 
-/// One product with its options, prices and what there is of each
+/// Reads one product with its options, prices and available units
 ///
-/// Everyone.
+/// Anyone.
 #[utoipa::path(get, path = "/v1/products/{id}", operation_id = "catalog.get", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
     responses(

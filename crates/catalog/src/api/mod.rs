@@ -1,4 +1,4 @@
-//! The routes of the catalogue: reading is for everyone, writing for sellers in their own store and for operators.
+//! The routes of the catalogue. Anyone reads; sellers write in their own stores, operators in all.
 
 mod create;
 mod delete;
@@ -94,7 +94,7 @@ pub struct SavedProduct {
     /// `on_sale` or `paused`.
     state: &'static str,
     created_at: Timestamp,
-    /// Goes up with every change.
+    /// Incremented by every change.
     version: i64,
     options: Vec<SavedOption>,
 }
@@ -120,7 +120,7 @@ impl From<&Product> for SavedProduct {
     }
 }
 
-/// An operator may do this in any store that exists, a seller in an own one. To everyone else the store does not exist.
+/// Admits operators to every existing store, and sellers to their own. All others get `not-found`.
 async fn check_store(catalog: &Catalog, caller: &Caller, store_id: StoreId) -> Result<(), Problem> {
     let store = catalog.kit.links.call(GetStore { store_id }).await?.ok_or(Code::NotFound)?;
     if matches!(caller.role, Role::Operator) || store.seller_id == Some(caller.member_id) {
@@ -129,15 +129,15 @@ async fn check_store(catalog: &Catalog, caller: &Caller, store_id: StoreId) -> R
     Err(Code::NotFound.into())
 }
 
-/// Lets an operator, or the seller of its store, at a product. A deleted one passes: the command knows whether this request is a repeat
-/// of the one that deleted it.
+/// Admits operators and the seller of its store to a product. A deleted product passes, because the command recognizes a repeat
+/// of the request that deleted it.
 async fn check_product(catalog: &Catalog, caller: &Caller, id: ProductId) -> Result<(), Problem> {
     let store_id = store::store_of(&mut *catalog.kit.db.reader().await?, id).await?.ok_or(Code::NotFound)?;
     check_store(catalog, caller, store_id).await
 }
 
-/// Tells the stock service of new SKUs. Their store and policy never change afterwards.
-fn emit_listed(work: &mut Work, product: &Product, options: &[NewOption]) -> Result<(), Fault> {
+/// Emits the message that lists new SKUs for the stock service. Their store and policy never change afterwards.
+fn emit_skus_listed(work: &mut Work, product: &Product, options: &[NewOption]) -> Result<(), Fault> {
     if options.is_empty() {
         return Ok(());
     }
@@ -152,8 +152,8 @@ impl From<Invalid> for FieldError {
     }
 }
 
-/// The outcome of a command that only the stored product shows to be wrong.
-fn invalid(invalid: Invalid) -> Outcome {
+/// The outcome of a command that is invalid for the stored product.
+fn invalid_outcome(invalid: Invalid) -> Outcome {
     let refusal = Refusal::from(invalid.code);
     let (status, errors) = (refusal.code.status(), [FieldError::from(invalid)]);
     let body = problem_body(&refusal, &errors, &[]).into();

@@ -1,9 +1,9 @@
-//! Changes a product: its texts, price, whether it is on sale, its options. The seller of its store, or an operator.
+//! `catalog.update`: changes a product: texts, price, sale state and options. The seller of its store, or an operator.
 
-use super::{MAX_DESCRIPTION, MAX_NAME, OptionInput, SavedProduct, check_product, emit_listed, invalid};
+use super::{MAX_DESCRIPTION, MAX_NAME, OptionInput, SavedProduct, check_product, emit_skus_listed, invalid_outcome};
 use crate::{
     Catalog,
-    model::{Change, MAX_OPTIONS, MAX_PRICE, NewOption, Product, SaleState},
+    model::{MAX_OPTIONS, MAX_PRICE, NewOption, Product, ProductChange, SaleState},
     store,
 };
 use axum::{extract::State, response::Response};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use std::{collections::HashSet, sync::Arc};
 use utoipa::ToSchema;
 
-/// Whether it can be ordered.
+/// Sale state of a product. A paused product cannot be ordered.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateInput {
@@ -26,11 +26,11 @@ pub enum StateInput {
     Paused,
 }
 
-/// Fields that are left out stay as they are.
+/// Absent fields stay unchanged.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ProductChange)]
-pub struct ChangeInput {
+pub struct ProductChangeInput {
     #[garde(custom(rules::text(MAX_NAME)))]
     #[schema(max_length = 200)]
     name: Option<String>,
@@ -46,16 +46,16 @@ pub struct ChangeInput {
     #[garde(custom(rules::items(MAX_OPTIONS)), dive)]
     #[schema(max_items = 100)]
     add_options: Vec<OptionInput>,
-    /// Options that are not offered any more.
+    /// Options to remove.
     #[serde(default)]
     #[garde(custom(rules::items(MAX_OPTIONS)))]
     #[schema(max_items = 100)]
     remove_options: Vec<Sku>,
 }
 
-impl From<ChangeInput> for Change {
-    fn from(input: ChangeInput) -> Self {
-        Change {
+impl From<ProductChangeInput> for ProductChange {
+    fn from(input: ProductChangeInput) -> Self {
+        ProductChange {
             name: input.name,
             description: input.description,
             price: input.price.map(Won),
@@ -69,12 +69,12 @@ impl From<ChangeInput> for Change {
     }
 }
 
-/// Changes a product: its texts, price, whether it is on sale, its options
+/// Changes a product: texts, price, sale state and options
 ///
 /// The seller of its store, or an operator.
 #[utoipa::path(patch, path = "/v1/products/{id}", operation_id = "catalog.update", tag = "catalog",
     params(("id" = ProductId, Path, description = "The product")),
-    request_body = ChangeInput,
+    request_body = ProductChangeInput,
     responses(
         (status = 200, body = SavedProduct),
         (status = 404, description = "unknown, deleted, or of another seller's store", body = ProblemBody),
@@ -85,19 +85,19 @@ pub async fn update(
     Seller(caller): Seller,
     Path(id): Path<ProductId>,
     trace: Trace,
-    input: Input<ChangeInput>,
+    input: Input<ProductChangeInput>,
 ) -> Result<Response, Problem> {
     check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&catalog, Update { id, change: input.value.into() }, key, trace).await
+    kit::http::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
 }
 
-struct Update {
+struct UpdateProduct {
     id: ProductId,
-    change: Change,
+    change: ProductChange,
 }
 
-impl Command for Update {
+impl Command for UpdateProduct {
     type Service = Catalog;
     const OPERATION: &'static str = "catalog.update";
 
@@ -112,17 +112,17 @@ impl Command for Update {
             };
             let mut next = product.clone();
             if let Err(wrong) = next.apply(&command.change) {
-                outcomes.push(invalid(wrong));
+                outcomes.push(invalid_outcome(wrong));
                 continue;
             }
             *product = next;
             changed.insert(command.id);
-            emit_listed(work, product, &command.change.add)?;
+            emit_skus_listed(work, product, &command.change.add)?;
             outcomes.push(Answer::json(200, &SavedProduct::from(&*product))?.into());
         }
         let changed: Vec<&Product> = products.values().filter(|product| changed.contains(&product.id)).collect();
         store::update_products(&mut work.tx, &changed).await?;
-        work.after_commit(catalog.shelf.changed(changed.into_iter()));
+        work.after_commit(catalog.cache.invalidation(changed.into_iter()));
         Ok(outcomes)
     }
 }

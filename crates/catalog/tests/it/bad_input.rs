@@ -1,11 +1,11 @@
-//! What must not get through the door of the catalogue. Rows of the bad-input catalogue.
+//! Input that the catalogue rejects. The row numbers are those of the bad-input list.
 
 use crate::world::World;
 use serde_json::json;
 
 // P1
 #[tokio::test]
-async fn bad_products_are_not_made() {
+async fn bad_products_are_refused() {
     let world = World::new().await;
     let long_name = format!(r#"{{"name":"{}","price":1}}"#, "x".repeat(201));
     let many =

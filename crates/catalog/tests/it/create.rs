@@ -7,7 +7,7 @@ use serde_json::json;
 
 // P1 P5 S4
 #[tokio::test]
-async fn a_product_with_options_each_with_price_and_stock() {
+async fn each_option_has_its_price_and_stock() {
     let world = World::new().await;
     let body = json!({
         "name": "Merlot", "description": "red\ndry", "price": 20_000, "stock_policy": "deduct_on_payment",
@@ -52,7 +52,7 @@ async fn a_product_without_options_gets_one() {
 
 // P1 rows 37, 40
 #[tokio::test]
-async fn sellers_sell_in_their_own_store_operators_in_any() {
+async fn sellers_use_their_own_stores_and_operators_any() {
     let world = World::new().await;
     let post = |token: String, store_id: Option<StoreId>| {
         let mut body = json!({"name": "Rose", "price": 100});
@@ -84,7 +84,7 @@ async fn sellers_sell_in_their_own_store_operators_in_any() {
 
 // row 60
 #[tokio::test]
-async fn a_repeat_with_the_same_key_makes_one_product() {
+async fn a_repeat_with_the_same_key_creates_one_product() {
     let world = World::new().await;
     let post = || world.app.post("/v1/products").bearer(&world.seller()).key("new-1").json(&json!({"name": "Rose", "price": 100})).send();
     let (first, again) = (post().await.expect(201), post().await.expect(201));

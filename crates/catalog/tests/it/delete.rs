@@ -7,7 +7,7 @@ use serde_json::json;
 
 // P1
 #[tokio::test]
-async fn a_deleted_product_is_gone_for_shoppers_and_stays_in_the_books() {
+async fn a_deleted_product_is_hidden_and_its_row_stays() {
     let world = World::new().await;
     let (of, sku) = world.product("Rose", 1_000, 5).await;
     assert_eq!((names(&world.list("").await), world.prices(&[sku]).await.len()), (vec!["Rose"], 1));
@@ -23,7 +23,7 @@ async fn a_deleted_product_is_gone_for_shoppers_and_stays_in_the_books() {
 
 // P1 row 40
 #[tokio::test]
-async fn only_in_the_own_store() {
+async fn sellers_delete_only_in_their_own_store() {
     let world = World::new().await;
     let (of, _) = world.product("Rose", 1_000, 5).await;
     let delete = |of: ProductId, token: String| world.app.delete(format!("/v1/products/{of}")).bearer(&token).key("mine").send();
@@ -36,7 +36,7 @@ async fn only_in_the_own_store() {
 
 // row 60
 #[tokio::test]
-async fn a_repeat_with_the_same_key_is_told_the_same() {
+async fn a_repeat_with_the_same_key_gets_the_same_answer() {
     let world = World::new().await;
     let (of, _) = world.product("Rose", 1_000, 5).await;
     let delete = || world.app.delete(format!("/v1/products/{of}")).bearer(&world.seller()).key("off-1").send();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 // P1 P5 P13
 #[tokio::test]
-async fn the_page_of_a_product() {
+async fn a_product_has_its_options_and_quantities() {
     let world = World::new().await;
     let body = json!({"name": "Merlot \"M\"", "description": "red\ndry", "price": 20_000,
         "options": [{"name": "750 ml", "stock": 12}, {"name": "375 ml", "price_delta": -8_000, "stock": 3}]});
@@ -35,7 +35,7 @@ async fn the_page_of_a_product() {
 
 // P5
 #[tokio::test]
-async fn the_lowest_price_says_why() {
+async fn the_lowest_price_names_its_source() {
     let world = World::new().await;
     let (plain, _) = world.product("Rose", 1_000, 1).await;
     let dear =
@@ -47,23 +47,23 @@ async fn the_lowest_price_says_why() {
 
 // P1 row 21
 #[tokio::test]
-async fn what_is_unknown_is_not_found() {
+async fn an_unknown_product_is_not_found() {
     let world = World::new().await;
     for unknown in [ProductId(new_id()).to_string(), "1".into(), "..%2f..%2fetc".into(), "%27%20or%201=1--".into()] {
         let _ = world.app.get(format!("/v1/products/{unknown}")).send().await.expect_problem(404, "not-found");
     }
 }
 
-// Z1: a name that nobody can tell now is not worth an error
+// Z1: a product is shown without its store name while the stores service is unavailable.
 #[tokio::test]
-async fn products_are_shown_without_their_store_while_stores_do_not_answer() {
+async fn products_are_shown_without_an_unknown_store_name() {
     let world = World::new().await;
-    world.stores_are_away(true);
+    world.set_stores_unavailable(true);
     let (first, _) = world.product("Rose", 1_000, 5).await;
     let shown = world.detail(first).await;
     assert_eq!((&shown["name"], &shown["store"]["name"], &shown["available"]), (&json!("Rose"), &json!(""), &json!(5)));
     assert_eq!(world.list("").await["items"][0]["name"], "Rose");
-    world.stores_are_away(false);
+    world.set_stores_unavailable(false);
     let (second, _) = world.product("Iris", 1_000, 5).await;
-    assert_ne!(world.detail(second).await["store"]["name"], "", "what stood in is not kept as a name");
+    assert_ne!(world.detail(second).await["store"]["name"], "", "the missing name is not cached");
 }

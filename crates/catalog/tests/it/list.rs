@@ -5,8 +5,8 @@ use kit::ports::new_id;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Products at increasing times; some at the same price.
-async fn stocked(world: &World) {
+/// Creates products at increasing times, some at the same price.
+async fn create_products(world: &World) {
     for (name, price, stock) in [("Merlot", 30, 5), ("Rose", 10, 0), ("merlot rosé", 20, 1), ("100%_\\ wool", 20, 2), ("Éclair", 40, 9)] {
         world.product(name, price, stock).await;
         world.app.clock.advance(Duration::from_secs(1));
@@ -15,9 +15,9 @@ async fn stocked(world: &World) {
 
 // P2 P9
 #[tokio::test]
-async fn sorted_as_asked() {
+async fn products_are_sorted_as_requested() {
     let world = World::new().await;
-    stocked(&world).await;
+    create_products(&world).await;
     let newest = ["Éclair", "100%_\\ wool", "merlot rosé", "Rose", "Merlot"];
     assert_eq!(names(&world.list("").await), newest);
     assert_eq!(names(&world.list("?sort=newest").await), newest);
@@ -28,9 +28,9 @@ async fn sorted_as_asked() {
 
 // P2
 #[tokio::test]
-async fn filtered_by_store_price_and_stock() {
+async fn products_are_filtered_by_store_price_and_stock() {
     let world = World::new().await;
-    stocked(&world).await;
+    create_products(&world).await;
     let _ = world
         .app
         .post("/v1/products")
@@ -52,9 +52,9 @@ async fn filtered_by_store_price_and_stock() {
 
 // P2 P10 row 20
 #[tokio::test]
-async fn searched_as_plain_text() {
+async fn search_text_is_matched_literally() {
     let world = World::new().await;
-    stocked(&world).await;
+    create_products(&world).await;
     let search = async |text: &str| {
         let body = world.list(&format!("?sort=oldest&q={text}")).await;
         names(&body).into_iter().map(str::to_owned).collect::<Vec<_>>()
@@ -71,7 +71,7 @@ async fn searched_as_plain_text() {
 
 // P2
 #[tokio::test]
-async fn pages_follow_each_other_without_hole_or_repeat() {
+async fn pages_join_without_gap_or_repeat() {
     let world = World::new().await;
     for n in 0..25 {
         world.product(&format!("no {n:02}"), 100 + n % 3, n % 2).await;
@@ -104,7 +104,7 @@ async fn pages_follow_each_other_without_hole_or_repeat() {
 
 // P2
 #[tokio::test]
-async fn only_what_is_in_stock_even_when_it_is_far_between() {
+async fn rare_products_in_stock_are_found() {
     let world = World::new().await;
     let rare = world.product("rare", 5, 1).await.1;
     for n in 0..130 {
@@ -112,12 +112,12 @@ async fn only_what_is_in_stock_even_when_it_is_far_between() {
     }
     assert_eq!(names(&world.list("?in_stock=true&limit=1").await), ["rare"]);
     world.set_available(rare, 0);
-    assert_eq!(names(&world.list("?in_stock=true").await).len(), 0, "sold out meanwhile");
+    assert_eq!(names(&world.list("?in_stock=true").await).len(), 0, "sold out");
 }
 
 // P2
 #[tokio::test]
-async fn an_item_shows_what_a_shopper_needs() {
+async fn an_item_has_prices_options_and_quantities() {
     let world = World::new().await;
     let created = world
         .create(&json!({"name": "Merlot", "price": 500, "options": [{"name": "a", "stock": 2}, {"name": "b", "price_delta": -100}]}))
@@ -136,7 +136,7 @@ async fn an_item_shows_what_a_shopper_needs() {
 
 // P2 rows 17, 18, 19
 #[tokio::test]
-async fn bad_questions_are_refused() {
+async fn bad_parameters_are_refused() {
     let world = World::new().await;
     world.product("one", 1, 1).await;
     world.product("two", 2, 1).await;

@@ -1,12 +1,12 @@
-//! The catalogue through its router and its links.
+//! The catalogue through its routes and links.
 
 mod bad_input;
+mod cache_freshness;
 mod create;
-mod crowded;
 mod delete;
-mod fresh;
 mod get;
 mod list;
+mod pool_exhaustion;
 mod prices;
 mod replicas;
 mod update;

@@ -1,4 +1,4 @@
-//! `GetPrices`: what orders are charged.
+//! `GetPrices`: the prices that orders are charged.
 
 use crate::world::{World, id, skus};
 use contracts::{Sku, Won, calls::PricedSku, messages::StockPolicy};
@@ -7,7 +7,7 @@ use serde_json::json;
 
 // P5 P13
 #[tokio::test]
-async fn each_sku_with_its_price_name_store_and_policy() {
+async fn each_sku_has_its_price_name_store_and_policy() {
     let world = World::new().await;
     let body = json!({"name": "Merlot", "price": 500, "stock_policy": "deduct_on_payment", "options": [{"name": "a"}, {"name": "b", "price_delta": -100}]});
     let created = world.create(&body).await.expect(201).body;
@@ -27,7 +27,7 @@ async fn each_sku_with_its_price_name_store_and_policy() {
 
 // P13
 #[tokio::test]
-async fn a_changed_price_holds_from_its_answer_on() {
+async fn a_changed_price_is_effective_at_once() {
     let world = World::new().await;
     let (of, sku) = world.product("Rose", 0, 5).await;
     for price in 1..50 {

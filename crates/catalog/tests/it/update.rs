@@ -7,7 +7,7 @@ use serde_json::json;
 
 // P1
 #[tokio::test]
-async fn a_change_is_seen_at_once() {
+async fn a_change_is_visible_at_once() {
     let world = World::new().await;
     let (of, sku) = world.product("Rose", 1_000, 5).await;
     let before = world.detail(of).await;
@@ -36,7 +36,7 @@ async fn a_paused_product_is_shown_and_not_sold() {
 
 // P5 S4
 #[tokio::test]
-async fn options_come_and_go() {
+async fn options_are_added_and_removed() {
     let world = World::new().await;
     let created =
         world.create(&json!({"name": "Shirt", "price": 10_000, "options": [{"name": "S", "stock": 1}, {"name": "M", "stock": 2}]})).await;
@@ -56,7 +56,7 @@ async fn options_come_and_go() {
 
 // P5 row 43
 #[tokio::test]
-async fn what_does_not_fit_the_product_is_refused_whole() {
+async fn an_invalid_change_is_refused_whole() {
     let world = World::new().await;
     let created =
         world.create(&json!({"name": "Shirt", "price": 10_000, "options": [{"name": "S", "price_delta": -9_000}]})).await.expect(201).body;
@@ -85,7 +85,7 @@ async fn what_does_not_fit_the_product_is_refused_whole() {
 
 // P1 row 40
 #[tokio::test]
-async fn only_in_the_own_store() {
+async fn sellers_change_only_in_their_own_store() {
     let world = World::new().await;
     let (of, _) = world.product("Rose", 1_000, 5).await;
     let patch =
@@ -100,7 +100,7 @@ async fn only_in_the_own_store() {
 
 // P1
 #[tokio::test]
-async fn changes_at_once_all_count() {
+async fn simultaneous_changes_are_all_kept() {
     let world = World::new().await;
     let (of, _) = world.product("Rose", 1_000, 5).await;
     let adding = (0..20).map(|n| {

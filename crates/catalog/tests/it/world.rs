@@ -1,4 +1,4 @@
-//! A mall of which only the catalogue is real.
+//! The catalogue with stubs of the stores and stock services.
 
 use contracts::{
     MemberId, Message, ProductId, Sku, StoreId,
@@ -25,21 +25,21 @@ use std::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-/// The stores service, as far as the catalogue asks it.
+/// Stub of the stores service, with the calls that the catalogue makes.
 #[derive(Clone)]
-pub struct Shops {
+pub struct StoresStub {
     kit: Kit,
-    street: Arc<Street>,
+    stores_state: Arc<StoresState>,
 }
 
 #[derive(Default)]
-struct Street {
+struct StoresState {
     stores: Mutex<Vec<StoreCard>>,
-    /// Nobody answers for them.
-    is_away: AtomicBool,
+    /// Calls fail.
+    is_unavailable: AtomicBool,
 }
 
-impl Service for Shops {
+impl Service for StoresStub {
     fn name(&self) -> &'static str {
         "stores"
     }
@@ -53,19 +53,19 @@ impl Service for Shops {
         OpenApiRouter::new()
     }
     fn answers(self: Arc<Self>, answers: &mut Answers) {
-        let find = |shops: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
-            shops.street.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
+        let find = |stores: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
+            stores.stores_state.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
         };
-        let shops = Arc::clone(&self);
+        let stores = Arc::clone(&self);
         answers.add::<GetStore, _, _, _>(move |call| {
-            let found = find(&shops, &|store| store.store_id == call.store_id).pop();
+            let found = find(&stores, &|store| store.store_id == call.store_id).pop();
             async move { Ok::<_, String>(found) }
         });
-        let shops = Arc::clone(&self);
+        let stores = Arc::clone(&self);
         answers.add::<GetStores, _, _, _>(move |call| {
-            let found = find(&shops, &|store| call.store_ids.contains(&store.store_id));
-            let is_away = shops.street.is_away.load(Ordering::SeqCst);
-            async move { if is_away { Err("away".to_owned()) } else { Ok(found) } }
+            let found = find(&stores, &|store| call.store_ids.contains(&store.store_id));
+            let is_unavailable = stores.stores_state.is_unavailable.load(Ordering::SeqCst);
+            async move { if is_unavailable { Err("away".to_owned()) } else { Ok(found) } }
         });
         answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
             let found = find(&self, &|store| store.seller_id == Some(call.seller_id));
@@ -74,27 +74,27 @@ impl Service for Shops {
     }
 }
 
-/// The stock service, as far as the catalogue asks it: what was listed is there, until a test changes it.
+/// Stub of the stock service, with the calls that the catalogue makes. Listed stock is available until a test changes it.
 #[derive(Clone)]
-pub struct Depot {
+pub struct StockStub {
     kit: Kit,
-    available: Arc<Shelves>,
+    available: Arc<StockLevels>,
 }
 
 #[derive(Default)]
-struct Shelves {
+struct StockLevels {
     known: Mutex<HashMap<Sku, i64>>,
     version: AtomicU64,
 }
 
-impl Shelves {
+impl StockLevels {
     fn set(&self, changes: impl Iterator<Item = (Sku, i64)>) {
         self.known.lock().expect("not poisoned").extend(changes);
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-impl Service for Depot {
+impl Service for StockStub {
     fn name(&self) -> &'static str {
         "stock"
     }
@@ -119,8 +119,8 @@ impl Service for Depot {
         Box::pin(async { Ok(()) })
     }
     fn answers(self: Arc<Self>, answers: &mut Answers) {
-        let shelves = Arc::clone(&self.available);
-        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(shelves.version.load(Ordering::SeqCst))));
+        let levels = Arc::clone(&self.available);
+        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(levels.version.load(Ordering::SeqCst))));
         answers.add::<GetAvailability, _, _, _>(move |call| {
             let known = self.available.known.lock().expect("not poisoned");
             let found = call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect();
@@ -133,20 +133,20 @@ pub struct World {
     pub app: App,
     pub store_id: StoreId,
     pub seller_id: MemberId,
-    street: Arc<Street>,
-    available: Arc<Shelves>,
+    stores_state: Arc<StoresState>,
+    available: Arc<StockLevels>,
 }
 
-fn services(kit: &Kit, street: &Arc<Street>, available: &Arc<Shelves>) -> Vec<Arc<dyn Service>> {
+fn services(kit: &Kit, stores_state: &Arc<StoresState>, available: &Arc<StockLevels>) -> Vec<Arc<dyn Service>> {
     vec![
         Arc::new(catalog::Catalog::new(kit.clone())),
-        Arc::new(Shops { kit: kit.clone(), street: Arc::clone(street) }),
-        Arc::new(Depot { kit: kit.clone(), available: Arc::clone(available) }),
+        Arc::new(StoresStub { kit: kit.clone(), stores_state: Arc::clone(stores_state) }),
+        Arc::new(StockStub { kit: kit.clone(), available: Arc::clone(available) }),
     ]
 }
 
 impl World {
-    /// The mall's own store, and one with a seller.
+    /// Starts the application with two stores: the mall's own, and one with a seller.
     pub async fn new() -> World {
         World::with(App::builder()).await
     }
@@ -155,28 +155,28 @@ impl World {
         let (store_id, seller_id) = (StoreId(new_id()), MemberId(new_id()));
         let mall = StoreCard { store_id: MALL_STORE, name: "Onrush".into(), seller_id: None };
         let own = StoreCard { store_id, name: "Cellar \"9\"".into(), seller_id: Some(seller_id) };
-        let street = Arc::new(Street { stores: Mutex::new(vec![mall, own]), ..Street::default() });
-        let available: Arc<Shelves> = Arc::default();
-        let app = builder.start(|kit| services(kit, &street, &available)).await;
-        World { app, store_id, seller_id, street, available }
+        let stores_state = Arc::new(StoresState { stores: Mutex::new(vec![mall, own]), ..StoresState::default() });
+        let available: Arc<StockLevels> = Arc::default();
+        let app = builder.start(|kit| services(kit, &stores_state, &available)).await;
+        World { app, store_id, seller_id, stores_state, available }
     }
 
-    /// The same mall, seen through another process on its database.
+    /// Starts another process on the same database.
     pub async fn beside(&self) -> World {
-        let app = self.app.beside(|kit| services(kit, &self.street, &self.available)).await;
-        let (street, available) = (Arc::clone(&self.street), Arc::clone(&self.available));
-        World { app, store_id: self.store_id, seller_id: self.seller_id, street, available }
+        let app = self.app.beside(|kit| services(kit, &self.stores_state, &self.available)).await;
+        let (stores_state, available) = (Arc::clone(&self.stores_state), Arc::clone(&self.available));
+        World { app, store_id: self.store_id, seller_id: self.seller_id, stores_state, available }
     }
 
     pub fn open_store(&self, seller_id: MemberId) -> StoreId {
         let store_id = StoreId(new_id());
         let store = StoreCard { store_id, name: "Another".into(), seller_id: Some(seller_id) };
-        self.street.stores.lock().expect("not poisoned").push(store);
+        self.stores_state.stores.lock().expect("not poisoned").push(store);
         store_id
     }
 
-    pub fn stores_are_away(&self, is_away: bool) {
-        self.street.is_away.store(is_away, Ordering::SeqCst);
+    pub fn set_stores_unavailable(&self, is_unavailable: bool) {
+        self.stores_state.is_unavailable.store(is_unavailable, Ordering::SeqCst);
     }
 
     pub fn set_available(&self, sku: Sku, available: i64) {
@@ -195,7 +195,7 @@ impl World {
         self.app.post("/v1/products").bearer(&self.seller()).json(body).send().await
     }
 
-    /// A product of the store with one option.
+    /// Creates a product with one option in the store.
     pub async fn product(&self, name: &str, price: i64, stock: i64) -> (ProductId, Sku) {
         let created = self.create(&json!({"name": name, "price": price, "stock": stock})).await.expect(201).body;
         (id(&created), skus(&created)[0])

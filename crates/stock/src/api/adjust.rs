@@ -1,9 +1,9 @@
-//! Adds units that came in to a SKU, or takes off what was lost. The seller of its store, or an operator.
+//! `stock.adjust`: adds received units to a SKU, or subtracts lost ones. The seller of its store, or an operator.
 
-use super::{Level, answer, own_item};
+use super::{StockLevel, find_own_item, item_outcome};
 use crate::{
     Stock,
-    model::{Book, MAX_ON_HAND},
+    model::{LoadedStock, MAX_ON_HAND},
     store,
 };
 use axum::{extract::State, response::Response};
@@ -18,17 +18,17 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Longest reason kept with a movement.
+/// Longest reason of a movement, in characters.
 const MAX_REASON: usize = 200;
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustStock {
-    /// Units to add, or to take off when negative. Not 0.
+    /// Units to add, or to subtract if negative. Not 0.
     #[garde(range(min = -MAX_ON_HAND, max = MAX_ON_HAND), custom(not_zero))]
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000)]
     delta: i64,
-    /// Why, for the books.
+    /// Stored with the movement.
     #[garde(custom(rules::text(MAX_REASON)))]
     #[schema(max_length = 200)]
     reason: String,
@@ -38,14 +38,14 @@ fn not_zero(delta: &i64, (): &()) -> garde::Result {
     if *delta == 0 { Err(garde::Error::new("must not be 0")) } else { Ok(()) }
 }
 
-/// Adds units that came in to a SKU, or takes off what was lost
+/// Adds received units to a SKU, or subtracts lost ones
 ///
 /// The seller of its store, or an operator.
 #[utoipa::path(post, path = "/v1/stock/{sku}/adjustments", operation_id = "stock.adjust", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     request_body = AdjustStock,
     responses(
-        (status = 200, body = Level),
+        (status = 200, body = StockLevel),
         (status = 404, description = "unknown, or of another seller's store", body = ProblemBody),
         (status = 409, description = "stock-below-reserved", body = ProblemBody),
         (status = 422, description = "amount-out-of-range: more units than can be on hand", body = ProblemBody)),
@@ -57,27 +57,28 @@ pub async fn adjust(
     trace: Trace,
     input: Input<AdjustStock>,
 ) -> Result<Response, Problem> {
-    own_item(&stock, &caller, sku).await?;
+    find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
     let AdjustStock { delta, reason } = input.value;
-    kit::http::run(&stock, Adjust { sku, delta, reason }, key, trace).await
+    kit::http::run(&stock, AdjustOnHand { sku, delta, reason }, key, trace).await
 }
 
-struct Adjust {
+struct AdjustOnHand {
     sku: Sku,
     delta: i64,
     reason: String,
 }
 
-impl Command for Adjust {
+impl Command for AdjustOnHand {
     type Service = Stock;
     const OPERATION: &'static str = "stock.adjust";
 
     async fn handle<'a>(_: &'a Stock, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut book = work.take_stash::<Book>();
-        store::load_items(&mut work.tx, &mut book, commands.iter().map(|command| command.sku).collect()).await?;
-        let outcomes = commands.iter().map(|command| answer(book.adjust(command.sku, command.delta, &command.reason, work.now))).collect();
-        work.put_stash(book);
+        let mut loaded = work.take_stash::<LoadedStock>();
+        store::load_items(&mut work.tx, &mut loaded, commands.iter().map(|command| command.sku).collect()).await?;
+        let outcomes =
+            commands.iter().map(|command| item_outcome(loaded.adjust(command.sku, command.delta, &command.reason, work.now))).collect();
+        work.put_stash(loaded);
         outcomes
     }
 }

@@ -1,6 +1,6 @@
-//! Reads the quantities of a SKU. The seller of its store, or an operator.
+//! `stock.get`: reads the quantities of a SKU. The seller of its store, or an operator.
 
-use super::{Level, own_item};
+use super::{StockLevel, find_own_item};
 use crate::Stock;
 use axum::{Json, extract::State};
 use contracts::Sku;
@@ -16,10 +16,10 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/v1/stock/{sku}", operation_id = "stock.get", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     responses(
-        (status = 200, body = Level),
+        (status = 200, body = StockLevel),
         (status = 404, description = "unknown, or of another seller's store", body = ProblemBody)),
     security(("bearer" = [])))]
-pub async fn get(State(stock): State<Arc<Stock>>, Seller(caller): Seller, Path(sku): Path<Sku>) -> Result<Json<Level>, Problem> {
-    let item = own_item(&stock, &caller, sku).await?;
-    Ok(Json(Level::from(&item)))
+pub async fn get(State(stock): State<Arc<Stock>>, Seller(caller): Seller, Path(sku): Path<Sku>) -> Result<Json<StockLevel>, Problem> {
+    let item = find_own_item(&stock, &caller, sku).await?;
+    Ok(Json(StockLevel::from(&item)))
 }

@@ -1,10 +1,10 @@
-//! The routes of stock, for the people who fill the shelves.
+//! The routes of stock, for sellers and operators.
 
 mod adjust;
 mod get;
 mod set;
 
-use crate::{Stock, model::Item, store};
+use crate::{Stock, model::StockItem, store};
 use contracts::{Code, Sku, calls::GetStore};
 use kit::{
     Answer, Fault, Outcome,
@@ -22,27 +22,26 @@ pub fn router(stock: Arc<Stock>) -> OpenApiRouter {
 
 /// The quantities of one SKU.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = StockLevel)]
-pub struct Level {
+pub struct StockLevel {
     sku: Sku,
-    /// Units in the house.
+    /// Units in the warehouse.
     on_hand: i64,
-    /// Held by orders that are not paid yet.
+    /// Units held by unpaid orders.
     reserved: i64,
-    /// What could be ordered now.
+    /// Units that can be ordered now.
     available: i64,
-    /// Sold and not given back.
+    /// Units sold and not returned.
     sold: i64,
 }
 
-impl From<&Item> for Level {
-    fn from(item: &Item) -> Self {
+impl From<&StockItem> for StockLevel {
+    fn from(item: &StockItem) -> Self {
         Self { sku: item.sku, on_hand: item.on_hand, reserved: item.reserved, available: item.available(), sold: item.sold }
     }
 }
 
-/// The item, for an operator or the seller of its store; to everyone else it does not exist.
-async fn own_item(stock: &Stock, caller: &Caller, sku: Sku) -> Result<Item, Problem> {
+/// Reads an item for an operator or the seller of its store. All others get `not-found`.
+async fn find_own_item(stock: &Stock, caller: &Caller, sku: Sku) -> Result<StockItem, Problem> {
     let item = store::item(&mut *stock.kit.db.reader().await?, sku).await?.ok_or(Code::NotFound)?;
     if !matches!(caller.role, Role::Operator) {
         let store = stock.kit.links.call(GetStore { store_id: item.store_id }).await?;
@@ -53,9 +52,9 @@ async fn own_item(stock: &Stock, caller: &Caller, sku: Sku) -> Result<Item, Prob
     Ok(item)
 }
 
-fn answer(changed: Option<Result<Item, contracts::Refusal>>) -> Result<Outcome, Fault> {
+fn item_outcome(changed: Option<Result<StockItem, contracts::Refusal>>) -> Result<Outcome, Fault> {
     Ok(match changed {
-        Some(Ok(item)) => Answer::json(200, &Level::from(&item))?.into(),
+        Some(Ok(item)) => Answer::json(200, &StockLevel::from(&item))?.into(),
         Some(Err(refusal)) => refusal.into(),
         None => Code::NotFound.into(),
     })

@@ -1,9 +1,9 @@
-//! Sets what is on hand of a SKU, after counting. The seller of its store, or an operator.
+//! `stock.set`: sets the units on hand of a SKU after a count. The seller of its store, or an operator.
 
-use super::{Level, answer, own_item};
+use super::{StockLevel, find_own_item, item_outcome};
 use crate::{
     Stock,
-    model::{Book, MAX_ON_HAND},
+    model::{LoadedStock, MAX_ON_HAND},
     store,
 };
 use axum::{extract::State, response::Response};
@@ -21,20 +21,20 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetStock {
-    /// Units in the house, those held by orders included.
+    /// Units in the warehouse, including those held by orders.
     #[garde(range(min = 0, max = MAX_ON_HAND))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     on_hand: i64,
 }
 
-/// Sets what is on hand of a SKU, after counting
+/// Sets the units on hand of a SKU after a count
 ///
 /// The seller of its store, or an operator.
 #[utoipa::path(put, path = "/v1/stock/{sku}", operation_id = "stock.set", tag = "stock",
     params(("sku" = Sku, Path, description = "The SKU")),
     request_body = SetStock,
     responses(
-        (status = 200, body = Level),
+        (status = 200, body = StockLevel),
         (status = 404, description = "unknown, or of another seller's store", body = ProblemBody),
         (status = 409, description = "stock-below-reserved", body = ProblemBody)),
     security(("bearer" = [])))]
@@ -45,25 +45,25 @@ pub async fn set(
     trace: Trace,
     input: Input<SetStock>,
 ) -> Result<Response, Problem> {
-    own_item(&stock, &caller, sku).await?;
+    find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&stock, Set { sku, on_hand: input.value.on_hand }, key, trace).await
+    kit::http::run(&stock, SetOnHand { sku, on_hand: input.value.on_hand }, key, trace).await
 }
 
-struct Set {
+struct SetOnHand {
     sku: Sku,
     on_hand: i64,
 }
 
-impl Command for Set {
+impl Command for SetOnHand {
     type Service = Stock;
     const OPERATION: &'static str = "stock.set";
 
     async fn handle<'a>(_: &'a Stock, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut book = work.take_stash::<Book>();
-        store::load_items(&mut work.tx, &mut book, commands.iter().map(|command| command.sku).collect()).await?;
-        let outcomes = commands.iter().map(|command| answer(book.set(command.sku, command.on_hand, work.now))).collect();
-        work.put_stash(book);
+        let mut loaded = work.take_stash::<LoadedStock>();
+        store::load_items(&mut work.tx, &mut loaded, commands.iter().map(|command| command.sku).collect()).await?;
+        let outcomes = commands.iter().map(|command| item_outcome(loaded.set(command.sku, command.on_hand, work.now))).collect();
+        work.put_stash(loaded);
         outcomes
     }
 }

@@ -1,21 +1,23 @@
+//! The quantities of a SKU, and their movements.
+
 use contracts::{Code, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, messages::StockPolicy};
 
-/// Most units of one SKU: more than any warehouse has, and thousands of additions away from 64 bits.
+/// Most units of one SKU: more than any warehouse has, and far below the limit of 64 bits.
 pub const MAX_ON_HAND: i64 = 1_000_000_000;
 
 /// The quantities of one SKU. `0 <= reserved <= on_hand` always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct StockItem {
     pub sku: Sku,
     pub product_id: ProductId,
     pub store_id: StoreId,
     pub policy: StockPolicy,
     pub on_hand: i64,
-    /// Held by orders that are not paid yet.
+    /// Units held by unpaid orders.
     pub reserved: i64,
-    /// Sold and not given back.
+    /// Units sold and not returned.
     pub sold: i64,
-    /// The number of the last movement.
+    /// Number of the last movement.
     pub moves: i64,
 }
 
@@ -40,21 +42,21 @@ impl MovementKind {
     }
 }
 
-/// One change of `on_hand`. The sum of a SKU's movements is its `on_hand`.
+/// One change of `on_hand`, which is the sum of the SKU's movements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Movement {
     pub sku: Sku,
     pub n: i64,
     pub kind: MovementKind,
     pub quantity: i64,
-    /// The order line that bought it or gave it back.
+    /// The order line that was sold or returned.
     pub cause: Option<(OrderId, u32)>,
     pub reason: Option<String>,
     pub at: Timestamp,
 }
 
-impl Item {
-    /// A SKU that came into being, and its first movement.
+impl StockItem {
+    /// Creates a SKU with its first movement.
     pub fn listed(
         sku: Sku,
         product_id: ProductId,
@@ -62,59 +64,59 @@ impl Item {
         policy: StockPolicy,
         on_hand: i64,
         at: Timestamp,
-    ) -> (Item, Movement) {
-        let mut item = Item { sku, product_id, store_id, policy, on_hand: 0, reserved: 0, sold: 0, moves: 0 };
-        let first = item.moved(MovementKind::Initial, on_hand, None, at);
+    ) -> (StockItem, Movement) {
+        let mut item = StockItem { sku, product_id, store_id, policy, on_hand: 0, reserved: 0, sold: 0, moves: 0 };
+        let first = item.record_movement(MovementKind::Initial, on_hand, None, at);
         (item, first)
     }
 
-    /// What could be ordered now.
+    /// Units that can be ordered now.
     pub fn available(&self) -> i64 {
         self.on_hand - self.reserved
     }
 
-    /// Holds units for an order. The caller has compared with [`Item::available`].
+    /// Holds units for an order. The caller has compared them with [`StockItem::available`].
     pub(super) fn hold(&mut self, quantity: i64) {
         self.reserved += quantity;
     }
 
-    /// The order does not want what it held.
-    pub(super) fn let_go(&mut self, quantity: i64) {
+    /// Releases held units.
+    pub(super) fn unhold(&mut self, quantity: i64) {
         self.reserved -= quantity;
     }
 
-    /// What the order held leaves the house.
+    /// Sells held units.
     pub(super) fn sell(&mut self, quantity: i64, order_id: OrderId, line_no: u32, at: Timestamp) -> Movement {
         self.reserved -= quantity;
         self.sold += quantity;
-        self.moved(MovementKind::Sale, -quantity, Some((order_id, line_no)), at)
+        self.record_movement(MovementKind::Sale, -quantity, Some((order_id, line_no)), at)
     }
 
-    /// What was sold comes back.
-    pub(super) fn take_back(&mut self, quantity: i64, order_id: OrderId, line_no: u32, at: Timestamp) -> Movement {
+    /// Returns sold units.
+    pub(super) fn return_sold(&mut self, quantity: i64, order_id: OrderId, line_no: u32, at: Timestamp) -> Movement {
         self.sold -= quantity;
-        self.moved(MovementKind::Return, quantity, Some((order_id, line_no)), at)
+        self.record_movement(MovementKind::Return, quantity, Some((order_id, line_no)), at)
     }
 
-    /// The seller counted: there are `on_hand` units. Nothing moves when that is known already.
+    /// Sets the counted units. `None`: the count equals the units on hand, so nothing moves.
     pub(super) fn set(&mut self, on_hand: i64, at: Timestamp) -> Result<Option<Movement>, Refusal> {
-        self.check(on_hand)?;
+        self.check_on_hand(on_hand)?;
         if on_hand == self.on_hand {
             return Ok(None);
         }
-        Ok(Some(self.moved(MovementKind::Set, on_hand - self.on_hand, None, at)))
+        Ok(Some(self.record_movement(MovementKind::Set, on_hand - self.on_hand, None, at)))
     }
 
-    /// Units came in or were lost.
+    /// Adds received units, or subtracts lost ones.
     pub(super) fn adjust(&mut self, delta: i64, reason: &str, at: Timestamp) -> Result<Movement, Refusal> {
         let on_hand = self.on_hand.checked_add(delta).ok_or(Code::AmountOutOfRange)?;
-        self.check(on_hand)?;
-        let mut movement = self.moved(MovementKind::Adjust, delta, None, at);
+        self.check_on_hand(on_hand)?;
+        let mut movement = self.record_movement(MovementKind::Adjust, delta, None, at);
         movement.reason = Some(reason.to_owned());
         Ok(movement)
     }
 
-    fn check(&self, on_hand: i64) -> Result<(), Refusal> {
+    fn check_on_hand(&self, on_hand: i64) -> Result<(), Refusal> {
         if on_hand < self.reserved {
             let detail = format!("{} units are held by orders; there cannot be {on_hand} on hand", self.reserved);
             return Err(Refusal::new(Code::StockBelowReserved, detail));
@@ -125,7 +127,7 @@ impl Item {
         Ok(())
     }
 
-    fn moved(&mut self, kind: MovementKind, quantity: i64, cause: Option<(OrderId, u32)>, at: Timestamp) -> Movement {
+    fn record_movement(&mut self, kind: MovementKind, quantity: i64, cause: Option<(OrderId, u32)>, at: Timestamp) -> Movement {
         self.on_hand += quantity;
         self.moves += 1;
         Movement { sku: self.sku, n: self.moves, kind, quantity, cause, reason: None, at }

@@ -1,13 +1,13 @@
-//! The rules of stock, without IO: what a quantity may become, what an order may hold, and what a repeated step is told.
+//! The rules of stock, without IO: limits of quantities, holds of orders, and answers to repeated steps.
 
-mod book;
 mod item;
+mod loaded;
 mod reservation;
 #[cfg(test)]
 mod tests;
 
-pub use book::{Book, Committed, NotLoaded};
 #[cfg(test)]
 pub use item::MovementKind;
-pub use item::{Item, MAX_ON_HAND, Movement};
-pub use reservation::{Line, LineState, Reservation, State, Step};
+pub use item::{MAX_ON_HAND, Movement, StockItem};
+pub use loaded::{CommitOutcome, LoadedStock, NotLoaded};
+pub use reservation::{LineState, Reservation, ReservationLine, ReservationState, StockStepOutcome};

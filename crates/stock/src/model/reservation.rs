@@ -1,38 +1,47 @@
+//! The reservation of an order: the state of its lines, and the outcomes of its saga steps.
+
 use contracts::{Code, OrderId, Refusal, Sku, Timestamp};
 
-/// Where an order stands with stock.
+/// ReservationState of an order in stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Its lines are held, or were found available where nothing is held before payment.
+pub enum ReservationState {
+    /// The lines are held, or were available when checked if they are held only at payment.
     Held,
-    /// Paid: what was held is sold.
+    /// Paid: the held units are sold.
     Committed,
     /// Undone before payment.
     Released,
-    /// Undone after payment: what was sold came back.
+    /// Undone after payment: the sold units were returned.
     Returned,
-    /// The first step was refused; nothing was ever held.
+    /// The first step was refused, so nothing was ever held.
     Refused,
-    /// Undone before anything was asked for: a late step is refused.
+    /// Undone before its first step: a later step is refused.
     Tombstone,
 }
 
-impl State {
-    const ALL: [State; 6] = [State::Held, State::Committed, State::Released, State::Returned, State::Refused, State::Tombstone];
+impl ReservationState {
+    const ALL: [ReservationState; 6] = [
+        ReservationState::Held,
+        ReservationState::Committed,
+        ReservationState::Released,
+        ReservationState::Returned,
+        ReservationState::Refused,
+        ReservationState::Tombstone,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Held => "HELD",
-            State::Committed => "COMMITTED",
-            State::Released => "RELEASED",
-            State::Returned => "RETURNED",
-            State::Refused => "REFUSED",
-            State::Tombstone => "TOMBSTONE",
+            ReservationState::Held => "HELD",
+            ReservationState::Committed => "COMMITTED",
+            ReservationState::Released => "RELEASED",
+            ReservationState::Returned => "RETURNED",
+            ReservationState::Refused => "REFUSED",
+            ReservationState::Tombstone => "TOMBSTONE",
         }
     }
 
-    pub fn parse(text: &str) -> Option<State> {
-        State::ALL.into_iter().find(|state| state.as_str() == text)
+    pub fn parse(text: &str) -> Option<ReservationState> {
+        ReservationState::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -55,85 +64,86 @@ impl LineState {
 
 /// Units of one SKU for one line of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct ReservationLine {
     pub line_no: u32,
     pub sku: Sku,
     pub quantity: i64,
     pub state: LineState,
-    /// What the database says of the hold; `None` when it has no row.
+    /// ReservationState of the hold in the database. `None`: no row.
     pub stored: Option<LineState>,
 }
 
-/// How a step ended, the first time it was asked for.
+/// Recorded outcome of a saga step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum StockStepOutcome {
     Done,
     Refused(Refusal),
 }
 
+/// A saga step that may hold units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum StockStep {
     Reserve,
     Take,
 }
 
-/// All that stock knows of an order.
+/// The reservation of an order, with the outcomes of its steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     pub order_id: OrderId,
-    pub state: State,
-    pub reserve: Option<Step>,
-    pub take: Option<Step>,
-    /// When the order should have come back for what it holds.
+    pub state: ReservationState,
+    pub reserve: Option<StockStepOutcome>,
+    pub take: Option<StockStepOutcome>,
+    /// Deadline by which the saga should have ended the hold.
     pub expires_at: Option<Timestamp>,
-    /// While held: the active holds. Once committed: what was sold.
-    pub lines: Vec<Line>,
+    /// While held: the active holds. Once committed: the sold lines.
+    pub lines: Vec<ReservationLine>,
 }
 
 impl Reservation {
     pub(super) fn tombstone(order_id: OrderId) -> Self {
-        Self { order_id, state: State::Tombstone, reserve: None, take: None, expires_at: None, lines: Vec::new() }
+        Self { order_id, state: ReservationState::Tombstone, reserve: None, take: None, expires_at: None, lines: Vec::new() }
     }
 
-    /// A reservation whose first step ended with `step`.
-    pub(super) fn begun(order_id: OrderId, step: &Step) -> Self {
-        let state = match step {
-            Step::Done => State::Held,
-            Step::Refused(_) => State::Refused,
+    /// A reservation whose first step had this outcome.
+    pub(super) fn started(order_id: OrderId, outcome: &StockStepOutcome) -> Self {
+        let state = match outcome {
+            StockStepOutcome::Done => ReservationState::Held,
+            StockStepOutcome::Refused(_) => ReservationState::Refused,
         };
         Self { state, ..Self::tombstone(order_id) }
     }
 
-    /// What this step is told without looking at the shelves: it was asked for before, or it comes too late. `None`: to be decided.
-    pub(super) fn settled(&self, ask: Ask) -> Option<Step> {
-        let recorded = match ask {
-            Ask::Reserve => &self.reserve,
-            Ask::Take => &self.take,
+    /// The outcome of a step that is a repeat or comes too late. `None`: the step is still to be decided.
+    pub(super) fn known_outcome(&self, step: StockStep) -> Option<StockStepOutcome> {
+        let recorded = match step {
+            StockStep::Reserve => &self.reserve,
+            StockStep::Take => &self.take,
         };
         if recorded.is_some() {
             return recorded.clone();
         }
         match self.state {
-            State::Held => None,
-            State::Refused => self.refusal().cloned().map(Step::Refused),
-            State::Committed | State::Released | State::Returned | State::Tombstone => {
-                Some(Step::Refused(Refusal::new(Code::StepTimedOut, "The order was settled before its stock was asked for")))
+            ReservationState::Held => None,
+            ReservationState::Refused => self.refusal().cloned().map(StockStepOutcome::Refused),
+            ReservationState::Committed | ReservationState::Released | ReservationState::Returned | ReservationState::Tombstone => {
+                Some(StockStepOutcome::Refused(Refusal::new(Code::StepTimedOut, "The order was settled before its stock was asked for")))
             }
         }
     }
 
-    /// Remembers how a step ended. At most one step of an order is ever recorded as refused.
-    pub(super) fn record(&mut self, ask: Ask, step: Step, expires_at: Timestamp) {
+    /// Records the outcome of a step. At most one step of an order is ever recorded as refused.
+    pub(super) fn record(&mut self, step: StockStep, outcome: StockStepOutcome, expires_at: Timestamp) {
         self.expires_at = self.expires_at.max(Some(expires_at));
-        match ask {
-            Ask::Reserve => self.reserve = Some(step),
-            Ask::Take => self.take = Some(step),
+        match step {
+            StockStep::Reserve => self.reserve = Some(outcome),
+            StockStep::Take => self.take = Some(outcome),
         }
     }
 
     pub fn refusal(&self) -> Option<&Refusal> {
         [&self.reserve, &self.take].into_iter().find_map(|step| match step {
-            Some(Step::Refused(refusal)) => Some(refusal),
+            Some(StockStepOutcome::Refused(refusal)) => Some(refusal),
             _ => None,
         })
     }

@@ -7,7 +7,7 @@ use kit::{auth::Role, ports::new_id};
 use serde_json::json;
 
 #[tokio::test]
-async fn units_come_in_and_get_lost() {
+async fn units_are_added_and_subtracted() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let adjust = |delta: i64| {
@@ -23,21 +23,21 @@ async fn units_come_in_and_get_lost() {
 }
 
 #[tokio::test]
-async fn what_orders_hold_cannot_get_lost() {
+async fn held_units_cannot_be_subtracted() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let of = order();
-    world.tell(of, vec![world.reserve(of, &[(sku, 3)])]).await;
+    world.send(of, vec![world.reserve(of, &[(sku, 3)])]).await;
     let body = json!({"delta": -3, "reason": "broken"});
     let answer = world.app.post(format!("/v1/stock/{sku}/adjustments")).bearer(&world.operator()).json(&body).send().await;
     let _ = answer.expect_problem(409, "stock-below-reserved");
-    assert_eq!(world.level(sku).await, [5, 3, 2, 0]);
+    assert_eq!(world.levels(sku).await, [5, 3, 2, 0]);
 }
 
-/// The seeds' test of 100 concurrent changes: the result is exact.
+/// 100 concurrent changes, as in the seeds: the result is exact.
 // S1 S3
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_changes_at_once_add_up() {
+async fn a_hundred_simultaneous_changes_add_up() {
     let world = World::new().await;
     let sku = world.sku(100).await;
     let seller = world.seller();
@@ -47,7 +47,7 @@ async fn a_hundred_changes_at_once_add_up() {
         async move { post.await.status }
     });
     assert_eq!(join_all(changes).await, [200; 100]);
-    assert_eq!(world.level(sku).await, [100, 0, 100, 0]);
+    assert_eq!(world.levels(sku).await, [100, 0, 100, 0]);
     assert_eq!(world.app.sql_i64("select count(*) from stock_movements").await, 101);
     world.audit().await;
 }
@@ -67,7 +67,7 @@ async fn a_repeat_with_the_same_key_adds_once() {
 
 // rows 23, 40
 #[tokio::test]
-async fn only_for_the_own_store() {
+async fn sellers_adjust_only_in_their_own_store() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let body = json!({"delta": 2, "reason": "delivery"});
@@ -76,5 +76,5 @@ async fn only_for_the_own_store() {
     let _ = adjust(sku, world.app.token(MemberId(new_id()), Role::Customer)).await.expect_problem(403, "forbidden");
     let _ = adjust(Sku(new_id()), world.operator()).await.expect_problem(404, "not-found");
     let _ = world.app.post(format!("/v1/stock/{sku}/adjustments")).json(&body).send().await.expect_problem(401, "unauthenticated");
-    assert_eq!(world.level(sku).await, [5, 0, 5, 0]);
+    assert_eq!(world.levels(sku).await, [5, 0, 5, 0]);
 }

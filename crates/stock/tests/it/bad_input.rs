@@ -1,4 +1,4 @@
-//! What must not get through the door of stock. Rows of the bad-input catalogue.
+//! Input that stock rejects. The row numbers are those of the bad-input list.
 
 use crate::world::World;
 
@@ -44,7 +44,7 @@ async fn bad_bodies_change_nothing() {
         let answer = request.bearer(&world.seller()).raw("application/json", (*body).to_owned()).send().await;
         assert_eq!((answer.status, answer.problem()), (*status, *slug), "{method} {body}: {}", answer.body);
     }
-    assert_eq!(world.level(sku).await, [5, 0, 5, 0]);
+    assert_eq!(world.levels(sku).await, [5, 0, 5, 0]);
     assert_eq!(world.app.sql_i64("select count(*) from stock_movements").await, 1);
 }
 

@@ -11,7 +11,7 @@ async fn the_seller_and_operators_see_the_quantities() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let of = order();
-    world.tell(of, vec![world.reserve(of, &[(sku, 2)])]).await;
+    world.send(of, vec![world.reserve(of, &[(sku, 2)])]).await;
     for token in [world.seller(), world.operator()] {
         let body = world.app.get(format!("/v1/stock/{sku}")).bearer(&token).send().await.expect(200).body;
         assert_eq!(body, json!({"sku": sku, "on_hand": 5, "reserved": 2, "available": 3, "sold": 0}));
@@ -20,7 +20,7 @@ async fn the_seller_and_operators_see_the_quantities() {
 
 // rows 21, 23, 40
 #[tokio::test]
-async fn to_everyone_else_it_does_not_exist() {
+async fn the_quantities_are_hidden_from_all_others() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let path = format!("/v1/stock/{sku}");

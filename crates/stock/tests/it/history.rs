@@ -1,4 +1,4 @@
-//! Random histories through the database: steps of several orders, in transactions cut anywhere, with the invariants checked after each.
+//! Random histories through the database: steps of several orders in random transactions, with the invariants checked after each.
 
 use crate::world::{World, commit, lines, order, release};
 use contracts::{
@@ -10,10 +10,10 @@ use kit::testing::App;
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::json;
 
-/// A round: what happens at the same time.
+/// Operations that run at the same time.
 #[derive(Clone, Debug)]
 enum Round {
-    /// Each order gets these steps, in one transaction an order.
+    /// Steps by order, one transaction per order.
     Orders(Vec<(usize, Vec<Step>)>),
     Set(usize, i64),
     Adjust(usize, i64),
@@ -55,7 +55,7 @@ fn message(world: &World, skus: &[Sku], order_id: OrderId, step: &Step) -> Messa
         let wanted: Vec<_> = wanted.iter().map(|(sku, quantity)| (skus[*sku], *quantity)).collect();
         lines(first, &wanted)
     };
-    let expires_at = world.later();
+    let expires_at = world.deadline();
     match step {
         Step::Reserve(hold, check) => {
             Message::StockReserve(StockReserve { order_id, reserve: pick(1, hold), check_only: pick(10, check), expires_at })
@@ -66,7 +66,7 @@ fn message(world: &World, skus: &[Sku], order_id: OrderId, step: &Step) -> Messa
     }
 }
 
-async fn live(rounds: Vec<Round>, fold: bool) {
+async fn run_history(rounds: Vec<Round>, fold: bool) {
     let world = World::with(App::builder().fold(fold)).await;
     let mut skus = Vec::new();
     for _ in 0..SKUS {
@@ -76,11 +76,11 @@ async fn live(rounds: Vec<Round>, fold: bool) {
     for round in rounds {
         match round {
             Round::Orders(steps) => {
-                let told = steps.iter().map(|(of, steps)| {
+                let sends = steps.iter().map(|(of, steps)| {
                     let of = orders[*of];
-                    world.tell(of, steps.iter().map(|step| message(&world, &skus, of, step)).collect())
+                    world.send(of, steps.iter().map(|step| message(&world, &skus, of, step)).collect())
                 });
-                join_all(told).await;
+                join_all(sends).await;
             }
             Round::Set(sku, on_hand) => {
                 let path = format!("/v1/stock/{}", skus[sku]);
@@ -99,7 +99,7 @@ async fn live(rounds: Vec<Round>, fold: bool) {
     world.app.eventually("select coalesce(max(seq), 0) from stock_positions where source='orders'", head).await;
     world.audit().await;
     for sku in &skus {
-        world.level(*sku).await;
+        world.levels(*sku).await;
     }
     assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
 }
@@ -109,8 +109,8 @@ proptest! {
 
     // S1 S2 S3 S9
     #[test]
-    fn any_history_keeps_the_books(rounds in rounds(), fold: bool) {
+    fn any_history_keeps_the_invariants(rounds in rounds(), fold: bool) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        runtime.block_on(live(rounds, fold));
+        runtime.block_on(run_history(rounds, fold));
     }
 }

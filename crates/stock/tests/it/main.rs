@@ -1,4 +1,4 @@
-//! Stock through its router and its messages.
+//! Stock through its routes and messages.
 
 mod adjust;
 mod bad_input;
@@ -6,8 +6,8 @@ mod checkout;
 mod choreography;
 mod get;
 mod history;
-mod listed;
+mod list_skus;
+mod overdue_holds;
 mod replicas;
 mod set;
-mod watch;
 mod world;

@@ -1,4 +1,4 @@
-//! Several processes on one database: together they promise no unit that is not there.
+//! Several processes on one database: together they never oversell.
 
 use crate::world::{World, services};
 use contracts::{
@@ -14,8 +14,8 @@ use kit::{
 use serde_json::json;
 use std::time::Duration;
 
-/// Two processes, each with a share of the lanes.
-async fn two() -> (World, World) {
+/// Two processes, each with some of the partitions.
+async fn two_processes() -> (World, World) {
     let one = World::with(App::builder().on_postgres().await.partitions(4)).await;
     let store = StoreCard { store_id: one.store_id, name: "Cellar".into(), seller_id: Some(one.seller_id) };
     let app = one.app.beside(|kit| services(kit, store.clone())).await;
@@ -33,33 +33,33 @@ async fn available(world: &World, sku: Sku) -> Option<i64> {
     found.get(&sku).copied()
 }
 
-// S1, S2, I-S1: 60 orders for 20 units of two SKUs, heard by two processes
+// S1, S2, I-S1: two processes read 60 orders for 20 units of two SKUs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_orders_for_twenty_units() {
-    let (one, other) = two().await;
+async fn sixty_orders_compete_for_twenty_units() {
+    let (one, other) = two_processes().await;
     let (a, b) = (one.sku(20).await, one.sku(20).await);
     let orders: Vec<OrderId> = (0..60).map(|_| OrderId(new_id())).collect();
     join_all(orders.iter().enumerate().map(|(n, order)| {
         let world = if n % 2 == 0 { &one } else { &other };
-        // In either order of the lines.
+        // The lines come in both orders.
         let lines = if n % 3 == 0 { [(a, 1), (b, 1)] } else { [(b, 1), (a, 1)] };
-        world.tell(*order, vec![world.reserve(*order, &lines)])
+        world.send(*order, vec![world.reserve(*order, &lines)])
     }))
     .await;
     let mut held = Vec::new();
     for order in &orders {
-        match one.kinds(*order).await.as_slice() {
+        match one.answer_kinds(*order).await.as_slice() {
             ["stock.reserved"] => held.push(*order),
             ["stock.refused"] => {}
-            said => panic!("{said:?}"),
+            other => panic!("{other:?}"),
         }
     }
     assert_eq!(held.len(), 20);
-    // Half are paid, half undone, from the other side than they came.
+    // Half are paid, half undone, through either process.
     join_all(held.iter().enumerate().map(|(n, order)| {
         let step = StepCommand { order_id: *order };
-        let said = if n % 2 == 0 { Message::StockCommit(step) } else { Message::StockRelease(step) };
-        if n % 4 < 2 { one.tell(*order, vec![said]) } else { other.tell(*order, vec![said]) }
+        let message = if n % 2 == 0 { Message::StockCommit(step) } else { Message::StockRelease(step) };
+        if n % 4 < 2 { one.send(*order, vec![message]) } else { other.send(*order, vec![message]) }
     }))
     .await;
     one.app.eventually("select count(*) from stock_holds where state='ACTIVE'", 0).await;
@@ -74,10 +74,10 @@ async fn sixty_orders_for_twenty_units() {
     one.audit().await;
 }
 
-// S6: changes of one SKU on two processes add up, each key once
+// S6: changes of one SKU on two processes add up, and each key counts once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_on_two_processes_add_up() {
-    let (one, other) = two().await;
+    let (one, other) = two_processes().await;
     let sku = one.sku(100).await;
     join_all((0..30).map(|n| {
         let (one, other) = (&one, &other);
@@ -86,7 +86,7 @@ async fn changes_on_two_processes_add_up() {
             let (first, again, second) =
                 tokio::join!(adjust(one, sku, -1, &key), adjust(other, sku, -1, &key), adjust(other, sku, 2, &of_other));
             let (first, again, _) = (first.expect(200), again.expect(200), second.expect(200));
-            assert_eq!(first.bytes, again.bytes, "both are told the same");
+            assert_eq!(first.bytes, again.bytes, "both get the same answer");
         }
     }))
     .await;
@@ -94,10 +94,10 @@ async fn changes_on_two_processes_add_up() {
     one.audit().await;
 }
 
-// S1: what one process sold, the other knows within moments, and its version says so
+// S1: a sale on one process reaches the other within moments, and changes its version.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_process_sold_is_noticed() {
-    let (one, other) = two().await;
+async fn a_sale_on_another_process_becomes_visible() {
+    let (one, other) = two_processes().await;
     let sku = one.sku(9).await;
     for world in [&one, &other] {
         assert_eq!(available(world, sku).await, Some(9));

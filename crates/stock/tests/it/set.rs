@@ -7,7 +7,7 @@ use kit::{auth::Role, ports::new_id};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_count_replaces_what_was_on_hand() {
+async fn a_count_replaces_the_units_on_hand() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     for (token, on_hand) in [(world.seller(), 8), (world.operator(), 8), (world.seller(), 0)] {
@@ -19,25 +19,25 @@ async fn a_count_replaces_what_was_on_hand() {
 }
 
 #[tokio::test]
-async fn never_below_what_orders_hold() {
+async fn a_count_below_the_held_units_is_refused() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let of = order();
-    world.tell(of, vec![world.reserve(of, &[(sku, 3)])]).await;
+    world.send(of, vec![world.reserve(of, &[(sku, 3)])]).await;
     let put = |on_hand: i64| world.app.put(format!("/v1/stock/{sku}")).bearer(&world.seller()).json(&json!({"on_hand": on_hand})).send();
     let _ = put(2).await.expect_problem(409, "stock-below-reserved");
-    assert_eq!(world.level(sku).await, [5, 3, 2, 0]);
+    assert_eq!(world.levels(sku).await, [5, 3, 2, 0]);
     assert_eq!(numbers(&put(3).await.expect(200).body), [3, 3, 0, 0]);
     world.audit().await;
 }
 
 // S1
 #[tokio::test(flavor = "multi_thread")]
-async fn counting_while_orders_run_never_oversells() {
+async fn counts_during_orders_never_oversell() {
     let world = World::new().await;
     let sku = world.sku(50).await;
     let orders: Vec<_> = (0..40).map(|_| order()).collect();
-    let reserve = join_all(orders.iter().map(|of| world.tell(*of, vec![world.reserve(*of, &[(sku, 1)])])));
+    let reserve = join_all(orders.iter().map(|of| world.send(*of, vec![world.reserve(*of, &[(sku, 1)])])));
     let seller = world.seller();
     let count = join_all((0..40).map(|n| {
         let put = world.app.put(format!("/v1/stock/{sku}")).bearer(&seller).json(&json!({"on_hand": n})).send();
@@ -47,8 +47,8 @@ async fn counting_while_orders_run_never_oversells() {
         }
     }));
     futures::join!(reserve, count);
-    let held = world.count("stock.reserved").await as i64;
-    let [_, reserved, available, _] = world.level(sku).await;
+    let held = world.count_messages("stock.reserved").await as i64;
+    let [_, reserved, available, _] = world.levels(sku).await;
     assert_eq!((reserved, available >= 0), (held, true));
     world.audit().await;
 }
@@ -69,7 +69,7 @@ async fn the_same_key_gets_the_same_answer() {
 
 // rows 23, 40
 #[tokio::test]
-async fn only_for_the_own_store() {
+async fn sellers_count_only_in_their_own_store() {
     let world = World::new().await;
     let sku = world.sku(5).await;
     let put = |sku: Sku, token: String| world.app.put(format!("/v1/stock/{sku}")).bearer(&token).json(&json!({"on_hand": 1})).send();
@@ -77,5 +77,5 @@ async fn only_for_the_own_store() {
     let _ = put(sku, world.app.token(MemberId(new_id()), Role::Customer)).await.expect_problem(403, "forbidden");
     let _ = put(Sku(new_id()), world.operator()).await.expect_problem(404, "not-found");
     let _ = world.app.put(format!("/v1/stock/{sku}")).json(&json!({"on_hand": 1})).send().await.expect_problem(401, "unauthenticated");
-    assert_eq!(world.level(sku).await, [5, 0, 5, 0]);
+    assert_eq!(world.levels(sku).await, [5, 0, 5, 0]);
 }

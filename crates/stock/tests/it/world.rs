@@ -1,4 +1,4 @@
-//! A mall of which only the stock service is real.
+//! The stock service with stubs of the services around it.
 
 use contracts::{
     MemberId, Message, OrderId, ProductId, Sku, StoreId, Timestamp,
@@ -17,13 +17,13 @@ use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use utoipa_axum::router::OpenApiRouter;
 
-/// The stores service, as far as stock asks it: one store, run by one seller.
-struct Shops {
+/// Stub of the stores service: one store with one seller.
+struct StoresStub {
     kit: Kit,
     store: StoreCard,
 }
 
-impl Service for Shops {
+impl Service for StoresStub {
     fn name(&self) -> &'static str {
         "stores"
     }
@@ -53,7 +53,7 @@ pub struct World {
 pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Service>> {
     vec![
         Arc::new(stock::Stock::new(kit.clone())),
-        Arc::new(Shops { kit: kit.clone(), store }),
+        Arc::new(StoresStub { kit: kit.clone(), store }),
         Puppet::new(kit, "orders"),
         Puppet::new(kit, "catalog"),
     ]
@@ -71,7 +71,7 @@ impl World {
         World { app, store_id, seller_id }
     }
 
-    /// A SKU of the store with this many on hand.
+    /// Lists a SKU of the store with this many units on hand.
     pub async fn sku(&self, stock: i64) -> Sku {
         let sku = Sku(new_id());
         self.list(&[(sku, stock)], StockPolicy::ReserveOnOrder).await;
@@ -83,29 +83,29 @@ impl World {
         let entries = skus.iter().map(|(sku, stock)| SkuListed { sku: *sku, stock: *stock }).collect();
         let listed = SkusListed { product_id, store_id: self.store_id, policy, skus: entries };
         self.app.emit("catalog", product_id, Message::SkusListed(listed)).await;
-        // Unfolded, stock hears of them a moment later.
+        // Without folding, stock reads the message a moment later.
         for (sku, _) in skus {
             self.app.eventually(&format!("select count(*) from stock_items where sku=x'{}'", sku.0.simple()), 1).await;
         }
     }
 
-    pub async fn tell(&self, order_id: OrderId, messages: Vec<Message>) {
+    pub async fn send(&self, order_id: OrderId, messages: Vec<Message>) {
         self.app.emit_all("orders", order_id, messages).await;
     }
 
-    /// What stock answered this order so far.
-    pub async fn told(&self, order_id: OrderId) -> Vec<Message> {
+    /// The answers of stock to this order so far.
+    pub async fn answers(&self, order_id: OrderId) -> Vec<Message> {
         let all = self.app.messages("stock").await;
         all.into_iter().filter(|(key, _)| *key == order_id.0).map(|(_, message)| message).collect()
     }
 
-    /// The kinds of what stock answered this order so far.
-    pub async fn kinds(&self, order_id: OrderId) -> Vec<&'static str> {
-        self.told(order_id).await.iter().map(Message::kind).collect()
+    /// The kinds of the answers to this order so far.
+    pub async fn answer_kinds(&self, order_id: OrderId) -> Vec<&'static str> {
+        self.answers(order_id).await.iter().map(Message::kind).collect()
     }
 
-    /// How often stock said this, to anyone.
-    pub async fn count(&self, kind: &str) -> usize {
+    /// The number of messages of this kind from stock.
+    pub async fn count_messages(&self, kind: &str) -> usize {
         self.app.messages("stock").await.iter().filter(|(_, message)| message.kind() == kind).count()
     }
 
@@ -117,32 +117,32 @@ impl World {
         self.app.token(MemberId(new_id()), Role::Operator)
     }
 
-    /// on_hand, reserved, available, sold: over HTTP, and the same by the link.
-    pub async fn level(&self, sku: Sku) -> [i64; 4] {
+    /// on_hand, reserved, available, sold: over HTTP. Compares `available` with the answer of the link.
+    pub async fn levels(&self, sku: Sku) -> [i64; 4] {
         let body = self.app.get(format!("/v1/stock/{sku}")).bearer(&self.operator()).send().await.expect(200).body;
         let level = numbers(&body);
         let available = self.app.kit().links.call(GetAvailability { skus: vec![sku] }).await.expect("stock answers");
-        assert_eq!(available.get(&sku), Some(&level[2]), "the link and the door agree");
+        assert_eq!(available.get(&sku), Some(&level[2]), "link and HTTP agree");
         level
     }
 
-    pub fn later(&self) -> Timestamp {
+    pub fn deadline(&self) -> Timestamp {
         self.app.clock_now().after(Duration::from_secs(600))
     }
 
     pub fn reserve(&self, order_id: OrderId, lines: &[(Sku, u32)]) -> Message {
-        Message::StockReserve(StockReserve { order_id, reserve: self::lines(1, lines), check_only: vec![], expires_at: self.later() })
+        Message::StockReserve(StockReserve { order_id, reserve: self::lines(1, lines), check_only: vec![], expires_at: self.deadline() })
     }
 
     pub fn check(&self, order_id: OrderId, lines: &[(Sku, u32)]) -> Message {
-        Message::StockReserve(StockReserve { order_id, reserve: vec![], check_only: self::lines(1, lines), expires_at: self.later() })
+        Message::StockReserve(StockReserve { order_id, reserve: vec![], check_only: self::lines(1, lines), expires_at: self.deadline() })
     }
 
     pub fn take(&self, order_id: OrderId, lines: &[(Sku, u32)]) -> Message {
-        Message::StockTake(StockTake { order_id, lines: self::lines(1, lines), expires_at: self.later() })
+        Message::StockTake(StockTake { order_id, lines: self::lines(1, lines), expires_at: self.deadline() })
     }
 
-    /// The invariants of stock, on every row there is.
+    /// Checks the invariants of stock on all rows.
     pub async fn audit(&self) {
         for (name, sql) in INVARIANTS {
             assert_eq!(self.app.sql_i64(&format!("select count(*) from ({sql}) broken")).await, 0, "{name}");

@@ -1,4 +1,4 @@
-//! `stores.create`: opens a store. Operators only. Its seller gets the role of one from the next access token on.
+//! `stores.create`: opens a store. Operators only. Its member gets the seller role with the next access token.
 
 use super::views::OperatorStoreView;
 use crate::{Stores, model::Store, store};
@@ -21,7 +21,7 @@ pub struct NewStore {
     #[garde(custom(rules::text(100)))]
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// The member who runs it. Absent: the mall itself.
+    /// The member who runs the store. Absent: the mall runs it itself.
     #[serde(default)]
     #[garde(skip)]
     pub seller_id: Option<MemberId>,
@@ -29,7 +29,7 @@ pub struct NewStore {
 
 /// Opens a store
 ///
-/// Operators only. Its seller gets the role of one from the next access token on.
+/// Operators only. Its member gets the seller role with the next access token.
 #[utoipa::path(
     post, path = "/v1/stores", operation_id = "stores.create", tag = "stores", request_body = NewStore,
     responses(
@@ -47,18 +47,18 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let NewStore { name, seller_id } = input.value;
-    let command = Create { id: StoreId(ports::new_id()), name: name.trim().to_owned(), seller_id, trace: trace.0 };
+    let command = CreateStore { id: StoreId(ports::new_id()), name: name.trim().to_owned(), seller_id, trace: trace.0 };
     kit::http::run(&stores, command, key, trace).await
 }
 
-struct Create {
+struct CreateStore {
     id: StoreId,
     name: String,
     seller_id: Option<MemberId>,
     trace: Uuid,
 }
 
-impl Command for Create {
+impl Command for CreateStore {
     type Service = Stores;
     const OPERATION: &'static str = "stores.create";
 
@@ -74,8 +74,8 @@ impl Command for Create {
             created.push(store);
         }
         store::insert(&mut work.tx, &created).await?;
-        let directory = Arc::clone(&stores.directory);
-        work.after_commit(move || directory.forget());
+        let cache = Arc::clone(&stores.cache);
+        work.after_commit(move || cache.invalidate());
         Ok(outcomes)
     }
 }

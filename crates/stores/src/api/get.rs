@@ -1,4 +1,4 @@
-//! `stores.get`: one store. Anyone.
+//! `stores.get`: reads one store. Anyone.
 
 use super::views::StoreView;
 use crate::Stores;
@@ -7,7 +7,7 @@ use contracts::{Code, StoreId};
 use kit::http::{Path, Problem, ProblemBody, State};
 use std::sync::Arc;
 
-/// One store
+/// Reads one store
 ///
 /// Anyone.
 #[utoipa::path(
@@ -15,6 +15,6 @@ use std::sync::Arc;
     responses((status = 200, body = StoreView), (status = 404, description = "not-found", body = ProblemBody))
 )]
 pub async fn get(State(stores): State<Arc<Stores>>, Path(id): Path<StoreId>) -> Result<Json<StoreView>, Problem> {
-    let all = stores.directory.snapshot(&stores.kit.db).await?;
+    let all = stores.cache.snapshot(&stores.kit.db).await?;
     Ok(Json(all.get(id).ok_or(Code::NotFound)?.into()))
 }

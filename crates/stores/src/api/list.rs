@@ -1,4 +1,4 @@
-//! `stores.list`: the stores of the mall, oldest first. Anyone.
+//! `stores.list`: lists the stores of the mall, oldest first. Anyone.
 
 use super::views::StoreView;
 use crate::Stores;
@@ -21,7 +21,7 @@ pub struct ListStores {
     pub cursor: Option<String>,
 }
 
-/// The stores of the mall, oldest first
+/// Lists the stores of the mall, oldest first
 ///
 /// Anyone.
 #[utoipa::path(
@@ -35,7 +35,7 @@ pub struct ListStores {
 pub async fn list(State(stores): State<Arc<Stores>>, Query(query): Query<ListStores>) -> Result<Json<Listing<StoreView>>, Problem> {
     let limit = page_limit(query.limit)?;
     let after: Option<StoreId> = query.cursor.map(|text| stores.kit.cursors.decode(CURSOR, &text)).transpose()?;
-    let all = stores.directory.snapshot(&stores.kit.db).await?;
+    let all = stores.cache.snapshot(&stores.kit.db).await?;
     let (page, more) = all.page(after, limit as usize);
     let next_cursor = page.last().filter(|_| more).map(|last| stores.kit.cursors.encode(CURSOR, &last.id));
     Ok(Json(Listing { items: page.iter().map(StoreView::from).collect(), next_cursor }))

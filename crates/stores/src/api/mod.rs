@@ -1,4 +1,4 @@
-//! Routes of stores, one line each.
+//! The routes of stores.
 
 mod create;
 mod get;

@@ -1,11 +1,11 @@
-//! What callers see of a store.
+//! Stores in answers: for anyone and for operators.
 
 use crate::model::Store;
 use contracts::{MemberId, StoreId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A store as everyone sees it. Who runs it is nobody's business but the operator's.
+/// A store as anyone sees it. Only operators see its seller.
 #[derive(Serialize, ToSchema)]
 pub struct StoreView {
     pub id: StoreId,
@@ -24,7 +24,7 @@ impl From<&Store> for StoreView {
 pub struct OperatorStoreView {
     pub id: StoreId,
     pub name: String,
-    /// Absent: the mall runs it itself.
+    /// Absent: the mall runs the store itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seller_id: Option<MemberId>,
     pub created_at: Timestamp,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 // A5
 #[tokio::test]
-async fn a5_an_operator_opens_a_store_and_others_hear_of_it() {
+async fn a5_an_operator_opens_a_store_and_emits_a_message() {
     let app = app().await;
     let seller = MemberId(new_id());
     let request = app.post("/v1/stores").bearer(&operator(&app)).json(&json!({"name": " Blooming Blooms ", "seller_id": seller}));
@@ -16,14 +16,14 @@ async fn a5_an_operator_opens_a_store_and_others_hear_of_it() {
     let id = created.body["id"].as_str().unwrap();
     assert_eq!(created.headers["location"], format!("/v1/stores/{id}").as_str());
     let (key, message) = app.messages("stores").await.pop().unwrap();
-    let Message::StoreCreated(told) = message else { panic!("{message:?}") };
-    assert_eq!((key.to_string().as_str(), told.store_id.to_string().as_str()), (id, id));
-    assert_eq!((told.name.as_str(), told.seller_id), ("Blooming Blooms", Some(seller)));
+    let Message::StoreCreated(created) = message else { panic!("{message:?}") };
+    assert_eq!((key.to_string().as_str(), created.store_id.to_string().as_str()), (id, id));
+    assert_eq!((created.name.as_str(), created.seller_id), ("Blooming Blooms", Some(seller)));
 }
 
 // A5; row 39
 #[tokio::test]
-async fn a5_nobody_else_opens_stores() {
+async fn a5_only_operators_open_stores() {
     let app = app().await;
     for role in [Role::Customer, Role::Seller] {
         let token = app.token(MemberId(new_id()), role);
@@ -54,7 +54,7 @@ async fn bad_fields_are_named() {
 }
 
 #[tokio::test]
-async fn stores_opened_at_once_are_all_there() {
+async fn simultaneously_opened_stores_all_exist() {
     let app = app().await;
     let names: Vec<String> = (0..20).map(|n| format!("Store {n}")).collect();
     let ids: Vec<StoreId> = join_all(names.iter().map(|name| open(&app, name, None))).await;

@@ -4,7 +4,7 @@ use kit::ports::new_id;
 use serde_json::json;
 
 #[tokio::test]
-async fn anyone_sees_a_store_but_not_who_runs_it() {
+async fn anyone_sees_a_store_without_its_seller() {
     let app = app().await;
     let id = open(&app, "Blooming Blooms", Some(MemberId(new_id()))).await;
     let seen = app.get(format!("/v1/stores/{id}")).send().await.expect(200);
@@ -15,7 +15,7 @@ async fn anyone_sees_a_store_but_not_who_runs_it() {
 
 // row 21
 #[tokio::test]
-async fn what_is_no_store_is_not_found() {
+async fn an_unknown_store_is_not_found() {
     let app = app().await;
     for id in [new_id().to_string(), "1".into(), "..%2f".into()] {
         let _ = app.get(format!("/v1/stores/{id}")).send().await.expect_problem(404, "not-found");

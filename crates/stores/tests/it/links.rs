@@ -6,7 +6,7 @@ use contracts::{
 use kit::ports::new_id;
 
 #[tokio::test]
-async fn other_services_learn_who_runs_a_store() {
+async fn other_services_read_stores_and_their_sellers() {
     let app = app().await;
     let links = &app.kit().links;
     let seller = MemberId(new_id());
@@ -16,7 +16,7 @@ async fn other_services_learn_who_runs_a_store() {
     let fashion = open(&app, "Fashion", Some(MemberId(new_id()))).await;
     let card = |store_id, name: &str| StoreCard { store_id, name: name.into(), seller_id: Some(seller) };
 
-    // The answers above were kept in memory; each new store shows at once all the same.
+    // The answer above was cached, but a new store is visible at once.
     assert_eq!(links.call(GetStore { store_id: wine }).await.unwrap(), Some(card(wine, "Wine")));
     assert_eq!(links.call(GetStore { store_id: StoreId(new_id()) }).await.unwrap(), None);
     assert_eq!(links.call(GetStore { store_id: MALL_STORE }).await.unwrap().map(|mall| mall.seller_id), Some(None));

@@ -7,7 +7,7 @@ fn names(page: &TestResponse) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pages_lead_through_all_stores_oldest_first() {
+async fn pages_list_all_stores_oldest_first() {
     let app = app().await;
     let mut expected = vec!["Onrush Mall".to_owned()];
     for n in 0..6 {

@@ -1,4 +1,4 @@
-//! Stores through the router, on a database of its own.
+//! Stores through their routes, on a database of their own.
 
 mod create;
 mod get;

@@ -1,4 +1,4 @@
-//! Several processes on one database: the mall's own store is founded once, and what one opens the others know within moments.
+//! Several processes on one database: the mall's own store is created once, and a new store reaches all processes within moments.
 
 use crate::support::{open, services};
 use contracts::{
@@ -9,7 +9,7 @@ use kit::{ports::new_id, testing::App};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_opened_on_one_process_is_known_to_the_others() {
+async fn a_new_store_reaches_all_processes() {
     let one = App::builder().on_postgres().await.start(services).await;
     let (second, third) = tokio::join!(one.beside(services), one.beside(services));
     assert_eq!(one.sql_i64("select count(*) from stores_stores").await, 1, "the mall's own");

@@ -2,7 +2,7 @@ use crate::support::{app, open, services};
 use contracts::{MALL_STORE, Message};
 
 #[tokio::test]
-async fn the_malls_own_store_always_exists_and_is_made_once() {
+async fn the_malls_own_store_is_created_once() {
     let app = app().await;
     let wine = open(&app, "Wine", None).await;
     let app = app.restart(services).await;

@@ -1,4 +1,4 @@
-//! What the tests of stores share.
+//! Helpers of the stores tests.
 
 use contracts::{MemberId, StoreId};
 use kit::{Kit, Service, auth::Role, ports::new_id, testing::App};

@@ -1,6 +1,6 @@
-//! `wallet.charge`: money comes in from outside. Any signed-in account, for itself.
+//! `wallet.charge`: adds money from outside to the caller's cash. Any signed-in account, for itself.
 //!
-//! In this version the money is taken as received: there is no bank behind it, the ledger's `CASH_IN` account stands for the outside.
+//! This version has no bank: the money counts as received, and the ledger's `CASH_IN` account represents the outside.
 
 use crate::{
     Wallet,
@@ -31,14 +31,14 @@ pub struct ChargeBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Charged {
-    /// The `id` of its entry.
+    /// The `id` of the entry.
     pub charge_id: Uuid,
     pub amount: Won,
-    /// The cash balance with this charge.
+    /// The cash balance after this charge.
     pub cash: Won,
 }
 
-/// Money comes in from outside
+/// Adds money from outside to the caller's cash
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(post, path = "/v1/wallet/charges", operation_id = "wallet.charge", tag = "wallet", request_body = ChargeBody,
@@ -57,17 +57,17 @@ pub async fn charge(
     let key = input.required_key(caller.member_id)?;
     let amount = input.value.amount;
     check_charge(amount, wallet.settings.charge_unit).map_err(|refusal| Problem::field("/amount", refusal.code, refusal.detail))?;
-    kit::http::run(&wallet, Charge { member_id: caller.member_id, amount }, Some(key), trace).await
+    kit::http::run(&wallet, ChargeCash { member_id: caller.member_id, amount }, Some(key), trace).await
 }
 
 /// Adds money to a member's cash account.
 #[derive(Clone, Copy, Debug)]
-pub struct Charge {
+pub struct ChargeCash {
     pub member_id: MemberId,
     pub amount: Won,
 }
 
-impl Command for Charge {
+impl Command for ChargeCash {
     type Service = Wallet;
     const OPERATION: &'static str = "wallet.charge";
 

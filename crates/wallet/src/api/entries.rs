@@ -1,4 +1,4 @@
-//! `wallet.entries`: every change of the caller's cash or points, newest first. Any signed-in account, for itself.
+//! `wallet.entries`: lists all changes of the caller's cash or points, newest first. Any signed-in account, for itself.
 
 use crate::{
     Wallet,
@@ -28,22 +28,22 @@ pub enum AccountName {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EntriesQuery {
-    /// Which account; cash unless told.
+    /// The account; cash when absent.
     #[serde(default)]
     #[param(inline)]
     pub account: AccountName,
-    /// 1 to 100, 20 unless told.
+    /// 1 to 100; 20 when absent.
     pub limit: Option<i64>,
     pub cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EntryItem {
-    /// The transaction; its other side is the mall's.
+    /// The transaction. Its other entry is on an account of the mall.
     pub id: Uuid,
     /// charge, grant, use, return, earn, earn_back, pay or refund.
     pub kind: String,
-    /// Negative when it left the account.
+    /// Negative: the amount left the account.
     pub amount: Won,
     pub balance_after: Won,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,10 +55,10 @@ pub struct EntryItem {
 
 const CURSOR: &str = "wallet.entries";
 
-/// Where the next page begins. Whose and of which account is part of it: a foreign cursor is refused.
-type Position = (MemberId, AccountName, Uuid);
+/// The start of the next page. The cursor includes the member and the account, so that a foreign cursor is refused.
+type EntryCursor = (MemberId, AccountName, Uuid);
 
-/// Every change of the caller's cash or points, newest first
+/// Lists all changes of the caller's cash or points, newest first
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(get, path = "/v1/wallet/entries", operation_id = "wallet.entries", tag = "wallet", params(EntriesQuery),
@@ -97,8 +97,8 @@ pub async fn entries(
 }
 
 fn position(wallet: &Wallet, text: &str, member_id: MemberId, account: AccountName) -> Result<Uuid, Problem> {
-    let (whose, of, from): Position = wallet.kit.cursors.decode(CURSOR, text)?;
-    if (whose, of) == (member_id, account) { Ok(from) } else { Err(Code::InvalidCursor.into()) }
+    let (owner, cursor_account, from): EntryCursor = wallet.kit.cursors.decode(CURSOR, text)?;
+    if (owner, cursor_account) == (member_id, account) { Ok(from) } else { Err(Code::InvalidCursor.into()) }
 }
 
 fn item(row: EntryRow) -> EntryItem {

@@ -1,4 +1,4 @@
-//! `wallet.grant`: an operator gives a member points. Operators only; who and why stays in the ledger.
+//! `wallet.grant`: grants points to a member. Operators only; the ledger records the operator and the reason.
 
 use crate::{
     Wallet,
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Far above any gesture of goodwill; a slip of the keyboard stops here.
+/// Highest grant, in points: far above any goodwill grant, so that typing errors are refused.
 const MAX_GRANT: Won = Won(10_000_000);
-/// A sentence.
+/// Longest reason, in characters: a sentence.
 const MAX_REASON: usize = 200;
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -38,17 +38,17 @@ pub struct GrantBody {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Granted {
-    /// The `id` of its entry.
+    /// The `id` of the entry.
     pub grant_id: Uuid,
     pub member_id: MemberId,
     pub amount: Won,
-    /// The member's points that can be used now, with these.
+    /// The member's available points after this grant.
     pub points: Won,
 }
 
-/// An operator gives a member points
+/// Grants points to a member
 ///
-/// Operators only; who and why stays in the ledger.
+/// Operators only; the ledger records the operator and the reason.
 #[utoipa::path(post, path = "/v1/wallet/grants", operation_id = "wallet.grant", tag = "wallet", request_body = GrantBody,
     params(("Idempotency-Key" = String, Header, description = "required")),
     responses((status = 201, body = Granted),
@@ -68,20 +68,20 @@ pub async fn grant(
     if amount.0 < 1 || amount > MAX_GRANT {
         return Err(Problem::field("/amount", Code::AmountOutOfRange, format!("A grant is 1 to {MAX_GRANT} points")));
     }
-    kit::http::run(&wallet, Grant { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
+    kit::http::run(&wallet, GrantPoints { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
 }
 
 /// Adds points to a member's reward account.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub struct GrantPoints {
     pub member_id: MemberId,
     pub amount: Won,
     pub reason: String,
-    /// The operator; none when the program itself gives, as `seed` does.
+    /// The operator. `None`: the program itself grants, as `seed` does.
     pub granted_by: Option<MemberId>,
 }
 
-impl Command for Grant {
+impl Command for GrantPoints {
     type Service = Wallet;
     const OPERATION: &'static str = "wallet.grant";
 

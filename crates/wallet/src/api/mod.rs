@@ -1,4 +1,4 @@
-//! The wallet's operations.
+//! The routes of the wallet.
 
 pub mod charge;
 pub mod entries;

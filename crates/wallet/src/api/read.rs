@@ -1,6 +1,6 @@
-//! `wallet.read`: what the caller has. Any signed-in account, for itself.
+//! `wallet.read`: reads the caller's balances. Any signed-in account, for itself.
 
-use crate::{Wallet, model::Kind, store};
+use crate::{Wallet, model::AccountKind, store};
 use axum::Json;
 use contracts::Won;
 use kit::{
@@ -17,11 +17,11 @@ pub struct Balances {
     pub cash: Won,
     /// Points that can be used now.
     pub points: Won,
-    /// Points held by orders that are not paid yet.
+    /// Points held by unpaid orders.
     pub points_held: Won,
 }
 
-/// What the caller has
+/// Reads the caller's balances
 ///
 /// Any signed-in account, for itself.
 #[utoipa::path(get, path = "/v1/wallet", operation_id = "wallet.read", tag = "wallet",
@@ -32,9 +32,9 @@ pub async fn read(State(wallet): State<Arc<Wallet>>, SignedIn(caller): SignedIn)
     let mut answer = Balances::default();
     for (kind, balance, held) in store::balances(&mut reader, caller.member_id).await? {
         match kind {
-            Kind::Cash => answer.cash = balance,
-            Kind::Reward => (answer.points, answer.points_held) = (Won(balance.0 - held.0), held),
-            Kind::CashIn | Kind::Sales | Kind::PointsGranted | Kind::PointsSpent => {}
+            AccountKind::Cash => answer.cash = balance,
+            AccountKind::Reward => (answer.points, answer.points_held) = (Won(balance.0 - held.0), held),
+            AccountKind::CashIn | AccountKind::Sales | AccountKind::PointsGranted | AccountKind::PointsSpent => {}
         }
     }
     Ok(Json(answer))

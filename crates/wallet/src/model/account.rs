@@ -1,51 +1,58 @@
-//! One account: its balance, what of it is held, and its chain of entries.
+//! One account: its balance, its held part, and its chain of entries.
 
 use contracts::{MemberId, Timestamp, Won};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// What an account holds. `Cash`, `CashIn` and `Sales` count won; the others count points. Money never meets points in a transaction.
+/// Kind of an account. `Cash`, `CashIn` and `Sales` count won; the others count points. A transaction never mixes the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum AccountKind {
     /// A member's money.
     Cash,
     /// A member's points.
     Reward,
-    /// The mall: where charged money comes from.
+    /// The mall: source of charged money.
     CashIn,
-    /// The mall: what buyers paid.
+    /// The mall: payments of buyers.
     Sales,
-    /// The mall: where points come from.
+    /// The mall: source of points.
     PointsGranted,
-    /// The mall: what points were spent on.
+    /// The mall: spent points.
     PointsSpent,
 }
 
-impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::Cash, Kind::Reward, Kind::CashIn, Kind::Sales, Kind::PointsGranted, Kind::PointsSpent];
+impl AccountKind {
+    pub const ALL: [AccountKind; 6] = [
+        AccountKind::Cash,
+        AccountKind::Reward,
+        AccountKind::CashIn,
+        AccountKind::Sales,
+        AccountKind::PointsGranted,
+        AccountKind::PointsSpent,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Cash => "CASH",
-            Kind::Reward => "REWARD",
-            Kind::CashIn => "CASH_IN",
-            Kind::Sales => "SALES",
-            Kind::PointsGranted => "POINTS_GRANTED",
-            Kind::PointsSpent => "POINTS_SPENT",
+            AccountKind::Cash => "CASH",
+            AccountKind::Reward => "REWARD",
+            AccountKind::CashIn => "CASH_IN",
+            AccountKind::Sales => "SALES",
+            AccountKind::PointsGranted => "POINTS_GRANTED",
+            AccountKind::PointsSpent => "POINTS_SPENT",
         }
     }
 
-    pub fn parse(text: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    pub fn parse(text: &str) -> Option<AccountKind> {
+        AccountKind::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
-    pub fn is_members(self) -> bool {
-        matches!(self, Kind::Cash | Kind::Reward)
+    pub fn is_member_account(self) -> bool {
+        matches!(self, AccountKind::Cash | AccountKind::Reward)
     }
 
-    /// Kinds of one currency may move to each other.
+    /// True for accounts that count points. Transfers are allowed within points and within money.
     pub fn is_points(self) -> bool {
-        matches!(self, Kind::Reward | Kind::PointsGranted | Kind::PointsSpent)
+        matches!(self, AccountKind::Reward | AccountKind::PointsGranted | AccountKind::PointsSpent)
     }
 }
 
@@ -53,31 +60,31 @@ impl Kind {
 pub struct AccountKey {
     /// A member, or [`MALL`].
     pub owner: Uuid,
-    pub kind: Kind,
+    pub kind: AccountKind,
 }
 
 /// Owner of the mall's own accounts.
 pub const MALL: Uuid = Uuid::nil();
 
-pub const CASH_IN: AccountKey = AccountKey { owner: MALL, kind: Kind::CashIn };
-pub const SALES: AccountKey = AccountKey { owner: MALL, kind: Kind::Sales };
-pub const POINTS_GRANTED: AccountKey = AccountKey { owner: MALL, kind: Kind::PointsGranted };
-pub const POINTS_SPENT: AccountKey = AccountKey { owner: MALL, kind: Kind::PointsSpent };
+pub const CASH_IN: AccountKey = AccountKey { owner: MALL, kind: AccountKind::CashIn };
+pub const SALES: AccountKey = AccountKey { owner: MALL, kind: AccountKind::Sales };
+pub const POINTS_GRANTED: AccountKey = AccountKey { owner: MALL, kind: AccountKind::PointsGranted };
+pub const POINTS_SPENT: AccountKey = AccountKey { owner: MALL, kind: AccountKind::PointsSpent };
 
 impl AccountKey {
     pub fn cash(member_id: MemberId) -> Self {
-        Self { owner: member_id.0, kind: Kind::Cash }
+        Self { owner: member_id.0, kind: AccountKind::Cash }
     }
     pub fn reward(member_id: MemberId) -> Self {
-        Self { owner: member_id.0, kind: Kind::Reward }
+        Self { owner: member_id.0, kind: AccountKind::Reward }
     }
 }
 
-/// What the first entry's hash covers in place of a hash before it.
+/// The previous hash of an account's first entry.
 pub const GENESIS: [u8; 32] = [0; 32];
 
-/// SHA-256(hash before ‖ transaction ‖ n ‖ amount ‖ instant), numbers as big-endian 64 bits. Whoever audits recomputes an account's
-/// chain with it from [`GENESIS`] and compares the end with the stored head.
+/// SHA-256(previous hash ‖ transaction ‖ n ‖ amount ‖ time), with numbers as big-endian 64 bits. An audit recomputes the chain of
+/// an account from [`GENESIS`] and compares its end with the stored head.
 pub fn ledger_hash(before: &[u8; 32], tx_id: Uuid, n: i64, amount: Won, at: Timestamp) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(before);
@@ -90,7 +97,7 @@ pub fn ledger_hash(before: &[u8; 32], tx_id: Uuid, n: i64, amount: Won, at: Time
 
 /// One side of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct LedgerEntry {
     pub tx_id: Uuid,
     pub account: AccountKey,
     pub n: i64,
@@ -101,12 +108,12 @@ pub struct Entry {
     pub previous_tx: Option<Uuid>,
 }
 
-/// Why an amount cannot be held or moved.
+/// Reason why an amount cannot be held or moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// What is available does not cover it.
-    Short,
-    /// The balance would leave 64 bits.
+    /// The amount exceeds the available balance.
+    Insufficient,
+    /// The balance would exceed 64 bits.
     OutOfRange,
 }
 
@@ -118,13 +125,13 @@ pub struct Account {
     pub entries: i64,
     pub head: [u8; 32],
     pub last_tx: Option<Uuid>,
-    /// How often it was saved; 0 for one that was never stored.
+    /// Number of saves; 0 for an account that was never stored.
     pub version: i64,
 }
 
 impl Account {
-    /// An account nobody touched yet: it has no row, and a balance of 0.
-    pub fn untouched(key: AccountKey) -> Self {
+    /// A new account without a row.
+    pub fn empty(key: AccountKey) -> Self {
         Self { key, balance: Won::ZERO, held: Won::ZERO, entries: 0, head: GENESIS, last_tx: None, version: 0 }
     }
 
@@ -134,30 +141,34 @@ impl Account {
 
     pub fn hold(&mut self, amount: Won) -> Result<(), Denied> {
         if amount > self.available() {
-            return Err(Denied::Short);
+            return Err(Denied::Insufficient);
         }
         self.held = self.held.plus(amount).map_err(|_| Denied::OutOfRange)?;
         Ok(())
     }
 
-    /// Ends a hold of this amount; what is held never falls below 0.
+    /// Ends a hold of this amount. The held part never falls below 0.
     pub fn unhold(&mut self, amount: Won) {
         self.held = Won((self.held.0 - amount.0).max(0));
     }
 
-    /// The balance after `amount`, if the account may have it. Members never spend what they lack or what an order holds.
-    pub fn after(&self, amount: Won) -> Result<Won, Denied> {
+    /// The balance after a movement of `amount`. `Err`: a member lacks the amount or orders hold it, or the balance would exceed 64 bits.
+    pub fn balance_after(&self, amount: Won) -> Result<Won, Denied> {
         let balance = self.balance.plus(amount).map_err(|_| Denied::OutOfRange)?;
-        if self.key.kind.is_members() && amount.is_negative() && balance < self.held { Err(Denied::Short) } else { Ok(balance) }
+        if self.key.kind.is_member_account() && amount.is_negative() && balance < self.held {
+            Err(Denied::Insufficient)
+        } else {
+            Ok(balance)
+        }
     }
 
-    /// Adds an entry. `balance` is what [`Account::after`] answered.
-    pub(super) fn post(&mut self, tx_id: Uuid, amount: Won, balance: Won, at: Timestamp) -> Entry {
+    /// Appends an entry. `balance` is the result of [`Account::balance_after`].
+    pub(super) fn append_entry(&mut self, tx_id: Uuid, amount: Won, balance: Won, at: Timestamp) -> LedgerEntry {
         self.entries += 1;
         self.balance = balance;
         self.head = ledger_hash(&self.head, tx_id, self.entries, amount, at);
         let previous_tx = self.last_tx.replace(tx_id);
-        Entry { tx_id, account: self.key, n: self.entries, amount, balance_after: balance, at, hash: self.head, previous_tx }
+        LedgerEntry { tx_id, account: self.key, n: self.entries, amount, balance_after: balance, at, hash: self.head, previous_tx }
     }
 }
 
@@ -166,24 +177,24 @@ mod tests {
     use super::*;
 
     fn account(balance: i64) -> Account {
-        Account { balance: Won(balance), ..Account::untouched(AccountKey::reward(MemberId(Uuid::from_u128(5)))) }
+        Account { balance: Won(balance), ..Account::empty(AccountKey::reward(MemberId(Uuid::from_u128(5)))) }
     }
 
     #[test]
     fn held_points_cannot_be_spent_or_held_again() {
         let mut account = account(100);
         assert_eq!(account.hold(Won(60)), Ok(()));
-        assert_eq!(account.hold(Won(41)), Err(Denied::Short));
-        assert_eq!(account.after(Won(-41)), Err(Denied::Short));
-        assert_eq!(account.after(Won(-40)), Ok(Won(60)));
+        assert_eq!(account.hold(Won(41)), Err(Denied::Insufficient));
+        assert_eq!(account.balance_after(Won(-41)), Err(Denied::Insufficient));
+        assert_eq!(account.balance_after(Won(-40)), Ok(Won(60)));
         account.unhold(Won(60));
         assert_eq!(account.available(), Won(100));
     }
 
     #[test]
-    fn the_mall_may_be_in_the_red_and_nobody_may_overflow() {
-        assert_eq!(Account::untouched(SALES).after(Won(-5)), Ok(Won(-5)));
-        assert_eq!(account(i64::MAX).after(Won(1)), Err(Denied::OutOfRange));
+    fn the_mall_may_be_negative_and_no_account_overflows() {
+        assert_eq!(Account::empty(SALES).balance_after(Won(-5)), Ok(Won(-5)));
+        assert_eq!(account(i64::MAX).balance_after(Won(1)), Err(Denied::OutOfRange));
     }
 
     #[test]
@@ -199,8 +210,8 @@ mod tests {
         ];
         assert!(changed.iter().all(|hash| *hash != base));
         let mut account = account(0);
-        let first = account.post(tx, Won(10), Won(10), Timestamp(7));
-        let second = account.post(other, Won(-4), Won(6), Timestamp(8));
+        let first = account.append_entry(tx, Won(10), Won(10), Timestamp(7));
+        let second = account.append_entry(other, Won(-4), Won(6), Timestamp(8));
         assert_eq!(first.hash, base);
         assert_eq!((second.hash, second.previous_tx), (ledger_hash(&base, other, 2, Won(-4), Timestamp(8)), Some(tx)));
         assert_eq!((account.head, account.last_tx, account.entries), (second.hash, Some(other), 2));

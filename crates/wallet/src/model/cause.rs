@@ -1,26 +1,26 @@
-//! Why something moves, and the record that it did: one transaction per cause, ever (I-L5).
+//! Causes of movements, and the transaction that settles a cause: one per cause, ever (I-L5).
 
 use contracts::{Code, MemberId, OrderId, Timestamp, Won};
 use uuid::Uuid;
 
-/// Why something moves.
+/// Cause of a movement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// Money came in from outside.
+    /// Money from outside.
     Charge,
-    /// An operator gave points.
+    /// Points granted by an operator.
     Grant,
-    /// Held points were spent on a paid order.
+    /// Held points spent on a paid order.
     Use,
-    /// Spent points came back because the order was undone.
+    /// Spent points returned, because the order was undone.
     Return,
     /// Points earned by a confirmed purchase.
     Earn,
-    /// Earned points taken back because the order was undone.
+    /// Earned points taken back, because the order was undone.
     EarnBack,
     /// A payment from the cash balance.
     Pay,
-    /// A payment given back.
+    /// A payment refunded to the cash balance.
     Refund,
 }
 
@@ -52,47 +52,47 @@ impl Cause {
     }
 }
 
-/// Where a UUID has its version.
+/// Position of the version in a UUID, in bits.
 const VERSION_SHIFT: u32 = 76;
 
-/// The id of the transaction that settles a cause: the cause's own id, a version 7 UUID, with the kind of cause where it has its version.
-/// So the primary key of transactions is what keeps causes from being settled twice, without a second index, and transactions of one
-/// time lie side by side.
+/// The id of the transaction that settles a cause: the id of the cause, a version 7 UUID, with the kind of cause in place of its version.
+/// So the primary key of transactions prevents a second settlement without a second index, and transactions of one time are neighbours.
 pub fn transaction_id(cause: Cause, reference: Uuid) -> Uuid {
     let version = 0xF << VERSION_SHIFT;
     Uuid::from_u128((reference.as_u128() & !version) | (cause.digit() << VERSION_SHIFT))
 }
 
-/// For the eyes of people.
+/// Information for people; no rule depends on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Note {
     pub reason: Option<String>,
     pub granted_by: Option<MemberId>,
 }
 
+/// A movement between two accounts, or its refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
+pub struct LedgerTransaction {
     pub id: Uuid,
     pub cause: Cause,
     /// The order, payment, charge or grant that caused it.
     pub reference: Uuid,
     pub order_id: Option<OrderId>,
     pub amount: Won,
-    /// Why nothing moved, if nothing did.
+    /// `Some`: nothing moved, for this reason.
     pub refused: Option<Code>,
     pub note: Note,
     pub at: Timestamp,
 }
 
-/// What became of a cause.
+/// Outcome of a settled cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct CauseOutcome {
     pub amount: Won,
     pub refused: Option<Code>,
 }
 
-impl Transaction {
-    /// A movement for a cause, with nothing else to tell.
+impl LedgerTransaction {
+    /// A movement for a cause, without an order or a note.
     pub fn of(cause: Cause, reference: Uuid, amount: Won, at: Timestamp) -> Self {
         Self { id: transaction_id(cause, reference), cause, reference, order_id: None, amount, refused: None, note: Note::default(), at }
     }

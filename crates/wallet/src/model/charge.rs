@@ -1,13 +1,13 @@
-//! What may be charged at once (decision 7).
+//! The limits of one charge (decision 7).
 
 use contracts::{Code, Refusal, Won};
 
-/// The seeds' minimum: 1,000 won.
+/// Least charge, as in the seeds.
 pub const MIN_CHARGE: Won = Won(1_000);
-/// Far above any purchase, far below what sums could overflow by.
+/// Highest charge: far above any purchase, and far below an overflow of sums.
 pub const MAX_CHARGE: Won = Won(100_000_000);
 
-/// `unit`: charges are whole multiples of it (1 for any amount, 1,000 for shops that sell charge notes).
+/// Checks that a charge is within its limits and a multiple of `unit` (1 for any amount, 1,000 for shops that sell charge notes).
 pub fn check_charge(amount: Won, unit: Won) -> Result<(), Refusal> {
     if amount < MIN_CHARGE {
         return Err(Refusal::new(Code::ChargeTooSmall, format!("A charge is at least {MIN_CHARGE} won")));

@@ -1,69 +1,75 @@
-//! Points that an order holds.
+//! The points that an order holds.
 
 use contracts::{Code, MemberId, OrderId, Refusal, Timestamp, Won};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldState {
+pub enum WalletHoldState {
     Held,
     /// Spent: the order is paid.
     Used,
-    /// Given back before it was spent.
+    /// Released before the points were spent.
     Released,
-    /// Given back after it was spent.
+    /// Returned after the points were spent.
     Returned,
-    /// There were not enough points. Kept, so that a repeat of the question gets the same answer.
+    /// Refused for lack of points. Recorded, so that a repeat gets the same answer.
     Refused,
-    /// The undo came without its hold; a hold that comes later is refused.
+    /// Undone before its hold, so that a later hold is refused.
     Tombstone,
 }
 
-impl HoldState {
-    const ALL: [HoldState; 6] =
-        [HoldState::Held, HoldState::Used, HoldState::Released, HoldState::Returned, HoldState::Refused, HoldState::Tombstone];
+impl WalletHoldState {
+    const ALL: [WalletHoldState; 6] = [
+        WalletHoldState::Held,
+        WalletHoldState::Used,
+        WalletHoldState::Released,
+        WalletHoldState::Returned,
+        WalletHoldState::Refused,
+        WalletHoldState::Tombstone,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            HoldState::Held => "HELD",
-            HoldState::Used => "USED",
-            HoldState::Released => "RELEASED",
-            HoldState::Returned => "RETURNED",
-            HoldState::Refused => "REFUSED",
-            HoldState::Tombstone => "TOMBSTONE",
+            WalletHoldState::Held => "HELD",
+            WalletHoldState::Used => "USED",
+            WalletHoldState::Released => "RELEASED",
+            WalletHoldState::Returned => "RETURNED",
+            WalletHoldState::Refused => "REFUSED",
+            WalletHoldState::Tombstone => "TOMBSTONE",
         }
     }
 
-    pub fn parse(text: &str) -> Option<HoldState> {
-        HoldState::ALL.into_iter().find(|state| state.as_str() == text)
+    pub fn parse(text: &str) -> Option<WalletHoldState> {
+        WalletHoldState::ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct WalletHold {
     pub order_id: OrderId,
     pub member_id: Option<MemberId>,
     pub amount: Won,
-    pub state: HoldState,
+    pub state: WalletHoldState,
     pub refused: Option<Code>,
     pub expires_at: Option<Timestamp>,
     pub at: Timestamp,
 }
 
-impl Hold {
+impl WalletHold {
     pub fn tombstone(order_id: OrderId, at: Timestamp) -> Self {
-        Self { order_id, member_id: None, amount: Won::ZERO, state: HoldState::Tombstone, refused: None, expires_at: None, at }
+        Self { order_id, member_id: None, amount: Won::ZERO, state: WalletHoldState::Tombstone, refused: None, expires_at: None, at }
     }
 
-    /// What a request to hold is told when this hold exists already.
-    pub fn answer_again(&self) -> Result<(), Refusal> {
+    /// The answer to a repeated request for this hold.
+    pub fn repeated_answer(&self) -> Result<(), Refusal> {
         match self.state {
-            HoldState::Held | HoldState::Used => Ok(()),
-            HoldState::Refused => Err(refusal(self.refused.unwrap_or(Code::InsufficientPoints))),
-            HoldState::Released | HoldState::Returned | HoldState::Tombstone => Err(refusal(Code::StepTimedOut)),
+            WalletHoldState::Held | WalletHoldState::Used => Ok(()),
+            WalletHoldState::Refused => Err(refusal(self.refused.unwrap_or(Code::InsufficientPoints))),
+            WalletHoldState::Released | WalletHoldState::Returned | WalletHoldState::Tombstone => Err(refusal(Code::StepTimedOut)),
         }
     }
 }
 
-/// The same words at every repeat.
+/// The refusal of a hold, the same at every repeat.
 pub fn refusal(code: Code) -> Refusal {
     match code {
         Code::InsufficientPoints => Refusal::new(code, "You have fewer points available than the order uses"),

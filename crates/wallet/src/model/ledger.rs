@@ -1,12 +1,12 @@
-//! The ledger of one database transaction: what was loaded, what is decided, and what has to be written at its end.
+//! The ledger in one database transaction: the loaded rows, the decisions, and the rows to write.
 //!
-//! Every movement is a transfer between two accounts, so its entries sum to zero by construction (I-L1), and every movement has a cause
-//! that is settled once (I-L5). It never touches a database: the store fills it before anything is decided and empties it before the commit.
+//! Every movement is a transfer between two accounts, so its entries sum to zero by construction (I-L1). Every movement has a cause
+//! that is settled once (I-L5). The store loads the rows before the decisions and writes the changes before the commit.
 
 use super::{
-    account::{Account, AccountKey, CASH_IN, Denied, Entry, POINTS_GRANTED, POINTS_SPENT, SALES},
-    cause::{Cause, Note, Settled, Transaction},
-    hold::{self, Hold, HoldState},
+    account::{Account, AccountKey, CASH_IN, Denied, LedgerEntry, POINTS_GRANTED, POINTS_SPENT, SALES},
+    cause::{Cause, CauseOutcome, LedgerTransaction, Note},
+    hold::{self, WalletHold, WalletHoldState},
 };
 use contracts::{
     Code, MemberId, OrderId, Refusal, Timestamp, Won,
@@ -15,45 +15,47 @@ use contracts::{
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Something that came in: its transaction, and what is available with it.
+/// A charge or grant: its transaction, and the balance available afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     pub tx_id: Uuid,
     pub available: Won,
 }
 
-/// Something that cannot be, unless code or data are broken: the transaction must not be kept.
+/// A violated invariant, from a bug or corrupt data. The transaction must be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
+pub struct LedgerViolation(pub String);
 
 type Decision = Result<(), Refusal>;
 
-struct Loaded<T> {
+/// A loaded or new row.
+struct LedgerRow<T> {
     row: T,
-    /// Read from the database, as opposed to made here.
-    stored: bool,
-    changed: bool,
+    /// The row exists in the database.
+    is_stored: bool,
+    /// The row differs from the database.
+    is_changed: bool,
 }
 
 /// Rows to write, each once.
 #[derive(Default)]
-pub struct Changes {
+pub struct LedgerChanges {
     pub new_accounts: Vec<Account>,
     pub changed_accounts: Vec<Account>,
-    pub new_holds: Vec<Hold>,
-    pub changed_holds: Vec<Hold>,
-    pub transactions: Vec<Transaction>,
-    pub entries: Vec<Entry>,
+    pub new_holds: Vec<WalletHold>,
+    pub changed_holds: Vec<WalletHold>,
+    pub transactions: Vec<LedgerTransaction>,
+    pub entries: Vec<LedgerEntry>,
 }
 
-/// `None` stands for "looked for, and there is none".
+/// The rows that a transaction has loaded, and its new transactions and entries. `None`: loaded, but no such row exists.
 #[derive(Default)]
 pub struct Ledger {
-    accounts: HashMap<AccountKey, Loaded<Account>>,
-    holds: HashMap<OrderId, Option<Loaded<Hold>>>,
-    causes: HashMap<(Cause, Uuid), Option<Settled>>,
-    transactions: Vec<Transaction>,
-    entries: Vec<Entry>,
+    accounts: HashMap<AccountKey, LedgerRow<Account>>,
+    holds: HashMap<OrderId, Option<LedgerRow<WalletHold>>>,
+    causes: HashMap<(Cause, Uuid), Option<CauseOutcome>>,
+    transactions: Vec<LedgerTransaction>,
+    entries: Vec<LedgerEntry>,
 }
 
 impl Ledger {
@@ -67,40 +69,43 @@ impl Ledger {
         self.causes.contains_key(&(cause, reference))
     }
 
-    /// An account as it is stored; without a row it is untouched.
+    /// Adds a stored account. Without a row, the account is new and empty.
     pub fn load_account(&mut self, key: AccountKey, row: Option<Account>) {
-        let stored = row.is_some();
-        let row = row.unwrap_or_else(|| Account::untouched(key));
-        self.accounts.entry(key).or_insert(Loaded { row, stored, changed: false });
+        let is_stored = row.is_some();
+        let row = row.unwrap_or_else(|| Account::empty(key));
+        self.accounts.entry(key).or_insert(LedgerRow { row, is_stored, is_changed: false });
     }
-    pub fn load_hold(&mut self, order_id: OrderId, row: Option<Hold>) {
-        self.holds.entry(order_id).or_insert(row.map(|row| Loaded { row, stored: true, changed: false }));
+    pub fn load_hold(&mut self, order_id: OrderId, row: Option<WalletHold>) {
+        self.holds.entry(order_id).or_insert(row.map(|row| LedgerRow { row, is_stored: true, is_changed: false }));
     }
-    pub fn load_cause(&mut self, cause: Cause, reference: Uuid, settled: Option<Settled>) {
+    pub fn load_cause(&mut self, cause: Cause, reference: Uuid, settled: Option<CauseOutcome>) {
         self.causes.entry((cause, reference)).or_insert(settled);
     }
 
-    pub fn account(&self, key: AccountKey) -> Result<&Account, Broken> {
-        self.accounts.get(&key).map(|loaded| &loaded.row).ok_or_else(|| Broken(format!("account {key:?} was not loaded")))
+    pub fn account(&self, key: AccountKey) -> Result<&Account, LedgerViolation> {
+        self.accounts.get(&key).map(|loaded| &loaded.row).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))
     }
 
-    pub fn hold(&self, order_id: OrderId) -> Result<Option<&Hold>, Broken> {
-        let slot = self.holds.get(&order_id).ok_or_else(|| Broken(format!("the hold of {order_id} was not loaded")))?;
+    pub fn hold(&self, order_id: OrderId) -> Result<Option<&WalletHold>, LedgerViolation> {
+        let slot = self.holds.get(&order_id).ok_or_else(|| LedgerViolation(format!("the hold of {order_id} was not loaded")))?;
         Ok(slot.as_ref().map(|loaded| &loaded.row))
     }
 
-    pub fn settled(&self, cause: Cause, reference: Uuid) -> Result<Option<Settled>, Broken> {
-        self.causes.get(&(cause, reference)).copied().ok_or_else(|| Broken(format!("{} {reference} was not loaded", cause.as_str())))
+    pub fn outcome_of(&self, cause: Cause, reference: Uuid) -> Result<Option<CauseOutcome>, LedgerViolation> {
+        self.causes
+            .get(&(cause, reference))
+            .copied()
+            .ok_or_else(|| LedgerViolation(format!("{} {reference} was not loaded", cause.as_str())))
     }
 
-    /// What has to be written, each kind in the order of its keys: neighbours share pages.
-    pub fn into_changes(self) -> Changes {
-        let mut changes = Changes { transactions: self.transactions, entries: self.entries, ..Changes::default() };
-        for loaded in self.accounts.into_values().filter(|loaded| loaded.changed) {
-            if loaded.stored { &mut changes.changed_accounts } else { &mut changes.new_accounts }.push(loaded.row);
+    /// The rows to write, each kind sorted by key because neighbours share database pages.
+    pub fn into_changes(self) -> LedgerChanges {
+        let mut changes = LedgerChanges { transactions: self.transactions, entries: self.entries, ..LedgerChanges::default() };
+        for loaded in self.accounts.into_values().filter(|loaded| loaded.is_changed) {
+            if loaded.is_stored { &mut changes.changed_accounts } else { &mut changes.new_accounts }.push(loaded.row);
         }
-        for loaded in self.holds.into_values().flatten().filter(|loaded| loaded.changed) {
-            if loaded.stored { &mut changes.changed_holds } else { &mut changes.new_holds }.push(loaded.row);
+        for loaded in self.holds.into_values().flatten().filter(|loaded| loaded.is_changed) {
+            if loaded.is_stored { &mut changes.changed_holds } else { &mut changes.new_holds }.push(loaded.row);
         }
         changes.new_accounts.sort_unstable_by_key(|account| account.key);
         changes.changed_accounts.sort_unstable_by_key(|account| account.key);
@@ -111,12 +116,18 @@ impl Ledger {
         changes
     }
 
-    /// Money from outside reaches a member. `id` is a fresh one.
-    pub fn charge(&mut self, id: Uuid, member_id: MemberId, amount: Won, at: Timestamp) -> Result<Result<Received, Refusal>, Broken> {
-        self.receive(Transaction::of(Cause::Charge, id, amount, at), CASH_IN, AccountKey::cash(member_id))
+    /// Adds money from outside to a member. `id` is new.
+    pub fn charge(
+        &mut self,
+        id: Uuid,
+        member_id: MemberId,
+        amount: Won,
+        at: Timestamp,
+    ) -> Result<Result<Received, Refusal>, LedgerViolation> {
+        self.receive(LedgerTransaction::of(Cause::Charge, id, amount, at), CASH_IN, AccountKey::cash(member_id))
     }
 
-    /// An operator gives a member points. `id` is a fresh one.
+    /// Grants points to a member. `id` is new.
     pub fn grant(
         &mut self,
         id: Uuid,
@@ -124,12 +135,17 @@ impl Ledger {
         amount: Won,
         note: Note,
         at: Timestamp,
-    ) -> Result<Result<Received, Refusal>, Broken> {
-        let grant = Transaction { note, ..Transaction::of(Cause::Grant, id, amount, at) };
+    ) -> Result<Result<Received, Refusal>, LedgerViolation> {
+        let grant = LedgerTransaction { note, ..LedgerTransaction::of(Cause::Grant, id, amount, at) };
         self.receive(grant, POINTS_GRANTED, AccountKey::reward(member_id))
     }
 
-    fn receive(&mut self, transaction: Transaction, from: AccountKey, to: AccountKey) -> Result<Result<Received, Refusal>, Broken> {
+    fn receive(
+        &mut self,
+        transaction: LedgerTransaction,
+        from: AccountKey,
+        to: AccountKey,
+    ) -> Result<Result<Received, Refusal>, LedgerViolation> {
         let tx_id = transaction.id;
         Ok(match self.transfer(transaction, from, to)? {
             Ok(()) => Ok(Received { tx_id, available: self.account(to)?.available() }),
@@ -137,173 +153,190 @@ impl Ledger {
         })
     }
 
-    /// Saga step: an order holds points.
-    pub fn hold_points(&mut self, ask: &PointsHold, at: Timestamp) -> Result<Decision, Broken> {
-        if let Some(hold) = self.hold(ask.order_id)? {
-            return Ok(hold.answer_again());
+    /// Saga step: holds points for an order.
+    pub fn hold_points(&mut self, request: &PointsHold, at: Timestamp) -> Result<Decision, LedgerViolation> {
+        if let Some(hold) = self.hold(request.order_id)? {
+            return Ok(hold.repeated_answer());
         }
-        let refused = if ask.amount.is_negative() {
+        let refused = if request.amount.is_negative() {
             Some(Code::AmountOutOfRange)
         } else {
-            self.account_mut(AccountKey::reward(ask.member_id))?.hold(ask.amount).err().map(|_| Code::InsufficientPoints)
+            self.account_mut(AccountKey::reward(request.member_id))?.hold(request.amount).err().map(|_| Code::InsufficientPoints)
         };
-        let state = if refused.is_some() { HoldState::Refused } else { HoldState::Held };
-        let (member_id, amount) = (Some(ask.member_id), ask.amount.max(Won::ZERO));
-        let expires_at = Some(ask.expires_at);
-        self.put_hold(Hold { order_id: ask.order_id, member_id, amount, state, refused, expires_at, at });
+        let state = if refused.is_some() { WalletHoldState::Refused } else { WalletHoldState::Held };
+        let (member_id, amount) = (Some(request.member_id), request.amount.max(Won::ZERO));
+        let expires_at = Some(request.expires_at);
+        self.set_hold(WalletHold { order_id: request.order_id, member_id, amount, state, refused, expires_at, at });
         Ok(refused.map_or(Ok(()), |code| Err(hold::refusal(code))))
     }
 
-    /// Undo of [`Ledger::hold_points`], before or after the points were spent. Always succeeds; without a hold it leaves a tombstone.
-    pub fn unhold_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), Broken> {
+    /// Undoes [`Ledger::hold_points`], before or after the points were spent. Without a hold it leaves a tombstone.
+    pub fn unhold_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), LedgerViolation> {
         let Some(hold) = self.hold(order_id)?.cloned() else {
-            self.put_hold(Hold::tombstone(order_id, at));
+            self.set_hold(WalletHold::tombstone(order_id, at));
             return Ok(());
         };
         let Some(member_id) = hold.member_id else { return Ok(()) };
         let reward = AccountKey::reward(member_id);
         match hold.state {
-            HoldState::Held => {
+            WalletHoldState::Held => {
                 self.account_mut(reward)?.unhold(hold.amount);
-                self.put_hold(Hold { state: HoldState::Released, at, ..hold });
+                self.set_hold(WalletHold { state: WalletHoldState::Released, at, ..hold });
             }
-            HoldState::Used => {
-                let back = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Return, order_id.0, hold.amount, at) };
-                self.transfer_all(back, POINTS_SPENT, reward)?;
-                self.put_hold(Hold { state: HoldState::Returned, at, ..hold });
+            WalletHoldState::Used => {
+                let back =
+                    LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::Return, order_id.0, hold.amount, at) };
+                self.transfer_secured(back, POINTS_SPENT, reward)?;
+                self.set_hold(WalletHold { state: WalletHoldState::Returned, at, ..hold });
             }
-            HoldState::Released | HoldState::Returned | HoldState::Refused | HoldState::Tombstone => {}
+            WalletHoldState::Released | WalletHoldState::Returned | WalletHoldState::Refused | WalletHoldState::Tombstone => {}
         }
         Ok(())
     }
 
-    /// The order is paid: its held points are spent.
-    pub fn use_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), Broken> {
-        let hold = self.hold(order_id)?.cloned().ok_or_else(|| Broken(format!("order {order_id} is paid but never held points")))?;
+    /// Spends the held points of a paid order.
+    pub fn use_points(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), LedgerViolation> {
+        let hold =
+            self.hold(order_id)?.cloned().ok_or_else(|| LedgerViolation(format!("order {order_id} is paid but never held points")))?;
         match (hold.state, hold.member_id) {
-            // A repeat, or one that comes after the order was undone: a paid order's slip back may overtake this in another stream.
-            (HoldState::Used | HoldState::Returned | HoldState::Released, _) => Ok(()),
-            (HoldState::Held, Some(member_id)) => {
+            // A repeat, or a message after the undo of the order: the slip back of a paid order may overtake this one in another stream.
+            (WalletHoldState::Used | WalletHoldState::Returned | WalletHoldState::Released, _) => Ok(()),
+            (WalletHoldState::Held, Some(member_id)) => {
                 let reward = AccountKey::reward(member_id);
                 self.account_mut(reward)?.unhold(hold.amount);
-                let spend = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Use, order_id.0, hold.amount, at) };
-                self.transfer_all(spend, reward, POINTS_SPENT)?;
-                self.put_hold(Hold { state: HoldState::Used, at, ..hold });
+                let spend =
+                    LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::Use, order_id.0, hold.amount, at) };
+                self.transfer_secured(spend, reward, POINTS_SPENT)?;
+                self.set_hold(WalletHold { state: WalletHoldState::Used, at, ..hold });
                 Ok(())
             }
-            (state, _) => Err(Broken(format!("order {order_id} is paid but its points are {}", state.as_str()))),
+            (state, _) => Err(LedgerViolation(format!("order {order_id} is paid but its points are {}", state.as_str()))),
         }
     }
 
-    /// Cash moves from the member to the mall, once per payment. A refusal is kept: a repeat gets it again.
-    pub fn debit(&mut self, ask: &WalletTransfer, at: Timestamp) -> Result<Decision, Broken> {
-        if let Some(settled) = self.settled(Cause::Pay, ask.payment_id.0)? {
+    /// Moves cash from the member to the mall, once per payment. A refusal is recorded, and a repeat gets it again.
+    pub fn debit(&mut self, request: &WalletTransfer, at: Timestamp) -> Result<Decision, LedgerViolation> {
+        if let Some(settled) = self.outcome_of(Cause::Pay, request.payment_id.0)? {
             return Ok(settled.refused.map_or(Ok(()), |code| Err(refused_payment(code))));
         }
-        let pay = Transaction { order_id: Some(ask.order_id), ..Transaction::of(Cause::Pay, ask.payment_id.0, ask.amount, at) };
-        let refused = if ask.amount.0 <= 0 {
+        let pay = LedgerTransaction {
+            order_id: Some(request.order_id),
+            ..LedgerTransaction::of(Cause::Pay, request.payment_id.0, request.amount, at)
+        };
+        let refused = if request.amount.0 <= 0 {
             Code::AmountOutOfRange
         } else {
-            match self.transfer(pay.clone(), AccountKey::cash(ask.member_id), SALES)? {
+            match self.transfer(pay.clone(), AccountKey::cash(request.member_id), SALES)? {
                 Ok(()) => return Ok(Ok(())),
-                Err(Denied::Short) => Code::InsufficientFunds,
+                Err(Denied::Insufficient) => Code::InsufficientFunds,
                 Err(Denied::OutOfRange) => Code::AmountOutOfRange,
             }
         };
-        self.put_transaction(Transaction { refused: Some(refused), ..pay });
+        self.record_transaction(LedgerTransaction { refused: Some(refused), ..pay });
         Ok(Err(refused_payment(refused)))
     }
 
-    /// Cash moves back, once per payment. Without a debit nothing moves, and a debit that comes later is refused.
-    pub fn credit(&mut self, ask: &WalletTransfer, at: Timestamp) -> Result<(), Broken> {
-        let back = |cause| Transaction { order_id: Some(ask.order_id), ..Transaction::of(cause, ask.payment_id.0, ask.amount, at) };
-        let Some(paid) = self.settled(Cause::Pay, ask.payment_id.0)? else {
-            self.put_transaction(Transaction { refused: Some(Code::StepTimedOut), ..back(Cause::Pay) });
+    /// Moves cash back, once per payment. Without a debit nothing moves, and a later debit is refused.
+    pub fn credit(&mut self, request: &WalletTransfer, at: Timestamp) -> Result<(), LedgerViolation> {
+        let back = |cause| LedgerTransaction {
+            order_id: Some(request.order_id),
+            ..LedgerTransaction::of(cause, request.payment_id.0, request.amount, at)
+        };
+        let Some(paid) = self.outcome_of(Cause::Pay, request.payment_id.0)? else {
+            self.record_transaction(LedgerTransaction { refused: Some(Code::StepTimedOut), ..back(Cause::Pay) });
             return Ok(());
         };
-        if paid.refused.is_some() || self.settled(Cause::Refund, ask.payment_id.0)?.is_some() {
+        if paid.refused.is_some() || self.outcome_of(Cause::Refund, request.payment_id.0)?.is_some() {
             return Ok(());
         }
-        if ask.amount > paid.amount || ask.amount.0 <= 0 {
-            return Err(Broken(format!("{} is to go back of payment {}, which took {}", ask.amount, ask.payment_id, paid.amount)));
+        if request.amount > paid.amount || request.amount.0 <= 0 {
+            return Err(LedgerViolation(format!(
+                "{} is to go back of payment {}, which took {}",
+                request.amount, request.payment_id, paid.amount
+            )));
         }
-        self.transfer_all(back(Cause::Refund), SALES, AccountKey::cash(ask.member_id))
+        self.transfer_secured(back(Cause::Refund), SALES, AccountKey::cash(request.member_id))
     }
 
-    /// A confirmed purchase earns its share of what was paid in cash, rounded down.
-    pub fn earn(&mut self, confirmed: &OrderConfirmed, basis_points: u32, at: Timestamp) -> Result<(), Broken> {
+    /// Grants the points that a confirmed purchase earns: a share of the cash paid, rounded down.
+    pub fn earn(&mut self, confirmed: &OrderConfirmed, basis_points: u32, at: Timestamp) -> Result<(), LedgerViolation> {
         let order_id = confirmed.order_id;
         let amount = confirmed.cash_paid.basis_points(basis_points);
-        if amount.0 <= 0 || self.settled(Cause::Earn, order_id.0)?.is_some() {
+        if amount.0 <= 0 || self.outcome_of(Cause::Earn, order_id.0)?.is_some() {
             return Ok(());
         }
-        let earn = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::Earn, order_id.0, amount, at) };
-        self.transfer_all(earn, POINTS_GRANTED, AccountKey::reward(confirmed.member_id))
+        let earn = LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::Earn, order_id.0, amount, at) };
+        self.transfer_secured(earn, POINTS_GRANTED, AccountKey::reward(confirmed.member_id))
     }
 
-    /// An order was undone: what it earned goes back, as far as it is still there. Points already spent or held stay with the buyer;
-    /// a balance never goes below 0 and nobody owes points.
-    pub fn take_back_earned(&mut self, order_id: OrderId, member_id: MemberId, at: Timestamp) -> Result<(), Broken> {
-        let Some(earned) = self.settled(Cause::Earn, order_id.0)? else { return Ok(()) };
-        if self.settled(Cause::EarnBack, order_id.0)?.is_some() {
+    /// Takes back the points that an undone order earned, up to the available points. Points already spent or held stay with the
+    /// buyer, because a balance never falls below 0.
+    pub fn take_back_earned(&mut self, order_id: OrderId, member_id: MemberId, at: Timestamp) -> Result<(), LedgerViolation> {
+        let Some(earned) = self.outcome_of(Cause::Earn, order_id.0)? else { return Ok(()) };
+        if self.outcome_of(Cause::EarnBack, order_id.0)?.is_some() {
             return Ok(());
         }
         let reward = AccountKey::reward(member_id);
         let amount = earned.amount.min(self.account(reward)?.available());
-        let back = Transaction { order_id: Some(order_id), ..Transaction::of(Cause::EarnBack, order_id.0, amount, at) };
+        let back = LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::EarnBack, order_id.0, amount, at) };
         if amount.0 <= 0 {
-            self.put_transaction(Transaction { amount: Won::ZERO, refused: Some(Code::InsufficientPoints), ..back });
+            self.record_transaction(LedgerTransaction { amount: Won::ZERO, refused: Some(Code::InsufficientPoints), ..back });
             return Ok(());
         }
-        self.transfer_all(back, reward, POINTS_GRANTED)
+        self.transfer_secured(back, reward, POINTS_GRANTED)
     }
 
-    fn account_mut(&mut self, key: AccountKey) -> Result<&mut Account, Broken> {
-        let loaded = self.accounts.get_mut(&key).ok_or_else(|| Broken(format!("account {key:?} was not loaded")))?;
-        loaded.changed = true;
+    fn account_mut(&mut self, key: AccountKey) -> Result<&mut Account, LedgerViolation> {
+        let loaded = self.accounts.get_mut(&key).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))?;
+        loaded.is_changed = true;
         Ok(&mut loaded.row)
     }
 
-    fn put_hold(&mut self, row: Hold) {
+    fn set_hold(&mut self, row: WalletHold) {
         let slot = self.holds.entry(row.order_id).or_insert(None);
-        let stored = slot.as_ref().is_some_and(|loaded| loaded.stored);
-        *slot = Some(Loaded { row, stored, changed: true });
+        let is_stored = slot.as_ref().is_some_and(|loaded| loaded.is_stored);
+        *slot = Some(LedgerRow { row, is_stored, is_changed: true });
     }
 
-    fn put_transaction(&mut self, transaction: Transaction) {
-        let settled = Settled { amount: transaction.amount, refused: transaction.refused };
+    fn record_transaction(&mut self, transaction: LedgerTransaction) {
+        let settled = CauseOutcome { amount: transaction.amount, refused: transaction.refused };
         self.causes.insert((transaction.cause, transaction.reference), Some(settled));
         self.transactions.push(transaction);
     }
 
-    /// Both entries or none.
-    fn transfer(&mut self, transaction: Transaction, from: AccountKey, to: AccountKey) -> Result<Result<(), Denied>, Broken> {
+    /// Writes both entries, or none if the amount is denied.
+    fn transfer(
+        &mut self,
+        transaction: LedgerTransaction,
+        from: AccountKey,
+        to: AccountKey,
+    ) -> Result<Result<(), Denied>, LedgerViolation> {
         let (id, amount, at) = (transaction.id, transaction.amount, transaction.at);
         if amount.0 <= 0 || from == to || from.kind.is_points() != to.kind.is_points() {
-            return Err(Broken(format!("no transfer: {amount} from {from:?} to {to:?}")));
+            return Err(LedgerViolation(format!("no transfer: {amount} from {from:?} to {to:?}")));
         }
-        let (left, arrived) = match (self.account(from)?.after(Won(-amount.0)), self.account(to)?.after(amount)) {
+        let (left, arrived) = match (self.account(from)?.balance_after(Won(-amount.0)), self.account(to)?.balance_after(amount)) {
             (Ok(left), Ok(arrived)) => (left, arrived),
             (Err(denied), _) | (_, Err(denied)) => return Ok(Err(denied)),
         };
-        let out = self.account_mut(from)?.post(id, Won(-amount.0), left, at);
-        let into = self.account_mut(to)?.post(id, amount, arrived, at);
+        let out = self.account_mut(from)?.append_entry(id, Won(-amount.0), left, at);
+        let into = self.account_mut(to)?.append_entry(id, amount, arrived, at);
         self.entries.extend([out, into]);
-        self.put_transaction(transaction);
+        self.record_transaction(transaction);
         Ok(Ok(()))
     }
 
-    /// A transfer that was secured before: only broken books can deny it. Nothing moves for an amount of 0.
-    fn transfer_all(&mut self, transaction: Transaction, from: AccountKey, to: AccountKey) -> Result<(), Broken> {
+    /// A transfer whose amount was secured before, so that a denial is a violation. An amount of 0 moves nothing.
+    fn transfer_secured(&mut self, transaction: LedgerTransaction, from: AccountKey, to: AccountKey) -> Result<(), LedgerViolation> {
         if transaction.amount == Won::ZERO {
             return Ok(());
         }
-        let what = format!("{} {}", transaction.cause.as_str(), transaction.reference);
-        self.transfer(transaction, from, to)?.map_err(|denied| Broken(format!("{what} was secured but is {denied:?}")))
+        let cause = format!("{} {}", transaction.cause.as_str(), transaction.reference);
+        self.transfer(transaction, from, to)?.map_err(|denied| LedgerViolation(format!("{cause} was secured but is denied: {denied:?}")))
     }
 }
 
-/// The same words at every repeat.
+/// The refusal of a payment, the same at every repeat.
 fn refused_payment(code: Code) -> Refusal {
     match code {
         Code::InsufficientFunds => Refusal::new(code, "Your wallet's cash balance does not cover the payment"),

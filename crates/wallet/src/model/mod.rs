@@ -1,4 +1,4 @@
-//! Accounts, holds and the ledger: rules without a database. Loads nothing, saves nothing, never asks for the time.
+//! The rules of accounts, holds and the ledger, without a database or a clock.
 
 pub mod account;
 pub mod cause;
@@ -6,8 +6,8 @@ pub mod charge;
 pub mod hold;
 pub mod ledger;
 
-pub use account::{Account, AccountKey, CASH_IN, Entry, Kind, POINTS_GRANTED, POINTS_SPENT, SALES};
-pub use cause::{Cause, Note, Settled, Transaction, transaction_id};
+pub use account::{Account, AccountKey, AccountKind, CASH_IN, LedgerEntry, POINTS_GRANTED, POINTS_SPENT, SALES};
+pub use cause::{Cause, CauseOutcome, LedgerTransaction, Note, transaction_id};
 pub use charge::check_charge;
-pub use hold::{Hold, HoldState};
-pub use ledger::{Broken, Ledger};
+pub use hold::{WalletHold, WalletHoldState};
+pub use ledger::{Ledger, LedgerViolation};

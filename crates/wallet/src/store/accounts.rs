@@ -1,4 +1,6 @@
-use crate::model::{Account, AccountKey, Kind, Ledger};
+//! SQL over `wallet_accounts`.
+
+use crate::model::{Account, AccountKey, AccountKind, Ledger};
 use kit::{
     DbError, Fault, Row, Tx,
     db::{FromRow, params},
@@ -8,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 impl FromRow for Account {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let kind: String = row.get(1)?;
-        let kind = Kind::parse(&kind).ok_or_else(|| DbError::Column { index: 1, reason: format!("unknown kind {kind}") })?;
+        let kind = AccountKind::parse(&kind).ok_or_else(|| DbError::Column { index: 1, reason: format!("unknown kind {kind}") })?;
         Ok(Self {
             key: AccountKey { owner: row.get(0)?, kind },
             balance: row.get(2)?,
@@ -21,8 +23,7 @@ impl FromRow for Account {
     }
 }
 
-/// Brings those of `keys` into the ledger that it does not have yet, locked, in the order of the keys: two writers never wait for each other
-/// in a circle.
+/// Locks and loads the accounts that are not loaded yet, in the order of their keys, so that two writers never deadlock.
 pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<AccountKey>) -> Result<(), DbError> {
     let missing: Vec<AccountKey> = keys.iter().copied().filter(|key| !ledger.has_account(*key)).collect();
     if missing.is_empty() {
@@ -38,8 +39,8 @@ pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<Acc
     Ok(())
 }
 
-/// Saves each account once, if it still is as it was read. One that was opened by another transaction meanwhile, or changed despite its
-/// lock, stops this one, to be repeated from the start.
+/// Saves each account once, if its version is unchanged since the read. `Err`: another transaction opened or changed an account
+/// meanwhile, so this one must be repeated.
 pub async fn save_accounts(tx: &mut Tx, new: &[Account], changed: &[Account]) -> Result<(), Fault> {
     let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1 \
                where owner_id=$1 and kind=$2 and version=$8";
@@ -89,7 +90,7 @@ mod tests {
         assert!(matches!(cash, Ok(Ok(_))));
     }
 
-    // B5, optimistic variant: of two changes from the same reading the second changes no row, for new accounts, moved money and bare holds alike.
+    // B5, optimistic variant: of two changes based on one read, the second changes no row. Covers new accounts, transfers and holds.
     #[tokio::test]
     async fn a_stale_save_changes_no_row() {
         let folder = TempFolder::new();
@@ -107,7 +108,7 @@ mod tests {
             let now = loaded(&mut tx, &keys).await;
             assert_eq!(now.account(AccountKey::cash(member_id)).expect("loaded").balance, Won(expected));
         }
-        // A hold changes no entry; the version notices it all the same.
+        // A hold adds no entry, but it changes the version.
         let mut account = loaded(&mut tx, &keys).await.account(AccountKey::cash(member_id)).expect("loaded").clone();
         account.hold(Won(10)).expect("covered");
         save_accounts(&mut tx, &[], std::slice::from_ref(&account)).await.expect("saved");

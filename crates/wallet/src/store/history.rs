@@ -1,4 +1,6 @@
-use crate::model::{AccountKey, Kind};
+//! Balances and history of accounts, read without a lock.
+
+use crate::model::{AccountKey, AccountKind};
 use contracts::{MemberId, OrderId, Timestamp, Won};
 use kit::{
     DbError, Row, Tx,
@@ -6,14 +8,14 @@ use kit::{
 };
 use uuid::Uuid;
 
-/// (kind, balance, held) of a member's accounts; those never used are missing.
-pub async fn balances(tx: &mut Tx, member_id: MemberId) -> Result<Vec<(Kind, Won, Won)>, DbError> {
+/// (kind, balance, held) of a member's accounts. Unused accounts are missing.
+pub async fn balances(tx: &mut Tx, member_id: MemberId) -> Result<Vec<(AccountKind, Won, Won)>, DbError> {
     let sql = "select kind, balance, held from wallet_accounts where owner_id=$1";
     let rows: Vec<(String, Won, Won)> = tx.query(sql, &params![member_id]).await?;
-    Ok(rows.into_iter().filter_map(|(kind, balance, held)| Some((Kind::parse(&kind)?, balance, held))).collect())
+    Ok(rows.into_iter().filter_map(|(kind, balance, held)| Some((AccountKind::parse(&kind)?, balance, held))).collect())
 }
 
-/// Where an account's history begins, seen from now.
+/// The last transaction of an account, where its history starts. `None`: the account has no entries.
 pub async fn last_transaction(tx: &mut Tx, account: AccountKey) -> Result<Option<Uuid>, DbError> {
     let sql = "select last_tx from wallet_accounts where owner_id=$1 and kind=$2";
     let found: Option<(Option<Uuid>,)> = tx.query_opt(sql, &params![account.owner, account.kind.as_str()]).await?;
@@ -47,7 +49,7 @@ impl FromRow for EntryRow {
     }
 }
 
-/// An account's entries from the one of transaction `from` backwards, along the chain, at most `limit`.
+/// The entries of an account along its chain, backwards from transaction `from`, at most `limit`.
 pub async fn history(tx: &mut Tx, account: AccountKey, from: Uuid, limit: u32) -> Result<Vec<EntryRow>, DbError> {
     let sql = "with recursive chain (tx_id, n, amount, balance_after, at, previous_tx, depth) as ( \
                    select tx_id, n, amount, balance_after, at, previous_tx, 1 from wallet_entries \

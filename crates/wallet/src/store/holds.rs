@@ -1,4 +1,6 @@
-use crate::model::{Hold, HoldState, Ledger};
+//! SQL over `wallet_holds`.
+
+use crate::model::{Ledger, WalletHold, WalletHoldState};
 use contracts::{Code, OrderId};
 use kit::{
     DbError, Row, Tx,
@@ -6,10 +8,10 @@ use kit::{
 };
 use std::collections::{BTreeSet, HashMap};
 
-impl FromRow for Hold {
+impl FromRow for WalletHold {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let state: String = row.get(3)?;
-        let state = HoldState::parse(&state).ok_or_else(|| DbError::Column { index: 3, reason: format!("unknown state {state}") })?;
+        let state = WalletHoldState::parse(&state).ok_or_else(|| DbError::Column { index: 3, reason: format!("unknown state {state}") })?;
         let refused: Option<String> = row.get(4)?;
         Ok(Self {
             order_id: row.get(0)?,
@@ -29,15 +31,15 @@ pub async fn load_holds(tx: &mut Tx, ledger: &mut Ledger, orders: &BTreeSet<Orde
         return Ok(());
     }
     let sql = "select order_id, member_id, amount, state, refused, expires_at, at from wallet_holds where order_id=$1 for update";
-    let found: Vec<Hold> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
-    let mut found: HashMap<OrderId, Hold> = found.into_iter().map(|hold| (hold.order_id, hold)).collect();
+    let found: Vec<WalletHold> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
+    let mut found: HashMap<OrderId, WalletHold> = found.into_iter().map(|hold| (hold.order_id, hold)).collect();
     for order_id in missing {
         ledger.load_hold(order_id, found.remove(&order_id));
     }
     Ok(())
 }
 
-pub async fn save_holds(tx: &mut Tx, new: &[Hold], changed: &[Hold]) -> Result<(), DbError> {
+pub async fn save_holds(tx: &mut Tx, new: &[WalletHold], changed: &[WalletHold]) -> Result<(), DbError> {
     let sql = "insert into wallet_holds (order_id, member_id, amount, state, refused, expires_at, at) values ($1,$2,$3,$4,$5,$6,$7)";
     tx.execute_many(sql, new.iter().map(row)).await?;
     let sql = "update wallet_holds set member_id=$2, amount=$3, state=$4, refused=$5, expires_at=$6, at=$7 where order_id=$1";
@@ -45,7 +47,7 @@ pub async fn save_holds(tx: &mut Tx, new: &[Hold], changed: &[Hold]) -> Result<(
     Ok(())
 }
 
-fn row(hold: &Hold) -> [kit::Param<'_>; 7] {
+fn row(hold: &WalletHold) -> [kit::Param<'_>; 7] {
     let refused = hold.refused.map(Code::slug);
     params![hold.order_id, hold.member_id, hold.amount, hold.state.as_str(), refused, hold.expires_at, hold.at]
 }

@@ -1,9 +1,9 @@
 //! All SQL of the wallet. Loads and saves; decides nothing.
 //!
-//! Several processes may write. What a decision rests on is locked from its reading to the commit, always in this order, and within a table
-//! in the order of the keys: `wallet_holds`, `wallet_accounts`. What is not there yet has no lock: of two transactions that open the same
-//! account, settle the same cause (`wallet_transactions`) or hold for the same order, the keys refuse the second, which is then repeated
-//! and finds what the first one wrote. Causes never change, so they are read without a lock.
+//! Several processes may write. A transaction locks the rows that its decisions depend on, from the read to the commit: first
+//! `wallet_holds`, then `wallet_accounts`, and by key within a table. A row that does not exist yet cannot be locked. Two
+//! transactions may open the same account, settle the same cause (`wallet_transactions`) or hold for the same order. Then the keys
+//! refuse the second, which is repeated and finds the rows of the first. Causes never change, so they are read without a lock.
 
 mod accounts;
 mod history;
@@ -15,16 +15,16 @@ pub use history::{EntryRow, balances, history, last_transaction};
 pub use holds::{load_holds, save_holds};
 pub use transactions::{append, load_causes};
 
-use crate::model::{Broken, Ledger};
+use crate::model::{Ledger, LedgerViolation};
 use kit::{Fault, Tx};
 
-impl From<Broken> for Fault {
-    fn from(broken: Broken) -> Self {
+impl From<LedgerViolation> for Fault {
+    fn from(broken: LedgerViolation) -> Self {
         Fault::Bug(broken.0)
     }
 }
 
-/// Writes everything a ledger came to.
+/// Writes the changes of a ledger.
 pub async fn save(tx: &mut Tx, ledger: Ledger) -> Result<(), Fault> {
     let changes = ledger.into_changes();
     save_accounts(tx, &changes.new_accounts, &changes.changed_accounts).await?;

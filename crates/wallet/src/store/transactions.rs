@@ -1,10 +1,12 @@
-use crate::model::{Cause, Entry, Ledger, Settled, Transaction, transaction_id};
+//! SQL over `wallet_transactions` and `wallet_entries`.
+
+use crate::model::{Cause, CauseOutcome, Ledger, LedgerEntry, LedgerTransaction, transaction_id};
 use contracts::{Code, Won};
 use kit::{DbError, Tx, db::params};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// What became of these causes, if anything did.
+/// Loads the outcomes of these causes.
 pub async fn load_causes(tx: &mut Tx, ledger: &mut Ledger, causes: &[(Cause, Uuid)]) -> Result<(), DbError> {
     let missing: Vec<(Cause, Uuid)> = causes.iter().copied().filter(|(cause, reference)| !ledger.has_cause(*cause, *reference)).collect();
     if missing.is_empty() {
@@ -13,12 +15,12 @@ pub async fn load_causes(tx: &mut Tx, ledger: &mut Ledger, causes: &[(Cause, Uui
     let sql = "select id, amount, refused from wallet_transactions where id=$1";
     let ids = missing.iter().map(|(cause, reference)| params![transaction_id(*cause, *reference)]);
     let found: Vec<(Uuid, Won, Option<String>)> = tx.query_many(sql, ids).await?;
-    let found: HashMap<Uuid, Settled> = found
+    let found: HashMap<Uuid, CauseOutcome> = found
         .into_iter()
         .map(|(id, amount, refused)| {
-            // A reason this version does not know is still a refusal.
+            // An unknown reason, from another version, is still a refusal.
             let refused = refused.map(|slug| Code::from_slug(&slug).unwrap_or(Code::PaymentFailed));
-            (id, Settled { amount, refused })
+            (id, CauseOutcome { amount, refused })
         })
         .collect();
     for (cause, reference) in missing {
@@ -27,8 +29,8 @@ pub async fn load_causes(tx: &mut Tx, ledger: &mut Ledger, causes: &[(Cause, Uui
     Ok(())
 }
 
-/// Adds to the ledger. Nothing here is ever changed or removed (I-L4).
-pub async fn append(tx: &mut Tx, transactions: &[Transaction], entries: &[Entry]) -> Result<(), DbError> {
+/// Appends to the ledger. Rows are never changed or deleted (I-L4).
+pub async fn append(tx: &mut Tx, transactions: &[LedgerTransaction], entries: &[LedgerEntry]) -> Result<(), DbError> {
     let sql = "insert into wallet_transactions (id, kind, ref, order_id, amount, refused, reason, granted_by, at) \
                values ($1,$2,$3,$4,$5,$6,$7,$8,$9)";
     let rows = transactions.iter().map(|made| {

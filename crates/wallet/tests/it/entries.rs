@@ -1,7 +1,7 @@
 use super::{Member, app, new_order, new_payment, step};
 use contracts::Message;
 
-// B3: every change is listed, newest first, and the sum of the changes is the balance.
+// B3: every change is listed, newest first, and the changes sum to the balance.
 #[tokio::test]
 async fn the_history_adds_up_to_the_balance() {
     let app = app().await;
@@ -22,9 +22,9 @@ async fn the_history_adds_up_to_the_balance() {
     }
 }
 
-// Pages join without gap or repeat, also when entries are added while someone reads.
+// Pages join without gap or repeat, even if entries are added between them.
 #[tokio::test]
-async fn pages_follow_each_other() {
+async fn pages_join_without_gap_or_repeat() {
     let app = app().await;
     let member = Member::new(&app);
     for n in 1..=7 {
@@ -44,7 +44,7 @@ async fn pages_follow_each_other() {
     assert_eq!(seen, [7_000, 6_000, 5_000, 4_000, 3_000, 2_000, 1_000]);
 }
 
-// Row 19: a cursor works for its owner and its account only. Row 18: limits and accounts that do not exist are refused.
+// Row 19: a cursor works only for its member and account. Row 18: bad limits and unknown accounts are refused.
 #[tokio::test]
 async fn foreign_and_forged_cursors_are_refused() {
     let app = app().await;

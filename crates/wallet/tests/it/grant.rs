@@ -3,9 +3,9 @@ use contracts::MemberId;
 use kit::{auth::Role, ports::new_id};
 use serde_json::json;
 
-// B4: an operator gives points, with a reason that the member can read and a name that the ledger keeps.
+// B4: an operator grants points. The member sees the reason, and the ledger records the operator.
 #[tokio::test]
-async fn an_operator_gives_points_once() {
+async fn an_operator_grants_points_once() {
     let app = app().await;
     let member = Member::new(&app);
     let operator_id = MemberId(new_id());
@@ -15,7 +15,7 @@ async fn an_operator_gives_points_once() {
     assert_eq!(first.body["points"].as_i64(), Some(500));
     let again = app.post("/v1/wallet/grants").bearer(&operator).key("g").json(&body).send().await.expect(201);
     assert_eq!(first.bytes, again.bytes);
-    assert_eq!(member.purse(&app).await, (0, 500, 0));
+    assert_eq!(member.balances(&app).await, (0, 500, 0));
     let entry = app.get("/v1/wallet/entries?account=points").bearer(&member.token).send().await.expect(200).body["items"][0].clone();
     assert_eq!((entry["kind"].as_str(), entry["reason"].as_str()), (Some("grant"), Some("late delivery")));
     let named: Vec<(MemberId,)> = app.rows("select granted_by from wallet_transactions where kind='grant'").await;
@@ -23,9 +23,9 @@ async fn an_operator_gives_points_once() {
     audit(&app).await;
 }
 
-// A5: nobody else may.
+// A5: all other roles are refused.
 #[tokio::test]
-async fn only_operators_give_points() {
+async fn only_operators_grant_points() {
     let app = app().await;
     let member = Member::new(&app);
     let body = json!({"member_id": member.id, "amount": 500, "reason": "self-service"});
@@ -34,7 +34,7 @@ async fn only_operators_give_points() {
         let token = app.token(member.id, role);
         let _ = app.post("/v1/wallet/grants").bearer(&token).key("g").json(&body).send().await.expect_problem(403, "forbidden");
     }
-    assert_eq!(member.purse(&app).await, (0, 0, 0));
+    assert_eq!(member.balances(&app).await, (0, 0, 0));
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! The ledger under parallel changes, its append-only tables, and random operations.
+
 use super::{Member, answers, app, audit, new_order, new_payment, step};
 use contracts::{Message, OrderId, PaymentId};
 use kit::{
@@ -11,7 +13,7 @@ use kit::{
 use proptest::prelude::*;
 use wallet::{Wallet, WalletSettings};
 
-// B5, row 54: 20 payments at once from a balance that covers 7 of them.
+// B5, row 54: 20 simultaneous payments from a balance that covers 7 of them.
 #[tokio::test]
 async fn twenty_parallel_debits_never_overspend() {
     let app = app().await;
@@ -28,11 +30,11 @@ async fn twenty_parallel_debits_never_overspend() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((taken, member.purse(&app).await.0), (7, 500));
+    assert_eq!((taken, member.balances(&app).await.0), (7, 500));
     audit(&app).await;
 }
 
-// B5: charges, holds and debits of one member interleave in whatever batches come about, and the sum is exact.
+// B5: charges, holds and debits of one member interleave in arbitrary batches, and the sum is exact.
 #[tokio::test]
 async fn parallel_changes_of_one_account_are_exact() {
     let app = app().await;
@@ -53,11 +55,11 @@ async fn parallel_changes_of_one_account_are_exact() {
     }));
     futures::join!(charges("a"), debits);
     futures::join!(charges("b"), holds);
-    assert_eq!(member.purse(&app).await, (80_000, 0, 1_000));
+    assert_eq!(member.balances(&app).await, (80_000, 0, 1_000));
     audit(&app).await;
 }
 
-// I-L4: nobody changes or removes what was written, not even by SQL.
+// I-L4: written rows cannot be changed or deleted, even by SQL.
 #[tokio::test]
 async fn the_ledger_is_append_only() {
     let app = app().await;
@@ -75,7 +77,7 @@ async fn the_ledger_is_append_only() {
     audit(&app).await;
 }
 
-// I-L4: PostgreSQL has a text of its own for it.
+// I-L4: PostgreSQL has its own triggers for it.
 #[tokio::test]
 async fn the_ledger_is_append_only_on_postgres_too() {
     let database = TestDatabase::create().await;
@@ -96,7 +98,7 @@ async fn the_ledger_is_append_only_on_postgres_too() {
     assert_eq!(tx.query_one::<(i64,)>("select amount from wallet_entries", &[]).await.unwrap(), (5,));
 }
 
-// I-L4: the audit's arithmetic notices a changed entry (the trigger is taken away first), so it can fail.
+// I-L4: the hash of the audit detects a changed entry. The test drops the trigger first.
 #[tokio::test]
 async fn a_forged_entry_breaks_the_chain() {
     let app = app().await;
@@ -115,9 +117,9 @@ async fn a_forged_entry_breaks_the_chain() {
     assert_ne!(wallet::ledger_hash(&wallet::GENESIS, tx_id, n, amount, at), hash);
 }
 
-// Last guards behind the rules: the database itself refuses an overdrawn account, a second cause, an unbalanced hold.
+// Last guards behind the rules: the database refuses an overdrawn account, a second settlement of a cause, and a hold above the balance.
 #[tokio::test]
-async fn constraints_stand_behind_the_rules() {
+async fn constraints_back_up_the_rules() {
     let app = app().await;
     let _ = Member::with(&app, 5_000, 10).await;
     let mut writer = app.kit().db.open_writer().await.expect("opens");
@@ -152,14 +154,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A payment, its order, and who was first asked for how much.
-type Asked = (PaymentId, OrderId, Option<(usize, i64)>);
+/// A payment, its order, and the member and amount of its first request.
+type PaymentRun = (PaymentId, OrderId, Option<(usize, i64)>);
 
-/// The orders and payments of a run, with what was asked for first: repeats ask the same.
+/// The orders and payments of a run. Repeats send the first request of a payment again.
 struct Run {
     members: Vec<Member>,
     orders: Vec<OrderId>,
-    payments: Vec<Asked>,
+    payments: Vec<PaymentRun>,
 }
 
 impl Run {
@@ -171,20 +173,20 @@ impl Run {
             Op::Hold { order, member, amount } => {
                 app.emit("orders", self.orders[order], self.members[member].hold(self.orders[order], amount)).await;
             }
-            // Only a held order is ever paid.
+            // Only an order with held points is ever paid.
             Op::Use { order } if self.is_held(app, order).await => {
                 app.emit("orders", self.orders[order], Message::PointsUse(step(self.orders[order]))).await;
             }
             Op::Use { .. } => {}
             Op::Unhold { order } => app.emit("orders", self.orders[order], Message::PointsUnhold(step(self.orders[order]))).await,
             Op::Debit { payment, member, amount } => {
-                let (id, order, asked) = &mut self.payments[payment];
-                let (member, amount) = *asked.get_or_insert((member, amount));
+                let (id, order, first_request) = &mut self.payments[payment];
+                let (member, amount) = *first_request.get_or_insert((member, amount));
                 app.emit("payments", *order, Message::WalletDebit(self.members[member].transfer(*id, *order, amount))).await;
             }
             Op::Credit { payment } => {
-                let (id, order, asked) = &mut self.payments[payment];
-                let (member, amount) = *asked.get_or_insert((0, 1_000));
+                let (id, order, first_request) = &mut self.payments[payment];
+                let (member, amount) = *first_request.get_or_insert((0, 1_000));
                 app.emit("payments", *order, Message::WalletCredit(self.members[member].transfer(*id, *order, amount))).await;
             }
         }
@@ -199,7 +201,7 @@ impl Run {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    // I-L1 to I-L5 on the real tables, after any sequence of operations with repeats and undos in any order.
+    // I-L1 to I-L5 on the real tables, after random operations with repeats and undos in any order.
     #[test]
     fn invariants_hold_after_random_operations(ops in prop::collection::vec(op(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

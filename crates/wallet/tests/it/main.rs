@@ -1,4 +1,4 @@
-//! The wallet through its routes and its streams.
+//! The wallet through its routes and messages.
 
 mod charge;
 mod choreography;
@@ -22,7 +22,7 @@ use serde_json::json;
 use std::sync::Arc;
 use wallet::{Wallet, WalletSettings};
 
-/// Holds outlast every test.
+/// A deadline after the end of every test.
 pub const LATER: Timestamp = Timestamp(1_900_000_000_000_000);
 
 pub async fn app() -> App {
@@ -36,7 +36,7 @@ pub async fn app_with(settings: WalletSettings, fold: bool) -> App {
         .await
 }
 
-/// A member with a purse.
+/// A member with a wallet.
 pub struct Member {
     pub id: MemberId,
     pub token: String,
@@ -65,8 +65,8 @@ impl Member {
         app.post("/v1/wallet/charges").bearer(&self.token).key(key).json(&json!({"amount": amount})).send().await
     }
 
-    /// (cash, points that can be used, points held)
-    pub async fn purse(&self, app: &App) -> (i64, i64, i64) {
+    /// (cash, available points, held points)
+    pub async fn balances(&self, app: &App) -> (i64, i64, i64) {
         let body = app.get("/v1/wallet").bearer(&self.token).send().await.expect(200).body;
         let part = |name: &str| body[name].as_i64().expect("a number");
         (part("cash"), part("points"), part("points_held"))
@@ -93,7 +93,7 @@ pub fn step(order_id: OrderId) -> StepCommand {
     StepCommand { order_id }
 }
 
-/// What the wallet answered about this key, in short: the kind, with the code of a refusal.
+/// The answers of the wallet with this key: the kind, with the code of a refusal.
 pub async fn answers(app: &App, key: OrderId) -> Vec<String> {
     let found = app.messages("wallet").await.into_iter().filter(|(of, _)| *of == key.0);
     found
@@ -105,7 +105,7 @@ pub async fn answers(app: &App, key: OrderId) -> Vec<String> {
         .collect()
 }
 
-/// I-L1 to I-L3, I-L5 and the holds, by SQL; I-L4 by recomputing every chain. Each query must find nothing.
+/// Checks I-L1 to I-L3, I-L5 and the holds by SQL, and I-L4 by recomputing every chain. Each query must find nothing.
 pub async fn audit(app: &App) {
     let checks = [
         ("I-L1", "select count(*) from (select tx_id from wallet_entries group by tx_id having sum(amount)<>0 or count(*)<>2) uneven"),
@@ -134,13 +134,13 @@ pub async fn audit(app: &App) {
     for (name, sql) in checks {
         assert_eq!(app.sql_i64(sql).await, 0, "{name}");
     }
-    chains(app).await;
+    check_chains(app).await;
 }
 
 type ChainRow = (uuid::Uuid, String, uuid::Uuid, i64, Won, Timestamp, [u8; 32], Option<uuid::Uuid>);
 
-/// I-L4: the stored head of every account is what its entries come to, and the backward chain names the entry before.
-async fn chains(app: &App) {
+/// Checks I-L4: the stored head of every account is the hash of its entries, and each entry names the previous one.
+async fn check_chains(app: &App) {
     let rows: Vec<ChainRow> =
         app.rows("select owner_id, kind, tx_id, n, amount, at, hash, previous_tx from wallet_entries order by owner_id, kind, n").await;
     let heads: Vec<(uuid::Uuid, String, [u8; 32], Option<uuid::Uuid>)> =

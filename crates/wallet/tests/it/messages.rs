@@ -5,23 +5,23 @@ use contracts::{
 };
 use wallet::WalletSettings;
 
-// G1, B4: the life of points on an order that is paid.
+// G1, B4: the points of an order that is paid.
 #[tokio::test]
 async fn points_are_held_and_then_spent() {
     let app = app().await;
     let member = Member::with(&app, 0, 1_000).await;
     let order = new_order();
     app.emit("orders", order, member.hold(order, 400)).await;
-    assert_eq!(member.purse(&app).await, (0, 600, 400));
-    assert_eq!(app.sql_i64("select count(*) from wallet_transactions where kind<>'grant'").await, 0, "a hold is no movement");
+    assert_eq!(member.balances(&app).await, (0, 600, 400));
+    assert_eq!(app.sql_i64("select count(*) from wallet_transactions where kind<>'grant'").await, 0, "a hold makes no entry");
     app.emit("orders", order, Message::PointsUse(step(order))).await;
-    assert_eq!(member.purse(&app).await, (0, 600, 0));
+    assert_eq!(member.balances(&app).await, (0, 600, 0));
     assert_eq!(app.sql_i64("select balance from wallet_accounts where kind='POINTS_SPENT'").await, 400);
     assert_eq!(answers(&app, order).await, ["points.held"]);
     audit(&app).await;
 }
 
-// G1: what is refused holds nothing; a hold of everything leaves nothing for a second order.
+// G1: a refused request holds nothing; a hold of all points leaves none for a second order.
 #[tokio::test]
 async fn points_cannot_be_held_twice() {
     let app = app().await;
@@ -32,17 +32,17 @@ async fn points_cannot_be_held_twice() {
     app.emit("orders", third, member.hold(third, -5)).await;
     assert_eq!(answers(&app, second).await, ["points.refused insufficient-points"]);
     assert_eq!(answers(&app, third).await, ["points.refused amount-out-of-range"]);
-    assert_eq!(member.purse(&app).await, (0, 0, 500));
+    assert_eq!(member.balances(&app).await, (0, 0, 500));
     let stranger = Member::new(&app);
     let fourth = new_order();
     app.emit("orders", fourth, stranger.hold(fourth, 1)).await;
-    assert_eq!(answers(&app, fourth).await, ["points.refused insufficient-points"], "no row is a balance of 0");
+    assert_eq!(answers(&app, fourth).await, ["points.refused insufficient-points"], "an account without a row has a balance of 0");
     audit(&app).await;
 }
 
-// G4: every message twice, folded and hop by hop: the same answers again, one effect.
+// G4: every message is delivered twice, with and without folding: the same answers, one effect.
 #[tokio::test]
-async fn repeats_answer_again_and_change_nothing() {
+async fn repeats_get_the_same_answer_and_change_nothing() {
     for fold in [true, false] {
         let app = app_with(WalletSettings::default(), fold).await;
         let member = Member::with(&app, 10_000, 1_000).await;
@@ -59,27 +59,27 @@ async fn repeats_answer_again_and_change_nothing() {
         assert_eq!(answers(&app, paid).await, ["points.held", "points.held", "wallet.debited", "wallet.debited"]);
         assert_eq!(answers(&app, failed).await, ["points.held", "points.held", "points.released", "points.released"]);
         app.eventually("select count(*) from wallet_holds where state='USED'", 1).await;
-        assert_eq!(member.purse(&app).await, (6_000, 600, 0));
+        assert_eq!(member.balances(&app).await, (6_000, 600, 0));
 
         let confirmed = OrderConfirmed { order_id: paid, member_id: member.id, cash_paid: Won(4_000) };
         app.emit("orders", paid, Message::OrderConfirmed(confirmed)).await;
         app.eventually("select count(*) from wallet_transactions where kind='earn'", 1).await;
-        assert_eq!(member.purse(&app).await, (6_000, 640, 0));
+        assert_eq!(member.balances(&app).await, (6_000, 640, 0));
         app.emit("payments", paid, Message::WalletCredit(member.transfer(payment, paid, 4_000))).await;
         let ended = OrderEnded { order_id: paid, member_id: member.id, code: None, detail: "changed my mind".into() };
         app.emit_all("orders", paid, vec![Message::PointsUnhold(step(paid)), Message::OrderCancelled(ended)]).await;
         app.eventually("select count(*) from wallet_transactions where kind in ('refund', 'return', 'earn_back')", 3).await;
-        assert_eq!(member.purse(&app).await, (10_000, 1_000, 0));
+        assert_eq!(member.balances(&app).await, (10_000, 1_000, 0));
         let net = "select count(*) from (select 1 from wallet_transactions t join wallet_entries e on e.tx_id=t.id \
                    where t.order_id is not null group by t.order_id, e.owner_id, e.kind having sum(e.amount)<>0) nets";
-        assert_eq!(app.sql_i64(net).await, 0, "I-O7: what is undone nets to zero");
+        assert_eq!(app.sql_i64(net).await, 0, "I-O7: an undone order nets to zero");
         audit(&app).await;
     }
 }
 
-// G4, I-O11: an undo that overtakes its do refuses it for good.
+// G4, I-O11: a step that comes after its undo is refused permanently.
 #[tokio::test]
-async fn an_undo_without_its_do_leaves_a_tombstone() {
+async fn an_undo_before_its_step_leaves_a_tombstone() {
     let app = app().await;
     let member = Member::with(&app, 5_000, 100).await;
     let (order, payment) = (new_order(), new_payment());
@@ -88,13 +88,13 @@ async fn an_undo_without_its_do_leaves_a_tombstone() {
     let transfer = member.transfer(payment, order, 1_000);
     app.emit_all("payments", order, vec![Message::WalletCredit(transfer.clone()), Message::WalletDebit(transfer)]).await;
     assert_eq!(answers(&app, order).await[2..], ["wallet.credited", "wallet.refused step-timed-out"]);
-    assert_eq!(member.purse(&app).await, (5_000, 100, 0));
+    assert_eq!(member.balances(&app).await, (5_000, 100, 0));
     audit(&app).await;
 }
 
-// G4: a refused order stays refused, even if the balance would do by now.
+// G4: a refused order stays refused, even if the balance suffices now.
 #[tokio::test]
-async fn a_refusal_is_remembered() {
+async fn a_refusal_is_recorded() {
     let app = app().await;
     let member = Member::new(&app);
     let (order, payment) = (new_order(), new_payment());
@@ -104,11 +104,11 @@ async fn a_refusal_is_remembered() {
     app.emit("payments", order, debit).await;
     assert_eq!(answers(&app, order).await, ["wallet.refused insufficient-funds", "wallet.refused insufficient-funds"]);
     app.emit("payments", order, Message::WalletCredit(member.transfer(payment, order, 2_000))).await;
-    assert_eq!(member.purse(&app).await, (9_000, 0, 0), "what was never taken does not come back");
+    assert_eq!(member.balances(&app).await, (9_000, 0, 0), "a refused debit is not credited");
     audit(&app).await;
 }
 
-// B4: 1 % of the cash paid, rounded down; an order that earned nothing leaves nothing.
+// B4: 1 % of the cash paid, rounded down; an order that earned nothing leaves no transaction.
 #[tokio::test]
 async fn confirmed_purchases_earn_points() {
     let app = app().await;
@@ -117,18 +117,18 @@ async fn confirmed_purchases_earn_points() {
         let order = new_order();
         let confirmed = OrderConfirmed { order_id: order, member_id: member.id, cash_paid: Won(cash_paid) };
         app.emit("orders", order, Message::OrderConfirmed(confirmed)).await;
-        assert_eq!(member.purse(&app).await, (0, points, 0));
+        assert_eq!(member.balances(&app).await, (0, points, 0));
     }
     let order = new_order();
     let ended = OrderEnded { order_id: order, member_id: member.id, code: None, detail: String::new() };
     app.emit("orders", order, Message::OrderCancelled(ended)).await;
-    assert_eq!(member.purse(&app).await, (0, 200, 0));
+    assert_eq!(member.balances(&app).await, (0, 200, 0));
     audit(&app).await;
 }
 
-// Points that broken books say were never held are not spent: the message is put aside for an operator, others flow on.
+// A message that spends points without a hold becomes a dead letter. Other messages are still delivered.
 #[tokio::test]
-async fn spending_what_was_never_held_is_a_dead_letter() {
+async fn spending_points_without_a_hold_is_a_dead_letter() {
     let app = app().await;
     let member = Member::with(&app, 0, 100).await;
     let (wrong, right) = (new_order(), new_order());
@@ -136,6 +136,6 @@ async fn spending_what_was_never_held_is_a_dead_letter() {
     app.emit("orders", right, member.hold(right, 10)).await;
     app.eventually("select count(*) from wallet_dead_letters where kind='points.use' and state='dead'", 1).await;
     app.eventually("select count(*) from wallet_holds where state='HELD'", 1).await;
-    assert_eq!(member.purse(&app).await, (0, 90, 10));
+    assert_eq!(member.balances(&app).await, (0, 90, 10));
     audit(&app).await;
 }

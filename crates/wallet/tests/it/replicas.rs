@@ -1,4 +1,4 @@
-//! Several processes on one database: no account is overdrawn, no cause is settled twice, and the books stay exact.
+//! Several processes on one database: no account is overdrawn, no cause is settled twice, and all balances are exact.
 
 use super::{Member, answers, audit, new_order, new_payment};
 use contracts::{Message, OrderId};
@@ -15,17 +15,17 @@ fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
     vec![Arc::new(wallet), Puppet::new(kit, "orders"), Puppet::new(kit, "payments")]
 }
 
-/// Two processes, each with a share of the lanes.
-async fn two() -> (App, App) {
+/// Two processes, each with some of the partitions.
+async fn two_processes() -> (App, App) {
     let one = App::builder().on_postgres().await.partitions(4).start(services).await;
     let other = one.beside(services).await;
     (one, other)
 }
 
-// B5, row 54: 30 payments at once from a balance that covers 7 of them, asked for on two processes
+// B5, row 54: two processes get 30 simultaneous payments from a balance that covers 7 of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_debits_never_overspend() {
-    let (one, other) = two().await;
+    let (one, other) = two_processes().await;
     let member = Member::with(&one, 7_500, 0).await;
     let orders: Vec<OrderId> = (0..30).map(|_| new_order()).collect();
     join_all(orders.iter().enumerate().map(|(n, order)| {
@@ -36,19 +36,19 @@ async fn parallel_debits_never_overspend() {
     let mut taken = 0;
     for order in &orders {
         match answers(&one, *order).await.as_slice() {
-            [said] if said == "wallet.debited" => taken += 1,
-            [said] if said == "wallet.refused insufficient-funds" => {}
-            said => panic!("{said:?}"),
+            [one] if one == "wallet.debited" => taken += 1,
+            [one] if one == "wallet.refused insufficient-funds" => {}
+            other => panic!("{other:?}"),
         }
     }
-    assert_eq!((taken, member.purse(&other).await.0), (7, 500));
+    assert_eq!((taken, member.balances(&other).await.0), (7, 500));
     audit(&one).await;
 }
 
-// B4, B5: charges of one account on both processes while its points are held and its payments go back
+// B4, B5: charges of one account on both processes while its points are held and its payments are returned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_at_once_is_exact() {
-    let (one, other) = two().await;
+async fn simultaneous_changes_of_one_account_are_exact() {
+    let (one, other) = two_processes().await;
     let member = Member::with(&one, 100_000, 1_000).await;
     let charges = join_all((0..20).map(|n| {
         let (app, member) = (if n % 2 == 0 { &one } else { &other }, &member);
@@ -65,15 +65,15 @@ async fn everything_at_once_is_exact() {
         if n % 2 == 0 { one.emit("orders", order, member.hold(order, 100)) } else { other.emit("orders", order, member.hold(order, 100)) }
     }));
     futures::join!(charges, debits, holds);
-    assert_eq!(member.purse(&one).await, (120_000, 0, 1_000));
+    assert_eq!(member.balances(&one).await, (120_000, 0, 1_000));
     assert_eq!(one.sql_i64("select count(*) from wallet_dead_letters").await, 0);
     audit(&one).await;
 }
 
-// I-L5: accounts that are opened on two processes at once are one account
+// I-L5: simultaneous charges on two processes open one account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_is_opened_once() {
-    let (one, other) = two().await;
+    let (one, other) = two_processes().await;
     let members: Vec<Member> = (0..20).map(|_| Member::new(&one)).collect();
     join_all(members.iter().map(|member| {
         let (one, other) = (&one, &other);
@@ -84,15 +84,15 @@ async fn an_account_is_opened_once() {
     }))
     .await;
     for member in &members {
-        assert_eq!(member.purse(&one).await.0, 3_000);
+        assert_eq!(member.balances(&one).await.0, 3_000);
     }
     audit(&one).await;
 }
 
-// row 60: one key on two processes at once is one charge, and both are told the same
+// row 60: one key sent to two processes at once makes one charge, and both get the same answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_counts_once_wherever_it_is_sent() {
-    let (one, other) = two().await;
+async fn a_key_counts_once_on_all_processes() {
+    let (one, other) = two_processes().await;
     let member = Member::new(&one);
     for n in 0..20 {
         let key = format!("k{n}");
@@ -102,6 +102,6 @@ async fn a_key_counts_once_wherever_it_is_sent() {
         let replayed = [&first, &second].map(|answer| answer.headers.contains_key("idempotent-replayed"));
         assert!(replayed[0] != replayed[1], "one of them is the repeat");
     }
-    assert_eq!(member.purse(&one).await.0, 20_000);
+    assert_eq!(member.balances(&one).await.0, 20_000);
     audit(&one).await;
 }

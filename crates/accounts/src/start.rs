@@ -1,6 +1,6 @@
-//! Before the first request: the operator named in the settings exists, and tokens revoked before a restart stay revoked.
+//! Runs once before the first request: creates the operator of the settings, and reloads the revocations of the last hour.
 
-use crate::{Accounts, api::SignUp, model::Email, revocations, store};
+use crate::{Accounts, api::SignUp, cache::revocations, model::Email, store};
 use contracts::MemberId;
 use kit::{
     Fault, Reply,
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub async fn start(accounts: Arc<Accounts>) -> Result<(), Fault> {
     revocations::start(&accounts).await?;
-    // The first of these makes the hash that unknown addresses are checked against: nobody's request should take the time for that.
+    // Computes the hash that unknown addresses are checked against, so that no request pays for it.
     password::verify_dummy(&accounts.passwords, "").await.map_err(|problem| Fault::Bug(problem.refusal.detail))?;
     if let Some((email, password)) = &accounts.settings.operator {
         ensure_operator(&accounts, email, password).await?;
@@ -19,10 +19,10 @@ pub async fn start(accounts: Arc<Accounts>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Creates the operator unless the address is an operator's already; the password then stays as its owner set it.
+/// Creates the operator, unless the address already belongs to one: its owner may have changed the password since.
 async fn ensure_operator(accounts: &Arc<Accounts>, email: &str, password: &str) -> Result<(), Fault> {
     let email = Email::parse(email).ok_or_else(|| Fault::Setting("the operator's e-mail is not an e-mail address".into()))?;
-    if is_there(accounts, &email).await? {
+    if is_operator(accounts, &email).await? {
         return Ok(());
     }
     let name = "Operator".to_owned();
@@ -34,22 +34,22 @@ async fn ensure_operator(accounts: &Arc<Accounts>, email: &str, password: &str) 
     let command = SignUp { id, email: email.clone(), name, phone: None, password_hash, role: Role::Operator, trace: ports::new_id() };
     match accounts.kit.submit(accounts, command, None, ports::new_id()).await {
         Ok(Reply::Answer(answer)) if answer.status == 201 => {
-            tracing::info!(target: "audit", member = %id, "the operator of the settings was created");
+            tracing::info!(target: "audit", member = %id, "operator of the settings created");
             Ok(())
         }
-        // Another process that started at the same time was faster.
-        Ok(Reply::Answer(answer)) if answer.status == 409 && is_there(accounts, &email).await? => Ok(()),
+        // Another process created the operator at the same time.
+        Ok(Reply::Answer(answer)) if answer.status == 409 && is_operator(accounts, &email).await? => Ok(()),
         Ok(reply) => Err(Fault::Bug(format!("the operator was not created: {reply:?}"))),
         Err(error) => Err(Fault::Bug(format!("the operator was not created: {error}"))),
     }
 }
 
-/// Whether the address is an operator's.
-async fn is_there(accounts: &Accounts, email: &Email) -> Result<bool, Fault> {
+/// True if the address belongs to an operator. `Err`: it belongs to another account.
+async fn is_operator(accounts: &Accounts, email: &Email) -> Result<bool, Fault> {
     let mut reader = accounts.kit.db.reader().await?;
     match store::members::by_email(&mut reader, &email.normalized).await? {
         Some(member) if member.role == Role::Operator => Ok(true),
-        // Whoever signed up with it knows its password: it must not become an operator's by itself.
+        // The member who signed up with this address knows its password, and must not become an operator by that.
         Some(_) => Err(Fault::Setting("the operator's e-mail belongs to an account that is not an operator's".into())),
         None => Ok(false),
     }

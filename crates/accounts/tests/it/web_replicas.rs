@@ -1,4 +1,4 @@
-//! Browsers and several processes: one cookie for all of them, with Redis between them, without it, and where accounts run elsewhere.
+//! Browser sessions on several processes: with Redis, without Redis, and on processes without accounts.
 
 use crate::support::*;
 use accounts::{Accounts, AccountsSettings};
@@ -10,20 +10,20 @@ use kit::{
 use serde_json::json;
 use std::sync::Arc;
 
-/// A process of its own: what it keeps in Redis goes through its own connection.
-fn with(redis: Option<Redis>) -> impl Fn(&Kit) -> Vec<Arc<dyn Service>> {
-    move |kit| services(&sharing(kit, redis.clone()))
+/// Services of a process with its own Redis connection.
+fn services_with_redis(redis: Option<Redis>) -> impl Fn(&Kit) -> Vec<Arc<dyn Service>> {
+    move |kit| services(&kit_with_redis(kit, redis.clone()))
 }
 
-fn sharing(kit: &Kit, redis: Option<Redis>) -> Kit {
+fn kit_with_redis(kit: &Kit, redis: Option<Redis>) -> Kit {
     let mut kit = kit.clone();
     kit.redis = redis;
     kit
 }
 
-async fn two(one: Option<Redis>, other: Option<Redis>) -> (App, App) {
-    let one = App::builder().on_postgres().await.partitions(4).start(with(one)).await;
-    let other = one.beside(with(other)).await;
+async fn two_processes(one: Option<Redis>, other: Option<Redis>) -> (App, App) {
+    let one = App::builder().on_postgres().await.partitions(4).start(services_with_redis(one)).await;
+    let other = one.beside(services_with_redis(other)).await;
     sign_up(&one, "minji@example.com").await;
     (one, other)
 }
@@ -34,66 +34,66 @@ async fn sign_out(app: &App, cookie: &str) {
 
 // A13, row 28
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_is_known_everywhere_and_forgotten_everywhere() {
+async fn a_cookie_works_and_ends_on_all_processes() {
     let redis = TestRedis::start().await;
     for (first, second) in [(Some(redis.patient()), Some(redis.patient())), (None, None)] {
-        let (one, other) = two(first, second).await;
+        let (one, other) = two_processes(first, second).await;
         let (gone, kept) = (web_sign_in(&one, "minji@example.com").await, web_sign_in(&other, "minji@example.com").await);
         for app in [&one, &other] {
-            assert!(is_known(app, &gone).await && is_known(app, &kept).await);
+            assert!(is_signed_in(app, &gone).await && is_signed_in(app, &kept).await);
         }
         sign_out(&one, &gone).await;
-        assert!(!is_known(&one, &gone).await);
-        soon(async || !is_known(&other, &gone).await).await;
-        assert!(is_known(&other, &kept).await && is_known(&one, &kept).await, "another session is not concerned");
+        assert!(!is_signed_in(&one, &gone).await);
+        wait_until(async || !is_signed_in(&other, &gone).await).await;
+        assert!(is_signed_in(&other, &kept).await && is_signed_in(&one, &kept).await, "another session is not concerned");
     }
 }
 
-// A13, row 28: the process that ends the session cannot reach the Redis in which others have copies of it
+// A13, row 28: the process that ends the session cannot reach the Redis that holds cached cached_copies of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_in_redis_keeps_no_session_alive() {
+async fn a_cached_session_does_not_outlive_its_end() {
     let redis = TestRedis::start().await;
-    let (one, other) = two(None, Some(redis.patient())).await;
+    let (one, other) = two_processes(None, Some(redis.patient())).await;
     let cookie = web_sign_in(&one, "minji@example.com").await;
-    assert!(is_known(&other, &cookie).await);
-    let copies = async || {
+    assert!(is_signed_in(&other, &cookie).await);
+    let cached_copies = async || {
         let keys: Vec<String> = redis.patient().call(kit::redis::cmd("KEYS").arg("*copy*session:web*")).await.expect("it answers");
         keys.len()
     };
-    assert_eq!(copies().await, 1);
+    assert_eq!(cached_copies().await, 1);
     sign_out(&one, &cookie).await;
-    soon(async || !is_known(&other, &cookie).await).await;
-    assert_eq!(copies().await, 1, "it is still there");
+    wait_until(async || !is_signed_in(&other, &cookie).await).await;
+    assert_eq!(cached_copies().await, 1, "the copy is still there");
 }
 
-// A13, F15: Redis was emptied, and is gone
+// A13, F15: Redis is emptied, then killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn losing_redis_signs_nobody_out() {
+async fn losing_redis_ends_no_session() {
     let mut redis = TestRedis::start().await;
-    let (one, other) = two(Some(redis.patient()), Some(redis.patient())).await;
+    let (one, other) = two_processes(Some(redis.patient()), Some(redis.patient())).await;
     let cookie = web_sign_in(&one, "minji@example.com").await;
-    let is_known_to_both = async || is_known(&one, &cookie).await && is_known(&other, &cookie).await;
-    assert!(is_known_to_both().await);
+    let on_both = async || is_signed_in(&one, &cookie).await && is_signed_in(&other, &cookie).await;
+    assert!(on_both().await);
     redis.patient().call::<()>(&kit::redis::cmd("FLUSHALL")).await.expect("it answers");
-    assert!(is_known_to_both().await);
+    assert!(on_both().await);
     redis.kill();
-    assert!(is_known_to_both().await);
+    assert!(on_both().await);
     let new = web_sign_in(&other, "minji@example.com").await;
-    assert!(is_known(&one, &new).await);
+    assert!(is_signed_in(&one, &new).await);
     sign_out(&one, &cookie).await;
-    soon(async || !is_known(&other, &cookie).await).await;
+    wait_until(async || !is_signed_in(&other, &cookie).await).await;
     redis.restart().await;
-    assert!(!is_known(&one, &cookie).await && !is_known(&other, &cookie).await);
-    assert!(is_known(&one, &new).await && is_known(&other, &new).await);
+    assert!(!is_signed_in(&one, &cookie).await && !is_signed_in(&other, &cookie).await);
+    assert!(is_signed_in(&one, &new).await && is_signed_in(&other, &new).await);
 }
 
-// A13, rows 28 and 35: four processes, one of which runs accounts
+// A13, rows 28 and 35: four processes, of which one runs accounts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_without_accounts_know_browsers_too() {
+async fn cookies_work_on_processes_without_accounts() {
     let redis = TestRedis::start().await;
     for redis in [None, Some(redis.patient())] {
         let build = |kit: &Kit| -> Vec<Arc<dyn Service>> {
-            let kit = sharing(kit, redis.clone());
+            let kit = kit_with_redis(kit, redis.clone());
             let others = contracts::SERVICES.iter().filter(|name| **name != "accounts").map(|name| Puppet::new(&kit, name));
             others.chain([Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())) as Arc<dyn Service>]).collect()
         };
@@ -120,11 +120,11 @@ async fn processes_without_accounts_know_browsers_too() {
                 let _ = answer.expect(200);
             }
         }
-        // By whichever process it comes in.
+        // Through any process.
         let kept = cookies.pop().expect("four browsers");
         for cookie in &cookies {
             sign_out(&app, cookie).await;
-            soon(async || statuses(cookie).await == [401; 4]).await;
+            wait_until(async || statuses(cookie).await == [401; 4]).await;
             for answer in app.get("/v1/me").header("cookie", cookie).send_to_each().await {
                 assert!(answer.headers["set-cookie"].to_str().is_ok_and(|cleared| cleared.ends_with("Max-Age=0")));
             }

@@ -1,11 +1,11 @@
-//! How readers get at products: from the shelf, else from the database, with quantities from the stock service.
+//! Reads products from the cache or the database, and their quantities from the stock service.
 
 use crate::{
     Catalog,
-    query::{Filter, Position},
-    shelf::{Page, PageKey},
+    cache::{PageKey, ProductPage},
+    model::{ProductFilter, ProductPosition, SaleState},
     store,
-    view::View,
+    view::ProductView,
 };
 use contracts::{
     ProductId, Sku, StoreId,
@@ -18,57 +18,57 @@ use std::{
 };
 
 impl Catalog {
-    /// What these SKUs cost now; those that cannot be bought are missing.
+    /// Current prices of these SKUs. A SKU that cannot be bought is missing.
     pub(crate) async fn prices(&self, skus: &[Sku]) -> Result<Vec<PricedSku>, DbError> {
         let mut priced = Vec::with_capacity(skus.len());
         let mut missing = Vec::new();
-        let mut stamps = HashMap::new();
+        let mut versions = HashMap::new();
         for sku in skus {
-            let stamp = self.shelf.stamp(*sku);
-            match self.shelf.prices.get(&(*sku, stamp)).await {
+            let version = self.cache.version(*sku);
+            match self.cache.prices.get(&(*sku, version)).await {
                 Some(found) => priced.push(PricedSku::clone(&found)),
                 None => {
                     missing.push(*sku);
-                    stamps.insert(*sku, stamp);
+                    versions.insert(*sku, version);
                 }
             }
         }
         if !missing.is_empty() {
             let read = store::prices(&mut *self.kit.db.reader().await?, &missing).await?;
             for found in read {
-                self.shelf.prices.insert((found.sku, stamps[&found.sku]), Arc::new(found.clone())).await;
+                self.cache.prices.insert((found.sku, versions[&found.sku]), Arc::new(found.clone())).await;
                 priced.push(found);
             }
         }
         Ok(priced)
     }
 
-    /// Products as they are shown, in the order asked for. Unknown and deleted ones are missing.
-    pub(crate) async fn views(&self, ids: &[ProductId]) -> Result<Vec<Arc<View>>, Problem> {
-        let mut found: HashMap<ProductId, Arc<View>> = HashMap::with_capacity(ids.len());
+    /// Views of these products, in the given order. Unknown and deleted products are missing.
+    pub(crate) async fn views(&self, ids: &[ProductId]) -> Result<Vec<Arc<ProductView>>, Problem> {
+        let mut found: HashMap<ProductId, Arc<ProductView>> = HashMap::with_capacity(ids.len());
         let mut missing = Vec::new();
-        let mut stamps = HashMap::new();
+        let mut versions = HashMap::new();
         for id in ids {
-            let stamp = self.shelf.stamp(*id);
-            match self.shelf.views.get(&(*id, stamp)).await {
+            let version = self.cache.version(*id);
+            match self.cache.views.get(&(*id, version)).await {
                 Some(view) => {
                     found.insert(*id, view);
                 }
                 None => {
                     missing.push(*id);
-                    stamps.insert(*id, stamp);
+                    versions.insert(*id, version);
                 }
             }
         }
         if !missing.is_empty() {
             let mut products = store::products(&mut *self.kit.db.reader().await?, &missing).await?;
-            products.retain(|product| product.state != crate::model::SaleState::Deleted);
+            products.retain(|product| product.state != SaleState::Deleted);
             let names = self.store_names(products.iter().map(|product| product.store_id).collect()).await;
             for product in products {
-                // A store that cannot be found any more, or asked about now, still sells; its name is not worth an error page.
+                // A product is shown without its store name while the stores service is unavailable or the store is closed.
                 let name = names.get(&product.store_id).map_or("", |name| name);
-                let view = Arc::new(View::new(&product, name));
-                self.shelf.views.insert((product.id, stamps[&product.id]), Arc::clone(&view)).await;
+                let view = Arc::new(ProductView::new(&product, name));
+                self.cache.views.insert((product.id, versions[&product.id]), Arc::clone(&view)).await;
                 found.insert(product.id, view);
             }
         }
@@ -79,7 +79,7 @@ impl Catalog {
         let mut names = HashMap::with_capacity(ids.len());
         let mut missing = Vec::new();
         for id in ids {
-            match self.shelf.store_names.get(&id).await {
+            match self.cache.store_names.get(&id).await {
                 Some(name) => {
                     names.insert(id, name);
                 }
@@ -89,29 +89,34 @@ impl Catalog {
         if !missing.is_empty() {
             for store in self.kit.links.call_or(GetStores { store_ids: missing }, Vec::new()).await {
                 let name: Arc<str> = store.name.into();
-                self.shelf.store_names.insert(store.store_id, Arc::clone(&name)).await;
+                self.cache.store_names.insert(store.store_id, Arc::clone(&name)).await;
                 names.insert(store.store_id, name);
             }
         }
         names
     }
 
-    /// A page of what is on sale, whether in stock or not.
-    pub(crate) async fn page(&self, filter: &Filter, after: Option<Position>, limit: u32) -> Result<Arc<Page>, Problem> {
-        let key = (PageKey { filter: filter.clone(), after, limit }, self.shelf.stamp_of_all());
-        if let Some(page) = self.shelf.pages.get(&key).await {
+    /// A page of products on sale, in stock or sold out.
+    pub(crate) async fn page(
+        &self,
+        filter: &ProductFilter,
+        after: Option<ProductPosition>,
+        limit: u32,
+    ) -> Result<Arc<ProductPage>, Problem> {
+        let key = (PageKey { filter: filter.clone(), after, limit }, self.cache.version_of_all());
+        if let Some(page) = self.cache.pages.get(&key).await {
             return Ok(page);
         }
         let mut ids = store::list(&mut *self.kit.db.reader().await?, filter, after, limit).await?;
-        let more = ids.len() > limit as usize;
+        let has_more = ids.len() > limit as usize;
         ids.truncate(limit as usize);
-        let page = Arc::new(Page { views: self.views(&ids).await?, more });
-        self.shelf.pages.insert(key, Arc::clone(&page)).await;
+        let page = Arc::new(ProductPage { views: self.views(&ids).await?, has_more });
+        self.cache.pages.insert(key, Arc::clone(&page)).await;
         Ok(page)
     }
 
-    /// How many units of each option of these products could be ordered now.
-    pub(crate) async fn available(&self, views: &[Arc<View>]) -> Result<HashMap<Sku, i64>, Problem> {
+    /// Units of each option of these products that can be ordered now.
+    pub(crate) async fn available(&self, views: &[Arc<ProductView>]) -> Result<HashMap<Sku, i64>, Problem> {
         let skus = views.iter().flat_map(|view| view.skus.iter().copied()).collect();
         Ok(self.kit.links.call(GetAvailability { skus }).await?)
     }

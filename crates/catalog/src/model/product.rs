@@ -1,12 +1,12 @@
-//! The rules of products and options, without IO.
+//! The rules of products and options.
 
 use contracts::{Code, ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 
-/// Highest price of anything, in won: a billion, so that 1,000 lines of 1,000 units still fit 64 bits by a factor of thousands.
+/// Highest price, in won: a billion, so that 1,000 lines of 1,000 units fit 64 bits by a factor of thousands.
 pub const MAX_PRICE: i64 = 1_000_000_000;
-/// Most options of one product: what a page can show, and what one transaction writes.
+/// Most options of one product, to fit a page and one transaction.
 pub const MAX_OPTIONS: usize = 100;
-/// The option of a product that has no options of its own.
+/// Name of the only option of a product created without options.
 pub const DEFAULT_OPTION: &str = "default";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,11 @@ pub struct Product {
     pub state: SaleState,
     pub created_at: Timestamp,
     pub version: i64,
-    /// All that ever were, by position.
+    /// By position, deleted ones included.
     pub options: Vec<ProductOption>,
 }
 
-/// What a field of the request got wrong, with where it stands in the request.
+/// An invalid field of a request, with its JSON pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     pub pointer: String,
@@ -70,19 +70,19 @@ impl Invalid {
     }
 }
 
-/// An option that is to be.
+/// An option to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOption {
     pub sku: Sku,
     pub name: String,
     pub price_delta: Won,
-    /// Units on hand at the start; the stock service keeps them from then on.
+    /// Units on hand at the start. Afterwards the stock service counts them.
     pub stock: i64,
 }
 
-/// What a seller changes at once. Absent fields stay.
+/// A change by a seller. Absent fields stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct ProductChange {
     pub name: Option<String>,
     pub description: Option<String>,
     pub price: Option<Won>,
@@ -96,17 +96,17 @@ impl Product {
         self.options.iter().filter(|option| !option.deleted)
     }
 
-    /// What an option costs. The sum was checked when it was made.
+    /// The price of an option. The sum is in range: adding options and changing the price check it.
     pub fn price_of(&self, option: &ProductOption) -> Won {
         Won(self.price.0.saturating_add(option.price_delta.0))
     }
 
-    /// The cheapest way to buy it now.
+    /// The price of the cheapest live option.
     pub fn lowest_price(&self) -> Won {
         self.live_options().map(|option| self.price_of(option)).min().unwrap_or(self.price)
     }
 
-    /// Adds options behind those there are. `pointer` is where they stand in the request.
+    /// Appends options. `pointer` is their JSON pointer in the request.
     pub fn add_options(&mut self, options: &[NewOption], pointer: &str) -> Result<(), Invalid> {
         if self.live_options().count() + options.len() > MAX_OPTIONS {
             return Err(Invalid::new(pointer, Code::TooMany, format!("a product has at most {MAX_OPTIONS} options")));
@@ -127,8 +127,8 @@ impl Product {
         Ok(())
     }
 
-    /// Applies a change as a whole. On an error the product may be half changed and must be dropped.
-    pub fn apply(&mut self, change: &Change) -> Result<(), Invalid> {
+    /// Applies a change. `Err`: a field is invalid; the caller drops the product, which may be half changed.
+    pub fn apply(&mut self, change: &ProductChange) -> Result<(), Invalid> {
         if let Some(name) = &change.name {
             self.name.clone_from(name);
         }
@@ -202,29 +202,29 @@ mod tests {
 
     // P1 row 43
     #[test]
-    fn no_option_may_cost_less_than_nothing_or_too_much() {
+    fn an_option_price_below_zero_or_too_high_is_refused() {
         let mut wine = product(&[new(1, "750 ml", -1_000)]);
         assert_eq!(wine.add_options(&[new(2, "half", -1_001)], "/options").expect_err("negative").pointer, "/options/0/price_delta");
         assert_eq!(wine.add_options(&[new(3, "ship", MAX_PRICE)], "/options").expect_err("too much").code, Code::AmountOutOfRange);
-        let cheaper = Change { price: Some(Won(999)), ..Change::default() };
+        let cheaper = ProductChange { price: Some(Won(999)), ..ProductChange::default() };
         assert_eq!(wine.apply(&cheaper).expect_err("negative").pointer, "/price");
     }
 
     // P5
     #[test]
-    fn an_option_goes_but_never_the_last() {
+    fn an_option_can_be_removed_except_the_last() {
         let mut wine = product(&[new(1, "a", 0), new(2, "b", 0)]);
-        let remove = |n: u128| Change { remove: vec![Sku(Uuid::from_u128(n))], ..Change::default() };
+        let remove = |n: u128| ProductChange { remove: vec![Sku(Uuid::from_u128(n))], ..ProductChange::default() };
         wine.apply(&remove(1)).expect("another is left");
         assert_eq!(wine.clone().apply(&remove(1)).expect_err("gone already").pointer, "/remove_options/0");
         assert_eq!(wine.clone().apply(&remove(2)).expect_err("the last").pointer, "/remove_options");
-        let swap = Change { add: vec![new(3, "a", 5)], ..remove(2) };
+        let swap = ProductChange { add: vec![new(3, "a", 5)], ..remove(2) };
         wine.apply(&swap).expect("a new one replaces it, and the name of a removed one is free");
         assert_eq!((wine.options.last().map(|option| option.position), wine.version), (Some(2), 3));
     }
 
     #[test]
-    fn names_of_options_are_unique_and_their_number_is_bounded() {
+    fn option_names_are_unique_and_their_number_limited() {
         let mut wine = product(&[new(1, "a", 0)]);
         assert_eq!(wine.clone().add_options(&[new(2, "b", 0), new(3, "b", 0)], "/options").expect_err("twice").pointer, "/options/1/name");
         let many: Vec<_> = (2..=101).map(|n| new(n, &n.to_string(), 0)).collect();

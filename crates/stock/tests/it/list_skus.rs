@@ -1,4 +1,4 @@
-//! New SKUs of the catalogue.
+//! Messages about new SKUs of the catalogue.
 
 use crate::world::World;
 use crate::world::order;
@@ -16,7 +16,7 @@ async fn each_option_gets_a_stock_of_its_own() {
     let world = World::new().await;
     let (small, large) = (Sku(new_id()), Sku(new_id()));
     world.list(&[(small, 5), (large, 0)], StockPolicy::DeductOnPayment).await;
-    assert_eq!((world.level(small).await, world.level(large).await), ([5, 0, 5, 0], [0, 0, 0, 0]));
+    assert_eq!((world.levels(small).await, world.levels(large).await), ([5, 0, 5, 0], [0, 0, 0, 0]));
     assert_eq!(world.app.sql_i64("select count(*) from stock_movements where kind='INITIAL'").await, 2);
     world.audit().await;
 }
@@ -30,14 +30,14 @@ async fn listing_again_changes_nothing() {
         world.list(&[(old, 5)], StockPolicy::ReserveOnOrder).await;
         world.list(&[(old, 50), (new, 1)], StockPolicy::ReserveOnOrder).await;
         world.app.eventually("select count(*) from stock_items", 2).await;
-        assert_eq!((world.level(old).await, world.level(new).await), ([5, 0, 5, 0], [1, 0, 1, 0]));
+        assert_eq!((world.levels(old).await, world.levels(new).await), ([5, 0, 5, 0], [1, 0, 1, 0]));
         assert_eq!(world.app.faults.struck("stock", "skus.listed"), 1);
         world.audit().await;
     }
 }
 
 #[tokio::test]
-async fn availability_of_many_at_once_leaves_out_what_is_unknown() {
+async fn availability_leaves_out_unknown_skus() {
     let world = World::new().await;
     let (five, two, unknown) = (world.sku(5).await, world.sku(2).await, Sku(new_id()));
     let asked = GetAvailability { skus: vec![two, unknown, five, two] };
@@ -45,13 +45,13 @@ async fn availability_of_many_at_once_leaves_out_what_is_unknown() {
     assert_eq!((found.len(), found[&five], found[&two]), (2, 5, 2));
 }
 
-/// The part of the version that counts changes; the rest moves with the clock where other processes may change something, too.
+/// The part of the version that counts changes. The rest changes with time if other processes write, too.
 async fn version(world: &World) -> u32 {
     let version = world.app.kit().links.call(GetStockVersion {}).await.expect("stock answers");
-    u32::try_from(version & u64::from(u32::MAX)).expect("it is cut")
+    u32::try_from(version & u64::from(u32::MAX)).expect("masked to 32 bits")
 }
 
-/// The next one. A change is seen in the database a moment before it is known to have happened.
+/// Waits for the next version: a change is visible in the database shortly before the version changes.
 async fn version_after(world: &World, before: u32) -> u32 {
     for _ in 0..1_000 {
         let now = version(world).await;
@@ -64,16 +64,16 @@ async fn version_after(world: &World, before: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn the_version_moves_with_every_change_and_only_then() {
+async fn the_version_changes_with_every_change_only() {
     let world = World::new().await;
     let first = version(&world).await;
     let sku = world.sku(5).await;
     let second = version_after(&world, first).await;
     let of = order();
-    world.tell(of, vec![world.reserve(of, &[(sku, 2)])]).await;
+    world.send(of, vec![world.reserve(of, &[(sku, 2)])]).await;
     let third = version_after(&world, second).await;
     let short = order();
-    world.tell(short, vec![world.reserve(short, &[(sku, 9)])]).await;
+    world.send(short, vec![world.reserve(short, &[(sku, 9)])]).await;
     assert_eq!(version(&world).await, third, "a refusal changes nothing");
     assert!(first != third, "no version comes twice");
 }

@@ -1,7 +1,7 @@
-//! All stores in memory. A mall has some thousands at most and changes them rarely, while every product list and every coupon asks for them.
+//! All open stores in memory. A mall has some thousands at most and changes them rarely, but every product list and coupon reads them.
 //!
-//! Never the truth: dropped after each commit that changed a store, and read again by whoever asks next. Where other processes change stores
-//! as well, it is dropped after a moment.
+//! The database is the source of truth. Each commit that changes a store invalidates the cache, and the next reader reloads it.
+//! If other processes change stores, too, the cache expires after half a second.
 
 use crate::{model::Store, store};
 use contracts::{MemberId, StoreId};
@@ -12,45 +12,45 @@ use std::{
     time::Duration,
 };
 
-/// How long what was read is believed that another process may have changed.
+/// Lifetime of a snapshot that another process may have changed.
 pub const SHARED_TTL: Duration = Duration::from_millis(500);
 
-pub struct Directory {
-    state: RwLock<State>,
-    /// How long a snapshot is believed; without end where nobody else writes.
+pub struct StoreCache {
+    state: RwLock<CacheState>,
+    /// Lifetime of a snapshot. `None`: unlimited, because this process is the only writer.
     ttl: Option<Duration>,
 }
 
 #[derive(Default)]
-struct State {
-    /// Counts the changes: what was read before one must not be kept after it.
+struct CacheState {
+    /// Counts the changes, so that a snapshot read before a change is not cached after it.
     changes: u64,
-    /// With the time since it was read.
-    snapshot: Option<(Stopwatch, Arc<Snapshot>)>,
+    /// The snapshot, and the time since its read began.
+    snapshot: Option<(Stopwatch, Arc<StoreSnapshot>)>,
 }
 
 /// The open stores at one moment, oldest first.
 #[derive(Default)]
-pub struct Snapshot {
+pub struct StoreSnapshot {
     stores: Vec<Store>,
     by_id: HashMap<StoreId, usize>,
     by_seller: HashMap<MemberId, Vec<usize>>,
 }
 
-impl Directory {
+impl StoreCache {
     pub fn new(ttl: Option<Duration>) -> Self {
         Self { state: RwLock::default(), ttl }
     }
 
-    /// To be called once a change is durable.
-    pub fn forget(&self) {
+    /// Drops the snapshot. Callers run this after the commit of a change.
+    pub fn invalidate(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.changes += 1;
         state.snapshot = None;
     }
 
-    /// The stores as they are now, or were when this was called; of what other processes did, as they were a moment ago.
-    pub async fn snapshot(&self, db: &Db) -> Result<Arc<Snapshot>, DbError> {
+    /// The stores at the time of this call, or later. Changes by other processes may be missing for half a second.
+    pub async fn snapshot(&self, db: &Db) -> Result<Arc<StoreSnapshot>, DbError> {
         let changes = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             if let Some((age, snapshot)) = &state.snapshot
@@ -65,7 +65,7 @@ impl Directory {
             let mut reader = db.reader().await?;
             store::all(&mut reader).await?
         };
-        let snapshot = Arc::new(Snapshot::new(stores));
+        let snapshot = Arc::new(StoreSnapshot::new(stores));
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.changes == changes {
             state.snapshot = Some((age, Arc::clone(&snapshot)));
@@ -74,9 +74,9 @@ impl Directory {
     }
 }
 
-impl Snapshot {
-    fn new(stores: Vec<Store>) -> Snapshot {
-        let mut snapshot = Snapshot { stores, ..Snapshot::default() };
+impl StoreSnapshot {
+    fn new(stores: Vec<Store>) -> StoreSnapshot {
+        let mut snapshot = StoreSnapshot { stores, ..StoreSnapshot::default() };
         for (index, store) in snapshot.stores.iter().enumerate() {
             snapshot.by_id.insert(store.id, index);
             if let Some(seller_id) = store.seller_id {
@@ -108,14 +108,14 @@ mod tests {
     use contracts::Timestamp;
     use uuid::Uuid;
 
-    fn snapshot(count: u128) -> Snapshot {
+    fn snapshot(count: u128) -> StoreSnapshot {
         let store = |n| Store {
             id: StoreId(Uuid::from_u128(n)),
             name: format!("Store {n}"),
             seller_id: (n % 2 == 0).then(|| MemberId(Uuid::from_u128(7))),
             created_at: Timestamp(0),
         };
-        Snapshot::new((1..=count).map(store).collect())
+        StoreSnapshot::new((1..=count).map(store).collect())
     }
 
     fn ids<'s>(stores: impl IntoIterator<Item = &'s Store>) -> Vec<u128> {

@@ -1,4 +1,4 @@
-//! Before the first request: the mall's own store exists.
+//! Runs once before the first request: creates the mall's own store.
 
 use crate::{Stores, model::Store, store};
 use contracts::{MALL_STORE, Message, messages::StoreCreated};
@@ -13,16 +13,16 @@ pub async fn start(stores: Arc<Stores>) -> Result<(), Fault> {
         store::exists(&mut reader, MALL_STORE).await?
     };
     if !known {
-        let reply = stores.kit.submit(&stores, FoundMall, None, ports::new_id()).await;
+        let reply = stores.kit.submit(&stores, CreateMallStore, None, ports::new_id()).await;
         reply.map_err(|error| Fault::Bug(format!("the mall's own store was not created: {error}")))?;
     }
     Ok(())
 }
 
-/// Creates the mall's own store, once.
-struct FoundMall;
+/// Creates the mall's own store, unless it exists.
+struct CreateMallStore;
 
-impl Command for FoundMall {
+impl Command for CreateMallStore {
     type Service = Stores;
     const OPERATION: &'static str = "stores.found_mall";
 
@@ -32,8 +32,8 @@ impl Command for FoundMall {
             store::insert(&mut work.tx, [&mall]).await?;
             let created = StoreCreated { store_id: mall.id, seller_id: None, name: mall.name };
             work.emit(mall.id, Message::StoreCreated(created))?;
-            let directory = Arc::clone(&stores.directory);
-            work.after_commit(move || directory.forget());
+            let cache = Arc::clone(&stores.cache);
+            work.after_commit(move || cache.invalidate());
         }
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }

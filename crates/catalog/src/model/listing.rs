@@ -1,4 +1,4 @@
-//! What a shopper asks the list for, in the one form that the database and the memory know it by.
+//! The parameters of the product list, normalized for the database and for cache keys.
 
 use contracts::{ProductId, StoreId};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// Names cursors: one made for another order is refused.
+    /// The kind of a cursor, so that a cursor of another order is refused.
     pub fn cursor_kind(self) -> &'static str {
         match self {
             Sort::Newest => "catalog.list.newest",
@@ -28,8 +28,8 @@ impl Sort {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Filter {
-    /// In lower case.
+pub struct ProductFilter {
+    /// Part of the name, in lower case.
     pub q: Option<String>,
     pub store: Option<StoreId>,
     pub min_price: Option<i64>,
@@ -37,9 +37,9 @@ pub struct Filter {
     pub sort: Sort,
 }
 
-/// Where a page begins: behind this product. `value` is what the list is sorted by.
+/// The last product before a page. `value` is its sort key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Position {
+pub struct ProductPosition {
     pub value: i64,
     pub id: ProductId,
 }
