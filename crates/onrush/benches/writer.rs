@@ -5,7 +5,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures::future::join_all;
 use kit::{http::layers, ports::Stopwatch};
 use onrush::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -19,7 +19,7 @@ const OPERATOR: (&str, &str) = ("operator@bench.onrush.example", "measuring-tape
 
 /// A mall in a folder of its own, with signed-in members.
 struct Bench {
-    local: Local,
+    in_process: InProcessClient,
     operator: String,
     members: Vec<String>,
     folder: PathBuf,
@@ -29,7 +29,7 @@ struct Bench {
 impl Bench {
     async fn open(strategy: &str, fold: bool) -> Result<Bench, String> {
         let folder = std::env::temp_dir().join(format!("onrush-bench-{}", kit::ports::new_id()));
-        let given = Given {
+        let raw = Given {
             data_dir: Some(folder.clone()),
             claim_strategy: Some(strategy.into()),
             fold: Some(fold),
@@ -37,14 +37,14 @@ impl Bench {
             operator_password: Some(OPERATOR.1.into()),
             ..Given::default()
         };
-        let settings = Settings::load(&given).map_err(|error| error.to_string())?;
+        let settings = Settings::load(&raw).map_err(|error| error.to_string())?;
         let mall = Mall::open(&settings).await.map_err(|error| error.to_string())?;
-        let local = Local::new(layers(mall.process.router.clone()));
-        let session = local.post(Post::new("/v1/sessions", None, json!({"email": OPERATOR.0, "password": OPERATOR.1}))).await?;
+        let in_process = InProcessClient::new(layers(mall.process.router.clone()));
+        let session = in_process.post(PostRequest::new("/v1/sessions", None, json!({"email": OPERATOR.0, "password": OPERATOR.1}))).await?;
         let operator = text(&session, "access_token");
         let imported = onrush::commands::import_members(&mall, u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await?;
         let members: Vec<String> = imported.into_iter().map(|member| member.access_token).collect();
-        Ok(Bench { local, operator, members, folder, _mall: mall })
+        Ok(Bench { in_process, operator, members, folder, _mall: mall })
     }
 
     async fn coupon(&self) -> Result<String, String> {
@@ -53,11 +53,11 @@ impl Bench {
             "issue_from": "2026-01-01T00:00:00Z", "issue_until": "2100-01-01T00:00:00Z", "valid_until": "2100-01-01T00:00:00Z",
             "waitlist": false,
         });
-        Ok(text(&self.local.post(Post::new("/v1/coupons", Some(&self.operator), body)).await?, "id"))
+        Ok(text(&self.in_process.post(PostRequest::new("/v1/coupons", Some(&self.operator), body)).await?, "id"))
     }
 
-    async fn all(&self, post: impl Fn(&str) -> Post) -> Result<(), String> {
-        let answers = join_all(self.members.iter().map(|token| self.local.post(post(token)))).await;
+    async fn all(&self, post: impl Fn(&str) -> PostRequest) -> Result<(), String> {
+        let answers = join_all(self.members.iter().map(|token| self.in_process.post(post(token)))).await;
         answers.into_iter().collect::<Result<Vec<Value>, String>>().map(|_| ())
     }
 }
@@ -85,7 +85,7 @@ fn claims(criterion: &mut Criterion) {
                     for _ in 0..rounds {
                         let path = format!("/v1/coupons/{}/claims", bench.coupon().await.expect("a coupon"));
                         let watch = Stopwatch::start();
-                        bench.all(|token| Post::new(&path, Some(token), json!({}))).await.expect("everyone gets one");
+                        bench.all(|token| PostRequest::new(&path, Some(token), json!({}))).await.expect("everyone gets one");
                         spent += watch.elapsed();
                     }
                     spent
@@ -102,14 +102,14 @@ fn orders(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CLIENTS as u64)).sample_size(10).measurement_time(Duration::from_secs(5));
     for (name, fold) in [("hop by hop", false), ("folded", true)] {
         let bench = runtime.block_on(Bench::open("group_commit", fold)).expect("the mall opens");
-        let sku = runtime.block_on(furnish(&bench)).expect("goods and money");
+        let sku = runtime.block_on(fill_mall(&bench)).expect("goods and money");
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}});
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_custom(|rounds| {
                 runtime.block_on(async {
                     let watch = Stopwatch::start();
                     for _ in 0..rounds {
-                        bench.all(|token| Post::new("/v1/orders", Some(token), body.clone()).wait(10)).await.expect("everyone pays");
+                        bench.all(|token| PostRequest::new("/v1/orders", Some(token), body.clone()).wait(10)).await.expect("everyone pays");
                     }
                     watch.elapsed()
                 })
@@ -120,10 +120,10 @@ fn orders(criterion: &mut Criterion) {
 }
 
 /// Goods without end, and money for everyone.
-async fn furnish(bench: &Bench) -> Result<String, String> {
+async fn fill_mall(bench: &Bench) -> Result<String, String> {
     let product = json!({"name": "bench", "price": 1, "options": [{"name": "one", "stock": 100_000_000}]});
-    let product = bench.local.post(Post::new("/v1/products", Some(&bench.operator), product)).await?;
-    bench.all(|token| Post::new("/v1/wallet/charges", Some(token), json!({"amount": 100_000_000}))).await?;
+    let product = bench.in_process.post(PostRequest::new("/v1/products", Some(&bench.operator), product)).await?;
+    bench.all(|token| PostRequest::new("/v1/wallet/charges", Some(token), json!({"amount": 100_000_000}))).await?;
     Ok(text(&product["options"][0], "sku"))
 }
 

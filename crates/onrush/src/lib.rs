@@ -7,6 +7,6 @@ pub mod commands;
 pub mod copy;
 pub mod demo;
 pub mod documents;
-pub mod local;
+pub mod in_process;
 pub mod mall;
 pub mod settings;

@@ -78,9 +78,9 @@ impl Mall {
             }
         };
         let process_settings = ProcessSettings {
-            database: settings.store(),
+            database: settings.database_settings(),
             kafka: settings.kafka.clone(),
-            apart: settings.apart.clone(),
+            apart: settings.split.clone(),
             redis: settings.redis.clone(),
             engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
             queue: settings.queue,
@@ -93,7 +93,7 @@ impl Mall {
     }
 
     /// Stops, and keeps the folder from others until what is returned is dropped.
-    pub async fn stop_and_keep(self) -> Option<File> {
+    pub async fn stop_keeping_lock(self) -> Option<File> {
         let Mall { process, _lock: lock } = self;
         process.stop().await;
         lock

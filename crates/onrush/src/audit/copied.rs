@@ -1,7 +1,7 @@
 //! The copy that an audit of PostgreSQL looks at: a file of its own in the folder for temporary files, gone with the audit.
 
 use crate::{
-    copy::{CopyError, Standing, Store, blank, commit_file, fill, snapshot, stores},
+    copy::{CopyError, MallDatabase, StreamPositions, commit_file, copy_rows, create_file, mall_databases, open_snapshot},
     settings::Settings,
 };
 use contracts::Timestamp;
@@ -11,23 +11,23 @@ use std::path::{Path, PathBuf};
 /// Names the triggers that were in force where the data come from.
 pub const ORIGIN_TRIGGERS: &str = "origin_triggers";
 
-pub struct Copy {
-    folder: Folder,
+pub struct AuditCopy {
+    folder: PrivateFolder,
     /// Why services are seen at different moments, if they are.
     pub moved: Option<String>,
 }
 
-impl Copy {
+impl AuditCopy {
     pub fn database(&self) -> PathBuf {
         self.folder.0.join("audit.db")
     }
 }
 
 /// A folder that nobody else may look into; it goes with the value.
-struct Folder(PathBuf);
+struct PrivateFolder(PathBuf);
 
-impl Folder {
-    fn new() -> Result<Folder, CopyError> {
+impl PrivateFolder {
+    fn new() -> Result<PrivateFolder, CopyError> {
         let path = std::env::temp_dir().join(format!("onrush-audit-{}", new_id()));
         let failed = |path: &Path, error: std::io::Error| CopyError::File { path: path.display().to_string(), reason: error.to_string() };
         let mut builder = std::fs::DirBuilder::new();
@@ -37,11 +37,11 @@ impl Folder {
             builder.mode(0o700);
         }
         builder.create(&path).map_err(|error| failed(&path, error))?;
-        Ok(Folder(path))
+        Ok(PrivateFolder(path))
     }
 }
 
-impl Drop for Folder {
+impl Drop for PrivateFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -49,35 +49,35 @@ impl Drop for Folder {
 
 /// Copies all services. Within one database they are seen at one moment; several databases are read one after another, and then looked at
 /// again: if no message moved meanwhile, it is as good as one moment.
-pub async fn copy(settings: &Settings, now: Timestamp) -> Result<Copy, CopyError> {
-    let mut copy = Copy { folder: Folder::new()?, moved: None };
-    let stores = stores(settings)?;
-    let mut file = blank(&copy.database(), settings, now).await?;
+pub async fn copy(settings: &Settings, now: Timestamp) -> Result<AuditCopy, CopyError> {
+    let mut copy = AuditCopy { folder: PrivateFolder::new()?, moved: None };
+    let databases = mall_databases(settings)?;
+    let mut file = create_file(&copy.database(), settings, now).await?;
     file.batch(&format!("create table {ORIGIN_TRIGGERS} (name TEXT primary key)")).await?;
-    let mut standing = Standing::default();
-    for store in &stores {
-        copy_store(store, &mut file, &mut standing).await?;
+    let mut positions = StreamPositions::default();
+    for database in &databases {
+        copy_database(database, &mut file, &mut positions).await?;
     }
     commit_file(file).await?;
-    if stores.len() > 1 && Standing::of(&stores).await? != standing {
+    if databases.len() > 1 && StreamPositions::of(&databases).await? != positions {
         copy.moved = Some("messages moved while the databases were read one after another".into());
     }
     Ok(copy)
 }
 
-async fn copy_store(store: &Store, file: &mut Tx, standing: &mut Standing) -> Result<(), CopyError> {
-    let mut from = snapshot(&store.db).await?;
-    refuse_strangers(&mut from, &store.services).await?;
-    fill(&mut from, file, &store.services).await?;
-    standing.look(&mut from, &store.services).await?;
-    for service in &store.services {
+async fn copy_database(database: &MallDatabase, file: &mut Tx, positions: &mut StreamPositions) -> Result<(), CopyError> {
+    let mut from = open_snapshot(&database.db).await?;
+    check_schemas(&mut from, &database.services).await?;
+    copy_rows(&mut from, file, &database.services).await?;
+    positions.add(&mut from, &database.services).await?;
+    for service in &database.services {
         copy_pending(&mut from, file, service).await?;
         copy_triggers(&mut from, file, service).await?;
     }
     from.finish().await
 }
 
-async fn refuse_strangers(from: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
+async fn check_schemas(from: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
     for service in services {
         let found: Option<(i64,)> =
             from.query_opt("select cast(1 as BIGINT) from pg_namespace where nspname=$1", &params![*service]).await?;

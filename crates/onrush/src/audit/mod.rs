@@ -7,10 +7,10 @@ mod accounts;
 pub mod copied;
 mod coupons;
 mod ledger;
-mod log;
 mod orders;
 mod payments;
 mod stock;
+mod streams;
 
 use crate::{copy::CopyError, settings::Settings};
 use contracts::Timestamp;
@@ -22,10 +22,10 @@ use std::path::Path;
 pub use contracts::SERVICES;
 
 /// Rows of one check that are shown.
-const SHOWN: usize = 20;
+const MAX_SHOWN: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum HoldsWhen {
     /// Holds at every commit.
     Always,
     /// Holds at every commit where all services are seen at one moment: it compares what one of them has with what another has.
@@ -35,40 +35,40 @@ pub enum When {
 }
 
 /// One invariant.
-pub struct Check {
+pub struct Invariant {
     pub id: &'static str,
-    pub when: When,
+    pub when: HoldsWhen,
     pub title: &'static str,
     /// Finds what breaks it. `:now` is the time of the audit, in microseconds.
-    pub how: How,
+    pub finder: ViolationFinder,
 }
 
-pub enum How {
+pub enum ViolationFinder {
     Sql(String),
     /// Computed, because SQL cannot.
     Code(fn(&Connection) -> rusqlite::Result<Vec<String>>),
 }
 
-impl Check {
-    fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::Always, title, how: How::Sql(sql.into()) }
+impl Invariant {
+    fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::Always, title, finder: ViolationFinder::Sql(sql.into()) }
     }
-    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::OneMoment, title, how: How::Sql(sql.into()) }
+    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::OneMoment, title, finder: ViolationFinder::Sql(sql.into()) }
     }
-    fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::Quiet, title, how: How::Sql(sql.into()) }
+    fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::Quiet, title, finder: ViolationFinder::Sql(sql.into()) }
     }
 }
 
 /// All invariants, in the order of the catalogue.
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     let mut all = coupons::checks();
     all.extend(stock::checks());
     all.extend(ledger::checks());
     all.extend(orders::checks());
     all.extend(payments::checks());
-    all.extend(log::checks());
+    all.extend(streams::checks());
     all.extend(accounts::checks());
     all
 }
@@ -132,29 +132,29 @@ fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Opti
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    payments::attach_book(&connection, provider_book)?;
+    payments::attach_provider_book(&connection, provider_book)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("begin")?;
     let one_moment = moved.is_none();
     let not_quiet = match moved {
         Some(moved) => Some(moved),
-        None => log::unrest(&connection, now)?,
+        None => streams::not_quiet_reason(&connection, now)?,
     };
     let mut report = Report { clean: true, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
         let left_out = match check.when {
-            When::Always => false,
-            When::OneMoment => !one_moment,
-            When::Quiet => report.not_quiet.is_some(),
+            HoldsWhen::Always => false,
+            HoldsWhen::OneMoment => !one_moment,
+            HoldsWhen::Quiet => report.not_quiet.is_some(),
         };
         if left_out {
             continue;
         }
         report.checked += 1;
         let watch = Stopwatch::start();
-        let found = match &check.how {
-            How::Sql(sql) => rows(&connection, sql, now)?,
-            How::Code(find) => find(&connection)?,
+        let found = match &check.finder {
+            ViolationFinder::Sql(sql) => rows(&connection, sql, now)?,
+            ViolationFinder::Code(find) => find(&connection)?,
         };
         tracing::debug!(check.id = check.id, elapsed_ms = watch.elapsed().as_millis(), "checked");
         if !found.is_empty() {
@@ -175,7 +175,7 @@ fn rows(connection: &Connection, sql: &str, now: Timestamp) -> rusqlite::Result<
     let mut found = Vec::new();
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        if found.len() == SHOWN {
+        if found.len() == MAX_SHOWN {
             found.push("…".into());
             break;
         }

@@ -1,13 +1,13 @@
 //! `onrush config check`: whether the settings can be used, and what they come to. It asks nobody: whether the servers are there, and are
 //! what they should be, `serve` finds out.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::settings::{Given, Settings};
 use kit::{db::postgres_place, redis};
 use std::{fmt::Display, process::ExitCode};
 
 #[derive(clap::Args)]
-pub struct Config {
+pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
 }
@@ -17,23 +17,23 @@ enum ConfigCommand {
     /// Check the settings and show what they come to; secrets are not shown
     Check {
         #[command(flatten)]
-        given: Box<Given>,
+        raw: Box<Given>,
     },
 }
 
-impl Config {
+impl ConfigArgs {
     pub fn run(self) -> Result<ExitCode, CommandError> {
-        let ConfigCommand::Check { given } = self.command;
-        let settings = Settings::load(&given)?;
-        for (name, value) in where_it_is(&settings).into_iter().chain(with_whom(&settings)).chain(how_it_works(&settings)) {
-            say(format!("{name} = {value}"));
+        let ConfigCommand::Check { raw } = self.command;
+        let settings = Settings::load(&raw)?;
+        for (name, value) in location_lines(&settings).into_iter().chain(connection_lines(&settings)).chain(behaviour_lines(&settings)) {
+            print_line(format!("{name} = {value}"));
         }
-        say("The settings can be used.");
+        print_line("The settings can be used.");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-type Line = (&'static str, String);
+type SettingLine = (&'static str, String);
 
 /// Shown for what is not set, or would do nothing here.
 const NONE: &str = "none";
@@ -48,7 +48,7 @@ fn place<E>(found: Result<String, E>) -> String {
     found.unwrap_or_else(|_| MASKED.to_owned())
 }
 
-fn where_it_is(settings: &Settings) -> Vec<Line> {
+fn location_lines(settings: &Settings) -> Vec<SettingLine> {
     let postgres = settings.postgres.as_ref();
     let on_a_file = |value: String| if postgres.is_none() { value } else { NONE.to_owned() };
     let mut own: Vec<String> = postgres
@@ -68,20 +68,20 @@ fn where_it_is(settings: &Settings) -> Vec<Line> {
     ]
 }
 
-fn with_whom(settings: &Settings) -> Vec<Line> {
-    let (kafka, redis, apart) = (settings.kafka.as_ref(), settings.redis.as_ref(), settings.apart.as_ref());
+fn connection_lines(settings: &Settings) -> Vec<SettingLine> {
+    let (kafka, redis, split) = (settings.kafka.as_ref(), settings.redis.as_ref(), settings.split.as_ref());
     vec![
         ("kafka", or_none(kafka.map(|kafka| &kafka.bootstrap))),
         ("kafka_prefix", or_none(kafka.map(|kafka| &kafka.prefix))),
         ("redis", or_none(redis.map(|server| place(redis::place(&server.url))))),
         ("redis_prefix", or_none(redis.map(|server| &server.prefix))),
-        ("only", apart.map_or_else(|| "all services".to_owned(), |apart| apart.only.join(","))),
-        ("peers", or_none(apart.map(|apart| &apart.peers).filter(|peers| !peers.is_empty()))),
+        ("only", split.map_or_else(|| "all services".to_owned(), |split| split.only.join(","))),
+        ("peers", or_none(split.map(|split| &split.peers).filter(|peers| !peers.is_empty()))),
         ("secret", settings.secret.map_or("made at the first start, in data_dir", |_| MASKED).to_owned()),
     ]
 }
 
-fn how_it_works(settings: &Settings) -> Vec<Line> {
+fn behaviour_lines(settings: &Settings) -> Vec<SettingLine> {
     let operator = settings.operator.as_ref();
     vec![
         ("listen", settings.listen.to_string()),

@@ -1,8 +1,8 @@
 //! `onrush seed`: shoppers with charged wallets, for load scenarios. Needs no running server; their tokens are good for an hour.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -19,9 +19,9 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub struct Seed {
+pub struct SeedArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
     /// How many shoppers
     #[arg(long)]
     members: u32,
@@ -36,32 +36,39 @@ pub struct Seed {
     points: i64,
 }
 
-impl Seed {
+impl SeedArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let mall = Mall::open(&settings).await?;
         let members = import_members(&mall, self.members).await.map_err(CommandError::Other)?;
         self.charge(&mall, &members).await.map_err(CommandError::Other)?;
         write_tokens(&self.tokens, &members)?;
         mall.process.stop().await;
-        say(format!("{} shoppers, {} won and {} points each; tokens in {}", members.len(), self.cash, self.points, self.tokens.display()));
+        print_line(format!(
+            "{} shoppers, {} won and {} points each; tokens in {}",
+            members.len(),
+            self.cash,
+            self.points,
+            self.tokens.display()
+        ));
         Ok(ExitCode::SUCCESS)
     }
 
     async fn charge(&self, mall: &Mall, members: &[Imported]) -> Result<(), String> {
-        let local = Local::new(layers(mall.process.router.clone()));
+        let in_process = InProcessClient::new(layers(mall.process.router.clone()));
         if self.cash > 0 {
-            let charge = |member: &Imported| Post::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
-            local.post_all(members.iter().map(charge)).await?;
+            let charge =
+                |member: &Imported| PostRequest::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
+            in_process.post_all(members.iter().map(charge)).await?;
         }
         if self.points > 0 {
             let kit = &mall.process.kit;
             let operator = kit.auth.issue(MemberId(new_id()), Role::Operator, new_id(), kit.clock.now());
             let grant = |member: &Imported| {
                 let body = json!({"member_id": member.member_id, "amount": self.points, "reason": "seed"});
-                Post::new("/v1/wallet/grants", Some(&operator), body)
+                PostRequest::new("/v1/wallet/grants", Some(&operator), body)
             };
-            local.post_all(members.iter().map(grant)).await?;
+            in_process.post_all(members.iter().map(grant)).await?;
         }
         Ok(())
     }

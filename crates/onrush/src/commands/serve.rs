@@ -1,6 +1,6 @@
 //! `onrush serve`: the mall on an address, until it is told to stop.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
     documents,
     mall::Mall,
@@ -15,22 +15,25 @@ use std::{process::ExitCode, time::Duration};
 use utoipa_swagger_ui::SwaggerUi;
 
 #[derive(clap::Args)]
-pub struct Serve {
+pub struct ServeArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
 }
 
-impl Serve {
+impl ServeArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let mall = Mall::open(&settings).await?;
-        until_stopped(mall, &settings, |address| say(format!("Onrush listens on http://{address}  (API documentation: /docs)"))).await?;
+        serve_until_stopped(mall, &settings, |address| {
+            print_line(format!("Onrush listens on http://{address}  (API documentation: /docs)"))
+        })
+        .await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Serves until SIGTERM or Ctrl-C: readiness goes first, requests in flight finish, then the writer.
-pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
+pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
     let listener = listen(settings.listen)
         .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
     let address = listener.local_addr()?;
@@ -73,7 +76,7 @@ fn document_routes(mall: &Mall) -> Router {
 fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: Leaving, mut shutdown: Shutdown) {
     tasks::spawn("signals", async move {
         tokio::select! {
-            () = signalled() => {}
+            () = wait_for_signal() => {}
             () = shutdown.stopping() => {}
         }
         tracing::info!("stopping: no new requests, what is under way finishes");
@@ -85,7 +88,7 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: 
     });
 }
 
-async fn signalled() {
+async fn wait_for_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

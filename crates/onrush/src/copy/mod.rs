@@ -2,27 +2,27 @@
 //!
 //! It copies rows as they are and counts and compares them afterwards. It never looks at what a row means, but for one thing: where a
 //! copy is to be served, every stream begins a new epoch there, because its partitions are others.
-//! Way through: [`Store`] (where data is) → [`schema`] (which tables) → [`rows`] (their rows) → [`fill`] (into the other database).
+//! Way through: [`MallDatabase`] (where data is) → [`schema`] (which tables) → [`rows`] (their rows) → [`copy_rows`] (into the other database).
 
 mod cell;
+mod copy_rows;
+mod databases;
 mod epoch;
 mod export;
-mod fill;
 mod import;
+mod positions;
 mod rows;
 mod schema;
 mod source;
-mod standing;
-mod store;
 
-pub use export::{Exported, export};
-pub use fill::{Copied, fill};
-pub use import::{Imported, import};
-pub use rows::{Digest, digest};
-pub use schema::{Column, Kind, Table, tables};
-pub use source::Source;
-pub use standing::Standing;
-pub use store::{Store, blank, commit_file, is_served, prepare, snapshot, stores};
+pub use copy_rows::{CopiedTable, copy_rows};
+pub use databases::{MallDatabase, commit_file, create_file, mall_databases, open_snapshot, prepare, served_services};
+pub use export::{ExportSummary, export};
+pub use import::{ImportSummary, import};
+pub use positions::StreamPositions;
+pub use rows::{TableDigest, digest};
+pub use schema::{Column, ColumnKind, Table, tables};
+pub use source::ImportSource;
 
 use crate::mall::MallError;
 use kit::{DbError, Fault};

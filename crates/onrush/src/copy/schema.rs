@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a column holds, whichever database it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     Id,
     Number,
     Text,
@@ -17,7 +17,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
-    pub kind: Kind,
+    pub kind: ColumnKind,
 }
 
 #[derive(Clone, Debug)]
@@ -31,12 +31,12 @@ pub struct Table {
 
 impl Table {
     /// Column names, in an order that is the same on both sides.
-    pub fn list(&self) -> String {
+    pub fn column_list(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(",")
     }
 
     /// True for the part after the service's name.
-    pub fn is(&self, rest: &str) -> bool {
+    pub fn is_named(&self, rest: &str) -> bool {
         self.name.strip_prefix(self.service).and_then(|name| name.strip_prefix('_')) == Some(rest)
     }
 
@@ -56,13 +56,13 @@ pub fn quoted(name: &str) -> String {
 /// The tables of a service whose rows are its data, parents before those that refer to them. Left out are the histories of migrations,
 /// which each database has of its own; leases, which belong to processes; and messages without a number, which are looked at separately.
 pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, CopyError> {
-    let (columns, parents) = if tx.is_postgres() { of_postgres(tx, service).await? } else { of_sqlite(tx, service).await? };
+    let (columns, parents) = if tx.is_postgres() { read_postgres(tx, service).await? } else { read_sqlite(tx, service).await? };
     let mut found: BTreeMap<String, Table> = BTreeMap::new();
     for (table, column, declared, key) in columns {
-        if is_left_out(service, &table) {
+        if is_excluded(service, &table) {
             continue;
         }
-        let kind = kind(&declared).ok_or_else(|| CopyError::Schema(format!("{table}.{column} has the unknown type {declared}")))?;
+        let kind = parse_kind(&declared).ok_or_else(|| CopyError::Schema(format!("{table}.{column} has the unknown type {declared}")))?;
         let entry = found.entry(table.clone()).or_insert_with(|| Table { service, name: table, columns: Vec::new(), key: Vec::new() });
         if key > 0 {
             entry.key.push(column.clone());
@@ -76,28 +76,28 @@ pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, Co
 }
 
 /// What [`tables`] leaves out.
-fn is_left_out(service: &str, table: &str) -> bool {
+fn is_excluded(service: &str, table: &str) -> bool {
     let rest = table.strip_prefix(service).unwrap_or(table);
     ["_migrations", "_kit_migrations", "_leases", "_pending"].contains(&rest)
 }
 
-fn kind(declared: &str) -> Option<Kind> {
+fn parse_kind(declared: &str) -> Option<ColumnKind> {
     Some(match declared.to_ascii_lowercase().as_str() {
-        "uuid" => Kind::Id,
-        "bigint" => Kind::Number,
-        "text" => Kind::Text,
-        "boolean" => Kind::Flag,
-        "bytea" => Kind::Bytes,
+        "uuid" => ColumnKind::Id,
+        "bigint" => ColumnKind::Number,
+        "text" => ColumnKind::Text,
+        "boolean" => ColumnKind::Flag,
+        "bytea" => ColumnKind::Bytes,
         _ => return None,
     })
 }
 
 /// Table, column, declared type, place in the primary key.
-type Columns = Vec<(String, String, String, i64)>;
+type ColumnRows = Vec<(String, String, String, i64)>;
 /// Table, and one it refers to.
-type Parents = Vec<(String, String)>;
+type ParentRows = Vec<(String, String)>;
 
-async fn of_sqlite(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), CopyError> {
+async fn read_sqlite(tx: &mut Tx, service: &str) -> Result<(ColumnRows, ParentRows), CopyError> {
     let like = format!("{service}\\_%");
     let columns = tx
         .query(
@@ -116,7 +116,7 @@ async fn of_sqlite(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), Cop
     Ok((columns, parents))
 }
 
-async fn of_postgres(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), CopyError> {
+async fn read_postgres(tx: &mut Tx, service: &str) -> Result<(ColumnRows, ParentRows), CopyError> {
     let columns = tx
         .query(
             "select cast(c.relname as TEXT), cast(a.attname as TEXT), format_type(a.atttypid, null), cast(0 as BIGINT) \
@@ -135,7 +135,7 @@ async fn of_postgres(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), C
     Ok((columns, parents))
 }
 
-fn parents_first(mut left: BTreeMap<String, Table>, parents: &Parents) -> Vec<Table> {
+fn parents_first(mut left: BTreeMap<String, Table>, parents: &ParentRows) -> Vec<Table> {
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let waits = |name: &str| parents.iter().any(|(child, parent)| child == name && parent != name && left.contains_key(parent));

@@ -1,6 +1,6 @@
 //! What is imported: a solo mall's folder, or a file that was exported.
 
-use super::{CopyError, Standing, Store, stores};
+use super::{CopyError, MallDatabase, StreamPositions, mall_databases};
 use crate::{
     mall::{self, Mall},
     settings::Settings,
@@ -14,13 +14,13 @@ use std::{
 };
 
 /// Between two looks at what is not delivered yet.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Looks without progress after which messages are taken to be held up for good: half a minute.
-const LOOKS: u32 = 300;
+const MAX_IDLE_POLLS: u32 = 300;
 
 /// A SQLite database at rest: every message is delivered, and nobody writes while this value lives.
 #[derive(Debug)]
-pub struct Source {
+pub struct ImportSource {
     pub database: PathBuf,
     /// The test provider's book beside it; may not exist.
     pub book: PathBuf,
@@ -29,10 +29,10 @@ pub struct Source {
     _lock: Option<File>,
 }
 
-impl Source {
+impl ImportSource {
     /// Delivers what is still under way in a folder by opening its mall without serving it; an exported file is only looked at.
     /// Refuses a folder in use.
-    pub async fn open(from: &Path, settings: &Settings) -> Result<Source, CopyError> {
+    pub async fn open(from: &Path, settings: &Settings) -> Result<ImportSource, CopyError> {
         let refuse = |text: String| Err(CopyError::Refused(text));
         let folder = match from.parent() {
             Some(parent) if from.is_file() && parent.join("onrush.lock").exists() && from.ends_with("onrush.db") => parent,
@@ -47,8 +47,8 @@ impl Source {
         if !from.is_file() {
             return refuse(format!("there is nothing at {}: name a mall's folder, or a file that `onrush export` made", from.display()));
         }
-        let file = Source { database: from.to_owned(), book: book_beside(from), secret: None, _lock: None };
-        match Standing::of(&file.stores()).await?.behind() {
+        let file = ImportSource { database: from.to_owned(), book: book_beside(from), secret: None, _lock: None };
+        match StreamPositions::of(&file.mall_databases()).await?.behind() {
             0 => Ok(file),
             behind => refuse(format!(
                 "{behind} messages in {} are not delivered: put it into a folder of its own as onrush.db and import the folder, \
@@ -58,26 +58,26 @@ impl Source {
         }
     }
 
-    async fn open_folder(folder: &Path, settings: &Settings) -> Result<Source, CopyError> {
+    async fn open_folder(folder: &Path, settings: &Settings) -> Result<ImportSource, CopyError> {
         let solo = Settings {
             data_dir: folder.to_owned(),
             postgres: None,
             kafka: None,
-            apart: None,
+            split: None,
             secret: None,
             operator: None,
             ..settings.clone()
         };
         let mall = Mall::open(&solo).await?;
-        let delivered = deliver(&stores(&solo)?).await;
-        let lock = mall.stop_and_keep().await;
+        let delivered = wait_until_delivered(&mall_databases(&solo)?).await;
+        let lock = mall.stop_keeping_lock().await;
         delivered?;
         let database = solo.database();
-        Ok(Source { book: book_beside(&database), database, secret: Some(mall::secret(folder)?), _lock: lock })
+        Ok(ImportSource { book: book_beside(&database), database, secret: Some(mall::secret(folder)?), _lock: lock })
     }
 
-    pub(super) fn stores(&self) -> Vec<Store> {
-        vec![Store { db: Db::sqlite(&self.database, Synchronous::Full), services: SERVICES.to_vec() }]
+    pub(super) fn mall_databases(&self) -> Vec<MallDatabase> {
+        vec![MallDatabase { db: Db::sqlite(&self.database, Synchronous::Full), services: SERVICES.to_vec() }]
     }
 }
 
@@ -86,26 +86,26 @@ fn book_beside(database: &Path) -> PathBuf {
 }
 
 /// Waits until every reader has read everything.
-async fn deliver(stores: &[Store]) -> Result<(), CopyError> {
+async fn wait_until_delivered(databases: &[MallDatabase]) -> Result<(), CopyError> {
     let (mut before, mut same) = (i64::MAX, 0);
     loop {
-        let behind = Standing::of(stores).await?.behind();
+        let behind = StreamPositions::of(databases).await?.behind();
         if behind == 0 {
             return Ok(());
         }
         same = if behind == before { same + 1 } else { 0 };
         before = behind;
-        if same == LOOKS {
+        if same == MAX_IDLE_POLLS {
             return Err(CopyError::Refused(format!(
                 "{behind} messages cannot be delivered; start the mall once with `onrush serve` and look at its log"
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
 /// Copies the test provider's book to where the new mall looks for it. False where it is there already, or there is none.
-pub(super) fn carry_book(from: &Path, to: &Path) -> Result<bool, CopyError> {
+pub(super) fn copy_provider_book(from: &Path, to: &Path) -> Result<bool, CopyError> {
     if !from.exists() || to.exists() {
         return Ok(false);
     }
@@ -127,10 +127,10 @@ mod tests {
     async fn what_is_no_mall_is_refused_by_name() {
         let settings = Settings::load(&Given::default()).expect("the defaults are good");
         let folder = TempFolder::new();
-        let empty = Source::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
+        let empty = ImportSource::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
         assert!(empty.contains("has no file onrush.db"), "{empty}");
         assert!(std::fs::read_dir(folder.path()).expect("it is there").next().is_none(), "nothing was made in it");
-        let nothing = Source::open(&folder.path().join("gone"), &settings).await.expect_err("nothing").to_string();
+        let nothing = ImportSource::open(&folder.path().join("gone"), &settings).await.expect_err("nothing").to_string();
         assert!(nothing.contains("there is nothing at"), "{nothing}");
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let settings = Settings::load(&given).expect("the settings are good");
         let mall = Mall::open(&settings).await.expect("it opens");
         for from in [folder.path().to_owned(), settings.database()] {
-            let refused = Source::open(&from, &settings).await.expect_err("it is in use").to_string();
+            let refused = ImportSource::open(&from, &settings).await.expect_err("it is in use").to_string();
             assert!(refused.contains("in use"), "{refused}");
         }
         mall.process.stop().await;

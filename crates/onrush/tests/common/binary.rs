@@ -3,21 +3,21 @@
 use std::process::Command;
 
 /// What a command said, and its exit code.
-pub struct Said {
+pub struct CommandOutput {
     pub code: i32,
     pub out: String,
     pub err: String,
 }
 
-impl Said {
+impl CommandOutput {
     #[track_caller]
-    pub fn expect(self, code: i32) -> Said {
+    pub fn expect(self, code: i32) -> CommandOutput {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    pub fn shows(self, text: &str) -> Said {
+    pub fn assert_shows(self, text: &str) -> CommandOutput {
         assert!(self.out.contains(text) || self.err.contains(text), "no “{text}” in: {}\n{}", self.out, self.err);
         self
     }
@@ -30,13 +30,13 @@ pub fn onrush(args: &[&str]) -> Command {
     command
 }
 
-pub fn run(args: &[&str]) -> Said {
-    said(&mut onrush(args))
+pub fn run(args: &[&str]) -> CommandOutput {
+    run_command(&mut onrush(args))
 }
 
-pub fn said(command: &mut Command) -> Said {
+pub fn run_command(command: &mut Command) -> CommandOutput {
     let output = command.output().expect("the binary runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     // A process that aborted has no code.
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }

@@ -9,4 +9,4 @@ mod binary;
 mod moving;
 mod refusals;
 mod repair;
-mod solo;
+mod solo_mall;

@@ -1,6 +1,6 @@
 //! There and back again: nothing is lost, and both sides go on.
 
-use crate::solo::{Running, Solo, count, counts_of_file, counts_of_postgres, onrush, said, settings, text};
+use crate::solo_mall::{Running, Solo, count, counts_of_file, counts_of_postgres, onrush, run_command, settings, text};
 use kit::testing::{Faults, TempFolder, TestDatabase};
 use rusqlite::Connection;
 use serde_json::json;
@@ -9,27 +9,27 @@ use serde_json::json;
 async fn a_solo_mall_moves_to_postgresql_and_goes_on_there() {
     let (solo, database) = (Solo::build().await, TestDatabase::create().await);
     let before = counts_of_file(&solo.database());
-    let imported = said(&mut solo.import(&database)).expect(0).shows("rows in").shows("are the same on both sides");
+    let imported = run_command(&mut solo.import(&database)).expect(0).assert_shows("rows in").assert_shows("are the same on both sides");
     // The dead letter's order is out of balance, on both sides alike, until the letter is tried again.
     assert_eq!(imported.out.matches("I-O4 VIOLATED").count(), 2, "{}", imported.out);
-    imported.shows("export ONRUSH_SECRET=");
+    imported.assert_shows("export ONRUSH_SECRET=");
     assert_eq!(counts_of_postgres(&database).await, before);
 
     let mut list = solo.command(&["dead-letters", "list"], &database);
-    said(&mut list).expect(0).shows(&solo.wounded).shows("1 dead letters");
-    said(&mut solo.command(&["dead-letters", "redrive"], &database)).expect(0).shows("1 marked");
-    said(&mut list).expect(0).shows("0 dead letters");
-    said(&mut solo.command(&["audit"], &database)).expect(0).shows("0 violated: clean");
+    run_command(&mut list).expect(0).assert_shows(&solo.dead_lettered).assert_shows("1 dead letters");
+    run_command(&mut solo.command(&["dead-letters", "redrive"], &database)).expect(0).assert_shows("1 marked");
+    run_command(&mut list).expect(0).assert_shows("0 dead letters");
+    run_command(&mut solo.command(&["audit"], &database)).expect(0).assert_shows("0 violated: clean");
 
     let running = Running::open(&solo.on_postgres(&database), Faults::default()).await;
-    for (order, state) in [(&solo.paid, "PAID"), (&solo.wounded, "PAID"), (&solo.unpaid, "AWAITING_PAYMENT")] {
+    for (order, state) in [(&solo.paid, "PAID"), (&solo.dead_lettered, "PAID"), (&solo.unpaid, "AWAITING_PAYMENT")] {
         let (status, shown) = running.get(&format!("/v1/orders/{order}"), &solo.token).await;
         assert_eq!((status, shown["state"].as_str()), (200, Some(state)), "{shown}");
     }
     let renewed = running.post("/v1/sessions/refresh", "", json!({"refresh_token": solo.refresh_token})).await;
     let new = running.order(&text(&renewed["access_token"]), &solo.sku, &[]).await;
     assert_eq!(new["state"], "PAID");
-    said(&mut solo.command(&["audit"], &database)).expect(0).shows("0 violated: clean");
+    run_command(&mut solo.command(&["audit"], &database)).expect(0).assert_shows("0 violated: clean");
     running.stop().await;
 
     // Numbers of the new epoch begin at 1, and nothing of the old one was read again.
@@ -46,8 +46,8 @@ async fn a_solo_mall_moves_to_postgresql_and_goes_on_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exported_file_can_be_served_and_imported() {
     let (solo, database) = (Solo::build().await, TestDatabase::create().await);
-    said(&mut solo.import(&database)).expect(0);
-    said(&mut solo.command(&["dead-letters", "redrive"], &database)).expect(0);
+    run_command(&mut solo.import(&database)).expect(0);
+    run_command(&mut solo.command(&["dead-letters", "redrive"], &database)).expect(0);
     // What this one leaves undelivered the export delivers.
     let running = Running::open(&solo.on_postgres(&database), Faults::default()).await;
     assert_eq!(running.order(&solo.token, &solo.sku, &[]).await["state"], "PAID");
@@ -55,14 +55,14 @@ async fn an_exported_file_can_be_served_and_imported() {
     let folder = TempFolder::new();
     let file = folder.path().join("onrush.db");
     let name = file.display().to_string();
-    said(&mut solo.command(&["export", "--to", &name], &database)).expect(0).shows("0 violated: clean");
+    run_command(&mut solo.command(&["export", "--to", &name], &database)).expect(0).assert_shows("0 violated: clean");
     assert_eq!(counts_of_file(&file), counts_of_postgres(&database).await);
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 1, "nothing is left beside the file");
 
     // A second PostgreSQL, from the file itself.
     let second = TestDatabase::create().await;
     let mut import = onrush(&["migrate", "--from", &name, "--to", &second.url()]);
-    said(import.env("ONRUSH_DATA_DIR", solo.path().join("elsewhere"))).expect(0).shows("the same on both sides");
+    run_command(import.env("ONRUSH_DATA_DIR", solo.path().join("elsewhere"))).expect(0).assert_shows("the same on both sides");
     assert_eq!(counts_of_postgres(&second).await, counts_of_file(&file));
 
     // And one process on the file.
@@ -72,7 +72,7 @@ async fn an_exported_file_can_be_served_and_imported() {
     assert_eq!((status, shown["state"].as_str()), (200, Some("PAID")));
     assert_eq!(running.order(&solo.token, &solo.sku, &[]).await["state"], "PAID");
     running.stop().await;
-    said(&mut onrush(&["audit", "--data-dir", &folder.path().display().to_string()])).expect(0).shows("0 violated: clean");
+    run_command(&mut onrush(&["audit", "--data-dir", &folder.path().display().to_string()])).expect(0).assert_shows("0 violated: clean");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,7 @@ async fn a_file_exported_from_a_running_solo_mall_goes_on_where_it_was() {
     let file = folder.path().join("onrush.db");
     let mut export = onrush(&["export", "--data-dir", &solo.name(), "--to", &file.display().to_string()]);
     // The dead letter's order is out of balance.
-    said(&mut export).expect(1).shows("the same on both sides").shows("I-O4 VIOLATED");
+    run_command(&mut export).expect(1).assert_shows("the same on both sides").assert_shows("I-O4 VIOLATED");
     running.stop().await;
     assert_eq!(counts_of_file(&file), counts_of_file(&solo.database()));
     let epochs = |path: &std::path::Path| count(&Connection::open(path).expect("it opens"), "orders_stream");
@@ -105,7 +105,7 @@ async fn what_was_under_way_is_delivered_first() {
     let behind = "select (select max(seq) from orders_outbox)-(select max(seq) from stock_positions where source='orders')";
     assert!(solo.open().query_row(behind, [], |row| row.get::<_, i64>(0)).expect("it runs") > 0, "the test holds nothing back");
 
-    said(&mut solo.import(&database)).expect(0).shows("the same on both sides");
+    run_command(&mut solo.import(&database)).expect(0).assert_shows("the same on both sides");
     let client = database.bystander().await;
     let held = client.query_one("select count(*) from stock.stock_holds where state='ACTIVE'", &[]).await.expect("it runs");
     assert_eq!(held.get::<_, i64>(0), 0, "the cancelled order's stock is free");

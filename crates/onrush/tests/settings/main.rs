@@ -4,6 +4,6 @@
 
 #[path = "../common/binary.rs"]
 mod binary;
+mod config_check;
 mod refusals;
 mod shared_redis;
-mod shown;

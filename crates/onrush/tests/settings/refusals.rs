@@ -1,6 +1,6 @@
 //! Settings that cannot work are refused by name: by `config check`, and by `serve` before it has opened, made or asked anything.
 
-use crate::binary::{Said, onrush, said};
+use crate::binary::{CommandOutput, onrush, run_command};
 use kit::testing::{TempFolder, TestDatabase};
 use std::{
     process::{Command, Stdio},
@@ -21,21 +21,21 @@ fn on_postgres<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// What a command said that may go on for ever where it should not.
-fn ended(command: &mut Command) -> Said {
+fn ended(command: &mut Command) -> CommandOutput {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is there");
-    let looks = PATIENCE.as_millis() / 20;
-    for look in 0..looks {
+    let polls = PATIENCE.as_millis() / 20;
+    for poll in 0..polls {
         if child.try_wait().expect("it is ours").is_some() {
             break;
         }
-        if look + 1 == looks {
+        if poll + 1 == polls {
             child.kill().expect("it is ours");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().expect("it has ended");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 /// Both commands refuse the setting by its name, and nothing is there afterwards.
@@ -46,10 +46,10 @@ fn assert_refused(setting: &str, args: &[&str], change: impl Fn(&mut Command)) {
         let mut command = onrush(&[command, args].concat());
         command.env("ONRUSH_DATA_DIR", folder.path().join("mall"));
         change(&mut command);
-        let said = ended(&mut command);
-        assert_eq!((said.code, said.out.as_str()), (2, ""), "{setting} {args:?}: {}", said.err);
-        assert!(said.err.starts_with(&format!("onrush: {setting}: ")), "{setting} {args:?}: {}", said.err);
-        assert!(!said.err.contains("geheim"), "{args:?}: {}", said.err);
+        let run_command = ended(&mut command);
+        assert_eq!((run_command.code, run_command.out.as_str()), (2, ""), "{setting} {args:?}: {}", run_command.err);
+        assert!(run_command.err.starts_with(&format!("onrush: {setting}: ")), "{setting} {args:?}: {}", run_command.err);
+        assert!(!run_command.err.contains("geheim"), "{args:?}: {}", run_command.err);
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{setting} {args:?}: something was made");
 }
@@ -154,7 +154,7 @@ async fn another_number_of_partitions_than_the_streams_have_is_refused() {
         command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", SECRET).env("ONRUSH_DATA_DIR", folder.path().join("mall"));
         command
     };
-    said(&mut with(&["migrate", "--partitions", "4"])).expect(0);
+    run_command(&mut with(&["migrate", "--partitions", "4"])).expect(0);
     let serve = ["serve", "--listen", "127.0.0.1:0", "--kafka", KAFKA, "--partitions", "3"];
-    ended(&mut with(&serve)).expect(2).shows("partitions: the stream of accounts has 4 partitions, not 3");
+    ended(&mut with(&serve)).expect(2).assert_shows("partitions: the stream of accounts has 4 partitions, not 3");
 }

@@ -13,8 +13,8 @@ const ATTEMPTS: usize = 5;
 async fn open(folder: &TempFolder, prefix: &str) -> Mall {
     let redis = std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- cargo test …");
     let (data_dir, redis_prefix) = (Some(folder.path().to_owned()), Some(prefix.to_owned()));
-    let given = Given { data_dir, redis: Some(redis), redis_prefix, ..Given::default() };
-    Mall::open(&Settings::load(&given).expect("the settings are good")).await.expect("the mall opens")
+    let raw = Given { data_dir, redis: Some(redis), redis_prefix, ..Given::default() };
+    Mall::open(&Settings::load(&raw).expect("the settings are good")).await.expect("the mall opens")
 }
 
 /// Somebody guesses a password; the status.

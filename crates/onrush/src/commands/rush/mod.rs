@@ -1,17 +1,17 @@
 //! `onrush rush`: load scenarios over real HTTP. Without `--url` it brings its own mall: a fresh folder, seeded shoppers, a server process, a
 //! bare server for the floor in the same run, and an audit at the end.
 
-mod stage;
+mod test_mall;
 
-use super::{CommandError, audit::when_quiet, say};
+use super::{CommandError, audit::audit_when_quiet, print_line};
 use crate::settings::{Given, Settings};
 use clap::{Args, Subcommand};
-use rush::{Checkout, Claims, Floor, Mixed, Operator, Report, RushOptions, Scenario};
-use stage::{Shape, Stage};
+use rush::{BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
+use test_mall::{MallLayout, TestMall};
 
 #[derive(Args)]
-pub struct Rush {
+pub struct RushArgs {
     #[command(subcommand)]
     scenario: ScenarioCommand,
 }
@@ -21,7 +21,7 @@ enum ScenarioCommand {
     /// Everyone claims one coupon
     Claims {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Coupons to give out
         #[arg(long, default_value_t = 100)]
         quantity: u64,
@@ -38,7 +38,7 @@ enum ScenarioCommand {
     /// Everyone orders one unit of one product, with coupon, points and wallet, in one call
     Checkout {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Units in stock
         #[arg(long, default_value_t = 100)]
         stock: u64,
@@ -46,12 +46,12 @@ enum ScenarioCommand {
     /// Everyone looks around, claims and orders
     Mixed {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
     /// Read back what an earlier run was promised
     Verify {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// The run's acks.jsonl
         #[arg(long)]
         acks: PathBuf,
@@ -65,9 +65,9 @@ enum ScenarioCommand {
 }
 
 #[derive(Args, Clone)]
-struct Common {
+struct CommonArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
     /// Address of a running mall, or of its processes with commas between; without it, a fresh one is started and thrown away.
     /// With --database-url that one is in a new database on the same server
     #[arg(long)]
@@ -101,32 +101,34 @@ struct Common {
     no_floor: bool,
 }
 
-impl Rush {
+impl RushArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         let (scenario, common) = match self.scenario {
-            ScenarioCommand::Hello { listen } => return stage::say_hello(listen).await,
+            ScenarioCommand::Hello { listen } => return test_mall::serve_hello(listen).await,
             ScenarioCommand::Claims { common, quantity, waitlist, ask_again, respond_async } => {
                 let ask_again = Duration::from_secs(ask_again);
-                (Scenario::Claims(Claims { quantity, waitlist, ask_again, strategy: None, respond_async }), common)
+                (Scenario::Claims(ClaimsScenario { quantity, waitlist, ask_again, strategy: None, respond_async }), common)
             }
-            ScenarioCommand::Checkout { common, stock } => (Scenario::Checkout(Checkout { stock, ..Checkout::default() }), common),
-            ScenarioCommand::Mixed { common } => (Scenario::Mixed(Mixed::default()), common),
+            ScenarioCommand::Checkout { common, stock } => {
+                (Scenario::Checkout(CheckoutScenario { stock, ..CheckoutScenario::default() }), common)
+            }
+            ScenarioCommand::Mixed { common } => (Scenario::Mixed(MixedScenario::default()), common),
             ScenarioCommand::Verify { common, acks } => (Scenario::Verify { acks }, common),
         };
-        let report = tokio::task::spawn_blocking(move || play(scenario, common))
+        let report = tokio::task::spawn_blocking(move || run_scenario(scenario, common))
             .await
             .map_err(|error| CommandError::Other(format!("the rush broke off: {error}")))??;
         Ok(if report.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
-fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
+fn run_scenario(scenario: Scenario, common: CommonArgs) -> Result<RushReport, CommandError> {
     let mut options = RushOptions::new(scenario, common.url.clone().unwrap_or_default());
     options.members = Some(common.members as usize);
     options.concurrency = common.concurrency;
     options.out = common.out.clone();
-    let mut given = common.given.clone();
-    let stage = match &common.url {
+    let mut raw = common.raw.clone();
+    let test_mall = match &common.url {
         Some(_) => {
             if common.strategy.is_some() {
                 return Err(CommandError::Other("--strategy is for a mall of our own; set claim_strategy on the server of --url".into()));
@@ -136,33 +138,33 @@ fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
             None
         }
         None => {
-            given.claim_strategy = common.strategy.clone().or(given.claim_strategy);
-            let shape = if common.apart { Shape::Apart } else { Shape::Replicas(common.replicas) };
-            let stage = Stage::set(&given, shape, common.members)?;
-            options.url = stage.url.clone();
-            options.tokens = Some(stage.tokens.clone());
-            options.server_pids = stage.server_pids();
-            given.clone_from(&stage.given);
-            Some(stage)
+            raw.claim_strategy = common.strategy.clone().or(raw.claim_strategy);
+            let layout = if common.apart { MallLayout::Split } else { MallLayout::Replicas(common.replicas) };
+            let test_mall = TestMall::start(&raw, layout, common.members)?;
+            options.url = test_mall.url.clone();
+            options.tokens = Some(test_mall.tokens.clone());
+            options.server_pids = test_mall.server_pids();
+            raw.clone_from(&test_mall.raw);
+            Some(test_mall)
         }
     };
-    let settings = Settings::load(&given)?;
-    if let (Scenario::Claims(claims), true) = (&mut options.scenario, stage.is_some()) {
+    let settings = Settings::load(&raw)?;
+    if let (Scenario::Claims(claims), true) = (&mut options.scenario, test_mall.is_some()) {
         claims.strategy = Some(settings.claim_strategy.name().to_owned());
     }
-    options.operator = settings.operator.clone().map(|(email, password)| Operator::Credentials { email, password });
+    options.operator = settings.operator.clone().map(|(email, password)| OperatorLogin::Credentials { email, password });
     options.durability = Some(durability(&settings));
-    if stage.is_some() && !common.no_floor {
-        options.floor_per_second = Some(floor(common.concurrency)?);
+    if test_mall.is_some() && !common.no_floor {
+        options.baseline_per_second = Some(measure_baseline(common.concurrency)?);
     }
     if settings.postgres.is_some() || settings.database().exists() {
         let settings = settings.clone();
         let runtime = tokio::runtime::Handle::current();
-        options.audit = Some(Box::new(move || runtime.block_on(audit_when_quiet(&settings))));
+        options.audit = Some(Box::new(move || runtime.block_on(audit_violations(&settings))));
     }
     let report = rush::run(&options, &mut std::io::stdout().lock()).map_err(|error| CommandError::Other(error.to_string()))?;
     if let Some(out) = &common.out {
-        say(format!("report: {}", out.join("report.html").display()));
+        print_line(format!("report: {}", out.join("report.html").display()));
     }
     Ok(report)
 }
@@ -177,9 +179,9 @@ fn durability(settings: &Settings) -> String {
 }
 
 /// Requests a second that the same client gets from a server that only says hello, on the same machine and in the same run.
-fn floor(concurrency: usize) -> Result<f64, CommandError> {
-    let hello = stage::Hello::start()?;
-    let mut options = RushOptions::new(Scenario::Floor(Floor::default()), hello.url.clone());
+fn measure_baseline(concurrency: usize) -> Result<f64, CommandError> {
+    let hello = test_mall::HelloServer::start()?;
+    let mut options = RushOptions::new(Scenario::Baseline(BaselineScenario::default()), hello.url.clone());
     options.concurrency = concurrency;
     let report = rush::run(&options, &mut std::io::sink()).map_err(|error| CommandError::Other(error.to_string()))?;
     report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the floor was not measured".into()))
@@ -189,10 +191,10 @@ fn floor(concurrency: usize) -> Result<f64, CommandError> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits a moment for the last messages and jobs, then names what is violated.
-async fn audit_when_quiet(settings: &Settings) -> Result<Vec<String>, String> {
-    let report = when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
+async fn audit_violations(settings: &Settings) -> Result<Vec<String>, String> {
+    let report = audit_when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
     let mut found: Vec<String> =
         report.violations.iter().map(|violation| format!("{} {}: {}", violation.id, violation.title, violation.found.join("; "))).collect();
-    found.extend(report.not_quiet.map(|unrest| format!("no quiet moment: {unrest}")));
+    found.extend(report.not_quiet.map(|not_quiet_reason| format!("no quiet moment: {not_quiet_reason}")));
     Ok(found)
 }

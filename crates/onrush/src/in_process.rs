@@ -7,13 +7,13 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// Requests under way at once: enough to fill batches, far below the queue.
-const AT_ONCE: usize = 256;
+const MAX_IN_FLIGHT: usize = 256;
 
 #[derive(Clone)]
-pub struct Local(Router);
+pub struct InProcessClient(Router);
 
 /// One request: path, body and whose it is.
-pub struct Post {
+pub struct PostRequest {
     pub path: String,
     pub token: Option<String>,
     pub body: Value,
@@ -21,24 +21,24 @@ pub struct Post {
     pub wait: Option<u32>,
 }
 
-impl Post {
-    pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> Post {
-        Post { path: path.into(), token: token.map(str::to_owned), body, wait: None }
+impl PostRequest {
+    pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> PostRequest {
+        PostRequest { path: path.into(), token: token.map(str::to_owned), body, wait: None }
     }
 
     #[must_use]
-    pub fn wait(self, seconds: u32) -> Post {
-        Post { wait: Some(seconds), ..self }
+    pub fn wait(self, seconds: u32) -> PostRequest {
+        PostRequest { wait: Some(seconds), ..self }
     }
 }
 
-impl Local {
+impl InProcessClient {
     pub fn new(router: Router) -> Self {
         Self(router)
     }
 
     /// Posts, and gives the answer's body; anything but success is an error with the problem's words.
-    pub async fn post(&self, post: Post) -> Result<Value, String> {
+    pub async fn post(&self, post: PostRequest) -> Result<Value, String> {
         let mut request = http::Request::post(&post.path)
             .header("content-type", "application/json")
             .header("idempotency-key", new_id().simple().to_string());
@@ -57,8 +57,8 @@ impl Local {
     }
 
     /// Posts many, several at a time; stops at the first error.
-    pub async fn post_all(&self, posts: impl IntoIterator<Item = Post>) -> Result<(), String> {
-        let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(AT_ONCE);
+    pub async fn post_all(&self, posts: impl IntoIterator<Item = PostRequest>) -> Result<(), String> {
+        let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(MAX_IN_FLIGHT);
         while let Some(answer) = answers.next().await {
             answer?;
         }

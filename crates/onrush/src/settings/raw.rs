@@ -127,7 +127,7 @@ impl Given {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Given, SettingsError> {
+pub(super) fn read_file(path: &Path) -> Result<Given, SettingsError> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
@@ -136,22 +136,22 @@ pub(super) fn read(path: &Path) -> Result<Given, SettingsError> {
 
 /// Whoever gives a setting means something by it. One that does nothing, because of another that is missing or that rules it out, is
 /// most likely a mistake in that other one.
-pub(super) fn refuse_without_effect(given: &Given) -> Result<(), SettingsError> {
-    let database = ("database_url", given.database_url.is_some());
+pub(super) fn reject_without_effect(raw: &Given) -> Result<(), SettingsError> {
+    let database = ("database_url", raw.database_url.is_some());
     for (setting, is_given, (needed, is_there)) in [
-        ("peers", given.peers.is_some(), ("only", given.only.is_some())),
-        ("kafka_prefix", given.kafka_prefix.is_some(), ("kafka", given.kafka.is_some())),
-        ("redis_prefix", given.redis_prefix.is_some(), ("redis", given.redis.is_some())),
-        ("databases", given.databases.is_some(), database),
-        ("readers", given.readers.is_some(), database),
-        ("partitions", given.partitions.is_some(), database),
+        ("peers", raw.peers.is_some(), ("only", raw.only.is_some())),
+        ("kafka_prefix", raw.kafka_prefix.is_some(), ("kafka", raw.kafka.is_some())),
+        ("redis_prefix", raw.redis_prefix.is_some(), ("redis", raw.redis.is_some())),
+        ("databases", raw.databases.is_some(), database),
+        ("readers", raw.readers.is_some(), database),
+        ("partitions", raw.partitions.is_some(), database),
     ] {
         if is_given && !is_there {
             return Err(unusable(setting, format!("has no effect without {needed}: set {needed}, or leave this out")));
         }
     }
-    for (setting, is_given) in [("fold", given.fold.is_some()), ("synchronous", given.synchronous.is_some())] {
-        if is_given && given.database_url.is_some() {
+    for (setting, is_given) in [("fold", raw.fold.is_some()), ("synchronous", raw.synchronous.is_some())] {
+        if is_given && raw.database_url.is_some() {
             return Err(unusable(setting, "has no effect with database_url, only where the data is in a file: leave it out".into()));
         }
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn the_command_line_goes_before_the_file() {
         let file: Given = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
-        let given = Given { max_batch: Some(9), ..Given::default() }.or(file);
-        assert_eq!((given.fold, given.max_batch), (Some(false), Some(9)));
+        let raw = Given { max_batch: Some(9), ..Given::default() }.or(file);
+        assert_eq!((raw.fold, raw.max_batch), (Some(false), Some(9)));
     }
 }

@@ -1,6 +1,6 @@
 //! A solo mall with something of everything in it, and the binary that moves it.
 
-pub use crate::binary::{Said, onrush, run, said};
+pub use crate::binary::{CommandOutput, onrush, run, run_command};
 use contracts::MemberId;
 use kit::{
     auth::Role,
@@ -9,7 +9,7 @@ use kit::{
     testing::{Faults, TempFolder, TestDatabase},
 };
 use onrush::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -28,14 +28,14 @@ use tower::ServiceExt;
 pub struct Running {
     pub mall: Mall,
     router: axum::Router,
-    pub local: Local,
+    pub client: InProcessClient,
 }
 
 impl Running {
     pub async fn open(settings: &Settings, faults: Faults) -> Running {
         let mall = Mall::open_with(settings, Arc::new(SystemClock), faults).await.expect("the mall opens");
         let router = layers(mall.process.router.clone());
-        Running { local: Local::new(router.clone()), mall, router }
+        Running { client: InProcessClient::new(router.clone()), mall, router }
     }
 
     pub fn token(&self, member: MemberId, role: Role) -> String {
@@ -45,7 +45,7 @@ impl Running {
 
     pub async fn post(&self, path: &str, token: &str, body: Value) -> Value {
         let token = Some(token).filter(|token| !token.is_empty());
-        self.local.post(Post::new(path, token, body).wait(20)).await.expect("it is accepted")
+        self.client.post(PostRequest::new(path, token, body).wait(20)).await.expect("it is accepted")
     }
 
     /// Status and body.
@@ -78,7 +78,7 @@ pub struct Solo {
     pub paid: String,
     pub unpaid: String,
     /// Paid, but its coupon was never told: that message is dead.
-    pub wounded: String,
+    pub dead_lettered: String,
 }
 
 impl Solo {
@@ -109,9 +109,16 @@ impl Solo {
         running.post(&format!("/v1/orders/{}/cancellation", text(&undone["id"])), &token, json!({})).await;
 
         faults.fail("coupons", "coupon.use", 1_000);
-        let wounded = running.order(&token, &sku, &[&text(&third["issued_coupon_id"])]).await;
-        let solo =
-            Solo { token, refresh_token, sku, paid: text(&paid["id"]), unpaid: text(&unpaid["id"]), wounded: text(&wounded["id"]), folder };
+        let dead_lettered = running.order(&token, &sku, &[&text(&third["issued_coupon_id"])]).await;
+        let solo = Solo {
+            token,
+            refresh_token,
+            sku,
+            paid: text(&paid["id"]),
+            unpaid: text(&unpaid["id"]),
+            dead_lettered: text(&dead_lettered["id"]),
+            folder,
+        };
         eventually(|| count(&solo.open(), "coupons_dead_letters") > 0).await;
         running.stop().await;
         solo
@@ -140,13 +147,13 @@ impl Solo {
     }
 
     pub fn on_postgres(&self, database: &TestDatabase) -> Settings {
-        let given = Given {
+        let raw = Given {
             database_url: Some(database.url()),
             secret: Some(self.secret()),
             data_dir: Some(self.path().join("elsewhere")),
             ..Given::default()
         };
-        Settings::load(&given).expect("the settings are good")
+        Settings::load(&raw).expect("the settings are good")
     }
 
     /// `onrush import` of this mall.
@@ -166,8 +173,8 @@ impl Solo {
 }
 
 pub fn settings(folder: &Path) -> Settings {
-    let given = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
-    Settings::load(&given).expect("the settings are good")
+    let raw = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
+    Settings::load(&raw).expect("the settings are good")
 }
 
 async fn sign_up(running: &Running) -> (String, String, String) {

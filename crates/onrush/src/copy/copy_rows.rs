@@ -1,8 +1,8 @@
 //! Rows of one database into the tables of another, and proof that they arrived.
 
 use super::{
-    CopyError, Digest, Table,
-    cell::{Cell, Cells},
+    CopyError, Table, TableDigest,
+    cell::{CellRow, CellValue},
     digest,
     rows::Scan,
     schema::quoted,
@@ -12,34 +12,34 @@ use kit::{Param, Tx};
 use std::collections::BTreeMap;
 
 /// Rows of one insert, while their values fit one statement: SQLite takes 32,766, PostgreSQL twice as many.
-const ROWS: usize = 256;
-const VALUES: usize = 30_000;
+const MAX_ROWS: usize = 256;
+const MAX_VALUES: usize = 30_000;
 
 /// A table that was copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copied {
+pub struct CopiedTable {
     pub table: String,
-    pub digest: Digest,
+    pub digest: TableDigest,
 }
 
 /// Copies all rows of these services into empty tables, both sides in a transaction of the caller's, and compares what arrived.
-pub async fn fill(from: &mut Tx, to: &mut Tx, services: &[&'static str]) -> Result<Vec<Copied>, CopyError> {
+pub async fn copy_rows(from: &mut Tx, to: &mut Tx, services: &[&'static str]) -> Result<Vec<CopiedTable>, CopyError> {
     let mut copied = Vec::new();
     for service in services {
-        for (mine, theirs) in matched(tables(from, service).await?, tables(to, service).await?)? {
-            let sent = fill_table(from, to, &mine, &theirs).await?;
+        for (mine, theirs) in matching_tables(tables(from, service).await?, tables(to, service).await?)? {
+            let sent = copy_table(from, to, &mine, &theirs).await?;
             let arrived = digest(to, &theirs, None).await?;
             if sent != arrived {
                 return Err(CopyError::Differs { table: mine.name, sent: sent.rows, arrived: arrived.rows });
             }
-            copied.push(Copied { table: mine.name, digest: sent });
+            copied.push(CopiedTable { table: mine.name, digest: sent });
         }
     }
     Ok(copied)
 }
 
 /// The tables of both sides in pairs, in the order in which they can be filled.
-pub fn matched(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, Table)>, CopyError> {
+pub fn matching_tables(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, Table)>, CopyError> {
     let advice = "bring both sides to this version first, with `onrush migrate`";
     let mut from: BTreeMap<String, Table> = from.into_iter().map(|table| (table.name.clone(), table)).collect();
     let mut pairs = Vec::with_capacity(from.len());
@@ -58,8 +58,8 @@ pub fn matched(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, Table)>, 
     }
 }
 
-async fn fill_table(from: &mut Tx, to: &mut Tx, mine: &Table, theirs: &Table) -> Result<Digest, CopyError> {
-    let mut digest = Digest::default();
+async fn copy_table(from: &mut Tx, to: &mut Tx, mine: &Table, theirs: &Table) -> Result<TableDigest, CopyError> {
+    let mut digest = TableDigest::default();
     let mut scan = Scan::open(from, mine, None).await?;
     loop {
         let rows = scan.next(from).await?;
@@ -67,16 +67,16 @@ async fn fill_table(from: &mut Tx, to: &mut Tx, mine: &Table, theirs: &Table) ->
             return Ok(digest);
         }
         for row in &rows {
-            fits(row, theirs)?;
+            check_fits(row, theirs)?;
             digest.add(row);
         }
         insert(to, theirs, &rows).await?;
     }
 }
 
-fn fits(row: &Cells, table: &Table) -> Result<(), CopyError> {
+fn check_fits(row: &CellRow, table: &Table) -> Result<(), CopyError> {
     for (cell, column) in row.0.iter().zip(&table.columns) {
-        cell.fits(column.kind).map_err(|reason| CopyError::Value {
+        cell.check_fits(column.kind).map_err(|reason| CopyError::Value {
             table: table.name.clone(),
             column: column.name.clone(),
             reason: reason.to_owned(),
@@ -85,16 +85,16 @@ fn fits(row: &Cells, table: &Table) -> Result<(), CopyError> {
     Ok(())
 }
 
-async fn insert(to: &mut Tx, table: &Table, rows: &[Cells]) -> Result<(), CopyError> {
+async fn insert(to: &mut Tx, table: &Table, rows: &[CellRow]) -> Result<(), CopyError> {
     let width = table.columns.len().max(1);
-    for rows in rows.chunks(ROWS.min(VALUES / width)) {
-        let place = |row: usize| {
+    for rows in rows.chunks(MAX_ROWS.min(MAX_VALUES / width)) {
+        let placeholders_of = |row: usize| {
             let places: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
             format!("({})", places.join(","))
         };
-        let places: Vec<String> = (0..rows.len()).map(place).collect();
-        let sql = format!("insert into {} ({}) values {}", quoted(&table.name), table.list(), places.join(","));
-        let params: Vec<Param<'_>> = rows.iter().flat_map(|row| row.0.iter().map(Cell::param)).collect();
+        let places: Vec<String> = (0..rows.len()).map(placeholders_of).collect();
+        let sql = format!("insert into {} ({}) values {}", quoted(&table.name), table.column_list(), places.join(","));
+        let params: Vec<Param<'_>> = rows.iter().flat_map(|row| row.0.iter().map(CellValue::param)).collect();
         to.execute(&sql, &params).await?;
     }
     Ok(())

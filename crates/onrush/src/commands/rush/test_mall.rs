@@ -18,82 +18,83 @@ use tokio::runtime::Handle;
 pub const OPERATOR: (&str, &str) = ("operator@rush.onrush.example", "thundering-herd-2026");
 
 /// Which services go together when they run apart.
-const APART: [&str; 4] = ["accounts,stores,catalog", "orders,payments", "stock,coupons", "wallet"];
+const SPLIT_GROUPS: [&str; 4] = ["accounts,stores,catalog", "orders,payments", "stock,coupons", "wallet"];
 
 /// How the mall is laid out.
 #[derive(Clone, Copy, Debug)]
-pub enum Shape {
+pub enum MallLayout {
     /// So many processes with all services. More than one need PostgreSQL.
     Replicas(u32),
     /// Four processes with some services each, on PostgreSQL and Kafka.
-    Apart,
+    Split,
 }
 
-pub struct Stage {
+pub struct TestMall {
     /// Of all processes, with commas between.
     pub url: String,
     pub tokens: PathBuf,
     /// The settings of the mall that was made.
-    pub given: Given,
+    pub raw: Given,
     folder: PathBuf,
-    servers: Vec<Server>,
+    servers: Vec<ServerProcess>,
     database: Option<ScratchDatabase>,
     topics: Option<Cluster>,
     runtime: Handle,
 }
 
 /// A child process that ends with its owner.
-struct Server(Child);
+struct ServerProcess(Child);
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-impl Stage {
+impl TestMall {
     /// With the settings given, but for where the data is: on PostgreSQL that is a new database on the same server.
     /// To be called where the runtime may be waited for.
-    pub fn set(given: &Given, shape: Shape, members: u32) -> Result<Stage, CommandError> {
+    pub fn start(raw: &Given, layout: MallLayout, members: u32) -> Result<TestMall, CommandError> {
         let name = new_id().simple().to_string();
         let folder = std::env::temp_dir().join(format!("onrush-rush-{name}"));
         std::fs::create_dir_all(&folder)?;
-        let given = Given {
+        let raw = Given {
             data_dir: Some(folder.clone()),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),
             // Said to each process by itself, if at all.
             only: None,
             peers: None,
-            ..given.clone()
+            ..raw.clone()
         };
         let (tokens, runtime) = (folder.join("tokens.jsonl"), Handle::current());
-        let mut stage = Stage { url: String::new(), tokens, given, folder, servers: Vec::new(), database: None, topics: None, runtime };
-        stage.find_ground(&name)?;
-        if stage.given.redis.is_some() {
-            stage.given.redis_prefix = Some(format!("onrush-rush-{name}:"));
+        let mut test_mall =
+            TestMall { url: String::new(), tokens, raw, folder, servers: Vec::new(), database: None, topics: None, runtime };
+        test_mall.create_databases(&name)?;
+        if test_mall.raw.redis.is_some() {
+            test_mall.raw.redis_prefix = Some(format!("onrush-rush-{name}:"));
         }
-        stage.seed(members)?;
-        stage.url = stage.start_all(shape)?;
-        Ok(stage)
+        test_mall.seed(members)?;
+        test_mall.url = test_mall.start_all(layout)?;
+        Ok(test_mall)
     }
 
-    fn find_ground(&mut self, name: &str) -> Result<(), CommandError> {
-        let Some(server) = self.given.database_url.clone() else { return Ok(()) };
-        if self.given.databases.is_some() {
+    fn create_databases(&mut self, name: &str) -> Result<(), CommandError> {
+        let Some(server) = self.raw.database_url.clone() else { return Ok(()) };
+        if self.raw.databases.is_some() {
             return Err(CommandError::Other("databases: a rush with a mall of its own makes one database, at --database-url".into()));
         }
         let database = self.runtime.block_on(ScratchDatabase::create(&server, "onrush_rush"))?;
-        self.given.database_url = Some(database.url());
+        self.raw.database_url = Some(database.url());
         self.database = Some(database);
         let secret: String = random_bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.given.secret.get_or_insert(secret);
-        if let Some(bootstrap) = &self.given.kafka {
+        self.raw.secret.get_or_insert(secret);
+        if let Some(bootstrap) = &self.raw.kafka {
             let prefix = format!("onrush-rush-{name}");
             let cluster = Cluster::new(bootstrap, &prefix).map_err(|error| CommandError::Other(format!("kafka: {error}")))?;
             self.topics = Some(cluster);
-            self.given.kafka_prefix = Some(prefix);
+            self.raw.kafka_prefix = Some(prefix);
         }
         Ok(())
     }
@@ -105,30 +106,30 @@ impl Stage {
         if status.success() { Ok(()) } else { Err(CommandError::Other("cannot seed the shoppers".into())) }
     }
 
-    fn start_all(&mut self, shape: Shape) -> Result<String, CommandError> {
+    fn start_all(&mut self, layout: MallLayout) -> Result<String, CommandError> {
         let mut urls = Vec::new();
-        match shape {
-            Shape::Replicas(count) => {
+        match layout {
+            MallLayout::Replicas(count) => {
                 for _ in 0..count.max(1) {
-                    urls.push(self.start(&["--listen", "127.0.0.1:0"])?);
+                    urls.push(self.start_server(&["--listen", "127.0.0.1:0"])?);
                 }
             }
-            Shape::Apart => {
-                let addresses = free_addresses(APART.len())?;
+            MallLayout::Split => {
+                let addresses = free_addresses(SPLIT_GROUPS.len())?;
                 let peer = |(services, address): (&&str, &SocketAddr)| {
                     services.split(',').map(|service| format!("{service}=http://{address}")).collect::<Vec<_>>().join(",")
                 };
-                let peers = APART.iter().zip(&addresses).map(peer).collect::<Vec<_>>().join(",");
-                for (only, address) in APART.iter().zip(&addresses) {
-                    urls.push(self.start(&["--only", only, "--peers", &peers, "--listen", &address.to_string()])?);
+                let peers = SPLIT_GROUPS.iter().zip(&addresses).map(peer).collect::<Vec<_>>().join(",");
+                for (only, address) in SPLIT_GROUPS.iter().zip(&addresses) {
+                    urls.push(self.start_server(&["--only", only, "--peers", &peers, "--listen", &address.to_string()])?);
                 }
             }
         }
         Ok(urls.join(","))
     }
 
-    fn start(&mut self, arguments: &[&str]) -> Result<String, CommandError> {
-        let (server, url) = start(self.onrush()?.arg("serve").args(arguments))?;
+    fn start_server(&mut self, arguments: &[&str]) -> Result<String, CommandError> {
+        let (server, url) = spawn_server(self.onrush()?.arg("serve").args(arguments))?;
         self.servers.push(server);
         Ok(url)
     }
@@ -141,24 +142,24 @@ impl Stage {
     fn onrush(&self) -> Result<Command, CommandError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env("ONRUSH_DATA_DIR", &self.folder).env_remove("ONRUSH_LISTEN").env_remove("ONRUSH_ONLY").env_remove("ONRUSH_PEERS");
-        let given = &self.given;
+        let raw = &self.raw;
         for (name, value) in [
-            ("ONRUSH_OPERATOR_EMAIL", given.operator_email.clone()),
-            ("ONRUSH_OPERATOR_PASSWORD", given.operator_password.clone()),
-            ("ONRUSH_DATABASE_URL", given.database_url.clone()),
-            ("ONRUSH_SECRET", given.secret.clone()),
-            ("ONRUSH_KAFKA", given.kafka.clone()),
-            ("ONRUSH_KAFKA_PREFIX", given.kafka_prefix.clone()),
-            ("ONRUSH_REDIS", given.redis.clone()),
-            ("ONRUSH_REDIS_PREFIX", given.redis_prefix.clone()),
-            ("ONRUSH_READERS", given.readers.map(|number| number.to_string())),
-            ("ONRUSH_PARTITIONS", given.partitions.map(|number| number.to_string())),
-            ("ONRUSH_FOLD", given.fold.map(|fold| fold.to_string())),
-            ("ONRUSH_MAX_BATCH", given.max_batch.map(|size| size.to_string())),
-            ("ONRUSH_QUEUE", given.queue.map(|size| size.to_string())),
-            ("ONRUSH_SYNCHRONOUS", given.synchronous.clone()),
-            ("ONRUSH_CLAIM_STRATEGY", given.claim_strategy.clone()),
-            ("ONRUSH_SAGA", given.saga.clone()),
+            ("ONRUSH_OPERATOR_EMAIL", raw.operator_email.clone()),
+            ("ONRUSH_OPERATOR_PASSWORD", raw.operator_password.clone()),
+            ("ONRUSH_DATABASE_URL", raw.database_url.clone()),
+            ("ONRUSH_SECRET", raw.secret.clone()),
+            ("ONRUSH_KAFKA", raw.kafka.clone()),
+            ("ONRUSH_KAFKA_PREFIX", raw.kafka_prefix.clone()),
+            ("ONRUSH_REDIS", raw.redis.clone()),
+            ("ONRUSH_REDIS_PREFIX", raw.redis_prefix.clone()),
+            ("ONRUSH_READERS", raw.readers.map(|number| number.to_string())),
+            ("ONRUSH_PARTITIONS", raw.partitions.map(|number| number.to_string())),
+            ("ONRUSH_FOLD", raw.fold.map(|fold| fold.to_string())),
+            ("ONRUSH_MAX_BATCH", raw.max_batch.map(|size| size.to_string())),
+            ("ONRUSH_QUEUE", raw.queue.map(|size| size.to_string())),
+            ("ONRUSH_SYNCHRONOUS", raw.synchronous.clone()),
+            ("ONRUSH_CLAIM_STRATEGY", raw.claim_strategy.clone()),
+            ("ONRUSH_SAGA", raw.saga.clone()),
         ] {
             if let Some(value) = value {
                 command.env(name, value);
@@ -168,7 +169,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for TestMall {
     fn drop(&mut self) {
         self.servers.clear();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -195,10 +196,10 @@ fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
 }
 
 /// Starts a server and waits for the line that names its address.
-fn start(command: &mut Command) -> Result<(Server, String), CommandError> {
+fn spawn_server(command: &mut Command) -> Result<(ServerProcess, String), CommandError> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| CommandError::Other("the server has no output".into()))?;
-    let server = Server(child);
+    let server = ServerProcess(child);
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         if let Some(at) = line.find("http://") {
@@ -210,22 +211,22 @@ fn start(command: &mut Command) -> Result<(Server, String), CommandError> {
 }
 
 /// A process that only says hello.
-pub struct Hello {
+pub struct HelloServer {
     pub url: String,
-    _server: Server,
+    _server: ServerProcess,
 }
 
-impl Hello {
-    pub fn start() -> Result<Hello, CommandError> {
-        let (server, url) = start(Command::new(std::env::current_exe()?).args(["rush", "hello"]))?;
-        Ok(Hello { url, _server: server })
+impl HelloServer {
+    pub fn start() -> Result<HelloServer, CommandError> {
+        let (server, url) = spawn_server(Command::new(std::env::current_exe()?).args(["rush", "hello"]))?;
+        Ok(HelloServer { url, _server: server })
     }
 }
 
 /// The floor's server: bare axum, as its documentation begins.
-pub async fn say_hello(listen: SocketAddr) -> Result<ExitCode, CommandError> {
+pub async fn serve_hello(listen: SocketAddr) -> Result<ExitCode, CommandError> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
-    crate::commands::say(format!("hello on http://{}", listener.local_addr()?));
+    crate::commands::print_line(format!("hello on http://{}", listener.local_addr()?));
     axum::serve(listener, Router::new().route("/", get(async || "hello"))).await?;
     Ok(ExitCode::SUCCESS)
 }
