@@ -1,5 +1,5 @@
-//! What the writer does in a second, through the router but without sockets: claims settled one by one against in groups, orders with their
-//! hops folded against hop by hop. Both sides of each ratio run here, on the same disk, one after the other.
+//! Throughput of the writer, through the router but without sockets: claims one by one against claims in groups, orders with folded hops
+//! against orders hop by hop. Both sides of each ratio run here, on the same disk, one after the other.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
-/// Requests under way at once, as in the rush with 256 clients.
+/// Number of concurrent requests, as in a rush with 256 clients.
 const CLIENTS: usize = 256;
 const OPERATOR: (&str, &str) = ("operator@bench.onrush.example", "measuring-tape-2026");
 
-/// A mall in a folder of its own, with signed-in members.
+/// A mall in its own folder, with signed-in members.
 struct Bench {
     in_process: InProcessClient,
     operator: String,
@@ -85,7 +85,7 @@ fn claims(criterion: &mut Criterion) {
                     for _ in 0..rounds {
                         let path = format!("/v1/coupons/{}/claims", bench.coupon().await.expect("a coupon"));
                         let watch = Stopwatch::start();
-                        bench.all(|token| PostRequest::new(&path, Some(token), json!({}))).await.expect("everyone gets one");
+                        bench.all(|token| PostRequest::new(&path, Some(token), json!({}))).await.expect("every member gets a coupon");
                         spent += watch.elapsed();
                     }
                     spent
@@ -102,14 +102,17 @@ fn orders(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CLIENTS as u64)).sample_size(10).measurement_time(Duration::from_secs(5));
     for (name, fold) in [("hop by hop", false), ("folded", true)] {
         let bench = runtime.block_on(Bench::open("group_commit", fold)).expect("the mall opens");
-        let sku = runtime.block_on(fill_mall(&bench)).expect("goods and money");
+        let sku = runtime.block_on(fill_mall(&bench)).expect("the mall is filled");
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}});
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_custom(|rounds| {
                 runtime.block_on(async {
                     let watch = Stopwatch::start();
                     for _ in 0..rounds {
-                        bench.all(|token| PostRequest::new("/v1/orders", Some(token), body.clone()).wait(10)).await.expect("everyone pays");
+                        bench
+                            .all(|token| PostRequest::new("/v1/orders", Some(token), body.clone()).wait(10))
+                            .await
+                            .expect("every order is paid");
                     }
                     watch.elapsed()
                 })
@@ -119,7 +122,7 @@ fn orders(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Goods without end, and money for everyone.
+/// Creates a product with ample stock, and charges the wallet of every member.
 async fn fill_mall(bench: &Bench) -> Result<String, String> {
     let product = json!({"name": "bench", "price": 1, "options": [{"name": "one", "stock": 100_000_000}]});
     let product = bench.in_process.post(PostRequest::new("/v1/products", Some(&bench.operator), product)).await?;

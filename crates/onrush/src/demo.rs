@@ -1,4 +1,4 @@
-//! What is in the demo mall: three stores (wine, flowers, fashion), some sixty products, coupons, sample accounts.
+//! Contents of the demo mall: three stores (wine, flowers, fashion), about sixty products, coupons, sample accounts.
 
 use crate::in_process::{InProcessClient, PostRequest};
 use axum::Router;
@@ -13,7 +13,7 @@ const SHOPPERS: [(&str, &str); 3] =
     [("minji@demo.onrush.example", "Kim Minji"), ("jun@demo.onrush.example", "Lee Jun"), ("sora@demo.onrush.example", "Park Sora")];
 const SELLER_PASSWORD: &str = "harvest-moon-2026";
 
-/// A store: its name, its seller's e-mail, its options and its products with prices.
+/// A store with its seller's e-mail, the options of each product, and the products with prices.
 struct DemoStore {
     name: &'static str,
     seller: &'static str,
@@ -21,7 +21,7 @@ struct DemoStore {
     products: &'static [(&'static str, i64)],
 }
 
-/// Options: name, price difference, stock.
+/// Options are name, price difference and stock.
 const STORES: [DemoStore; 3] = [
     DemoStore {
         name: "Wine Mall",
@@ -106,14 +106,14 @@ const STORES: [DemoStore; 3] = [
     },
 ];
 
-/// What was put into the mall, for the greeting.
+/// Contents of the filled mall, for the greeting.
 pub struct DemoContents {
     products: usize,
     rush_coupon: String,
     first_sku: String,
 }
 
-/// Fills an empty mall, through its own API.
+/// Fills an empty mall through its own API.
 pub async fn fill_mall(router: Router, operator: Option<&(String, String)>) -> Result<DemoContents, String> {
     let client = InProcessClient::new(router);
     let (email, password) = operator.map_or(OPERATOR, |(email, password)| (email, password));
@@ -154,7 +154,7 @@ async fn create_store(client: &InProcessClient, operator: &str, store: &DemoStor
     first_sku.ok_or_else(|| format!("{} has no product", store.name))
 }
 
-/// A limited coupon with a waitlist, an unlimited one, and one that opens in a few minutes. Gives the id of the first.
+/// Creates a limited coupon with a waitlist, an unlimited one, and one that opens in three minutes. Returns the id of the first.
 async fn create_coupons(client: &InProcessClient, operator: &str) -> Result<String, String> {
     let now = SystemClock.now();
     let days = |count: u64| Duration::from_secs(count * 24 * 3600);
@@ -213,7 +213,7 @@ impl DemoContents {
         for (email, _) in SHOPPERS {
             let _ = writeln!(text, "    shopper   {email:32} {PASSWORD}");
         }
-        text.push_str("\nCtrl-C stops it. The next demo starts afresh.");
+        text.push_str("\nCtrl-C stops it. The next demo starts with an empty mall.");
         text
     }
 }

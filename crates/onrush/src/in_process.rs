@@ -1,4 +1,4 @@
-//! A client of the mall inside the same process: what `seed` and `demo` do goes through the same door as everyone's requests.
+//! A client of the mall in the same process. `seed` and `demo` use the same router as requests from the network.
 
 use axum::{Router, body::Body};
 use futures::{StreamExt, stream};
@@ -6,13 +6,13 @@ use kit::ports::new_id;
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// Requests under way at once: enough to fill batches, far below the queue.
+/// Maximum number of concurrent requests: enough to fill batches, far below the length of the queue.
 const MAX_IN_FLIGHT: usize = 256;
 
 #[derive(Clone)]
 pub struct InProcessClient(Router);
 
-/// One request: path, body and whose it is.
+/// One POST request: path, access token and body.
 pub struct PostRequest {
     pub path: String,
     pub token: Option<String>,
@@ -37,7 +37,7 @@ impl InProcessClient {
         Self(router)
     }
 
-    /// Posts, and gives the answer's body; anything but success is an error with the problem's words.
+    /// Sends the request and returns the body of the answer. `Err`: the status and detail of a problem.
     pub async fn post(&self, post: PostRequest) -> Result<Value, String> {
         let mut request = http::Request::post(&post.path)
             .header("content-type", "application/json")
@@ -56,7 +56,7 @@ impl InProcessClient {
         if status.is_success() { Ok(body) } else { Err(format!("POST {}: {status}: {}", post.path, body["detail"].as_str().unwrap_or(""))) }
     }
 
-    /// Posts many, several at a time; stops at the first error.
+    /// Sends many requests concurrently. Stops at the first error.
     pub async fn post_all(&self, posts: impl IntoIterator<Item = PostRequest>) -> Result<(), String> {
         let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(MAX_IN_FLIGHT);
         while let Some(answer) = answers.next().await {

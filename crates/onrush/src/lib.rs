@@ -1,6 +1,6 @@
 //! Onrush: commerce backend for the moment when everyone arrives at once.
 //!
-//! This crate puts the services together, and holds the commands of the binary. It decides no business rule.
+//! This crate assembles the services and contains the commands of the binary. It contains no business rules.
 
 pub mod audit;
 pub mod commands;

@@ -1,4 +1,4 @@
-//! What an operator can set: on the command line, in the environment (`ONRUSH_*`), or in a TOML file, in this order of precedence.
+//! Settings: from the command line, the environment (`ONRUSH_*`) or a TOML file, in this order of precedence.
 
 mod raw;
 
@@ -15,7 +15,7 @@ use kit::{
 use raw::{read_file, reject_without_effect};
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Why settings cannot be used. Each message names the setting to change.
+/// Reasons why settings cannot be used. Each message names the setting to change.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("cannot read {path}: {reason}")]
@@ -32,16 +32,16 @@ impl From<Refusal> for SettingsError {
     }
 }
 
-/// Complete and checked.
+/// Complete and checked settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
-    /// PostgreSQL, if the data is not in a file.
+    /// `None`: the data is in a SQLite file.
     pub postgres: Option<PostgresSettings>,
     pub secret: Option<[u8; 32]>,
     pub kafka: Option<KafkaSettings>,
     pub redis: Option<RedisServer>,
-    /// Services apart; absent: all run here.
+    /// Services of this process in a split mall. `None`: all services run in this process.
     pub split: Option<Apart>,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
@@ -58,7 +58,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Refuses everything that can be known to be wrong without opening anything or asking anybody.
+    /// Loads and checks the settings. Opens no file but the settings file, and no connection.
     pub fn load(raw: &Given) -> Result<Settings, SettingsError> {
         let file = match &raw.config {
             Some(path) => read_file(path)?,
@@ -137,7 +137,7 @@ impl Settings {
         Outline { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.split.as_ref() }
     }
 
-    /// Where the data is.
+    /// Settings of the database.
     pub fn database_settings(&self) -> Database {
         match &self.postgres {
             Some(postgres) => Database::Postgres(postgres.clone()),
@@ -145,12 +145,12 @@ impl Settings {
         }
     }
 
-    /// The file, where the data is in one.
+    /// Path of the SQLite file, if the data is in one.
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("onrush.db")
     }
 
-    /// The test provider's own book, beside ours and never read by the services.
+    /// Path of the test provider's ledger, which is beside the database and never read by the services.
     pub fn provider_book(&self) -> PathBuf {
         payments::ProviderBook::beside(&self.database()).path
     }
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn unusable_settings_are_refused_by_name() {
         let zero = Given { queue: Some(0), ..Given::default() };
         assert!(Settings::load(&zero).expect_err("no queue").to_string().starts_with("queue:"));
         let saga = Given { saga: Some("conducted".into()), ..Given::default() };

@@ -1,4 +1,4 @@
-//! The copy that an audit of PostgreSQL looks at: a file of its own in the folder for temporary files, gone with the audit.
+//! The copy of a PostgreSQL mall that the audit reads: a SQLite file in the temporary folder, removed after the audit.
 
 use crate::{
     copy::{CopyError, MallDatabase, StreamPositions, commit_file, copy_rows, create_file, mall_databases, open_snapshot},
@@ -8,12 +8,12 @@ use contracts::Timestamp;
 use kit::{DbError, Tx, db::params, ports::new_id};
 use std::path::{Path, PathBuf};
 
-/// Names the triggers that were in force where the data come from.
+/// Table with the names of the triggers that were active in the original database.
 pub const ORIGIN_TRIGGERS: &str = "origin_triggers";
 
 pub struct AuditCopy {
     folder: PrivateFolder,
-    /// Why services are seen at different moments, if they are.
+    /// Reason why the services were copied at different moments. `None`: they were copied at one moment.
     pub moved: Option<String>,
 }
 
@@ -23,7 +23,7 @@ impl AuditCopy {
     }
 }
 
-/// A folder that nobody else may look into; it goes with the value.
+/// A folder that only this user may read. Removed when this value is dropped.
 struct PrivateFolder(PathBuf);
 
 impl PrivateFolder {
@@ -47,8 +47,8 @@ impl Drop for PrivateFolder {
     }
 }
 
-/// Copies all services. Within one database they are seen at one moment; several databases are read one after another, and then looked at
-/// again: if no message moved meanwhile, it is as good as one moment.
+/// Copies all services. Those of one database are copied at one moment. Several databases are copied one after another, and their
+/// positions are read again afterwards: if no message moved meanwhile, the copies are equal to copies of one moment.
 pub async fn copy(settings: &Settings, now: Timestamp) -> Result<AuditCopy, CopyError> {
     let mut copy = AuditCopy { folder: PrivateFolder::new()?, moved: None };
     let databases = mall_databases(settings)?;
@@ -88,7 +88,7 @@ async fn check_schemas(from: &mut Tx, services: &[&str]) -> Result<(), CopyError
     Ok(())
 }
 
-/// Messages that were committed and have no number yet. Their number is all that the audit asks of them.
+/// Copies the ids of messages that were committed but have no number yet. The audit only counts them.
 async fn copy_pending(from: &mut Tx, file: &mut Tx, service: &str) -> Result<(), DbError> {
     file.batch(&format!("create table {service}_pending (id BIGINT primary key)")).await?;
     let ids: Vec<(i64,)> = from.query(&format!("select id from {service}_pending"), &[]).await?;

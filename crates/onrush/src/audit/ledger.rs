@@ -43,16 +43,16 @@ pub fn checks() -> Vec<Invariant> {
     ]
 }
 
-/// The triggers that keep entries from being changed.
+/// Triggers of SQLite that forbid changes of entries.
 const SQLITE_TRIGGERS: &[&str] =
     &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
-/// The same on PostgreSQL.
+/// Triggers of PostgreSQL that forbid changes of entries.
 const POSTGRES_TRIGGERS: &[&str] =
     &["wallet_entries_append_only", "wallet_entries_no_truncate", "wallet_transactions_append_only", "wallet_transactions_no_truncate"];
 
 fn broken_chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
-    // A copy has triggers of its own, which say nothing about the database it came from.
+    // A copy has its own triggers, so the check reads the list of triggers of the original database.
     let (triggers, exists) = match connection.table_exists(None, ORIGIN_TRIGGERS)? {
         true => (POSTGRES_TRIGGERS, format!("select count(*)=1 from {ORIGIN_TRIGGERS} where name=?1")),
         false => (SQLITE_TRIGGERS, "select count(*)=1 from sqlite_master where type='trigger' and name=?1".to_owned()),

@@ -4,11 +4,11 @@ use orders::model::State;
 const PAID_STATES: &str = "('PAID','PREPARING','SHIPPING','DELIVERED','CONFIRMED')";
 const ENDED_STATES: &str = "('CANCELLED','FAILED','EXPIRED')";
 
-/// An order whose saga has not come to rest.
+/// SQL condition: the saga of the order has not ended.
 pub const RUNNING_SAGA: &str = "o.saga_state in ('RUNNING','UNDOING')";
 
-/// A moving saga that will not end by itself: the clock should have looked at it a minute ago, or nothing has happened for 15 minutes
-/// (a payment has no deadline, and an undo is asked for again and again).
+/// SQL condition: a running saga does not end by itself. Its deadline passed a minute ago, or nothing has happened for 15 minutes.
+/// The second part covers payments, which have no deadline, and undos, which are requested repeatedly.
 pub const STUCK_SAGA: &str = "coalesce(o.due_at<:now-60000000, false) or :now-900000000>coalesce((select max(at) from (
     select max(e.at) as at from orders_events e where e.order_id=o.id union all
     select max(s.ended_at) from orders_steps s where s.order_id=o.id)), 0)";
@@ -23,7 +23,7 @@ pub fn checks() -> Vec<Invariant> {
              having coalesce(sum(l.quantity*l.unit_price),0)<>o.subtotal or coalesce(sum(l.line_discount),0)<>o.discount
                  or o.total<>o.subtotal-o.discount-o.points_used+o.shipping",
         ),
-        // The superfluous conditions are an index's own: without them this would look at every payment for every order.
+        // The redundant conditions match a partial index. Without them, the query would scan all payments for each order.
         Invariant::quiet(
             "I-O2",
             "a paid order has exactly one charge, of its total",
@@ -84,7 +84,7 @@ pub fn checks() -> Vec<Invariant> {
                  join orders_orders o on o.id=t.order_id where o.state in {ENDED_STATES} group by t.order_id, e.owner_id, e.kind having sum(e.amount)<>0"
             ),
         ),
-        Invariant::always("I-O8", "states change legally, are numbered without hole, and the last one is the order's", legal_transitions()),
+        Invariant::always("I-O8", "state transitions are legal and numbered without gap, and the last one is the state of the order", legal_transitions()),
         Invariant::quiet(
             "I-O9",
             "every saga ends",
@@ -97,7 +97,7 @@ pub fn checks() -> Vec<Invariant> {
         ),
         Invariant::always(
             "I-O11",
-            "nothing is done after it was undone",
+            "no step is done after it was undone",
             "select d.order_id, d.step from orders_steps d join orders_steps u on u.order_id=d.order_id and u.step=d.step
              and u.kind='UNDO' and u.state='OK' where d.kind='DO' and d.state='OK' and d.n>u.n",
         ),
@@ -111,7 +111,7 @@ pub fn checks() -> Vec<Invariant> {
         Invariant::always(
             "I-O13",
             "one order for each member and idempotency key",
-            // Keys are remembered for a day; the same text later is another key.
+            // Keys are stored for a day. The same text after that is a new key.
             "select member_id, idempotency_key, count(*) from orders_orders group by member_id, idempotency_key
              having count(*)>1 and max(created_at)-min(created_at)<86400000000",
         ),

@@ -2,10 +2,10 @@ use super::Invariant;
 use rusqlite::Connection;
 use std::path::Path;
 
-/// How long a payment may be unknown before the audit complains, in microseconds: several rounds of asking the provider.
+/// Maximum age of a payment of unknown outcome, in microseconds: several polls of the provider.
 const MAX_UNKNOWN_MICROS: i64 = 15 * 60 * 1_000_000;
 
-/// Makes the test provider's own book readable as `book.psp_charges`; an empty one where it never charged anything.
+/// Attaches the ledger of the test provider as `book.psp_charges`. It is empty if the file does not exist.
 pub fn attach_provider_book(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     if path.exists() {
         connection.execute("attach database ?1 as book", [path.to_string_lossy()])?;
@@ -33,7 +33,7 @@ pub fn checks() -> Vec<Invariant> {
         ),
         Invariant::quiet(
             "I-P3",
-            "our book is the provider's, both ways",
+            "our payments equal those of the provider and of the wallet, in both directions",
             "select p.id, p.state, p.amount, c.amount from payments_payments p left join book.psp_charges c on c.psp_key=p.provider_key and c.captured=1
               where p.method='test' and p.captured_at is not null and (c.psp_key is null or c.amount<>p.amount)
              union all

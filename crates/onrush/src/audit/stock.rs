@@ -4,7 +4,7 @@ pub fn checks() -> Vec<Invariant> {
     vec![
         Invariant::always(
             "I-S1",
-            "stock is never negative and never reserved beyond what is there",
+            "stock is never negative and never reserved beyond what is on hand",
             "select sku, on_hand, reserved from stock_items where on_hand<0 or reserved<0 or reserved>on_hand or sold<0",
         ),
         Invariant::always(
@@ -28,7 +28,7 @@ pub fn checks() -> Vec<Invariant> {
         ),
         Invariant::quiet(
             "I-S5",
-            "no hold outlives its time, but for the minute its order may take to end",
+            "no hold outlives its expiry by more than a minute, which its order may take to end",
             "select order_id, expires_at from stock_reservations where state='HELD' and expires_at<:now-60000000",
         ),
         Invariant::always(

@@ -1,4 +1,4 @@
-//! `onrush audit`: checks every invariant. Exit code 0 only when all were checked and hold.
+//! `onrush audit`: checks every invariant. Exit code 0 only if all were checked and hold.
 
 use super::{CommandError, print_line};
 use crate::{
@@ -15,12 +15,12 @@ pub struct AuditArgs {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Seconds to wait for a moment without messages under way
+    /// Seconds to wait until no messages are under way
     #[arg(long, default_value_t = 10)]
     patience: u64,
 }
 
-/// Between two looks for a quiet moment.
+/// Interval between attempts to find a quiet moment.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl AuditArgs {
@@ -39,7 +39,7 @@ impl AuditArgs {
     }
 }
 
-/// Audits again and again until it was a quiet moment, something is violated, or patience is over.
+/// Repeats the audit until a quiet moment, a violation, or the end of `patience`.
 pub(super) async fn audit_when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
     let waiting = Stopwatch::start();
     loop {
@@ -61,7 +61,7 @@ pub(super) fn report_text(report: &Report) -> String {
         }
     }
     if let Some(not_quiet_reason) = &report.not_quiet {
-        text.push_str(&format!("Not a quiet moment ({not_quiet_reason}): the checks that need one were left out.\n"));
+        text.push_str(&format!("Not a quiet moment ({not_quiet_reason}): the checks that need one were skipped.\n"));
     }
     text.push_str(&format!(
         "{} invariants checked, {} violated: {}",

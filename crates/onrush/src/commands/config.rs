@@ -1,5 +1,5 @@
-//! `onrush config check`: whether the settings can be used, and what they come to. It asks nobody: whether the servers are there, and are
-//! what they should be, `serve` finds out.
+//! `onrush config check`: checks the settings and shows their values. It opens no connection. Only `serve` checks that the servers
+//! answer and fit.
 
 use super::{CommandError, print_line};
 use crate::settings::{Given, Settings};
@@ -14,7 +14,7 @@ pub struct ConfigArgs {
 
 #[derive(clap::Subcommand)]
 enum ConfigCommand {
-    /// Check the settings and show what they come to; secrets are not shown
+    /// Check the settings and show their values; secrets are masked
     Check {
         #[command(flatten)]
         raw: Box<Given>,
@@ -35,7 +35,7 @@ impl ConfigArgs {
 
 type SettingLine = (&'static str, String);
 
-/// Shown for what is not set, or would do nothing here.
+/// Shown for a setting that is absent or has no effect.
 const NONE: &str = "none";
 const MASKED: &str = "***";
 
@@ -43,8 +43,8 @@ fn or_none(value: Option<impl Display>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// Settings that are good lead somewhere; whatever cannot be read could hide a password.
-fn place<E>(found: Result<String, E>) -> String {
+/// The address without its password. An address that cannot be parsed is masked, because it may contain a password.
+fn shown_address<E>(found: Result<String, E>) -> String {
     found.unwrap_or_else(|_| MASKED.to_owned())
 }
 
@@ -54,12 +54,12 @@ fn location_lines(settings: &Settings) -> Vec<SettingLine> {
     let mut own: Vec<String> = postgres
         .into_iter()
         .flat_map(|postgres| &postgres.own)
-        .map(|(name, url)| format!("{name}={}", place(postgres_place(url))))
+        .map(|(name, url)| format!("{name}={}", shown_address(postgres_place(url))))
         .collect();
     own.sort();
     vec![
         ("data_dir", settings.data_dir.display().to_string()),
-        ("database_url", or_none(postgres.map(|postgres| place(postgres_place(&postgres.url))))),
+        ("database_url", or_none(postgres.map(|postgres| shown_address(postgres_place(&postgres.url))))),
         ("databases", or_none((!own.is_empty()).then(|| own.join(",")))),
         ("readers", or_none(postgres.map(|postgres| postgres.readers))),
         ("partitions", or_none(postgres.map(|postgres| postgres.partitions))),
@@ -73,7 +73,7 @@ fn connection_lines(settings: &Settings) -> Vec<SettingLine> {
     vec![
         ("kafka", or_none(kafka.map(|kafka| &kafka.bootstrap))),
         ("kafka_prefix", or_none(kafka.map(|kafka| &kafka.prefix))),
-        ("redis", or_none(redis.map(|server| place(redis::place(&server.url))))),
+        ("redis", or_none(redis.map(|server| shown_address(redis::place(&server.url))))),
         ("redis_prefix", or_none(redis.map(|server| &server.prefix))),
         ("only", split.map_or_else(|| "all services".to_owned(), |split| split.only.join(","))),
         ("peers", or_none(split.map(|split| &split.peers).filter(|peers| !peers.is_empty()))),

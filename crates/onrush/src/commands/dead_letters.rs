@@ -1,4 +1,4 @@
-//! `onrush dead-unresolved_letters`: messages that a reader could not act on, and trying them again.
+//! `onrush dead-letters`: lists and redrives messages that a reader could not process.
 
 use super::{CommandError, print_line};
 use crate::{
@@ -18,26 +18,26 @@ pub struct DeadLettersArgs {
 
 #[derive(clap::Subcommand)]
 enum DeadLettersCommand {
-    /// Show what is dead, and what waits behind it
+    /// List the dead letters and the messages parked behind them
     List {
         #[command(flatten)]
         raw: Box<Given>,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Try them again: all, or those of one key. Works beside a running server and without one
+    /// Retry all dead letters, or those of one key; with or without a running server
     Redrive {
         #[command(flatten)]
         raw: Box<Given>,
-        /// Only messages of this key (such as an order id)
+        /// Retry only messages of this key, such as an order id
         #[arg(long)]
         key: Option<Uuid>,
     },
 }
 
-/// How long a redrive without a running server may take; letters that fail again are back within moments. On PostgreSQL a process that
-/// died may have left leases, which end first.
+/// Maximum duration of a redrive without a running server. Letters that fail again are dead within moments. On PostgreSQL, leases of a
+/// dead process must expire first.
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -77,7 +77,7 @@ async fn list(settings: &Settings, json: bool) -> Result<ExitCode, CommandError>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Unresolved letters of all services.
+/// Unresolved dead letters of all services.
 async fn unresolved_letters(settings: &Settings) -> Result<Vec<DeadLetter>, CommandError> {
     let mut found = Vec::new();
     for database in mall_databases(settings)? {
@@ -96,25 +96,25 @@ async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, Com
         let served = served_services(&mut tx, &database.services).await?;
         for service in database.services {
             marked += request_redrive(&mut tx, service, key).await?;
-            // Also what was marked before, should nobody have come to it.
+            // Letters marked by an earlier redrive count too, because no process may have retried them.
             waits |= !served.contains(&service) && dead_letters(&mut tx, service).await?.iter().any(|letter| letter.state == "redrive");
         }
     }
-    print_line(format!("{marked} marked to be tried again"));
+    print_line(format!("{marked} marked for retry"));
     if !waits {
         if marked > 0 {
-            print_line("the running servers try them now");
+            print_line("the running servers retry them now");
         }
         return Ok(ExitCode::SUCCESS);
     }
     match Mall::open(settings).await {
         Ok(mall) => {
-            // No server runs: this process is the one that tries them.
+            // No server runs, so this process retries them.
             let waited = wait_for_redrive(settings).await;
             mall.process.stop().await;
             waited?;
         }
-        Err(MallError::InUse(_)) => print_line("the running server tries them now"),
+        Err(MallError::InUse(_)) => print_line("the running server retries them now"),
         Err(error) => return Err(error.into()),
     }
     Ok(ExitCode::SUCCESS)
@@ -127,6 +127,6 @@ async fn wait_for_redrive(settings: &Settings) -> Result<(), CommandError> {
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    print_line("some are still waiting; the next server that runs tries them");
+    print_line("some are still waiting; the next server that starts retries them");
     Ok(())
 }

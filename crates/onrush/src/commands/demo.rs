@@ -1,4 +1,4 @@
-//! `onrush demo`: a mall to look at. Starts afresh every time, in a folder of its own.
+//! `onrush demo`: serves a sample mall. Each start begins with an empty folder.
 
 use super::{CommandError, print_line, serve::serve_until_stopped};
 use crate::{
@@ -15,7 +15,7 @@ pub struct DemoArgs {
     raw: Given,
 }
 
-/// Marks a folder as a demo's, which may be emptied at the next start.
+/// Marker file of a demo folder, which the next start may empty.
 const MARKER_FILE: &str = "onrush-demo";
 
 impl DemoArgs {
@@ -25,27 +25,28 @@ impl DemoArgs {
         self.raw.operator_password.get_or_insert_with(|| demo::OPERATOR.1.into());
         self.raw.test_provider.get_or_insert(true);
         let settings = Settings::load(&self.raw)?;
-        empty(&settings.data_dir)?;
+        empty_folder(&settings.data_dir)?;
         let mall = Mall::open(&settings).await?;
-        let stocked =
+        let contents =
             demo::fill_mall(layers(mall.process.router.clone()), settings.operator.as_ref()).await.map_err(CommandError::Other)?;
-        serve_until_stopped(mall, &settings, |address| print_line(stocked.greeting(address))).await?;
+        serve_until_stopped(mall, &settings, |address| print_line(contents.greeting(address))).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Empties a folder that an earlier demo made; refuses any other that is not empty.
-fn empty(folder: &Path) -> Result<(), CommandError> {
-    let mark = folder.join(MARKER_FILE);
+/// Empties the folder of an earlier demo. `Err`: the folder is not empty and has no marker.
+fn empty_folder(folder: &Path) -> Result<(), CommandError> {
+    let marker = folder.join(MARKER_FILE);
     let is_new = !folder.exists() || fs::read_dir(folder)?.next().is_none();
-    if !is_new && !mark.exists() {
-        let text = format!("{} is not a demo's folder, and a demo starts by emptying it; choose another with --data-dir", folder.display());
+    if !is_new && !marker.exists() {
+        let text =
+            format!("{} is not the folder of a demo, and a demo empties its folder; choose another with --data-dir", folder.display());
         return Err(CommandError::Other(text));
     }
     if !is_new {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    fs::write(mark, "A demo lives here. `onrush demo` empties this folder at every start.\n")?;
+    fs::write(marker, "A demo lives here. `onrush demo` empties this folder at every start.\n")?;
     Ok(())
 }

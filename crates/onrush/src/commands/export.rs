@@ -1,4 +1,4 @@
-//! `onrush export`: all data of a mall into one SQLite file, beside running processes or without.
+//! `onrush export`: writes all data of a mall into one SQLite file, with or without running processes.
 
 use super::{CommandError, audit::report_text, import::tables_text, print_line};
 use crate::{
@@ -14,15 +14,15 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 pub struct ExportArgs {
     #[command(flatten)]
     raw: Given,
-    /// The file to write; must not exist
+    /// The file to write; it must not exist
     #[arg(long)]
     to: PathBuf,
-    /// Seconds to wait for a moment without messages under way, which an export from PostgreSQL needs
+    /// Seconds to wait until no messages are under way, which an export from PostgreSQL needs
     #[arg(long, default_value_t = 10)]
     patience: u64,
 }
 
-/// Between two looks for a quiet moment.
+/// Interval between attempts to find a quiet moment.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl ExportArgs {
@@ -37,7 +37,7 @@ impl ExportArgs {
             .map_err(|error| CommandError::Other(format!("cannot audit {}: {error}", self.to.display())))?;
         print_line(format!("audit of {}:\n{}", self.to.display(), report_text(&report)));
         print_line(
-            "To serve it: name it onrush.db in a folder of its own, and give `onrush serve --data-dir` the secret it was served with.",
+            "To serve it: put it into a folder of its own as onrush.db, and start `onrush serve --data-dir` with the secret of this mall.",
         );
         Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
@@ -50,12 +50,12 @@ impl ExportArgs {
                 break exported;
             }
             if tries == 0 {
-                let text = "messages are under way all the time; stop the processes, or give it more time with --patience";
+                let text = "messages are under way all the time; stop the processes, or wait longer with --patience";
                 return Err(CommandError::Other(text.into()));
             }
             tries -= 1;
             if mall.is_none() && !is_anything_served(settings).await? {
-                // Nobody runs who would deliver what the last one left: this process does.
+                // No process runs, so this one delivers the messages left by the last one.
                 mall = Some(Mall::open(settings).await?);
             }
             tokio::time::sleep(POLL_INTERVAL).await;

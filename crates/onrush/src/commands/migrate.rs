@@ -1,4 +1,4 @@
-//! `onrush migrate`: brings the tables of the configured database up to date and exits. With `--from` and `--to` it is `onrush import`.
+//! `onrush migrate`: brings the tables of the configured database up to date and exits. With `--from` and `--to`, it is `onrush import`.
 
 use super::{CommandError, import::import, print_line};
 use crate::{
@@ -13,10 +13,10 @@ use std::{path::PathBuf, process::ExitCode};
 pub struct MigrateArgs {
     #[command(flatten)]
     raw: Given,
-    /// Move the mall in this folder, or this exported file, to the database of --to
+    /// Copy the mall in this folder, or this exported file, to the database of --to
     #[arg(long, requires = "to")]
     from: Option<PathBuf>,
-    /// Where to move it, such as postgres://user:password@host/database
+    /// Target of the copy, such as postgres://user:password@host/database
     #[arg(long, requires = "from")]
     to: Option<String>,
 }
@@ -29,7 +29,7 @@ impl MigrateArgs {
         }
         let settings = Settings::load(&self.raw)?;
         let _lock = match &settings.postgres {
-            // Others may serve meanwhile: each migration is made once, and by one.
+            // Other processes may serve meanwhile: each migration runs once, in one process.
             Some(_) => None,
             None => {
                 let path = settings.data_dir.display().to_string();

@@ -1,4 +1,4 @@
-//! The commands of the binary: one file each.
+//! The commands of the binary, one file each.
 
 mod audit;
 mod config;
@@ -33,33 +33,33 @@ pub struct Cli {
 enum CliCommand {
     /// Serve the mall
     Serve(serve::ServeArgs),
-    /// Serve a fresh demo mall: three stores, products, coupons, sample accounts
+    /// Serve a new demo mall: three stores, products, coupons, sample accounts
     Demo(demo::DemoArgs),
-    /// Make shoppers with charged wallets, without a running server
+    /// Create shoppers with charged wallets, without a running server
     Seed(seed::SeedArgs),
     /// Run a load scenario against a mall
     Rush(rush::RushArgs),
-    /// Check every invariant over all data
+    /// Check every invariant on all data
     Audit(audit::AuditArgs),
     /// Write all data into one SQLite file
     Export(export::ExportArgs),
-    /// Move a solo mall, or an exported file, to PostgreSQL
+    /// Copy a solo mall, or an exported file, to PostgreSQL
     Import(import::ImportArgs),
     /// Bring the tables up to date
     Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
     Openapi(openapi::OpenapiArgs),
-    /// Show the services: what they read, and where they run now
+    /// Show the services: the messages they read, and the processes that run them
     Services(services::ServicesArgs),
-    /// List or retry messages that a reader could not act on
+    /// List or retry messages that a reader could not process
     DeadLetters(dead_letters::DeadLettersArgs),
-    /// Help a reader that has stopped because messages are not there any more
+    /// Repair a reader that stopped because messages are missing
     Repair(repair::RepairArgs),
-    /// Look at the settings
+    /// Check the settings
     Config(config::ConfigArgs),
 }
 
-/// Why a command failed, for the person at the terminal.
+/// Reasons why a command failed, as shown to the user.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error(transparent)]
@@ -104,7 +104,7 @@ fn block_on(future: impl Future<Output = Result<ExitCode, CommandError>>) -> Res
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// Writes to standard output; a closed pipe is not an error worth a panic.
+/// Writes a line to standard output. A closed pipe is ignored.
 pub(crate) fn print_line(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_ref().as_bytes());

@@ -1,4 +1,4 @@
-//! `onrush openapi`: the OpenAPI document, or one of the tables generated from the code.
+//! `onrush openapi`: prints the OpenAPI document, or one of the tables generated from the code.
 
 use super::{CommandError, print_line};
 use crate::documents::{self, Document};
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub struct OpenapiArgs {
-    /// Which document
+    /// The document to print
     #[arg(long, value_enum, default_value = "openapi")]
     document: Document,
 }

@@ -1,4 +1,4 @@
-//! `onrush seed`: shoppers with charged wallets, for load scenarios. Needs no running server; their tokens are good for an hour.
+//! `onrush seed`: creates shoppers with charged wallets for load scenarios, without a running server. Their tokens are valid for an hour.
 
 use super::{CommandError, print_line};
 use crate::{
@@ -22,16 +22,16 @@ use std::{
 pub struct SeedArgs {
     #[command(flatten)]
     raw: Given,
-    /// How many shoppers
+    /// Number of shoppers
     #[arg(long)]
     members: u32,
-    /// Where to write one JSON line each: member_id, email, access_token
+    /// Output file with one JSON line per shopper: member_id, email, access_token
     #[arg(long)]
     tokens: PathBuf,
-    /// Cash of each, in won
+    /// Cash of each shopper, in won
     #[arg(long, default_value_t = 10_000_000)]
     cash: i64,
-    /// Points of each
+    /// Points of each shopper
     #[arg(long, default_value_t = 100_000)]
     points: i64,
 }
@@ -74,7 +74,7 @@ impl SeedArgs {
     }
 }
 
-/// Members numbered from 1; numbers that were imported before are used again.
+/// Imports members numbered from 1. Members of an earlier import are reused.
 pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
     let accounts = Arc::new(Accounts::new(mall.process.kit.clone(), AccountsSettings::default()));
     let member = |n: u32| NewMember {

@@ -1,4 +1,4 @@
-//! `onrush serve`: the mall on an address, until it is told to stop.
+//! `onrush serve`: serves the mall on an address until a signal stops it.
 
 use super::{CommandError, print_line};
 use crate::{
@@ -32,7 +32,7 @@ impl ServeArgs {
     }
 }
 
-/// Serves until SIGTERM or Ctrl-C: readiness goes first, requests in flight finish, then the writer.
+/// Serves until SIGTERM or Ctrl-C. Then readiness ends first, requests in flight finish, and the writer stops last.
 pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
     let listener = listen(settings.listen)
         .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
@@ -49,7 +49,7 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
             let shutdown = shutdown.clone();
             tasks::spawn("ops", async move {
                 if let Err(error) = serve(listener, layers(ops_router), ServerLimits::default(), shutdown).await {
-                    tracing::error!(%error, "the operations listener ended");
+                    tracing::error!(%error, "operations listener ended");
                 }
             });
             api
@@ -64,12 +64,12 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
     Ok(())
 }
 
-/// How long the process says that it is not ready before it takes no more connections.
+/// Time between the end of readiness and the end of new connections.
 const UNREADY_BEFORE_STOP: Duration = Duration::from_millis(500);
 
 fn document_routes(mall: &Mall) -> Router {
     let openapi = documents::openapi(&mall.process);
-    // There are no pages yet: whoever comes with a browser is shown what there is.
+    // There are no pages yet, so a browser is redirected to the API documentation.
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
@@ -79,10 +79,10 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: 
             () = wait_for_signal() => {}
             () = shutdown.stopping() => {}
         }
-        tracing::info!("stopping: no new requests, what is under way finishes");
+        tracing::info!("stopping: no new requests, requests in flight finish");
         readiness.set(false);
         leaving.begin();
-        // Whoever asks for readiness sees it go before connections are refused.
+        // Load balancers see the end of readiness before connections are refused.
         tokio::time::sleep(UNREADY_BEFORE_STOP).await;
         trigger.stop();
     });

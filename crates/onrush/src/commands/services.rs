@@ -1,4 +1,4 @@
-//! `onrush services`: what services there are, and where they run now.
+//! `onrush services`: lists the services and the processes that run them.
 
 use super::{CommandError, print_line};
 use crate::{
@@ -22,7 +22,7 @@ pub struct ServicesArgs {
 }
 
 impl ServicesArgs {
-    /// With the settings of any process of the mall. Whatever cannot be reached is said in its place: this is for finding out what is wrong.
+    /// Needs the settings of any process of the mall. Each process that does not answer is listed with the reason, for diagnosis.
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         let settings = Settings::load(&self.raw)?;
         let services = documents::all_services().map_err(CommandError::Other)?;
@@ -50,7 +50,7 @@ impl ServicesArgs {
     }
 }
 
-/// The processes of `peers`, asked one by one.
+/// Asks the processes in `peers`, one after the other.
 struct PeerProbe<'s> {
     split: &'s Apart,
     client: Client,
@@ -59,8 +59,7 @@ struct PeerProbe<'s> {
 
 impl<'s> PeerProbe<'s> {
     fn new(settings: &Settings, split: &'s Apart) -> Result<PeerProbe<'s>, CommandError> {
-        let secret =
-            settings.secret.ok_or_else(|| CommandError::Other("secret: it signs what is asked of other processes; set it".into()))?;
+        let secret = settings.secret.ok_or_else(|| CommandError::Other("secret: it signs requests to other processes; set it".into()))?;
         let signer = Signer::new(&secret, Arc::new(SystemClock));
         Ok(PeerProbe { split, client: Client::new(ClientSettings::default()), signer })
     }
@@ -80,10 +79,10 @@ impl<'s> PeerProbe<'s> {
     }
 }
 
-/// Who says in the database that it runs the service.
+/// The processes that hold leases of the service in its database.
 async fn lease_lines(db: &Db, service: &str) -> Vec<String> {
     match presences(db, service).await {
-        Err(error) => vec![format!("its database cannot be asked: {error}")],
+        Err(error) => vec![format!("its database does not answer: {error}")],
         Ok(found) if found.is_empty() => vec!["no process runs it now".to_owned()],
         Ok(found) => {
             let line = |(instance, presence): (&Uuid, &kit::process::Presence)| {
@@ -96,7 +95,7 @@ async fn lease_lines(db: &Db, service: &str) -> Vec<String> {
     }
 }
 
-/// Enough of a name to tell a handful of processes apart: its random end.
+/// The random end of an id: enough to distinguish a few processes.
 fn short_id(instance: Uuid) -> String {
     instance.simple().to_string().split_off(24)
 }

@@ -1,4 +1,4 @@
-//! Values on their way, and what the columns of both databases can hold.
+//! Values of cells, and the check that a column of PostgreSQL can store them.
 
 use super::schema::ColumnKind;
 use kit::{
@@ -7,7 +7,7 @@ use kit::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// A value of a column that is not known before.
+/// A value of any column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CellValue {
     Null,
@@ -37,7 +37,7 @@ impl CellValue {
         }
     }
 
-    /// Adds what it is to a hash; no two values look the same there.
+    /// Adds the value to a hash. Different values add different bytes, because of type tag and length.
     pub fn hash_into(&self, hash: &mut Sha256) {
         let (tag, bytes): (u8, &[u8]) = match self {
             CellValue::Null => (0, &[]),
@@ -53,7 +53,7 @@ impl CellValue {
         hash.update(bytes);
     }
 
-    /// SQLite takes any value in any column; PostgreSQL does not. Says what does not fit, without showing the value.
+    /// Checks that a column of PostgreSQL can store the value; SQLite stores any value in any column. `Err`: the reason, without the value.
     pub fn check_fits(&self, kind: ColumnKind) -> Result<(), &'static str> {
         match (self, kind) {
             (CellValue::Null, _) | (CellValue::Int(_), ColumnKind::Number) | (CellValue::Bytes(_), ColumnKind::Bytes) => Ok(()),
@@ -72,7 +72,7 @@ impl CellValue {
     }
 }
 
-/// One row of whatever table.
+/// One row of any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellRow(pub Vec<CellValue>);
 
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_column_of_postgresql_cannot_hold_is_found() {
+    fn values_that_postgresql_cannot_store_are_found() {
         assert!(CellValue::Bytes(vec![0; 16]).check_fits(ColumnKind::Id).is_ok());
         assert!(CellValue::Null.check_fits(ColumnKind::Id).is_ok());
         for (cell, kind) in [
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_apart_by_type_and_length() {
+    fn values_of_other_type_or_length_have_other_hashes() {
         let hash = |cells: &[CellValue]| {
             let mut hash = Sha256::new();
             cells.iter().for_each(|cell| cell.hash_into(&mut hash));

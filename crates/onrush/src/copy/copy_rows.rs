@@ -1,4 +1,4 @@
-//! Rows of one database into the tables of another, and proof that they arrived.
+//! Copies rows between databases, and compares digests of both sides.
 
 use super::{
     CopyError, Table, TableDigest,
@@ -11,18 +11,18 @@ use super::{
 use kit::{Param, Tx};
 use std::collections::BTreeMap;
 
-/// Rows of one insert, while their values fit one statement: SQLite takes 32,766, PostgreSQL twice as many.
+/// Maximum number of rows of one insert, if their values fit: SQLite allows 32,766 values per statement, PostgreSQL twice as many.
 const MAX_ROWS: usize = 256;
 const MAX_VALUES: usize = 30_000;
 
-/// A table that was copied.
+/// A copied table with its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopiedTable {
     pub table: String,
     pub digest: TableDigest,
 }
 
-/// Copies all rows of these services into empty tables, both sides in a transaction of the caller's, and compares what arrived.
+/// Copies all rows of these services into empty tables, then compares the digests. Both sides use transactions of the caller.
 pub async fn copy_rows(from: &mut Tx, to: &mut Tx, services: &[&'static str]) -> Result<Vec<CopiedTable>, CopyError> {
     let mut copied = Vec::new();
     for service in services {
@@ -38,14 +38,14 @@ pub async fn copy_rows(from: &mut Tx, to: &mut Tx, services: &[&'static str]) ->
     Ok(copied)
 }
 
-/// The tables of both sides in pairs, in the order in which they can be filled.
+/// Pairs the tables of both sides, in the order of `to`, which has parents first. `Err`: the schemas differ.
 pub fn matching_tables(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, Table)>, CopyError> {
     let advice = "bring both sides to this version first, with `onrush migrate`";
     let mut from: BTreeMap<String, Table> = from.into_iter().map(|table| (table.name.clone(), table)).collect();
     let mut pairs = Vec::with_capacity(from.len());
     for theirs in to {
         let Some(mine) = from.remove(&theirs.name) else {
-            return Err(CopyError::Schema(format!("the table {} is not where the data come from: {advice}", theirs.name)));
+            return Err(CopyError::Schema(format!("the table {} is missing in the source: {advice}", theirs.name)));
         };
         if let Some(difference) = mine.difference(&theirs) {
             return Err(CopyError::Schema(format!("the tables {} differ ({difference}): {advice}", mine.name)));
@@ -53,7 +53,7 @@ pub fn matching_tables(from: Vec<Table>, to: Vec<Table>) -> Result<Vec<(Table, T
         pairs.push((mine, theirs));
     }
     match from.into_keys().next() {
-        Some(table) => Err(CopyError::Schema(format!("the table {table} is not where the data go: {advice}"))),
+        Some(table) => Err(CopyError::Schema(format!("the table {table} is missing in the target: {advice}"))),
         None => Ok(pairs),
     }
 }

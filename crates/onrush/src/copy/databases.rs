@@ -1,4 +1,4 @@
-//! The databases of a mall, and how they are opened for copying.
+//! The databases of a mall, and their connections for copying.
 
 use super::CopyError;
 use crate::{mall, settings::Settings};
@@ -14,14 +14,14 @@ use std::{
     path::Path,
 };
 
-/// One database, and the services whose data are in it.
+/// One database, and the services that store their data in it.
 #[derive(Clone, Debug)]
 pub struct MallDatabase {
     pub db: Db,
     pub services: Vec<&'static str>,
 }
 
-/// The databases of these settings: a file, or as many as services have of their own on PostgreSQL.
+/// The databases of these settings: one SQLite file, or one or more PostgreSQL databases.
 pub fn mall_databases(settings: &Settings) -> Result<Vec<MallDatabase>, DbError> {
     match &settings.postgres {
         None => Ok(vec![MallDatabase { db: Db::sqlite(settings.database(), settings.synchronous), services: SERVICES.to_vec() }]),
@@ -58,9 +58,9 @@ async fn prepare_in(tx: &mut Tx, settings: &Settings, services: &[&str], partiti
     Ok(())
 }
 
-/// A new file with all tables and no row in any of them, in an open transaction. Not to be served before it is filled.
+/// Creates a file with all tables but no rows, in an open transaction. It must be filled before a process serves it.
 pub async fn create_file(path: &Path, settings: &Settings, now: Timestamp) -> Result<Tx, CopyError> {
-    // What a crash leaves of it is thrown away.
+    // Not durable, because an incomplete file is deleted after a crash.
     let mut tx = Db::sqlite(path, Synchronous::Normal).open_writer().await?;
     prepare_in(&mut tx, settings, SERVICES, 1, now).await?;
     tx.begin().await?;
@@ -68,7 +68,7 @@ pub async fn create_file(path: &Path, settings: &Settings, now: Timestamp) -> Re
     Ok(tx)
 }
 
-/// Takes back what opening the streams of a new mall wrote.
+/// Deletes the rows that opened the streams of a new mall.
 pub async fn delete_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
     for service in services {
         tx.execute(&format!("delete from {service}_stream"), &[]).await?;
@@ -77,7 +77,7 @@ pub async fn delete_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyEr
     Ok(())
 }
 
-/// Commits a file that was filled, and leaves it without a log beside it.
+/// Commits a filled file and removes its write-ahead log.
 pub async fn commit_file(mut tx: Tx) -> Result<(), CopyError> {
     tx.commit().await?;
     if let Some(connection) = tx.sqlite() {
@@ -87,7 +87,7 @@ pub async fn commit_file(mut tx: Tx) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// A connection whose transaction sees one moment, whatever others do meanwhile.
+/// A connection with a transaction that sees the database at one moment.
 #[derive(Debug)]
 pub struct DatabaseSnapshot(SnapshotConnection);
 
@@ -116,10 +116,10 @@ impl DerefMut for DatabaseSnapshot {
     }
 }
 
-/// How long the other side may take between two of our statements is not for the server to judge.
+/// Disables the timeouts of PostgreSQL, because the other side of a copy may be slow between two statements.
 pub const NO_TIMEOUTS: &str = "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
 
-/// Opens a database for reading, as it is at this moment.
+/// Opens a snapshot of a database at this moment.
 pub async fn open_snapshot(db: &Db) -> Result<DatabaseSnapshot, DbError> {
     if db.is_postgres() {
         let mut tx = db.open_writer().await?;
@@ -127,14 +127,14 @@ pub async fn open_snapshot(db: &Db) -> Result<DatabaseSnapshot, DbError> {
         return Ok(DatabaseSnapshot(SnapshotConnection::Own(tx)));
     }
     let mut reader = db.reader().await?;
-    // Left over from one that failed halfway.
+    // A snapshot that failed may have left its transaction open.
     reader.rollback().await?;
     reader.batch("begin").await?;
     Ok(DatabaseSnapshot(SnapshotConnection::Pooled(reader)))
 }
 
 impl DatabaseSnapshot {
-    /// Fails where the connection was lost and replaced meanwhile: what was read then is not of one moment.
+    /// Ends the snapshot. `Err`: the connection was lost and replaced, so the rows are not of one moment.
     pub async fn finish(mut self) -> Result<(), CopyError> {
         if self.is_postgres() {
             let (level,): (String,) = self.query_one("select current_setting('transaction_isolation')", &[]).await?;
@@ -146,7 +146,7 @@ impl DatabaseSnapshot {
     }
 }
 
-/// Names services of which a process runs on this database now.
+/// The services that a process serves from this database now.
 pub async fn served_services(tx: &mut Tx, services: &[&'static str]) -> Result<Vec<&'static str>, DbError> {
     let mut served = Vec::new();
     for service in services.iter().filter(|_| tx.is_postgres()).copied().collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! All data of a mall into one SQLite file.
+//! Exports all data of a mall into one SQLite file.
 
 use super::{
     CopiedTable, CopyError, StreamPositions, commit_file, copy_rows, create_file, epoch::begin_epoch, mall_databases, open_snapshot,
@@ -8,17 +8,17 @@ use contracts::{SERVICES, Timestamp};
 use kit::Tx;
 use std::path::{Path, PathBuf};
 
-/// What came of it.
+/// Result of an export.
 #[derive(Debug)]
 pub struct ExportSummary {
     /// All tables, by name.
     pub tables: Vec<CopiedTable>,
 }
 
-/// Writes a file that did not exist before; it is there when it is complete. Works beside running processes.
+/// Writes a new file, which appears once it is complete. Works beside running processes.
 ///
-/// From PostgreSQL this needs a moment in which every message is delivered, for the file's streams begin a new epoch with one partition, so
-/// that one process can serve it. `None` when this was not such a moment: try again.
+/// An export from PostgreSQL needs a moment without undelivered messages: the streams of the file begin a new epoch with one partition, so
+/// that one process can serve them. `None`: there were undelivered messages, so try again.
 pub async fn export(settings: &Settings, to: &Path, now: Timestamp) -> Result<Option<ExportSummary>, CopyError> {
     if to.exists() {
         return Err(CopyError::Refused(format!("{} exists already: name a file that does not", to.display())));
@@ -48,14 +48,14 @@ async fn copy_all(settings: &Settings, file: &mut Tx) -> Result<Option<Vec<Copie
         from.finish().await?;
     }
     if settings.postgres.is_none() {
-        // Positions and streams came along as they are: whoever serves the file goes on from there.
+        // Positions and streams were copied unchanged, so a process that serves the file continues from them.
         return Ok(Some(copied));
     }
     let moved = databases.len() > 1 && StreamPositions::of(&databases).await? != positions;
-    Ok((!moved && positions.behind() == 0).then_some(copied))
+    Ok((!moved && positions.undelivered() == 0).then_some(copied))
 }
 
-/// A file in the making; nothing of it is left if it does not get its name.
+/// An incomplete file. It is removed on drop, unless it was renamed.
 struct PartialFile(PathBuf);
 
 impl PartialFile {
@@ -64,7 +64,7 @@ impl PartialFile {
         name.push(".part");
         let part = PartialFile(name.into());
         part.remove();
-        // Made here, so that nobody else may read it: it holds addresses and password hashes.
+        // Created here with mode 0600, because it contains addresses and password hashes.
         let mut options = std::fs::OpenOptions::new();
         options.create_new(true).write(true);
         #[cfg(unix)]

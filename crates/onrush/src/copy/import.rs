@@ -1,4 +1,4 @@
-//! A solo mall's data into PostgreSQL, all or nothing.
+//! Imports all data of a solo mall into PostgreSQL, or nothing.
 
 use super::{
     CopiedTable, CopyError, ImportSource, MallDatabase, StreamPositions, Table, TableDigest, copy_rows,
@@ -14,24 +14,24 @@ use contracts::Timestamp;
 use kit::{Tx, testing::crash_point};
 use std::collections::BTreeMap;
 
-/// Waits of the lock that migrations take: who starts a process meanwhile waits there.
+/// Key of the advisory lock that migrations take. A process that starts during an import waits for it.
 const MIGRATION_LOCK: i64 = 0x6f6e_7275_7368;
 
-/// What came of it.
+/// Result of an import.
 #[derive(Debug)]
 pub struct ImportSummary {
     /// All tables, by name.
     pub tables: Vec<CopiedTable>,
-    /// The test provider's book was copied to where the new mall has it.
+    /// The ledger of the test provider was copied to the new mall.
     pub is_book_copied: bool,
 }
 
-/// What is in a target before.
+/// Contents of a target database before the import.
 enum TargetState {
     Empty,
-    /// Exactly what is to be imported: an import that was broken off between the commits of two databases.
+    /// Exactly the rows to import: an earlier import was interrupted between the commits of two databases.
     AlreadyImported,
-    /// Something else; the first table that says so.
+    /// Other rows. Contains the name of the first table with rows.
     Occupied(String),
 }
 
@@ -41,8 +41,8 @@ struct ImportTarget<'s> {
     state: TargetState,
 }
 
-/// Copies everything of `source` into the PostgreSQL of `settings`, which must hold nothing of a mall yet, and begins a new epoch of every
-/// stream there. One transaction for each database; they are committed one right after the other, when all have been compared.
+/// Copies all data of `source` into the PostgreSQL databases of `settings`, which must be empty, and begins a new epoch of every stream.
+/// Each database has one transaction. They are committed one right after the other, once all have been compared.
 pub async fn import(source: &ImportSource, settings: &Settings, now: Timestamp) -> Result<ImportSummary, CopyError> {
     let Some(postgres) = &settings.postgres else {
         return Err(CopyError::Refused("an import goes to PostgreSQL: set --database-url".into()));
@@ -54,8 +54,8 @@ pub async fn import(source: &ImportSource, settings: &Settings, now: Timestamp) 
     let mut from = open_snapshot(&from_db[0].db).await?;
     let mut positions = StreamPositions::default();
     positions.add(&mut from, contracts::SERVICES).await?;
-    if positions.behind() > 0 {
-        return Err(CopyError::Refused(format!("{} messages are not delivered", positions.behind())));
+    if positions.undelivered() > 0 {
+        return Err(CopyError::Refused(format!("{} messages are not delivered", positions.undelivered())));
     }
 
     let mut targets = Vec::with_capacity(databases.len());
@@ -107,14 +107,11 @@ async fn has_leases(tx: &mut Tx, service: &str) -> Result<bool, CopyError> {
 async fn refuse_running(tx: &mut Tx, services: &[&'static str]) -> Result<(), CopyError> {
     match served_services(tx, services).await?.as_slice() {
         [] => Ok(()),
-        served => Err(CopyError::Refused(format!(
-            "a process serves {} from the database the data are to go to: stop it first",
-            served.join(", ")
-        ))),
+        served => Err(CopyError::Refused(format!("a process serves {} from the target database: stop it first", served.join(", ")))),
     }
 }
 
-/// A transaction on a target, in which nobody else writes to its tables.
+/// Opens a transaction on a target and locks its tables against other writers.
 async fn open_target<'s>(database: &'s MallDatabase, from: &mut DatabaseSnapshot) -> Result<ImportTarget<'s>, CopyError> {
     let mut tx = database.db.open_writer().await?;
     tx.begin().await?;
@@ -131,7 +128,7 @@ async fn open_target<'s>(database: &'s MallDatabase, from: &mut DatabaseSnapshot
     };
     locked.await.map_err(|error| match error {
         kit::DbError::Retry(_) | kit::DbError::Locked(_) | kit::DbError::Busy => {
-            CopyError::Refused("others use the tables the data are to go to: stop every process of that mall first".into())
+            CopyError::Refused("other processes use the tables of the target database: stop every process of that mall first".into())
         }
         other => other.into(),
     })?;
@@ -154,7 +151,7 @@ async fn target_state(tx: &mut Tx, from: &mut DatabaseSnapshot, services: &[&'st
     Ok(TargetState::AlreadyImported)
 }
 
-/// The first table with a row in it, but for what opening a new mall's streams writes.
+/// The first table with rows, apart from the rows that open the streams of a new mall. `None`: all are empty.
 async fn first_occupied_table(tx: &mut Tx, services: &[&'static str]) -> Result<Option<String>, CopyError> {
     for service in services {
         let mut names: Vec<String> =
@@ -170,7 +167,7 @@ async fn first_occupied_table(tx: &mut Tx, services: &[&'static str]) -> Result<
     Ok(None)
 }
 
-/// Tables to which a new epoch adds rows.
+/// True for tables to which a new epoch adds rows.
 fn is_stream_table(table: &Table) -> bool {
     table.is_named("stream") || table.is_named("heads")
 }
@@ -206,7 +203,7 @@ async fn copy_into(
     Ok(copied)
 }
 
-/// What is there already, as if it had been copied now.
+/// Digests of tables that an earlier import copied.
 async fn digest_existing(from: &mut DatabaseSnapshot, services: &[&'static str]) -> Result<Vec<CopiedTable>, CopyError> {
     let mut digests: BTreeMap<String, TableDigest> = BTreeMap::new();
     for service in services {

@@ -1,11 +1,11 @@
-//! Where streams and their readers are: what is still under way between services.
+//! Positions of streams and their readers, which show the messages under way between services.
 
 use super::{CopyError, MallDatabase, databases::open_snapshot};
 use crate::documents::readings;
 use kit::Tx;
 use std::collections::BTreeMap;
 
-/// Ends of streams, positions of readers, and messages without a number. Two that are equal saw no message move in between.
+/// Ends of streams, positions of readers, and messages without a number. If two values are equal, no message moved in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamPositions {
     /// (source, epoch, partition) → last number.
@@ -16,7 +16,7 @@ pub struct StreamPositions {
 }
 
 impl StreamPositions {
-    /// Adds what these services say of themselves.
+    /// Adds the streams and positions of these services.
     pub async fn add(&mut self, tx: &mut Tx, services: &[&'static str]) -> Result<(), CopyError> {
         for service in services {
             let sql = format!("select epoch, partition, max(seq) from {service}_outbox group by epoch, partition");
@@ -35,7 +35,7 @@ impl StreamPositions {
         Ok(())
     }
 
-    /// Of a whole mall, now.
+    /// Reads the current positions of a whole mall.
     pub async fn of(databases: &[MallDatabase]) -> Result<StreamPositions, CopyError> {
         let mut positions = StreamPositions::default();
         for database in databases {
@@ -46,15 +46,15 @@ impl StreamPositions {
         Ok(positions)
     }
 
-    /// Messages that some reader has not read: each counts once for each of its readers.
-    pub fn behind(&self) -> i64 {
-        let mut behind = self.pending;
+    /// Number of unread messages. Each message counts once for each of its readers.
+    pub fn undelivered(&self) -> i64 {
+        let mut undelivered = self.pending;
         for (reader, source, _) in readings() {
             for ((_, epoch, partition), head) in self.heads.iter().filter(|((name, ..), _)| name == source) {
                 let place = (reader.to_owned(), source.to_owned(), *epoch, *partition);
-                behind += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);
+                undelivered += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);
             }
         }
-        behind
+        undelivered
     }
 }

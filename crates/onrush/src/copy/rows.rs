@@ -1,4 +1,4 @@
-//! Reading a table from its beginning to its end, some rows at a time, and counting what is in it.
+//! Scans a table in chunks of rows, and computes its digest.
 
 use super::{
     CopyError, Table,
@@ -8,10 +8,10 @@ use super::{
 use kit::{Param, Tx};
 use sha2::{Digest as _, Sha256};
 
-/// Rows held in memory at a time.
+/// Rows fetched at a time, which bounds the memory.
 const ROWS_PER_FETCH: usize = 1_000;
 
-/// How many rows a table has, and a sum over what is in them that does not depend on their order.
+/// Number of rows of a table, and a sum of their hashes that does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableDigest {
     pub rows: u64,
@@ -29,23 +29,23 @@ impl TableDigest {
     }
 }
 
-/// A table being read, within one transaction.
+/// A scan of a table within one transaction.
 pub struct Scan<'t> {
     table: &'t Table,
     filter: String,
-    /// The key of the last row, on SQLite.
+    /// Primary key of the last row read, on SQLite.
     last: Option<Vec<CellValue>>,
     is_finished: bool,
 }
 
 impl<'t> Scan<'t> {
-    /// With `up_to`, only rows of epochs up to that one.
+    /// Opens a scan. With `up_to`, it reads only rows of epochs up to that one.
     pub async fn open(tx: &mut Tx, table: &'t Table, up_to: Option<i64>) -> Result<Scan<'t>, CopyError> {
         let filter = up_to.map(|epoch| format!("epoch<={epoch}")).unwrap_or_default();
         let scan = Scan { table, filter, last: None, is_finished: false };
         if tx.is_postgres() {
             let filter = if scan.filter.is_empty() { String::new() } else { format!(" where {}", scan.filter) };
-            // Outside of a transaction this fails, so rows of two moments are never mixed after a connection was lost.
+            // Fails outside of a transaction. So after a lost connection, rows of two moments are never mixed.
             let sql = format!(
                 "declare {} no scroll cursor for select {} from {}{filter}",
                 scan.cursor(),
@@ -61,7 +61,7 @@ impl<'t> Scan<'t> {
         quoted(&format!("scan_{}", self.table.name))
     }
 
-    /// The next rows, their cells in the order of the table's columns; none at the end.
+    /// The next rows, with cells in the order of the table's columns. Empty at the end.
     pub async fn next(&mut self, tx: &mut Tx) -> Result<Vec<CellRow>, CopyError> {
         if self.is_finished {
             return Ok(Vec::new());
@@ -80,7 +80,7 @@ impl<'t> Scan<'t> {
         Ok(rows)
     }
 
-    /// From key to key: a statement that stays open would keep the connection from everything else.
+    /// Fetches the rows after the last key. An open statement would block the connection for all other statements.
     async fn fetch_sqlite(&mut self, tx: &mut Tx) -> Result<Vec<CellRow>, CopyError> {
         let key: Vec<String> = self.table.key.iter().map(|name| quoted(name)).collect();
         if key.is_empty() {
@@ -111,7 +111,7 @@ impl<'t> Scan<'t> {
     }
 }
 
-/// Counts a table.
+/// Computes the digest of a table.
 pub async fn digest(tx: &mut Tx, table: &Table, up_to: Option<i64>) -> Result<TableDigest, CopyError> {
     let mut digest = TableDigest::default();
     let mut scan = Scan::open(tx, table, up_to).await?;

@@ -1,10 +1,10 @@
-//! Which tables a service has, and what is in their columns: asked of the database itself, so that no table can be forgotten.
+//! Tables of a service and the types of their columns, read from the database, so that no table can be forgotten.
 
 use super::CopyError;
 use kit::{Tx, db::params};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a column holds, whichever database it is in.
+/// Type of a column, independent of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     Id,
@@ -30,17 +30,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// Column names, in an order that is the same on both sides.
+    /// Comma-separated column names, in the same order on both sides.
     pub fn column_list(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(",")
     }
 
-    /// True for the part after the service's name.
+    /// True if `rest` is the name of the table without the prefix of the service.
     pub fn is_named(&self, rest: &str) -> bool {
         self.name.strip_prefix(self.service).and_then(|name| name.strip_prefix('_')) == Some(rest)
     }
 
-    /// Where the columns are not the same as in `other`.
+    /// Columns that differ from those of `other`. `None`: they are equal.
     pub fn difference(&self, other: &Table) -> Option<String> {
         let names =
             |table: &Table| table.columns.iter().map(|column| format!("{} {:?}", column.name, column.kind)).collect::<BTreeSet<_>>();
@@ -53,8 +53,8 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The tables of a service whose rows are its data, parents before those that refer to them. Left out are the histories of migrations,
-/// which each database has of its own; leases, which belong to processes; and messages without a number, which are looked at separately.
+/// The data tables of a service, with parents before the tables that refer to them. Excluded are migration histories, which each
+/// database has for itself; leases, which belong to processes; and messages without a number, which are counted separately.
 pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, CopyError> {
     let (columns, parents) = if tx.is_postgres() { read_postgres(tx, service).await? } else { read_sqlite(tx, service).await? };
     let mut found: BTreeMap<String, Table> = BTreeMap::new();
@@ -75,7 +75,7 @@ pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, Co
     Ok(parents_first(found, &parents))
 }
 
-/// What [`tables`] leaves out.
+/// True for tables that [`tables`] excludes.
 fn is_excluded(service: &str, table: &str) -> bool {
     let rest = table.strip_prefix(service).unwrap_or(table);
     ["_migrations", "_kit_migrations", "_leases", "_pending"].contains(&rest)
@@ -92,9 +92,9 @@ fn parse_kind(declared: &str) -> Option<ColumnKind> {
     })
 }
 
-/// Table, column, declared type, place in the primary key.
+/// Table, column, declared type, position in the primary key.
 type ColumnRows = Vec<(String, String, String, i64)>;
-/// Table, and one it refers to.
+/// A table, and a table it refers to.
 type ParentRows = Vec<(String, String)>;
 
 async fn read_sqlite(tx: &mut Tx, service: &str) -> Result<(ColumnRows, ParentRows), CopyError> {
@@ -139,7 +139,7 @@ fn parents_first(mut left: BTreeMap<String, Table>, parents: &ParentRows) -> Vec
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let waits = |name: &str| parents.iter().any(|(child, parent)| child == name && parent != name && left.contains_key(parent));
-        // Tables that refer to each other in a circle would all wait: then any may go first.
+        // Tables that refer to each other in a cycle would all wait, so any of them may go first.
         let next = left.keys().find(|name| !waits(name)).or_else(|| left.keys().next()).cloned();
         ordered.extend(next.and_then(|name| left.remove(&name)));
     }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parents_go_before_those_that_refer_to_them() {
+    fn parents_precede_the_tables_that_refer_to_them() {
         let table = |name: &str| (name.to_owned(), Table { service: "a", name: name.to_owned(), columns: Vec::new(), key: Vec::new() });
         let left: BTreeMap<_, _> = ["a_children", "a_parents", "a_tokens"].map(table).into();
         let refers = |child: &str, parent: &str| (child.to_owned(), parent.to_owned());

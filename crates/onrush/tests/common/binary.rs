@@ -1,8 +1,8 @@
-//! The real binary, run once.
+//! Runs the real binary.
 
 use std::process::Command;
 
-/// What a command said, and its exit code.
+/// Output and exit code of a command.
 pub struct CommandOutput {
     pub code: i32,
     pub out: String,
@@ -11,7 +11,7 @@ pub struct CommandOutput {
 
 impl CommandOutput {
     #[track_caller]
-    pub fn expect(self, code: i32) -> CommandOutput {
+    pub fn expect_code(self, code: i32) -> CommandOutput {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
@@ -23,7 +23,7 @@ impl CommandOutput {
     }
 }
 
-/// The binary, with nothing of our environment but where its log goes.
+/// A command of the binary with an empty environment, except for the log level and the temporary folder.
 pub fn onrush(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onrush"));
     command.args(args).env_clear().env("RUST_LOG", "error").env("TMPDIR", std::env::temp_dir());
@@ -37,6 +37,6 @@ pub fn run(args: &[&str]) -> CommandOutput {
 pub fn run_command(command: &mut Command) -> CommandOutput {
     let output = command.output().expect("the binary runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    // A process that aborted has no code.
+    // A process that a signal ended has no exit code.
     CommandOutput { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }

@@ -1,9 +1,9 @@
-//! `onrush config check` shows what all settings come to, but for what is secret.
+//! `onrush config check` shows the values of all settings, except secrets.
 
 use crate::binary::{CommandOutput, run};
 
 fn check(args: &[&str]) -> CommandOutput {
-    run(&[&["config", "check"], args].concat()).expect(0).assert_shows("The settings can be used.")
+    run(&[&["config", "check"], args].concat()).expect_code(0).assert_shows("The settings can be used.")
 }
 
 fn assert_lines(run_command: &CommandOutput, lines: &[&str]) {
@@ -13,7 +13,7 @@ fn assert_lines(run_command: &CommandOutput, lines: &[&str]) {
 }
 
 #[test]
-fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
+fn set_values_are_shown_and_secrets_are_masked() {
     let peers =
         "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,orders=http://a:1|http://b:1,payments=http://a:1,wallet=http://a:1";
     let secret = "5".repeat(64);
@@ -73,7 +73,7 @@ fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
 }
 
 #[test]
-fn what_is_not_set_has_its_default_or_none() {
+fn absent_settings_show_their_default_or_none() {
     assert_lines(
         &check(&[]),
         &[

@@ -1,5 +1,5 @@
-//! `onrush rush`: load scenarios over real HTTP. Without `--url` it brings its own mall: a fresh folder, seeded shoppers, a server process, a
-//! bare server for the floor in the same run, and an audit at the end.
+//! `onrush rush`: load scenarios over real HTTP. Without `--url`, it starts a test mall: a new folder, seeded shoppers, a server process,
+//! a bare server for the baseline in the same run, and an audit at the end.
 
 mod test_mall;
 
@@ -18,24 +18,24 @@ pub struct RushArgs {
 
 #[derive(Subcommand)]
 enum ScenarioCommand {
-    /// Everyone claims one coupon
+    /// All shoppers claim one coupon
     Claims {
         #[command(flatten)]
         common: CommonArgs,
-        /// Coupons to give out
+        /// Coupons to issue
         #[arg(long, default_value_t = 100)]
         quantity: u64,
-        /// Let those who come too late wait
+        /// Put late claims on a waitlist
         #[arg(long)]
         waitlist: bool,
-        /// Seconds of asking again after everyone has claimed: the rate of refusals
+        /// Seconds of further claims after all shoppers have claimed, which measures the rate of refusals
         #[arg(long, default_value_t = 0)]
         ask_again: u64,
-        /// Ask to be answered before the claims are settled (strategy redis, with Kafka), and go on until they are
+        /// Send claims with Prefer: respond-async (strategy redis, with Kafka), and poll until they are settled
         #[arg(long)]
         respond_async: bool,
     },
-    /// Everyone orders one unit of one product, with coupon, points and wallet, in one call
+    /// All shoppers order one unit of one product, with coupon, points and wallet, in one request
     Checkout {
         #[command(flatten)]
         common: CommonArgs,
@@ -43,20 +43,20 @@ enum ScenarioCommand {
         #[arg(long, default_value_t = 100)]
         stock: u64,
     },
-    /// Everyone looks around, claims and orders
+    /// All shoppers read products, claim and order
     Mixed {
         #[command(flatten)]
         common: CommonArgs,
     },
-    /// Read back what an earlier run was promised
+    /// Read back the acknowledgements of an earlier run
     Verify {
         #[command(flatten)]
         common: CommonArgs,
-        /// The run's acks.jsonl
+        /// The acks.jsonl of that run
         #[arg(long)]
         acks: PathBuf,
     },
-    /// A server that only says hello: the floor
+    /// Serve only hello, as the baseline
     #[command(hide = true)]
     Hello {
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -68,35 +68,35 @@ enum ScenarioCommand {
 struct CommonArgs {
     #[command(flatten)]
     raw: Given,
-    /// Address of a running mall, or of its processes with commas between; without it, a fresh one is started and thrown away.
-    /// With --database-url that one is in a new database on the same server
+    /// Address of a running mall, or of its processes, separated by commas. Without it, a test mall is started and removed afterwards;
+    /// with --database-url, it is in a new database on the same server
     #[arg(long)]
     url: Option<String>,
-    /// Processes of a mall of our own, each with all services
+    /// Processes of the test mall, each with all services
     #[arg(long, default_value_t = 1, conflicts_with = "apart")]
     replicas: u32,
-    /// A mall of our own in four processes with some services each; needs --database-url and --kafka
+    /// Run the test mall in four processes with some services each; needs --database-url and --kafka
     #[arg(long)]
     apart: bool,
-    /// Shoppers that take part
+    /// Number of shoppers that take part
     #[arg(long, default_value_t = 1_000)]
     members: u32,
-    /// The shoppers' tokens, as `seed` wrote them; needed with --url
+    /// File with the shoppers' tokens, as written by `seed`; needed with --url
     #[arg(long)]
     tokens: Option<PathBuf>,
     /// Connections, each with one request at a time
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
-    /// How claims are settled, on a mall of our own: group_commit, row_lock or redis
+    /// Claim strategy of the test mall: group_commit, row_lock or redis
     #[arg(long)]
     strategy: Option<String>,
-    /// Where report.json, report.html and acks.jsonl go
+    /// Directory for report.json, report.html and acks.jsonl
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Processes of the server, for their CPU time and memory; needed with --url only
+    /// Process ids of the server, for its CPU time and memory; needed only with --url
     #[arg(long, value_delimiter = ',')]
     server_pid: Vec<u32>,
-    /// Leave out the measurement of a bare server before the scenario
+    /// Skip the measurement of a bare server before the scenario
     #[arg(long)]
     no_floor: bool,
 }
@@ -117,7 +117,7 @@ impl RushArgs {
         };
         let report = tokio::task::spawn_blocking(move || run_scenario(scenario, common))
             .await
-            .map_err(|error| CommandError::Other(format!("the rush broke off: {error}")))??;
+            .map_err(|error| CommandError::Other(format!("the rush ended early: {error}")))??;
         Ok(if report.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
@@ -131,7 +131,7 @@ fn run_scenario(scenario: Scenario, common: CommonArgs) -> Result<RushReport, Co
     let test_mall = match &common.url {
         Some(_) => {
             if common.strategy.is_some() {
-                return Err(CommandError::Other("--strategy is for a mall of our own; set claim_strategy on the server of --url".into()));
+                return Err(CommandError::Other("--strategy is for the test mall; set claim_strategy on the server of --url".into()));
             }
             options.tokens = common.tokens.clone();
             options.server_pids.clone_from(&common.server_pid);
@@ -178,19 +178,19 @@ fn durability(settings: &Settings) -> String {
     }
 }
 
-/// Requests a second that the same client gets from a server that only says hello, on the same machine and in the same run.
+/// Requests per second of the same client against a bare server, on the same machine and in the same run.
 fn measure_baseline(concurrency: usize) -> Result<f64, CommandError> {
     let hello = test_mall::HelloServer::start()?;
     let mut options = RushOptions::new(Scenario::Baseline(BaselineScenario::default()), hello.url.clone());
     options.concurrency = concurrency;
     let report = rush::run(&options, &mut std::io::sink()).map_err(|error| CommandError::Other(error.to_string()))?;
-    report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the floor was not measured".into()))
+    report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the baseline was not measured".into()))
 }
 
-/// How long the last messages and jobs may take.
+/// Maximum wait for the last messages and jobs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits a moment for the last messages and jobs, then names what is violated.
+/// Waits for the last messages and jobs, then returns the violations.
 async fn audit_violations(settings: &Settings) -> Result<Vec<String>, String> {
     let report = audit_when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
     let mut found: Vec<String> =

@@ -1,4 +1,4 @@
-//! A mall of the rush's own: fresh folder or database, seeded shoppers, the server's processes; all gone afterwards.
+//! The test mall of a rush: a new folder or database, seeded shoppers, server processes. All are removed at the end.
 
 use crate::{commands::CommandError, settings::Given};
 use axum::{Router, routing::get};
@@ -17,23 +17,23 @@ use tokio::runtime::Handle;
 
 pub const OPERATOR: (&str, &str) = ("operator@rush.onrush.example", "thundering-herd-2026");
 
-/// Which services go together when they run apart.
+/// The services of each process in the split layout.
 const SPLIT_GROUPS: [&str; 4] = ["accounts,stores,catalog", "orders,payments", "stock,coupons", "wallet"];
 
-/// How the mall is laid out.
+/// Layout of the test mall.
 #[derive(Clone, Copy, Debug)]
 pub enum MallLayout {
-    /// So many processes with all services. More than one need PostgreSQL.
+    /// This number of processes, each with all services. More than one need PostgreSQL.
     Replicas(u32),
     /// Four processes with some services each, on PostgreSQL and Kafka.
     Split,
 }
 
 pub struct TestMall {
-    /// Of all processes, with commas between.
+    /// Addresses of all processes, separated by commas.
     pub url: String,
     pub tokens: PathBuf,
-    /// The settings of the mall that was made.
+    /// Settings of this mall.
     pub raw: Given,
     folder: PathBuf,
     servers: Vec<ServerProcess>,
@@ -42,7 +42,7 @@ pub struct TestMall {
     runtime: Handle,
 }
 
-/// A child process that ends with its owner.
+/// A child process that is killed when this value is dropped.
 struct ServerProcess(Child);
 
 impl Drop for ServerProcess {
@@ -53,8 +53,8 @@ impl Drop for ServerProcess {
 }
 
 impl TestMall {
-    /// With the settings given, but for where the data is: on PostgreSQL that is a new database on the same server.
-    /// To be called where the runtime may be waited for.
+    /// Starts a mall with these settings but with its own data: on PostgreSQL, in a new database on the same server.
+    /// Must be called on a thread that may block on the runtime.
     pub fn start(raw: &Given, layout: MallLayout, members: u32) -> Result<TestMall, CommandError> {
         let name = new_id().simple().to_string();
         let folder = std::env::temp_dir().join(format!("onrush-rush-{name}"));
@@ -63,7 +63,7 @@ impl TestMall {
             data_dir: Some(folder.clone()),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),
-            // Said to each process by itself, if at all.
+            // Set for each process separately, if at all.
             only: None,
             peers: None,
             ..raw.clone()
@@ -83,7 +83,7 @@ impl TestMall {
     fn create_databases(&mut self, name: &str) -> Result<(), CommandError> {
         let Some(server) = self.raw.database_url.clone() else { return Ok(()) };
         if self.raw.databases.is_some() {
-            return Err(CommandError::Other("databases: a rush with a mall of its own makes one database, at --database-url".into()));
+            return Err(CommandError::Other("databases: a test mall uses one database, at --database-url".into()));
         }
         let database = self.runtime.block_on(ScratchDatabase::create(&server, "onrush_rush"))?;
         self.raw.database_url = Some(database.url());
@@ -100,7 +100,7 @@ impl TestMall {
     }
 
     fn seed(&self, members: u32) -> Result<(), CommandError> {
-        let mut command = self.onrush()?;
+        let mut command = self.onrush_command()?;
         let status =
             command.args(["seed", "--members", &members.to_string(), "--tokens"]).arg(&self.tokens).stdout(Stdio::null()).status()?;
         if status.success() { Ok(()) } else { Err(CommandError::Other("cannot seed the shoppers".into())) }
@@ -129,7 +129,7 @@ impl TestMall {
     }
 
     fn start_server(&mut self, arguments: &[&str]) -> Result<String, CommandError> {
-        let (server, url) = spawn_server(self.onrush()?.arg("serve").args(arguments))?;
+        let (server, url) = spawn_server(self.onrush_command()?.arg("serve").args(arguments))?;
         self.servers.push(server);
         Ok(url)
     }
@@ -138,8 +138,8 @@ impl TestMall {
         self.servers.iter().map(|server| server.0.id()).collect()
     }
 
-    /// This program with the settings of the mall.
-    fn onrush(&self) -> Result<Command, CommandError> {
+    /// A command of this binary with the settings of the mall.
+    fn onrush_command(&self) -> Result<Command, CommandError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env("ONRUSH_DATA_DIR", &self.folder).env_remove("ONRUSH_LISTEN").env_remove("ONRUSH_ONLY").env_remove("ONRUSH_PEERS");
         let raw = &self.raw;
@@ -178,24 +178,24 @@ impl Drop for TestMall {
             if let Some(database) = database
                 && let Err(error) = database.remove().await
             {
-                tracing::warn!(%error, name = database.name(), "a database was left behind");
+                tracing::warn!(%error, name = database.name(), "database not removed");
             }
             if let Some(topics) = topics
                 && let Err(error) = topics.remove_topics(&[contracts::SERVICES, contracts::messages::REQUEST_LOGS].concat()).await
             {
-                tracing::warn!(%error, "topics were left behind");
+                tracing::warn!(%error, "topics not removed");
             }
         });
     }
 }
 
-/// Addresses that were free a moment ago.
+/// Addresses with free ports. Another process could still take one.
 fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
     let listeners = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-/// Starts a server and waits for the line that names its address.
+/// Starts a server process and waits for the output line with its address.
 fn spawn_server(command: &mut Command) -> Result<(ServerProcess, String), CommandError> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| CommandError::Other("the server has no output".into()))?;
@@ -210,7 +210,7 @@ fn spawn_server(command: &mut Command) -> Result<(ServerProcess, String), Comman
     Err(CommandError::Other("the server did not start".into()))
 }
 
-/// A process that only says hello.
+/// The process of the baseline, which answers only hello.
 pub struct HelloServer {
     pub url: String,
     _server: ServerProcess,
@@ -223,7 +223,7 @@ impl HelloServer {
     }
 }
 
-/// The floor's server: bare axum, as its documentation begins.
+/// Serves the baseline: plain axum, like the first example of its documentation.
 pub async fn serve_hello(listen: SocketAddr) -> Result<ExitCode, CommandError> {
     let listener = tokio::net::TcpListener::bind(listen).await?;
     crate::commands::print_line(format!("hello on http://{}", listener.local_addr()?));
