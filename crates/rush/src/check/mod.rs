@@ -98,7 +98,7 @@ pub fn unexpected_answers(ends: &[(String, u64)], expected: &[&str]) -> Check {
         .collect();
     let violation = (!strange.is_empty()).then(|| numbers::first_few(&strange));
     let total: u64 = ends.iter().map(|(_, count)| count).sum();
-    Check::of("unexpected-answers", "every answer is one that this scenario expects", violation, format!("{total} ends of turns"))
+    Check::of("unexpected-answers", "every answer is one that this scenario expects", violation, format!("{total} turns"))
 }
 
 /// Labels of iterations without an answer.

@@ -36,7 +36,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Size of the load and its target servers.
 #[derive(Clone, Debug)]
-pub struct LoadOptions {
+pub struct ClosedLoopOptions {
     /// At least one server. The connections are spread over all of them.
     pub targets: Vec<Arc<TargetServer>>,
     pub clock: RunClock,
@@ -60,7 +60,7 @@ pub struct LoadResult<S> {
 
 struct LoadRun<P> {
     workload: Arc<P>,
-    load: LoadOptions,
+    load: ClosedLoopOptions,
     next_iteration: AtomicU32,
     done: AtomicU64,
     /// Start of the load, in nanoseconds of the run's clock.
@@ -70,7 +70,11 @@ struct LoadRun<P> {
 }
 
 /// Runs the workload to its end.
-pub fn run_load<P: Workload>(workload: Arc<P>, load: &LoadOptions, bar: &ProgressBar) -> Result<LoadResult<P::Observation>, RushError> {
+pub fn run_load<P: Workload>(
+    workload: Arc<P>,
+    load: &ClosedLoopOptions,
+    bar: &ProgressBar,
+) -> Result<LoadResult<P::Observation>, RushError> {
     let connections = workload.iterations().map_or(load.connections, |iterations| load.connections.min(iterations as usize)).max(1);
     let threads = load.threads.clamp(1, connections);
     let load_run = Arc::new(LoadRun {

@@ -176,7 +176,7 @@ fn ends(phase: &PhaseReport, page: &mut String) {
     }
     if let Some(repeated) = phase.repeated {
         let (count, p50, max) = (thousands(repeated.count), millis(repeated.p50_us), millis(repeated.max_us));
-        let _ = write!(page, "<p class=\"sub\">{count} turns had to be repeated; with all their waiting p50 {p50} ms, max {max} ms</p>");
+        let _ = write!(page, "<p class=\"sub\">{count} turns were repeated; with all waits p50 {p50} ms, max {max} ms</p>");
     }
 }
 

@@ -110,7 +110,7 @@ fn details(phase: &PhaseReport, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(repeated) = phase.repeated {
         let count = thousands(repeated.count);
-        writeln!(out, "    {count} repeated; with all waiting p50 {} ms, max {} ms", millis(repeated.p50_us), millis(repeated.max_us))?;
+        writeln!(out, "    {count} repeated; with all waits p50 {} ms, max {} ms", millis(repeated.p50_us), millis(repeated.max_us))?;
     }
     Ok(())
 }

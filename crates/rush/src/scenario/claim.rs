@@ -184,7 +184,8 @@ impl Workload for ClaimOnce {
     }
 }
 
-/// The same shoppers claim again for a fixed time, after the coupon is sold out. Only a coupon issued now is observed: it would be one too many.
+/// The same shoppers claim again for a fixed time, after the coupon is sold out. Only coupons issued now are observed, because each is one
+/// too many.
 pub struct RepeatClaims {
     pub paths: ClaimPaths,
     pub shoppers: Arc<Vec<Shopper>>,

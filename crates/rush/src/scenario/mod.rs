@@ -13,7 +13,7 @@ use crate::{
     RushError, RushOptions, RushReport, Scenario,
     acks::{self, Ack},
     check::{self, Check},
-    load::{self, LoadOptions, LoadResult, connection::TargetServer, stats::Stats, workload::Workload},
+    load::{self, ClosedLoopOptions, LoadResult, connection::TargetServer, stats::Stats, workload::Workload},
     report::{Fact, PhaseReport, RushVerdict, Totals},
     run_clock::{RunClock, wall_clock},
     setup::SetupClient,
@@ -39,7 +39,7 @@ pub fn run(options: &RushOptions) -> Result<RushReport, RushError> {
 /// State of a running scenario, which becomes the report.
 pub struct ScenarioRun<'a> {
     pub options: &'a RushOptions,
-    pub load: LoadOptions,
+    pub load: ClosedLoopOptions,
     pub started_at: Timestamp,
     pub shoppers: Arc<Vec<Shopper>>,
     pub facts: Vec<Fact>,
@@ -58,7 +58,7 @@ impl<'a> ScenarioRun<'a> {
             (_, Some(path)) => shoppers::read(path, options.members)?,
             (_, None) => return Err(RushError::Missing("a file of shoppers with their tokens")),
         };
-        let load = LoadOptions {
+        let load = ClosedLoopOptions {
             targets,
             clock: RunClock::start(),
             connections: options.concurrency.max(1),

@@ -48,14 +48,14 @@ struct OrderBody<'a> {
 pub enum OrderStage {
     Running,
     Paid,
-    EndedIteration,
+    Ended,
 }
 
 pub fn stage(state: &str) -> Option<OrderStage> {
     Some(match state {
         "PENDING" | "AWAITING_PAYMENT" | "PAYING" | "CANCELLING" => OrderStage::Running,
         "PAID" | "PREPARING" | "SHIPPING" | "DELIVERED" | "READY" | "PICKED_UP" | "CONFIRMED" => OrderStage::Paid,
-        "FAILED" | "EXPIRED" | "CANCELLED" | "REFUNDING" | "REFUNDED" => OrderStage::EndedIteration,
+        "FAILED" | "EXPIRED" | "CANCELLED" | "REFUNDING" | "REFUNDED" => OrderStage::Ended,
         _ => return None,
     })
 }
@@ -104,7 +104,7 @@ pub fn read_answer(shopper: &Shopper, answer: &ServerAnswer<'_>, attempts: &Iter
     };
     NextStep::Finish(match stage {
         OrderStage::Paid => Finished::won("paid", OrderObservation::Paid { order_id }),
-        OrderStage::EndedIteration => Finished::not_won(reason(answer.body), OrderObservation::Refused { order_id: Some(order_id) }),
+        OrderStage::Ended => Finished::not_won(reason(answer.body), OrderObservation::Refused { order_id: Some(order_id) }),
         OrderStage::Running if attempts.follow_ups < MAX_ORDER_POLLS => {
             return NextStep::Follow { request: Box::new(read_request(order_id, shopper)), after: ORDER_POLL_INTERVAL };
         }

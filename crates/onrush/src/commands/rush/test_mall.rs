@@ -36,16 +36,16 @@ pub struct TestMall {
     /// Settings of this mall.
     pub raw: Given,
     folder: PathBuf,
-    servers: Vec<ServerProcess>,
+    servers: Vec<ServeProcess>,
     database: Option<ScratchDatabase>,
     topics: Option<Cluster>,
     runtime: Handle,
 }
 
 /// A child process that is killed when this value is dropped.
-struct ServerProcess(Child);
+struct ServeProcess(Child);
 
-impl Drop for ServerProcess {
+impl Drop for ServeProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -196,10 +196,10 @@ fn free_addresses(count: usize) -> std::io::Result<Vec<SocketAddr>> {
 }
 
 /// Starts a server process and waits for the output line with its address.
-fn spawn_server(command: &mut Command) -> Result<(ServerProcess, String), CommandError> {
+fn spawn_server(command: &mut Command) -> Result<(ServeProcess, String), CommandError> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| CommandError::Other("the server has no output".into()))?;
-    let server = ServerProcess(child);
+    let server = ServeProcess(child);
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         if let Some(at) = line.find("http://") {
@@ -213,7 +213,7 @@ fn spawn_server(command: &mut Command) -> Result<(ServerProcess, String), Comman
 /// The process of the baseline, which answers only hello.
 pub struct HelloServer {
     pub url: String,
-    _server: ServerProcess,
+    _server: ServeProcess,
 }
 
 impl HelloServer {
