@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the parts of scripts/services share: words to the user, state files, ports, processes.
+# Functions shared by the parts of scripts/services: messages, state files, ports, processes.
 # shellcheck disable=SC2154 # parts and base are set by scripts/services
 
 say() { printf 'services: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# field FILE NAME: the value of the line NAME=value; empty when there is none.
+# field FILE NAME: prints the value of the line NAME=value; empty if there is none.
 field() {
     local line
     [ -r "$1" ] || return 0
@@ -17,10 +17,10 @@ field() {
     done <"$1"
 }
 
-# without_password ADDRESS: as it may be shown.
+# without_password ADDRESS: prints the address with a masked password.
 without_password() { printf '%s' "$1" | sed 's|://\([^:/@]*\):[^/@]*@|://\1:…@|'; }
 
-# variable SERVICE: the name of the variable by which tests find it.
+# variable SERVICE: prints the name of the environment variable that tests read.
 variable() {
     case "$1" in
         postgres) echo ONRUSH_TEST_POSTGRES ;;
@@ -30,7 +30,7 @@ variable() {
     esac
 }
 
-# answers SERVICE ADDRESS: whether a server that speaks the service's protocol takes requests there.
+# answers SERVICE ADDRESS: succeeds if a server with the service's protocol accepts requests there.
 answers() {
     if have timeout; then
         timeout 5 bash "$parts/probe.sh" "$1" "$2" 2>/dev/null
@@ -39,9 +39,9 @@ answers() {
     fi
 }
 
-# free_ports COUNT: ports of 127.0.0.1 that nothing is bound to, one a line.
-# Below the range for outgoing connections: a client that keeps trying the port of a stopped server there could be given that very port
-# as its own, connect to itself, and keep the server from coming back.
+# free_ports COUNT: prints free ports of 127.0.0.1, one per line.
+# They are below the range for outgoing connections. Within that range, a client that retries the port of a stopped server could get the
+# same port as its source port. It would connect to itself and block the restart of the server.
 free_ports() {
     have perl || fail "perl is missing; it finds free ports. On Debian: apt-get install perl"
     perl -MIO::Socket::INET -e '
@@ -59,23 +59,23 @@ free_ports() {
     ' "$1"
 }
 
-# pid_in FILE: the process id in its first line; empty when there is none.
+# pid_in FILE: prints the process id in the first line; empty if there is none.
 pid_in() {
     local pid=""
     [ -r "$1" ] && IFS= read -r pid <"$1"
     printf '%s' "$pid"
 }
 
-# runs PID WORD: whether the process lives and has WORD on its command line, so that a number used again is not taken for the server.
+# runs PID WORD: succeeds if the process lives and has WORD on its command line, which excludes a reused process id.
 runs() {
     local line
     [ -n "$1" ] && [ -r "/proc/$1/cmdline" ] || return 1
-    # It may end in between.
+    # The process may have ended since the test above.
     line=$({ tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null) || return 1
     case "$line" in *"$2"*) return 0 ;; *) return 1 ;; esac
 }
 
-# eventually SECONDS COMMAND…: tries until it holds.
+# eventually SECONDS COMMAND…: repeats the command until it succeeds. Fails after SECONDS.
 eventually() {
     local end=$((SECONDS + $1))
     shift
@@ -87,7 +87,7 @@ eventually() {
 
 gone() { ! runs "$1" "$2"; }
 
-# end_process PID WORD MODE: ends a process and waits until it is gone; `orderly` asks first.
+# end_process PID WORD MODE: ends a process and waits until it is gone. `orderly` sends SIGTERM first.
 end_process() {
     runs "$1" "$2" || return 0
     if [ "$3" = orderly ]; then
@@ -99,7 +99,7 @@ end_process() {
     eventually 10 gone "$1" "$2" || fail "process $1 cannot be ended"
 }
 
-# last_lines FILE: the end of a log, for a failure's sake.
+# last_lines FILE: prints the end of a log after a failure.
 last_lines() {
     [ -r "$1" ] || return 0
     say "the end of $1:"

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The services as containers, by Docker Compose: one project for each state folder.
+# Runs the services as containers by Docker Compose, with one project for each state folder.
 # shellcheck disable=SC2154 # parts and base are set by scripts/services
 
 docker_answers() { have docker && docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
-# compose STATE ARGUMENT…
+# compose STATE ARGUMENT…: runs Docker Compose on the project of the state.
 compose() {
     local state=$1
     shift
@@ -12,7 +12,7 @@ compose() {
         docker compose --project-name "$(basename "$(dirname "$state")")" --file "$parts/docker.compose.yaml" "$@" >&2
 }
 
-# docker_create FOLDER SERVICE: writes where it will be reached.
+# docker_create FOLDER SERVICE: writes the future address of the service.
 docker_create() {
     local port address
     port=$(free_ports 1)
@@ -24,12 +24,12 @@ docker_create() {
     printf '%s\n' "$2_by=docker" "$2_address=$address" "$2_port=$port" >"$1/$2.state"
 }
 
-# docker_start STATE SERVICE…: also one that was stopped, with the data it had.
+# docker_start STATE SERVICE…: starts services. A stopped one keeps its data.
 docker_start() {
     local state=$1 service address
     shift
     compose "$state" up --detach --wait --quiet-pull "$@" || { compose "$state" logs --tail 20 "$@"; return 1; }
-    # What is well inside its container is of no use where its port is another machine's.
+    # A container may run on another machine, where its port is not reachable from here.
     for service in "$@"; do
         address=$(field "$state" "${service}_address")
         eventually 10 answers "$service" "$address" && continue
@@ -38,13 +38,13 @@ docker_start() {
     done
 }
 
-# docker_stop STATE SERVICE orderly|immediate|kill
+# docker_stop STATE SERVICE orderly|immediate|kill: stops a service.
 docker_stop() {
     case "$3" in
         orderly) compose "$1" stop --timeout 60 "$2" ;;
         immediate)
-            # SIGQUIT is PostgreSQL's immediate shutdown; the others have none. `kill` does not wait for the end after it; `stop` does, and changes
-            # nothing for a server that is ending.
+            # SIGQUIT is PostgreSQL's immediate shutdown; the other services have none. `kill` does not wait for the end, so `stop` follows.
+            # `stop` does not affect a server that is already ending.
             if [ "$2" = postgres ]; then compose "$1" kill --signal SIGQUIT "$2" && compose "$1" stop --timeout 10 "$2"; else compose "$1" kill "$2"; fi
             ;;
         kill) compose "$1" kill "$2" ;;

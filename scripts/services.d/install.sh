@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# install.sh PACKAGE…: installs Debian packages, as root, without letting them start servers of their own.
+# install.sh PACKAGE…: installs Debian packages as root, and prevents them from starting servers.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive
 
-# One at a time: the file below is there for one run only.
+# One run at a time, because the policy file below belongs to one run.
 exec 9>/var/lock/onrush-services-install
 flock 9
 
@@ -14,11 +14,11 @@ if [ ! -e "$policy" ]; then
     chmod 755 "$policy"
 fi
 
-# install: with the lists as they are, and once more with new ones.
+# install PACKAGE…: first with the existing package lists, then with updated ones.
 install() { apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"; }
 install "$@" || { apt-get -o DPkg::Lock::Timeout=300 update -qq && install "$@"; }
 
-# Nor do they start at the next boot.
+# Also prevent a start at the next boot.
 if command -v systemctl >/dev/null; then
     for package in "$@"; do
         case "$package" in postgresql|redis-server) systemctl disable "$package" >/dev/null 2>&1 || true ;; esac

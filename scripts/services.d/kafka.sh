@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# One Kafka broker that is its own controller. Its data folder stays over stop and start.
+# One Kafka broker that is its own controller. Its data folder survives stop and start.
 # shellcheck disable=SC2154 # parts and base are set by scripts/services
 
-# On an idle machine three; a busy one has been seen to take half a minute.
+# Seconds. An idle machine needs three, a busy one has needed thirty.
 KAFKA_START_SECONDS=120
-# Any will do: nothing joins this cluster. Fixed, so that nothing has to be asked for one.
+# Any id works, because no other broker joins. A fixed id saves a call of the id generator.
 KAFKA_CLUSTER=MkU3OEVBNTcwNTJENDM2Qg
 
 kafka_version() { sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$parts/kafka/pom.xml"; }
 kafka_programs() { echo "$base/kafka-$(kafka_version)"; }
 kafka_libs() { echo "$(kafka_programs)/libs"; }
 
-# An archive of loaded classes fits one build of Java only. Without it the broker needs twice the time to start.
+# An archive of loaded classes fits only one build of Java. Without it, the broker takes twice as long to start.
 kafka_classes() { echo "$(kafka_programs)/classes-$(java -version 2>&1 | cksum | cut -d' ' -f1).jsa"; }
 
-# kafka_get FOLDER: afterwards the broker is there and quick to start. Whoever comes meanwhile waits, and finds it done.
+# kafka_get FOLDER: installs the broker and its class archive. Other scripts wait for the lock and then reuse both.
 kafka_get() {
     mkdir -p "$base"
     exec 9>"$base/lock"
@@ -24,7 +24,7 @@ kafka_get() {
     exec 9>&-
 }
 
-# kafka_fetch FOLDER: the broker's jars, once for every version. They appear complete or not at all.
+# kafka_fetch FOLDER: fetches the broker's jars, once for each version. They appear complete or not at all.
 kafka_fetch() {
     local fetched=$1/fetched
     [ ! -d "$(kafka_libs)" ] || return 0
@@ -38,7 +38,7 @@ kafka_fetch() {
     mv -T "$fetched" "$(kafka_programs)"
 }
 
-# kafka_train FOLDER: runs the broker once, to keep the classes it loads and a data folder as it is before the first start.
+# kafka_train FOLDER: runs the broker once, and keeps its class archive and a formatted data folder.
 kafka_train() {
     local classes
     classes=$(kafka_classes)
@@ -52,7 +52,7 @@ kafka_train() {
     fi
     kafka_start "$1/kafka.state" "-XX:ArchiveClassesAtExit=$1/classes"
     kafka_stop "$1/kafka.state" orderly
-    # A Java that cannot write one starts without; then this is tried anew each time, and all works as it should.
+    # Some builds of Java write no archive. Then the broker starts without one, and the next `up` tries again.
     [ ! -e "$1/classes" ] || mv "$1/classes" "$classes"
     kafka_remove "$1/kafka.state"
     rm "$1/kafka.state"
@@ -95,11 +95,11 @@ END
         || { last_lines "$home/format.log"; return 1; }
 }
 
-# The ports are open long before requests are answered; this line is the broker's own word for it.
+# The ports are open long before the broker answers requests. It logs this line when it does.
 kafka_up() { grep -q 'Kafka Server started' "$1/log" 2>/dev/null; }
 kafka_settled() { kafka_up "$1" || ! kill -0 "$2" 2>/dev/null; }
 
-# kafka_start STATE [OPTION]: with an option for Java, or else with the archive of its classes.
+# kafka_start STATE [OPTION]: starts the broker with an option for Java. Default: the class archive.
 kafka_start() {
     local home pid option=${2:--XX:SharedArchiveFile=$(kafka_classes)}
     home=$(field "$1" kafka_home)

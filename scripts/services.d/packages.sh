@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The programs behind the services where no Docker engine answers: finds them, or installs Debian's packages.
+# Without a Docker engine: finds the programs of the services, or installs Debian packages.
 # shellcheck disable=SC2154 # parts and base are set by scripts/services
 
 OLDEST_POSTGRES=15
 OLDEST_REDIS=7
 OLDEST_JAVA=17
 
-# postgres_programs: the folder of initdb, postgres and pg_ctl, of version 15 if it is there, else of the newest.
+# postgres_programs: prints the folder of initdb, postgres and pg_ctl: of version 15 if installed, else of the newest.
 postgres_programs() {
     local folder version
     # shellcheck disable=SC2012 # these names are plain
@@ -28,8 +28,8 @@ java_is_new_enough() {
     have java && [ "$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p')" -ge "$OLDEST_JAVA" ]
 }
 
-# what_is_missing SERVICE…: the Debian packages that are needed and not there.
-what_is_missing() {
+# missing_packages SERVICE…: prints the Debian packages that are needed but not installed.
+missing_packages() {
     local service
     for service in "$@"; do
         case "$service" in
@@ -43,11 +43,11 @@ what_is_missing() {
     done
 }
 
-# get_programs FOLDER SERVICE…: afterwards all programs of the services are there, or it has failed and said what to do.
+# get_programs FOLDER SERVICE…: installs all programs of the services, or fails with advice.
 get_programs() {
     local folder=$1 packages service
     shift
-    packages=$(what_is_missing "$@" | tr '\n' ' ')
+    packages=$(missing_packages "$@" | tr '\n' ' ')
     if [ -n "$packages" ]; then
         local advice="Start Docker, or install: ${packages% }. Or give the addresses of your own servers in ONRUSH_TEST_POSTGRES, ONRUSH_TEST_REDIS, ONRUSH_TEST_KAFKA"
         have apt-get || fail "no Docker engine answers, and this system has no apt-get. $advice"
@@ -60,7 +60,7 @@ get_programs() {
         else
             fail "no Docker engine answers, and installing needs root or sudo. $advice"
         fi || fail "the packages could not be installed. $advice"
-        packages=$(what_is_missing "$@" | tr '\n' ' ')
+        packages=$(missing_packages "$@" | tr '\n' ' ')
         [ -z "$packages" ] || fail "this system's packages are too old: PostgreSQL $OLDEST_POSTGRES, Redis $OLDEST_REDIS and Java $OLDEST_JAVA are needed. $advice"
     fi
     for service in "$@"; do

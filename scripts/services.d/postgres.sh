@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# One PostgreSQL server: own data folder, own port, trust on loopback. Durable as in production: tests kill it and count what is left.
+# One PostgreSQL server with its own data folder and port, and trust on loopback.
+# Durable as in production, because tests kill it and count the rows that are left.
 
 POSTGRES_START_SECONDS=60
 
@@ -14,19 +15,19 @@ as_postgres() {
     fi
 }
 
-# Where root's cluster goes: memory where there is plenty (tests make a database each, and syncs to a slow disk would be most of their time),
-# else a folder that outlives nothing important. Both let another user in.
+# postgres_folder: prints the parent folder of root's cluster: memory if 4 GiB are free, else /var/tmp. Another user may enter both.
+# Memory, because each test creates a database, and syncs to a slow disk would take most of the time.
 postgres_folder() {
     local room
     room=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1) || room=0
     if [ -w /dev/shm ] && [ "${room:-0}" -ge 4194304 ]; then echo /dev/shm; else echo /var/tmp; fi
 }
 
-# postgres_create FOLDER: writes where it will live.
+# postgres_create FOLDER: creates the home of the server and writes its address.
 postgres_create() {
     local home
     if [ "$(id -u)" = 0 ]; then
-        # Another user runs it, who may not be allowed into root's home.
+        # Another user runs the server, and may have no access to root's home.
         home=$(mktemp -d "$(postgres_folder)/onrush-postgres-XXXXXX")
         chown "$(as_postgres id -u)" "$home"
     else
@@ -45,7 +46,7 @@ postgres_log=$home/log
 END
 }
 
-# postgres_first FOLDER: a fresh data folder. Nothing in it is worth a sync yet.
+# postgres_first FOLDER: creates a data folder, without sync, because it contains nothing of value yet.
 postgres_first() {
     local home port programs
     home=$(field "$1/postgres.state" postgres_home)
@@ -71,7 +72,7 @@ log_line_prefix = '%m [%p] %q%a '
 END
 }
 
-# postgres_start STATE: also over the data of one that was killed.
+# postgres_start STATE: starts the server, also on the data of a killed one.
 postgres_start() {
     local home log
     home=$(field "$1" postgres_home)
@@ -80,7 +81,7 @@ postgres_start() {
         || { last_lines "$log"; return 1; }
 }
 
-# postgres_stop STATE orderly|immediate|kill
+# postgres_stop STATE orderly|immediate|kill: stops the server.
 postgres_stop() {
     local home pid mode=fast seconds=60
     home=$(field "$1" postgres_home)
@@ -88,17 +89,17 @@ postgres_stop() {
     runs "$pid" "$home/data" || return 0
     case "$2" in
         orderly) ;;
-        # It has nothing to write before it ends.
+        # An immediate shutdown writes nothing, so ten seconds are enough.
         immediate) mode=immediate seconds=10 ;;
         kill) postgres_kill "$home" "$pid"; return 0 ;;
     esac
-    # Not a bare `return`: within a trap that would give the status from before the trap.
+    # Not a bare `return`: within a trap, it would return the status from before the trap.
     if (cd / && as_postgres "$(postgres_programs)/pg_ctl" stop --silent --mode="$mode" --timeout="$seconds" --pgdata="$home/data") >/dev/null 2>&1; then return 0; fi
     say "postgres did not end within $seconds s: killing it"
     postgres_kill "$home" "$pid"
 }
 
-# postgres_kill HOME PID: all its processes at once, as when the machine goes. One that outlived the server would keep the next from starting.
+# postgres_kill HOME PID: kills all its processes at once, like a failing machine. A surviving child would prevent the next start.
 postgres_kill() {
     local pids one segment
     segment=$(sed -n '7s/.* //p' "$1/data/postmaster.pid")
@@ -108,12 +109,12 @@ postgres_kill() {
     for one in $pids; do
         eventually 10 gone "$one" postgres || fail "process $one cannot be ended"
     done
-    # Until somebody asks for its exit status the process has a number still, and a new server would take it for alive.
+    # A zombie keeps its process id until its parent reads the exit status, and a new server would consider it alive.
     rm -f "$1/data/postmaster.pid"
     [ -z "$segment" ] || ipcrm -m "$segment" 2>/dev/null || true
 }
 
-# postgres_remove STATE: the server is down.
+# postgres_remove STATE: removes the data of a stopped server.
 postgres_remove() {
     local home
     home=$(field "$1" postgres_home)

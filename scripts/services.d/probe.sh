@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# probe.sh postgres|redis|kafka ADDRESS: succeeds when a server that speaks the protocol takes requests there. Needs no client program.
+# probe.sh postgres|redis|kafka ADDRESS: succeeds if a server with this protocol accepts requests there. Needs no client program.
 set -euo pipefail
 
 service=$1
 address=$2
 
-# host_and_port DEFAULT_PORT ADDRESS: of a URL or of host:port.
+# host_and_port DEFAULT_PORT ADDRESS: sets host and port from a URL or from host:port.
 host_and_port() {
     local rest=${2#*://}
     rest=${rest%%[/?]*}
@@ -16,7 +16,7 @@ host_and_port() {
     esac
 }
 
-# A startup message. The answer R asks for authentication or grants it; a server that is still starting answers with an error.
+# Sends a startup message. The answer R requests or grants authentication. A server that is still starting answers with an error.
 postgres() {
     host_and_port 5432 "$address"
     local user=postgres rest=${address#*://} length
@@ -28,7 +28,7 @@ postgres() {
     [ "$(head -c 1 <&3)" = R ]
 }
 
-# One that wants a password answers, too; one that is loading its data does not count.
+# A server that requires a password counts as up. A server that is loading its data does not.
 redis() {
     host_and_port 6379 "$address"
     local line
@@ -38,7 +38,7 @@ redis() {
     case "$line" in +PONG*|-NOAUTH*) ;; *) return 1 ;; esac
 }
 
-# An ApiVersions request, version 0, correlation id 1, which the answer repeats after its length.
+# Sends an ApiVersions request, version 0, correlation id 1. The answer repeats the id after its length.
 kafka() {
     local one answer
     for one in ${address//,/ }; do

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# One Redis server that keeps nothing: it is empty after every start.
+# One Redis server without persistence: it is empty after every start.
 
 REDIS_START_SECONDS=60
 
@@ -18,7 +18,7 @@ END
 
 redis_first() { mkdir -p "$1/redis"; }
 
-# redis_up PORT PID: whether the one that answers is this process and no other that took the port.
+# redis_up PORT PID: succeeds if this process answers, and not another one that took the port.
 redis_up() { redis-cli -h 127.0.0.1 -p "$1" info server 2>/dev/null | tr -d '\r' | grep -qx "process_id:$2"; }
 redis_settled() { redis_up "$1" "$2" || ! kill -0 "$2" 2>/dev/null; }
 

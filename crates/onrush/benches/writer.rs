@@ -1,11 +1,11 @@
-//! What the writer does in a second, through the router but without sockets: claims settled one by one against in groups, orders with their
-//! hops folded against hop by hop. Both sides of each ratio run here, on the same disk, one after the other.
+//! Throughput of the writer, through the router but without sockets: claims one by one against claims in groups, orders with folded hops
+//! against orders hop by hop. Both sides of each ratio run here, on the same disk, one after the other.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::join_all;
 use kit::{http::layers, ports::Stopwatch};
 use onrush::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 use tokio::runtime::Runtime;
 
-/// Requests under way at once, as in the rush with 256 clients.
+/// Number of concurrent requests, as in a rush with 256 clients.
 const CLIENTS: usize = 256;
 const OPERATOR: (&str, &str) = ("operator@bench.onrush.example", "measuring-tape-2026");
 
-/// A mall in a folder of its own, with signed-in members.
+/// A mall in its own folder, with signed-in members.
 struct Bench {
-    local: Local,
+    in_process: InProcessClient,
     operator: String,
     members: Vec<String>,
     folder: PathBuf,
@@ -29,7 +29,7 @@ struct Bench {
 impl Bench {
     async fn open(strategy: &str, fold: bool) -> Result<Bench, String> {
         let folder = std::env::temp_dir().join(format!("onrush-bench-{}", kit::ports::new_id()));
-        let given = Given {
+        let raw = Given {
             data_dir: Some(folder.clone()),
             claim_strategy: Some(strategy.into()),
             fold: Some(fold),
@@ -37,14 +37,14 @@ impl Bench {
             operator_password: Some(OPERATOR.1.into()),
             ..Given::default()
         };
-        let settings = Settings::load(&given).map_err(|error| error.to_string())?;
+        let settings = Settings::load(&raw).map_err(|error| error.to_string())?;
         let mall = Mall::open(&settings).await.map_err(|error| error.to_string())?;
-        let local = Local::new(layers(mall.process.router.clone()));
-        let session = local.post(Post::new("/v1/sessions", None, json!({"email": OPERATOR.0, "password": OPERATOR.1}))).await?;
+        let in_process = InProcessClient::new(layers(mall.process.router.clone()));
+        let session = in_process.post(PostRequest::new("/v1/sessions", None, json!({"email": OPERATOR.0, "password": OPERATOR.1}))).await?;
         let operator = text(&session, "access_token");
         let imported = onrush::commands::import_members(&mall, u32::try_from(CLIENTS).unwrap_or(u32::MAX)).await?;
         let members: Vec<String> = imported.into_iter().map(|member| member.access_token).collect();
-        Ok(Bench { local, operator, members, folder, _mall: mall })
+        Ok(Bench { in_process, operator, members, folder, _mall: mall })
     }
 
     async fn coupon(&self) -> Result<String, String> {
@@ -53,11 +53,11 @@ impl Bench {
             "issue_from": "2026-01-01T00:00:00Z", "issue_until": "2100-01-01T00:00:00Z", "valid_until": "2100-01-01T00:00:00Z",
             "waitlist": false,
         });
-        Ok(text(&self.local.post(Post::new("/v1/coupons", Some(&self.operator), body)).await?, "id"))
+        Ok(text(&self.in_process.post(PostRequest::new("/v1/coupons", Some(&self.operator), body)).await?, "id"))
     }
 
-    async fn all(&self, post: impl Fn(&str) -> Post) -> Result<(), String> {
-        let answers = join_all(self.members.iter().map(|token| self.local.post(post(token)))).await;
+    async fn all(&self, post: impl Fn(&str) -> PostRequest) -> Result<(), String> {
+        let answers = join_all(self.members.iter().map(|token| self.in_process.post(post(token)))).await;
         answers.into_iter().collect::<Result<Vec<Value>, String>>().map(|_| ())
     }
 }
@@ -85,7 +85,7 @@ fn claims(criterion: &mut Criterion) {
                     for _ in 0..rounds {
                         let path = format!("/v1/coupons/{}/claims", bench.coupon().await.expect("a coupon"));
                         let watch = Stopwatch::start();
-                        bench.all(|token| Post::new(&path, Some(token), json!({}))).await.expect("everyone gets one");
+                        bench.all(|token| PostRequest::new(&path, Some(token), json!({}))).await.expect("every member gets a coupon");
                         spent += watch.elapsed();
                     }
                     spent
@@ -102,14 +102,17 @@ fn orders(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(CLIENTS as u64)).sample_size(10).measurement_time(Duration::from_secs(5));
     for (name, fold) in [("hop by hop", false), ("folded", true)] {
         let bench = runtime.block_on(Bench::open("group_commit", fold)).expect("the mall opens");
-        let sku = runtime.block_on(furnish(&bench)).expect("goods and money");
+        let sku = runtime.block_on(fill_mall(&bench)).expect("the mall is filled");
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "payment": {"method": "wallet"}});
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_custom(|rounds| {
                 runtime.block_on(async {
                     let watch = Stopwatch::start();
                     for _ in 0..rounds {
-                        bench.all(|token| Post::new("/v1/orders", Some(token), body.clone()).wait(10)).await.expect("everyone pays");
+                        bench
+                            .all(|token| PostRequest::new("/v1/orders", Some(token), body.clone()).wait(10))
+                            .await
+                            .expect("every order is paid");
                     }
                     watch.elapsed()
                 })
@@ -119,11 +122,11 @@ fn orders(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Goods without end, and money for everyone.
-async fn furnish(bench: &Bench) -> Result<String, String> {
+/// Creates a product with ample stock, and charges the wallet of every member.
+async fn fill_mall(bench: &Bench) -> Result<String, String> {
     let product = json!({"name": "bench", "price": 1, "options": [{"name": "one", "stock": 100_000_000}]});
-    let product = bench.local.post(Post::new("/v1/products", Some(&bench.operator), product)).await?;
-    bench.all(|token| Post::new("/v1/wallet/charges", Some(token), json!({"amount": 100_000_000}))).await?;
+    let product = bench.in_process.post(PostRequest::new("/v1/products", Some(&bench.operator), product)).await?;
+    bench.all(|token| PostRequest::new("/v1/wallet/charges", Some(token), json!({"amount": 100_000_000}))).await?;
     Ok(text(&product["options"][0], "sku"))
 }
 

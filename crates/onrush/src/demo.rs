@@ -1,6 +1,6 @@
-//! What is in the demo mall: three stores (wine, flowers, fashion), some sixty products, coupons, sample accounts.
+//! Contents of the demo mall: three stores (wine, flowers, fashion), about sixty products, coupons, sample accounts.
 
-use crate::local::{Local, Post};
+use crate::in_process::{InProcessClient, PostRequest};
 use axum::Router;
 use contracts::Timestamp;
 use kit::ports::{Clock, SystemClock};
@@ -13,17 +13,17 @@ const SHOPPERS: [(&str, &str); 3] =
     [("minji@demo.onrush.example", "Kim Minji"), ("jun@demo.onrush.example", "Lee Jun"), ("sora@demo.onrush.example", "Park Sora")];
 const SELLER_PASSWORD: &str = "harvest-moon-2026";
 
-/// A store: its name, its seller's e-mail, its options and its products with prices.
-struct Shop {
+/// A store with its seller's e-mail, the options of each product, and the products with prices.
+struct DemoStore {
     name: &'static str,
     seller: &'static str,
     options: &'static [(&'static str, i64, i64)],
     products: &'static [(&'static str, i64)],
 }
 
-/// Options: name, price difference, stock.
-const SHOPS: [Shop; 3] = [
-    Shop {
+/// Options are name, price difference and stock.
+const STORES: [DemoStore; 3] = [
+    DemoStore {
         name: "Wine Mall",
         seller: "wine@demo.onrush.example",
         options: &[("750 ml", 0, 120), ("1.5 l magnum", 45_000, 20)],
@@ -50,7 +50,7 @@ const SHOPS: [Shop; 3] = [
             ("Moscato d'Asti 2023", 24_000),
         ],
     },
-    Shop {
+    DemoStore {
         name: "Blooming Blooms",
         seller: "flowers@demo.onrush.example",
         options: &[("small", 0, 60), ("large", 15_000, 30)],
@@ -77,7 +77,7 @@ const SHOPS: [Shop; 3] = [
             ("Bouquet of the florist", 55_000),
         ],
     },
-    Shop {
+    DemoStore {
         name: "Autumn Fashion",
         seller: "fashion@demo.onrush.example",
         options: &[("S", 0, 40), ("M", 0, 60), ("L", 0, 40)],
@@ -106,56 +106,56 @@ const SHOPS: [Shop; 3] = [
     },
 ];
 
-/// What was put into the mall, for the greeting.
-pub struct Furnished {
+/// Contents of the filled mall, for the greeting.
+pub struct DemoContents {
     products: usize,
     rush_coupon: String,
     first_sku: String,
 }
 
-/// Fills an empty mall, through its own API.
-pub async fn furnish(router: Router, operator: Option<&(String, String)>) -> Result<Furnished, String> {
-    let local = Local::new(router);
+/// Fills an empty mall through its own API.
+pub async fn fill_mall(router: Router, operator: Option<&(String, String)>) -> Result<DemoContents, String> {
+    let client = InProcessClient::new(router);
     let (email, password) = operator.map_or(OPERATOR, |(email, password)| (email, password));
-    let token = sign_in(&local, email, password).await?;
+    let token = sign_in(&client, email, password).await?;
     let mut first_sku = None;
-    for shop in &SHOPS {
-        let sku = furnish_shop(&local, &token, shop).await?;
+    for store in &STORES {
+        let sku = create_store(&client, &token, store).await?;
         first_sku.get_or_insert(sku);
     }
-    let rush_coupon = coupons(&local, &token).await?;
+    let rush_coupon = create_coupons(&client, &token).await?;
     for (email, name) in SHOPPERS {
-        let member = sign_up(&local, email, name, PASSWORD).await?;
-        let own = sign_in(&local, email, PASSWORD).await?;
-        local.post(Post::new("/v1/wallet/charges", Some(&own), json!({"amount": 1_000_000}))).await?;
-        local
-            .post(Post::new("/v1/wallet/grants", Some(&token), json!({"member_id": member, "amount": 5_000, "reason": "welcome"})))
+        let member = sign_up(&client, email, name, PASSWORD).await?;
+        let own = sign_in(&client, email, PASSWORD).await?;
+        client.post(PostRequest::new("/v1/wallet/charges", Some(&own), json!({"amount": 1_000_000}))).await?;
+        client
+            .post(PostRequest::new("/v1/wallet/grants", Some(&token), json!({"member_id": member, "amount": 5_000, "reason": "welcome"})))
             .await?;
     }
-    Ok(Furnished {
-        products: SHOPS.iter().map(|shop| shop.products.len()).sum(),
+    Ok(DemoContents {
+        products: STORES.iter().map(|store| store.products.len()).sum(),
         rush_coupon,
         first_sku: first_sku.ok_or("the first store has no product")?,
     })
 }
 
-async fn furnish_shop(local: &Local, operator: &str, shop: &Shop) -> Result<String, String> {
-    let seller = sign_up(local, shop.seller, shop.name, SELLER_PASSWORD).await?;
-    let store = local.post(Post::new("/v1/stores", Some(operator), json!({"name": shop.name, "seller_id": seller}))).await?;
+async fn create_store(client: &InProcessClient, operator: &str, store: &DemoStore) -> Result<String, String> {
+    let seller = sign_up(client, store.seller, store.name, SELLER_PASSWORD).await?;
+    let created = client.post(PostRequest::new("/v1/stores", Some(operator), json!({"name": store.name, "seller_id": seller}))).await?;
     let options: Vec<Value> =
-        shop.options.iter().map(|(name, delta, stock)| json!({"name": name, "price_delta": delta, "stock": stock})).collect();
+        store.options.iter().map(|(name, delta, stock)| json!({"name": name, "price_delta": delta, "stock": stock})).collect();
     let mut first_sku = None;
-    for (name, price) in shop.products {
-        let body = json!({"name": name, "price": price, "store_id": store["id"], "options": options});
-        let product = local.post(Post::new("/v1/products", Some(operator), body)).await?;
+    for (name, price) in store.products {
+        let body = json!({"name": name, "price": price, "store_id": created["id"], "options": options});
+        let product = client.post(PostRequest::new("/v1/products", Some(operator), body)).await?;
         let sku = product["options"][0]["sku"].as_str().map(str::to_owned);
         first_sku = first_sku.or(sku);
     }
-    first_sku.ok_or_else(|| format!("{} has no product", shop.name))
+    first_sku.ok_or_else(|| format!("{} has no product", store.name))
 }
 
-/// A limited coupon with a waitlist, an unlimited one, and one that opens in a few minutes. Gives the id of the first.
-async fn coupons(local: &Local, operator: &str) -> Result<String, String> {
+/// Creates a limited coupon with a waitlist, an unlimited one, and one that opens in three minutes. Returns the id of the first.
+async fn create_coupons(client: &InProcessClient, operator: &str) -> Result<String, String> {
     let now = SystemClock.now();
     let days = |count: u64| Duration::from_secs(count * 24 * 3600);
     let coupon = |name: &str, discount: Value, quantity: Option<u32>, from: Timestamp| {
@@ -167,16 +167,16 @@ async fn coupons(local: &Local, operator: &str) -> Result<String, String> {
     };
     let soon = now.after(Duration::from_secs(3 * 60));
     let rush = coupon("Autumn rush: 10,000 won off, first 100", json!({"type": "amount", "won": 10_000}), Some(100), now);
-    let created = local.post(Post::new("/v1/coupons", Some(operator), without_null(rush))).await?;
+    let created = client.post(PostRequest::new("/v1/coupons", Some(operator), without_null(rush))).await?;
     let welcome = coupon("Welcome: 5 % off", json!({"type": "rate", "basis_points": 500, "max_won": 20_000}), None, now);
-    local.post(Post::new("/v1/coupons", Some(operator), without_null(welcome))).await?;
+    client.post(PostRequest::new("/v1/coupons", Some(operator), without_null(welcome))).await?;
     let opening = coupon(
         "Flash: half price, first 30, opens in three minutes",
         json!({"type": "rate", "basis_points": 5_000, "max_won": 50_000}),
         Some(30),
         soon,
     );
-    local.post(Post::new("/v1/coupons", Some(operator), without_null(opening))).await?;
+    client.post(PostRequest::new("/v1/coupons", Some(operator), without_null(opening))).await?;
     created["id"].as_str().map(str::to_owned).ok_or_else(|| "the coupon has no id".into())
 }
 
@@ -187,33 +187,33 @@ fn without_null(mut value: Value) -> Value {
     value
 }
 
-async fn sign_up(local: &Local, email: &str, name: &str, password: &str) -> Result<String, String> {
-    let member = local.post(Post::new("/v1/accounts", None, json!({"email": email, "password": password, "name": name}))).await?;
+async fn sign_up(client: &InProcessClient, email: &str, name: &str, password: &str) -> Result<String, String> {
+    let member = client.post(PostRequest::new("/v1/accounts", None, json!({"email": email, "password": password, "name": name}))).await?;
     member["id"].as_str().map(str::to_owned).ok_or_else(|| "the account has no id".into())
 }
 
-async fn sign_in(local: &Local, email: &str, password: &str) -> Result<String, String> {
-    let session = local.post(Post::new("/v1/sessions", None, json!({"email": email, "password": password}))).await?;
+async fn sign_in(client: &InProcessClient, email: &str, password: &str) -> Result<String, String> {
+    let session = client.post(PostRequest::new("/v1/sessions", None, json!({"email": email, "password": password}))).await?;
     session["access_token"].as_str().map(str::to_owned).ok_or_else(|| "the session has no token".into())
 }
 
-impl Furnished {
+impl DemoContents {
     pub fn greeting(&self, address: SocketAddr) -> String {
         let mut text = format!(
             "Onrush demo mall on http://{address}\n\n  API documentation   http://{address}/docs\n  {} products in {} stores; limited coupon {}\n  first SKU {}\n\n  accounts\n",
             self.products,
-            SHOPS.len(),
+            STORES.len(),
             self.rush_coupon,
             self.first_sku
         );
         let _ = writeln!(text, "    operator  {:32} {}", OPERATOR.0, OPERATOR.1);
-        for shop in &SHOPS {
-            let _ = writeln!(text, "    seller    {:32} {}", shop.seller, SELLER_PASSWORD);
+        for store in &STORES {
+            let _ = writeln!(text, "    seller    {:32} {}", store.seller, SELLER_PASSWORD);
         }
         for (email, _) in SHOPPERS {
             let _ = writeln!(text, "    shopper   {email:32} {PASSWORD}");
         }
-        text.push_str("\nCtrl-C stops it. The next demo starts afresh.");
+        text.push_str("\nCtrl-C stops it. The next demo starts with an empty mall.");
         text
     }
 }

@@ -31,17 +31,17 @@ impl Document {
     ];
 }
 
-/// A document's text, made without opening any mall: the routes are asked for what they are.
+/// Text of a document. It needs no running mall, because the routers describe themselves.
 pub fn text(document: Document) -> Result<String, String> {
     match document {
-        Document::Openapi => described()?.to_pretty_json().map(|text| text + "\n").map_err(|error| error.to_string()),
-        Document::Endpoints => Ok(endpoints(&described()?)),
+        Document::Openapi => openapi_of_services()?.to_pretty_json().map(|text| text + "\n").map_err(|error| error.to_string()),
+        Document::Endpoints => Ok(endpoints(&openapi_of_services()?)),
         Document::Errors => Ok(errors()),
         Document::Messages => Ok(messages(&all_services()?)),
     }
 }
 
-/// The document a process serves.
+/// The OpenAPI document that a process serves.
 pub fn openapi(process: &Process) -> OpenApi {
     complete(process.openapi.clone())
 }
@@ -66,7 +66,7 @@ pub(crate) fn all_services() -> Result<Vec<Arc<dyn Service>>, String> {
     Ok(mall::services(&kit, &settings))
 }
 
-fn described() -> Result<OpenApi, String> {
+fn openapi_of_services() -> Result<OpenApi, String> {
     let mut router = utoipa_axum::router::OpenApiRouter::new();
     for service in all_services()? {
         router = router.merge(service.router());
@@ -74,7 +74,7 @@ fn described() -> Result<OpenApi, String> {
     Ok(complete(router.split_for_parts().1))
 }
 
-/// Every operation of a document: method, path, operation.
+/// All operations of a document: (method, path, operation).
 pub fn operations(openapi: &OpenApi) -> Vec<(&'static str, String, Operation)> {
     let mut found = Vec::new();
     for (path, item) in &openapi.paths.paths {
@@ -124,7 +124,7 @@ fn messages(services: &[Arc<dyn Service>]) -> String {
     text
 }
 
-/// Who reads whose stream, and which kinds of it: (reader, source, kinds). Logs of requests are nobody's stream.
+/// The streams that each service reads: (reader, source, message kinds). Request logs are not included.
 pub fn readings() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let mut found: Vec<(&'static str, &'static str, Vec<&'static str>)> = Vec::new();
     for service in all_services().unwrap_or_default() {
@@ -139,7 +139,7 @@ pub fn readings() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     found
 }
 
-/// The table of services: what they offer and read.
+/// The table of services: their number of operations and the messages they read.
 pub fn services() -> Result<String, String> {
     let mut text = String::new();
     let _ = writeln!(text, "{:<10} {:>10}  acts on", "service", "operations");

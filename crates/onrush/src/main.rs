@@ -1,9 +1,9 @@
-//! The one binary. Every command is a file in `commands`.
+//! The binary. Each command is a file in `commands`.
 
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Short-lived small objects by the million are what a batch makes; this allocator gives them back at once.
+/// A batch allocates millions of small, short-lived objects. This allocator frees them quickly.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! The table of services, and a process made of them.
+//! The list of services, and a process that runs them.
 
 use crate::settings::Settings;
 use accounts::{Accounts, AccountsSettings};
@@ -24,12 +24,12 @@ use stock::Stock;
 use stores::Stores;
 use wallet::{Wallet, WalletSettings};
 
-/// Why a mall does not open.
+/// Reasons why a mall cannot open.
 #[derive(Debug, thiserror::Error)]
 pub enum MallError {
     #[error("{path}: {reason}")]
     Folder { path: String, reason: String },
-    #[error("{0} is in use by another onrush process; one process writes, `audit` may look beside it")]
+    #[error("{0} is in use by another onrush process; only one process may write, only `audit` may run beside it")]
     InUse(String),
     #[error("the signing key in {0} is damaged: it must be 32 bytes")]
     Secret(String),
@@ -37,7 +37,7 @@ pub enum MallError {
     Fault(#[from] Fault),
 }
 
-/// Every service there is, in the order in which a checkout meets them.
+/// All services, in the order in which a checkout needs them.
 pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
     vec![
         Arc::new(Accounts::new(kit.of("accounts"), AccountsSettings { operator: settings.operator.clone() })),
@@ -54,7 +54,7 @@ pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
     ]
 }
 
-/// A running mall, and the lock that keeps a second writer away from its folder.
+/// A running mall, with the lock that keeps other writers out of its folder.
 pub struct Mall {
     pub process: Process,
     _lock: Option<File>,
@@ -67,20 +67,20 @@ impl Mall {
 
     pub async fn open_with(settings: &Settings, clock: Arc<dyn Clock>, faults: Faults) -> Result<Mall, MallError> {
         let (secret, lock) = match (&settings.postgres, settings.secret) {
-            // Several processes may serve from one database, and need no folder.
+            // Several processes may share one database, and they need no folder.
             (Some(_), Some(secret)) => (secret, None),
             (_, given) => {
                 let folder =
                     |error: std::io::Error| MallError::Folder { path: settings.data_dir.display().to_string(), reason: error.to_string() };
                 std::fs::create_dir_all(&settings.data_dir).map_err(folder)?;
                 let lock = lock(&settings.data_dir)?;
-                (given.map_or_else(|| secret(&settings.data_dir), Ok)?, Some(lock))
+                (given.map_or_else(|| load_or_create_secret(&settings.data_dir), Ok)?, Some(lock))
             }
         };
         let process_settings = ProcessSettings {
-            database: settings.store(),
+            database: settings.database_settings(),
             kafka: settings.kafka.clone(),
-            apart: settings.apart.clone(),
+            apart: settings.split.clone(),
             redis: settings.redis.clone(),
             engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
             queue: settings.queue,
@@ -92,15 +92,15 @@ impl Mall {
         Ok(Mall { process, _lock: lock })
     }
 
-    /// Stops, and keeps the folder from others until what is returned is dropped.
-    pub async fn stop_and_keep(self) -> Option<File> {
+    /// Stops the process. The folder stays locked until the caller drops the returned file.
+    pub async fn stop_keeping_lock(self) -> Option<File> {
         let Mall { process, _lock: lock } = self;
         process.stop().await;
         lock
     }
 }
 
-/// Keeps a folder from others until it is dropped.
+/// Locks a folder against other processes until the caller drops the returned file.
 pub(crate) fn lock(folder: &Path) -> Result<File, MallError> {
     let path = folder.join("onrush.lock");
     let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
@@ -112,8 +112,8 @@ pub(crate) fn lock(folder: &Path) -> Result<File, MallError> {
     }
 }
 
-/// The key that signs tokens and cursors. It lives with the data, so that tokens outlive a restart; made at the first start.
-pub fn secret(folder: &Path) -> Result<[u8; 32], MallError> {
+/// The key that signs tokens and cursors. It is created at the first start and stored with the data, so tokens survive a restart.
+pub fn load_or_create_secret(folder: &Path) -> Result<[u8; 32], MallError> {
     let path = folder.join("secret.key");
     let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
     let mut options = OpenOptions::new();

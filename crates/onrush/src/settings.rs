@@ -1,21 +1,21 @@
-//! What an operator can set: on the command line, in the environment (`ONRUSH_*`), or in a TOML file, in this order of precedence.
+//! Settings: from the command line, the environment (`ONRUSH_*`) or a TOML file, in this order of precedence.
 
-mod given;
+mod raw;
 
-pub use given::Given;
 pub use orders::SagaMode;
+pub use raw::Given;
 
 use coupons::Strategy;
-use given::{read, refuse_without_effect};
 use kit::{
     db::Synchronous,
     links::{Peers, PeersError},
     process::{Apart, Database, KafkaSettings, Outline, PostgresSettings, RedisServer, Refusal},
     redis,
 };
+use raw::{read_file, reject_without_effect};
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// Why settings cannot be used. Each message names the setting to change.
+/// Reasons why settings cannot be used. Each message names the setting to change.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("cannot read {path}: {reason}")]
@@ -32,17 +32,17 @@ impl From<Refusal> for SettingsError {
     }
 }
 
-/// Complete and checked.
+/// Complete and checked settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
-    /// PostgreSQL, if the data is not in a file.
+    /// `None`: the data is in a SQLite file.
     pub postgres: Option<PostgresSettings>,
     pub secret: Option<[u8; 32]>,
     pub kafka: Option<KafkaSettings>,
     pub redis: Option<RedisServer>,
-    /// Services apart; absent: all run here.
-    pub apart: Option<Apart>,
+    /// Services of this process in a split mall. `None`: all services run in this process.
+    pub split: Option<Apart>,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
     pub fold: bool,
@@ -58,67 +58,67 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Refuses everything that can be known to be wrong without opening anything or asking anybody.
-    pub fn load(given: &Given) -> Result<Settings, SettingsError> {
-        let file = match &given.config {
-            Some(path) => read(path)?,
+    /// Loads and checks the settings. Opens no file but the settings file, and no connection.
+    pub fn load(raw: &Given) -> Result<Settings, SettingsError> {
+        let file = match &raw.config {
+            Some(path) => read_file(path)?,
             None => Given::default(),
         };
-        let given = given.clone().or(file);
-        refuse_without_effect(&given)?;
-        let max_batch = positive("max_batch", given.max_batch.unwrap_or(512))?;
-        let queue = positive("queue", given.queue.unwrap_or(kit::process::DEFAULT_QUEUE))?;
-        let synchronous = match given.synchronous.as_deref().unwrap_or("full") {
+        let raw = raw.clone().or(file);
+        reject_without_effect(&raw)?;
+        let max_batch = positive("max_batch", raw.max_batch.unwrap_or(512))?;
+        let queue = positive("queue", raw.queue.unwrap_or(kit::process::DEFAULT_QUEUE))?;
+        let synchronous = match raw.synchronous.as_deref().unwrap_or("full") {
             "full" => Synchronous::Full,
             "normal" => Synchronous::Normal,
             other => return Err(unusable("synchronous", format!("“{other}” is neither full nor normal"))),
         };
-        let claim_strategy = match given.claim_strategy.as_deref().unwrap_or("group_commit") {
+        let claim_strategy = match raw.claim_strategy.as_deref().unwrap_or("group_commit") {
             "group_commit" => Strategy::GroupCommit,
             "row_lock" => Strategy::RowLock,
-            "redis" if given.redis.is_some() => Strategy::Redis,
+            "redis" if raw.redis.is_some() => Strategy::Redis,
             "redis" => return Err(unusable("claim_strategy", "redis needs a Redis; set redis to its URL".into())),
             other => return Err(unusable("claim_strategy", format!("“{other}” is none of group_commit, row_lock and redis"))),
         };
-        let saga = match given.saga.as_deref().unwrap_or("orchestrated") {
+        let saga = match raw.saga.as_deref().unwrap_or("orchestrated") {
             "orchestrated" => SagaMode::Orchestrated,
             "choreographed" => SagaMode::Choreographed,
             other => return Err(unusable("saga", format!("“{other}” is neither orchestrated nor choreographed"))),
         };
-        let charge_unit = given.charge_unit.unwrap_or(1);
+        let charge_unit = raw.charge_unit.unwrap_or(1);
         if charge_unit < 1 {
             return Err(unusable("charge_unit", "must be at least 1".into()));
         }
-        let operator = match (given.operator_email.clone(), given.operator_password.clone()) {
+        let operator = match (raw.operator_email.clone(), raw.operator_password.clone()) {
             (Some(email), Some(password)) => Some((email, password)),
             (None, None) => None,
             _ => return Err(unusable("operator_email", "set operator_email and operator_password together".into())),
         };
-        let unpaid_timeout = Duration::from_secs(given.unpaid_timeout_seconds.unwrap_or(600));
+        let unpaid_timeout = Duration::from_secs(raw.unpaid_timeout_seconds.unwrap_or(600));
         if unpaid_timeout.is_zero() {
             return Err(unusable("unpaid_timeout_seconds", "must be at least 1".into()));
         }
-        let secret = given.secret.as_deref().map(secret).transpose()?;
-        let postgres = postgres(&given)?;
-        let kafka = given
+        let secret = raw.secret.as_deref().map(parse_secret).transpose()?;
+        let postgres = parse_postgres(&raw)?;
+        let kafka = raw
             .kafka
             .clone()
-            .map(|bootstrap| KafkaSettings { bootstrap, prefix: given.kafka_prefix.clone().unwrap_or_else(|| "onrush".to_owned()) });
-        let redis = given
+            .map(|bootstrap| KafkaSettings { bootstrap, prefix: raw.kafka_prefix.clone().unwrap_or_else(|| "onrush".to_owned()) });
+        let redis = raw
             .redis
             .clone()
-            .map(|url| RedisServer { url, prefix: given.redis_prefix.clone().unwrap_or_else(|| redis::DEFAULT_PREFIX.to_owned()) });
-        let apart = apart(&given)?;
+            .map(|url| RedisServer { url, prefix: raw.redis_prefix.clone().unwrap_or_else(|| redis::DEFAULT_PREFIX.to_owned()) });
+        let split = parse_split(&raw)?;
         let settings = Settings {
             postgres,
             kafka,
             redis,
-            apart,
+            split,
             secret,
-            data_dir: given.data_dir.unwrap_or_else(|| "data".into()),
-            listen: given.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
-            ops_listen: given.ops_listen,
-            fold: given.fold.unwrap_or(true),
+            data_dir: raw.data_dir.unwrap_or_else(|| "data".into()),
+            listen: raw.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            ops_listen: raw.ops_listen,
+            fold: raw.fold.unwrap_or(true),
             max_batch,
             queue,
             synchronous,
@@ -126,70 +126,70 @@ impl Settings {
             saga,
             unpaid_timeout,
             charge_unit,
-            test_provider: given.test_provider.unwrap_or(false),
+            test_provider: raw.test_provider.unwrap_or(false),
             operator,
         };
-        settings.outline(&settings.store()).check(contracts::SERVICES)?;
+        settings.topology(&settings.database_settings()).check(contracts::SERVICES)?;
         Ok(settings)
     }
 
-    fn outline<'s>(&'s self, database: &'s Database) -> Outline<'s> {
-        Outline { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
+    fn topology<'s>(&'s self, database: &'s Database) -> Outline<'s> {
+        Outline { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.split.as_ref() }
     }
 
-    /// Where the data is.
-    pub fn store(&self) -> Database {
+    /// Settings of the database.
+    pub fn database_settings(&self) -> Database {
         match &self.postgres {
             Some(postgres) => Database::Postgres(postgres.clone()),
             None => Database::Sqlite { path: self.database(), synchronous: self.synchronous },
         }
     }
 
-    /// The file, where the data is in one.
+    /// Path of the SQLite file, if the data is in one.
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("onrush.db")
     }
 
-    /// The test provider's own book, beside ours and never read by the services.
+    /// Path of the test provider's ledger, which is beside the database and never read by the services.
     pub fn provider_book(&self) -> PathBuf {
         payments::ProviderBook::beside(&self.database()).path
     }
 }
 
-fn postgres(given: &Given) -> Result<Option<PostgresSettings>, SettingsError> {
-    let Some(url) = &given.database_url else { return Ok(None) };
-    let own = given.databases.as_deref().map(own_databases).transpose()?.unwrap_or_default();
+fn parse_postgres(raw: &Given) -> Result<Option<PostgresSettings>, SettingsError> {
+    let Some(url) = &raw.database_url else { return Ok(None) };
+    let own = raw.databases.as_deref().map(parse_databases).transpose()?.unwrap_or_default();
     for (setting, url) in std::iter::once(("database_url", url)).chain(own.values().map(|url| ("databases", url))) {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(unusable(setting, "must be a URL such as postgres://user:password@host/database".into()));
         }
     }
-    if given.secret.is_none() {
+    if raw.secret.is_none() {
         let reason = "is needed with database_url: every process of the mall must have the same; make one with `openssl rand -hex 32`";
         return Err(unusable("secret", reason.into()));
     }
-    let readers = positive("readers", given.readers.unwrap_or(8))?;
-    let partitions = i64::from(given.partitions.unwrap_or(4));
+    let readers = positive("readers", raw.readers.unwrap_or(8))?;
+    let partitions = i64::from(raw.partitions.unwrap_or(4));
     if !(1..=256).contains(&partitions) {
         return Err(unusable("partitions", "must be between 1 and 256".into()));
     }
     Ok(Some(PostgresSettings { url: url.clone(), own, readers, partitions }))
 }
 
-fn apart(given: &Given) -> Result<Option<Apart>, SettingsError> {
-    let Some(only) = &given.only else { return Ok(None) };
+fn parse_split(raw: &Given) -> Result<Option<Apart>, SettingsError> {
+    let Some(only) = &raw.only else { return Ok(None) };
     let only: Vec<String> = only.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     if only.is_empty() {
         return Err(unusable("only", "names no service; leave it out to run all of them".into()));
     }
-    let peers = match &given.peers {
+    let peers = match &raw.peers {
         Some(peers) => peers.parse().map_err(|error: PeersError| unusable("peers", error.to_string()))?,
         None => Peers::default(),
     };
     Ok(Some(Apart { only, peers }))
 }
 
-fn own_databases(text: &str) -> Result<HashMap<String, String>, SettingsError> {
+fn parse_databases(text: &str) -> Result<HashMap<String, String>, SettingsError> {
     let mut own = HashMap::new();
     for part in text.split(',') {
         let (name, url) =
@@ -204,7 +204,7 @@ fn own_databases(text: &str) -> Result<HashMap<String, String>, SettingsError> {
     Ok(own)
 }
 
-fn secret(text: &str) -> Result<[u8; 32], SettingsError> {
+fn parse_secret(text: &str) -> Result<[u8; 32], SettingsError> {
     let wrong = || unusable("secret", "must be 64 hexadecimal digits; make one with `openssl rand -hex 32`".into());
     let digits: Vec<u8> = text
         .trim()
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn unusable_settings_are_refused_by_name() {
         let zero = Given { queue: Some(0), ..Given::default() };
         assert!(Settings::load(&zero).expect_err("no queue").to_string().starts_with("queue:"));
         let saga = Given { saga: Some("conducted".into()), ..Given::default() };

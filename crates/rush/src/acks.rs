@@ -1,4 +1,4 @@
-//! What the server has promised, kept in a file so that it can be held to it later: after a crash, a restart, a restored backup.
+//! The server's acknowledgements, written to a file. A later run verifies them: after a crash, a restart, a restored backup.
 
 use crate::RushError;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum Promise {
     Paid {
         order_id: Uuid,
     },
-    /// The order ended unsold: it must not be found paid.
+    /// The order ended unsold, so it must never be paid.
     Refused {
         order_id: Uuid,
     },

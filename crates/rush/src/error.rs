@@ -1,4 +1,4 @@
-//! Why a rush could not be played. What a rush found out about the server is a verdict, not an error.
+//! Reasons why a rush could not run. Findings about the server are a verdict, not an error.
 
 use std::{io, path::PathBuf};
 

@@ -1,39 +1,39 @@
-//! What a rush is asked to do.
+//! Options of a rush: the scenario, the server, the shoppers, the load.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-/// Runs after the load and names every broken invariant of the server's databases; `Err` when it could not run.
-pub type Audit = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+/// Runs after the load and returns the violated invariants of the server's databases. `Err`: the audit could not run.
+pub type AuditFn = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
 
 pub struct RushOptions {
     pub scenario: Scenario,
-    /// `http://host:port` of the server; of several, with commas between, each gets its share of the connections.
+    /// `http://host:port` of the server. Several are separated by commas and share the connections.
     pub url: String,
-    /// JSON lines `{member_id, email, access_token}`; not needed for the floor.
+    /// File with JSON lines `{member_id, email, access_token}`; not needed for the baseline.
     pub tokens: Option<PathBuf>,
-    /// Creates the coupon and the product; needed for claims, checkout and mixed.
-    pub operator: Option<Operator>,
-    /// How many of the shoppers take part; all when absent.
+    /// The operator who creates the coupon and the product; needed for claims, checkout and mixed.
+    pub operator: Option<OperatorLogin>,
+    /// Number of shoppers that take part. `None`: all.
     pub members: Option<usize>,
     /// Connections, each with one request at a time.
     pub concurrency: usize,
     /// Load threads. One is cheapest and enough for more than 100,000 requests a second.
     pub threads: usize,
-    /// How long one shopper goes on asking while the server sheds, drops connections or is away.
+    /// Time for which a shopper repeats a request while the server sheds load, drops connections or is down.
     pub patience: Duration,
     /// Read every acknowledged claim and order back after the load.
     pub read_back: bool,
-    /// Where `report.json`, `report.html` and `acks.jsonl` go.
+    /// Directory for `report.json`, `report.html` and `acks.jsonl`.
     pub out: Option<PathBuf>,
-    /// The servers' processes, for their CPU time and peak memory, added up (Linux).
+    /// Process ids of the servers. Their CPU time and peak memory are summed (Linux).
     pub server_pids: Vec<u32>,
-    /// What an acknowledgement of this server promises, in one sentence for the report.
+    /// Durability of an acknowledged request, in one sentence for the report.
     pub durability: Option<String>,
-    /// Requests a second of a bare server measured just before, for the ratio.
-    pub floor_per_second: Option<f64>,
-    /// Show progress on the terminal (never when standard error is not one).
+    /// Requests per second of a bare server, measured just before. The report shows the ratio.
+    pub baseline_per_second: Option<f64>,
+    /// Show progress on standard error if it is a terminal.
     pub progress: bool,
-    pub audit: Option<Audit>,
+    pub audit: Option<AuditFn>,
 }
 
 impl RushOptions {
@@ -51,7 +51,7 @@ impl RushOptions {
             out: None,
             server_pids: Vec::new(),
             durability: None,
-            floor_per_second: None,
+            baseline_per_second: None,
             progress: true,
             audit: None,
         }
@@ -65,32 +65,32 @@ impl fmt::Debug for RushOptions {
 }
 
 #[derive(Clone)]
-pub enum Operator {
+pub enum OperatorLogin {
     Token(String),
     Credentials { email: String, password: String },
 }
 
-/// Written by hand: a password must not reach a log through `{:?}`.
-impl fmt::Debug for Operator {
+/// Written by hand, so that `{:?}` never writes a password into a log.
+impl fmt::Debug for OperatorLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Operator::Token(_) => "Token(…)",
-            Operator::Credentials { .. } => "Credentials(…)",
+            OperatorLogin::Token(_) => "Token(…)",
+            OperatorLogin::Credentials { .. } => "Credentials(…)",
         })
     }
 }
 
 #[derive(Clone, Debug)]
 pub enum Scenario {
-    /// Everyone claims one coupon.
-    Claims(Claims),
-    /// Everyone orders one unit of one product, with coupon, points and wallet.
-    Checkout(Checkout),
-    /// Everyone looks around, claims and orders: 60 % reads, 20 % claims, 20 % orders.
-    Mixed(Mixed),
-    /// One GET again and again: what the same client gets from a server that does nothing.
-    Floor(Floor),
-    /// Reads back what an earlier run was promised, from its `acks.jsonl`.
+    /// Every shopper claims one coupon.
+    Claims(ClaimsScenario),
+    /// Every shopper orders one unit of one product, with coupon, points and wallet.
+    Checkout(CheckoutScenario),
+    /// Every shopper reads products, claims and orders: 60 % reads, 20 % claims, 20 % orders.
+    Mixed(MixedScenario),
+    /// Repeats one GET against a bare server: the upper limit of this client (`floor` in the report).
+    Baseline(BaselineScenario),
+    /// Reads back the acknowledgements of an earlier run, from its `acks.jsonl`.
     Verify { acks: PathBuf },
 }
 
@@ -100,68 +100,68 @@ impl Scenario {
             Scenario::Claims(_) => "claims",
             Scenario::Checkout(_) => "checkout",
             Scenario::Mixed(_) => "mixed",
-            Scenario::Floor(_) => "floor",
+            Scenario::Baseline(_) => "floor",
             Scenario::Verify { .. } => "verify",
         }
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Claims {
+pub struct ClaimsScenario {
     pub quantity: u64,
     pub waitlist: bool,
-    /// After everyone has claimed, the same members go on asking for this long: the rate of refusals.
+    /// Time for which the members claim again after all have claimed. Measures the rate of refusals.
     pub ask_again: Duration,
-    /// The first-come strategy the server runs, for the report: it is a setting of the server, not of a coupon.
+    /// The server's claim strategy, for the report. It is a setting of the server, not of a coupon.
     pub strategy: Option<String>,
-    /// Claims ask to be answered before they are settled; each turn goes on until its claim is.
+    /// Sends claims with `Prefer: respond-async`. Each iteration polls until its claim is settled.
     pub respond_async: bool,
 }
 
-impl Default for Claims {
+impl Default for ClaimsScenario {
     fn default() -> Self {
         Self { quantity: 100, waitlist: false, ask_again: Duration::ZERO, strategy: None, respond_async: false }
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Checkout {
+pub struct CheckoutScenario {
     pub stock: u64,
-    /// `None`: an unlimited coupon. A shopper who gets none orders without.
+    /// `None`: an unlimited coupon. A shopper without a coupon orders without one.
     pub coupon_quantity: Option<u64>,
     pub price: i64,
     pub discount: i64,
-    /// Points each order uses; 0 for none.
+    /// Points used by each order. 0: none.
     pub points: i64,
 }
 
-impl Default for Checkout {
+impl Default for CheckoutScenario {
     fn default() -> Self {
         Self { stock: 100, coupon_quantity: None, price: 10_000, discount: 1_000, points: 100 }
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Mixed {
+pub struct MixedScenario {
     pub quantity: u64,
     pub stock: u64,
     pub price: i64,
     pub points: i64,
 }
 
-impl Default for Mixed {
+impl Default for MixedScenario {
     fn default() -> Self {
         Self { quantity: 1_000, stock: 1_000, price: 10_000, points: 100 }
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Floor {
+pub struct BaselineScenario {
     pub path: String,
     pub duration: Duration,
 }
 
-impl Default for Floor {
+impl Default for BaselineScenario {
     fn default() -> Self {
         Self { path: "/".to_owned(), duration: Duration::from_secs(5) }
     }

@@ -1,9 +1,9 @@
-//! What must exist before the rush: a coupon, a product with stock. Made through the public API by an operator.
+//! Sets up the rush: an operator creates a coupon and a product with stock through the public API.
 
 use crate::{
-    Operator, RushError,
-    clock::wall_clock,
-    engine::wire::{Call, Failure, Target, Wire},
+    OperatorLogin, RushError,
+    load::connection::{ExchangeFailure, HttpConnection, PreparedRequest, TargetServer},
+    run_clock::wall_clock,
     shoppers::bearer,
 };
 use bytes::Bytes;
@@ -13,43 +13,43 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime, time::sleep};
 use uuid::Uuid;
 
-/// How long the stock of a new product may take to appear: it travels in a message from the catalogue.
-const STOCK_APPEARS_SECONDS: u64 = 10;
-/// A busy or starting server is asked this often before a set-up call is given up.
-const ATTEMPTS: u32 = 40;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
-/// Opens in the past, so that a clock slightly ahead does not find it closed.
+/// Seconds within which the stock of a new product must appear. The catalogue announces it by a message.
+const STOCK_TIMEOUT_SECONDS: u64 = 10;
+/// Attempts of a set-up request on a busy or starting server.
+const MAX_ATTEMPTS: u32 = 40;
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
+/// The coupon opens in the past, so that a difference between the clocks does not leave it closed.
 const OPENED_AGO: Duration = Duration::from_secs(60);
 const OPEN_FOR: Duration = Duration::from_secs(24 * 3600);
 const VALID_DAYS: u32 = 30;
 
-/// A caller of single requests, one after the other, with JSON in and out.
-pub struct Caller {
+/// Sends single requests, one after the other, with JSON in both directions.
+pub struct SetupClient {
     runtime: runtime::Runtime,
-    wire: Wire,
-    target: Arc<Target>,
+    connection: HttpConnection,
+    target: Arc<TargetServer>,
     bearer: Option<HeaderValue>,
 }
 
-pub struct Response {
+pub struct SetupResponse {
     pub status: u16,
     pub body: Value,
 }
 
-impl Caller {
-    pub fn new(target: Arc<Target>) -> Result<Self, RushError> {
+impl SetupClient {
+    pub fn new(target: Arc<TargetServer>) -> Result<Self, RushError> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(RushError::Thread)?;
-        Ok(Self { runtime, wire: Wire::new(Arc::clone(&target)), target, bearer: None })
+        Ok(Self { runtime, connection: HttpConnection::new(Arc::clone(&target)), target, bearer: None })
     }
 
-    pub fn sign_in(&mut self, operator: &Operator) -> Result<(), RushError> {
+    pub fn sign_in(&mut self, operator: &OperatorLogin) -> Result<(), RushError> {
         let token = match operator {
-            Operator::Token(token) => token.clone(),
-            Operator::Credentials { email, password } => {
+            OperatorLogin::Token(token) => token.clone(),
+            OperatorLogin::Credentials { email, password } => {
                 const STEP: &str = "signing the operator in";
                 let session = self.expect(STEP, Method::POST, "/v1/sessions", json!({"email": email, "password": password}))?;
                 let token = session.get("access_token").and_then(Value::as_str);
-                // The answer is not shown: it may hold other secrets.
+                // The answer is not shown, because it may hold other secrets.
                 token.ok_or(RushError::Answer { step: STEP, field: "access_token", body: "(not shown)".to_owned() })?.to_owned()
             }
         };
@@ -57,22 +57,22 @@ impl Caller {
         Ok(())
     }
 
-    /// One request, repeated while the server is away, busy or the connection is lost; the set-up's own requests may be repeated.
-    pub fn ask(&mut self, method: Method, path: &str, body: &Value) -> Result<Response, RushError> {
+    /// Sends one request and repeats it while the server is down or busy, or the connection breaks. Set-up requests are safe to repeat.
+    pub fn ask(&mut self, method: Method, path: &str, body: &Value) -> Result<SetupResponse, RushError> {
         let uri: Uri = path.parse().map_err(|_| RushError::Url(path.to_owned()))?;
         let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
         let key = format!("rush-setup-{}-{}", wall_clock().0, std::process::id());
         let idempotency_key = (method == Method::POST && self.bearer.is_some()).then(|| HeaderValue::try_from(key).ok()).flatten();
-        let call = Call { method, uri, bearer: self.bearer.clone(), idempotency_key, prefer: None, body: bytes };
-        let Self { runtime, wire, .. } = self;
-        for _ in 0..ATTEMPTS {
-            match runtime.block_on(wire.exchange(&call)) {
+        let request = PreparedRequest { method, uri, bearer: self.bearer.clone(), idempotency_key, prefer: None, body: bytes };
+        let Self { runtime, connection, .. } = self;
+        for _ in 0..MAX_ATTEMPTS {
+            match runtime.block_on(connection.exchange(&request)) {
                 Ok(answer) if answer.status != 503 => {
                     let body = serde_json::from_slice(answer.body)
                         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(answer.body).into_owned()));
-                    return Ok(Response { status: answer.status, body });
+                    return Ok(SetupResponse { status: answer.status, body });
                 }
-                Ok(_) | Err(Failure::NotSent | Failure::Lost) => runtime.block_on(async { sleep(BETWEEN_ATTEMPTS).await }),
+                Ok(_) | Err(ExchangeFailure::NotSent | ExchangeFailure::Lost) => runtime.block_on(async { sleep(ATTEMPT_INTERVAL).await }),
             }
         }
         Err(RushError::Unreachable { url: self.target.url.clone() })
@@ -86,7 +86,7 @@ impl Caller {
         Err(RushError::Setup { step, status: response.status, body: response.body.to_string() })
     }
 
-    pub fn create_coupon(&mut self, coupon: &NewCoupon<'_>) -> Result<Uuid, RushError> {
+    pub fn create_coupon(&mut self, coupon: &CouponSetup<'_>) -> Result<Uuid, RushError> {
         let now = wall_clock();
         let mut body = json!({
             "name": coupon.name,
@@ -106,8 +106,8 @@ impl Caller {
         id(&created, "creating the coupon", "id")
     }
 
-    /// A product with one option; answers its id and SKU once the stock is there.
-    pub fn create_product(&mut self, name: &str, price: i64, stock: u64) -> Result<Product, RushError> {
+    /// Creates a product with one option. Returns its id and SKU once the stock exists.
+    pub fn create_product(&mut self, name: &str, price: i64, stock: u64) -> Result<CreatedProduct, RushError> {
         let body = json!({"name": name, "price": price, "options": [{"name": "one", "stock": stock}]});
         let created = self.expect("creating the product", Method::POST, "/v1/products", body)?;
         let product_id = id(&created, "creating the product", "id")?;
@@ -117,17 +117,17 @@ impl Caller {
         };
         let sku = shown.pointer("/options/0/sku").and_then(Value::as_str).and_then(|sku| sku.parse().ok());
         let sku = sku.ok_or_else(|| RushError::Answer { step: "reading the product", field: "options[0].sku", body: shown.to_string() })?;
-        for _ in 0..STOCK_APPEARS_SECONDS * 20 {
+        for _ in 0..STOCK_TIMEOUT_SECONDS * 20 {
             if self.stock(sku)?.is_some_and(|found| found.on_hand == stock as i64) {
-                return Ok(Product { product_id, sku });
+                return Ok(CreatedProduct { product_id, sku });
             }
             self.runtime.block_on(async { sleep(Duration::from_millis(50)).await });
         }
-        Err(RushError::NoStock(STOCK_APPEARS_SECONDS))
+        Err(RushError::NoStock(STOCK_TIMEOUT_SECONDS))
     }
 
-    /// The stock of a SKU; `None` while the server does not know it.
-    pub fn stock(&mut self, sku: Uuid) -> Result<Option<Stock>, RushError> {
+    /// The stock of a SKU. `None`: the server does not know the SKU yet.
+    pub fn stock(&mut self, sku: Uuid) -> Result<Option<StockCounts>, RushError> {
         let response = self.ask(Method::GET, &format!("/v1/stock/{sku}"), &Value::Null)?;
         match response.status {
             200 => {}
@@ -139,31 +139,31 @@ impl Caller {
             found.ok_or_else(|| RushError::Answer { step: "reading the stock", field, body: response.body.to_string() })
         };
         let (on_hand, reserved) = (number("on_hand")?, number("reserved")?);
-        Ok(Some(Stock { on_hand, reserved, available: number("available")?, sold: number("sold")? }))
+        Ok(Some(StockCounts { on_hand, reserved, available: number("available")?, sold: number("sold")? }))
     }
 
-    /// Waits until nothing of the SKU is held by an order any more, but not longer than `patience`; answers the last state seen.
-    pub fn stock_at_rest(&mut self, sku: Uuid, patience: Duration) -> Result<Option<Stock>, RushError> {
+    /// Waits until no order holds units of the SKU, at most for `patience`. Returns the last state seen.
+    pub fn wait_for_settled_stock(&mut self, sku: Uuid, patience: Duration) -> Result<Option<StockCounts>, RushError> {
         let mut waited = Duration::ZERO;
         loop {
             let stock = self.stock(sku)?;
             if stock.is_none_or(|stock| stock.reserved == 0) || waited >= patience {
                 return Ok(stock);
             }
-            self.runtime.block_on(async { sleep(BETWEEN_ATTEMPTS).await });
-            waited += BETWEEN_ATTEMPTS;
+            self.runtime.block_on(async { sleep(ATTEMPT_INTERVAL).await });
+            waited += ATTEMPT_INTERVAL;
         }
     }
 
-    /// What the server says of a coupon: (remaining, waiting), each when it says so.
+    /// The server's counts of a coupon: (remaining, waiting). `None`: the server does not show that count.
     pub fn coupon_counts(&mut self, coupon_id: Uuid) -> Result<(Option<i64>, Option<i64>), RushError> {
         let coupon = self.expect("reading the coupon", Method::GET, &format!("/v1/coupons/{coupon_id}"), Value::Null)?;
         let number = |field| coupon.get(field).and_then(Value::as_i64);
         Ok((number("remaining"), number("waiting")))
     }
 
-    /// Ids of products on the first page of the list, for reading them.
-    pub fn some_products(&mut self) -> Result<Vec<Uuid>, RushError> {
+    /// Ids of the products on the first page of the list.
+    pub fn list_product_ids(&mut self) -> Result<Vec<Uuid>, RushError> {
         let page = self.expect("listing products", Method::GET, "/v1/products?limit=100", Value::Null)?;
         let items = page.get("items").and_then(Value::as_array);
         let items = items.ok_or_else(|| RushError::Answer { step: "listing products", field: "items", body: page.to_string() })?;
@@ -172,7 +172,7 @@ impl Caller {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct NewCoupon<'a> {
+pub struct CouponSetup<'a> {
     pub name: &'a str,
     /// `None`: unlimited.
     pub quantity: Option<u64>,
@@ -181,13 +181,13 @@ pub struct NewCoupon<'a> {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Product {
+pub struct CreatedProduct {
     pub product_id: Uuid,
     pub sku: Uuid,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stock {
+pub struct StockCounts {
     pub on_hand: i64,
     pub reserved: i64,
     pub available: i64,

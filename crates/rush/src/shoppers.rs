@@ -18,12 +18,12 @@ pub struct Shopper {
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct ShopperLine {
     member_id: Uuid,
     access_token: String,
 }
 
-/// The first `wanted` shoppers of the file (all of them when `None`); too few is an error, for the counts would not mean what they say.
+/// Reads the first `wanted` shoppers of the file. `None`: all. `Err`: too few, because the counts of the report would be wrong.
 pub fn read(path: &Path, wanted: Option<usize>) -> Result<Vec<Shopper>, RushError> {
     let in_file = |source| RushError::File { path: path.to_owned(), source };
     let mut shoppers = Vec::new();
@@ -36,7 +36,7 @@ pub fn read(path: &Path, wanted: Option<usize>) -> Result<Vec<Shopper>, RushErro
             continue;
         }
         let line = index + 1;
-        let parsed: Line = serde_json::from_str(&text).map_err(|source| RushError::Line { path: path.to_owned(), line, source })?;
+        let parsed: ShopperLine = serde_json::from_str(&text).map_err(|source| RushError::Line { path: path.to_owned(), line, source })?;
         let bearer = bearer(&parsed.access_token).ok_or(RushError::Token { path: path.to_owned(), line })?;
         shoppers.push(Shopper { member_id: parsed.member_id, bearer });
     }
@@ -47,7 +47,7 @@ pub fn read(path: &Path, wanted: Option<usize>) -> Result<Vec<Shopper>, RushErro
     Ok(shoppers)
 }
 
-/// The `Authorization` value of a token; `None` when no header can carry it.
+/// The `Authorization` value of a token. `None`: a header cannot carry it.
 pub fn bearer(token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);

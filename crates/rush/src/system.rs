@@ -1,9 +1,9 @@
-//! What the machine and its processes say about themselves: CPU time, peak memory, hardware. Linux only; elsewhere the numbers are absent.
+//! CPU time and peak memory of processes, and the hardware of this machine. Linux only; elsewhere the numbers are absent.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
 
-/// The unit of times in `/proc/<pid>/stat`. The kernel reports 100 a second to programs on every architecture Rust supports there.
+/// Unit of the times in `/proc/<pid>/stat`. Linux reports 100 ticks per second on every architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl Machine {
         }
     }
 
-    /// One line for a report's head.
+    /// One line for the head of a report.
     pub fn line(&self) -> String {
         let mut line = format!("{} core{}", self.cores, if self.cores == 1 { "" } else { "s" });
         if let Some(model) = &self.cpu_model {
@@ -49,25 +49,25 @@ fn kib(text: &str, field: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
 }
 
-/// CPU seconds a process has used, in all its threads.
+/// CPU seconds used by all threads of a process.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
     stat_seconds(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn stat_seconds(stat: &str) -> Option<f64> {
-    // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
+    // The second field is the program's name in parentheses, which may itself contain spaces and parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
-/// The same of several processes together; absent when there is none, or one cannot say.
+/// CPU seconds of several processes, summed. `None`: the list is empty, or one of them cannot be read.
 pub fn cpu_seconds_of_all(pids: &[u32]) -> Option<f64> {
     sum(pids, cpu_seconds)
 }
 
-/// The sum of the peaks of several processes, which need not have come at the same time.
+/// Sum of the peak memory of several processes. The peaks may have occurred at different times.
 pub fn peak_rss_mib_of_all(pids: &[u32]) -> Option<f64> {
     sum(pids, peak_rss_mib)
 }
@@ -76,7 +76,7 @@ fn sum(pids: &[u32], of: fn(u32) -> Option<f64>) -> Option<f64> {
     if pids.is_empty() { None } else { pids.iter().map(|pid| of(*pid)).sum() }
 }
 
-/// The most memory a process has had resident since it started.
+/// Peak resident memory of a process since its start.
 pub fn peak_rss_mib(pid: u32) -> Option<f64> {
     let kib = kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")?;
     Some(kib as f64 / 1024.0)
@@ -87,14 +87,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+    fn a_program_name_with_parentheses_shifts_no_field() {
         let stat = "42 (a) b) c) S 1 42 42 0 -1 4194304 100 0 0 0 250 150 0 0 20 0 4 0 100 1000 10";
         assert_eq!(stat_seconds(stat), Some(4.0));
         assert_eq!(stat_seconds("garbage"), None);
     }
 
     #[test]
-    fn reads_the_kernels_tables() {
+    fn proc_files_are_parsed() {
         assert_eq!(kib("VmPeak:\t  10 kB\nVmHWM:\t  2048 kB\n", "VmHWM:"), Some(2048));
         assert_eq!(cpu_model("processor\t: 0\nmodel name\t: A CPU @ 2.0GHz\n").as_deref(), Some("A CPU @ 2.0GHz"));
     }

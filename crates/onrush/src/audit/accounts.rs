@@ -1,6 +1,6 @@
-use super::{Check, SERVICES};
+use super::{Invariant, SERVICES};
 
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     let answers = SERVICES
         .iter()
         .map(|service| {
@@ -12,15 +12,15 @@ pub fn checks() -> Vec<Check> {
         .collect::<Vec<_>>()
         .join("\nunion all\n");
     vec![
-        Check::always(
+        Invariant::always(
             "I-A2",
             "one live refresh token for each family, none after a reuse",
             "select session_id from accounts_refresh_tokens group by session_id
              having count(case when state='LIVE' then 1 end)>1
                  or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0)",
         ),
-        Check::always("I-A3", "one stored answer for each member, operation and key", answers),
-        Check::always(
+        Invariant::always("I-A3", "one stored answer for each member, operation and key", answers),
+        Invariant::always(
             "I-A4",
             "a browser's cookie belongs to a session that was not ended, and does not outlive it",
             "select w.session_id from accounts_web_sessions w left join accounts_sessions s on s.id=w.session_id

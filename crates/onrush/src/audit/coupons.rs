@@ -1,27 +1,27 @@
-use super::Check;
+use super::Invariant;
 
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     vec![
-        Check::always(
+        Invariant::always(
             "I-C1",
-            "coupons issued never exceed the quantity, and are counted right",
+            "coupons issued never exceed the quantity, and are counted correctly",
             "select c.id, c.quantity, c.issued, count(k.id) from coupons_definitions c
              left join coupons_issued k on k.coupon_id=c.id and k.state<>'CANCELLED' and not k.slot_returned
              group by c.id, c.quantity, c.issued having count(k.id)>coalesce(c.quantity, count(k.id)) or count(k.id)<>c.issued",
         ),
-        Check::always(
+        Invariant::always(
             "I-C2",
-            "each member has at most as many of a coupon as allowed",
+            "no member has more of a coupon than allowed",
             "select k.coupon_id, k.member_id, count(*) from coupons_issued k join coupons_definitions c on c.id=k.coupon_id
              where k.state<>'CANCELLED' group by k.coupon_id, k.member_id, c.per_member having count(*)>c.per_member",
         ),
-        Check::always(
+        Invariant::always(
             "I-C3",
-            "issue numbers are 1..n without hole or repeat",
+            "issue numbers are 1..n without gap or repeat",
             "select coupon_id, min(number), max(number), count(*) from coupons_issued group by coupon_id
              having min(number)<>1 or max(number)<>count(*) or count(distinct number)<>count(*)",
         ),
-        Check::quiet(
+        Invariant::quiet(
             "I-C5",
             "a used coupon belongs to exactly one paid order",
             "select k.id, k.order_id, o.state from coupons_issued k left join orders_orders o on o.id=k.order_id
@@ -29,26 +29,26 @@ pub fn checks() -> Vec<Check> {
              where k.state='USED' and (o.id is null or a.order_id is null
                or o.state not in ('PAID','PREPARING','SHIPPING','DELIVERED','CONFIRMED'))",
         ),
-        Check::always(
+        Invariant::always(
             "I-C6",
             "no coupon in two live orders",
             "select a.issued_coupon_id, count(*) from orders_coupons a join orders_orders o on o.id=a.order_id
              where o.saga_state in ('WAITING','DONE') or (o.saga_state='RUNNING' and o.state='PAYING')
              group by a.issued_coupon_id having count(*)>1",
         ),
-        Check::always(
+        Invariant::always(
             "I-C7",
             "no coupon is used after it expired",
             "select id, used_at, expires_at from coupons_issued where used_at>=expires_at",
         ),
-        Check::always(
+        Invariant::always(
             "I-C9",
             "no part of a price is negative",
             "select id from orders_orders where discount<0 or discount>subtotal or points_used<0 or shipping<0 or total<0",
         ),
-        Check::quiet(
+        Invariant::quiet(
             "I-W1",
-            "nobody overtakes on the waitlist, and the waiting are counted right",
+            "the waitlist admits in ticket order, and the waiting members are counted correctly",
             "select b.coupon_id, b.ticket from coupons_waiting b where b.state='ADMITTED' and exists (
                select 1 from coupons_waiting a where a.coupon_id=b.coupon_id and a.ticket<b.ticket and a.state='WAITING')
              union all

@@ -1,17 +1,17 @@
-use super::{Check, How, When, copied::ORIGIN_TRIGGERS};
+use super::{HoldsWhen, Invariant, ViolationFinder, copied::ORIGIN_TRIGGERS};
 use contracts::{Timestamp, Won};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     vec![
-        Check::always(
+        Invariant::always(
             "I-L1",
             "each ledger transaction sums to zero",
             "select tx_id, sum(amount) from wallet_entries group by tx_id having sum(amount)<>0",
         ),
-        Check::always(
+        Invariant::always(
             "I-L2",
             "balances are the sum of their entries, held points the sum of their holds",
             "select a.owner_id, a.kind, a.balance, sum(e.amount) from wallet_accounts a
@@ -22,20 +22,20 @@ pub fn checks() -> Vec<Check> {
              left join wallet_holds h on h.member_id=a.owner_id and h.state='HELD' where a.kind='REWARD'
              group by a.owner_id, a.kind, a.held having coalesce(sum(h.amount),0)<>a.held",
         ),
-        Check::always(
+        Invariant::always(
             "I-L3",
             "a member's money and points were never below zero, at any past moment",
             "select owner_id, kind, n, balance from (
                select owner_id, kind, n, sum(amount) over (partition by owner_id, kind order by n) as balance
                from wallet_entries where kind in ('CASH','REWARD')) where balance<0",
         ),
-        Check {
+        Invariant {
             id: "I-L4",
-            when: When::Always,
+            when: HoldsWhen::Always,
             title: "the ledger is append-only: its triggers are in place and its hash chains unbroken",
-            how: How::Code(chains),
+            finder: ViolationFinder::Code(broken_chains),
         },
-        Check::always(
+        Invariant::always(
             "I-L5",
             "one ledger transaction for each cause",
             "select kind, ref, count(*) from wallet_transactions group by kind, ref having count(*)>1",
@@ -43,26 +43,26 @@ pub fn checks() -> Vec<Check> {
     ]
 }
 
-/// The triggers that keep entries from being changed.
-const GUARDS: &[&str] =
+/// Triggers of SQLite that forbid changes of entries.
+const SQLITE_TRIGGERS: &[&str] =
     &["wallet_entries_no_update", "wallet_entries_no_delete", "wallet_transactions_no_update", "wallet_transactions_no_delete"];
-/// The same on PostgreSQL.
-const POSTGRES_GUARDS: &[&str] =
+/// Triggers of PostgreSQL that forbid changes of entries.
+const POSTGRES_TRIGGERS: &[&str] =
     &["wallet_entries_append_only", "wallet_entries_no_truncate", "wallet_transactions_append_only", "wallet_transactions_no_truncate"];
 
-fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn broken_chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
-    // A copy has triggers of its own, which say nothing about the database it came from.
-    let (guards, there) = match connection.table_exists(None, ORIGIN_TRIGGERS)? {
-        true => (POSTGRES_GUARDS, format!("select count(*)=1 from {ORIGIN_TRIGGERS} where name=?1")),
-        false => (GUARDS, "select count(*)=1 from sqlite_master where type='trigger' and name=?1".to_owned()),
+    // A copy has its own triggers, so the check reads the list of triggers of the original database.
+    let (triggers, exists) = match connection.table_exists(None, ORIGIN_TRIGGERS)? {
+        true => (POSTGRES_TRIGGERS, format!("select count(*)=1 from {ORIGIN_TRIGGERS} where name=?1")),
+        false => (SQLITE_TRIGGERS, "select count(*)=1 from sqlite_master where type='trigger' and name=?1".to_owned()),
     };
-    for guard in guards {
-        if !connection.query_row(&there, [guard], |row| row.get::<_, bool>(0))? {
-            found.push(format!("trigger {guard} is missing"));
+    for trigger in triggers {
+        if !connection.query_row(&exists, [trigger], |row| row.get::<_, bool>(0))? {
+            found.push(format!("trigger {trigger} is missing"));
         }
     }
-    let mut heads: HashMap<(Uuid, String), [u8; 32]> = HashMap::new();
+    let mut last_hashes: HashMap<(Uuid, String), [u8; 32]> = HashMap::new();
     let mut statement =
         connection.prepare("select owner_id, kind, tx_id, n, amount, at, hash from wallet_entries order by owner_id, kind, n")?;
     let mut rows = statement.query([])?;
@@ -70,7 +70,7 @@ fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
         let (owner, tx_id): (Uuid, Uuid) = (id(row, 0)?, id(row, 2)?);
         let (kind, n, amount, at): (String, i64, i64, i64) = (row.get(1)?, row.get(3)?, row.get(4)?, row.get(5)?);
         let hash: [u8; 32] = row.get(6)?;
-        let previous = heads.entry((owner, kind.clone())).or_insert(wallet::GENESIS);
+        let previous = last_hashes.entry((owner, kind.clone())).or_insert(wallet::GENESIS);
         if wallet::ledger_hash(previous, tx_id, n, Won(amount), Timestamp(at)) != hash {
             found.push(format!("{owner} {kind} entry {n}: the chain is broken"));
         }
@@ -80,7 +80,7 @@ fn chains(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (owner, kind, head, entries): (Uuid, String, [u8; 32], i64) = (id(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let last = heads.get(&(owner, kind.clone()));
+        let last = last_hashes.get(&(owner, kind.clone()));
         if (entries > 0 || last.is_some()) && last != Some(&head) {
             found.push(format!("{owner} {kind}: the head is not the last entry's hash"));
         }

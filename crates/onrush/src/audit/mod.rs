@@ -1,16 +1,16 @@
-//! The audit: every invariant as a query that must return no row. It reads a snapshot of the database, beside a running server or
-//! without one, and changes nothing. Data on PostgreSQL are copied into a SQLite file first, so that there is one text of each check.
+//! The audit: every invariant as a query that must return no row. It reads a snapshot of the database, with or without a running server,
+//! and changes nothing. Data on PostgreSQL are copied into a SQLite file first, so that each check has one SQL text.
 //!
-//! Checks of kind `Quiet` only mean something when no message is under way and no saga runs; the audit waits a while for such a moment.
+//! A `Quiet` invariant is only valid when no message is under way and no saga runs. The audit waits for such a moment.
 
 mod accounts;
 pub mod copied;
 mod coupons;
 mod ledger;
-mod log;
 mod orders;
 mod payments;
 mod stock;
+mod streams;
 
 use crate::{copy::CopyError, settings::Settings};
 use contracts::Timestamp;
@@ -21,63 +21,64 @@ use std::path::Path;
 
 pub use contracts::SERVICES;
 
-/// Rows of one check that are shown.
-const SHOWN: usize = 20;
+/// Maximum number of violating rows shown for one invariant.
+const MAX_SHOWN: usize = 20;
 
+/// Moments at which an invariant must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum HoldsWhen {
     /// Holds at every commit.
     Always,
-    /// Holds at every commit where all services are seen at one moment: it compares what one of them has with what another has.
+    /// Holds at every commit, but compares data of two services, so both must be read at one moment.
     OneMoment,
     /// Holds when no message is under way and no saga runs.
     Quiet,
 }
 
 /// One invariant.
-pub struct Check {
+pub struct Invariant {
     pub id: &'static str,
-    pub when: When,
+    pub when: HoldsWhen,
     pub title: &'static str,
-    /// Finds what breaks it. `:now` is the time of the audit, in microseconds.
-    pub how: How,
+    /// Finds the violations. `:now` is the time of the audit, in microseconds.
+    pub finder: ViolationFinder,
 }
 
-pub enum How {
+pub enum ViolationFinder {
     Sql(String),
-    /// Computed, because SQL cannot.
+    /// Code, for checks that SQL cannot express.
     Code(fn(&Connection) -> rusqlite::Result<Vec<String>>),
 }
 
-impl Check {
-    fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::Always, title, how: How::Sql(sql.into()) }
+impl Invariant {
+    fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::Always, title, finder: ViolationFinder::Sql(sql.into()) }
     }
-    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::OneMoment, title, how: How::Sql(sql.into()) }
+    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::OneMoment, title, finder: ViolationFinder::Sql(sql.into()) }
     }
-    fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Check {
-        Check { id, when: When::Quiet, title, how: How::Sql(sql.into()) }
+    fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
+        Invariant { id, when: HoldsWhen::Quiet, title, finder: ViolationFinder::Sql(sql.into()) }
     }
 }
 
-/// All invariants, in the order of the catalogue.
-pub fn checks() -> Vec<Check> {
+/// All invariants, grouped by area.
+pub fn checks() -> Vec<Invariant> {
     let mut all = coupons::checks();
     all.extend(stock::checks());
     all.extend(ledger::checks());
     all.extend(orders::checks());
     all.extend(payments::checks());
-    all.extend(log::checks());
+    all.extend(streams::checks());
     all.extend(accounts::checks());
     all
 }
 
-/// What an audit found.
+/// Result of an audit.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub clean: bool,
-    /// Why checks that need quiet were left out; absent when all were made.
+    /// Reason why `Quiet` checks were skipped. `None`: all checks ran.
     pub not_quiet: Option<String>,
     pub checked: usize,
     pub violations: Vec<Violation>,
@@ -87,27 +88,27 @@ pub struct Report {
 pub struct Violation {
     pub id: &'static str,
     pub title: &'static str,
-    /// What breaks it; the first 20.
+    /// The first 20 violating rows.
     pub found: Vec<String>,
 }
 
-/// Why there is no report.
+/// Reasons why an audit cannot finish.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     #[error(transparent)]
     File(#[from] rusqlite::Error),
     #[error(transparent)]
     Copy(#[from] CopyError),
-    #[error("the audit broke off: {0}")]
+    #[error("the audit ended early: {0}")]
     Broken(String),
 }
 
-/// Audits the file of these settings as it is now. For data on PostgreSQL there is [`run_any`].
+/// Audits the SQLite file of these settings as it is now. [`run_any`] also supports PostgreSQL.
 pub fn run(settings: &Settings, now: Timestamp) -> rusqlite::Result<Report> {
     run_files(&settings.database(), &settings.provider_book(), now)
 }
 
-/// Audits the data of these settings as they are now, wherever they are.
+/// Audits the data of these settings as they are now, on SQLite or PostgreSQL.
 pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<Report, AuditError> {
     let book = settings.provider_book();
     let blocking = |check: Box<dyn FnOnce() -> rusqlite::Result<Report> + Send>| tokio::task::spawn_blocking(check);
@@ -121,40 +122,40 @@ pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<Report, Audi
     Ok(report.map_err(|error| AuditError::Broken(error.to_string()))??)
 }
 
-/// Audits a database file, and the test provider's book if there is one.
+/// Audits a database file, and the ledger of the test provider if it exists.
 pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusqlite::Result<Report> {
     check_file(database, provider_book, now, None)
 }
 
-/// With `moved`, services in the file are of different moments, for the reason it gives.
+/// `moved` is the reason why the services in the file were copied at different moments.
 fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Option<String>) -> rusqlite::Result<Report> {
-    // Not read-only by flag: reading beside a writer needs the shared-memory file, which a read-only connection cannot make.
+    // Not opened read-only: reading beside a writer needs the shared-memory file, which a read-only connection cannot create.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    payments::attach_book(&connection, provider_book)?;
+    payments::attach_provider_book(&connection, provider_book)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.execute_batch("begin")?;
     let one_moment = moved.is_none();
     let not_quiet = match moved {
         Some(moved) => Some(moved),
-        None => log::unrest(&connection, now)?,
+        None => streams::not_quiet_reason(&connection, now)?,
     };
     let mut report = Report { clean: true, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
         let left_out = match check.when {
-            When::Always => false,
-            When::OneMoment => !one_moment,
-            When::Quiet => report.not_quiet.is_some(),
+            HoldsWhen::Always => false,
+            HoldsWhen::OneMoment => !one_moment,
+            HoldsWhen::Quiet => report.not_quiet.is_some(),
         };
         if left_out {
             continue;
         }
         report.checked += 1;
         let watch = Stopwatch::start();
-        let found = match &check.how {
-            How::Sql(sql) => rows(&connection, sql, now)?,
-            How::Code(find) => find(&connection)?,
+        let found = match &check.finder {
+            ViolationFinder::Sql(sql) => rows(&connection, sql, now)?,
+            ViolationFinder::Code(find) => find(&connection)?,
         };
         tracing::debug!(check.id = check.id, elapsed_ms = watch.elapsed().as_millis(), "checked");
         if !found.is_empty() {
@@ -175,7 +176,7 @@ fn rows(connection: &Connection, sql: &str, now: Timestamp) -> rusqlite::Result<
     let mut found = Vec::new();
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        if found.len() == SHOWN {
+        if found.len() == MAX_SHOWN {
             found.push("…".into());
             break;
         }

@@ -1,12 +1,12 @@
-use super::Check;
+use super::Invariant;
 use rusqlite::Connection;
 use std::path::Path;
 
-/// How long a payment may be unknown before the audit complains, in microseconds: several rounds of asking the provider.
-const RECONCILE_MAX: i64 = 15 * 60 * 1_000_000;
+/// Maximum age of a payment of unknown outcome, in microseconds: several polls of the provider.
+const MAX_UNKNOWN_MICROS: i64 = 15 * 60 * 1_000_000;
 
-/// Makes the test provider's own book readable as `book.psp_charges`; an empty one where it never charged anything.
-pub fn attach_book(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+/// Attaches the ledger of the test provider as `book.psp_charges`. It is empty if the file does not exist.
+pub fn attach_provider_book(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     if path.exists() {
         connection.execute("attach database ?1 as book", [path.to_string_lossy()])?;
         return Ok(());
@@ -17,23 +17,23 @@ pub fn attach_book(connection: &Connection, path: &Path) -> rusqlite::Result<()>
     )
 }
 
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     vec![
-        Check::always(
+        Invariant::always(
             "I-P1",
             "the provider captured at most once for an order",
             "select p.order_id, count(*) from book.psp_charges c join payments_payments p on p.provider_key=c.psp_key
              where c.captured=1 and c.refunded=0 group by p.order_id having count(*)>1",
         ),
-        Check::always(
+        Invariant::always(
             "I-P2",
             "refunds never exceed what was captured",
             "select p.id, p.amount, sum(r.amount) from payments_payments p join payments_refunds r on r.payment_id=p.id
              and r.state in ('PENDING','DONE') group by p.id, p.amount having sum(r.amount)>p.amount",
         ),
-        Check::quiet(
+        Invariant::quiet(
             "I-P3",
-            "our book is the provider's, both ways",
+            "our payments equal those of the provider and of the wallet, in both directions",
             "select p.id, p.state, p.amount, c.amount from payments_payments p left join book.psp_charges c on c.psp_key=p.provider_key and c.captured=1
               where p.method='test' and p.captured_at is not null and (c.psp_key is null or c.amount<>p.amount)
              union all
@@ -47,10 +47,10 @@ pub fn checks() -> Vec<Check> {
              select t.ref, 'only in the wallet', t.amount, null from wallet_transactions t left join payments_payments p
               on p.id=t.ref and p.captured_at is not null where t.kind='pay' and t.refused is null and p.id is null",
         ),
-        Check::quiet(
+        Invariant::quiet(
             "I-P4",
             "no payment stays unknown",
-            format!("select id, state, updated_at from payments_payments where state in ('INTENT','UNKNOWN') and updated_at<:now-{RECONCILE_MAX}"),
+            format!("select id, state, updated_at from payments_payments where state in ('INTENT','UNKNOWN') and updated_at<:now-{MAX_UNKNOWN_MICROS}"),
         ),
     ]
 }

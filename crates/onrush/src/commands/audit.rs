@@ -1,6 +1,6 @@
-//! `onrush audit`: checks every invariant. Exit code 0 only when all were checked and hold.
+//! `onrush audit`: checks every invariant. Exit code 0 only if all were checked and hold.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
     audit::{self, Report},
     settings::{Given, Settings},
@@ -9,38 +9,38 @@ use kit::ports::{Clock, Stopwatch, SystemClock};
 use std::{process::ExitCode, time::Duration};
 
 #[derive(clap::Args)]
-pub struct Audit {
+pub struct AuditArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Seconds to wait for a moment without messages under way
+    /// Seconds to wait until no messages are under way
     #[arg(long, default_value_t = 10)]
     patience: u64,
 }
 
-/// Between two looks for a quiet moment.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Interval between attempts to find a quiet moment.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-impl Audit {
+impl AuditArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         if settings.postgres.is_none() && !settings.database().exists() {
             return Err(CommandError::Other(format!("there is no mall in {}; set --data-dir", settings.data_dir.display())));
         }
-        let report = when_quiet(&settings, Duration::from_secs(self.patience)).await?;
+        let report = audit_when_quiet(&settings, Duration::from_secs(self.patience)).await?;
         if self.json {
-            say(serde_json::to_string_pretty(&report).map_err(|error| CommandError::Other(error.to_string()))?);
+            print_line(serde_json::to_string_pretty(&report).map_err(|error| CommandError::Other(error.to_string()))?);
         } else {
-            say(text(&report));
+            print_line(report_text(&report));
         }
         Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
-/// Audits again and again until it was a quiet moment, something is violated, or patience is over.
-pub(super) async fn when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
+/// Repeats the audit until a quiet moment, a violation, or the end of `patience`.
+pub(super) async fn audit_when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
     let waiting = Stopwatch::start();
     loop {
         let report =
@@ -48,11 +48,11 @@ pub(super) async fn when_quiet(settings: &Settings, patience: Duration) -> Resul
         if report.not_quiet.is_none() || !report.violations.is_empty() || waiting.elapsed() >= patience {
             return Ok(report);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn report_text(report: &Report) -> String {
     let mut text = String::new();
     for violation in &report.violations {
         text.push_str(&format!("{} VIOLATED: {}\n", violation.id, violation.title));
@@ -60,8 +60,8 @@ pub(super) fn text(report: &Report) -> String {
             text.push_str(&format!("    {found}\n"));
         }
     }
-    if let Some(unrest) = &report.not_quiet {
-        text.push_str(&format!("Not a quiet moment ({unrest}): the checks that need one were left out.\n"));
+    if let Some(not_quiet_reason) = &report.not_quiet {
+        text.push_str(&format!("Not a quiet moment ({not_quiet_reason}): the checks that need one were skipped.\n"));
     }
     text.push_str(&format!(
         "{} invariants checked, {} violated: {}",

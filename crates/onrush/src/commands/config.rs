@@ -1,41 +1,41 @@
-//! `onrush config check`: whether the settings can be used, and what they come to. It asks nobody: whether the servers are there, and are
-//! what they should be, `serve` finds out.
+//! `onrush config check`: checks the settings and shows their values. It opens no connection. Only `serve` checks that the servers
+//! answer and fit.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::settings::{Given, Settings};
 use kit::{db::postgres_place, redis};
 use std::{fmt::Display, process::ExitCode};
 
 #[derive(clap::Args)]
-pub struct Config {
+pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
 }
 
 #[derive(clap::Subcommand)]
 enum ConfigCommand {
-    /// Check the settings and show what they come to; secrets are not shown
+    /// Check the settings and show their values; secrets are masked
     Check {
         #[command(flatten)]
-        given: Box<Given>,
+        raw: Box<Given>,
     },
 }
 
-impl Config {
+impl ConfigArgs {
     pub fn run(self) -> Result<ExitCode, CommandError> {
-        let ConfigCommand::Check { given } = self.command;
-        let settings = Settings::load(&given)?;
-        for (name, value) in where_it_is(&settings).into_iter().chain(with_whom(&settings)).chain(how_it_works(&settings)) {
-            say(format!("{name} = {value}"));
+        let ConfigCommand::Check { raw } = self.command;
+        let settings = Settings::load(&raw)?;
+        for (name, value) in location_lines(&settings).into_iter().chain(connection_lines(&settings)).chain(behaviour_lines(&settings)) {
+            print_line(format!("{name} = {value}"));
         }
-        say("The settings can be used.");
+        print_line("The settings can be used.");
         Ok(ExitCode::SUCCESS)
     }
 }
 
-type Line = (&'static str, String);
+type SettingLine = (&'static str, String);
 
-/// Shown for what is not set, or would do nothing here.
+/// Shown for a setting that is absent or has no effect.
 const NONE: &str = "none";
 const MASKED: &str = "***";
 
@@ -43,23 +43,23 @@ fn or_none(value: Option<impl Display>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// Settings that are good lead somewhere; whatever cannot be read could hide a password.
-fn place<E>(found: Result<String, E>) -> String {
+/// The address without its password. An address that cannot be parsed is masked, because it may contain a password.
+fn shown_address<E>(found: Result<String, E>) -> String {
     found.unwrap_or_else(|_| MASKED.to_owned())
 }
 
-fn where_it_is(settings: &Settings) -> Vec<Line> {
+fn location_lines(settings: &Settings) -> Vec<SettingLine> {
     let postgres = settings.postgres.as_ref();
     let on_a_file = |value: String| if postgres.is_none() { value } else { NONE.to_owned() };
     let mut own: Vec<String> = postgres
         .into_iter()
         .flat_map(|postgres| &postgres.own)
-        .map(|(name, url)| format!("{name}={}", place(postgres_place(url))))
+        .map(|(name, url)| format!("{name}={}", shown_address(postgres_place(url))))
         .collect();
     own.sort();
     vec![
         ("data_dir", settings.data_dir.display().to_string()),
-        ("database_url", or_none(postgres.map(|postgres| place(postgres_place(&postgres.url))))),
+        ("database_url", or_none(postgres.map(|postgres| shown_address(postgres_place(&postgres.url))))),
         ("databases", or_none((!own.is_empty()).then(|| own.join(",")))),
         ("readers", or_none(postgres.map(|postgres| postgres.readers))),
         ("partitions", or_none(postgres.map(|postgres| postgres.partitions))),
@@ -68,20 +68,20 @@ fn where_it_is(settings: &Settings) -> Vec<Line> {
     ]
 }
 
-fn with_whom(settings: &Settings) -> Vec<Line> {
-    let (kafka, redis, apart) = (settings.kafka.as_ref(), settings.redis.as_ref(), settings.apart.as_ref());
+fn connection_lines(settings: &Settings) -> Vec<SettingLine> {
+    let (kafka, redis, split) = (settings.kafka.as_ref(), settings.redis.as_ref(), settings.split.as_ref());
     vec![
         ("kafka", or_none(kafka.map(|kafka| &kafka.bootstrap))),
         ("kafka_prefix", or_none(kafka.map(|kafka| &kafka.prefix))),
-        ("redis", or_none(redis.map(|server| place(redis::place(&server.url))))),
+        ("redis", or_none(redis.map(|server| shown_address(redis::place(&server.url))))),
         ("redis_prefix", or_none(redis.map(|server| &server.prefix))),
-        ("only", apart.map_or_else(|| "all services".to_owned(), |apart| apart.only.join(","))),
-        ("peers", or_none(apart.map(|apart| &apart.peers).filter(|peers| !peers.is_empty()))),
+        ("only", split.map_or_else(|| "all services".to_owned(), |split| split.only.join(","))),
+        ("peers", or_none(split.map(|split| &split.peers).filter(|peers| !peers.is_empty()))),
         ("secret", settings.secret.map_or("made at the first start, in data_dir", |_| MASKED).to_owned()),
     ]
 }
 
-fn how_it_works(settings: &Settings) -> Vec<Line> {
+fn behaviour_lines(settings: &Settings) -> Vec<SettingLine> {
     let operator = settings.operator.as_ref();
     vec![
         ("listen", settings.listen.to_string()),

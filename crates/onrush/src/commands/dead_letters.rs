@@ -1,8 +1,8 @@
-//! `onrush dead-letters`: messages that a reader could not act on, and trying them again.
+//! `onrush dead-letters`: lists and redrives messages that a reader could not process.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
-    copy::{is_served, stores},
+    copy::{mall_databases, served_services},
     mall::{Mall, MallError},
     settings::{Given, Settings},
 };
@@ -11,53 +11,53 @@ use std::{process::ExitCode, time::Duration};
 use uuid::Uuid;
 
 #[derive(clap::Args)]
-pub struct DeadLetters {
+pub struct DeadLettersArgs {
     #[command(subcommand)]
     command: DeadLettersCommand,
 }
 
 #[derive(clap::Subcommand)]
 enum DeadLettersCommand {
-    /// Show what is dead, and what waits behind it
+    /// List the dead letters and the messages parked behind them
     List {
         #[command(flatten)]
-        given: Box<Given>,
-        /// One JSON object a line
+        raw: Box<Given>,
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Try them again: all, or those of one key. Works beside a running server and without one
+    /// Retry all dead letters, or those of one key; with or without a running server
     Redrive {
         #[command(flatten)]
-        given: Box<Given>,
-        /// Only messages of this key (such as an order id)
+        raw: Box<Given>,
+        /// Retry only messages of this key, such as an order id
         #[arg(long)]
         key: Option<Uuid>,
     },
 }
 
-/// How long a redrive without a running server may take; letters that fail again are back within moments. On PostgreSQL a process that
-/// died may have left leases, which end first.
+/// Maximum duration of a redrive without a running server. Letters that fail again are dead within moments. On PostgreSQL, leases of a
+/// dead process must expire first.
 const PATIENCE: Duration = Duration::from_secs(15);
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-impl DeadLetters {
+impl DeadLettersArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         match self.command {
-            DeadLettersCommand::List { given, json } => list(&Settings::load(&given)?, json).await,
-            DeadLettersCommand::Redrive { given, key } => redrive(&Settings::load(&given)?, key).await,
+            DeadLettersCommand::List { raw, json } => list(&Settings::load(&raw)?, json).await,
+            DeadLettersCommand::Redrive { raw, key } => redrive(&Settings::load(&raw)?, key).await,
         }
     }
 }
 
 async fn list(settings: &Settings, json: bool) -> Result<ExitCode, CommandError> {
     let mut count = 0;
-    for letter in letters(settings).await? {
+    for letter in unresolved_letters(settings).await? {
         count += 1;
         if json {
-            say(serde_json::to_string(&letter).map_err(|error| CommandError::Other(error.to_string()))?);
+            print_line(serde_json::to_string(&letter).map_err(|error| CommandError::Other(error.to_string()))?);
         } else {
-            say(format!(
+            print_line(format!(
                 "{:8} {} <- {}:{}:{}:{}  {}  key {}\n         {}",
                 letter.state,
                 letter.reader,
@@ -72,17 +72,17 @@ async fn list(settings: &Settings, json: bool) -> Result<ExitCode, CommandError>
         }
     }
     if !json {
-        say(format!("{count} dead letters"));
+        print_line(format!("{count} dead letters"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Unresolved letters of all services.
-async fn letters(settings: &Settings) -> Result<Vec<DeadLetter>, CommandError> {
+/// Unresolved dead letters of all services.
+async fn unresolved_letters(settings: &Settings) -> Result<Vec<DeadLetter>, CommandError> {
     let mut found = Vec::new();
-    for store in stores(settings)? {
-        let mut reader = store.db.reader().await?;
-        for service in store.services {
+    for database in mall_databases(settings)? {
+        let mut reader = database.db.reader().await?;
+        for service in database.services {
             found.extend(dead_letters(&mut reader, service).await?);
         }
     }
@@ -91,42 +91,42 @@ async fn letters(settings: &Settings) -> Result<Vec<DeadLetter>, CommandError> {
 
 async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, CommandError> {
     let (mut marked, mut waits) = (0, false);
-    for store in stores(settings)? {
-        let mut tx = store.db.open_writer().await?;
-        let served = is_served(&mut tx, &store.services).await?;
-        for service in store.services {
+    for database in mall_databases(settings)? {
+        let mut tx = database.db.open_writer().await?;
+        let served = served_services(&mut tx, &database.services).await?;
+        for service in database.services {
             marked += request_redrive(&mut tx, service, key).await?;
-            // Also what was marked before, should nobody have come to it.
+            // Letters marked by an earlier redrive count too, because no process may have retried them.
             waits |= !served.contains(&service) && dead_letters(&mut tx, service).await?.iter().any(|letter| letter.state == "redrive");
         }
     }
-    say(format!("{marked} marked to be tried again"));
+    print_line(format!("{marked} marked for retry"));
     if !waits {
         if marked > 0 {
-            say("the running servers try them now");
+            print_line("the running servers retry them now");
         }
         return Ok(ExitCode::SUCCESS);
     }
     match Mall::open(settings).await {
         Ok(mall) => {
-            // No server runs: this process is the one that tries them.
+            // No server runs, so this process retries them.
             let waited = wait_for_redrive(settings).await;
             mall.process.stop().await;
             waited?;
         }
-        Err(MallError::InUse(_)) => say("the running server tries them now"),
+        Err(MallError::InUse(_)) => print_line("the running server retries them now"),
         Err(error) => return Err(error.into()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn wait_for_redrive(settings: &Settings) -> Result<(), CommandError> {
-    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
-        if letters(settings).await?.iter().all(|letter| letter.state != "redrive") {
+    for _ in 0..PATIENCE.as_millis() / POLL_INTERVAL.as_millis() {
+        if unresolved_letters(settings).await?.iter().all(|letter| letter.state != "redrive") {
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    say("some are still waiting; the next server that runs tries them");
+    print_line("some are still waiting; the next server that starts retries them");
     Ok(())
 }

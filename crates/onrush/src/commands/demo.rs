@@ -1,6 +1,6 @@
-//! `onrush demo`: a mall to look at. Starts afresh every time, in a folder of its own.
+//! `onrush demo`: serves a sample mall. Each start begins with an empty folder.
 
-use super::{CommandError, say, serve::until_stopped};
+use super::{CommandError, print_line, serve::serve_until_stopped};
 use crate::{
     demo,
     mall::Mall,
@@ -10,41 +10,43 @@ use kit::http::layers;
 use std::{fs, path::Path, process::ExitCode};
 
 #[derive(clap::Args)]
-pub struct Demo {
+pub struct DemoArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
 }
 
-/// Marks a folder as a demo's, which may be emptied at the next start.
-const MARK: &str = "onrush-demo";
+/// Marker file of a demo folder, which the next start may empty.
+const MARKER_FILE: &str = "onrush-demo";
 
-impl Demo {
+impl DemoArgs {
     pub async fn run(mut self) -> Result<ExitCode, CommandError> {
-        self.given.data_dir.get_or_insert_with(|| "demo-data".into());
-        self.given.operator_email.get_or_insert_with(|| demo::OPERATOR.0.into());
-        self.given.operator_password.get_or_insert_with(|| demo::OPERATOR.1.into());
-        self.given.test_provider.get_or_insert(true);
-        let settings = Settings::load(&self.given)?;
-        empty(&settings.data_dir)?;
+        self.raw.data_dir.get_or_insert_with(|| "demo-data".into());
+        self.raw.operator_email.get_or_insert_with(|| demo::OPERATOR.0.into());
+        self.raw.operator_password.get_or_insert_with(|| demo::OPERATOR.1.into());
+        self.raw.test_provider.get_or_insert(true);
+        let settings = Settings::load(&self.raw)?;
+        empty_folder(&settings.data_dir)?;
         let mall = Mall::open(&settings).await?;
-        let stocked = demo::furnish(layers(mall.process.router.clone()), settings.operator.as_ref()).await.map_err(CommandError::Other)?;
-        until_stopped(mall, &settings, |address| say(stocked.greeting(address))).await?;
+        let contents =
+            demo::fill_mall(layers(mall.process.router.clone()), settings.operator.as_ref()).await.map_err(CommandError::Other)?;
+        serve_until_stopped(mall, &settings, |address| print_line(contents.greeting(address))).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Empties a folder that an earlier demo made; refuses any other that is not empty.
-fn empty(folder: &Path) -> Result<(), CommandError> {
-    let mark = folder.join(MARK);
+/// Empties the folder of an earlier demo. `Err`: the folder is not empty and has no marker.
+fn empty_folder(folder: &Path) -> Result<(), CommandError> {
+    let marker = folder.join(MARKER_FILE);
     let is_new = !folder.exists() || fs::read_dir(folder)?.next().is_none();
-    if !is_new && !mark.exists() {
-        let text = format!("{} is not a demo's folder, and a demo starts by emptying it; choose another with --data-dir", folder.display());
+    if !is_new && !marker.exists() {
+        let text =
+            format!("{} is not the folder of a demo, and a demo empties its folder; choose another with --data-dir", folder.display());
         return Err(CommandError::Other(text));
     }
     if !is_new {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    fs::write(mark, "A demo lives here. `onrush demo` empties this folder at every start.\n")?;
+    fs::write(marker, "A demo lives here. `onrush demo` empties this folder at every start.\n")?;
     Ok(())
 }

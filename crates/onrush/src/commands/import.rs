@@ -1,9 +1,9 @@
-//! `onrush import`: a solo mall, or a file that was exported, into an empty PostgreSQL.
+//! `onrush import`: copies a solo mall, or an exported file, into an empty PostgreSQL database.
 
-use super::{CommandError, audit::text, say};
+use super::{CommandError, audit::report_text, print_line};
 use crate::{
     audit::{self, Report},
-    copy::{self, Copied, Source},
+    copy::{self, CopiedTable, ImportSource},
     settings::{Given, Settings, SettingsError},
 };
 use kit::ports::{Clock, SystemClock};
@@ -13,46 +13,46 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub struct Import {
+pub struct ImportArgs {
     #[command(flatten)]
-    given: Given,
-    /// The folder of a mall that is not running, or a file that `onrush export` made
+    raw: Given,
+    /// The folder of a mall that is not running, or a file written by `onrush export`
     #[arg(long)]
     from: PathBuf,
 }
 
-impl Import {
+impl ImportArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        import(&self.given, &self.from).await
+        import(&self.raw, &self.from).await
     }
 }
 
-/// Exit code 0 when everything is there and the audit finds the same on both sides.
-pub(super) async fn import(given: &Given, from: &Path) -> Result<ExitCode, CommandError> {
-    let (settings, secret) = load(given)?;
+/// Exit code 0 if all rows were copied and the audit finds the same violations on both sides.
+pub(super) async fn import(raw: &Given, from: &Path) -> Result<ExitCode, CommandError> {
+    let (settings, secret) = load_settings(raw)?;
     if settings.postgres.is_none() {
         return Err(CommandError::Other("an import goes to PostgreSQL: set --database-url".into()));
     }
-    let source = Source::open(from, &settings).await?;
-    let before = audited(from, audit::run_files(&source.database, &source.book, SystemClock.now()))?;
+    let source = ImportSource::open(from, &settings).await?;
+    let before = audit_or_error(from, audit::run_files(&source.database, &source.book, SystemClock.now()))?;
     let imported = copy::import(&source, &settings, SystemClock.now()).await?;
-    say(table(&imported.tables));
-    if imported.book {
-        say(format!("The test provider's book was copied to {}.", settings.provider_book().display()));
+    print_line(tables_text(&imported.tables));
+    if imported.is_book_copied {
+        print_line(format!("The ledger of the test provider was copied to {}.", settings.provider_book().display()));
     }
-    let after = audited(from, audit::run_any(&settings, SystemClock.now()).await)?;
-    say(format!("audit of {}:\n{}", from.display(), text(&before)));
-    say(format!("audit of what was imported:\n{}", text(&after)));
-    say(about_secret(&source, secret));
-    // What was wrong before is wrong now: an import repairs nothing, such as what waits for a dead letter.
+    let after = audit_or_error(from, audit::run_any(&settings, SystemClock.now()).await)?;
+    print_line(format!("audit of {}:\n{}", from.display(), report_text(&before)));
+    print_line(format!("audit of the imported data:\n{}", report_text(&after)));
+    print_line(secret_advice(&source, secret));
+    // An import repairs nothing: violations before it, such as those of a dead letter, remain after it.
     Ok(if before.violations == after.violations { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The settings, and the secret among them. An import signs nothing, so it does without.
-fn load(given: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
-    match Settings::load(given) {
-        Err(SettingsError::Unusable { setting: "secret", .. }) if given.secret.is_none() => {
-            let unsigned = Given { secret: Some("0".repeat(64)), ..given.clone() };
+/// Loads the settings and the secret. `None`: no secret is set. An import signs nothing, so it needs none.
+fn load_settings(raw: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
+    match Settings::load(raw) {
+        Err(SettingsError::Unusable { setting: "secret", .. }) if raw.secret.is_none() => {
+            let unsigned = Given { secret: Some("0".repeat(64)), ..raw.clone() };
             Ok((Settings::load(&unsigned)?, None))
         }
         loaded => {
@@ -63,12 +63,12 @@ fn load(given: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
     }
 }
 
-fn audited<E: std::fmt::Display>(from: &Path, report: Result<Report, E>) -> Result<Report, CommandError> {
+fn audit_or_error<E: std::fmt::Display>(from: &Path, report: Result<Report, E>) -> Result<Report, CommandError> {
     report.map_err(|error| CommandError::Other(format!("cannot audit {}: {error}", from.display())))
 }
 
-/// What was copied, a line for each table with rows.
-pub(super) fn table(tables: &[Copied]) -> String {
+/// The copied tables, one line for each table with rows.
+pub(super) fn tables_text(tables: &[CopiedTable]) -> String {
     let mut text = String::new();
     let mut rows = 0;
     for copied in tables.iter().filter(|copied| copied.digest.rows > 0) {
@@ -79,15 +79,15 @@ pub(super) fn table(tables: &[Copied]) -> String {
     text
 }
 
-fn about_secret(source: &Source, given: Option<[u8; 32]>) -> String {
+fn secret_advice(source: &ImportSource, new_secret: Option<[u8; 32]>) -> String {
     let key = source.database.with_file_name("secret.key");
-    match (source.secret, given) {
-        (Some(old), Some(new)) if old == new => "The secret is the one that was used before: everyone stays signed in.".into(),
+    match (source.secret, new_secret) {
+        (Some(old), Some(new)) if old == new => "The secret is the same as before: all members stay signed in.".into(),
         (None, _) => {
-            "Serve it with the secret that was used before (ONRUSH_SECRET); with another, everyone has to renew their access token.".into()
+            "Serve it with the secret used before (ONRUSH_SECRET). With another secret, all members must renew their access tokens.".into()
         }
         (Some(_), _) => format!(
-            "So that everyone stays signed in, serve it with the secret of {}:\n    export ONRUSH_SECRET=$(od -An -v -tx1 {} | tr -d ' \\n')",
+            "To keep all members signed in, serve it with the secret of {}:\n    export ONRUSH_SECRET=$(od -An -v -tx1 {} | tr -d ' \\n')",
             key.display(),
             key.display()
         ),

@@ -1,6 +1,6 @@
-//! `onrush migrate`: brings the tables of the configured database up to date and exits. With `--from` and `--to` it is `onrush import`.
+//! `onrush migrate`: brings the tables of the configured database up to date and exits. With `--from` and `--to`, it is `onrush import`.
 
-use super::{CommandError, import::import, say};
+use super::{CommandError, import::import, print_line};
 use crate::{
     copy,
     mall::{self, MallError},
@@ -10,26 +10,26 @@ use kit::ports::{Clock, SystemClock};
 use std::{path::PathBuf, process::ExitCode};
 
 #[derive(clap::Args)]
-pub struct Migrate {
+pub struct MigrateArgs {
     #[command(flatten)]
-    given: Given,
-    /// Move the mall in this folder, or this exported file, to the database of --to
+    raw: Given,
+    /// Copy the mall in this folder, or this exported file, to the database of --to
     #[arg(long, requires = "to")]
     from: Option<PathBuf>,
-    /// Where to move it, such as postgres://user:password@host/database
+    /// Target of the copy, such as postgres://user:password@host/database
     #[arg(long, requires = "from")]
     to: Option<String>,
 }
 
-impl Migrate {
+impl MigrateArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         if let (Some(from), Some(to)) = (&self.from, self.to) {
-            let given = Given { database_url: Some(to), ..self.given };
-            return import(&given, from).await;
+            let raw = Given { database_url: Some(to), ..self.raw };
+            return import(&raw, from).await;
         }
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let _lock = match &settings.postgres {
-            // Others may serve meanwhile: each migration is made once, and by one.
+            // Other processes may serve meanwhile: each migration runs once, in one process.
             Some(_) => None,
             None => {
                 let path = settings.data_dir.display().to_string();
@@ -38,7 +38,7 @@ impl Migrate {
             }
         };
         copy::prepare(&settings, SystemClock.now()).await?;
-        say("The tables are up to date.");
+        print_line("The tables are up to date.");
         Ok(ExitCode::SUCCESS)
     }
 }

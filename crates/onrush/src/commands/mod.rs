@@ -1,4 +1,4 @@
-//! The commands of the binary: one file each.
+//! The commands of the binary, one file each.
 
 mod audit;
 mod config;
@@ -26,40 +26,40 @@ use std::{future::Future, io::Write, process::ExitCode};
 #[command(name = "onrush", version, about, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Serve the mall
-    Serve(serve::Serve),
-    /// Serve a fresh demo mall: three stores, products, coupons, sample accounts
-    Demo(demo::Demo),
-    /// Make shoppers with charged wallets, without a running server
-    Seed(seed::Seed),
+    Serve(serve::ServeArgs),
+    /// Serve a new demo mall: three stores, products, coupons, sample accounts
+    Demo(demo::DemoArgs),
+    /// Create shoppers with charged wallets, without a running server
+    Seed(seed::SeedArgs),
     /// Run a load scenario against a mall
-    Rush(rush::Rush),
-    /// Check every invariant over all data
-    Audit(audit::Audit),
+    Rush(rush::RushArgs),
+    /// Check every invariant on all data
+    Audit(audit::AuditArgs),
     /// Write all data into one SQLite file
-    Export(export::Export),
-    /// Move a solo mall, or an exported file, to PostgreSQL
-    Import(import::Import),
+    Export(export::ExportArgs),
+    /// Copy a solo mall, or an exported file, to PostgreSQL
+    Import(import::ImportArgs),
     /// Bring the tables up to date
-    Migrate(migrate::Migrate),
+    Migrate(migrate::MigrateArgs),
     /// Print the OpenAPI document
-    Openapi(openapi::Openapi),
-    /// Show the services: what they read, and where they run now
-    Services(services::Services),
-    /// List or retry messages that a reader could not act on
-    DeadLetters(dead_letters::DeadLetters),
-    /// Help a reader that has stopped because messages are not there any more
-    Repair(repair::Repair),
-    /// Look at the settings
-    Config(config::Config),
+    Openapi(openapi::OpenapiArgs),
+    /// Show the services: the messages they read, and the processes that run them
+    Services(services::ServicesArgs),
+    /// List or retry messages that a reader could not process
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Repair a reader that stopped because messages are missing
+    Repair(repair::RepairArgs),
+    /// Check the settings
+    Config(config::ConfigArgs),
 }
 
-/// Why a command failed, for the person at the terminal.
+/// Reasons why a command failed, as shown to the user.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error(transparent)]
@@ -80,19 +80,19 @@ pub fn run(cli: Cli) -> ExitCode {
     kit::telemetry::init_logging(LogFormat::Text);
     kit::telemetry::install_metrics();
     let result = match cli.command {
-        Command::Serve(command) => block_on(command.run()),
-        Command::Demo(command) => block_on(command.run()),
-        Command::Seed(command) => block_on(command.run()),
-        Command::Rush(command) => block_on(command.run()),
-        Command::Audit(command) => block_on(command.run()),
-        Command::Export(command) => block_on(command.run()),
-        Command::Import(command) => block_on(command.run()),
-        Command::Migrate(command) => block_on(command.run()),
-        Command::Openapi(command) => command.run(),
-        Command::Services(command) => block_on(command.run()),
-        Command::DeadLetters(command) => block_on(command.run()),
-        Command::Repair(command) => block_on(command.run()),
-        Command::Config(command) => command.run(),
+        CliCommand::Serve(command) => block_on(command.run()),
+        CliCommand::Demo(command) => block_on(command.run()),
+        CliCommand::Seed(command) => block_on(command.run()),
+        CliCommand::Rush(command) => block_on(command.run()),
+        CliCommand::Audit(command) => block_on(command.run()),
+        CliCommand::Export(command) => block_on(command.run()),
+        CliCommand::Import(command) => block_on(command.run()),
+        CliCommand::Migrate(command) => block_on(command.run()),
+        CliCommand::Openapi(command) => command.run(),
+        CliCommand::Services(command) => block_on(command.run()),
+        CliCommand::DeadLetters(command) => block_on(command.run()),
+        CliCommand::Repair(command) => block_on(command.run()),
+        CliCommand::Config(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "onrush: {error}");
@@ -104,8 +104,8 @@ fn block_on(future: impl Future<Output = Result<ExitCode, CommandError>>) -> Res
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
-/// Writes to standard output; a closed pipe is not an error worth a panic.
-pub(crate) fn say(text: impl AsRef<str>) {
+/// Writes a line to standard output. A closed pipe is ignored.
+pub(crate) fn print_line(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_ref().as_bytes());
     let _ = out.write_all(b"\n");

@@ -1,20 +1,20 @@
-//! `onrush openapi`: the OpenAPI document, or one of the tables generated from the code.
+//! `onrush openapi`: prints the OpenAPI document, or one of the tables generated from the code.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::documents::{self, Document};
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub struct Openapi {
-    /// Which document
+pub struct OpenapiArgs {
+    /// The document to print
     #[arg(long, value_enum, default_value = "openapi")]
     document: Document,
 }
 
-impl Openapi {
+impl OpenapiArgs {
     pub fn run(self) -> Result<ExitCode, CommandError> {
         let text = documents::text(self.document).map_err(CommandError::Other)?;
-        say(text.trim_end());
+        print_line(text.trim_end());
         Ok(ExitCode::SUCCESS)
     }
 }

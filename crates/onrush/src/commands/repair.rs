@@ -1,8 +1,8 @@
-//! `onrush repair`: what a person decides when a stream's reader has stopped. None of it makes a reader skip what can still be read.
+//! `onrush repair`: decisions of an operator about a stopped reader of a stream. No command skips messages that can still be read.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
-    copy::stores,
+    copy::mall_databases,
     documents,
     settings::{Given, Settings},
 };
@@ -15,60 +15,60 @@ use kit::{
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
-pub struct Repair {
+pub struct RepairArgs {
     #[command(subcommand)]
     command: RepairCommand,
 }
 
 #[derive(clap::Subcommand)]
 enum RepairCommand {
-    /// Let a reader that is new begin where the stream begins now, because what was before is not kept any more
+    /// Start a new reader at the first message that the stream still has, because earlier ones were deleted
     Begin {
         #[command(flatten)]
-        given: Box<Given>,
-        /// The service that reads
+        raw: Box<Given>,
+        /// The service that reads the stream
         #[arg(long)]
         reader: String,
-        /// The service whose stream it is
+        /// The service that writes the stream
         #[arg(long)]
         source: String,
-        /// The partition, as its log line says
+        /// The partition, as in the log line of the reader
         #[arg(long, default_value_t = 0)]
         partition: i64,
-        /// The numbering, as its log line says
+        /// The epoch, as in the log line of the reader
         #[arg(long, default_value_t = 1)]
         epoch: i64,
-        /// The first message it is to read, as its log line says
+        /// The first message to read, as in the log line of the reader
         #[arg(long, value_parser = clap::value_parser!(i64).range(2..))]
         first: i64,
     },
-    /// Have a reader over Kafka find its place by the messages' numbers, after a topic was made anew
+    /// Let a reader over Kafka find its position by message numbers, after a topic was recreated
     FindPlace {
         #[command(flatten)]
-        given: Box<Given>,
-        /// The service that reads
+        raw: Box<Given>,
+        /// The service that reads the stream
         #[arg(long)]
         reader: String,
-        /// The service whose stream it is
+        /// The service that writes the stream
         #[arg(long)]
         source: String,
     },
-    /// Have a service's messages published to Kafka again, as far back as its database has them
+    /// Publish the messages of a service to Kafka again, as far back as its database has them
     PublishAgain {
         #[command(flatten)]
-        given: Box<Given>,
-        /// The service whose stream it is
+        raw: Box<Given>,
+        /// The service that writes the stream
         #[arg(long)]
         source: String,
     },
 }
 
-impl Repair {
-    /// Beside running processes, which take it up within seconds, or without.
+impl RepairArgs {
+    /// Works with or without running processes. Running processes apply it within seconds.
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         match self.command {
-            RepairCommand::Begin { given, reader, source, partition, epoch, first } => {
-                let (mut tx, (reader, source)) = (open(&given, &reader).await?, reading(&reader, &source)?);
+            RepairCommand::Begin { raw, reader, source, partition, epoch, first } => {
+                let (mut tx, (reader, source)) = (open(&raw, &reader).await?, check_subscription(&reader, &source)?);
                 let place = Place { source, epoch, partition };
                 let begun = async {
                     tx.begin().await?;
@@ -76,34 +76,36 @@ impl Repair {
                     Ok(tx.commit().await?)
                 };
                 begun.await.map_err(|fault: kit::Fault| CommandError::Other(fault.to_string()))?;
-                say(format!("{reader} begins with message {first} of {source}, partition {partition}; those before it were not read"));
+                print_line(format!(
+                    "{reader} begins with message {first} of {source}, partition {partition}; earlier messages were not read"
+                ));
             }
-            RepairCommand::FindPlace { given, reader, source } => {
-                let (mut tx, (reader, source)) = (open(&given, &reader).await?, reading(&reader, &source)?);
+            RepairCommand::FindPlace { raw, reader, source } => {
+                let (mut tx, (reader, source)) = (open(&raw, &reader).await?, check_subscription(&reader, &source)?);
                 let partitions = find_by_number(&mut tx, reader, source).await?;
-                say(format!("{reader} looks for its place in {partitions} partitions of {source}"));
+                print_line(format!("{reader} looks for its position in {partitions} partitions of {source}"));
             }
-            RepairCommand::PublishAgain { given, source } => {
-                let mut tx = open(&given, &source).await?;
+            RepairCommand::PublishAgain { raw, source } => {
+                let mut tx = open(&raw, &source).await?;
                 publish_again(&mut tx, &source).await?;
-                say(format!("what the database still has of {source} is published again"));
+                print_line(format!("the messages of {source} that the database still has are published again"));
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// A connection that writes to a service's tables. They must be there.
-async fn open(given: &Given, service: &str) -> Result<Tx, CommandError> {
-    let all = stores(&Settings::load(given)?)?;
-    let store = all.into_iter().find(|store| store.services.contains(&service));
-    let store = store.ok_or_else(|| CommandError::Other(format!("there is no service “{service}”")))?;
-    store.db.check().await?;
-    Ok(store.db.open_writer().await?)
+/// Opens a write connection to the tables of a service. `Err`: the tables do not exist.
+async fn open(raw: &Given, service: &str) -> Result<Tx, CommandError> {
+    let all = mall_databases(&Settings::load(raw)?)?;
+    let database = all.into_iter().find(|database| database.services.contains(&service));
+    let database = database.ok_or_else(|| CommandError::Other(format!("there is no service “{service}”")))?;
+    database.db.check().await?;
+    Ok(database.db.open_writer().await?)
 }
 
-/// The names of both, if the first reads the second's stream.
-fn reading(reader: &str, source: &str) -> Result<(&'static str, &'static str), CommandError> {
+/// The names of both services. `Err`: `reader` does not read the stream of `source`.
+fn check_subscription(reader: &str, source: &str) -> Result<(&'static str, &'static str), CommandError> {
     for service in documents::all_services().map_err(CommandError::Other)? {
         let read = Message::TABLE.iter().find(|(kind, from, _)| *from == source && service.reads().contains(kind));
         if let Some((_, source, _)) = read

@@ -1,8 +1,8 @@
-//! `onrush seed`: shoppers with charged wallets, for load scenarios. Needs no running server; their tokens are good for an hour.
+//! `onrush seed`: creates shoppers with charged wallets for load scenarios, without a running server. Their tokens are valid for an hour.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -19,55 +19,62 @@ use std::{
 };
 
 #[derive(clap::Args)]
-pub struct Seed {
+pub struct SeedArgs {
     #[command(flatten)]
-    given: Given,
-    /// How many shoppers
+    raw: Given,
+    /// Number of shoppers
     #[arg(long)]
     members: u32,
-    /// Where to write one JSON line each: member_id, email, access_token
+    /// Output file with one JSON line per shopper: member_id, email, access_token
     #[arg(long)]
     tokens: PathBuf,
-    /// Cash of each, in won
+    /// Cash of each shopper, in won
     #[arg(long, default_value_t = 10_000_000)]
     cash: i64,
-    /// Points of each
+    /// Points of each shopper
     #[arg(long, default_value_t = 100_000)]
     points: i64,
 }
 
-impl Seed {
+impl SeedArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let mall = Mall::open(&settings).await?;
         let members = import_members(&mall, self.members).await.map_err(CommandError::Other)?;
         self.charge(&mall, &members).await.map_err(CommandError::Other)?;
         write_tokens(&self.tokens, &members)?;
         mall.process.stop().await;
-        say(format!("{} shoppers, {} won and {} points each; tokens in {}", members.len(), self.cash, self.points, self.tokens.display()));
+        print_line(format!(
+            "{} shoppers, {} won and {} points each; tokens in {}",
+            members.len(),
+            self.cash,
+            self.points,
+            self.tokens.display()
+        ));
         Ok(ExitCode::SUCCESS)
     }
 
     async fn charge(&self, mall: &Mall, members: &[Imported]) -> Result<(), String> {
-        let local = Local::new(layers(mall.process.router.clone()));
+        let in_process = InProcessClient::new(layers(mall.process.router.clone()));
         if self.cash > 0 {
-            let charge = |member: &Imported| Post::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
-            local.post_all(members.iter().map(charge)).await?;
+            let charge =
+                |member: &Imported| PostRequest::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
+            in_process.post_all(members.iter().map(charge)).await?;
         }
         if self.points > 0 {
             let kit = &mall.process.kit;
             let operator = kit.auth.issue(MemberId(new_id()), Role::Operator, new_id(), kit.clock.now());
             let grant = |member: &Imported| {
                 let body = json!({"member_id": member.member_id, "amount": self.points, "reason": "seed"});
-                Post::new("/v1/wallet/grants", Some(&operator), body)
+                PostRequest::new("/v1/wallet/grants", Some(&operator), body)
             };
-            local.post_all(members.iter().map(grant)).await?;
+            in_process.post_all(members.iter().map(grant)).await?;
         }
         Ok(())
     }
 }
 
-/// Members numbered from 1; numbers that were imported before are used again.
+/// Imports members numbered from 1. Members of an earlier import are reused.
 pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
     let accounts = Arc::new(Accounts::new(mall.process.kit.clone(), AccountsSettings::default()));
     let member = |n: u32| NewMember {

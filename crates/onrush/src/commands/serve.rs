@@ -1,6 +1,6 @@
-//! `onrush serve`: the mall on an address, until it is told to stop.
+//! `onrush serve`: serves the mall on an address until a signal stops it.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
     documents,
     mall::Mall,
@@ -15,22 +15,25 @@ use std::{process::ExitCode, time::Duration};
 use utoipa_swagger_ui::SwaggerUi;
 
 #[derive(clap::Args)]
-pub struct Serve {
+pub struct ServeArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
 }
 
-impl Serve {
+impl ServeArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let mall = Mall::open(&settings).await?;
-        until_stopped(mall, &settings, |address| say(format!("Onrush listens on http://{address}  (API documentation: /docs)"))).await?;
+        serve_until_stopped(mall, &settings, |address| {
+            print_line(format!("Onrush listens on http://{address}  (API documentation: /docs)"))
+        })
+        .await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Serves until SIGTERM or Ctrl-C: readiness goes first, requests in flight finish, then the writer.
-pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
+/// Serves until SIGTERM or Ctrl-C. Then readiness ends first, requests in flight finish, and the writer stops last.
+pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
     let listener = listen(settings.listen)
         .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
     let address = listener.local_addr()?;
@@ -46,7 +49,7 @@ pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(s
             let shutdown = shutdown.clone();
             tasks::spawn("ops", async move {
                 if let Err(error) = serve(listener, layers(ops_router), ServerLimits::default(), shutdown).await {
-                    tracing::error!(%error, "the operations listener ended");
+                    tracing::error!(%error, "operations listener ended");
                 }
             });
             api
@@ -61,31 +64,31 @@ pub async fn until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(s
     Ok(())
 }
 
-/// How long the process says that it is not ready before it takes no more connections.
+/// Time between the end of readiness and the end of new connections.
 const UNREADY_BEFORE_STOP: Duration = Duration::from_millis(500);
 
 fn document_routes(mall: &Mall) -> Router {
     let openapi = documents::openapi(&mall.process);
-    // There are no pages yet: whoever comes with a browser is shown what there is.
+    // There are no pages yet, so a browser is redirected to the API documentation.
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
 fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: Leaving, mut shutdown: Shutdown) {
     tasks::spawn("signals", async move {
         tokio::select! {
-            () = signalled() => {}
+            () = wait_for_signal() => {}
             () = shutdown.stopping() => {}
         }
-        tracing::info!("stopping: no new requests, what is under way finishes");
+        tracing::info!("stopping: no new requests, requests in flight finish");
         readiness.set(false);
         leaving.begin();
-        // Whoever asks for readiness sees it go before connections are refused.
+        // Load balancers see the end of readiness before connections are refused.
         tokio::time::sleep(UNREADY_BEFORE_STOP).await;
         trigger.stop();
     });
 }
 
-async fn signalled() {
+async fn wait_for_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

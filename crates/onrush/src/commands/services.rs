@@ -1,6 +1,6 @@
-//! `onrush services`: what services there are, and where they run now.
+//! `onrush services`: lists the services and the processes that run them.
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
     documents,
     settings::{Given, Settings},
@@ -16,63 +16,62 @@ use std::{fmt::Write, process::ExitCode, sync::Arc};
 use uuid::Uuid;
 
 #[derive(clap::Args)]
-pub struct Services {
+pub struct ServicesArgs {
     #[command(flatten)]
-    given: Given,
+    raw: Given,
 }
 
-impl Services {
-    /// With the settings of any process of the mall. Whatever cannot be reached is said in its place: this is for finding out what is wrong.
+impl ServicesArgs {
+    /// Needs the settings of any process of the mall. Each process that does not answer is listed with the reason, for diagnosis.
     pub async fn run(self) -> Result<ExitCode, CommandError> {
-        let settings = Settings::load(&self.given)?;
+        let settings = Settings::load(&self.raw)?;
         let services = documents::all_services().map_err(CommandError::Other)?;
         let names: Vec<&'static str> = services.iter().map(|service| service.name()).collect();
         let mut text = documents::services().map_err(CommandError::Other)?;
         let Some(postgres) = &settings.postgres else {
-            say(text + "\nAll of them run in one process, on one SQLite file.");
+            print_line(text + "\nAll of them run in one process, on one SQLite file.");
             return Ok(ExitCode::SUCCESS);
         };
         let databases = Databases::open(&Database::Postgres(postgres.clone()))?;
-        let peers = settings.apart.as_ref().map(|apart| Asked::new(&settings, apart)).transpose()?;
+        let peers = settings.split.as_ref().map(|split| PeerProbe::new(&settings, split)).transpose()?;
         let _ = writeln!(text, "\n{:<10} where", "service");
         for name in names {
             let mut lines = Vec::new();
             if let Some(peers) = &peers {
-                lines.extend(peers.ask(name).await);
+                lines.extend(peers.query(name).await);
             }
-            lines.extend(by_leases(databases.of(name), name).await);
+            lines.extend(lease_lines(databases.of(name), name).await);
             for (number, line) in lines.iter().enumerate() {
                 let _ = writeln!(text, "{:<10} {line}", if number == 0 { name } else { "" });
             }
         }
-        say(text.trim_end());
+        print_line(text.trim_end());
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The processes of `peers`, asked one by one.
-struct Asked<'s> {
-    apart: &'s Apart,
+/// Asks the processes in `peers`, one after the other.
+struct PeerProbe<'s> {
+    split: &'s Apart,
     client: Client,
     signer: Signer,
 }
 
-impl<'s> Asked<'s> {
-    fn new(settings: &Settings, apart: &'s Apart) -> Result<Asked<'s>, CommandError> {
-        let secret =
-            settings.secret.ok_or_else(|| CommandError::Other("secret: it signs what is asked of other processes; set it".into()))?;
+impl<'s> PeerProbe<'s> {
+    fn new(settings: &Settings, split: &'s Apart) -> Result<PeerProbe<'s>, CommandError> {
+        let secret = settings.secret.ok_or_else(|| CommandError::Other("secret: it signs requests to other processes; set it".into()))?;
         let signer = Signer::new(&secret, Arc::new(SystemClock));
-        Ok(Asked { apart, client: Client::new(ClientSettings::default()), signer })
+        Ok(PeerProbe { split, client: Client::new(ClientSettings::default()), signer })
     }
 
-    async fn ask(&self, service: &str) -> Vec<String> {
+    async fn query(&self, service: &str) -> Vec<String> {
         let mut lines = Vec::new();
-        if self.apart.only.iter().any(|name| name == service) {
+        if self.split.only.iter().any(|name| name == service) {
             lines.push("here, by these settings".to_owned());
         }
-        for address in self.apart.peers.addresses(service) {
+        for address in self.split.peers.addresses(service) {
             lines.push(match whereabouts(&self.client, &self.signer, address, service).await {
-                Ok(found) => format!("{address}  process {}, version {}", short(found.instance), found.version),
+                Ok(found) => format!("{address}  process {}, version {}", short_id(found.instance), found.version),
                 Err(reason) => format!("{address}  {reason}"),
             });
         }
@@ -80,23 +79,23 @@ impl<'s> Asked<'s> {
     }
 }
 
-/// Who says in the database that it runs the service.
-async fn by_leases(db: &Db, service: &str) -> Vec<String> {
+/// The processes that hold leases of the service in its database.
+async fn lease_lines(db: &Db, service: &str) -> Vec<String> {
     match presences(db, service).await {
-        Err(error) => vec![format!("its database cannot be asked: {error}")],
+        Err(error) => vec![format!("its database does not answer: {error}")],
         Ok(found) if found.is_empty() => vec!["no process runs it now".to_owned()],
         Ok(found) => {
             let line = |(instance, presence): (&Uuid, &kit::process::Presence)| {
                 let lanes: Vec<String> = presence.lanes.iter().map(i64::to_string).collect();
                 let lanes = if lanes.is_empty() { "no lanes".to_owned() } else { format!("lanes {}", lanes.join(" ")) };
-                format!("process {}  {lanes}; {}", short(*instance), presence.duties.join(", ")).trim_end_matches("; ").to_owned()
+                format!("process {}  {lanes}; {}", short_id(*instance), presence.duties.join(", ")).trim_end_matches("; ").to_owned()
             };
             found.iter().map(line).collect()
         }
     }
 }
 
-/// Enough of a name to tell a handful of processes apart: its random end.
-fn short(instance: Uuid) -> String {
+/// The random end of an id: enough to distinguish a few processes.
+fn short_id(instance: Uuid) -> String {
     instance.simple().to_string().split_off(24)
 }

@@ -1,29 +1,31 @@
-//! All data of a mall into one SQLite file.
+//! Exports all data of a mall into one SQLite file.
 
-use super::{Copied, CopyError, Standing, blank, commit_file, epoch::begin_epoch, fill, snapshot, stores};
+use super::{
+    CopiedTable, CopyError, StreamPositions, commit_file, copy_rows, create_file, epoch::begin_epoch, mall_databases, open_snapshot,
+};
 use crate::settings::Settings;
 use contracts::{SERVICES, Timestamp};
 use kit::Tx;
 use std::path::{Path, PathBuf};
 
-/// What came of it.
+/// Result of an export.
 #[derive(Debug)]
-pub struct Exported {
+pub struct ExportSummary {
     /// All tables, by name.
-    pub tables: Vec<Copied>,
+    pub tables: Vec<CopiedTable>,
 }
 
-/// Writes a file that did not exist before; it is there when it is complete. Works beside running processes.
+/// Writes a new file, which appears once it is complete. Works beside running processes.
 ///
-/// From PostgreSQL this needs a moment in which every message is delivered, for the file's streams begin a new epoch with one partition, so
-/// that one process can serve it. `None` when this was not such a moment: try again.
-pub async fn export(settings: &Settings, to: &Path, now: Timestamp) -> Result<Option<Exported>, CopyError> {
+/// An export from PostgreSQL needs a moment without undelivered messages: the streams of the file begin a new epoch with one partition, so
+/// that one process can serve them. `None`: there were undelivered messages, so try again.
+pub async fn export(settings: &Settings, to: &Path, now: Timestamp) -> Result<Option<ExportSummary>, CopyError> {
     if to.exists() {
         return Err(CopyError::Refused(format!("{} exists already: name a file that does not", to.display())));
     }
-    let part = Part::new(to)?;
-    let mut file = blank(&part.0, settings, now).await?;
-    let Some(mut tables) = fill_file(settings, &mut file).await? else { return Ok(None) };
+    let part = PartialFile::new(to)?;
+    let mut file = create_file(&part.0, settings, now).await?;
+    let Some(mut tables) = copy_all(settings, &mut file).await? else { return Ok(None) };
     if settings.postgres.is_some() {
         for service in SERVICES {
             begin_epoch(&mut file, service, 1, now).await?;
@@ -33,36 +35,36 @@ pub async fn export(settings: &Settings, to: &Path, now: Timestamp) -> Result<Op
     std::fs::File::open(&part.0).and_then(|file| file.sync_all()).map_err(|error| CopyError::file(&part.0, &error))?;
     std::fs::rename(&part.0, to).map_err(|error| CopyError::file(to, &error))?;
     tables.sort_by(|a, b| a.table.cmp(&b.table));
-    Ok(Some(Exported { tables }))
+    Ok(Some(ExportSummary { tables }))
 }
 
-async fn fill_file(settings: &Settings, file: &mut Tx) -> Result<Option<Vec<Copied>>, CopyError> {
-    let stores = stores(settings)?;
-    let (mut copied, mut standing) = (Vec::new(), Standing::default());
-    for store in &stores {
-        let mut from = snapshot(&store.db).await?;
-        copied.extend(fill(&mut from, file, &store.services).await?);
-        standing.look(&mut from, &store.services).await?;
+async fn copy_all(settings: &Settings, file: &mut Tx) -> Result<Option<Vec<CopiedTable>>, CopyError> {
+    let databases = mall_databases(settings)?;
+    let (mut copied, mut positions) = (Vec::new(), StreamPositions::default());
+    for database in &databases {
+        let mut from = open_snapshot(&database.db).await?;
+        copied.extend(copy_rows(&mut from, file, &database.services).await?);
+        positions.add(&mut from, &database.services).await?;
         from.finish().await?;
     }
     if settings.postgres.is_none() {
-        // Positions and streams came along as they are: whoever serves the file goes on from there.
+        // Positions and streams were copied unchanged, so a process that serves the file continues from them.
         return Ok(Some(copied));
     }
-    let moved = stores.len() > 1 && Standing::of(&stores).await? != standing;
-    Ok((!moved && standing.behind() == 0).then_some(copied))
+    let moved = databases.len() > 1 && StreamPositions::of(&databases).await? != positions;
+    Ok((!moved && positions.undelivered() == 0).then_some(copied))
 }
 
-/// A file in the making; nothing of it is left if it does not get its name.
-struct Part(PathBuf);
+/// An incomplete file. It is removed on drop, unless it was renamed.
+struct PartialFile(PathBuf);
 
-impl Part {
-    fn new(to: &Path) -> Result<Part, CopyError> {
+impl PartialFile {
+    fn new(to: &Path) -> Result<PartialFile, CopyError> {
         let mut name = to.as_os_str().to_owned();
         name.push(".part");
-        let part = Part(name.into());
+        let part = PartialFile(name.into());
         part.remove();
-        // Made here, so that nobody else may read it: it holds addresses and password hashes.
+        // Created here with mode 0600, because it contains addresses and password hashes.
         let mut options = std::fs::OpenOptions::new();
         options.create_new(true).write(true);
         #[cfg(unix)]
@@ -83,7 +85,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         self.remove();
     }

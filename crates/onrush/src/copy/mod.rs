@@ -1,33 +1,33 @@
-//! Moving all of a mall's data from one database to another: a SQLite file, or the PostgreSQL databases of its services.
+//! Copies all data of a mall from one database to another: a SQLite file, or the PostgreSQL databases of its services.
 //!
-//! It copies rows as they are and counts and compares them afterwards. It never looks at what a row means, but for one thing: where a
-//! copy is to be served, every stream begins a new epoch there, because its partitions are others.
-//! Way through: [`Store`] (where data is) → [`schema`] (which tables) → [`rows`] (their rows) → [`fill`] (into the other database).
+//! Rows are copied unchanged, and both sides are counted and compared afterwards. The meaning of rows does not matter, with one exception:
+//! in a copy that will be served, every stream begins a new epoch, because its partitions differ.
+//! Call path: [`MallDatabase`] → [`schema`] (its tables) → [`rows`] (their rows) → [`copy_rows`] (into the other database).
 
 mod cell;
+mod copy_rows;
+mod databases;
 mod epoch;
 mod export;
-mod fill;
 mod import;
+mod positions;
 mod rows;
 mod schema;
 mod source;
-mod standing;
-mod store;
 
-pub use export::{Exported, export};
-pub use fill::{Copied, fill};
-pub use import::{Imported, import};
-pub use rows::{Digest, digest};
-pub use schema::{Column, Kind, Table, tables};
-pub use source::Source;
-pub use standing::Standing;
-pub use store::{Store, blank, commit_file, is_served, prepare, snapshot, stores};
+pub use copy_rows::{CopiedTable, copy_rows};
+pub use databases::{MallDatabase, commit_file, create_file, mall_databases, open_snapshot, prepare, served_services};
+pub use export::{ExportSummary, export};
+pub use import::{ImportSummary, import};
+pub use positions::StreamPositions;
+pub use rows::{TableDigest, digest};
+pub use schema::{Column, ColumnKind, Table, tables};
+pub use source::ImportSource;
 
 use crate::mall::MallError;
 use kit::{DbError, Fault};
 
-/// Why data were not copied. Nothing of a copy that failed is left in the database it was to go to.
+/// Reasons why data were not copied. A failed copy leaves no rows in the target database.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     #[error(transparent)]
@@ -40,16 +40,16 @@ pub enum CopyError {
     Sqlite(#[from] rusqlite::Error),
     #[error("{path}: {reason}")]
     File { path: String, reason: String },
-    /// The tables on both sides are not the same.
+    /// The tables of both sides differ.
     #[error("{0}")]
     Schema(String),
-    /// A value the other database cannot take.
+    /// A value that the other database cannot store.
     #[error("table {table}, column {column}: {reason}")]
     Value { table: String, column: String, reason: String },
-    /// What arrived is not what was sent.
-    #[error("table {table}: {sent} rows were sent and {arrived} arrived, or they are not the same; nothing was kept")]
+    /// The rows of the target differ from those of the source.
+    #[error("table {table}: {sent} rows were sent and {arrived} arrived, or they differ; nothing was copied")]
     Differs { table: String, sent: u64, arrived: u64 },
-    /// Somebody has to do something first; the text says what.
+    /// The user must act first. The text names the action.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,12 +1,12 @@
-//! Which tables a service has, and what is in their columns: asked of the database itself, so that no table can be forgotten.
+//! Tables of a service and the types of their columns, read from the database, so that no table can be forgotten.
 
 use super::CopyError;
 use kit::{Tx, db::params};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a column holds, whichever database it is in.
+/// Type of a column, independent of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     Id,
     Number,
     Text,
@@ -17,7 +17,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
-    pub kind: Kind,
+    pub kind: ColumnKind,
 }
 
 #[derive(Clone, Debug)]
@@ -30,17 +30,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// Column names, in an order that is the same on both sides.
-    pub fn list(&self) -> String {
+    /// Comma-separated column names, in the same order on both sides.
+    pub fn column_list(&self) -> String {
         self.columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>().join(",")
     }
 
-    /// True for the part after the service's name.
-    pub fn is(&self, rest: &str) -> bool {
+    /// True if `rest` is the name of the table without the prefix of the service.
+    pub fn is_named(&self, rest: &str) -> bool {
         self.name.strip_prefix(self.service).and_then(|name| name.strip_prefix('_')) == Some(rest)
     }
 
-    /// Where the columns are not the same as in `other`.
+    /// Columns that differ from those of `other`. `None`: they are equal.
     pub fn difference(&self, other: &Table) -> Option<String> {
         let names =
             |table: &Table| table.columns.iter().map(|column| format!("{} {:?}", column.name, column.kind)).collect::<BTreeSet<_>>();
@@ -53,16 +53,16 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The tables of a service whose rows are its data, parents before those that refer to them. Left out are the histories of migrations,
-/// which each database has of its own; leases, which belong to processes; and messages without a number, which are looked at separately.
+/// The data tables of a service, with parents before the tables that refer to them. Excluded are migration histories, which each
+/// database has for itself; leases, which belong to processes; and messages without a number, which are counted separately.
 pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, CopyError> {
-    let (columns, parents) = if tx.is_postgres() { of_postgres(tx, service).await? } else { of_sqlite(tx, service).await? };
+    let (columns, parents) = if tx.is_postgres() { read_postgres(tx, service).await? } else { read_sqlite(tx, service).await? };
     let mut found: BTreeMap<String, Table> = BTreeMap::new();
     for (table, column, declared, key) in columns {
-        if is_left_out(service, &table) {
+        if is_excluded(service, &table) {
             continue;
         }
-        let kind = kind(&declared).ok_or_else(|| CopyError::Schema(format!("{table}.{column} has the unknown type {declared}")))?;
+        let kind = parse_kind(&declared).ok_or_else(|| CopyError::Schema(format!("{table}.{column} has the unknown type {declared}")))?;
         let entry = found.entry(table.clone()).or_insert_with(|| Table { service, name: table, columns: Vec::new(), key: Vec::new() });
         if key > 0 {
             entry.key.push(column.clone());
@@ -75,29 +75,29 @@ pub async fn tables(tx: &mut Tx, service: &'static str) -> Result<Vec<Table>, Co
     Ok(parents_first(found, &parents))
 }
 
-/// What [`tables`] leaves out.
-fn is_left_out(service: &str, table: &str) -> bool {
+/// True for tables that [`tables`] excludes.
+fn is_excluded(service: &str, table: &str) -> bool {
     let rest = table.strip_prefix(service).unwrap_or(table);
     ["_migrations", "_kit_migrations", "_leases", "_pending"].contains(&rest)
 }
 
-fn kind(declared: &str) -> Option<Kind> {
+fn parse_kind(declared: &str) -> Option<ColumnKind> {
     Some(match declared.to_ascii_lowercase().as_str() {
-        "uuid" => Kind::Id,
-        "bigint" => Kind::Number,
-        "text" => Kind::Text,
-        "boolean" => Kind::Flag,
-        "bytea" => Kind::Bytes,
+        "uuid" => ColumnKind::Id,
+        "bigint" => ColumnKind::Number,
+        "text" => ColumnKind::Text,
+        "boolean" => ColumnKind::Flag,
+        "bytea" => ColumnKind::Bytes,
         _ => return None,
     })
 }
 
-/// Table, column, declared type, place in the primary key.
-type Columns = Vec<(String, String, String, i64)>;
-/// Table, and one it refers to.
-type Parents = Vec<(String, String)>;
+/// Table, column, declared type, position in the primary key.
+type ColumnRows = Vec<(String, String, String, i64)>;
+/// A table, and a table it refers to.
+type ParentRows = Vec<(String, String)>;
 
-async fn of_sqlite(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), CopyError> {
+async fn read_sqlite(tx: &mut Tx, service: &str) -> Result<(ColumnRows, ParentRows), CopyError> {
     let like = format!("{service}\\_%");
     let columns = tx
         .query(
@@ -116,7 +116,7 @@ async fn of_sqlite(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), Cop
     Ok((columns, parents))
 }
 
-async fn of_postgres(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), CopyError> {
+async fn read_postgres(tx: &mut Tx, service: &str) -> Result<(ColumnRows, ParentRows), CopyError> {
     let columns = tx
         .query(
             "select cast(c.relname as TEXT), cast(a.attname as TEXT), format_type(a.atttypid, null), cast(0 as BIGINT) \
@@ -135,11 +135,11 @@ async fn of_postgres(tx: &mut Tx, service: &str) -> Result<(Columns, Parents), C
     Ok((columns, parents))
 }
 
-fn parents_first(mut left: BTreeMap<String, Table>, parents: &Parents) -> Vec<Table> {
+fn parents_first(mut left: BTreeMap<String, Table>, parents: &ParentRows) -> Vec<Table> {
     let mut ordered = Vec::with_capacity(left.len());
     while !left.is_empty() {
         let waits = |name: &str| parents.iter().any(|(child, parent)| child == name && parent != name && left.contains_key(parent));
-        // Tables that refer to each other in a circle would all wait: then any may go first.
+        // Tables that refer to each other in a cycle would all wait, so any of them may go first.
         let next = left.keys().find(|name| !waits(name)).or_else(|| left.keys().next()).cloned();
         ordered.extend(next.and_then(|name| left.remove(&name)));
     }
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parents_go_before_those_that_refer_to_them() {
+    fn parents_precede_the_tables_that_refer_to_them() {
         let table = |name: &str| (name.to_owned(), Table { service: "a", name: name.to_owned(), columns: Vec::new(), key: Vec::new() });
         let left: BTreeMap<_, _> = ["a_children", "a_parents", "a_tokens"].map(table).into();
         let refers = |child: &str, parent: &str| (child.to_owned(), parent.to_owned());

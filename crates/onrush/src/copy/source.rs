@@ -1,6 +1,6 @@
-//! What is imported: a solo mall's folder, or a file that was exported.
+//! Source of an import: the folder of a solo mall, or an exported file.
 
-use super::{CopyError, Standing, Store, stores};
+use super::{CopyError, MallDatabase, StreamPositions, mall_databases};
 use crate::{
     mall::{self, Mall},
     settings::Settings,
@@ -13,26 +13,26 @@ use std::{
     time::Duration,
 };
 
-/// Between two looks at what is not delivered yet.
-const LOOK: Duration = Duration::from_millis(100);
-/// Looks without progress after which messages are taken to be held up for good: half a minute.
-const LOOKS: u32 = 300;
+/// Interval between checks for undelivered messages.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Checks without progress before messages count as undeliverable: half a minute.
+const MAX_IDLE_POLLS: u32 = 300;
 
-/// A SQLite database at rest: every message is delivered, and nobody writes while this value lives.
+/// A SQLite database without undelivered messages. A folder stays locked against writers while this value lives.
 #[derive(Debug)]
-pub struct Source {
+pub struct ImportSource {
     pub database: PathBuf,
-    /// The test provider's book beside it; may not exist.
+    /// Ledger of the test provider, beside the database. It may not exist.
     pub book: PathBuf,
-    /// Signs the tokens that are out there; unknown for an exported file.
+    /// The secret that signed the existing tokens. `None`: an exported file has no secret.
     pub secret: Option<[u8; 32]>,
     _lock: Option<File>,
 }
 
-impl Source {
-    /// Delivers what is still under way in a folder by opening its mall without serving it; an exported file is only looked at.
-    /// Refuses a folder in use.
-    pub async fn open(from: &Path, settings: &Settings) -> Result<Source, CopyError> {
+impl ImportSource {
+    /// Opens a source. For a folder, opens its mall without serving it, so that undelivered messages are delivered. An exported file is
+    /// only read. `Err`: the folder is in use, or there is no mall.
+    pub async fn open(from: &Path, settings: &Settings) -> Result<ImportSource, CopyError> {
         let refuse = |text: String| Err(CopyError::Refused(text));
         let folder = match from.parent() {
             Some(parent) if from.is_file() && parent.join("onrush.lock").exists() && from.ends_with("onrush.db") => parent,
@@ -45,39 +45,42 @@ impl Source {
             return Self::open_folder(folder, settings).await;
         }
         if !from.is_file() {
-            return refuse(format!("there is nothing at {}: name a mall's folder, or a file that `onrush export` made", from.display()));
+            return refuse(format!(
+                "there is nothing at {}: name the folder of a mall, or a file written by `onrush export`",
+                from.display()
+            ));
         }
-        let file = Source { database: from.to_owned(), book: book_beside(from), secret: None, _lock: None };
-        match Standing::of(&file.stores()).await?.behind() {
+        let file = ImportSource { database: from.to_owned(), book: book_beside(from), secret: None, _lock: None };
+        match StreamPositions::of(&file.mall_databases()).await?.undelivered() {
             0 => Ok(file),
-            behind => refuse(format!(
-                "{behind} messages in {} are not delivered: put it into a folder of its own as onrush.db and import the folder, \
+            undelivered => refuse(format!(
+                "{undelivered} messages in {} are not delivered: put it into a folder of its own as onrush.db and import the folder, \
                  which delivers them",
                 from.display()
             )),
         }
     }
 
-    async fn open_folder(folder: &Path, settings: &Settings) -> Result<Source, CopyError> {
+    async fn open_folder(folder: &Path, settings: &Settings) -> Result<ImportSource, CopyError> {
         let solo = Settings {
             data_dir: folder.to_owned(),
             postgres: None,
             kafka: None,
-            apart: None,
+            split: None,
             secret: None,
             operator: None,
             ..settings.clone()
         };
         let mall = Mall::open(&solo).await?;
-        let delivered = deliver(&stores(&solo)?).await;
-        let lock = mall.stop_and_keep().await;
+        let delivered = wait_until_delivered(&mall_databases(&solo)?).await;
+        let lock = mall.stop_keeping_lock().await;
         delivered?;
         let database = solo.database();
-        Ok(Source { book: book_beside(&database), database, secret: Some(mall::secret(folder)?), _lock: lock })
+        Ok(ImportSource { book: book_beside(&database), database, secret: Some(mall::load_or_create_secret(folder)?), _lock: lock })
     }
 
-    pub(super) fn stores(&self) -> Vec<Store> {
-        vec![Store { db: Db::sqlite(&self.database, Synchronous::Full), services: SERVICES.to_vec() }]
+    pub(super) fn mall_databases(&self) -> Vec<MallDatabase> {
+        vec![MallDatabase { db: Db::sqlite(&self.database, Synchronous::Full), services: SERVICES.to_vec() }]
     }
 }
 
@@ -85,27 +88,27 @@ fn book_beside(database: &Path) -> PathBuf {
     payments::ProviderBook::beside(database).path
 }
 
-/// Waits until every reader has read everything.
-async fn deliver(stores: &[Store]) -> Result<(), CopyError> {
+/// Waits until every reader has read all messages.
+async fn wait_until_delivered(databases: &[MallDatabase]) -> Result<(), CopyError> {
     let (mut before, mut same) = (i64::MAX, 0);
     loop {
-        let behind = Standing::of(stores).await?.behind();
-        if behind == 0 {
+        let undelivered = StreamPositions::of(databases).await?.undelivered();
+        if undelivered == 0 {
             return Ok(());
         }
-        same = if behind == before { same + 1 } else { 0 };
-        before = behind;
-        if same == LOOKS {
+        same = if undelivered == before { same + 1 } else { 0 };
+        before = undelivered;
+        if same == MAX_IDLE_POLLS {
             return Err(CopyError::Refused(format!(
-                "{behind} messages cannot be delivered; start the mall once with `onrush serve` and look at its log"
+                "{undelivered} messages cannot be delivered; start the mall once with `onrush serve` and look at its log"
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Copies the test provider's book to where the new mall looks for it. False where it is there already, or there is none.
-pub(super) fn carry_book(from: &Path, to: &Path) -> Result<bool, CopyError> {
+/// Copies the ledger of the test provider to the new mall. False: the source has none, or the target has one already.
+pub(super) fn copy_provider_book(from: &Path, to: &Path) -> Result<bool, CopyError> {
     if !from.exists() || to.exists() {
         return Ok(false);
     }
@@ -124,13 +127,13 @@ mod tests {
     use kit::testing::TempFolder;
 
     #[tokio::test]
-    async fn what_is_no_mall_is_refused_by_name() {
+    async fn a_path_without_a_mall_is_refused_by_name() {
         let settings = Settings::load(&Given::default()).expect("the defaults are good");
         let folder = TempFolder::new();
-        let empty = Source::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
+        let empty = ImportSource::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
         assert!(empty.contains("has no file onrush.db"), "{empty}");
         assert!(std::fs::read_dir(folder.path()).expect("it is there").next().is_none(), "nothing was made in it");
-        let nothing = Source::open(&folder.path().join("gone"), &settings).await.expect_err("nothing").to_string();
+        let nothing = ImportSource::open(&folder.path().join("gone"), &settings).await.expect_err("nothing").to_string();
         assert!(nothing.contains("there is nothing at"), "{nothing}");
     }
 
@@ -141,7 +144,7 @@ mod tests {
         let settings = Settings::load(&given).expect("the settings are good");
         let mall = Mall::open(&settings).await.expect("it opens");
         for from in [folder.path().to_owned(), settings.database()] {
-            let refused = Source::open(&from, &settings).await.expect_err("it is in use").to_string();
+            let refused = ImportSource::open(&from, &settings).await.expect_err("it is in use").to_string();
             assert!(refused.contains("in use"), "{refused}");
         }
         mall.process.stop().await;

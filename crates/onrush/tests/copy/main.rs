@@ -1,4 +1,4 @@
-//! Moving a mall between its folder, PostgreSQL and a file, with the real binary; and the audit of PostgreSQL.
+//! Copies of a mall between its folder, PostgreSQL and a file, with the real binary; and the audit of PostgreSQL.
 //!
 //! Needs a server: `ONRUSH_TEST_POSTGRES`, or `./scripts/services run -- cargo test -p onrush --test copy`.
 
@@ -9,4 +9,4 @@ mod binary;
 mod moving;
 mod refusals;
 mod repair;
-mod solo;
+mod solo_mall;

@@ -1,9 +1,9 @@
-//! What can be set, and what is refused, with the real binary.
+//! Accepted and refused settings, with the real binary.
 //!
 //! Needs servers: `ONRUSH_TEST_POSTGRES` and `ONRUSH_TEST_REDIS`, or `./scripts/services run -- cargo test -p onrush --test settings`.
 
 #[path = "../common/binary.rs"]
 mod binary;
+mod config_check;
 mod refusals;
 mod shared_redis;
-mod shown;

@@ -1,44 +1,44 @@
-//! Settings that cannot work are refused by name: by `config check`, and by `serve` before it has opened, made or asked anything.
+//! Unusable settings are refused by name: by `config check`, and by `serve` before it opens a file or a connection.
 
-use crate::binary::{Said, onrush, said};
+use crate::binary::{CommandOutput, onrush, run_command};
 use kit::testing::{TempFolder, TestDatabase};
 use std::{
     process::{Command, Stdio},
     time::Duration,
 };
 
-/// Nobody is there, and nobody is to be asked.
+/// An address without a server. No command may connect to it.
 const DATABASE: &str = "postgres://nobody:geheim@127.0.0.1:1/mall";
 const KAFKA: &str = "127.0.0.1:1";
 const REDIS: &str = "redis://127.0.0.1:1";
 const SECRET: &str = "5555555555555555555555555555555555555555555555555555555555555555";
-/// Something that serves is stopped, for then it was not refused.
+/// Time after which a process is stopped, because its settings were not refused.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// On PostgreSQL, with these settings more.
+/// Arguments for PostgreSQL, plus further ones.
 fn on_postgres<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["--database-url", DATABASE, "--secret", SECRET], more].concat()
 }
 
-/// What a command said that may go on for ever where it should not.
-fn ended(command: &mut Command) -> Said {
+/// Runs a command and stops it after [`PATIENCE`], because it may serve forever.
+fn run_with_timeout(command: &mut Command) -> CommandOutput {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is there");
-    let looks = PATIENCE.as_millis() / 20;
-    for look in 0..looks {
+    let polls = PATIENCE.as_millis() / 20;
+    for poll in 0..polls {
         if child.try_wait().expect("it is ours").is_some() {
             break;
         }
-        if look + 1 == looks {
+        if poll + 1 == polls {
             child.kill().expect("it is ours");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().expect("it has ended");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// Both commands refuse the setting by its name, and nothing is there afterwards.
+/// Asserts that both commands refuse the setting by name and create no file.
 #[track_caller]
 fn assert_refused(setting: &str, args: &[&str], change: impl Fn(&mut Command)) {
     let folder = TempFolder::new();
@@ -46,25 +46,25 @@ fn assert_refused(setting: &str, args: &[&str], change: impl Fn(&mut Command)) {
         let mut command = onrush(&[command, args].concat());
         command.env("ONRUSH_DATA_DIR", folder.path().join("mall"));
         change(&mut command);
-        let said = ended(&mut command);
-        assert_eq!((said.code, said.out.as_str()), (2, ""), "{setting} {args:?}: {}", said.err);
-        assert!(said.err.starts_with(&format!("onrush: {setting}: ")), "{setting} {args:?}: {}", said.err);
-        assert!(!said.err.contains("geheim"), "{args:?}: {}", said.err);
+        let run_command = run_with_timeout(&mut command);
+        assert_eq!((run_command.code, run_command.out.as_str()), (2, ""), "{setting} {args:?}: {}", run_command.err);
+        assert!(run_command.err.starts_with(&format!("onrush: {setting}: ")), "{setting} {args:?}: {}", run_command.err);
+        assert!(!run_command.err.contains("geheim"), "{args:?}: {}", run_command.err);
     }
-    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{setting} {args:?}: something was made");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0, "{setting} {args:?}: a file was created");
 }
 
 #[test]
-fn what_needs_another_setting_is_refused_without_it() {
-    let elsewhere = "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,stock=http://a:1,coupons=http://a:1,wallet=http://a:1";
+fn a_setting_that_needs_another_is_refused_without_it() {
+    let others = "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,stock=http://a:1,coupons=http://a:1,wallet=http://a:1";
     for (setting, args) in [
         ("only", vec!["--only", "orders"]),
-        ("only", vec!["--only", "orders", "--kafka", KAFKA, "--peers", elsewhere]),
+        ("only", vec!["--only", "orders", "--kafka", KAFKA, "--peers", others]),
         ("kafka", vec!["--kafka", KAFKA]),
-        ("kafka", on_postgres(&["--only", "orders,payments", "--peers", elsewhere])),
+        ("kafka", on_postgres(&["--only", "orders,payments", "--peers", others])),
         ("peers", on_postgres(&["--only", "orders,payments", "--kafka", KAFKA])),
-        // Payments runs nowhere.
-        ("peers", on_postgres(&["--only", "orders", "--kafka", KAFKA, "--peers", elsewhere])),
+        // No process runs payments.
+        ("peers", on_postgres(&["--only", "orders", "--kafka", KAFKA, "--peers", others])),
         ("secret", vec!["--database-url", DATABASE]),
         ("claim_strategy", vec!["--claim-strategy", "redis"]),
         ("operator_email", vec!["--operator-email", "operator@example.com"]),
@@ -86,7 +86,7 @@ fn services_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn addresses_and_numbers_that_cannot_be_right_are_refused() {
+fn invalid_addresses_and_numbers_are_refused() {
     for (setting, args) in [
         ("database_url", vec!["--secret", SECRET, "--database-url", "mysql://nobody:geheim@h/x"]),
         ("database_url", vec!["--secret", SECRET, "--database-url", "postgres://nobody:geheim@h:port/x"]),
@@ -109,7 +109,7 @@ fn addresses_and_numbers_that_cannot_be_right_are_refused() {
     }
 }
 
-/// Most likely something else was forgotten, such as `--only`: then every service would run where one was meant to.
+/// Most likely another setting such as `--only` was forgotten. Without it, the process would run all services.
 #[test]
 fn settings_without_effect_are_refused() {
     for (setting, args) in [
@@ -127,7 +127,7 @@ fn settings_without_effect_are_refused() {
     }
 }
 
-/// A setting in the environment.
+/// Sets a setting in the environment.
 fn from(name: &'static str, value: &'static str) -> impl Fn(&mut Command) {
     move |command| {
         command.env(name, value);
@@ -135,7 +135,7 @@ fn from(name: &'static str, value: &'static str) -> impl Fn(&mut Command) {
 }
 
 #[test]
-fn it_does_not_matter_where_a_setting_comes_from() {
+fn settings_are_refused_from_every_source() {
     let folder = TempFolder::new();
     let file = folder.path().join("mall.toml");
     std::fs::write(&file, "fold = true\n").expect("it is written");
@@ -145,16 +145,16 @@ fn it_does_not_matter_where_a_setting_comes_from() {
     assert_refused("kafka", &["--config", &name], from("ONRUSH_KAFKA", KAFKA));
 }
 
-/// The streams of one mall on Kafka all have the same number; only the database knows which.
+/// All streams of a mall on Kafka have the same number of partitions, which only the database knows.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_number_of_partitions_than_the_streams_have_is_refused() {
+async fn a_partition_count_that_differs_from_the_streams_is_refused() {
     let (database, folder) = (TestDatabase::create().await, TempFolder::new());
     let with = |args: &[&str]| {
         let mut command = onrush(args);
         command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", SECRET).env("ONRUSH_DATA_DIR", folder.path().join("mall"));
         command
     };
-    said(&mut with(&["migrate", "--partitions", "4"])).expect(0);
+    run_command(&mut with(&["migrate", "--partitions", "4"])).expect_code(0);
     let serve = ["serve", "--listen", "127.0.0.1:0", "--kafka", KAFKA, "--partitions", "3"];
-    ended(&mut with(&serve)).expect(2).shows("partitions: the stream of accounts has 4 partitions, not 3");
+    run_with_timeout(&mut with(&serve)).expect_code(2).assert_shows("partitions: the stream of accounts has 4 partitions, not 3");
 }

@@ -1,4 +1,4 @@
-//! Malls that share a Redis.
+//! Malls that share a Redis server.
 
 use kit::{http::layers, testing::TempFolder};
 use onrush::{
@@ -7,17 +7,17 @@ use onrush::{
 };
 use tower::ServiceExt;
 
-/// Failed attempts to sign in that an account has.
+/// Failed sign-ins per account before further ones get 429.
 const ATTEMPTS: usize = 5;
 
 async fn open(folder: &TempFolder, prefix: &str) -> Mall {
     let redis = std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- cargo test …");
     let (data_dir, redis_prefix) = (Some(folder.path().to_owned()), Some(prefix.to_owned()));
-    let given = Given { data_dir, redis: Some(redis), redis_prefix, ..Given::default() };
-    Mall::open(&Settings::load(&given).expect("the settings are good")).await.expect("the mall opens")
+    let raw = Given { data_dir, redis: Some(redis), redis_prefix, ..Given::default() };
+    Mall::open(&Settings::load(&raw).expect("the settings are good")).await.expect("the mall opens")
 }
 
-/// Somebody guesses a password; the status.
+/// Tries a wrong password. Returns the status.
 async fn guess(mall: &Mall) -> u16 {
     let body = r#"{"email": "minji@example.com", "password": "a-wild-guess-2026"}"#;
     let request = http::Request::post("/v1/sessions")
@@ -30,7 +30,7 @@ async fn guess(mall: &Mall) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn malls_with_different_prefixes_do_not_see_each_other() {
     let folders = [TempFolder::new(), TempFolder::new(), TempFolder::new()];
-    // Its name is like no other.
+    // The name of a temporary folder is unique.
     let prefix = |name: &str| format!("test{}:{name}:", folders[0].path().display());
     let (one, other) = (prefix("one"), prefix("other"));
     let first = open(&folders[0], &one).await;
@@ -39,8 +39,8 @@ async fn malls_with_different_prefixes_do_not_see_each_other() {
     }
     assert_eq!(guess(&first).await, 429);
     let (same, another) = (open(&folders[1], &one).await, open(&folders[2], &other).await);
-    assert_eq!(guess(&same).await, 429, "with the same prefix they count together");
-    assert_eq!(guess(&another).await, 401, "with another they do not");
+    assert_eq!(guess(&same).await, 429, "malls with the same prefix share their counts");
+    assert_eq!(guess(&another).await, 401, "a mall with another prefix has its own count");
     for mall in [first, same, another] {
         mall.process.stop().await;
     }

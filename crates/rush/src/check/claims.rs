@@ -1,27 +1,27 @@
-//! The rules of a first-come coupon, held against what its claimants were told.
+//! The rules of a first-come coupon, checked against the answers its claimants got.
 
 use super::{
     Check,
     history::{Span, late_winners, out_of_order},
-    numbers::{Issue, holes_and_strays, members_issued_twice, repeated, some_of},
+    numbers::{Issue, first_few, members_issued_twice, missing_and_out_of_range, repeated},
 };
 
-/// What the claimants of one coupon saw.
+/// The answers that the claimants of one coupon got.
 #[derive(Clone, Debug, Default)]
 pub struct ClaimsEvidence {
     /// `None`: unlimited.
     pub quantity: Option<u64>,
     pub members: u64,
     pub issued: Vec<(Span, Issue)>,
-    /// Told that nothing is left.
+    /// Claims answered with "sold out".
     pub sold_out: Vec<Span>,
-    /// Told to wait, with a ticket.
+    /// Claims answered with a waitlist ticket.
     pub waiting: Vec<(Span, i64)>,
-    /// Claims whose outcome is not known even after asking.
+    /// Claims whose outcome is still unknown after resolving.
     pub unresolved: u64,
-    /// Claims that surely never happened, because the shopper gave up.
+    /// Claims that certainly did not happen, because the shopper gave up.
     pub never_claimed: u64,
-    /// What the server says is left, and how many wait.
+    /// The server's counts of remaining coupons and of waiting members.
     pub server_remaining: Option<i64>,
     pub server_waiting: Option<i64>,
 }
@@ -47,14 +47,14 @@ impl ClaimsEvidence {
 
     fn over_issue(&self) -> Check {
         let over = self.over_issued();
-        let blame = (over > 0).then(|| format!("{} issued, {over} too many", self.issued.len()));
+        let violation = (over > 0).then(|| format!("{} issued, {over} too many", self.issued.len()));
         let quantity = self.quantity.map_or_else(|| "no limit".to_owned(), |quantity| format!("limit {quantity}"));
-        Check::of("over-issue", "never more coupons than the quantity", blame, format!("{} issued, {quantity}", self.issued.len()))
+        Check::of("over-issue", "never more coupons than the quantity", violation, format!("{} issued, {quantity}", self.issued.len()))
     }
 
     fn exactly_issued(&self) -> Check {
         const ID: &str = "exactly-issued";
-        const RULE: &str = "no coupon is left over while someone asked in vain";
+        const RULE: &str = "no coupon is left over while a member was refused";
         let due = self.quantity.map_or(self.members, |quantity| quantity.min(self.members));
         let issued = self.issued.len() as u64;
         if issued < due && self.unresolved + self.never_claimed > 0 {
@@ -66,26 +66,26 @@ impl ClaimsEvidence {
 
     fn numbers(&self) -> Check {
         const ID: &str = "numbers";
-        const RULE: &str = "coupons are numbered 1, 2, 3 … without repeat or hole";
+        const RULE: &str = "coupons are numbered 1, 2, 3 … without repeat or gap";
         let issues = self.issues();
         let twice = repeated(issues.iter().map(|issue| issue.number));
-        let (holes, strays) = holes_and_strays(&issues);
-        let mut blames = Vec::new();
+        let (missing, out_of_range) = missing_and_out_of_range(&issues);
+        let mut violations = Vec::new();
         if !twice.is_empty() {
-            blames.push(format!("given twice: {}", some_of(&twice)));
+            violations.push(format!("given twice: {}", first_few(&twice)));
         }
-        // Behind an unknown outcome a number may be taken without anyone here having seen it.
-        if self.unresolved == 0 && (!holes.is_empty() || !strays.is_empty()) {
-            blames.push(format!("missing: {}; outside 1..{}: {}", some_of(&holes), issues.len(), some_of(&strays)));
+        // A claim of unknown outcome may have a number that no shopper saw.
+        if self.unresolved == 0 && (!missing.is_empty() || !out_of_range.is_empty()) {
+            violations.push(format!("missing: {}; outside 1..{}: {}", first_few(&missing), issues.len(), first_few(&out_of_range)));
         }
-        let blame = (!blames.is_empty()).then(|| blames.join("; "));
-        Check::of(ID, RULE, blame, format!("{} numbers", issues.len()))
+        let violation = (!violations.is_empty()).then(|| violations.join("; "));
+        Check::of(ID, RULE, violation, format!("{} numbers", issues.len()))
     }
 
     fn once_each(&self) -> Check {
         let twice = members_issued_twice(&self.issues());
-        let blame = (!twice.is_empty()).then(|| format!("members with two: {}", some_of(&twice)));
-        Check::of("once-each", "nobody is issued the coupon twice", blame, format!("{} issues", self.issued.len()))
+        let violation = (!twice.is_empty()).then(|| format!("members with two: {}", first_few(&twice)));
+        Check::of("once-each", "no member is issued the coupon twice", violation, format!("{} issues", self.issued.len()))
     }
 
     fn first_come(&self) -> Check {
@@ -94,42 +94,37 @@ impl ClaimsEvidence {
         let late = late_winners(&winners, &refused);
         let numbered: Vec<(Span, i64)> = self.issued.iter().map(|(span, issue)| (*span, issue.number)).collect();
         let crossed = out_of_order(&numbered);
-        let mut blames = Vec::new();
+        let mut violations = Vec::new();
         if !late.is_empty() {
-            blames.push(format!("{} got a coupon in a request begun after someone was told there is none left", late.len()));
+            violations.push(format!("{} got a coupon in a request begun after another was refused", late.len()));
         }
         if !crossed.is_empty() {
             let pairs: Vec<String> = crossed.iter().map(|(early, late)| format!("{early} before {late}")).collect();
-            blames.push(format!("numbers against the order of time: {}", some_of(&pairs)));
+            violations.push(format!("numbers out of order: {}", first_few(&pairs)));
         }
-        let blame = (!blames.is_empty()).then(|| blames.join("; "));
+        let violation = (!violations.is_empty()).then(|| violations.join("; "));
         let evidence = format!("{} winners against {} refused or waiting", winners.len(), refused.len());
-        Check::of(
-            "first-come",
-            "who asks after others were told there is none left gets none; who asks earlier has the lower number",
-            blame,
-            evidence,
-        )
+        Check::of("first-come", "a claim begun after a refusal gets no coupon; an earlier claim has the lower number", violation, evidence)
     }
 
     fn tickets(&self) -> Check {
         let twice = repeated(self.waiting.iter().map(|(_, ticket)| *ticket));
         let crossed = out_of_order(&self.waiting);
-        let mut blames = Vec::new();
+        let mut violations = Vec::new();
         if !twice.is_empty() {
-            blames.push(format!("given twice: {}", some_of(&twice)));
+            violations.push(format!("given twice: {}", first_few(&twice)));
         }
         if !crossed.is_empty() {
             let pairs: Vec<String> = crossed.iter().map(|(early, late)| format!("{early} before {late}")).collect();
-            blames.push(format!("against the order of time: {}", some_of(&pairs)));
+            violations.push(format!("out of order: {}", first_few(&pairs)));
         }
-        let blame = (!blames.is_empty()).then(|| blames.join("; "));
-        Check::of("tickets", "waiting tickets are unique and in order of arrival", blame, format!("{} tickets", self.waiting.len()))
+        let violation = (!violations.is_empty()).then(|| violations.join("; "));
+        Check::of("tickets", "waiting tickets are unique and in order of arrival", violation, format!("{} tickets", self.waiting.len()))
     }
 
     fn counters(&self) -> Check {
         const ID: &str = "counters";
-        const RULE: &str = "the server's own counts are those its clients saw";
+        const RULE: &str = "the server's counts equal those of its clients";
         if self.unresolved > 0 {
             return Check::skipped(ID, RULE, format!("{} claims of unknown outcome", self.unresolved));
         }
@@ -137,16 +132,16 @@ impl ClaimsEvidence {
             return Check::skipped(ID, RULE, "the server shows no counts of this coupon");
         }
         let due = self.quantity.map(|quantity| quantity as i64 - self.issued.len() as i64);
-        let mut blames = Vec::new();
+        let mut violations = Vec::new();
         if let Some((says, due)) = self.server_remaining.zip(due).filter(|(says, due)| says != due) {
-            blames.push(format!("it says {says} remain, clients say {due}"));
+            violations.push(format!("it says {says} remain, clients say {due}"));
         }
         if let Some(says) = self.server_waiting.filter(|says| *says != self.waiting.len() as i64) {
-            blames.push(format!("it says {says} wait, clients say {}", self.waiting.len()));
+            violations.push(format!("it says {says} wait, clients say {}", self.waiting.len()));
         }
         let says = |count: Option<i64>| count.map_or_else(|| "–".to_owned(), |count| count.to_string());
         let evidence = format!("remaining {}, waiting {}", says(self.server_remaining), says(self.server_waiting));
-        Check::of(ID, RULE, (!blames.is_empty()).then(|| blames.join("; ")), evidence)
+        Check::of(ID, RULE, (!violations.is_empty()).then(|| violations.join("; ")), evidence)
     }
 }
 
@@ -155,7 +150,7 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    /// Three of five get a coupon, one after the other; the other two are told it is gone.
+    /// Three of five members get a coupon, one after the other. The other two are refused.
     fn honest() -> ClaimsEvidence {
         let issue = |index: u64| {
             let span = Span { begin: index * 10, end: index * 10 + 5 };
@@ -178,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_server_is_clean() {
+    fn correct_answers_violate_no_rule() {
         assert_eq!(violated(&honest()), Vec::<String>::new());
     }
 
     #[test]
-    fn finds_a_planted_over_issue() {
+    fn an_over_issue_is_found() {
         let mut planted = honest();
         let issue = Issue { member_id: Uuid::from_u128(9), issued_coupon_id: Uuid::from_u128(109), number: 4 };
         planted.issued.push((Span { begin: 28, end: 34 }, issue));
@@ -193,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_planted_under_issue_unless_someone_gave_up() {
+    fn an_under_issue_is_found_unless_a_shopper_gave_up() {
         let mut planted = honest();
         planted.issued.pop();
         planted.server_remaining = Some(1);
@@ -203,21 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_planted_repeat_and_hole() {
+    fn a_repeated_and_a_missing_number_are_found() {
         let mut planted = honest();
         planted.issued[2].1.number = 2;
         assert_eq!(violated(&planted), ["numbers"]);
     }
 
     #[test]
-    fn finds_a_planted_late_winner() {
+    fn a_late_winner_is_found() {
         let mut planted = honest();
         planted.issued[2].0 = Span { begin: 36, end: 50 };
         assert_eq!(violated(&planted), ["first-come"]);
     }
 
     #[test]
-    fn finds_numbers_and_tickets_against_time() {
+    fn numbers_and_tickets_out_of_order_are_found() {
         let mut planted = honest();
         planted.issued[0].1.number = 2;
         planted.issued[1].1.number = 1;
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_member_with_two_and_counters_that_lie() {
+    fn a_member_with_two_coupons_and_wrong_counts_are_found() {
         let mut planted = honest();
         planted.issued[2].1.member_id = planted.issued[0].1.member_id;
         assert_eq!(violated(&planted), ["once-each"]);

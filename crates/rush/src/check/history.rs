@@ -1,22 +1,22 @@
-//! First come, first served, judged from outside: only requests that did not overlap in time can be compared, for nobody but the server
-//! knows in which order it met two that did.
+//! First come, first served, checked from the client's side. Only requests that do not overlap in time are compared, because the order of
+//! overlapping requests is known only to the server.
 
-/// An answered request: begun, ended, on any common clock.
+/// Begin and end of an answered request, on a common clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub begin: u64,
     pub end: u64,
 }
 
-/// I-C4: the requests that were *begun* after someone had already been told that nothing is left, and still won.
-/// Valid only where nothing was given back or added meanwhile.
+/// I-C4: the requests that were *begun* after a refusal had ended, and still got a coupon.
+/// Valid only if no coupon was returned or added in between.
 pub fn late_winners(winners: &[Span], refused_for_good: &[Span]) -> Vec<Span> {
     let Some(first_refusal) = refused_for_good.iter().map(|span| span.end).min() else { return Vec::new() };
     winners.iter().copied().filter(|winner| winner.begin > first_refusal).collect()
 }
 
-/// Pairs of numbers given out against the order of time: the first request had its answer before the second was begun, yet its number is
-/// higher. Answers at most one pair for each second request.
+/// Pairs of numbers out of order: the first request had its answer before the second was begun, but has the higher number.
+/// Returns at most one pair for each second request.
 pub fn out_of_order(given: &[(Span, i64)]) -> Vec<(i64, i64)> {
     let mut by_begin: Vec<_> = given.to_vec();
     by_begin.sort_unstable_by_key(|(span, _)| span.begin);
@@ -54,16 +54,16 @@ mod tests {
     }
 
     #[test]
-    fn numbers_may_cross_only_where_requests_overlap() {
+    fn numbers_may_cross_only_if_requests_overlap() {
         assert_eq!(out_of_order(&[(span(0, 10), 2), (span(5, 8), 1)]), []);
         assert_eq!(out_of_order(&[(span(0, 4), 2), (span(5, 8), 1)]), [(2, 1)]);
         assert_eq!(out_of_order(&[(span(5, 8), 3), (span(0, 4), 1), (span(4, 9), 2)]), []);
     }
 
     proptest! {
-        /// The sweep finds exactly what comparing every pair finds.
+        /// The sweep finds the same as a comparison of all pairs.
         #[test]
-        fn agrees_with_comparing_every_pair(requests in prop::collection::vec((0u64..50, 0u64..20, 0i64..30), 0..30)) {
+        fn the_sweep_equals_a_comparison_of_all_pairs(requests in prop::collection::vec((0u64..50, 0u64..20, 0i64..30), 0..30)) {
             let given: Vec<_> = requests.iter().map(|(begin, length, number)| (span(*begin, begin + length), *number)).collect();
             let mut expected: Vec<i64> = given.iter()
                 .filter(|(late, number)| given.iter().any(|(early, other)| early.end < late.begin && other > number))
@@ -74,9 +74,9 @@ mod tests {
             prop_assert_eq!(found, expected);
         }
 
-        /// Numbers given out at one moment within each request never are out of order.
+        /// Numbers assigned at one moment within each request are never out of order.
         #[test]
-        fn an_honest_server_is_never_blamed(requests in prop::collection::vec((0u64..1_000, 0u64..100, 0u64..100), 0..60)) {
+        fn numbers_assigned_in_order_are_never_reported(requests in prop::collection::vec((0u64..1_000, 0u64..100, 0u64..100), 0..60)) {
             let mut by_moment: Vec<_> = requests.iter().map(|(begin, before, after)| (begin + before, span(*begin, begin + before + after))).collect();
             by_moment.sort_by_key(|(moment, _)| *moment);
             let given: Vec<_> = by_moment.iter().enumerate().map(|(index, (_, span))| (*span, index as i64 + 1)).collect();

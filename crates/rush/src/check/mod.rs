@@ -1,4 +1,4 @@
-//! What must be true of the answers clients got, whatever the server says of itself. Pure: no IO, no clock.
+//! Rules about the answers that clients got. Pure: no IO, no clock.
 
 pub mod claims;
 pub mod history;
@@ -7,10 +7,10 @@ pub mod orders;
 
 use serde::{Deserialize, Serialize};
 
-/// One rule held against a run.
+/// One rule, checked against a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Short and stable, for programs: `over-issue`, `lost-acknowledgements`.
+    /// Short and stable id for programs: `over-issue`, `lost-acknowledgements`.
     pub id: String,
     /// The rule, in one sentence.
     pub rule: String,
@@ -21,14 +21,14 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum CheckState {
-    /// With what was compared, so that an empty comparison can be told from a good one.
+    /// `evidence` shows the compared counts, so that an empty comparison is visible.
     Held {
         evidence: String,
     },
     Violated {
         detail: String,
     },
-    /// It could not be judged, and why.
+    /// The rule could not be checked.
     Skipped {
         reason: String,
     },
@@ -38,9 +38,9 @@ impl Check {
     pub fn new(id: &str, rule: &str, state: CheckState) -> Self {
         Self { id: id.to_owned(), rule: rule.to_owned(), state }
     }
-    /// Held when there is nothing to blame.
-    pub fn of(id: &str, rule: &str, blame: Option<String>, evidence: String) -> Self {
-        let state = match blame {
+    /// Held if there is no violation.
+    pub fn of(id: &str, rule: &str, violation: Option<String>, evidence: String) -> Self {
+        let state = match violation {
             Some(detail) => CheckState::Violated { detail },
             None => CheckState::Held { evidence },
         };
@@ -57,51 +57,51 @@ impl Check {
     }
 }
 
-/// What reading every acknowledgement back has shown.
+/// Result of reading every acknowledgement back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadBack {
     pub acknowledged: u64,
-    /// One line for each promise that is not there any more, or is another.
+    /// One line for each promise that is gone or different.
     pub broken: Vec<String>,
-    /// Answers could not be had for so many.
+    /// Number of acknowledgements that could not be read.
     pub unread: u64,
 }
 
-/// Every acknowledgement is still true.
+/// Rule: every acknowledgement is still true.
 pub fn lost_acknowledgements(read_back: Option<&ReadBack>) -> Check {
     const ID: &str = "lost-acknowledgements";
-    const RULE: &str = "every acknowledged claim and order is there when read back";
+    const RULE: &str = "every acknowledged claim and order exists when read back";
     let Some(read) = read_back else { return Check::skipped(ID, RULE, "not read back in this run; verify the acknowledgements file") };
-    let blame = match (read.broken.len(), read.unread) {
+    let violation = match (read.broken.len(), read.unread) {
         (0, 0) => None,
         (0, unread) => Some(format!("{unread} of {} could not be read back", read.acknowledged)),
         (lost, unread) => {
-            Some(format!("{lost} of {} lost or changed ({unread} unread): {}", read.acknowledged, numbers::some_of(&read.broken)))
+            Some(format!("{lost} of {} lost or changed ({unread} unread): {}", read.acknowledged, numbers::first_few(&read.broken)))
         }
     };
-    Check::of(ID, RULE, blame, format!("{} read back", read.acknowledged))
+    Check::of(ID, RULE, violation, format!("{} read back", read.acknowledged))
 }
 
-/// Nothing failed on the server's side. Shedding (503 and 429) is an answer, not a failure.
+/// Rule: the server did not fail. Load shedding (503 and 429) is not a failure.
 pub fn server_errors(count: u64, answers: u64) -> Check {
-    let blame = (count > 0).then(|| format!("{count} answers of 500 and above"));
-    Check::of("server-errors", "no answer of 500 or above, except 503 under load", blame, format!("{answers} answers"))
+    let violation = (count > 0).then(|| format!("{count} answers of 500 and above"));
+    Check::of("server-errors", "no answer of 500 or above, except 503 under load", violation, format!("{answers} answers"))
 }
 
-/// Turns ended only in ways this scenario can explain.
+/// Rule: every iteration ended with an outcome that the scenario expects.
 pub fn unexpected_answers(ends: &[(String, u64)], expected: &[&str]) -> Check {
     let strange: Vec<String> = ends
         .iter()
-        // Turns that ended unanswered have their own count; failures of the server their own check.
+        // Unanswered iterations have their own count, failures of the server their own check.
         .filter(|(label, _)| !expected.contains(&label.as_str()) && !UNANSWERED.contains(&label.as_str()) && !label.starts_with("http-5"))
         .map(|(label, count)| format!("{label} × {count}"))
         .collect();
-    let blame = (!strange.is_empty()).then(|| numbers::some_of(&strange));
+    let violation = (!strange.is_empty()).then(|| numbers::first_few(&strange));
     let total: u64 = ends.iter().map(|(_, count)| count).sum();
-    Check::of("unexpected-answers", "every answer is one of those this scenario can lead to", blame, format!("{total} ends of turns"))
+    Check::of("unexpected-answers", "every answer is one that this scenario expects", violation, format!("{total} turns"))
 }
 
-/// How turns without an answer are called.
+/// Labels of iterations without an answer.
 pub const UNANSWERED: [&str; 3] = ["unknown", "gave-up-overloaded", "gave-up-no-connection"];
 
 #[cfg(test)]
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_answers_and_failures_are_violations() {
+    fn unexpected_answers_and_failures_are_violations() {
         let ends = [("issued".to_owned(), 5), ("unauthenticated".to_owned(), 2), ("unknown".to_owned(), 1)];
         assert!(unexpected_answers(&ends, &["issued"]).violation().unwrap().contains("unauthenticated × 2"));
         assert_eq!(unexpected_answers(&ends[..1], &["issued"]).violation(), None);

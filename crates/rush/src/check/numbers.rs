@@ -1,9 +1,9 @@
-//! The numbers of issued coupons, and how many there are.
+//! Checks of the numbers of issued coupons.
 
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// One coupon as its owner was told.
+/// One issued coupon, as its member saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Issue {
     pub member_id: Uuid,
@@ -11,7 +11,7 @@ pub struct Issue {
     pub number: i64,
 }
 
-/// Values that occur more than once, in order, each once.
+/// Values that occur more than once, sorted and without repeats.
 pub fn repeated(values: impl IntoIterator<Item = i64>) -> Vec<i64> {
     let mut seen = HashSet::new();
     let mut twice: Vec<i64> = values.into_iter().filter(|value| !seen.insert(*value)).collect();
@@ -20,17 +20,17 @@ pub fn repeated(values: impl IntoIterator<Item = i64>) -> Vec<i64> {
     twice
 }
 
-/// Numbers between 1 and the count of issues that nobody got, and numbers outside.
-pub fn holes_and_strays(issues: &[Issue]) -> (Vec<i64>, Vec<i64>) {
+/// Missing numbers between 1 and the count of issues, and numbers outside of that range.
+pub fn missing_and_out_of_range(issues: &[Issue]) -> (Vec<i64>, Vec<i64>) {
     let count = issues.len() as i64;
     let given: HashSet<i64> = issues.iter().map(|issue| issue.number).collect();
-    let holes = (1..=count).filter(|number| !given.contains(number)).collect();
-    let mut strays: Vec<i64> = given.into_iter().filter(|number| !(1..=count).contains(number)).collect();
-    strays.sort_unstable();
-    (holes, strays)
+    let missing = (1..=count).filter(|number| !given.contains(number)).collect();
+    let mut out_of_range: Vec<i64> = given.into_iter().filter(|number| !(1..=count).contains(number)).collect();
+    out_of_range.sort_unstable();
+    (missing, out_of_range)
 }
 
-/// Members who were given two different coupons.
+/// Members who got two different coupons.
 pub fn members_issued_twice(issues: &[Issue]) -> Vec<Uuid> {
     let mut first: HashMap<Uuid, Uuid> = HashMap::new();
     let mut twice: Vec<Uuid> = issues
@@ -43,8 +43,8 @@ pub fn members_issued_twice(issues: &[Issue]) -> Vec<Uuid> {
     twice
 }
 
-/// The first few of a list of findings, and how many there are.
-pub fn some_of<T: std::fmt::Display>(found: &[T]) -> String {
+/// The first few of a list of findings, and the count of the others.
+pub fn first_few<T: std::fmt::Display>(found: &[T]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = found.iter().take(SHOWN).map(ToString::to_string).collect();
     let more = if found.len() > SHOWN { format!(" and {} more", found.len() - SHOWN) } else { String::new() };
@@ -65,23 +65,23 @@ mod tests {
     }
 
     #[test]
-    fn a_full_row_of_numbers_is_clean() {
+    fn consecutive_numbers_are_clean() {
         let clean = issues(&[2, 1, 3]);
-        assert_eq!(holes_and_strays(&clean), (vec![], vec![]));
+        assert_eq!(missing_and_out_of_range(&clean), (vec![], vec![]));
         assert_eq!(repeated(clean.iter().map(|issue| issue.number)), Vec::<i64>::new());
         assert_eq!(members_issued_twice(&clean), Vec::<Uuid>::new());
     }
 
     #[test]
-    fn finds_repeated_missing_and_stray_numbers() {
+    fn repeated_missing_and_out_of_range_numbers_are_found() {
         let planted = issues(&[1, 2, 2, 9]);
         assert_eq!(repeated(planted.iter().map(|issue| issue.number)), [2]);
-        assert_eq!(holes_and_strays(&planted), (vec![3, 4], vec![9]));
-        assert_eq!(holes_and_strays(&issues(&[0, 1])), (vec![2], vec![0]));
+        assert_eq!(missing_and_out_of_range(&planted), (vec![3, 4], vec![9]));
+        assert_eq!(missing_and_out_of_range(&issues(&[0, 1])), (vec![2], vec![0]));
     }
 
     #[test]
-    fn finds_a_member_with_two_coupons_but_not_one_told_twice() {
+    fn only_a_member_with_two_different_coupons_is_found() {
         let mut planted = issues(&[1, 2]);
         planted.push(planted[0]);
         assert_eq!(members_issued_twice(&planted), Vec::<Uuid>::new());
@@ -90,8 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_cut() {
-        assert_eq!(some_of(&[1, 2, 3, 4, 5, 6, 7]), "1, 2, 3, 4, 5 and 2 more");
-        assert_eq!(some_of(&[1]), "1");
+    fn a_long_list_is_shortened() {
+        assert_eq!(first_few(&[1, 2, 3, 4, 5, 6, 7]), "1, 2, 3, 4, 5 and 2 more");
+        assert_eq!(first_few(&[1]), "1");
     }
 }

@@ -1,10 +1,10 @@
-//! The rules of limited stock, held against what its buyers were told.
+//! The rules of limited stock, checked against the answers its buyers got.
 
-use super::{Check, numbers::some_of};
+use super::{Check, numbers::first_few};
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// What the buyers of one SKU saw.
+/// The answers that the buyers of one SKU got.
 #[derive(Clone, Debug, Default)]
 pub struct OrdersEvidence {
     pub stock: u64,
@@ -12,12 +12,12 @@ pub struct OrdersEvidence {
     /// Paid orders, one unit each.
     pub paid: Vec<Uuid>,
     pub out_of_stock: u64,
-    /// Refused for other reasons: funds, coupons and the like.
+    /// Orders refused for other reasons, such as funds or coupons.
     pub otherwise_refused: u64,
-    /// Orders whose outcome is not known.
+    /// Orders of unknown outcome.
     pub unknown: u64,
-    /// Whether the stock's state below was read when no order was open any more, and what it was.
-    pub at_the_end: Option<StockState>,
+    /// The stock after the last order was settled. `None`: it could not be read.
+    pub final_stock: Option<StockState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,25 +29,25 @@ pub struct StockState {
 }
 
 impl OrdersEvidence {
-    /// Units sold that were not there.
+    /// Units sold beyond the stock.
     pub fn oversold(&self) -> u64 {
-        let counted = self.at_the_end.map_or(0, |state| u64::try_from(state.sold).unwrap_or(0));
+        let counted = self.final_stock.map_or(0, |state| u64::try_from(state.sold).unwrap_or(0));
         (self.paid.len() as u64).max(counted).saturating_sub(self.stock)
     }
 
     pub fn checks(&self) -> Vec<Check> {
-        vec![self.oversell(), self.exactly_sold(), self.distinct(), self.books()]
+        vec![self.oversell(), self.exactly_sold(), self.distinct(), self.stock_adds_up()]
     }
 
     fn oversell(&self) -> Check {
         let over = self.oversold();
-        let blame = (over > 0).then(|| format!("{over} sold that were not there"));
-        Check::of("oversell", "never more paid orders than units", blame, format!("{} paid, {} in stock", self.paid.len(), self.stock))
+        let violation = (over > 0).then(|| format!("{over} sold beyond the stock"));
+        Check::of("oversell", "never more paid orders than units", violation, format!("{} paid, {} in stock", self.paid.len(), self.stock))
     }
 
     fn exactly_sold(&self) -> Check {
         const ID: &str = "exactly-sold";
-        const RULE: &str = "no unit is left over while a buyer was told there is none";
+        const RULE: &str = "no unit is left over while a buyer was refused";
         let (paid, due) = (self.paid.len() as u64, self.stock.min(self.buyers));
         if paid < due && self.unknown + self.otherwise_refused > 0 {
             let reason = format!("{paid} of {due} paid, {} refused for other reasons, {} unknown", self.otherwise_refused, self.unknown);
@@ -60,32 +60,32 @@ impl OrdersEvidence {
     fn distinct(&self) -> Check {
         let mut seen = HashSet::new();
         let twice: Vec<Uuid> = self.paid.iter().copied().filter(|order| !seen.insert(*order)).collect();
-        let blame = (!twice.is_empty()).then(|| format!("one order answered to two buyers: {}", some_of(&twice)));
-        Check::of("one-order-each", "every paid buyer has an order of its own", blame, format!("{} orders", self.paid.len()))
+        let violation = (!twice.is_empty()).then(|| format!("one order answered to two buyers: {}", first_few(&twice)));
+        Check::of("one-order-each", "every paid buyer has their own order", violation, format!("{} orders", self.paid.len()))
     }
 
-    fn books(&self) -> Check {
+    fn stock_adds_up(&self) -> Check {
         const ID: &str = "stock-books";
-        const RULE: &str = "afterwards nothing is held, and units sold and left add up to what was there";
-        let Some(StockState { on_hand, reserved, available, sold }) = self.at_the_end else {
+        const RULE: &str = "afterwards no unit is held, and units sold and left add up to the stock";
+        let Some(StockState { on_hand, reserved, available, sold }) = self.final_stock else {
             return Check::skipped(ID, RULE, "the stock could not be read");
         };
         let (paid, unknown) = (self.paid.len() as i64, self.unknown as i64);
-        let mut blames = Vec::new();
+        let mut violations = Vec::new();
         if reserved != 0 {
-            blames.push(format!("{reserved} still held"));
+            violations.push(format!("{reserved} still held"));
         }
         if sold + on_hand != self.stock as i64 {
-            blames.push(format!("{sold} sold and {on_hand} left of {}", self.stock));
+            violations.push(format!("{sold} sold and {on_hand} left of {}", self.stock));
         }
         if !(paid..=paid + unknown).contains(&sold) {
-            blames.push(format!("{sold} sold, buyers paid for {paid}"));
+            violations.push(format!("{sold} sold, buyers paid for {paid}"));
         }
         if available != on_hand - reserved || available < 0 {
-            blames.push(format!("{available} available with {on_hand} on hand and {reserved} held"));
+            violations.push(format!("{available} available with {on_hand} on hand and {reserved} held"));
         }
         let evidence = format!("{sold} sold, {on_hand} left, {reserved} held");
-        Check::of(ID, RULE, (!blames.is_empty()).then(|| blames.join("; ")), evidence)
+        Check::of(ID, RULE, (!violations.is_empty()).then(|| violations.join("; ")), evidence)
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
             buyers: 5,
             paid: vec![Uuid::from_u128(1), Uuid::from_u128(2)],
             out_of_stock: 3,
-            at_the_end: Some(StockState { on_hand: 0, reserved: 0, available: 0, sold: 2 }),
+            final_stock: Some(StockState { on_hand: 0, reserved: 0, available: 0, sold: 2 }),
             ..OrdersEvidence::default()
         }
     }
@@ -109,33 +109,33 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_server_is_clean() {
+    fn correct_answers_violate_no_rule() {
         assert_eq!(violated(&honest()), Vec::<String>::new());
     }
 
     #[test]
-    fn finds_a_planted_oversell_even_when_the_books_hide_it() {
+    fn an_oversell_is_found_in_orders_and_in_the_stock() {
         let mut planted = honest();
         planted.paid.push(Uuid::from_u128(3));
         assert_eq!(violated(&planted), ["oversell", "stock-books"]);
         assert_eq!(planted.oversold(), 1);
         let mut silent = honest();
-        silent.at_the_end = Some(StockState { on_hand: -1, reserved: 0, available: -1, sold: 3 });
+        silent.final_stock = Some(StockState { on_hand: -1, reserved: 0, available: -1, sold: 3 });
         assert_eq!(violated(&silent), ["oversell", "stock-books"]);
     }
 
     #[test]
-    fn finds_a_unit_left_over_and_one_still_held() {
+    fn a_unit_left_over_and_a_held_unit_are_found() {
         let mut planted = honest();
         planted.paid.pop();
-        planted.at_the_end = Some(StockState { on_hand: 1, reserved: 1, available: 0, sold: 1 });
+        planted.final_stock = Some(StockState { on_hand: 1, reserved: 1, available: 0, sold: 1 });
         assert_eq!(violated(&planted), ["exactly-sold", "stock-books"]);
         planted.otherwise_refused = 1;
         assert_eq!(violated(&planted), ["stock-books"]);
     }
 
     #[test]
-    fn finds_one_order_given_to_two_buyers() {
+    fn one_order_for_two_buyers_is_found() {
         let mut planted = honest();
         planted.paid[1] = planted.paid[0];
         assert_eq!(violated(&planted), ["one-order-each"]);

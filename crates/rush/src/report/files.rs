@@ -1,13 +1,13 @@
-//! The report on disk: one JSON file, one page that needs nothing else.
+//! Writes the report to disk: one JSON file, and one self-contained HTML page.
 
-use super::{Report, html};
+use super::{RushReport, html};
 use crate::RushError;
 use std::{fs, path::Path};
 
 pub const JSON_NAME: &str = "report.json";
 pub const HTML_NAME: &str = "report.html";
 
-pub fn write(report: &Report, directory: &Path) -> Result<(), RushError> {
+pub fn write(report: &RushReport, directory: &Path) -> Result<(), RushError> {
     let put = |name: &str, content: &[u8]| {
         let path = directory.join(name);
         fs::write(&path, content).map_err(|source| RushError::File { path, source })

@@ -1,15 +1,15 @@
-//! The report as one page that needs nothing else: no script, no font, no picture from anywhere. Every text from outside is escaped.
+//! The report as one self-contained page, without scripts, fonts or images from elsewhere. All external text is escaped.
 
 use super::{
-    Phase, Point, Report, Verdict, svg,
-    table::{counted, millis, span, thousands, troubles},
+    PhaseReport, RushReport, RushVerdict, TimelinePoint, svg,
+    table::{error_counts, format_seconds, millis, thousands, total_counts},
 };
 use crate::check::CheckState;
 use std::fmt::Write;
 
 const STYLE: &str = include_str!("page.css");
 
-/// Text as HTML shows it, in content and in quoted attributes.
+/// Escapes text for HTML content and quoted attributes.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -25,7 +25,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-pub fn page(report: &Report) -> String {
+pub fn page(report: &RushReport) -> String {
     let mut page = String::with_capacity(64 * 1024);
     let title = format!("Onrush rush: {}", report.scenario);
     let _ = write!(
@@ -45,10 +45,10 @@ pub fn page(report: &Report) -> String {
     page
 }
 
-fn head(report: &Report, page: &mut String) {
+fn head(report: &RushReport, page: &mut String) {
     let (class, verdict) = match &report.verdict {
-        Verdict::Clean => ("good", "clean".to_owned()),
-        Verdict::Violations(violations) => ("bad", format!("{} violated", violations.len())),
+        RushVerdict::Clean => ("good", "clean".to_owned()),
+        RushVerdict::Violations(violations) => ("bad", format!("{} violated", violations.len())),
     };
     let _ =
         write!(page, "<header><h1>Rush: {}</h1><p class=\"verdict {class}\">{}</p></header>", escape(&report.scenario), escape(&verdict));
@@ -59,9 +59,9 @@ fn head(report: &Report, page: &mut String) {
     let _ = write!(page, "<p class=\"sub\">{shoppers}{connections} connections · {} · {at}</p>", escape(&report.url));
 }
 
-fn tiles(report: &Report, page: &mut String) {
+fn tiles(report: &RushReport, page: &mut String) {
     page.push_str("<dl class=\"tiles\">");
-    for (name, count) in counted(report) {
+    for (name, count) in total_counts(report) {
         let bad = count != "0" && matches!(name, "over-issued" | "oversold" | "lost acknowledgements" | "server errors");
         let class = if bad { " class=\"bad\"" } else { "" };
         let _ = write!(page, "<div{class}><dt>{name}</dt><dd>{count}</dd></div>");
@@ -69,18 +69,18 @@ fn tiles(report: &Report, page: &mut String) {
     page.push_str("</dl>");
 }
 
-fn section(phase: &Phase, page: &mut String) {
+fn section(phase: &PhaseReport, page: &mut String) {
     let _ = write!(page, "<section><h2>{}</h2><dl class=\"line\">", escape(&phase.name));
     let latency = phase.latency;
     let mut facts = vec![
-        ("turns", format!("{} in {} s", thousands(phase.turns), span(phase.seconds))),
+        ("turns", format!("{} in {} s", thousands(phase.iterations), format_seconds(phase.seconds))),
         ("throughput", format!("{} /s", thousands(phase.per_second.round() as u64))),
         ("p50", format!("{} ms", millis(latency.p50_us))),
         ("p99", format!("{} ms", millis(latency.p99_us))),
         ("p99.9", format!("{} ms", millis(latency.p999_us))),
         ("max", format!("{} ms", millis(latency.max_us))),
     ];
-    if let Some(ratio) = phase.of_floor {
+    if let Some(ratio) = phase.of_baseline {
         facts.insert(2, ("of the floor", format!("{:.0} %", ratio * 100.0)));
     }
     if let Some(cpu) = phase.client_cpu_seconds {
@@ -102,17 +102,17 @@ fn section(phase: &Phase, page: &mut String) {
     page.push_str("</section>");
 }
 
-fn plots(phase: &Phase, page: &mut String) {
+fn plots(phase: &PhaseReport, page: &mut String) {
     let x_max = phase.timeline.last().map_or(0.0, |point| point.at_seconds);
-    let boxes = |pick: fn(&Point) -> f64| {
+    let boxes = |pick: fn(&TimelinePoint) -> f64| {
         let begins = std::iter::once(0.0).chain(phase.timeline.iter().map(|point| point.at_seconds));
-        svg::Shape::Boxes(begins.zip(&phase.timeline).map(|(begin, point)| (begin, point.at_seconds, pick(point))).collect())
+        svg::PlotShape::Boxes(begins.zip(&phase.timeline).map(|(begin, point)| (begin, point.at_seconds, pick(point))).collect())
     };
-    // A slice in which nothing was answered has no latency; drawing it as zero would flatter, drawing through it would invent.
-    let lines = |pick: fn(&Point) -> u64| {
+    // A slice without answers has no latency, so the line has a gap there. Zero or an interpolated value would be wrong.
+    let lines = |pick: fn(&TimelinePoint) -> u64| {
         let stretches = phase.timeline.split(|point| point.per_second <= 0.0).filter(|stretch| !stretch.is_empty());
-        let line = |stretch: &[Point]| stretch.iter().map(|point| (point.at_seconds, pick(point) as f64 / 1_000.0)).collect();
-        svg::Shape::Lines(stretches.map(line).collect())
+        let line = |stretch: &[TimelinePoint]| stretch.iter().map(|point| (point.at_seconds, pick(point) as f64 / 1_000.0)).collect();
+        svg::PlotShape::Lines(stretches.map(line).collect())
     };
     let throughput = [
         svg::Series { class: "all", shape: boxes(|point| point.per_second) },
@@ -122,7 +122,7 @@ fn plots(phase: &Phase, page: &mut String) {
         svg::Series { class: "p99", shape: lines(|point| point.p99_us) },
         svg::Series { class: "p50", shape: lines(|point| point.p50_us) },
     ];
-    // Each percentile at equal distance: the tail is what matters and would vanish on a linear axis.
+    // Equal distance between percentiles, because the tail would vanish on a linear axis.
     let tail: Vec<(f64, u64)> = phase.percentiles.iter().copied().filter(|(percentile, _)| *percentile >= 50.0).collect();
     let points = tail.iter().enumerate().map(|(index, (_, us))| (index as f64, *us as f64 / 1_000.0)).collect();
     let labelled = |percentile: f64| [50.0, 90.0, 99.0, 99.9, 99.99].contains(&percentile) || percentile >= 100.0;
@@ -142,7 +142,7 @@ fn plots(phase: &Phase, page: &mut String) {
     );
     figure("latency over time, ms", &[("p99", "p99"), ("p50", "p50")], &svg::plot("latency over time", &over, &seconds, x_max), page);
     let last = (tail.len().max(2) - 1) as f64;
-    let curve = [svg::Series { class: "p99", shape: svg::Shape::Lines(vec![points]) }];
+    let curve = [svg::Series { class: "p99", shape: svg::PlotShape::Lines(vec![points]) }];
     figure("latency by percentile, ms", &[], &svg::plot("latency by percentile", &curve, &ticks, last), page);
     page.push_str("</div>");
 }
@@ -155,7 +155,7 @@ fn figure(title: &str, legend: &[(&str, &str)], plot: &str, page: &mut String) {
     let _ = write!(page, "</figcaption>{plot}</figure>");
 }
 
-fn ends(phase: &Phase, page: &mut String) {
+fn ends(phase: &PhaseReport, page: &mut String) {
     page.push_str("<div class=\"scroll\"><table><thead><tr><th>operation</th><th>ended as</th><th class=\"n\">turns</th><th class=\"n\">share</th></tr></thead><tbody>");
     for operation in &phase.operations {
         let all: u64 = operation.ends.iter().map(|(_, count)| count).sum();
@@ -168,19 +168,19 @@ fn ends(phase: &Phase, page: &mut String) {
     }
     page.push_str("</tbody></table></div>");
     for window in &phase.windows {
-        let (turns, rate) = (thousands(window.turns), thousands(window.per_second.round() as u64));
-        let _ = write!(page, "<p class=\"sub\">{}: {turns} in {:.3} s = {rate} a second</p>", escape(&window.name), window.seconds);
+        let (iterations, rate) = (thousands(window.iterations), thousands(window.per_second.round() as u64));
+        let _ = write!(page, "<p class=\"sub\">{}: {iterations} in {:.3} s = {rate} a second</p>", escape(&window.name), window.seconds);
     }
-    if let Some(trouble) = troubles(phase) {
+    if let Some(trouble) = error_counts(phase) {
         let _ = write!(page, "<p class=\"sub\">On the way: {}</p>", escape(&trouble));
     }
     if let Some(repeated) = phase.repeated {
         let (count, p50, max) = (thousands(repeated.count), millis(repeated.p50_us), millis(repeated.max_us));
-        let _ = write!(page, "<p class=\"sub\">{count} turns had to be repeated; with all their waiting p50 {p50} ms, max {max} ms</p>");
+        let _ = write!(page, "<p class=\"sub\">{count} turns were repeated; with all waits p50 {p50} ms, max {max} ms</p>");
     }
 }
 
-fn checks(report: &Report, page: &mut String) {
+fn checks(report: &RushReport, page: &mut String) {
     page.push_str("<section><h2>Checks</h2><ul class=\"checks\">");
     for check in &report.checks {
         let (class, word, text) = match &check.state {
@@ -198,12 +198,12 @@ fn checks(report: &Report, page: &mut String) {
     page.push_str("</ul></section>");
 }
 
-fn about(report: &Report, page: &mut String) {
+fn about(report: &RushReport, page: &mut String) {
     page.push_str("<section><h2>Setting</h2><dl class=\"facts\">");
     let mut facts = vec![("machine".to_owned(), report.machine.line()), ("load threads".to_owned(), report.threads.to_string())];
     facts.extend(report.facts.iter().map(|fact| (fact.name.clone(), fact.value.clone())));
-    if let Some(floor) = report.floor_per_second {
-        facts.push(("floor".to_owned(), format!("{} /s from a bare server, same client", thousands(floor.round() as u64))));
+    if let Some(baseline) = report.baseline_per_second {
+        facts.push(("floor".to_owned(), format!("{} /s from a bare server, same client", thousands(baseline.round() as u64))));
     }
     facts.push(("durability".to_owned(), report.durability.clone()));
     for (name, value) in facts {
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_from_outside_becomes_markup() {
+    fn external_text_never_becomes_markup() {
         assert_eq!(escape(r#"<script>"a"&'b'</script>"#), "&lt;script&gt;&quot;a&quot;&amp;&#39;b&#39;&lt;/script&gt;");
         assert_eq!(escape("원 ₩1,000"), "원 ₩1,000");
     }

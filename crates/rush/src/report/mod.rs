@@ -1,4 +1,4 @@
-//! What a rush found: numbers for people (table, page) and for programs (JSON). Built from counts; it measures and judges nothing itself.
+//! The report of a rush: a table and a page for people, JSON for programs. It formats counts and neither measures nor checks.
 
 pub mod files;
 mod html;
@@ -7,14 +7,14 @@ pub mod table;
 
 use crate::{
     check::Check,
-    engine::{Driven, histogram::Histogram, tally::OperationTally},
+    load::{LoadResult, histogram::Histogram, stats::OperationStats},
     system::Machine,
 };
 use contracts::Timestamp;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct RushReport {
     pub scenario: String,
     pub started_at: Timestamp,
     pub url: String,
@@ -22,18 +22,19 @@ pub struct Report {
     pub members: usize,
     pub concurrency: usize,
     pub threads: usize,
-    /// What was set up: coupon, quantity, stock, prices.
+    /// Facts of the set-up: coupon, quantity, stock, prices.
     pub facts: Vec<Fact>,
-    pub phases: Vec<Phase>,
+    pub phases: Vec<PhaseReport>,
     pub totals: Totals,
     pub checks: Vec<Check>,
     #[serde(flatten)]
-    pub verdict: Verdict,
-    /// What an acknowledgement of this server promises.
+    pub verdict: RushVerdict,
+    /// Durability of an acknowledged request.
     pub durability: String,
     pub notes: Vec<String>,
-    /// Requests a second of a bare server with the same client, measured in the same run.
-    pub floor_per_second: Option<f64>,
+    /// Requests per second of a bare server with the same client, measured in the same run.
+    #[serde(rename = "floor_per_second")]
+    pub baseline_per_second: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,22 +52,22 @@ impl Fact {
 /// `{"verdict": "clean"}` or `{"verdict": "violations", "violations": [...]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", content = "violations", rename_all = "snake_case")]
-pub enum Verdict {
+pub enum RushVerdict {
     Clean,
     Violations(Vec<String>),
 }
 
-impl Verdict {
+impl RushVerdict {
     pub fn of(checks: &[Check]) -> Self {
         let violations: Vec<String> = checks.iter().filter_map(Check::violation).collect();
-        if violations.is_empty() { Verdict::Clean } else { Verdict::Violations(violations) }
+        if violations.is_empty() { RushVerdict::Clean } else { RushVerdict::Violations(violations) }
     }
     pub fn is_clean(&self) -> bool {
-        *self == Verdict::Clean
+        *self == RushVerdict::Clean
     }
 }
 
-/// The counts a rush is judged by; `None` where the scenario has no such thing.
+/// The main counts of a rush. `None`: the scenario has no such count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub issued: Option<u64>,
@@ -75,7 +76,7 @@ pub struct Totals {
     pub paid: Option<u64>,
     pub out_of_stock: Option<u64>,
     pub oversold: Option<u64>,
-    /// Acknowledged claims and orders that were gone or different when read back; `None` when they were not read back.
+    /// Acknowledged claims and orders that were gone or different when read back. `None`: they were not read back.
     pub lost_acknowledgements: Option<u64>,
     /// Claims and orders whose outcome is still unknown at the end.
     pub unknown_outcomes: u64,
@@ -83,30 +84,33 @@ pub struct Totals {
     pub shed: u64,
 }
 
-/// A stretch of load with one purpose.
+/// One load of a scenario, such as all claims.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Phase {
+pub struct PhaseReport {
     pub name: String,
     pub connections: usize,
-    /// Turns that ended, each with one answer (or none, see `troubles.gave_up`).
-    pub turns: u64,
+    /// Iterations that ended, each with one answer or given up (`error_counts.gave_up`).
+    #[serde(rename = "turns")]
+    pub iterations: u64,
     pub seconds: f64,
     pub per_second: f64,
-    /// `per_second` over the floor's.
-    pub of_floor: Option<f64>,
+    /// `per_second` divided by that of the baseline.
+    #[serde(rename = "of_floor")]
+    pub of_baseline: Option<f64>,
     pub latency: Latency,
-    /// Whole turns that had to be repeated, with all their waiting.
+    /// Duration of iterations that repeated a request, with all waits.
     pub repeated: Option<Latency>,
-    pub operations: Vec<Operation>,
-    pub windows: Vec<Window>,
-    pub troubles: Troubles,
+    pub operations: Vec<OperationReport>,
+    pub windows: Vec<PhaseWindow>,
+    #[serde(rename = "troubles")]
+    pub error_counts: PhaseErrorCounts,
     pub client_cpu_seconds: Option<f64>,
     pub server_cpu_seconds: Option<f64>,
-    /// Server CPU of a turn.
+    /// Server CPU per iteration.
     pub server_cpu_us_each: Option<f64>,
     pub server_peak_rss_mib: Option<f64>,
-    pub timeline: Vec<Point>,
-    /// (percentile, microseconds) from p0 to p100.
+    pub timeline: Vec<TimelinePoint>,
+    /// Pairs of percentile and microseconds, from p0 to p100.
     pub percentiles: Vec<(f64, u64)>,
 }
 
@@ -137,24 +141,25 @@ impl Latency {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Operation {
+pub struct OperationReport {
     pub name: String,
-    /// How its turns ended, most frequent first.
+    /// Outcome labels with their counts, most frequent first.
     pub ends: Vec<(String, u64)>,
     pub latency: Latency,
 }
 
 /// Part of a phase, such as "while coupons were issued".
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Window {
+pub struct PhaseWindow {
     pub name: String,
-    pub turns: u64,
+    #[serde(rename = "turns")]
+    pub iterations: u64,
     pub seconds: f64,
     pub per_second: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Troubles {
+pub struct PhaseErrorCounts {
     pub shed: u64,
     pub unknown: u64,
     pub in_progress: u64,
@@ -166,78 +171,78 @@ pub struct Troubles {
 
 /// A slice of the timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
-    /// The slice's end, from the phase's start.
+pub struct TimelinePoint {
+    /// End of the slice, in seconds since the start of the phase.
     pub at_seconds: f64,
     pub per_second: f64,
-    /// Answers that gave what was asked for.
+    /// Answers that gave the shopper the requested thing.
     pub won_per_second: f64,
     pub p50_us: u64,
     pub p99_us: u64,
 }
 
-/// The percentiles drawn: each step to the right leaves half or less of the slow ones.
+/// The drawn percentiles, closer together towards the slowest answers.
 const DRAWN: [u64; 12] = [0, 25_000, 50_000, 75_000, 90_000, 95_000, 99_000, 99_500, 99_900, 99_950, 99_990, 100_000];
 
-impl Phase {
-    pub fn of<S>(name: &str, driven: &Driven<S>, operations: &[&str], floor_per_second: Option<f64>) -> Self {
-        let tally = &driven.tally;
-        let latency = tally.latency();
-        let per_second = rate(tally.turns, driven.seconds);
-        let troubles = tally.troubles;
+impl PhaseReport {
+    pub fn of<S>(name: &str, load: &LoadResult<S>, operations: &[&str], baseline_per_second: Option<f64>) -> Self {
+        let stats = &load.stats;
+        let latency = stats.latency();
+        let per_second = rate(stats.iterations, load.seconds);
+        let error_counts = stats.error_counts;
         Self {
             name: name.to_owned(),
-            connections: driven.connections,
-            turns: tally.turns,
-            seconds: driven.seconds,
+            connections: load.connections,
+            iterations: stats.iterations,
+            seconds: load.seconds,
             per_second,
-            of_floor: floor_per_second.filter(|floor| *floor > 0.0).map(|floor| per_second / floor),
+            of_baseline: baseline_per_second.filter(|baseline| *baseline > 0.0).map(|baseline| per_second / baseline),
             latency: Latency::of(&latency),
-            repeated: (tally.repeated_turns.count() > 0).then(|| Latency::of(&tally.repeated_turns)),
-            operations: operations.iter().zip(&tally.operations).map(|(name, tally)| operation(name, tally)).collect(),
+            repeated: (stats.repeated_iterations.count() > 0).then(|| Latency::of(&stats.repeated_iterations)),
+            operations: operations.iter().zip(&stats.operations).map(|(name, stats)| operation(name, stats)).collect(),
             windows: Vec::new(),
-            troubles: Troubles {
-                shed: troubles.shed,
-                unknown: troubles.unknown,
-                in_progress: troubles.in_progress,
-                not_sent: troubles.not_sent,
-                server_errors: troubles.server_errors,
-                follow_ups: troubles.follow_ups,
-                gave_up: troubles.gave_up,
+            error_counts: PhaseErrorCounts {
+                shed: error_counts.shed,
+                unknown: error_counts.unknown,
+                in_progress: error_counts.in_progress,
+                not_sent: error_counts.not_sent,
+                server_errors: error_counts.server_errors,
+                follow_ups: error_counts.follow_ups,
+                gave_up: error_counts.gave_up,
             },
-            client_cpu_seconds: driven.client_cpu_seconds,
-            server_cpu_seconds: driven.server_cpu_seconds,
-            server_cpu_us_each: driven.server_cpu_seconds.filter(|_| tally.turns > 0).map(|cpu| cpu * 1e6 / tally.turns as f64),
-            server_peak_rss_mib: driven.server_peak_rss_mib,
-            timeline: points(driven),
+            client_cpu_seconds: load.client_cpu_seconds,
+            server_cpu_seconds: load.server_cpu_seconds,
+            server_cpu_us_each: load.server_cpu_seconds.filter(|_| stats.iterations > 0).map(|cpu| cpu * 1e6 / stats.iterations as f64),
+            server_peak_rss_mib: load.server_peak_rss_mib,
+            timeline: points(load),
             percentiles: DRAWN.iter().map(|of| (*of as f64 / 1_000.0, latency.quantile(*of).div_ceil(1_000))).collect(),
         }
     }
 
-    /// How all turns ended, over all operations.
+    /// Outcome counts of all operations.
     pub fn ends(&self) -> Vec<(String, u64)> {
         self.operations.iter().flat_map(|operation| operation.ends.clone()).collect()
     }
 }
 
-fn operation(name: &str, tally: &OperationTally) -> Operation {
-    let mut ends: Vec<(String, u64)> = tally.ends.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
+fn operation(name: &str, stats: &OperationStats) -> OperationReport {
+    let mut ends: Vec<(String, u64)> = stats.ends.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
     ends.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
-    Operation { name: name.to_owned(), ends, latency: Latency::of(&tally.latency) }
+    OperationReport { name: name.to_owned(), ends, latency: Latency::of(&stats.latency) }
 }
 
 pub fn rate(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
-fn points<S>(driven: &Driven<S>) -> Vec<Point> {
-    let timeline = &driven.tally.timeline;
+fn points<S>(load: &LoadResult<S>) -> Vec<TimelinePoint> {
+    let timeline = &load.stats.timeline;
     let slice = timeline.slice_nanos as f64 / 1e9;
-    let point = |(index, found): (usize, &crate::engine::timeline::Slice)| {
+    let point = |(index, found): (usize, &crate::load::timeline::Slice)| {
         let begin = index as f64 * slice;
-        // The last slice is cut off by the end of the phase; dividing by all of it would show a drop that was none.
-        let length = (driven.seconds - begin).clamp(slice / 10.0, slice);
-        Point {
+        // The phase ends within the last slice. Dividing by the full length would show a drop that did not happen.
+        let length = (load.seconds - begin).clamp(slice / 10.0, slice);
+        TimelinePoint {
             at_seconds: begin + length,
             per_second: rate(found.answers, length),
             won_per_second: rate(found.won, length),
@@ -254,14 +259,14 @@ mod tests {
     use crate::check::CheckState;
 
     #[test]
-    fn one_violated_check_spoils_the_verdict() {
+    fn one_violated_check_makes_the_verdict_violated() {
         let held = Check::new("a", "rule", CheckState::Held { evidence: "3".to_owned() });
         let skipped = Check::skipped("b", "rule", "no reason");
         let violated = Check::new("c", "rule", CheckState::Violated { detail: "two".to_owned() });
-        assert!(Verdict::of(&[held.clone(), skipped]).is_clean());
-        let verdict = Verdict::of(&[held, violated]);
-        assert_eq!(verdict, Verdict::Violations(vec!["c: two".to_owned()]));
+        assert!(RushVerdict::of(&[held.clone(), skipped]).is_clean());
+        let verdict = RushVerdict::of(&[held, violated]);
+        assert_eq!(verdict, RushVerdict::Violations(vec!["c: two".to_owned()]));
         assert_eq!(serde_json::to_string(&verdict).unwrap(), r#"{"verdict":"violations","violations":["c: two"]}"#);
-        assert_eq!(serde_json::to_string(&Verdict::Clean).unwrap(), r#"{"verdict":"clean"}"#);
+        assert_eq!(serde_json::to_string(&RushVerdict::Clean).unwrap(), r#"{"verdict":"clean"}"#);
     }
 }

@@ -1,4 +1,4 @@
-//! Small plots as inline SVG, coloured by the page's own style. They scale with their column; text stays readable on a phone.
+//! Small plots as inline SVG, coloured by the style of the page. They scale with their column, and the text stays readable on a phone.
 
 use std::fmt::Write;
 
@@ -8,27 +8,27 @@ const LEFT: f64 = 46.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 30.0;
-/// Above this many pixels between tick labels they touch.
+/// Number of intervals between tick labels. With more, the labels would touch.
 const TICKS: f64 = 4.0;
 
-pub enum Shape {
-    /// One box for each (begin, end, height), down to the axis.
+pub enum PlotShape {
+    /// One box for each (begin, end, height), from the axis upwards.
     Boxes(Vec<(f64, f64, f64)>),
-    /// Lines through points; where there was nothing to measure, the line is broken.
+    /// Lines through points. A gap without measurements starts a new line.
     Lines(Vec<Vec<(f64, f64)>>),
 }
 
 pub struct Series<'a> {
-    /// A class of the page's style.
+    /// CSS class in the style of the page.
     pub class: &'a str,
-    pub shape: Shape,
+    pub shape: PlotShape,
 }
 
 impl Series<'_> {
     fn highest(&self) -> f64 {
         match &self.shape {
-            Shape::Boxes(boxes) => boxes.iter().map(|(_, _, height)| *height).fold(0.0, f64::max),
-            Shape::Lines(lines) => lines.iter().flatten().map(|(_, height)| *height).fold(0.0, f64::max),
+            PlotShape::Boxes(boxes) => boxes.iter().map(|(_, _, height)| *height).fold(0.0, f64::max),
+            PlotShape::Lines(lines) => lines.iter().flatten().map(|(_, height)| *height).fold(0.0, f64::max),
         }
     }
 }
@@ -36,7 +36,7 @@ impl Series<'_> {
 /// A mark on the horizontal axis.
 pub type Tick = (f64, String);
 
-/// A plot over a linear horizontal axis from 0 to `x_max`, with `unit` at its end.
+/// Draws a plot over a linear horizontal axis from 0 to `x_max`.
 pub fn plot(label: &str, series: &[Series<'_>], x_ticks: &[Tick], x_max: f64) -> String {
     let highest = series.iter().map(Series::highest).fold(0.0, f64::max);
     let step = nice_step(highest / TICKS);
@@ -57,14 +57,14 @@ pub fn plot(label: &str, series: &[Series<'_>], x_ticks: &[Tick], x_max: f64) ->
     let at = |(across, up): (f64, f64)| format!("{:.1},{:.1}", x(across), y(up));
     for Series { class, shape } in series {
         match shape {
-            Shape::Boxes(boxes) => {
+            PlotShape::Boxes(boxes) => {
                 let Some(((first, ..), (_, last, _))) = boxes.first().zip(boxes.last()) else { continue };
                 let mut outline = vec![at((*first, 0.0))];
                 outline.extend(boxes.iter().flat_map(|(begin, end, height)| [at((*begin, *height)), at((*end, *height))]));
                 outline.push(at((*last, 0.0)));
                 let _ = write!(svg, r#"<polygon class="{class}" points="{}"/>"#, outline.join(" "));
             }
-            Shape::Lines(lines) => lines.iter().for_each(|line| match line.as_slice() {
+            PlotShape::Lines(lines) => lines.iter().for_each(|line| match line.as_slice() {
                 [] => {}
                 [(across, up)] => {
                     let _ = write!(svg, r#"<circle class="{class}" cx="{:.1}" cy="{:.1}" r="2"/>"#, x(*across), y(*up));
@@ -80,7 +80,7 @@ pub fn plot(label: &str, series: &[Series<'_>], x_ticks: &[Tick], x_max: f64) ->
     svg
 }
 
-/// 1, 2 or 5 times a power of ten, at least `rough`.
+/// Rounds `rough` up to 1, 2 or 5 times a power of ten.
 fn nice_step(rough: f64) -> f64 {
     if rough <= 0.0 || !rough.is_finite() {
         return 1.0;
@@ -90,7 +90,7 @@ fn nice_step(rough: f64) -> f64 {
     nice.unwrap_or(10.0) * power
 }
 
-/// Evenly spread marks in seconds.
+/// Evenly spaced ticks in seconds.
 pub fn seconds(x_max: f64) -> Vec<Tick> {
     let step = nice_step(x_max / TICKS);
     let mut ticks = Vec::new();
@@ -102,7 +102,7 @@ pub fn seconds(x_max: f64) -> Vec<Tick> {
     ticks
 }
 
-/// A number in at most five characters.
+/// Formats a number in at most five characters.
 pub fn short(value: f64) -> String {
     let trimmed = |text: String| if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
     match value {
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn no_plot_has_a_number_a_browser_cannot_read() {
+    fn no_plot_contains_an_invalid_number() {
         let shapes = [
-            Shape::Boxes(vec![]),
-            Shape::Boxes(vec![(0.0, 0.0, 0.0)]),
-            Shape::Lines(vec![]),
-            Shape::Lines(vec![vec![], vec![(0.0, 0.0)], vec![(0.0, 5.0), (1.0, 3.0)]]),
+            PlotShape::Boxes(vec![]),
+            PlotShape::Boxes(vec![(0.0, 0.0, 0.0)]),
+            PlotShape::Lines(vec![]),
+            PlotShape::Lines(vec![vec![], vec![(0.0, 0.0)], vec![(0.0, 5.0), (1.0, 3.0)]]),
         ];
         for shape in shapes {
             let svg = plot("x", &[Series { class: "a", shape }], &seconds(0.0), 0.0);

@@ -1,10 +1,10 @@
-//! The report on a terminal.
+//! The report as text for a terminal.
 
-use super::{Phase, Report, Verdict};
+use super::{PhaseReport, RushReport, RushVerdict};
 use crate::check::CheckState;
 use std::io::{self, Write};
 
-pub fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub fn print(report: &RushReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "rush {}  {}  {}", report.scenario, report.url, report.started_at)?;
     writeln!(out, "{}", report.machine.line())?;
     let facts: Vec<String> = report.facts.iter().map(|fact| format!("{} {}", fact.name, fact.value)).collect();
@@ -25,12 +25,12 @@ pub fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "durability: {}", report.durability)?;
     match &report.verdict {
-        Verdict::Clean => writeln!(out, "verdict: clean"),
-        Verdict::Violations(violations) => writeln!(out, "verdict: {} VIOLATED", violations.len()),
+        RushVerdict::Clean => writeln!(out, "verdict: clean"),
+        RushVerdict::Violations(violations) => writeln!(out, "verdict: {} VIOLATED", violations.len()),
     }
 }
 
-/// Columns as wide as their widest cell; the first to the left, the others to the right.
+/// Prints columns as wide as their widest cell. The first is left-aligned, the others right-aligned.
 fn grid(rows: &[Vec<String>], out: &mut dyn Write) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
@@ -47,7 +47,7 @@ fn grid(rows: &[Vec<String>], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn phases(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+fn phases(report: &RushReport, out: &mut dyn Write) -> io::Result<()> {
     let head = [
         "phase",
         "turns",
@@ -68,10 +68,10 @@ fn phases(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let latency = phase.latency;
         rows.push(vec![
             phase.name.clone(),
-            thousands(phase.turns),
-            span(phase.seconds),
+            thousands(phase.iterations),
+            format_seconds(phase.seconds),
             thousands(phase.per_second.round() as u64),
-            phase.of_floor.map_or_else(dash, |ratio| format!("{:.0} %", ratio * 100.0)),
+            phase.of_baseline.map_or_else(dash, |ratio| format!("{:.0} %", ratio * 100.0)),
             millis(latency.p50_us),
             millis(latency.p99_us),
             millis(latency.p999_us),
@@ -85,7 +85,7 @@ fn phases(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     grid(&rows, out)
 }
 
-fn details(phase: &Phase, out: &mut dyn Write) -> io::Result<()> {
+fn details(phase: &PhaseReport, out: &mut dyn Write) -> io::Result<()> {
     for operation in &phase.operations {
         let ends: Vec<String> = operation.ends.iter().map(|(label, count)| format!("{label} {}", thousands(*count))).collect();
         let latency = if phase.operations.len() > 1 {
@@ -100,24 +100,24 @@ fn details(phase: &Phase, out: &mut dyn Write) -> io::Result<()> {
             out,
             "    {}: {} in {:.3} s = {} a second",
             window.name,
-            thousands(window.turns),
+            thousands(window.iterations),
             window.seconds,
             thousands(window.per_second.round() as u64)
         )?;
     }
-    if let Some(trouble) = troubles(phase) {
+    if let Some(trouble) = error_counts(phase) {
         writeln!(out, "    on the way: {trouble}")?;
     }
     if let Some(repeated) = phase.repeated {
         let count = thousands(repeated.count);
-        writeln!(out, "    {count} repeated; with all waiting p50 {} ms, max {} ms", millis(repeated.p50_us), millis(repeated.max_us))?;
+        writeln!(out, "    {count} repeated; with all waits p50 {} ms, max {} ms", millis(repeated.p50_us), millis(repeated.max_us))?;
     }
     Ok(())
 }
 
-/// What went wrong on the way, in words; `None` when nothing did.
-pub fn troubles(phase: &Phase) -> Option<String> {
-    let found = phase.troubles;
+/// Error counts in words. `None`: there are none.
+pub fn error_counts(phase: &PhaseReport) -> Option<String> {
+    let found = phase.error_counts;
     let kinds = [
         (found.shed, "shed (503, 429)"),
         (found.unknown, "lost answers"),
@@ -132,8 +132,8 @@ pub fn troubles(phase: &Phase) -> Option<String> {
     (!named.is_empty()).then(|| named.join(", "))
 }
 
-/// The counts a rush is judged by, in words.
-pub fn counted(report: &Report) -> Vec<(&'static str, String)> {
+/// The main counts of the report, with their names.
+pub fn total_counts(report: &RushReport) -> Vec<(&'static str, String)> {
     let totals = &report.totals;
     let some = |count: Option<u64>| count.map(thousands);
     [
@@ -153,12 +153,12 @@ pub fn counted(report: &Report) -> Vec<(&'static str, String)> {
     .collect()
 }
 
-fn totals(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let line: Vec<String> = counted(report).into_iter().map(|(name, count)| format!("{name} {count}")).collect();
+fn totals(report: &RushReport, out: &mut dyn Write) -> io::Result<()> {
+    let line: Vec<String> = total_counts(report).into_iter().map(|(name, count)| format!("{name} {count}")).collect();
     writeln!(out, "{}", line.join(" · "))
 }
 
-fn checks(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+fn checks(report: &RushReport, out: &mut dyn Write) -> io::Result<()> {
     for check in &report.checks {
         let (mark, text) = match &check.state {
             CheckState::Held { evidence } => ("held    ", evidence),
@@ -174,12 +174,12 @@ fn dash() -> String {
     "–".to_owned()
 }
 
-/// Seconds, finer when they are few.
-pub fn span(seconds: f64) -> String {
+/// Formats seconds, with more digits below one second.
+pub fn format_seconds(seconds: f64) -> String {
     if seconds < 1.0 { format!("{seconds:.3}") } else { format!("{seconds:.2}") }
 }
 
-/// Milliseconds with three figures or so.
+/// Formats microseconds as milliseconds with about three digits.
 pub fn millis(us: u64) -> String {
     match us {
         0..10_000 => format!("{}.{:02}", us / 1_000, us % 1_000 / 10),
@@ -188,6 +188,7 @@ pub fn millis(us: u64) -> String {
     }
 }
 
+/// Formats a count with commas between thousands.
 pub fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
@@ -205,13 +206,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_for_people() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!([0, 999, 1_000, 12_345_678].map(thousands), ["0", "999", "1,000", "12,345,678"]);
         assert_eq!([42, 1_234, 12_345, 123_456, 2_000_000].map(millis), ["0.04", "1.23", "12.3", "123", "2,000"]);
     }
 
     #[test]
-    fn columns_line_up() {
+    fn columns_are_aligned() {
         let mut out = Vec::new();
         grid(&[vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]], &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a    bb\nccc   d\n");

@@ -1,20 +1,20 @@
-//! Everyone orders one unit of one product, with coupon, points and wallet, in one call.
+//! Every shopper orders one unit of one product, with coupon, points and wallet, in one request.
 
 use super::{
-    Stage,
+    ScenarioRun,
     claim::{ClaimOnce, ClaimPaths},
-    claims::ClaimRecord,
-    order::{OrderForm, OrderOnce, OrderSeen},
+    claims::CouponClaims,
+    order::{OrderForm, OrderObservation, OrderOnce},
 };
 use crate::{
-    Checkout, RushError,
+    CheckoutScenario, RushError,
     acks::{Ack, Promise},
     check::{
         self, UNANSWERED,
         orders::{OrdersEvidence, StockState},
     },
-    engine::tally::Record,
-    setup::{Caller, NewCoupon},
+    load::stats::IterationRecord,
+    setup::{CouponSetup, SetupClient},
     shoppers::Shopper,
 };
 use std::sync::Arc;
@@ -22,53 +22,53 @@ use uuid::Uuid;
 
 const CLAIM: &str = "claim the coupon";
 const ORDER: &str = "order";
-pub fn play(checkout: &Checkout, stage: &mut Stage<'_>) -> Result<(), RushError> {
-    let mut operator = stage.operator()?;
-    let run = stage.run_name();
-    let product = operator.create_product(&format!("{run} product"), checkout.price, checkout.stock)?;
-    let name = format!("{run} coupon");
-    let coupon = NewCoupon { name: &name, quantity: checkout.coupon_quantity, waitlist: false, discount: checkout.discount };
+pub fn run(checkout: &CheckoutScenario, run: &mut ScenarioRun<'_>) -> Result<(), RushError> {
+    let mut operator = run.operator()?;
+    let run_name = run.run_name();
+    let product = operator.create_product(&format!("{run_name} product"), checkout.price, checkout.stock)?;
+    let name = format!("{run_name} coupon");
+    let coupon = CouponSetup { name: &name, quantity: checkout.coupon_quantity, waitlist: false, discount: checkout.discount };
     let coupon_id = operator.create_coupon(&coupon)?;
-    stage.fact("product", product.product_id);
-    stage.fact("sku", product.sku);
-    stage.fact("stock", checkout.stock);
-    stage.fact("price", format!("₩{}", checkout.price));
-    stage.fact("coupon", coupon_id);
-    stage.fact("discount", format!("₩{}", checkout.discount));
-    stage.fact("points an order", checkout.points);
+    run.add_fact("product", product.product_id);
+    run.add_fact("sku", product.sku);
+    run.add_fact("stock", checkout.stock);
+    run.add_fact("price", format!("₩{}", checkout.price));
+    run.add_fact("coupon", coupon_id);
+    run.add_fact("discount", format!("₩{}", checkout.discount));
+    run.add_fact("points an order", checkout.points);
 
-    let claim = ClaimOnce { paths: ClaimPaths::of(coupon_id), shoppers: Arc::clone(&stage.shoppers) };
-    let records = stage.phase(CLAIM, &Arc::new(claim), 0)?.records;
-    let mut claims = ClaimRecord { coupon_id, quantity: checkout.coupon_quantity, records };
-    let mut claimed = claims.resolve(stage)?;
+    let claim = ClaimOnce { paths: ClaimPaths::of(coupon_id), shoppers: Arc::clone(&run.shoppers) };
+    let records = run.run_phase(CLAIM, &Arc::new(claim), 0)?.records;
+    let mut claims = CouponClaims { coupon_id, quantity: checkout.coupon_quantity, records };
+    let mut claimed = claims.resolve(run)?;
     (claimed.server_remaining, claimed.server_waiting) = operator.coupon_counts(coupon_id)?;
-    stage.checks.extend(claimed.checks());
-    stage.checks.push(check::unexpected_answers(&stage.ends_of(CLAIM), &["issued", "sold-out"]));
-    stage.totals.issued = Some(claimed.issued.len() as u64);
-    stage.totals.over_issued = Some(claimed.over_issued());
-    stage.totals.unknown_outcomes += claimed.unresolved;
+    run.checks.extend(claimed.checks());
+    run.checks.push(check::unexpected_answers(&run.ends_of(CLAIM), &["issued", "sold-out"]));
+    run.totals.issued = Some(claimed.issued.len() as u64);
+    run.totals.over_issued = Some(claimed.over_issued());
+    run.totals.unknown_outcomes += claimed.unresolved;
 
-    let coupons = OrderOnce::coupons_of(stage.shoppers.len(), &claims.records);
-    let form = OrderForm { sku: product.sku, points: checkout.points, run };
-    let plan = OrderOnce { form, shoppers: Arc::clone(&stage.shoppers), coupons };
-    let orders = stage.phase(ORDER, &Arc::new(plan), 0)?.records;
-    judge_orders(stage, &mut operator, product.sku, checkout.stock, &orders, ORDER)?;
+    let coupons = OrderOnce::coupons_of(run.shoppers.len(), &claims.records);
+    let form = OrderForm { sku: product.sku, points: checkout.points, run: run_name };
+    let workload = OrderOnce { form, shoppers: Arc::clone(&run.shoppers), coupons };
+    let orders = run.run_phase(ORDER, &Arc::new(workload), 0)?.records;
+    check_orders(run, &mut operator, product.sku, checkout.stock, &orders, ORDER)?;
 
-    let mut acks = claims.acks(&stage.shoppers);
-    acks.extend(order_acks(&orders, &stage.shoppers, |turn| turn as usize));
-    stage.keep_and_read_back(&acks)
+    let mut acks = claims.acks(&run.shoppers);
+    acks.extend(order_acks(&orders, &run.shoppers, |iteration| iteration as usize));
+    run.write_acks_and_read_back(&acks)
 }
 
-/// Counts how orders ended, reads the stock once it rests, and holds the two against each other.
-pub fn judge_orders(
-    stage: &mut Stage<'_>,
-    operator: &mut Caller,
+/// Counts the outcomes of the orders, reads the stock once it is settled, and compares both.
+pub fn check_orders(
+    run: &mut ScenarioRun<'_>,
+    operator: &mut SetupClient,
     sku: Uuid,
     stock: u64,
-    orders: &[Record<OrderSeen>],
+    orders: &[IterationRecord<OrderObservation>],
     operation: &str,
 ) -> Result<(), RushError> {
-    let ends: Vec<(String, u64)> = stage
+    let ends: Vec<(String, u64)> = run
         .phases
         .iter()
         .flat_map(|phase| &phase.operations)
@@ -76,12 +76,13 @@ pub fn judge_orders(
         .flat_map(|known| known.ends.clone())
         .collect();
     let out_of_stock: u64 = ends.iter().filter(|(label, _)| label == "out-of-stock").map(|(_, count)| count).sum();
-    let unknown = orders.iter().filter(|record| record.seen == OrderSeen::Unknown).count() as u64;
-    let refused = orders.iter().filter(|record| matches!(record.seen, OrderSeen::Refused { .. })).count() as u64;
-    let paid = orders.iter().filter_map(|record| if let OrderSeen::Paid { order_id } = record.seen { Some(order_id) } else { None });
-    let at_rest = operator.stock_at_rest(sku, stage.options.patience)?;
-    let at_the_end =
-        at_rest.map(|found| StockState { on_hand: found.on_hand, reserved: found.reserved, available: found.available, sold: found.sold });
+    let unknown = orders.iter().filter(|record| record.observation == OrderObservation::Unknown).count() as u64;
+    let refused = orders.iter().filter(|record| matches!(record.observation, OrderObservation::Refused { .. })).count() as u64;
+    let paid =
+        orders.iter().filter_map(|record| if let OrderObservation::Paid { order_id } = record.observation { Some(order_id) } else { None });
+    let settled = operator.wait_for_settled_stock(sku, run.options.patience)?;
+    let final_stock =
+        settled.map(|found| StockState { on_hand: found.on_hand, reserved: found.reserved, available: found.available, sold: found.sold });
     let evidence = OrdersEvidence {
         stock,
         buyers: orders.len() as u64,
@@ -89,33 +90,33 @@ pub fn judge_orders(
         out_of_stock,
         otherwise_refused: refused.saturating_sub(out_of_stock),
         unknown,
-        at_the_end,
+        final_stock,
     };
-    stage.checks.extend(evidence.checks());
-    stage.totals.paid = Some(evidence.paid.len() as u64);
-    stage.totals.out_of_stock = Some(out_of_stock);
-    stage.totals.oversold = Some(evidence.oversold());
-    stage.totals.unknown_outcomes += unknown;
+    run.checks.extend(evidence.checks());
+    run.totals.paid = Some(evidence.paid.len() as u64);
+    run.totals.out_of_stock = Some(out_of_stock);
+    run.totals.oversold = Some(evidence.oversold());
+    run.totals.unknown_outcomes += unknown;
     let others: Vec<String> = ends
         .iter()
         .filter(|(label, _)| label != "paid" && label != "out-of-stock" && !UNANSWERED.contains(&label.as_str()))
         .map(|(label, count)| format!("{label} × {count}"))
         .collect();
     if !others.is_empty() {
-        stage.notes.push(format!("Orders refused for other reasons than stock: {}.", others.join(", ")));
+        run.notes.push(format!("Orders refused for other reasons than stock: {}.", others.join(", ")));
     }
     Ok(())
 }
 
-/// What was promised to whom; `shopper` finds the buyer of a turn.
-pub fn order_acks(orders: &[Record<OrderSeen>], shoppers: &[Shopper], shopper: impl Fn(u32) -> usize) -> Vec<Ack> {
-    let ack = |record: &Record<OrderSeen>| {
-        let promise = match record.seen {
-            OrderSeen::Paid { order_id } => Promise::Paid { order_id },
-            OrderSeen::Refused { order_id: Some(order_id) } => Promise::Refused { order_id },
-            OrderSeen::Refused { order_id: None } | OrderSeen::Unknown => return None,
+/// The acknowledgements of the orders. `shopper` maps an iteration to the index of its buyer.
+pub fn order_acks(orders: &[IterationRecord<OrderObservation>], shoppers: &[Shopper], shopper: impl Fn(u32) -> usize) -> Vec<Ack> {
+    let ack = |record: &IterationRecord<OrderObservation>| {
+        let promise = match record.observation {
+            OrderObservation::Paid { order_id } => Promise::Paid { order_id },
+            OrderObservation::Refused { order_id: Some(order_id) } => Promise::Refused { order_id },
+            OrderObservation::Refused { order_id: None } | OrderObservation::Unknown => return None,
         };
-        Some(Ack { member_id: shoppers[shopper(record.turn)].member_id, promise })
+        Some(Ack { member_id: shoppers[shopper(record.iteration)].member_id, promise })
     };
     orders.iter().filter_map(ack).collect()
 }

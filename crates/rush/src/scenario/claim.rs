@@ -1,9 +1,9 @@
-//! Claims of one coupon: the turns of a rush, and what their answers say.
+//! Claims of one coupon: their requests, and the meaning of their answers.
 
 use crate::{
-    engine::{
-        plan::{self, Done, Plan, Step, Trail},
-        wire::{Answer, Call},
+    load::{
+        connection::{PreparedRequest, ServerAnswer},
+        workload::{self, Finished, IterationAttempts, NextStep, Workload},
     },
     shoppers::Shopper,
 };
@@ -14,17 +14,17 @@ use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// When a claim that was answered before it was settled is asked after: its turn lasts until it is.
-const FIRST_LOOK: Duration = Duration::from_millis(10);
-const NEXT_LOOK: Duration = Duration::from_millis(40);
+/// Delay before the first poll of a deferred claim. Its iteration lasts until the claim is settled.
+const FIRST_POLL_DELAY: Duration = Duration::from_millis(10);
+const NEXT_POLL_DELAY: Duration = Duration::from_millis(40);
 
-/// How a claim ended, as its shopper saw it.
+/// Outcome of a claim, as its shopper saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClaimSeen {
+pub enum ClaimObservation {
     Issued {
         issued_coupon_id: Uuid,
         number: i64,
-        /// Learned by asking again, after the answer to the claim itself was lost.
+        /// Learned by a later request, because the answer to the claim was lost.
         found: bool,
     },
     Waiting {
@@ -48,7 +48,7 @@ struct ClaimBody<'a> {
     ticket: Option<i64>,
 }
 
-/// A ticket is a number; written as text by servers that fear for the precision of numbers in browsers.
+/// A ticket is a number. Servers may write it as text, because browsers lose precision of large numbers.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -63,24 +63,26 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i
     })
 }
 
-/// Reads an answer to a claim, or to the question after one's own claim.
-pub fn read_claim(answer: &Answer<'_>, found: bool) -> Done<ClaimSeen> {
+/// Reads the answer to a claim, or to a GET of the member's own claim.
+pub fn read_claim(answer: &ServerAnswer<'_>, found: bool) -> Finished<ClaimObservation> {
     if !(200..300).contains(&answer.status) {
-        let label = plan::refusal(answer);
-        return Done::not(label, if label == "sold-out" { ClaimSeen::SoldOut } else { ClaimSeen::Other });
+        let label = workload::refusal_label(answer);
+        return Finished::not_won(label, if label == "sold-out" { ClaimObservation::SoldOut } else { ClaimObservation::Other });
     }
-    let Ok(body) = serde_json::from_slice::<ClaimBody<'_>>(answer.body) else { return Done::not("unreadable", ClaimSeen::Other) };
+    let Ok(body) = serde_json::from_slice::<ClaimBody<'_>>(answer.body) else {
+        return Finished::not_won("unreadable", ClaimObservation::Other);
+    };
     match (body.state.as_ref(), body.issued_coupon_id, body.number, body.ticket) {
-        ("waiting", _, _, Some(ticket)) => Done::not("waiting", ClaimSeen::Waiting { ticket }),
-        // A coupon in hand may have been used since: what counts is that it is there.
+        ("waiting", _, _, Some(ticket)) => Finished::not_won("waiting", ClaimObservation::Waiting { ticket }),
+        // The coupon may have been used since. It counts as issued.
         ("issued" | "held" | "used", Some(issued_coupon_id), Some(number), _) => {
-            Done::won("issued", ClaimSeen::Issued { issued_coupon_id, number, found })
+            Finished::won("issued", ClaimObservation::Issued { issued_coupon_id, number, found })
         }
-        _ => Done::not("unreadable", ClaimSeen::Other),
+        _ => Finished::not_won("unreadable", ClaimObservation::Other),
     }
 }
 
-/// A claim that was answered before it was settled; asked for later, with the answer it then has.
+/// A deferred claim, and its answer once it is settled.
 #[derive(Deserialize)]
 struct OutcomeBody<'a> {
     #[serde(borrow)]
@@ -92,7 +94,7 @@ struct OutcomeBody<'a> {
     answer: Option<&'a RawValue>,
 }
 
-/// Paths of a coupon's claims, and how they are asked.
+/// Paths of a coupon's claims.
 #[derive(Clone, Debug)]
 pub struct ClaimPaths {
     pub claims: Uri,
@@ -112,47 +114,47 @@ impl ClaimPaths {
         }
     }
 
-    /// Claims prefer to be answered before they are settled, or do not.
+    /// Sends claims with `Prefer: respond-async`, or without.
     #[must_use]
     pub fn respond_async(mut self, respond_async: bool) -> Self {
         self.respond_async = respond_async;
         self
     }
 
-    pub fn claim(&self, shopper: &Shopper) -> Call {
+    pub fn claim(&self, shopper: &Shopper) -> PreparedRequest {
         let prefer = self.respond_async.then(|| HeaderValue::from_static("respond-async"));
-        Call { prefer, ..Call::post(self.claims.clone(), Some(shopper.bearer.clone()), Bytes::new()) }
+        PreparedRequest { prefer, ..PreparedRequest::post(self.claims.clone(), Some(shopper.bearer.clone()), Bytes::new()) }
     }
-    fn outcome(&self, shopper: &Shopper, claim_id: Uuid) -> Call {
+    fn outcome(&self, shopper: &Shopper, claim_id: Uuid) -> PreparedRequest {
         let path = format!("/v1/coupons/{}/claims/{claim_id}", self.coupon_id);
-        Call::get(Uri::try_from(path).expect("a path of letters, digits and dashes is a URI"), Some(shopper.bearer.clone()))
+        PreparedRequest::get(Uri::try_from(path).expect("a path of letters, digits and dashes is a URI"), Some(shopper.bearer.clone()))
     }
-    pub fn mine(&self, shopper: &Shopper) -> Call {
-        Call::get(self.mine.clone(), Some(shopper.bearer.clone()))
+    pub fn mine(&self, shopper: &Shopper) -> PreparedRequest {
+        PreparedRequest::get(self.mine.clone(), Some(shopper.bearer.clone()))
     }
 
-    /// "You have it already" to someone whose earlier answer was lost means: it was given then. Asking tells which it is.
-    pub fn read(&self, shopper: &Shopper, answer: &Answer<'_>, trail: &Trail) -> Step<ClaimSeen> {
+    /// `already-issued` after a lost answer means that an earlier attempt got the coupon. A follow-up reads which coupon it is.
+    pub fn read_answer(&self, shopper: &Shopper, answer: &ServerAnswer<'_>, attempts: &IterationAttempts) -> NextStep<ClaimObservation> {
         if self.respond_async
             && let Ok(OutcomeBody { state, claim_id, status, answer: settled }) = serde_json::from_slice(answer.body)
         {
             return match (state.as_ref(), status, settled) {
                 ("pending", ..) => {
-                    let after = if trail.follow_ups == 0 { FIRST_LOOK } else { NEXT_LOOK };
-                    Step::Follow { call: Box::new(self.outcome(shopper, claim_id)), after }
+                    let after = if attempts.follow_ups == 0 { FIRST_POLL_DELAY } else { NEXT_POLL_DELAY };
+                    NextStep::Follow { request: Box::new(self.outcome(shopper, claim_id)), after }
                 }
                 (_, Some(status), Some(body)) => {
-                    let settled = Answer { status, retry_after: None, body: body.get().as_bytes() };
-                    Step::Done(read_claim(&settled, false))
+                    let settled = ServerAnswer { status, retry_after: None, body: body.get().as_bytes() };
+                    NextStep::Finish(read_claim(&settled, false))
                 }
-                _ => Step::Done(Done::not("unreadable", ClaimSeen::Other)),
+                _ => NextStep::Finish(Finished::not_won("unreadable", ClaimObservation::Other)),
             };
         }
-        let done = read_claim(answer, trail.follow_ups > 0);
-        if done.label == "already-issued" && trail.may_have_acted() && trail.follow_ups == 0 {
-            return Step::Follow { call: Box::new(self.mine(shopper)), after: Duration::ZERO };
+        let done = read_claim(answer, attempts.follow_ups > 0);
+        if done.label == "already-issued" && attempts.may_have_acted() && attempts.follow_ups == 0 {
+            return NextStep::Follow { request: Box::new(self.mine(shopper)), after: Duration::ZERO };
         }
-        Step::Done(done)
+        NextStep::Finish(done)
     }
 }
 
@@ -162,53 +164,54 @@ pub struct ClaimOnce {
     pub shoppers: Arc<Vec<Shopper>>,
 }
 
-impl Plan for ClaimOnce {
-    type Seen = ClaimSeen;
+impl Workload for ClaimOnce {
+    type Observation = ClaimObservation;
 
     fn operations(&self) -> &'static [&'static str] {
         &["claim"]
     }
-    fn turns(&self) -> Option<u32> {
+    fn iterations(&self) -> Option<u32> {
         Some(self.shoppers.len() as u32)
     }
-    fn call(&self, turn: u32, _elapsed_nanos: u64) -> Option<Call> {
-        Some(self.paths.claim(self.shoppers.get(turn as usize)?))
+    fn first_request(&self, iteration: u32, _elapsed_nanos: u64) -> Option<PreparedRequest> {
+        Some(self.paths.claim(self.shoppers.get(iteration as usize)?))
     }
-    fn read(&self, turn: u32, answer: &Answer<'_>, trail: &Trail) -> Step<ClaimSeen> {
-        self.paths.read(&self.shoppers[turn as usize], answer, trail)
+    fn read_answer(&self, iteration: u32, answer: &ServerAnswer<'_>, attempts: &IterationAttempts) -> NextStep<ClaimObservation> {
+        self.paths.read_answer(&self.shoppers[iteration as usize], answer, attempts)
     }
-    fn give_up(&self, _turn: u32, trail: &Trail) -> Done<ClaimSeen> {
-        Done::not(plan::gave_up(trail), ClaimSeen::Unknown)
+    fn give_up(&self, _iteration: u32, attempts: &IterationAttempts) -> Finished<ClaimObservation> {
+        Finished::not_won(workload::give_up_label(attempts), ClaimObservation::Unknown)
     }
 }
 
-/// The same shoppers go on asking for a while, after the coupon is gone. Only a coupon given out now is kept: it would be one too many.
-pub struct AskAgain {
+/// The same shoppers claim again for a fixed time, after the coupon is sold out. Only coupons issued now are observed, because each is one
+/// too many.
+pub struct RepeatClaims {
     pub paths: ClaimPaths,
     pub shoppers: Arc<Vec<Shopper>>,
     pub duration: Duration,
 }
 
-impl Plan for AskAgain {
-    type Seen = ClaimSeen;
+impl Workload for RepeatClaims {
+    type Observation = ClaimObservation;
 
     fn operations(&self) -> &'static [&'static str] {
         &["claim again"]
     }
-    fn turns(&self) -> Option<u32> {
+    fn iterations(&self) -> Option<u32> {
         None
     }
-    fn call(&self, turn: u32, elapsed_nanos: u64) -> Option<Call> {
+    fn first_request(&self, iteration: u32, elapsed_nanos: u64) -> Option<PreparedRequest> {
         let over = u128::from(elapsed_nanos) >= self.duration.as_nanos();
-        (!over).then(|| self.paths.claim(&self.shoppers[turn as usize % self.shoppers.len()]))
+        (!over).then(|| self.paths.claim(&self.shoppers[iteration as usize % self.shoppers.len()]))
     }
-    fn read(&self, _turn: u32, answer: &Answer<'_>, _trail: &Trail) -> Step<ClaimSeen> {
+    fn read_answer(&self, _iteration: u32, answer: &ServerAnswer<'_>, _attempts: &IterationAttempts) -> NextStep<ClaimObservation> {
         let mut done = read_claim(answer, false);
-        done.seen = done.seen.filter(|seen| matches!(seen, ClaimSeen::Issued { .. }));
-        Step::Done(done)
+        done.observation = done.observation.filter(|observation| matches!(observation, ClaimObservation::Issued { .. }));
+        NextStep::Finish(done)
     }
-    fn give_up(&self, _turn: u32, trail: &Trail) -> Done<ClaimSeen> {
-        Done::plain(plan::gave_up(trail), false)
+    fn give_up(&self, _iteration: u32, attempts: &IterationAttempts) -> Finished<ClaimObservation> {
+        Finished::unobserved(workload::give_up_label(attempts), false)
     }
 }
 
@@ -216,25 +219,28 @@ impl Plan for AskAgain {
 mod tests {
     use super::*;
 
-    fn read(status: u16, body: &str) -> (&'static str, Option<ClaimSeen>) {
-        let done = read_claim(&Answer { status, retry_after: None, body: body.as_bytes() }, false);
-        (done.label, done.seen)
+    fn read(status: u16, body: &str) -> (&'static str, Option<ClaimObservation>) {
+        let done = read_claim(&ServerAnswer { status, retry_after: None, body: body.as_bytes() }, false);
+        (done.label, done.observation)
     }
 
     #[test]
-    fn reads_every_answer_of_a_claim() {
+    fn every_answer_to_a_claim_is_read() {
         let id = Uuid::from_u128(7);
         let issued = format!(r#"{{"state":"issued","issued_coupon_id":"{id}","number":3,"expires_at":"2026-12-01T00:00:00Z"}}"#);
-        assert_eq!(read(201, &issued), ("issued", Some(ClaimSeen::Issued { issued_coupon_id: id, number: 3, found: false })));
-        assert_eq!(read(202, r#"{"state":"waiting","ticket":12,"position":5}"#), ("waiting", Some(ClaimSeen::Waiting { ticket: 12 })));
-        assert_eq!(read(202, r#"{"state":"waiting","ticket":"12"}"#), ("waiting", Some(ClaimSeen::Waiting { ticket: 12 })));
-        assert_eq!(read(409, r#"{"type":"/problems/sold-out"}"#), ("sold-out", Some(ClaimSeen::SoldOut)));
-        assert_eq!(read(409, r#"{"type":"/problems/not-open"}"#), ("not-open", Some(ClaimSeen::Other)));
+        assert_eq!(read(201, &issued), ("issued", Some(ClaimObservation::Issued { issued_coupon_id: id, number: 3, found: false })));
+        assert_eq!(
+            read(202, r#"{"state":"waiting","ticket":12,"position":5}"#),
+            ("waiting", Some(ClaimObservation::Waiting { ticket: 12 }))
+        );
+        assert_eq!(read(202, r#"{"state":"waiting","ticket":"12"}"#), ("waiting", Some(ClaimObservation::Waiting { ticket: 12 })));
+        assert_eq!(read(409, r#"{"type":"/problems/sold-out"}"#), ("sold-out", Some(ClaimObservation::SoldOut)));
+        assert_eq!(read(409, r#"{"type":"/problems/not-open"}"#), ("not-open", Some(ClaimObservation::Other)));
         assert_eq!(
             read(201, r#"{"state":"issued"}"#),
-            ("unreadable", Some(ClaimSeen::Other)),
-            "an issue without its number proves nothing"
+            ("unreadable", Some(ClaimObservation::Other)),
+            "an issue without its number is unreadable"
         );
-        assert_eq!(read(500, ""), ("http-500", Some(ClaimSeen::Other)));
+        assert_eq!(read(500, ""), ("http-500", Some(ClaimObservation::Other)));
     }
 }

@@ -1,22 +1,22 @@
-//! The scenarios: what is set up, which loads are played one after the other, and what is held against their answers.
+//! The scenarios: their set-up, their loads, and the checks of the answers.
 
+mod baseline;
 mod checkout;
 mod claim;
 mod claims;
-mod floor;
 mod mixed;
 mod order;
 mod read_back;
 mod verify;
 
 use crate::{
-    Report, RushError, RushOptions, Scenario,
+    RushError, RushOptions, RushReport, Scenario,
     acks::{self, Ack},
     check::{self, Check},
-    clock::{Epoch, wall_clock},
-    engine::{self, Driven, Load, plan::Plan, tally::Tally, wire::Target},
-    report::{Fact, Phase, Totals, Verdict},
-    setup::Caller,
+    load::{self, ClosedLoopOptions, LoadResult, connection::TargetServer, stats::Stats, workload::Workload},
+    report::{Fact, PhaseReport, RushVerdict, Totals},
+    run_clock::{RunClock, wall_clock},
+    setup::SetupClient,
     shoppers::{self, Shopper},
     system::Machine,
 };
@@ -24,43 +24,43 @@ use contracts::Timestamp;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
 
-pub fn play(options: &RushOptions) -> Result<Report, RushError> {
-    let mut stage = Stage::new(options)?;
+pub fn run(options: &RushOptions) -> Result<RushReport, RushError> {
+    let mut run = ScenarioRun::new(options)?;
     match &options.scenario {
-        Scenario::Claims(claims) => claims::play(claims, &mut stage)?,
-        Scenario::Checkout(checkout) => checkout::play(checkout, &mut stage)?,
-        Scenario::Mixed(mixed) => mixed::play(mixed, &mut stage)?,
-        Scenario::Floor(floor) => floor::play(floor, &mut stage)?,
-        Scenario::Verify { acks } => verify::play(acks, &mut stage)?,
+        Scenario::Claims(claims) => claims::run(claims, &mut run)?,
+        Scenario::Checkout(checkout) => checkout::run(checkout, &mut run)?,
+        Scenario::Mixed(mixed) => mixed::run(mixed, &mut run)?,
+        Scenario::Baseline(baseline) => baseline::run(baseline, &mut run)?,
+        Scenario::Verify { acks } => verify::run(acks, &mut run)?,
     }
-    Ok(stage.finish())
+    Ok(run.finish())
 }
 
-/// What every scenario works with and adds to.
-pub struct Stage<'a> {
+/// State of a running scenario, which becomes the report.
+pub struct ScenarioRun<'a> {
     pub options: &'a RushOptions,
-    pub load: Load,
+    pub load: ClosedLoopOptions,
     pub started_at: Timestamp,
     pub shoppers: Arc<Vec<Shopper>>,
     pub facts: Vec<Fact>,
-    pub phases: Vec<Phase>,
+    pub phases: Vec<PhaseReport>,
     pub totals: Totals,
     pub checks: Vec<Check>,
     pub notes: Vec<String>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> ScenarioRun<'a> {
     fn new(options: &'a RushOptions) -> Result<Self, RushError> {
-        let targets: Vec<Arc<Target>> =
-            options.url.split(',').map(|url| Target::parse(url.trim()).map(Arc::new)).collect::<Result<_, _>>()?;
+        let targets: Vec<Arc<TargetServer>> =
+            options.url.split(',').map(|url| TargetServer::parse(url.trim()).map(Arc::new)).collect::<Result<_, _>>()?;
         let shoppers = match (&options.scenario, &options.tokens) {
-            (Scenario::Floor(_), _) => Vec::new(),
+            (Scenario::Baseline(_), _) => Vec::new(),
             (_, Some(path)) => shoppers::read(path, options.members)?,
             (_, None) => return Err(RushError::Missing("a file of shoppers with their tokens")),
         };
-        let load = Load {
+        let load = ClosedLoopOptions {
             targets,
-            epoch: Epoch::start(),
+            clock: RunClock::start(),
             connections: options.concurrency.max(1),
             threads: options.threads.max(1),
             patience: options.patience,
@@ -79,47 +79,52 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Names this run in what it creates and in its idempotency keys.
+    /// Name of this run, for the things it creates and for its idempotency keys.
     pub fn run_name(&self) -> String {
         format!("rush-{}-{}", self.started_at.0, std::process::id())
     }
 
-    /// A caller with the operator's rights.
-    pub fn operator(&self) -> Result<Caller, RushError> {
+    /// A client signed in as the operator.
+    pub fn operator(&self) -> Result<SetupClient, RushError> {
         let operator = self.options.operator.as_ref().ok_or(RushError::Missing("an operator: a token, or e-mail and password"))?;
-        let mut caller = Caller::new(Arc::clone(&self.load.targets[0]))?;
+        let mut caller = SetupClient::new(Arc::clone(&self.load.targets[0]))?;
         caller.sign_in(operator)?;
         Ok(caller)
     }
 
-    pub fn fact(&mut self, name: &str, value: impl ToString) {
+    pub fn add_fact(&mut self, name: &str, value: impl ToString) {
         self.facts.push(Fact::new(name, value));
     }
 
-    /// Plays one load to its end and adds it to the report.
-    pub fn phase<P: Plan>(&mut self, name: &str, plan: &Arc<P>, turns_shown: u64) -> Result<Tally<P::Seen>, RushError> {
-        let bar = self.bar(name, plan.turns().map_or(turns_shown, u64::from));
-        let driven: Driven<P::Seen> = engine::drive(Arc::clone(plan), &self.load, &bar)?;
-        bar.finish_and_clear();
-        let phase = Phase::of(name, &driven, plan.operations(), self.options.floor_per_second);
-        self.totals.server_errors += phase.troubles.server_errors;
-        self.totals.shed += phase.troubles.shed;
+    /// Runs one load to its end and adds it to the report.
+    pub fn run_phase<P: Workload>(
+        &mut self,
+        name: &str,
+        workload: &Arc<P>,
+        progress_length: u64,
+    ) -> Result<Stats<P::Observation>, RushError> {
+        let progress_bar = self.progress_bar(name, workload.iterations().map_or(progress_length, u64::from));
+        let load_result: LoadResult<P::Observation> = load::run_load(Arc::clone(workload), &self.load, &progress_bar)?;
+        progress_bar.finish_and_clear();
+        let phase = PhaseReport::of(name, &load_result, workload.operations(), self.options.baseline_per_second);
+        self.totals.server_errors += phase.error_counts.server_errors;
+        self.totals.shed += phase.error_counts.shed;
         self.phases.push(phase);
-        Ok(driven.tally)
+        Ok(load_result.stats)
     }
 
-    fn bar(&self, name: &str, length: u64) -> ProgressBar {
+    fn progress_bar(&self, name: &str, length: u64) -> ProgressBar {
         if !self.options.progress {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{msg:12} {bar:32} {pos}/{len} {per_sec} {elapsed}")
+        let style = ProgressStyle::with_template("{msg:12} {progress_bar:32} {pos}/{len} {per_sec} {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        // Draws to standard error, and not at all when that is no terminal.
+        // Draws to standard error, and only if that is a terminal.
         ProgressBar::new(length).with_style(style).with_message(name.to_owned())
     }
 
-    /// Keeps the acknowledgements on disk, then reads each back.
-    pub fn keep_and_read_back(&mut self, acks: &[Ack]) -> Result<(), RushError> {
+    /// Writes the acknowledgements to disk, then reads each one back.
+    pub fn write_acks_and_read_back(&mut self, acks: &[Ack]) -> Result<(), RushError> {
         if let Some(directory) = &self.options.out {
             acks::write(acks, directory)?;
         }
@@ -131,37 +136,41 @@ impl<'a> Stage<'a> {
     }
 
     pub fn read_back(&mut self, acks: &[Ack]) -> Result<(), RushError> {
-        let plan = Arc::new(read_back::ReadEach::new(acks, &self.shoppers));
-        let read = if plan.is_empty() { plan.summary(&Tally::new(1)) } else { plan.summary(&self.phase("read back", &plan, 0)?) };
+        let workload = Arc::new(read_back::ReadBackEach::new(acks, &self.shoppers));
+        let read = if workload.is_empty() {
+            workload.summary(&Stats::new(1))
+        } else {
+            workload.summary(&self.run_phase("read back", &workload, 0)?)
+        };
         self.totals.lost_acknowledgements = Some(read.broken.len() as u64 + read.unread);
         self.checks.push(check::lost_acknowledgements(Some(&read)));
         Ok(())
     }
 
-    /// How the turns of a phase ended, by its name.
+    /// Outcome counts of a phase, by the name of the phase.
     pub fn ends_of(&self, name: &str) -> Vec<(String, u64)> {
-        self.phases.iter().filter(|phase| phase.name == name).flat_map(Phase::ends).collect()
+        self.phases.iter().filter(|phase| phase.name == name).flat_map(PhaseReport::ends).collect()
     }
 
-    fn finish(mut self) -> Report {
-        let answers = self.phases.iter().map(|phase| phase.turns).sum();
+    fn finish(mut self) -> RushReport {
+        let answers = self.phases.iter().map(|phase| phase.iterations).sum();
         self.checks.push(check::server_errors(self.totals.server_errors, answers));
         if let Some(audit) = &self.options.audit {
             const RULE: &str = "the server's databases hold every invariant";
             self.checks.push(match audit() {
                 Ok(found) => {
-                    Check::of("audit", RULE, (!found.is_empty()).then(|| check::numbers::some_of(&found)), "no row found".to_owned())
+                    Check::of("audit", RULE, (!found.is_empty()).then(|| check::numbers::first_few(&found)), "no row found".to_owned())
                 }
                 Err(reason) => Check::of("audit", RULE, Some(format!("the audit did not run: {reason}")), String::new()),
             });
         }
         self.notes.push(
-            "Closed loop: each connection has one request at a time, so a slow server is asked less often. Latency is of the request that was \
-             answered; turns that had to be repeated are shown apart with all their waiting."
+            "Closed loop: each connection has one request at a time, so a slow server gets fewer requests. Latency is that of the answered \
+             request. Repeated turns are shown separately, with all their waits."
                 .to_owned(),
         );
         let durability = self.options.durability.clone();
-        Report {
+        RushReport {
             scenario: self.options.scenario.name().to_owned(),
             started_at: self.started_at,
             url: self.load.targets.iter().map(|target| target.url.as_str()).collect::<Vec<_>>().join(", "),
@@ -172,11 +181,12 @@ impl<'a> Stage<'a> {
             facts: self.facts,
             phases: self.phases,
             totals: self.totals,
-            verdict: Verdict::of(&self.checks),
+            verdict: RushVerdict::of(&self.checks),
             checks: self.checks,
-            durability: durability.unwrap_or_else(|| "not stated for this server; kill it in mid-run and verify to find out".to_owned()),
+            durability: durability
+                .unwrap_or_else(|| "not stated for this server; to find out, kill it during a run, start it and run verify".to_owned()),
             notes: self.notes,
-            floor_per_second: self.options.floor_per_second,
+            baseline_per_second: self.options.baseline_per_second,
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Asks for everything that was acknowledged, and for claims whose answer was lost.
+//! Reads back every acknowledgement, and claims whose answer was lost.
 
 use super::{
-    claim::{ClaimPaths, ClaimSeen, read_claim},
-    order::{self, Stage},
+    claim::{ClaimObservation, ClaimPaths, read_claim},
+    order::{self, OrderStage},
 };
 use crate::{
     acks::{Ack, Promise},
     check::ReadBack,
-    engine::{
-        plan::{self, Done, Plan, Step, Trail},
-        tally::Tally,
-        wire::{Answer, Call},
+    load::{
+        connection::{PreparedRequest, ServerAnswer},
+        stats::Stats,
+        workload::{self, Finished, IterationAttempts, NextStep, Workload},
     },
     shoppers::Shopper,
 };
@@ -18,21 +18,24 @@ use serde::Deserialize;
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
-/// Reads each promise back, as the member it was made to.
-pub struct ReadEach {
+/// Reads back each promise, as the member who has it.
+pub struct ReadBackEach {
     acks: Vec<(Shopper, Promise)>,
     paths: HashMap<Uuid, ClaimPaths>,
-    /// Acknowledgements of members whose token is not at hand.
-    strangers: u64,
+    /// Number of acknowledgements whose member has no token in the file.
+    without_token: u64,
 }
 
-pub enum Kept {
-    Yes,
-    No(String),
+/// Result of reading a promise back.
+pub enum PromiseState {
+    Kept,
+    /// The promised thing is gone or different.
+    Broken(String),
+    /// It could not be read.
     Unread,
 }
 
-impl ReadEach {
+impl ReadBackEach {
     pub fn new(acks: &[Ack], shoppers: &[Shopper]) -> Self {
         let by_id: HashMap<Uuid, &Shopper> = shoppers.iter().map(|shopper| (shopper.member_id, shopper)).collect();
         let known: Vec<_> = acks.iter().filter_map(|ack| Some(((*by_id.get(&ack.member_id)?).clone(), ack.promise.clone()))).collect();
@@ -41,17 +44,24 @@ impl ReadEach {
             Promise::Paid { .. } | Promise::Refused { .. } => None,
         });
         let paths = coupons.collect();
-        Self { strangers: (acks.len() - known.len()) as u64, acks: known, paths }
+        Self { without_token: (acks.len() - known.len()) as u64, acks: known, paths }
     }
 
     pub fn is_empty(&self) -> bool {
         self.acks.is_empty()
     }
 
-    pub fn summary(&self, tally: &Tally<Kept>) -> ReadBack {
-        let broken = tally.records.iter().filter_map(|record| if let Kept::No(why) = &record.seen { Some(why.clone()) } else { None });
-        let unread = tally.records.iter().filter(|record| matches!(record.seen, Kept::Unread)).count() as u64;
-        ReadBack { acknowledged: self.acks.len() as u64 + self.strangers, broken: broken.collect(), unread: unread + self.strangers }
+    pub fn summary(&self, stats: &Stats<PromiseState>) -> ReadBack {
+        let broken = stats
+            .records
+            .iter()
+            .filter_map(|record| if let PromiseState::Broken(why) = &record.observation { Some(why.clone()) } else { None });
+        let unread = stats.records.iter().filter(|record| matches!(record.observation, PromiseState::Unread)).count() as u64;
+        ReadBack {
+            acknowledged: self.acks.len() as u64 + self.without_token,
+            broken: broken.collect(),
+            unread: unread + self.without_token,
+        }
     }
 }
 
@@ -65,102 +75,105 @@ struct MineBody<'a> {
     number: Option<i64>,
 }
 
-/// Whether an answer to the question after a promise confirms it.
-pub fn confirms(promise: &Promise, answer: &Answer<'_>) -> Kept {
+/// Compares the answer of a read-back with the promise.
+pub fn check_promise(promise: &Promise, answer: &ServerAnswer<'_>) -> PromiseState {
     if answer.status == 404 {
-        return Kept::No(format!("{promise:?} is gone"));
+        return PromiseState::Broken(format!("{promise:?} is gone"));
     }
     if answer.status != 200 {
-        return Kept::Unread;
+        return PromiseState::Unread;
     }
     let kept = match promise {
-        Promise::Paid { order_id } => order::read_stage(answer.body).map(|read| read == (*order_id, Stage::Paid)),
-        Promise::Refused { order_id } => order::read_stage(answer.body).map(|(id, stage)| id == *order_id && stage != Stage::Paid),
+        Promise::Paid { order_id } => order::read_stage(answer.body).map(|read| read == (*order_id, OrderStage::Paid)),
+        Promise::Refused { order_id } => order::read_stage(answer.body).map(|(id, stage)| id == *order_id && stage != OrderStage::Paid),
         Promise::Issued { issued_coupon_id, number, .. } => serde_json::from_slice::<MineBody<'_>>(answer.body).ok().map(|mine| {
-            // The number and id are compared where the answer has them; the state alone says that a coupon is there.
+            // The number and id are compared if the answer has them. The state alone shows that the coupon exists.
             matches!(mine.state.as_ref(), "issued" | "held" | "used" | "expired")
                 && mine.issued_coupon_id.is_none_or(|found| found == *issued_coupon_id)
                 && mine.number.is_none_or(|found| found == *number)
         }),
-        Promise::Waiting { ticket, .. } => match read_claim(answer, true).seen {
-            Some(ClaimSeen::Waiting { ticket: found }) => Some(found == *ticket),
-            // Promoted since.
-            Some(ClaimSeen::Issued { .. }) => Some(true),
+        Promise::Waiting { ticket, .. } => match read_claim(answer, true).observation {
+            Some(ClaimObservation::Waiting { ticket: found }) => Some(found == *ticket),
+            // Promoted since then.
+            Some(ClaimObservation::Issued { .. }) => Some(true),
             _ => None,
         },
     };
     match kept {
-        Some(true) => Kept::Yes,
-        Some(false) => Kept::No(format!("{promise:?} is now {}", String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)]))),
-        None => Kept::Unread,
+        Some(true) => PromiseState::Kept,
+        Some(false) => {
+            PromiseState::Broken(format!("{promise:?} is now {}", String::from_utf8_lossy(&answer.body[..answer.body.len().min(200)])))
+        }
+        None => PromiseState::Unread,
     }
 }
 
-impl Plan for ReadEach {
-    type Seen = Kept;
+impl Workload for ReadBackEach {
+    type Observation = PromiseState;
 
     fn operations(&self) -> &'static [&'static str] {
         &["read back"]
     }
-    fn turns(&self) -> Option<u32> {
+    fn iterations(&self) -> Option<u32> {
         Some(self.acks.len() as u32)
     }
-    fn call(&self, turn: u32, _elapsed_nanos: u64) -> Option<Call> {
-        let (shopper, promise) = self.acks.get(turn as usize)?;
+    fn first_request(&self, iteration: u32, _elapsed_nanos: u64) -> Option<PreparedRequest> {
+        let (shopper, promise) = self.acks.get(iteration as usize)?;
         match promise {
             Promise::Issued { coupon_id, .. } | Promise::Waiting { coupon_id, .. } => Some(self.paths.get(coupon_id)?.mine(shopper)),
-            Promise::Paid { order_id } | Promise::Refused { order_id } => Some(order::read_back(*order_id, shopper)),
+            Promise::Paid { order_id } | Promise::Refused { order_id } => Some(order::read_request(*order_id, shopper)),
         }
     }
-    fn read(&self, turn: u32, answer: &Answer<'_>, _trail: &Trail) -> Step<Kept> {
-        Step::Done(match confirms(&self.acks[turn as usize].1, answer) {
-            Kept::Yes => Done::plain("kept", true),
-            Kept::No(why) => Done::not("lost", Kept::No(why)),
-            Kept::Unread => Done::not(plan::refusal(answer), Kept::Unread),
+    fn read_answer(&self, iteration: u32, answer: &ServerAnswer<'_>, _attempts: &IterationAttempts) -> NextStep<PromiseState> {
+        NextStep::Finish(match check_promise(&self.acks[iteration as usize].1, answer) {
+            PromiseState::Kept => Finished::unobserved("kept", true),
+            PromiseState::Broken(why) => Finished::not_won("lost", PromiseState::Broken(why)),
+            PromiseState::Unread => Finished::not_won(workload::refusal_label(answer), PromiseState::Unread),
         })
     }
-    fn give_up(&self, _turn: u32, trail: &Trail) -> Done<Kept> {
-        Done::not(plan::gave_up(trail), Kept::Unread)
+    fn give_up(&self, _iteration: u32, attempts: &IterationAttempts) -> Finished<PromiseState> {
+        Finished::not_won(workload::give_up_label(attempts), PromiseState::Unread)
     }
 }
 
-/// Asks the shoppers whose claim ended unknown whether they have one.
-pub struct AskMine {
+/// Reads the own claim of each shopper whose claim has an unknown outcome.
+pub struct ResolveUnknown {
     pub paths: ClaimPaths,
     pub shoppers: Arc<Vec<Shopper>>,
-    pub who: Vec<u32>,
+    /// Iterations of the unknown claims.
+    pub unknown: Vec<u32>,
 }
 
-/// What came of an unknown claim.
-pub enum Came {
-    ToBe(ClaimSeen),
-    ToNothing,
+/// Outcome of a claim that was unknown.
+pub enum LateOutcome {
+    Claimed(ClaimObservation),
+    NeverClaimed,
     StillUnknown,
 }
 
-impl Plan for AskMine {
-    type Seen = Came;
+impl Workload for ResolveUnknown {
+    type Observation = LateOutcome;
 
     fn operations(&self) -> &'static [&'static str] {
         &["ask after"]
     }
-    fn turns(&self) -> Option<u32> {
-        Some(self.who.len() as u32)
+    fn iterations(&self) -> Option<u32> {
+        Some(self.unknown.len() as u32)
     }
-    fn call(&self, turn: u32, _elapsed_nanos: u64) -> Option<Call> {
-        Some(self.paths.mine(&self.shoppers[*self.who.get(turn as usize)? as usize]))
+    fn first_request(&self, iteration: u32, _elapsed_nanos: u64) -> Option<PreparedRequest> {
+        Some(self.paths.mine(&self.shoppers[*self.unknown.get(iteration as usize)? as usize]))
     }
-    fn read(&self, _turn: u32, answer: &Answer<'_>, _trail: &Trail) -> Step<Came> {
-        let Done { label, won, seen } = read_claim(answer, true);
-        let came = match seen {
-            Some(seen @ (ClaimSeen::Issued { .. } | ClaimSeen::Waiting { .. })) => Came::ToBe(seen),
-            _ if answer.status == 404 => Came::ToNothing,
-            _ => Came::StillUnknown,
+    fn read_answer(&self, _iteration: u32, answer: &ServerAnswer<'_>, _attempts: &IterationAttempts) -> NextStep<LateOutcome> {
+        let Finished { label, won, observation } = read_claim(answer, true);
+        let came = match observation {
+            Some(observation @ (ClaimObservation::Issued { .. } | ClaimObservation::Waiting { .. })) => LateOutcome::Claimed(observation),
+            _ if answer.status == 404 => LateOutcome::NeverClaimed,
+            _ => LateOutcome::StillUnknown,
         };
-        Step::Done(Done { label, won, seen: Some(came) })
+        NextStep::Finish(Finished { label, won, observation: Some(came) })
     }
-    fn give_up(&self, _turn: u32, trail: &Trail) -> Done<Came> {
-        Done::not(plan::gave_up(trail), Came::StillUnknown)
+    fn give_up(&self, _iteration: u32, attempts: &IterationAttempts) -> Finished<LateOutcome> {
+        Finished::not_won(workload::give_up_label(attempts), LateOutcome::StillUnknown)
     }
 }
 
@@ -169,10 +182,10 @@ mod tests {
     use super::*;
 
     fn verdict(promise: &Promise, status: u16, body: &str) -> &'static str {
-        match confirms(promise, &Answer { status, retry_after: None, body: body.as_bytes() }) {
-            Kept::Yes => "kept",
-            Kept::No(_) => "lost",
-            Kept::Unread => "unread",
+        match check_promise(promise, &ServerAnswer { status, retry_after: None, body: body.as_bytes() }) {
+            PromiseState::Kept => "kept",
+            PromiseState::Broken(_) => "lost",
+            PromiseState::Unread => "unread",
         }
     }
 

@@ -1,11 +1,11 @@
-//! Holds a server to what it promised in an earlier run: after a crash, a restart, a restored backup.
+//! Verifies the acknowledgements of an earlier run: after a crash, a restart, a restored backup.
 
-use super::Stage;
+use super::ScenarioRun;
 use crate::{RushError, acks};
 use std::path::Path;
 
-pub fn play(path: &Path, stage: &mut Stage<'_>) -> Result<(), RushError> {
+pub fn run(path: &Path, run: &mut ScenarioRun<'_>) -> Result<(), RushError> {
     let acks = acks::read(path)?;
-    stage.fact("acknowledgements", acks.len());
-    stage.read_back(&acks)
+    run.add_fact("acknowledgements", acks.len());
+    run.read_back(&acks)
 }

@@ -1,12 +1,9 @@
-//! The whole way over real connections, against a stand-in for the server that can be told to break each promise.
+//! Runs whole scenarios over real connections, against a stub server with planted faults.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on may stop; the lint's own exception covers only functions marked as tests"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed test may panic; the lint exempts only functions marked as tests")]
 
 mod checkout;
 mod claims;
+mod failures;
 mod mixed;
-mod troubles;
-mod world;
+mod stub_server;

@@ -1,62 +1,62 @@
-//! `onrush rush`: load scenarios over real HTTP. Without `--url` it brings its own mall: a fresh folder, seeded shoppers, a server process, a
-//! bare server for the floor in the same run, and an audit at the end.
+//! `onrush rush`: load scenarios over real HTTP. Without `--url`, it starts a test mall: a new folder, seeded shoppers, a server process,
+//! a bare server for the baseline in the same run, and an audit at the end.
 
-mod stage;
+mod test_mall;
 
-use super::{CommandError, audit::when_quiet, say};
+use super::{CommandError, audit::audit_when_quiet, print_line};
 use crate::settings::{Given, Settings};
 use clap::{Args, Subcommand};
-use rush::{Checkout, Claims, Floor, Mixed, Operator, Report, RushOptions, Scenario};
-use stage::{Shape, Stage};
+use rush::{BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
+use test_mall::{MallLayout, TestMall};
 
 #[derive(Args)]
-pub struct Rush {
+pub struct RushArgs {
     #[command(subcommand)]
     scenario: ScenarioCommand,
 }
 
 #[derive(Subcommand)]
 enum ScenarioCommand {
-    /// Everyone claims one coupon
+    /// All shoppers claim one coupon
     Claims {
         #[command(flatten)]
-        common: Common,
-        /// Coupons to give out
+        common: CommonArgs,
+        /// Coupons to issue
         #[arg(long, default_value_t = 100)]
         quantity: u64,
-        /// Let those who come too late wait
+        /// Put late claims on a waitlist
         #[arg(long)]
         waitlist: bool,
-        /// Seconds of asking again after everyone has claimed: the rate of refusals
+        /// Seconds of further claims after all shoppers have claimed, which measures the rate of refusals
         #[arg(long, default_value_t = 0)]
         ask_again: u64,
-        /// Ask to be answered before the claims are settled (strategy redis, with Kafka), and go on until they are
+        /// Send claims with Prefer: respond-async (strategy redis, with Kafka), and poll until they are settled
         #[arg(long)]
         respond_async: bool,
     },
-    /// Everyone orders one unit of one product, with coupon, points and wallet, in one call
+    /// All shoppers order one unit of one product, with coupon, points and wallet, in one request
     Checkout {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
         /// Units in stock
         #[arg(long, default_value_t = 100)]
         stock: u64,
     },
-    /// Everyone looks around, claims and orders
+    /// All shoppers read products, claim and order
     Mixed {
         #[command(flatten)]
-        common: Common,
+        common: CommonArgs,
     },
-    /// Read back what an earlier run was promised
+    /// Read back the acknowledgements of an earlier run
     Verify {
         #[command(flatten)]
-        common: Common,
-        /// The run's acks.jsonl
+        common: CommonArgs,
+        /// The acks.jsonl of that run
         #[arg(long)]
         acks: PathBuf,
     },
-    /// A server that only says hello: the floor
+    /// Serve only hello, as the baseline
     #[command(hide = true)]
     Hello {
         #[arg(long, default_value = "127.0.0.1:0")]
@@ -65,104 +65,106 @@ enum ScenarioCommand {
 }
 
 #[derive(Args, Clone)]
-struct Common {
+struct CommonArgs {
     #[command(flatten)]
-    given: Given,
-    /// Address of a running mall, or of its processes with commas between; without it, a fresh one is started and thrown away.
-    /// With --database-url that one is in a new database on the same server
+    raw: Given,
+    /// Address of a running mall, or of its processes, separated by commas. Without it, a test mall is started and removed afterwards;
+    /// with --database-url, it is in a new database on the same server
     #[arg(long)]
     url: Option<String>,
-    /// Processes of a mall of our own, each with all services
+    /// Processes of the test mall, each with all services
     #[arg(long, default_value_t = 1, conflicts_with = "apart")]
     replicas: u32,
-    /// A mall of our own in four processes with some services each; needs --database-url and --kafka
+    /// Run the test mall in four processes with some services each; needs --database-url and --kafka
     #[arg(long)]
     apart: bool,
-    /// Shoppers that take part
+    /// Number of shoppers that take part
     #[arg(long, default_value_t = 1_000)]
     members: u32,
-    /// The shoppers' tokens, as `seed` wrote them; needed with --url
+    /// File with the shoppers' tokens, as written by `seed`; needed with --url
     #[arg(long)]
     tokens: Option<PathBuf>,
     /// Connections, each with one request at a time
     #[arg(long, default_value_t = 64)]
     concurrency: usize,
-    /// How claims are settled, on a mall of our own: group_commit, row_lock or redis
+    /// Claim strategy of the test mall: group_commit, row_lock or redis
     #[arg(long)]
     strategy: Option<String>,
-    /// Where report.json, report.html and acks.jsonl go
+    /// Directory for report.json, report.html and acks.jsonl
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Processes of the server, for their CPU time and memory; needed with --url only
+    /// Process ids of the server, for its CPU time and memory; needed only with --url
     #[arg(long, value_delimiter = ',')]
     server_pid: Vec<u32>,
-    /// Leave out the measurement of a bare server before the scenario
+    /// Skip the measurement of a bare server before the scenario
     #[arg(long)]
     no_floor: bool,
 }
 
-impl Rush {
+impl RushArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         let (scenario, common) = match self.scenario {
-            ScenarioCommand::Hello { listen } => return stage::say_hello(listen).await,
+            ScenarioCommand::Hello { listen } => return test_mall::serve_hello(listen).await,
             ScenarioCommand::Claims { common, quantity, waitlist, ask_again, respond_async } => {
                 let ask_again = Duration::from_secs(ask_again);
-                (Scenario::Claims(Claims { quantity, waitlist, ask_again, strategy: None, respond_async }), common)
+                (Scenario::Claims(ClaimsScenario { quantity, waitlist, ask_again, strategy: None, respond_async }), common)
             }
-            ScenarioCommand::Checkout { common, stock } => (Scenario::Checkout(Checkout { stock, ..Checkout::default() }), common),
-            ScenarioCommand::Mixed { common } => (Scenario::Mixed(Mixed::default()), common),
+            ScenarioCommand::Checkout { common, stock } => {
+                (Scenario::Checkout(CheckoutScenario { stock, ..CheckoutScenario::default() }), common)
+            }
+            ScenarioCommand::Mixed { common } => (Scenario::Mixed(MixedScenario::default()), common),
             ScenarioCommand::Verify { common, acks } => (Scenario::Verify { acks }, common),
         };
-        let report = tokio::task::spawn_blocking(move || play(scenario, common))
+        let report = tokio::task::spawn_blocking(move || run_scenario(scenario, common))
             .await
-            .map_err(|error| CommandError::Other(format!("the rush broke off: {error}")))??;
+            .map_err(|error| CommandError::Other(format!("the rush ended early: {error}")))??;
         Ok(if report.verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 }
 
-fn play(scenario: Scenario, common: Common) -> Result<Report, CommandError> {
+fn run_scenario(scenario: Scenario, common: CommonArgs) -> Result<RushReport, CommandError> {
     let mut options = RushOptions::new(scenario, common.url.clone().unwrap_or_default());
     options.members = Some(common.members as usize);
     options.concurrency = common.concurrency;
     options.out = common.out.clone();
-    let mut given = common.given.clone();
-    let stage = match &common.url {
+    let mut raw = common.raw.clone();
+    let test_mall = match &common.url {
         Some(_) => {
             if common.strategy.is_some() {
-                return Err(CommandError::Other("--strategy is for a mall of our own; set claim_strategy on the server of --url".into()));
+                return Err(CommandError::Other("--strategy is for the test mall; set claim_strategy on the server of --url".into()));
             }
             options.tokens = common.tokens.clone();
             options.server_pids.clone_from(&common.server_pid);
             None
         }
         None => {
-            given.claim_strategy = common.strategy.clone().or(given.claim_strategy);
-            let shape = if common.apart { Shape::Apart } else { Shape::Replicas(common.replicas) };
-            let stage = Stage::set(&given, shape, common.members)?;
-            options.url = stage.url.clone();
-            options.tokens = Some(stage.tokens.clone());
-            options.server_pids = stage.server_pids();
-            given.clone_from(&stage.given);
-            Some(stage)
+            raw.claim_strategy = common.strategy.clone().or(raw.claim_strategy);
+            let layout = if common.apart { MallLayout::Split } else { MallLayout::Replicas(common.replicas) };
+            let test_mall = TestMall::start(&raw, layout, common.members)?;
+            options.url = test_mall.url.clone();
+            options.tokens = Some(test_mall.tokens.clone());
+            options.server_pids = test_mall.server_pids();
+            raw.clone_from(&test_mall.raw);
+            Some(test_mall)
         }
     };
-    let settings = Settings::load(&given)?;
-    if let (Scenario::Claims(claims), true) = (&mut options.scenario, stage.is_some()) {
+    let settings = Settings::load(&raw)?;
+    if let (Scenario::Claims(claims), true) = (&mut options.scenario, test_mall.is_some()) {
         claims.strategy = Some(settings.claim_strategy.name().to_owned());
     }
-    options.operator = settings.operator.clone().map(|(email, password)| Operator::Credentials { email, password });
+    options.operator = settings.operator.clone().map(|(email, password)| OperatorLogin::Credentials { email, password });
     options.durability = Some(durability(&settings));
-    if stage.is_some() && !common.no_floor {
-        options.floor_per_second = Some(floor(common.concurrency)?);
+    if test_mall.is_some() && !common.no_floor {
+        options.baseline_per_second = Some(measure_baseline(common.concurrency)?);
     }
     if settings.postgres.is_some() || settings.database().exists() {
         let settings = settings.clone();
         let runtime = tokio::runtime::Handle::current();
-        options.audit = Some(Box::new(move || runtime.block_on(audit_when_quiet(&settings))));
+        options.audit = Some(Box::new(move || runtime.block_on(audit_violations(&settings))));
     }
     let report = rush::run(&options, &mut std::io::stdout().lock()).map_err(|error| CommandError::Other(error.to_string()))?;
     if let Some(out) = &common.out {
-        say(format!("report: {}", out.join("report.html").display()));
+        print_line(format!("report: {}", out.join("report.html").display()));
     }
     Ok(report)
 }
@@ -176,23 +178,23 @@ fn durability(settings: &Settings) -> String {
     }
 }
 
-/// Requests a second that the same client gets from a server that only says hello, on the same machine and in the same run.
-fn floor(concurrency: usize) -> Result<f64, CommandError> {
-    let hello = stage::Hello::start()?;
-    let mut options = RushOptions::new(Scenario::Floor(Floor::default()), hello.url.clone());
+/// Requests per second of the same client against a bare server, on the same machine and in the same run.
+fn measure_baseline(concurrency: usize) -> Result<f64, CommandError> {
+    let hello = test_mall::HelloServer::start()?;
+    let mut options = RushOptions::new(Scenario::Baseline(BaselineScenario::default()), hello.url.clone());
     options.concurrency = concurrency;
     let report = rush::run(&options, &mut std::io::sink()).map_err(|error| CommandError::Other(error.to_string()))?;
-    report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the floor was not measured".into()))
+    report.phases.first().map(|phase| phase.per_second).ok_or_else(|| CommandError::Other("the baseline was not measured".into()))
 }
 
-/// How long the last messages and jobs may take.
+/// Maximum wait for the last messages and jobs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits a moment for the last messages and jobs, then names what is violated.
-async fn audit_when_quiet(settings: &Settings) -> Result<Vec<String>, String> {
-    let report = when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
+/// Waits for the last messages and jobs, then returns the violations.
+async fn audit_violations(settings: &Settings) -> Result<Vec<String>, String> {
+    let report = audit_when_quiet(settings, PATIENCE).await.map_err(|error| error.to_string())?;
     let mut found: Vec<String> =
         report.violations.iter().map(|violation| format!("{} {}: {}", violation.id, violation.title, violation.found.join("; "))).collect();
-    found.extend(report.not_quiet.map(|unrest| format!("no quiet moment: {unrest}")));
+    found.extend(report.not_quiet.map(|not_quiet_reason| format!("no quiet moment: {not_quiet_reason}")));
     Ok(found)
 }

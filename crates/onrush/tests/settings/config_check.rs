@@ -1,23 +1,23 @@
-//! `onrush config check` shows what all settings come to, but for what is secret.
+//! `onrush config check` shows the values of all settings, except secrets.
 
-use crate::binary::{Said, run};
+use crate::binary::{CommandOutput, run};
 
-fn check(args: &[&str]) -> Said {
-    run(&[&["config", "check"], args].concat()).expect(0).shows("The settings can be used.")
+fn check(args: &[&str]) -> CommandOutput {
+    run(&[&["config", "check"], args].concat()).expect_code(0).assert_shows("The settings can be used.")
 }
 
-fn assert_lines(said: &Said, lines: &[&str]) {
+fn assert_lines(run_command: &CommandOutput, lines: &[&str]) {
     for line in lines {
-        assert!(said.out.lines().any(|shown| shown == *line), "no “{line}” in: {}", said.out);
+        assert!(run_command.out.lines().any(|shown| shown == *line), "no “{line}” in: {}", run_command.out);
     }
 }
 
 #[test]
-fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
+fn set_values_are_shown_and_secrets_are_masked() {
     let peers =
         "accounts=http://a:1,stores=http://a:1,catalog=http://a:1,orders=http://a:1|http://b:1,payments=http://a:1,wallet=http://a:1";
     let secret = "5".repeat(64);
-    let said = check(&[
+    let run_command = check(&[
         "--database-url",
         "postgres://mall:geheim@db:5433/mall",
         "--databases",
@@ -47,9 +47,9 @@ fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
         "--claim-strategy",
         "redis",
     ]);
-    assert!(!said.out.contains("geheim") && !said.out.contains(&secret), "{}", said.out);
+    assert!(!run_command.out.contains("geheim") && !run_command.out.contains(&secret), "{}", run_command.out);
     assert_lines(
-        &said,
+        &run_command,
         &[
             "database_url = postgres://mall:***@db:5433/mall",
             "databases = stock=postgres://mall:***@other:5432/stock",
@@ -68,12 +68,12 @@ fn everything_that_is_set_is_shown_and_nothing_that_is_secret() {
             "operator_password = ***",
         ],
     );
-    let shown = said.out.lines().find_map(|line| line.strip_prefix("peers = ")).expect("peers are shown");
+    let shown = run_command.out.lines().find_map(|line| line.strip_prefix("peers = ")).expect("peers are shown");
     assert!(shown.contains("orders=http://a:1|http://b:1"), "{shown}");
 }
 
 #[test]
-fn what_is_not_set_has_its_default_or_none() {
+fn absent_settings_show_their_default_or_none() {
     assert_lines(
         &check(&[]),
         &[

@@ -1,4 +1,4 @@
-//! The databases of a mall, and how they are opened for copying.
+//! The databases of a mall, and their connections for copying.
 
 use super::CopyError;
 use crate::{mall, settings::Settings};
@@ -14,25 +14,26 @@ use std::{
     path::Path,
 };
 
-/// One database, and the services whose data are in it.
+/// One database, and the services that store their data in it.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct MallDatabase {
     pub db: Db,
     pub services: Vec<&'static str>,
 }
 
-/// The databases of these settings: a file, or as many as services have of their own on PostgreSQL.
-pub fn stores(settings: &Settings) -> Result<Vec<Store>, DbError> {
+/// The databases of these settings: one SQLite file, or one or more PostgreSQL databases.
+pub fn mall_databases(settings: &Settings) -> Result<Vec<MallDatabase>, DbError> {
     match &settings.postgres {
-        None => Ok(vec![Store { db: Db::sqlite(settings.database(), settings.synchronous), services: SERVICES.to_vec() }]),
+        None => Ok(vec![MallDatabase { db: Db::sqlite(settings.database(), settings.synchronous), services: SERVICES.to_vec() }]),
         Some(PostgresSettings { url, own, readers, .. }) => {
             let mut by_url: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
             for service in SERVICES {
                 by_url.entry(own.get(*service).unwrap_or(url)).or_default().push(service);
             }
-            let store =
-                |(url, services): (&str, Vec<&'static str>)| Ok(Store { db: Db::postgres_with(url, &services, *readers)?, services });
-            by_url.into_iter().map(store).collect()
+            let database = |(url, services): (&str, Vec<&'static str>)| {
+                Ok(MallDatabase { db: Db::postgres_with(url, &services, *readers)?, services })
+            };
+            by_url.into_iter().map(database).collect()
         }
     }
 }
@@ -40,10 +41,10 @@ pub fn stores(settings: &Settings) -> Result<Vec<Store>, DbError> {
 /// Brings the tables of a mall up to date, and opens the streams of a new one.
 pub async fn prepare(settings: &Settings, now: Timestamp) -> Result<(), CopyError> {
     let partitions = settings.postgres.as_ref().map_or(1, |postgres| postgres.partitions);
-    for store in stores(settings)? {
-        store.db.check().await?;
-        let mut tx = store.db.open_writer().await?;
-        prepare_in(&mut tx, settings, &store.services, partitions, now).await?;
+    for database in mall_databases(settings)? {
+        database.db.check().await?;
+        let mut tx = database.db.open_writer().await?;
+        prepare_in(&mut tx, settings, &database.services, partitions, now).await?;
     }
     Ok(())
 }
@@ -57,18 +58,18 @@ async fn prepare_in(tx: &mut Tx, settings: &Settings, services: &[&str], partiti
     Ok(())
 }
 
-/// A new file with all tables and no row in any of them, in an open transaction. Not to be served before it is filled.
-pub async fn blank(path: &Path, settings: &Settings, now: Timestamp) -> Result<Tx, CopyError> {
-    // What a crash leaves of it is thrown away.
+/// Creates a file with all tables but no rows, in an open transaction. It must be filled before a process serves it.
+pub async fn create_file(path: &Path, settings: &Settings, now: Timestamp) -> Result<Tx, CopyError> {
+    // Not durable, because an incomplete file is deleted after a crash.
     let mut tx = Db::sqlite(path, Synchronous::Normal).open_writer().await?;
     prepare_in(&mut tx, settings, SERVICES, 1, now).await?;
     tx.begin().await?;
-    forget_streams(&mut tx, SERVICES).await?;
+    delete_streams(&mut tx, SERVICES).await?;
     Ok(tx)
 }
 
-/// Takes back what opening the streams of a new mall wrote.
-pub async fn forget_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
+/// Deletes the rows that opened the streams of a new mall.
+pub async fn delete_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyError> {
     for service in services {
         tx.execute(&format!("delete from {service}_stream"), &[]).await?;
         tx.execute(&format!("delete from {service}_heads"), &[]).await?;
@@ -76,7 +77,7 @@ pub async fn forget_streams(tx: &mut Tx, services: &[&str]) -> Result<(), CopyEr
     Ok(())
 }
 
-/// Commits a file that was filled, and leaves it without a log beside it.
+/// Commits a filled file and removes its write-ahead log.
 pub async fn commit_file(mut tx: Tx) -> Result<(), CopyError> {
     tx.commit().await?;
     if let Some(connection) = tx.sqlite() {
@@ -86,54 +87,54 @@ pub async fn commit_file(mut tx: Tx) -> Result<(), CopyError> {
     Ok(())
 }
 
-/// A connection whose transaction sees one moment, whatever others do meanwhile.
+/// A connection with a transaction that sees the database at one moment.
 #[derive(Debug)]
-pub struct Snapshot(Held);
+pub struct DatabaseSnapshot(SnapshotConnection);
 
 #[derive(Debug)]
-enum Held {
+enum SnapshotConnection {
     Own(Tx),
     Pooled(kit::db::Reader),
 }
 
-impl Deref for Snapshot {
+impl Deref for DatabaseSnapshot {
     type Target = Tx;
     fn deref(&self) -> &Tx {
         match &self.0 {
-            Held::Own(tx) => tx,
-            Held::Pooled(reader) => reader,
+            SnapshotConnection::Own(tx) => tx,
+            SnapshotConnection::Pooled(reader) => reader,
         }
     }
 }
 
-impl DerefMut for Snapshot {
+impl DerefMut for DatabaseSnapshot {
     fn deref_mut(&mut self) -> &mut Tx {
         match &mut self.0 {
-            Held::Own(tx) => tx,
-            Held::Pooled(reader) => reader,
+            SnapshotConnection::Own(tx) => tx,
+            SnapshotConnection::Pooled(reader) => reader,
         }
     }
 }
 
-/// How long the other side may take between two of our statements is not for the server to judge.
-pub const PATIENT: &str = "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
+/// Disables the timeouts of PostgreSQL, because the other side of a copy may be slow between two statements.
+pub const NO_TIMEOUTS: &str = "set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0";
 
-/// Opens a database for reading, as it is at this moment.
-pub async fn snapshot(db: &Db) -> Result<Snapshot, DbError> {
+/// Opens a snapshot of a database at this moment.
+pub async fn open_snapshot(db: &Db) -> Result<DatabaseSnapshot, DbError> {
     if db.is_postgres() {
         let mut tx = db.open_writer().await?;
-        tx.batch(&format!("begin isolation level repeatable read, read only; {PATIENT}")).await?;
-        return Ok(Snapshot(Held::Own(tx)));
+        tx.batch(&format!("begin isolation level repeatable read, read only; {NO_TIMEOUTS}")).await?;
+        return Ok(DatabaseSnapshot(SnapshotConnection::Own(tx)));
     }
     let mut reader = db.reader().await?;
-    // Left over from one that failed halfway.
+    // A snapshot that failed may have left its transaction open.
     reader.rollback().await?;
     reader.batch("begin").await?;
-    Ok(Snapshot(Held::Pooled(reader)))
+    Ok(DatabaseSnapshot(SnapshotConnection::Pooled(reader)))
 }
 
-impl Snapshot {
-    /// Fails where the connection was lost and replaced meanwhile: what was read then is not of one moment.
+impl DatabaseSnapshot {
+    /// Ends the snapshot. `Err`: the connection was lost and replaced, so the rows are not of one moment.
     pub async fn finish(mut self) -> Result<(), CopyError> {
         if self.is_postgres() {
             let (level,): (String,) = self.query_one("select current_setting('transaction_isolation')", &[]).await?;
@@ -145,8 +146,8 @@ impl Snapshot {
     }
 }
 
-/// Names services of which a process runs on this database now.
-pub async fn is_served(tx: &mut Tx, services: &[&'static str]) -> Result<Vec<&'static str>, DbError> {
+/// The services that a process serves from this database now.
+pub async fn served_services(tx: &mut Tx, services: &[&'static str]) -> Result<Vec<&'static str>, DbError> {
     let mut served = Vec::new();
     for service in services.iter().filter(|_| tx.is_postgres()).copied().collect::<Vec<_>>() {
         let sql = format!(

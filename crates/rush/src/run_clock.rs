@@ -1,14 +1,14 @@
-//! Time for measuring. The only place of the load generator that asks the system.
+//! Clocks of the load generator. Only this module reads the system clocks.
 
 use contracts::Timestamp;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// The zero of a run's monotonic clock; every begin and end is in nanoseconds since.
+/// Monotonic clock of a run. Every begin and end is in nanoseconds since [`RunClock::start`].
 #[derive(Clone, Copy, Debug)]
-pub struct Epoch(Instant);
+pub struct RunClock(Instant);
 
-impl Epoch {
-    #[expect(clippy::disallowed_methods, reason = "measuring is what a load generator is for")]
+impl RunClock {
+    #[expect(clippy::disallowed_methods, reason = "a load generator measures time")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -17,7 +17,7 @@ impl Epoch {
     }
 }
 
-/// The wall clock, for the windows of what the set-up creates and for naming the run.
+/// The wall clock: for the issue window of a created coupon and for the name of the run.
 #[expect(clippy::disallowed_methods, reason = "the server compares these instants with its own wall clock")]
 pub fn wall_clock() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

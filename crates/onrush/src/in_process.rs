@@ -1,4 +1,4 @@
-//! A client of the mall inside the same process: what `seed` and `demo` do goes through the same door as everyone's requests.
+//! A client of the mall in the same process. `seed` and `demo` use the same router as requests from the network.
 
 use axum::{Router, body::Body};
 use futures::{StreamExt, stream};
@@ -6,14 +6,14 @@ use kit::ports::new_id;
 use serde_json::Value;
 use tower::ServiceExt;
 
-/// Requests under way at once: enough to fill batches, far below the queue.
-const AT_ONCE: usize = 256;
+/// Maximum number of concurrent requests: enough to fill batches, far below the length of the queue.
+const MAX_IN_FLIGHT: usize = 256;
 
 #[derive(Clone)]
-pub struct Local(Router);
+pub struct InProcessClient(Router);
 
-/// One request: path, body and whose it is.
-pub struct Post {
+/// One POST request: path, access token and body.
+pub struct PostRequest {
     pub path: String,
     pub token: Option<String>,
     pub body: Value,
@@ -21,24 +21,24 @@ pub struct Post {
     pub wait: Option<u32>,
 }
 
-impl Post {
-    pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> Post {
-        Post { path: path.into(), token: token.map(str::to_owned), body, wait: None }
+impl PostRequest {
+    pub fn new(path: impl Into<String>, token: Option<&str>, body: Value) -> PostRequest {
+        PostRequest { path: path.into(), token: token.map(str::to_owned), body, wait: None }
     }
 
     #[must_use]
-    pub fn wait(self, seconds: u32) -> Post {
-        Post { wait: Some(seconds), ..self }
+    pub fn wait(self, seconds: u32) -> PostRequest {
+        PostRequest { wait: Some(seconds), ..self }
     }
 }
 
-impl Local {
+impl InProcessClient {
     pub fn new(router: Router) -> Self {
         Self(router)
     }
 
-    /// Posts, and gives the answer's body; anything but success is an error with the problem's words.
-    pub async fn post(&self, post: Post) -> Result<Value, String> {
+    /// Sends the request and returns the body of the answer. `Err`: the status and detail of a problem.
+    pub async fn post(&self, post: PostRequest) -> Result<Value, String> {
         let mut request = http::Request::post(&post.path)
             .header("content-type", "application/json")
             .header("idempotency-key", new_id().simple().to_string());
@@ -56,9 +56,9 @@ impl Local {
         if status.is_success() { Ok(body) } else { Err(format!("POST {}: {status}: {}", post.path, body["detail"].as_str().unwrap_or(""))) }
     }
 
-    /// Posts many, several at a time; stops at the first error.
-    pub async fn post_all(&self, posts: impl IntoIterator<Item = Post>) -> Result<(), String> {
-        let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(AT_ONCE);
+    /// Sends many requests concurrently. Stops at the first error.
+    pub async fn post_all(&self, posts: impl IntoIterator<Item = PostRequest>) -> Result<(), String> {
+        let mut answers = stream::iter(posts.into_iter().map(|post| self.post(post))).buffer_unordered(MAX_IN_FLIGHT);
         while let Some(answer) = answers.next().await {
             answer?;
         }

@@ -1,13 +1,13 @@
-//! Where streams and their readers are: what is still under way between services.
+//! Positions of streams and their readers, which show the messages under way between services.
 
-use super::{CopyError, Store, store::snapshot};
+use super::{CopyError, MallDatabase, databases::open_snapshot};
 use crate::documents::readings;
 use kit::Tx;
 use std::collections::BTreeMap;
 
-/// Ends of streams, positions of readers, and messages without a number. Two that are equal saw no message move in between.
+/// Ends of streams, positions of readers, and messages without a number. If two values are equal, no message moved in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct StreamPositions {
     /// (source, epoch, partition) → last number.
     heads: BTreeMap<(String, i64, i64), i64>,
     /// (reader, source, epoch, partition) → last number read.
@@ -15,9 +15,9 @@ pub struct Standing {
     pending: i64,
 }
 
-impl Standing {
-    /// Adds what these services say of themselves.
-    pub async fn look(&mut self, tx: &mut Tx, services: &[&'static str]) -> Result<(), CopyError> {
+impl StreamPositions {
+    /// Adds the streams and positions of these services.
+    pub async fn add(&mut self, tx: &mut Tx, services: &[&'static str]) -> Result<(), CopyError> {
         for service in services {
             let sql = format!("select epoch, partition, max(seq) from {service}_outbox group by epoch, partition");
             for (epoch, partition, head) in tx.query::<(i64, i64, i64)>(&sql, &[]).await? {
@@ -35,26 +35,26 @@ impl Standing {
         Ok(())
     }
 
-    /// Of a whole mall, now.
-    pub async fn of(stores: &[Store]) -> Result<Standing, CopyError> {
-        let mut standing = Standing::default();
-        for store in stores {
-            let mut tx = snapshot(&store.db).await?;
-            standing.look(&mut tx, &store.services).await?;
+    /// Reads the current positions of a whole mall.
+    pub async fn of(databases: &[MallDatabase]) -> Result<StreamPositions, CopyError> {
+        let mut positions = StreamPositions::default();
+        for database in databases {
+            let mut tx = open_snapshot(&database.db).await?;
+            positions.add(&mut tx, &database.services).await?;
             tx.finish().await?;
         }
-        Ok(standing)
+        Ok(positions)
     }
 
-    /// Messages that some reader has not read: each counts once for each of its readers.
-    pub fn behind(&self) -> i64 {
-        let mut behind = self.pending;
+    /// Number of unread messages. Each message counts once for each of its readers.
+    pub fn undelivered(&self) -> i64 {
+        let mut undelivered = self.pending;
         for (reader, source, _) in readings() {
             for ((_, epoch, partition), head) in self.heads.iter().filter(|((name, ..), _)| name == source) {
                 let place = (reader.to_owned(), source.to_owned(), *epoch, *partition);
-                behind += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);
+                undelivered += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);
             }
         }
-        behind
+        undelivered
     }
 }

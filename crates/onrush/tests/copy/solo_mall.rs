@@ -1,6 +1,6 @@
-//! A solo mall with something of everything in it, and the binary that moves it.
+//! A solo mall with paid, unpaid and cancelled orders, a waitlist and a dead letter, and the commands that copy it.
 
-pub use crate::binary::{Said, onrush, run, said};
+pub use crate::binary::{CommandOutput, onrush, run, run_command};
 use contracts::MemberId;
 use kit::{
     auth::Role,
@@ -9,7 +9,7 @@ use kit::{
     testing::{Faults, TempFolder, TestDatabase},
 };
 use onrush::{
-    local::{Local, Post},
+    in_process::{InProcessClient, PostRequest},
     mall::Mall,
     settings::{Given, Settings},
 };
@@ -25,17 +25,17 @@ use std::{
 use tower::ServiceExt;
 
 /// A mall that runs inside the test, and a client of it.
-pub struct Running {
+pub struct RunningMall {
     pub mall: Mall,
     router: axum::Router,
-    pub local: Local,
+    pub client: InProcessClient,
 }
 
-impl Running {
-    pub async fn open(settings: &Settings, faults: Faults) -> Running {
+impl RunningMall {
+    pub async fn open(settings: &Settings, faults: Faults) -> RunningMall {
         let mall = Mall::open_with(settings, Arc::new(SystemClock), faults).await.expect("the mall opens");
         let router = layers(mall.process.router.clone());
-        Running { local: Local::new(router.clone()), mall, router }
+        RunningMall { client: InProcessClient::new(router.clone()), mall, router }
     }
 
     pub fn token(&self, member: MemberId, role: Role) -> String {
@@ -45,10 +45,10 @@ impl Running {
 
     pub async fn post(&self, path: &str, token: &str, body: Value) -> Value {
         let token = Some(token).filter(|token| !token.is_empty());
-        self.local.post(Post::new(path, token, body).wait(20)).await.expect("it is accepted")
+        self.client.post(PostRequest::new(path, token, body).wait(20)).await.expect("it is accepted")
     }
 
-    /// Status and body.
+    /// Sends a GET. Returns status and body.
     pub async fn get(&self, path: &str, token: &str) -> (u16, Value) {
         let request = http::Request::get(path).header("authorization", format!("Bearer {token}"));
         let request = request.body(axum::body::Body::empty()).expect("a request");
@@ -58,7 +58,7 @@ impl Running {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    /// Orders one of a SKU, paid from the wallet; the order.
+    /// Orders one unit of a SKU, paid from the wallet. Returns the order.
     pub async fn order(&self, token: &str, sku: &str, coupons: &[&str]) -> Value {
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "coupons": coupons, "points": 100, "payment": {"method": "wallet"}});
         self.post("/v1/orders", token, body).await
@@ -70,22 +70,22 @@ impl Running {
 }
 
 /// The folder of a mall that has stopped.
-pub struct Solo {
+pub struct SoloMall {
     pub folder: TempFolder,
     pub token: String,
     pub refresh_token: String,
     pub sku: String,
     pub paid: String,
     pub unpaid: String,
-    /// Paid, but its coupon was never told: that message is dead.
-    pub wounded: String,
+    /// A paid order whose message to coupons is a dead letter.
+    pub dead_lettered: String,
 }
 
-impl Solo {
-    pub async fn build() -> Solo {
+impl SoloMall {
+    pub async fn build() -> SoloMall {
         let folder = TempFolder::new();
         let faults = Faults::planned();
-        let running = Running::open(&settings(folder.path()), faults.clone()).await;
+        let running = RunningMall::open(&settings(folder.path()), faults.clone()).await;
         let operator = running.token(MemberId(new_id()), Role::Operator);
         let product = running.post("/v1/products", &operator, json!({"name": "Umbrella", "price": 9_000, "stock": 50})).await;
         let sku = text(&product["options"][0]["sku"]);
@@ -99,7 +99,7 @@ impl Solo {
         assert_eq!(paid["state"], "PAID");
         let second = coupon_of_two(&running, &operator).await;
         let third = claim(&running, &second, &token).await;
-        // One has one and keeps it, one waits.
+        // One member gets the second coupon, the other waits.
         let others = [MemberId(new_id()), MemberId(new_id())].map(|member| running.token(member, Role::Customer));
         for other in &others {
             claim(&running, &second, other).await;
@@ -109,9 +109,16 @@ impl Solo {
         running.post(&format!("/v1/orders/{}/cancellation", text(&undone["id"])), &token, json!({})).await;
 
         faults.fail("coupons", "coupon.use", 1_000);
-        let wounded = running.order(&token, &sku, &[&text(&third["issued_coupon_id"])]).await;
-        let solo =
-            Solo { token, refresh_token, sku, paid: text(&paid["id"]), unpaid: text(&unpaid["id"]), wounded: text(&wounded["id"]), folder };
+        let dead_lettered = running.order(&token, &sku, &[&text(&third["issued_coupon_id"])]).await;
+        let solo = SoloMall {
+            token,
+            refresh_token,
+            sku,
+            paid: text(&paid["id"]),
+            unpaid: text(&unpaid["id"]),
+            dead_lettered: text(&dead_lettered["id"]),
+            folder,
+        };
         eventually(|| count(&solo.open(), "coupons_dead_letters") > 0).await;
         running.stop().await;
         solo
@@ -133,30 +140,30 @@ impl Solo {
         Connection::open(self.database()).expect("the database opens")
     }
 
-    /// As `ONRUSH_SECRET` takes it.
+    /// The secret in the form of `ONRUSH_SECRET`.
     pub fn secret(&self) -> String {
         let bytes = std::fs::read(self.path().join("secret.key")).expect("the key is there");
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub fn on_postgres(&self, database: &TestDatabase) -> Settings {
-        let given = Given {
+        let raw = Given {
             database_url: Some(database.url()),
             secret: Some(self.secret()),
             data_dir: Some(self.path().join("elsewhere")),
             ..Given::default()
         };
-        Settings::load(&given).expect("the settings are good")
+        Settings::load(&raw).expect("the settings are good")
     }
 
-    /// `onrush import` of this mall.
+    /// The command `onrush import` of this mall.
     pub fn import(&self, database: &TestDatabase) -> Command {
         let mut command = onrush(&["import", "--from", &self.name()]);
         command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_DATA_DIR", self.path().join("elsewhere"));
         command
     }
 
-    /// A command on that database.
+    /// A command with the settings of that database.
     pub fn command(&self, args: &[&str], database: &TestDatabase) -> Command {
         let mut command = onrush(args);
         command.env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", self.secret());
@@ -166,18 +173,18 @@ impl Solo {
 }
 
 pub fn settings(folder: &Path) -> Settings {
-    let given = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
-    Settings::load(&given).expect("the settings are good")
+    let raw = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
+    Settings::load(&raw).expect("the settings are good")
 }
 
-async fn sign_up(running: &Running) -> (String, String, String) {
+async fn sign_up(running: &RunningMall) -> (String, String, String) {
     let (email, password) = ("minji@example.com", "maple-syrup-2026");
     let member = running.post("/v1/accounts", "", json!({"email": email, "password": password, "name": "Kim Minji"})).await;
     let session = running.post("/v1/sessions", "", json!({"email": email, "password": password})).await;
     (text(&session["access_token"]), text(&session["refresh_token"]), text(&member["id"]))
 }
 
-async fn coupon(running: &Running, operator: &str, quantity: u32) -> String {
+async fn coupon(running: &RunningMall, operator: &str, quantity: u32) -> String {
     let body = json!({
         "name": "Autumn", "kind": "first_come", "quantity": quantity, "waitlist": true, "scope": "order",
         "discount": {"type": "amount", "won": 500}, "issue_from": "2020-01-01T00:00:00Z", "issue_until": "2100-01-01T00:00:00Z",
@@ -186,11 +193,11 @@ async fn coupon(running: &Running, operator: &str, quantity: u32) -> String {
     text(&running.post("/v1/coupons", operator, body).await["id"])
 }
 
-async fn coupon_of_two(running: &Running, operator: &str) -> String {
+async fn coupon_of_two(running: &RunningMall, operator: &str) -> String {
     coupon(running, operator, 2).await
 }
 
-async fn claim(running: &Running, coupon: &str, token: &str) -> Value {
+async fn claim(running: &RunningMall, coupon: &str, token: &str) -> Value {
     running.post(&format!("/v1/coupons/{coupon}/claims"), token, json!({})).await
 }
 
@@ -202,7 +209,7 @@ pub fn count(connection: &Connection, table: &str) -> i64 {
     connection.query_row(&format!("select count(*) from {table}"), [], |row| row.get(0)).expect("the table is there")
 }
 
-/// Rows of all tables of a file, without what belongs to a database and not to a mall.
+/// Row counts of all data tables of a file.
 pub fn counts_of_file(path: &Path) -> BTreeMap<String, i64> {
     let connection = Connection::open(path).expect("the file opens");
     let mut statement =
@@ -211,7 +218,7 @@ pub fn counts_of_file(path: &Path) -> BTreeMap<String, i64> {
     names.into_iter().filter(|name| is_data(name)).map(|name| (name.clone(), count(&connection, &name))).collect()
 }
 
-/// The same of a PostgreSQL database.
+/// Row counts of all data tables of a PostgreSQL database.
 pub async fn counts_of_postgres(database: &TestDatabase) -> BTreeMap<String, i64> {
     let client = database.bystander().await;
     let sql = "select cast(schemaname as text), cast(tablename as text) from pg_tables where schemaname not in ('pg_catalog','information_schema')";
@@ -226,7 +233,7 @@ pub async fn counts_of_postgres(database: &TestDatabase) -> BTreeMap<String, i64
     counts
 }
 
-/// Not the histories of migrations, leases, and what is written anew with each epoch.
+/// False for migration histories, leases, and tables that each epoch rewrites.
 fn is_data(table: &str) -> bool {
     !["_migrations", "_leases", "_pending", "_stream", "_heads"].iter().any(|end| table.ends_with(end))
 }
@@ -238,5 +245,5 @@ pub async fn eventually(mut there: impl FnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it did not come within 30 seconds");
+    panic!("the condition did not hold within 30 seconds");
 }

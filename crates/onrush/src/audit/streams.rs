@@ -1,50 +1,51 @@
-use super::{Check, SERVICES, orders};
+use super::{Invariant, SERVICES, orders};
 use crate::documents::readings;
 use contracts::Timestamp;
 use rusqlite::Connection;
 
-/// Why this is not a quiet moment: messages under way, or sagas that run. A saga that is stuck is nothing to wait for.
+/// Reason why this is not a quiet moment: messages under way, or running sagas. `None`: it is quiet. A stuck saga does not count, because
+/// waiting does not end it.
 ///
-/// Under way is what has no number yet, and what a reader has not reached in a partition of the newest epoch. What was not reached in an
-/// older one never will be: that is no unrest but a violation (I-M5).
-pub fn unrest(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<String>> {
-    let mut behind = 0i64;
+/// Messages under way have no number yet, or a reader has not reached them in a partition of the newest epoch. Unread messages of an
+/// older epoch are never read, so they are a violation (I-M5).
+pub fn not_quiet_reason(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<String>> {
+    let mut undelivered = 0i64;
     for (reader, source, _) in readings() {
         let sql = format!(
             "select coalesce(sum(max(h.seq-coalesce(p.seq,0), 0)), 0) from ({}) h left join {reader}_positions p
              on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition",
-            heads(source, "=")
+            stream_heads(source, "=")
         );
-        behind += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
+        undelivered += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
     }
     for service in SERVICES {
         let pending = format!("{service}_pending");
         if connection.table_exists(None, pending.as_str())? {
-            behind += connection.query_row(&format!("select count(*) from {pending}"), [], |row| row.get::<_, i64>(0))?;
+            undelivered += connection.query_row(&format!("select count(*) from {pending}"), [], |row| row.get::<_, i64>(0))?;
         }
     }
-    let sql = format!("select count(*) from orders_orders o where {} and not ({})", orders::MOVING, orders::STUCK);
+    let sql = format!("select count(*) from orders_orders o where {} and not ({})", orders::RUNNING_SAGA, orders::STUCK_SAGA);
     let running: i64 = connection.query_row(&sql, rusqlite::named_params! {":now": now.0}, |row| row.get(0))?;
-    Ok((behind > 0 || running > 0).then(|| format!("{behind} messages under way, {running} sagas running")))
+    Ok((undelivered > 0 || running > 0).then(|| format!("{undelivered} messages under way, {running} sagas running")))
 }
 
-/// The ends of a stream's partitions, in its newest epoch (`=`) or in older ones (`<`).
-fn heads(source: &str, epochs: &str) -> String {
+/// SQL for the last number of each partition of a stream, in its newest epoch (`=`) or in older ones (`<`).
+fn stream_heads(source: &str, epochs: &str) -> String {
     format!(
         "select epoch, partition, max(seq) as seq from {source}_outbox where epoch{epochs}(select max(epoch) from {source}_stream)
          group by epoch, partition"
     )
 }
 
-pub fn checks() -> Vec<Check> {
+pub fn checks() -> Vec<Invariant> {
     let pairs = readings();
     let each_pair = |make: &dyn Fn(&str, &str, &[&str]) -> String| {
         pairs.iter().map(|(reader, source, kinds)| make(reader, source, kinds)).collect::<Vec<_>>().join("\nunion all\n")
     };
     let each_stream = |make: &dyn Fn(&str) -> String| SERVICES.iter().map(|source| make(source)).collect::<Vec<_>>().join("\nunion all\n");
     vec![
-        Check::quiet("I-M1", "what a change must say is in the stream", said()),
-        Check::always(
+        Invariant::quiet("I-M1", "each state change has its message in the stream", emitted_messages()),
+        Invariant::always(
             "I-M2",
             "message numbers are dense",
             each_stream(&|source| {
@@ -54,12 +55,12 @@ pub fn checks() -> Vec<Check> {
                 )
             }),
         ),
-        Check::always(
+        Invariant::always(
             "I-M3",
-            "per key, messages are in one partition, and a step is asked for before it is undone or made final",
-            format!("{}\nunion all\n{}", step_order(), each_stream(&one_partition)),
+            "per key, messages are in one partition, and a step is requested before it is undone or confirmed",
+            format!("{}\nunion all\n{}", step_order(), each_stream(&keys_in_one_partition)),
         ),
-        Check::always(
+        Invariant::always(
             "I-M4",
             "no message is applied twice",
             each_pair(&|reader, source, _| {
@@ -69,7 +70,7 @@ pub fn checks() -> Vec<Check> {
                 )
             }),
         ),
-        Check::always(
+        Invariant::always(
             "I-M5",
             "no message is skipped, also none of an older epoch",
             each_pair(&|reader, source, _| {
@@ -79,11 +80,11 @@ pub fn checks() -> Vec<Check> {
                      union all
                      select '{reader}', '{source}', h.seq, coalesce(p.seq,0) from ({}) h left join {reader}_positions p
                      on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition where coalesce(p.seq,0)<h.seq",
-                    heads(source, "<")
+                    stream_heads(source, "<")
                 )
             }),
         ),
-        Check::always(
+        Invariant::always(
             "I-M6",
             "a position is where its last delivery ended",
             each_pair(&|reader, source, _| {
@@ -94,7 +95,7 @@ pub fn checks() -> Vec<Check> {
                 )
             }),
         ),
-        Check::one_moment(
+        Invariant::one_moment(
             "I-M7",
             "no position is beyond the end of its stream",
             each_pair(&|reader, source, _| {
@@ -105,7 +106,7 @@ pub fn checks() -> Vec<Check> {
                 )
             }),
         ),
-        Check::quiet(
+        Invariant::quiet(
             "I-M8",
             "behind a dead letter, nothing of its key is applied",
             each_pair(&|reader, source, kinds| {
@@ -123,16 +124,16 @@ pub fn checks() -> Vec<Check> {
     ]
 }
 
-/// State changes that must have been said. Streams forget after a week, partition by partition, so only what is younger than the oldest
-/// message of each partition that has forgotten any is looked at.
-fn said() -> String {
+/// SQL for state changes without their message. Streams delete messages after a week, partition by partition. So the check covers only
+/// changes younger than the oldest message of each partition from which messages were deleted.
+fn emitted_messages() -> String {
     let since = |source: &str| {
         format!(
             "(select max(since) from (select case when min(seq)=1 then 0 else min(at)+1 end as since from {source}_outbox
               group by epoch, partition))"
         )
     };
-    let said = |source: &str, from: &str, key: &str, at: &str, kind: &str, filter: &str| {
+    let emitted = |source: &str, from: &str, key: &str, at: &str, kind: &str, filter: &str| {
         format!(
             "select '{kind}', x.{key} from {from} x where {filter} and x.{at}>={}
              and x.{key} not in (select key from {source}_outbox where kind='{kind}')",
@@ -140,10 +141,10 @@ fn said() -> String {
         )
     };
     [
-        said("orders", "orders_orders", "id", "paid_at", "order.paid", "x.paid_at is not null"),
-        said("orders", "orders_orders", "id", "created_at", "order.failed", "x.state='FAILED'"),
-        said("orders", "orders_orders", "id", "created_at", "order.cancelled", "x.state='CANCELLED'"),
-        said("orders", "orders_orders", "id", "created_at", "order.expired", "x.state='EXPIRED'"),
+        emitted("orders", "orders_orders", "id", "paid_at", "order.paid", "x.paid_at is not null"),
+        emitted("orders", "orders_orders", "id", "created_at", "order.failed", "x.state='FAILED'"),
+        emitted("orders", "orders_orders", "id", "created_at", "order.cancelled", "x.state='CANCELLED'"),
+        emitted("orders", "orders_orders", "id", "created_at", "order.expired", "x.state='EXPIRED'"),
         format!(
             "select 'coupon.issued', k.coupon_id from coupons_issued k where k.issued_at>={}
              group by k.coupon_id having count(*)>(select count(*) from coupons_outbox o where o.key=k.coupon_id and o.kind='coupon.issued')",
@@ -153,8 +154,8 @@ fn said() -> String {
     .join("\nunion all\n")
 }
 
-/// Within an epoch a key is always in the same partition: that is what keeps its messages in order.
-fn one_partition(source: &str) -> String {
+/// SQL for keys in several partitions of one epoch. A key must stay in one partition, because that keeps its messages in order.
+fn keys_in_one_partition(source: &str) -> String {
     format!("select key, '{source}', count(distinct partition) from {source}_outbox group by key, epoch having count(distinct partition)>1")
 }
 
@@ -171,7 +172,7 @@ fn step_order() -> String {
         ("orders.slip", "coupon.use"),
         ("orders.slip", "points.use"),
     ];
-    // A key's messages of one epoch are in one partition, so epoch and number together are their order.
+    // All messages of a key in one epoch are in one partition, so epoch and number give their order.
     let first = |kind: &str| format!("select key, min((epoch<<40)+seq) as place from orders_outbox where kind='{kind}' group by key");
     pairs
         .iter()

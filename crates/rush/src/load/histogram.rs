@@ -1,7 +1,7 @@
-//! Counts of durations in log-linear buckets: every power of two is cut into `1 << BITS` equal parts, so a value is kept to within
-//! `1 / (1 << BITS)` of itself whatever its size, in constant memory.
+//! Counts durations in log-linear buckets: every power of two is split into `1 << BITS` equal parts.
+//! So each value is stored within `1 / (1 << BITS)` of itself, in constant memory.
 
-/// A histogram of unsigned values; 7 bits keep them to within 0.8 %.
+/// A histogram of unsigned values. With 7 bits, values are exact within 0.8 %.
 #[derive(Clone, Debug)]
 pub struct Histogram<const BITS: u32 = 7> {
     counts: Vec<u64>,
@@ -13,7 +13,7 @@ pub struct Histogram<const BITS: u32 = 7> {
 
 impl<const BITS: u32> Default for Histogram<BITS> {
     fn default() -> Self {
-        // Buckets are made when a value needs them: many slices of a timeline stay nearly empty.
+        // Buckets are allocated on demand, because many slices of a timeline stay nearly empty.
         Self { counts: Vec::new(), total: 0, sum: 0, min: u64::MAX, max: 0 }
     }
 }
@@ -28,7 +28,7 @@ impl<const BITS: u32> Histogram<BITS> {
         (((shift + 1) << BITS) as usize) + ((value >> shift) as usize & ((1 << BITS) - 1))
     }
 
-    /// The largest value that falls into the same bucket.
+    /// The largest value of a bucket.
     fn upper_edge(index: usize) -> u64 {
         let parts = 1u64 << BITS;
         let index = index as u64;
@@ -75,7 +75,7 @@ impl<const BITS: u32> Histogram<BITS> {
         if self.total == 0 { 0 } else { u64::try_from(self.sum / u128::from(self.total)).unwrap_or(u64::MAX) }
     }
 
-    /// The value that `of_100_000` in 100,000 values do not exceed (`99_900` is p99.9); 0 when empty.
+    /// The value that `of_100_000` of 100,000 values do not exceed (`99_900` is p99.9). 0 when empty.
     pub fn quantile(&self, of_100_000: u64) -> u64 {
         let wanted = (u128::from(self.total) * u128::from(of_100_000.min(100_000))).div_ceil(100_000).max(1);
         let mut seen = 0u128;
@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn quantiles_of_a_known_series() {
+    fn quantiles_of_a_known_series_are_within_one_percent() {
         let mut histogram = Histogram::<7>::default();
         for value in 1..=10_000u64 {
             histogram.record(value * 1_000);
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_histogram_answers_zero() {
+    fn an_empty_histogram_returns_zero() {
         let histogram = Histogram::<7>::default();
         assert_eq!((histogram.quantile(50_000), histogram.max(), histogram.mean()), (0, 0, 0));
     }
 
     proptest! {
         #[test]
-        fn a_bucket_holds_its_value_within_its_precision(value in any::<u64>()) {
+        fn a_bucket_edge_is_within_its_precision(value in any::<u64>()) {
             let edge = Histogram::<7>::upper_edge(Histogram::<7>::index(value));
             prop_assert!(edge >= value);
             prop_assert!(edge - value <= value / 128);
@@ -133,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn merging_equals_recording_everything_in_one(left in prop::collection::vec(any::<u64>(), 0..50), right in prop::collection::vec(any::<u64>(), 0..50)) {
+        fn merging_equals_recording_all_values_in_one_histogram(left in prop::collection::vec(any::<u64>(), 0..50), right in prop::collection::vec(any::<u64>(), 0..50)) {
             let fill = |values: &[u64]| values.iter().fold(Histogram::<7>::default(), |mut all, value| { all.record(*value); all });
             let mut merged = fill(&left);
             merged.merge(&fill(&right));

@@ -1,4 +1,4 @@
-//! A stand-in for the server: the few routes a rush uses, kept in memory, with faults that can be planted. A member's token is its id.
+//! A stub server in memory with the routes that a rush uses, and with planted faults. A member's token is the member's id.
 
 use axum::{
     Json, Router,
@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use rush::{Operator, Report, RushOptions, Scenario};
+use rush::{OperatorLogin, RushOptions, RushReport, Scenario};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -23,64 +23,64 @@ use std::{
 };
 use uuid::Uuid;
 
-/// What the stand-in does wrong.
+/// Faults of the stub server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Issues this many coupons above the quantity.
+    /// Number of coupons issued beyond the quantity.
     pub over_issue: u64,
-    /// Gives the number 1 to everyone.
+    /// Every coupon has the number 1.
     pub same_number: bool,
-    /// Says of every nth claim that there is none, although there is.
+    /// Refuses every nth claim as sold out, although coupons are left.
     pub undersell_every: u64,
-    /// Does not find the claim of every nth number any more.
+    /// Forgets the claim of every nth number.
     pub forgets_every: i64,
-    /// Sells this many units more than there are.
+    /// Number of units sold beyond the stock.
     pub oversell: i64,
-    /// Leaves one unit held for ever.
-    pub keeps_one_held: bool,
-    /// Acts on every nth request, but the answer breaks off.
+    /// One unit stays held.
+    pub leaves_one_held: bool,
+    /// Executes every nth request, but breaks off its answer.
     pub drops_every: u64,
-    /// Turns every nth request away with 503.
+    /// Sheds every nth request with 503.
     pub sheds_every: u64,
-    /// Fails every nth claim with 500.
+    /// Answers every nth claim with 500.
     pub fails_every: u64,
-    /// No fault: answers claims that prefer it before they are settled.
-    pub takes_down: bool,
+    /// Not a fault: defers claims with `Prefer: respond-async`.
+    pub defers_claims: bool,
 }
 
 #[derive(Default)]
-struct World {
+struct StubState {
     quantity: u64,
     waitlist: bool,
     issued: HashMap<String, (Uuid, i64)>,
     waiting: HashMap<String, i64>,
-    /// Claims that were answered before they were settled: how often asked for, and what they came to.
-    taken: HashMap<Uuid, (u32, u16, Value)>,
+    /// Deferred claims: number of polls, status and body.
+    deferred: HashMap<Uuid, (u32, u16, Value)>,
     stock: i64,
     sold: i64,
     orders: HashMap<(String, String), Value>,
 }
 
-pub struct StandIn {
+pub struct StubServer {
     faults: Faults,
-    world: Mutex<World>,
+    stub: Mutex<StubState>,
     requests: AtomicU64,
     claims: AtomicU64,
 }
 
-pub struct Server {
+pub struct RunningStub {
     pub address: SocketAddr,
 }
 
-type Shared = State<Arc<StandIn>>;
+type SharedStub = State<Arc<StubServer>>;
 
 const PRODUCT: Uuid = Uuid::from_u128(0xA);
 const SKU: Uuid = Uuid::from_u128(0xB);
 const COUPON: Uuid = Uuid::from_u128(0xC);
 
-/// Starts a stand-in on a free port; it lives as long as the test program.
-pub fn start(faults: Faults) -> Server {
-    let state = Arc::new(StandIn { faults, world: Mutex::default(), requests: AtomicU64::new(0), claims: AtomicU64::new(0) });
+/// Starts a stub server on a free port. It runs until the test program ends.
+pub fn start(faults: Faults) -> RunningStub {
+    let state = Arc::new(StubServer { faults, stub: Mutex::default(), requests: AtomicU64::new(0), claims: AtomicU64::new(0) });
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -90,10 +90,10 @@ pub fn start(faults: Faults) -> Server {
             axum::serve(listener, router(state)).await.unwrap();
         });
     });
-    Server { address: receiver.recv().unwrap() }
+    RunningStub { address: receiver.recv().unwrap() }
 }
 
-fn router(state: Arc<StandIn>) -> Router {
+fn router(state: Arc<StubServer>) -> Router {
     Router::new()
         .route("/hello", get(|| async { "hello" }))
         .route("/v1/coupons", post(create_coupon))
@@ -118,9 +118,9 @@ fn every(count: u64, nth: u64) -> bool {
     nth > 0 && count.is_multiple_of(nth)
 }
 
-impl StandIn {
-    /// Sheds or breaks off, as told; `answer` has its effect all the same when broken off.
-    fn trouble(&self, answer: impl FnOnce() -> Response) -> Response {
+impl StubServer {
+    /// Sheds the request or breaks off the answer, as planted. A request whose answer breaks off is still executed.
+    fn with_faults(&self, answer: impl FnOnce() -> Response) -> Response {
         let count = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
         if every(count, self.faults.sheds_every) {
             let mut shed = problem(503, "overloaded");
@@ -140,85 +140,85 @@ fn member(headers: &HeaderMap) -> String {
     headers[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned()
 }
 
-async fn create_coupon(State(state): Shared, Json(body): Json<Value>) -> Response {
-    let mut world = state.world.lock().unwrap();
-    world.quantity = body["quantity"].as_u64().unwrap_or(u64::MAX / 2);
-    world.waitlist = body["waitlist"].as_bool().unwrap();
+async fn create_coupon(State(state): SharedStub, Json(body): Json<Value>) -> Response {
+    let mut stub = state.stub.lock().unwrap();
+    stub.quantity = body["quantity"].as_u64().unwrap_or(u64::MAX / 2);
+    stub.waitlist = body["waitlist"].as_bool().unwrap();
     (StatusCode::CREATED, Json(json!({"id": COUPON}))).into_response()
 }
 
-async fn read_coupon(State(state): Shared) -> Json<Value> {
-    let world = state.world.lock().unwrap();
-    Json(json!({"id": COUPON, "remaining": world.quantity as i64 - world.issued.len() as i64, "waiting": world.waiting.len()}))
+async fn read_coupon(State(state): SharedStub) -> Json<Value> {
+    let stub = state.stub.lock().unwrap();
+    Json(json!({"id": COUPON, "remaining": stub.quantity as i64 - stub.issued.len() as i64, "waiting": stub.waiting.len()}))
 }
 
-fn claim_body(world: &World, member: &str) -> Option<Value> {
-    let issued = world.issued.get(member).map(|(id, number)| json!({"state": "issued", "issued_coupon_id": id, "number": number}));
-    issued.or_else(|| world.waiting.get(member).map(|ticket| json!({"state": "waiting", "ticket": ticket, "position": 1})))
+fn claim_body(stub: &StubState, member: &str) -> Option<Value> {
+    let issued = stub.issued.get(member).map(|(id, number)| json!({"state": "issued", "issued_coupon_id": id, "number": number}));
+    issued.or_else(|| stub.waiting.get(member).map(|ticket| json!({"state": "waiting", "ticket": ticket, "position": 1})))
 }
 
-async fn claim(State(state): Shared, headers: HeaderMap) -> Response {
-    if state.faults.takes_down && headers.get("prefer").is_some_and(|prefer| prefer == "respond-async") {
+async fn claim(State(state): SharedStub, headers: HeaderMap) -> Response {
+    if state.faults.defers_claims && headers.get("prefer").is_some_and(|prefer| prefer == "respond-async") {
         let settled = settle(&state, &headers);
         let (status, body) = (settled.status(), axum::body::to_bytes(settled.into_body(), usize::MAX).await.unwrap());
-        let mut world = state.world.lock().unwrap();
-        let id = Uuid::from_u128(0xD000 + world.taken.len() as u128);
-        world.taken.insert(id, (0, status.as_u16(), serde_json::from_slice(&body).unwrap()));
+        let mut stub = state.stub.lock().unwrap();
+        let id = Uuid::from_u128(0xD000 + stub.deferred.len() as u128);
+        stub.deferred.insert(id, (0, status.as_u16(), serde_json::from_slice(&body).unwrap()));
         return (StatusCode::ACCEPTED, Json(json!({"state": "pending", "claim_id": id}))).into_response();
     }
     settle(&state, &headers)
 }
 
-/// What a claim came to: known when it is asked for the third time.
-async fn outcome(State(state): Shared, Path((_, claim)): Path<(Uuid, Uuid)>) -> Response {
-    let mut world = state.world.lock().unwrap();
-    let Some((looks, status, answer)) = world.taken.get_mut(&claim) else { return problem(404, "not-found") };
-    *looks += 1;
-    if *looks < 3 {
+/// Outcome of a deferred claim: settled at the third poll.
+async fn outcome(State(state): SharedStub, Path((_, claim)): Path<(Uuid, Uuid)>) -> Response {
+    let mut stub = state.stub.lock().unwrap();
+    let Some((polls, status, answer)) = stub.deferred.get_mut(&claim) else { return problem(404, "not-found") };
+    *polls += 1;
+    if *polls < 3 {
         return Json(json!({"state": "pending", "claim_id": claim})).into_response();
     }
     let state = if *status == 201 { "issued" } else { "refused" };
     Json(json!({"state": state, "claim_id": claim, "status": status, "answer": answer})).into_response()
 }
 
-fn settle(state: &StandIn, headers: &HeaderMap) -> Response {
-    state.trouble(|| {
+fn settle(state: &StubServer, headers: &HeaderMap) -> Response {
+    state.with_faults(|| {
         let count = state.claims.fetch_add(1, Ordering::SeqCst) + 1;
         if every(count, state.faults.fails_every) {
             return problem(500, "internal");
         }
-        let mut world = state.world.lock().unwrap();
+        let mut stub = state.stub.lock().unwrap();
         let member = member(headers);
-        if world.issued.contains_key(&member) {
+        if stub.issued.contains_key(&member) {
             return problem(409, "already-issued");
         }
-        let left = (world.issued.len() as u64) < world.quantity + state.faults.over_issue;
+        let left = (stub.issued.len() as u64) < stub.quantity + state.faults.over_issue;
         if left && !every(count, state.faults.undersell_every) {
-            let number = if state.faults.same_number { 1 } else { world.issued.len() as i64 + 1 };
-            world.issued.insert(member.clone(), (Uuid::from_u128(0xF000 + u128::from(count)), number));
-            return (StatusCode::CREATED, Json(claim_body(&world, &member).unwrap())).into_response();
+            let number = if state.faults.same_number { 1 } else { stub.issued.len() as i64 + 1 };
+            stub.issued.insert(member.clone(), (Uuid::from_u128(0xF000 + u128::from(count)), number));
+            return (StatusCode::CREATED, Json(claim_body(&stub, &member).unwrap())).into_response();
         }
-        if !world.waitlist {
+        if !stub.waitlist {
             return problem(409, "sold-out");
         }
-        let ticket = world.waiting.len() as i64 + 1;
-        world.waiting.entry(member.clone()).or_insert(ticket);
-        (StatusCode::ACCEPTED, Json(claim_body(&world, &member).unwrap())).into_response()
+        let ticket = stub.waiting.len() as i64 + 1;
+        stub.waiting.entry(member.clone()).or_insert(ticket);
+        (StatusCode::ACCEPTED, Json(claim_body(&stub, &member).unwrap())).into_response()
     })
 }
 
-async fn mine(State(state): Shared, headers: HeaderMap) -> Response {
-    let world = state.world.lock().unwrap();
+async fn mine(State(state): SharedStub, headers: HeaderMap) -> Response {
+    let stub = state.stub.lock().unwrap();
     let member = member(&headers);
-    let number = world.issued.get(&member).map(|(_, number)| *number).or_else(|| world.waiting.get(&member).copied()).unwrap_or(0);
-    match claim_body(&world, &member) {
+    let number = stub.issued.get(&member).map(|(_, number)| *number).or_else(|| stub.waiting.get(&member).copied()).unwrap_or(0);
+    match claim_body(&stub, &member) {
         Some(body) if !every(number.unsigned_abs(), state.faults.forgets_every.unsigned_abs()) => Json(body).into_response(),
         _ => problem(404, "not-found"),
     }
 }
 
-async fn create_product(State(state): Shared, Json(body): Json<Value>) -> Response {
-    state.world.lock().unwrap().stock = body["options"][0]["stock"].as_i64().unwrap();
+async fn create_product(State(state): SharedStub, Json(body): Json<Value>) -> Response {
+    state.stub.lock().unwrap().stock = body["options"][0]["stock"].as_i64().unwrap();
     (StatusCode::CREATED, Json(json!({"id": PRODUCT}))).into_response()
 }
 
@@ -230,39 +230,39 @@ async fn product() -> Json<Value> {
     Json(json!({"id": PRODUCT, "options": [{"sku": SKU, "name": "one"}]}))
 }
 
-async fn stock(State(state): Shared) -> Json<Value> {
-    let world = state.world.lock().unwrap();
-    let on_hand = world.stock - world.sold;
-    let reserved = i64::from(state.faults.keeps_one_held && world.sold > 0);
-    Json(json!({"sku": SKU, "on_hand": on_hand, "reserved": reserved, "available": on_hand - reserved, "sold": world.sold}))
+async fn stock(State(state): SharedStub) -> Json<Value> {
+    let stub = state.stub.lock().unwrap();
+    let on_hand = stub.stock - stub.sold;
+    let reserved = i64::from(state.faults.leaves_one_held && stub.sold > 0);
+    Json(json!({"sku": SKU, "on_hand": on_hand, "reserved": reserved, "available": on_hand - reserved, "sold": stub.sold}))
 }
 
-async fn order(State(state): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
-    state.trouble(|| {
+async fn order(State(state): SharedStub, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    state.with_faults(|| {
         assert_eq!((&body["items"][0]["sku"], &body["payment"]["method"]), (&json!(SKU), &json!("wallet")));
         assert_eq!(headers["prefer"], "wait=10");
-        let mut world = state.world.lock().unwrap();
+        let mut stub = state.stub.lock().unwrap();
         let key = (member(&headers), headers["idempotency-key"].to_str().unwrap().to_owned());
-        let order_id = Uuid::from_u128(0xE000 + world.orders.len() as u128);
-        if !world.orders.contains_key(&key) {
-            let paid = world.sold < world.stock + state.faults.oversell;
-            world.sold += i64::from(paid);
+        let order_id = Uuid::from_u128(0xE000 + stub.orders.len() as u128);
+        if !stub.orders.contains_key(&key) {
+            let paid = stub.sold < stub.stock + state.faults.oversell;
+            stub.sold += i64::from(paid);
             let failure = if paid { Value::Null } else { json!({"code": "out-of-stock"}) };
             let order = json!({"id": order_id, "state": if paid { "PAID" } else { "FAILED" }, "failure": failure});
-            world.orders.insert(key.clone(), order);
+            stub.orders.insert(key.clone(), order);
         }
-        (StatusCode::CREATED, Json(world.orders[&key].clone())).into_response()
+        (StatusCode::CREATED, Json(stub.orders[&key].clone())).into_response()
     })
 }
 
-async fn read_order(State(state): Shared, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
-    let world = state.world.lock().unwrap();
+async fn read_order(State(state): SharedStub, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
+    let stub = state.stub.lock().unwrap();
     let member = member(&headers);
-    let found = world.orders.iter().find(|((owner, _), order)| *owner == member && order["id"] == json!(id));
+    let found = stub.orders.iter().find(|((owner, _), order)| *owner == member && order["id"] == json!(id));
     found.map_or_else(|| problem(404, "not-found"), |(_, order)| Json(order.clone()).into_response())
 }
 
-/// A directory of a test's own, with a file of so many shoppers in it.
+/// A directory for one test, with a file of `members` shoppers.
 pub fn directory(name: &str, members: usize) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("rush-{name}"));
     std::fs::create_dir_all(&path).unwrap();
@@ -276,10 +276,10 @@ pub fn directory(name: &str, members: usize) -> PathBuf {
     path
 }
 
-pub fn options(server: &Server, scenario: Scenario, directory: &std::path::Path) -> RushOptions {
+pub fn options(server: &RunningStub, scenario: Scenario, directory: &std::path::Path) -> RushOptions {
     let mut options = RushOptions::new(scenario, format!("http://{}", server.address));
     options.tokens = Some(directory.join("tokens.jsonl"));
-    options.operator = Some(Operator::Token("operator".to_owned()));
+    options.operator = Some(OperatorLogin::Token("operator".to_owned()));
     options.concurrency = 16;
     options.progress = false;
     options.patience = Duration::from_secs(10);
@@ -287,7 +287,7 @@ pub fn options(server: &Server, scenario: Scenario, directory: &std::path::Path)
     options
 }
 
-pub fn run(options: &RushOptions) -> Report {
+pub fn run(options: &RushOptions) -> RushReport {
     let mut table = Vec::new();
     let report = rush::run(options, &mut table).unwrap();
     let table = String::from_utf8(table).unwrap();
@@ -296,6 +296,6 @@ pub fn run(options: &RushOptions) -> Report {
 }
 
 /// Ids of the violated checks.
-pub fn violated(report: &Report) -> Vec<&str> {
+pub fn violated(report: &RushReport) -> Vec<&str> {
     report.checks.iter().filter(|check| check.violation().is_some()).map(|check| check.id.as_str()).collect()
 }

@@ -1,5 +1,5 @@
-//! One keep-alive connection and its exchanges. It reconnects when asked again after a loss, and it tells apart a request that was
-//! never sent (no effect is possible) from one whose answer was lost (its outcome is unknown).
+//! One keep-alive HTTP connection. It reconnects on the next request after a loss. It distinguishes a request that was never sent, which
+//! has no effect, from a request whose answer was lost, whose outcome is unknown.
 
 use crate::RushError;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self, Connection, SendRequest},
+    client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 use std::{
@@ -18,22 +18,22 @@ use std::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-/// A server that keeps a request longer than this has lost it, as far as a shopper can tell. Longer than any `Prefer: wait` sent here.
+/// Longest wait for an answer. Longer than any `Prefer: wait` of a scenario; after it the answer counts as lost.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nothing a scenario reads is larger; what is longer is read to its end and thrown away.
-const KEPT_BODY_BYTES: usize = 1 << 20;
+/// Bytes of a body that are kept; the rest is read and dropped. No scenario needs more.
+const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Where the server is.
+/// Address of a server.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct TargetServer {
     host: String,
     port: u16,
     host_header: HeaderValue,
     pub url: String,
 }
 
-impl Target {
+impl TargetServer {
     pub fn parse(url: &str) -> Result<Self, RushError> {
         let wrong = || RushError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| wrong())?;
@@ -47,20 +47,20 @@ impl Target {
     }
 }
 
-/// A request, cheap to clone and to send again.
+/// A request that is cheap to clone and to repeat.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct PreparedRequest {
     pub method: Method,
     /// Path and query only.
     pub uri: Uri,
     pub bearer: Option<HeaderValue>,
     pub idempotency_key: Option<HeaderValue>,
     pub prefer: Option<HeaderValue>,
-    /// JSON; empty for none.
+    /// JSON. Empty: no body.
     pub body: Bytes,
 }
 
-impl Call {
+impl PreparedRequest {
     pub fn get(uri: Uri, bearer: Option<HeaderValue>) -> Self {
         Self { method: Method::GET, uri, bearer, idempotency_key: None, prefer: None, body: Bytes::new() }
     }
@@ -90,9 +90,9 @@ impl Call {
     }
 }
 
-/// An answer; the body lives in the wire until the next exchange.
+/// An answer. Its body borrows the buffer of the connection, until the next exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
+pub struct ServerAnswer<'a> {
     pub status: u16,
     /// Seconds of `Retry-After`.
     pub retry_after: Option<u32>,
@@ -100,96 +100,101 @@ pub struct Answer<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No byte of the request left: it has no effect.
+pub enum ExchangeFailure {
+    /// No byte of the request was sent, so it has no effect.
     NotSent,
-    /// It was sent, or may have been, and no whole answer came.
+    /// The request was sent, or may have been, and no complete answer arrived.
     Lost,
 }
 
-struct Link {
+struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
     /// `None` once the connection has ended.
-    connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    driver: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
 }
 
-pub struct Wire {
-    target: Arc<Target>,
-    link: Option<Link>,
+pub struct HttpConnection {
+    target: Arc<TargetServer>,
+    open: Option<OpenConnection>,
     body: Vec<u8>,
 }
 
-impl Wire {
-    pub fn new(target: Arc<Target>) -> Self {
-        Self { target, link: None, body: Vec::with_capacity(1024) }
+impl HttpConnection {
+    pub fn new(target: Arc<TargetServer>) -> Self {
+        Self { target, open: None, body: Vec::with_capacity(1024) }
     }
 
     /// Opens the connection if there is none.
-    pub async fn connect(&mut self) -> Result<(), Failure> {
-        if self.link.is_some() {
+    pub async fn connect(&mut self) -> Result<(), ExchangeFailure> {
+        if self.open.is_some() {
             return Ok(());
         }
         let opening = async {
-            let stream = TcpStream::connect((self.target.host.as_str(), self.target.port)).await.map_err(|_| Failure::NotSent)?;
-            // Without it the kernel holds back a small request behind an unacknowledged one.
-            stream.set_nodelay(true).map_err(|_| Failure::NotSent)?;
-            http1::handshake(TokioIo::new(stream)).await.map_err(|_| Failure::NotSent)
+            let stream = TcpStream::connect((self.target.host.as_str(), self.target.port)).await.map_err(|_| ExchangeFailure::NotSent)?;
+            // Without it, the kernel delays a small request until the previous one is acknowledged.
+            stream.set_nodelay(true).map_err(|_| ExchangeFailure::NotSent)?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|_| ExchangeFailure::NotSent)
         };
-        let (sender, connection) = timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(Failure::NotSent))?;
-        self.link = Some(Link { sender, connection: Some(connection) });
+        let (sender, driver) = timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ExchangeFailure::NotSent))?;
+        self.open = Some(OpenConnection { sender, driver: Some(driver) });
         Ok(())
     }
 
-    /// Sends a request and reads its whole answer. After a failure the connection is gone; the next exchange opens another.
-    pub async fn exchange(&mut self, call: &Call) -> Result<Answer<'_>, Failure> {
+    /// Sends a request and reads the complete answer. A failure closes the connection, and the next exchange opens a new one.
+    pub async fn exchange(&mut self, request: &PreparedRequest) -> Result<ServerAnswer<'_>, ExchangeFailure> {
         self.connect().await?;
-        let Some(link) = &mut self.link else { return Err(Failure::NotSent) };
-        let request = call.request(&self.target.host_header);
-        let outcome = timeout(EXCHANGE_TIMEOUT, exchange_on(link, request, &mut self.body)).await.unwrap_or(Err(Failure::Lost));
-        if outcome.is_err() || link.connection.is_none() {
-            self.link = None;
+        let Some(open) = &mut self.open else { return Err(ExchangeFailure::NotSent) };
+        let request = request.request(&self.target.host_header);
+        let outcome = timeout(EXCHANGE_TIMEOUT, exchange_on(open, request, &mut self.body)).await.unwrap_or(Err(ExchangeFailure::Lost));
+        if outcome.is_err() || open.driver.is_none() {
+            self.open = None;
         }
         let (status, retry_after) = outcome?;
-        Ok(Answer { status: status.as_u16(), retry_after, body: &self.body })
+        Ok(ServerAnswer { status: status.as_u16(), retry_after, body: &self.body })
     }
 }
 
-/// The connection is driven by the task that waits for its answer: no second task, no hand-over between tasks.
-async fn exchange_on(link: &mut Link, request: Request<Full<Bytes>>, body: &mut Vec<u8>) -> Result<(StatusCode, Option<u32>), Failure> {
-    let Link { sender, connection } = link;
+/// Drives the connection in the task that waits for the answer. That saves a second task and the switch between tasks.
+async fn exchange_on(
+    open: &mut OpenConnection,
+    request: Request<Full<Bytes>>,
+    body: &mut Vec<u8>,
+) -> Result<(StatusCode, Option<u32>), ExchangeFailure> {
+    let OpenConnection { sender, driver } = open;
     let work = async {
-        sender.ready().await.map_err(|_| Failure::NotSent)?;
+        sender.ready().await.map_err(|_| ExchangeFailure::NotSent)?;
         let answered = sender.try_send_request(request).await;
-        let response = answered.map_err(|mut error| if error.take_message().is_some() { Failure::NotSent } else { Failure::Lost })?;
+        let response =
+            answered.map_err(|mut error| if error.take_message().is_some() { ExchangeFailure::NotSent } else { ExchangeFailure::Lost })?;
         let status = response.status();
         let retry_after = if status.is_success() { None } else { retry_after(&response) };
-        keep_body(response.into_body(), body).await?;
+        read_body(response.into_body(), body).await?;
         Ok((status, retry_after))
     };
-    drive(connection, work).await
+    drive(driver, work).await
 }
 
 fn retry_after(response: &http::Response<Incoming>) -> Option<u32> {
     response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
-async fn keep_body(mut incoming: Incoming, body: &mut Vec<u8>) -> Result<(), Failure> {
+async fn read_body(mut incoming: Incoming, body: &mut Vec<u8>) -> Result<(), ExchangeFailure> {
     body.clear();
     while let Some(frame) = incoming.frame().await {
-        let frame = frame.map_err(|_| Failure::Lost)?;
-        if let Some(data) = frame.data_ref().filter(|data| body.len() + data.len() <= KEPT_BODY_BYTES) {
+        let frame = frame.map_err(|_| ExchangeFailure::Lost)?;
+        if let Some(data) = frame.data_ref().filter(|data| body.len() + data.len() <= MAX_BODY_BYTES) {
             body.extend_from_slice(data);
         }
     }
     Ok(())
 }
 
-/// Polls the connection and the work in turn. A connection that has ended is dropped, which ends the work too if it still waits.
-async fn drive<T>(connection: &mut Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>, work: impl Future<Output = T>) -> T {
+/// Polls the connection and then the work. A connection that has ended is dropped, which also ends work that still waits for it.
+async fn drive<T>(driver: &mut Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|context| {
-        if connection.as_mut().is_some_and(|open| Pin::new(open).poll(context).is_ready()) {
-            *connection = None;
+        if driver.as_mut().is_some_and(|open| Pin::new(open).poll(context).is_ready()) {
+            *driver = None;
         }
         work.as_mut().poll(context)
     })
@@ -201,13 +206,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_plain_http_addresses_only() {
-        let target = Target::parse("http://127.0.0.1:8080/").unwrap();
+    fn only_plain_http_addresses_are_accepted() {
+        let target = TargetServer::parse("http://127.0.0.1:8080/").unwrap();
         assert_eq!((target.host.as_str(), target.port, target.url.as_str()), ("127.0.0.1", 8080, "http://127.0.0.1:8080"));
-        let six = Target::parse("http://[::1]:9").unwrap();
+        let six = TargetServer::parse("http://[::1]:9").unwrap();
         assert_eq!((six.host.as_str(), six.port), ("::1", 9));
         for wrong in ["https://host", "host:80", "", "http://user@host", "/path"] {
-            assert!(matches!(Target::parse(wrong), Err(RushError::Url(_))), "{wrong}");
+            assert!(matches!(TargetServer::parse(wrong), Err(RushError::Url(_))), "{wrong}");
         }
     }
 }

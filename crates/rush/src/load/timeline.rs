@@ -1,16 +1,16 @@
-//! Answers over time in slices that grow with the run, so that a rush of a third of a second and one of an hour both give a readable curve.
+//! Answers over time, in slices that grow with the run. So a run of a third of a second and a run of an hour both give a readable curve.
 
 use super::histogram::Histogram;
 
-/// A slice at the start. Short enough to show the first moments of a rush.
+/// Initial length of a slice. Short enough to show the start of a run.
 const FIRST_SLICE_NANOS: u64 = 5_000_000;
-/// When a run needs more slices than this, neighbours are merged: more points than pixels help nobody.
+/// Maximum number of slices. Beyond it, neighbours are merged, because a plot cannot show more points than pixels.
 const MAX_SLICES: usize = 200;
 
 #[derive(Clone, Debug, Default)]
 pub struct Slice {
     pub answers: u64,
-    /// Answers that gave what was asked for: a coupon, a paid order, a page.
+    /// Answers that gave the shopper the requested thing: a coupon, a paid order, a page.
     pub won: u64,
     pub latency: Histogram<4>,
 }
@@ -40,7 +40,7 @@ impl Timeline {
         while at_nanos / self.slice_nanos >= MAX_SLICES as u64 {
             self.coarsen();
         }
-        // Bounded by MAX_SLICES just above.
+        // Below MAX_SLICES, because of the loop above.
         let index = (at_nanos / self.slice_nanos) as usize;
         if index >= self.slices.len() {
             self.slices.resize_with(index + 1, Slice::default);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_run_keeps_few_slices_and_every_answer() {
+    fn a_long_run_has_few_slices_and_loses_no_answer() {
         let mut timeline = Timeline::default();
         for millis in 0..60_000u64 {
             timeline.record(millis * 1_000_000, 1_000, millis % 2 == 0);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_of_unequal_length_are_merged_on_one_scale() {
+    fn threads_with_different_slices_merge_on_one_scale() {
         let (mut short, mut long) = (Timeline::default(), Timeline::default());
         short.record(1_000_000, 10, true);
         long.record(5_000_000_000, 10, true);

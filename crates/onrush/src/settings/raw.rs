@@ -1,4 +1,4 @@
-//! What was said: by whom first, and what of it can have no effect.
+//! Raw settings: their sources in order of precedence, and the rejection of settings without effect.
 
 use super::{SettingsError, unusable};
 use clap::Args;
@@ -8,77 +8,77 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// As given; what is absent has a default.
+/// Settings as given. Absent ones have a default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Given {
-    /// Where the database and the signing key live [default: ./data]
+    /// Folder of the database and the signing key [default: ./data]
     #[arg(long, env = "ONRUSH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// PostgreSQL instead of a file, such as postgres://user:password@host/database; then several processes may serve one mall
+    /// PostgreSQL instead of a file, such as postgres://user:password@host/database; several processes may then serve one mall
     #[arg(long, env = "ONRUSH_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Services with a database of their own, such as orders=postgres://…,stock=postgres://…
+    /// Separate databases of some services, such as orders=postgres://…,stock=postgres://…
     #[arg(long, env = "ONRUSH_DATABASES", hide_env_values = true)]
     pub databases: Option<String>,
     /// Read connections to each PostgreSQL database [default: 8]
     #[arg(long, env = "ONRUSH_READERS")]
     pub readers: Option<usize>,
-    /// Partitions of each new stream on PostgreSQL: so many processes can read it at once [default: 4]
+    /// Partitions of each new stream on PostgreSQL, and the most processes that can read it at once [default: 4]
     #[arg(long, env = "ONRUSH_PARTITIONS")]
     pub partitions: Option<u32>,
-    /// Addresses of Kafka, such as kafka1:9092,kafka2:9092: messages between services travel over it. Needed with --only
+    /// Addresses of Kafka, such as kafka1:9092,kafka2:9092, which carries messages between services; needed with --only
     #[arg(long, env = "ONRUSH_KAFKA")]
     pub kafka: Option<String>,
-    /// What stands before the dot in the names of Kafka topics [default: onrush]
+    /// Prefix of the names of Kafka topics, before the dot [default: onrush]
     #[arg(long, env = "ONRUSH_KAFKA_PREFIX")]
     pub kafka_prefix: Option<String>,
-    /// Redis, such as redis://host:6379: limits then count for all processes together [default: each for itself]
+    /// Redis, such as redis://host:6379, which makes limits apply to all processes together [default: to each process separately]
     #[arg(long, env = "ONRUSH_REDIS", hide_env_values = true)]
     pub redis: Option<String>,
-    /// What every key in Redis begins with; malls that share a server need different ones [default: onrush:]
+    /// Prefix of every key in Redis; malls that share a server need different prefixes [default: onrush:]
     #[arg(long, env = "ONRUSH_REDIS_PREFIX")]
     pub redis_prefix: Option<String>,
     /// Run only these services, such as orders,payments; requests for the others are forwarded to --peers
     #[arg(long, env = "ONRUSH_ONLY")]
     pub only: Option<String>,
-    /// Where the other services run, such as accounts=http://host:8080,stock=http://one:8080|http://two:8080
+    /// Addresses of the other services, such as accounts=http://host:8080,stock=http://one:8080|http://two:8080
     #[arg(long, env = "ONRUSH_PEERS")]
     pub peers: Option<String>,
-    /// 64 hexadecimal digits that sign tokens; the same for all processes of a mall [default: made at the first start, in --data-dir]
+    /// Key of 64 hexadecimal digits that signs tokens, equal for all processes of a mall [default: created in --data-dir at the first start]
     #[arg(long, env = "ONRUSH_SECRET", hide_env_values = true)]
     pub secret: Option<String>,
     /// Address of the API [default: 127.0.0.1:8080]
     #[arg(long, env = "ONRUSH_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Address of health and metrics, if they are not to be on the API's
+    /// Separate address of health and metrics [default: the address of the API]
     #[arg(long, env = "ONRUSH_OPS_LISTEN")]
     pub ops_listen: Option<SocketAddr>,
-    /// Settle all hops of a checkout in one transaction; where the data is in a file only [default: true]
+    /// Run all hops of a checkout in one transaction; only with a SQLite file [default: true]
     #[arg(long, env = "ONRUSH_FOLD")]
     pub fold: Option<bool>,
-    /// Most commands settled by one transaction [default: 512]
+    /// Maximum number of commands in one transaction [default: 512]
     #[arg(long, env = "ONRUSH_MAX_BATCH")]
     pub max_batch: Option<usize>,
-    /// Commands that may wait before more are refused with 503 [default: 4096]
+    /// Maximum number of waiting commands; further ones are refused with 503 [default: 4096]
     #[arg(long, env = "ONRUSH_QUEUE")]
     pub queue: Option<usize>,
-    /// `full`: a commit survives power loss; `normal`: only a crash of the process; where the data is in a file only [default: full]
+    /// `full`: a commit survives power loss; `normal`: only a crash of the process; only with a SQLite file [default: full]
     #[arg(long, env = "ONRUSH_SYNCHRONOUS")]
     pub synchronous: Option<String>,
-    /// How claims are settled: `group_commit`, `row_lock`, or `redis`, which needs --redis [default: group_commit]
+    /// Strategy of claims: `group_commit`, `row_lock`, or `redis`, which needs --redis [default: group_commit]
     #[arg(long, env = "ONRUSH_CLAIM_STRATEGY")]
     pub claim_strategy: Option<String>,
-    /// How checkouts are led: `orchestrated`, or `choreographed`; a running order ends as it began [default: orchestrated]
+    /// Mode of checkout sagas: `orchestrated` or `choreographed`; a running order keeps its mode [default: orchestrated]
     #[arg(long, env = "ONRUSH_SAGA")]
     pub saga: Option<String>,
-    /// Seconds until an unpaid order is undone [default: 600]
+    /// Seconds until an unpaid order expires [default: 600]
     #[arg(long, env = "ONRUSH_UNPAID_TIMEOUT_SECONDS")]
     pub unpaid_timeout_seconds: Option<u64>,
     /// Charges must be a multiple of this many won [default: 1]
     #[arg(long, env = "ONRUSH_CHARGE_UNIT")]
     pub charge_unit: Option<i64>,
-    /// Allow the payment method `test` with its own book [default: false]
+    /// Allow the payment method `test` with its own ledger [default: false]
     #[arg(long, env = "ONRUSH_TEST_PROVIDER")]
     pub test_provider: Option<bool>,
     /// E-mail of the first operator
@@ -87,14 +87,14 @@ pub struct Given {
     /// Password of the first operator
     #[arg(long, env = "ONRUSH_OPERATOR_PASSWORD", hide_env_values = true)]
     pub operator_password: Option<String>,
-    /// TOML file with the same names (with `_` for `-`)
+    /// TOML file with the same settings, with `_` for `-` in their names
     #[arg(long, env = "ONRUSH_CONFIG")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 }
 
 impl Given {
-    /// What is absent here is taken from `other`.
+    /// Takes absent settings from `other`.
     pub(super) fn or(self, other: Given) -> Given {
         Given {
             data_dir: self.data_dir.or(other.data_dir),
@@ -127,32 +127,31 @@ impl Given {
     }
 }
 
-pub(super) fn read(path: &Path) -> Result<Given, SettingsError> {
+pub(super) fn read_file(path: &Path) -> Result<Given, SettingsError> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
     toml::from_str(&text).map_err(|error| SettingsError::Invalid { path: name, reason: error.to_string() })
 }
 
-/// Whoever gives a setting means something by it. One that does nothing, because of another that is missing or that rules it out, is
-/// most likely a mistake in that other one.
-pub(super) fn refuse_without_effect(given: &Given) -> Result<(), SettingsError> {
-    let database = ("database_url", given.database_url.is_some());
+/// Rejects settings that have no effect, because another setting is missing or excludes them. Most likely the other one is a mistake.
+pub(super) fn reject_without_effect(raw: &Given) -> Result<(), SettingsError> {
+    let database = ("database_url", raw.database_url.is_some());
     for (setting, is_given, (needed, is_there)) in [
-        ("peers", given.peers.is_some(), ("only", given.only.is_some())),
-        ("kafka_prefix", given.kafka_prefix.is_some(), ("kafka", given.kafka.is_some())),
-        ("redis_prefix", given.redis_prefix.is_some(), ("redis", given.redis.is_some())),
-        ("databases", given.databases.is_some(), database),
-        ("readers", given.readers.is_some(), database),
-        ("partitions", given.partitions.is_some(), database),
+        ("peers", raw.peers.is_some(), ("only", raw.only.is_some())),
+        ("kafka_prefix", raw.kafka_prefix.is_some(), ("kafka", raw.kafka.is_some())),
+        ("redis_prefix", raw.redis_prefix.is_some(), ("redis", raw.redis.is_some())),
+        ("databases", raw.databases.is_some(), database),
+        ("readers", raw.readers.is_some(), database),
+        ("partitions", raw.partitions.is_some(), database),
     ] {
         if is_given && !is_there {
             return Err(unusable(setting, format!("has no effect without {needed}: set {needed}, or leave this out")));
         }
     }
-    for (setting, is_given) in [("fold", given.fold.is_some()), ("synchronous", given.synchronous.is_some())] {
-        if is_given && given.database_url.is_some() {
-            return Err(unusable(setting, "has no effect with database_url, only where the data is in a file: leave it out".into()));
+    for (setting, is_given) in [("fold", raw.fold.is_some()), ("synchronous", raw.synchronous.is_some())] {
+        if is_given && raw.database_url.is_some() {
+            return Err(unusable(setting, "has no effect with database_url, only with a SQLite file: leave it out".into()));
         }
     }
     Ok(())
@@ -163,9 +162,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_goes_before_the_file() {
+    fn the_command_line_overrides_the_file() {
         let file: Given = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
-        let given = Given { max_batch: Some(9), ..Given::default() }.or(file);
-        assert_eq!((given.fold, given.max_batch), (Some(false), Some(9)));
+        let raw = Given { max_batch: Some(9), ..Given::default() }.or(file);
+        assert_eq!((raw.fold, raw.max_batch), (Some(false), Some(9)));
     }
 }
