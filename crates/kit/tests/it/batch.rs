@@ -1,4 +1,4 @@
-//! Group commit, order, the bounded queue, stopping.
+//! Group commit: order, batch size, the bounded queue, and stopping.
 
 use super::world::{Count, World, answer, queued, submit_together};
 use futures::future::join_all;
@@ -59,7 +59,7 @@ async fn an_answer_leaves_only_after_the_commit() {
     let world = World::start().await;
     let first = world.block_writer().await;
     let mut counted = queued([world.submit(Count::of(1))]).await.remove(0);
-    // A second gate in the same batch: the count has been handled by then, and its transaction is open.
+    // A second block in the same batch. By then the count is handled, and its transaction is still open.
     let (entered, is_in) = oneshot::channel();
     let second = world.queue_writer_block(entered).await;
     first.resume().await;
@@ -107,7 +107,7 @@ async fn stopping_executes_the_queue_and_rejects_the_rest() {
     assert_eq!(late, Err(SubmitError::Unavailable));
 }
 
-// A caller that hangs up loses its answer, not the effect, and harms nobody.
+// A caller that disconnects loses its answer but not the effect, and does not affect other callers.
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing() {
     let world = World::start().await;

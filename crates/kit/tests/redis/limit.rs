@@ -1,4 +1,4 @@
-//! Limits that all instances share.
+//! Rate limits shared by all instances.
 
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix, redis};
 use axum::response::IntoResponse;
@@ -85,7 +85,7 @@ async fn without_redis_each_instance_limits_itself() {
     one.take("a").await.unwrap();
     two.take("a").await.unwrap();
     server.kill();
-    // Each knows its own: one of three.
+    // Each instance knows its own attempt: one of three.
     for limit in [&one, &two] {
         let passed = join_all((0..5).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(passed, 2);
@@ -120,7 +120,7 @@ async fn an_emptied_redis_restarts_the_count() {
     limit.take("a").await.unwrap_err();
 }
 
-// row 30, over instances
+// row 30, across instances
 #[tokio::test]
 async fn wrong_passwords_count_at_every_instance() {
     let prefix = prefix();
@@ -140,7 +140,7 @@ async fn wrong_passwords_count_at_every_instance() {
         assert!((1..=600).contains(&seconds), "{seconds}");
     }
     one.begin("b@example.com", address).await.expect("another account");
-    // Five and these: a right password forgives here and there.
+    // Five attempts and these two. A right password resets the count on all instances.
     two.succeeded("a@example.com", address).await;
     one.begin("a@example.com", address).await.expect("forgiven");
     one.not_looked_at("a@example.com", address).await;

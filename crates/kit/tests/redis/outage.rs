@@ -1,4 +1,4 @@
-//! The connection when its server is gone, hangs, is emptied or takes no writes (F15, F16).
+//! The connection while the server is down, hangs, is emptied or rejects writes (F15, F16).
 
 use crate::support::{Server, address, eventually, flush, manual_clock, never_open, redis};
 use kit::{
@@ -12,7 +12,7 @@ async fn ping(redis: &Redis) -> Result<String, RedisError> {
     redis.call(&cmd("PING")).await
 }
 
-/// Calls until the breaker is open; every one must fail as an outage.
+/// Calls until the breaker is open. Every call must fail as an outage.
 async fn fail_until_open(redis: &Redis) {
     for _ in 0..100 {
         if redis.breaker().state() == BreakerState::Open {
@@ -49,7 +49,7 @@ async fn a_hanging_server_opens_the_breaker() {
     let redis = server.connect(BreakerSettings::default(), shared_clock);
     assert_eq!(ping(&redis).await.unwrap(), "PONG");
     server.freeze();
-    // Each of these returns, or the test would not end.
+    // Each call returns, or the test would not end.
     fail_until_open(&redis).await;
     let open = ping(&redis).await.unwrap_err();
     assert!(open.to_string().contains("not tried"), "{open}");
@@ -89,7 +89,7 @@ async fn a_server_demoted_to_replica_counts_as_down() {
     let server = Server::start().await;
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
-    // Of a master that is not there.
+    // The named master does not exist.
     server.patient().call::<()>(cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await.unwrap();
     let mut write = cmd("SET");
     write.arg("a").arg(1);

@@ -1,4 +1,4 @@
-//! Sessions of web pages (A13), over a truth in memory.
+//! Web sessions (A13), with their source of truth in memory.
 
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix};
 use futures::future::{BoxFuture, join_all};
@@ -21,7 +21,7 @@ use std::{
 
 const LIFETIME: Duration = Duration::from_secs(1_800);
 
-/// What the accounts service has in its tables. Clones are the same tables.
+/// The session table of accounts, in memory. Clones share the table.
 #[derive(Clone, Default)]
 struct Rows(Arc<Inner>);
 
@@ -40,7 +40,7 @@ impl Rows {
         secret.text()
     }
 
-    /// Ends a session, as the process of `sessions` does it.
+    /// Ends a session, as the process of `sessions` does.
     fn end(&self, cookie: &str, sessions: &Sessions<Rows>) {
         let id = SessionHash::of_cookie(cookie).unwrap();
         self.0.rows.lock().unwrap().remove(&id.0);
@@ -149,7 +149,7 @@ async fn the_secret_is_stored_nowhere() {
     assert!(left > 0 && left <= 60_000, "{left}");
 }
 
-// A13: whoever can write to Redis has no session by it, nor somebody else's
+// A13: write access to Redis gives no session, neither a new one nor another member's
 #[tokio::test]
 async fn a_forged_cache_entry_is_ignored() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
@@ -176,12 +176,12 @@ async fn a_forged_cache_entry_is_ignored() {
         let _: i64 = redis.call(cmd("HSET").arg(&own).arg(&field).arg(forged)).await.unwrap();
         assert_eq!(session_data(&sessions, &mine).await.as_deref(), Some("member 1"), "{changed}");
     }
-    // One that was not touched is believed: the owner's was never asked for again.
+    // An unchanged entry is valid: the operator's session was not loaded again.
     assert!(session_data(&sessions, &owner).await.is_some());
     assert_eq!(rows.loads(), 2 + 4);
 }
 
-// A13: whoever guesses cannot make the database work more than he does
+// A13: guessing causes at most one load per guess
 #[tokio::test]
 async fn a_malformed_cookie_causes_no_load() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
@@ -218,7 +218,7 @@ async fn a_lost_redis_costs_loads_but_no_session() {
     assert_eq!(session_data(&one, &cookie).await, None);
 }
 
-// F15: a session is ended while Redis cannot be told
+// F15: a session ends while Redis is unreachable
 #[tokio::test]
 async fn a_session_ended_while_redis_hung_stays_ended() {
     let server = Server::start().await;

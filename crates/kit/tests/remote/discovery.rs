@@ -6,7 +6,7 @@ use kit::{
 };
 use std::sync::Arc;
 
-// A11: whoever looks for a service is told which process runs it, or what is wrong at that address
+// A11: discovery returns the process that runs a service, or the reason why that address does not
 #[tokio::test]
 async fn a_process_says_which_services_it_runs() {
     let (instance, links, mut answers) = (new_id(), Links::default(), Answers::default());

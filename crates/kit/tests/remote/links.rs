@@ -99,7 +99,7 @@ async fn a_failing_call_is_tried_three_times() {
     let twice = installation.links(RemoteSettings { tries: 2, ..RemoteSettings::default() });
     let error = twice.call(Double(2)).await.expect_err("two tries do not suffice");
     assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("500")), "{error}");
-    // What went wrong there is in its log, not in ours.
+    // The cause is in the other process's log only.
     assert!(!error.to_string().contains("not now"), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 5);
 }
@@ -122,7 +122,7 @@ async fn an_open_breaker_spares_a_dead_peer_until_it_recovers() {
     }
     assert_eq!(proxy.connections(), tried);
 
-    // It is still dead: one try shows it.
+    // The peer is still dead, and one attempt shows it.
     installation.clock.advance(Duration::from_secs(5));
     links.call(Double(1)).await.expect_err("it is dead");
     assert_eq!(proxy.connections(), tried + 1);

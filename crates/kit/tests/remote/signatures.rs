@@ -1,4 +1,4 @@
-//! Only processes of the installation may ask.
+//! Only processes of the installation may call.
 
 use crate::support::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer, within};
 use bytes::Bytes;
@@ -59,7 +59,7 @@ async fn only_a_signed_call_is_answered() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// What comes back for a question whose body is announced and never sent.
+/// Status of the answer to a call whose body is announced but never sent.
 async fn without_a_body(server: &Server, signature: &HeaderValue) -> u16 {
     let mut connection = TcpStream::connect(server.address).await.expect("it listens");
     let signature = signature.to_str().expect("ASCII");
@@ -70,7 +70,7 @@ async fn without_a_body(server: &Server, signature: &HeaderValue) -> u16 {
     String::from_utf8_lossy(&status[9..]).parse().expect("a status")
 }
 
-// A stranger's body is not read: what says by its form or its age that nobody here made it now is refused before.
+// A signature with a wrong form or age is refused before the body is read.
 #[tokio::test]
 async fn a_malformed_signature_is_refused_before_the_body() {
     let clock = clock();

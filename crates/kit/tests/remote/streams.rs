@@ -1,4 +1,4 @@
-//! Answers that come in pieces.
+//! Streamed answers.
 
 use crate::support::{Installation, Server, TIME_LIMIT, document, within};
 use axum::{
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What a test says, piece by piece. Tells when nobody listens any more.
+/// Pieces of an answer, sent by the test. Dropping it tells the test that the client has left.
 struct Pieces {
     pieces: mpsc::UnboundedReceiver<&'static str>,
     _gone: mpsc::UnboundedSender<()>,
@@ -45,7 +45,7 @@ struct EventClient {
     _servers: [Server; 2],
 }
 
-/// A client behind a gateway in front of a service that says what the test says.
+/// A client behind a gateway, in front of a service that streams the test's pieces.
 async fn listen(kind: &'static str, stall_time: Duration) -> EventClient {
     let (say, receiver) = mpsc::unbounded_channel();
     let (left, gone) = mpsc::unbounded_channel();
@@ -69,7 +69,7 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
 
 #[tokio::test]
 async fn events_pass_one_by_one() {
-    // Silence between events is not a fault, however long.
+    // Silence between events is not a fault, regardless of its length.
     let mut client = listen("text/event-stream", Duration::ZERO).await;
     assert_eq!(client.answer.headers()["content-type"], "text/event-stream");
     for event in ["data: 1\n\n", "data: 2\n\n", ": still here\n\n"] {
@@ -87,7 +87,7 @@ async fn a_client_disconnect_cancels_the_upstream_stream() {
     client.say.send("data: 1\n\n").expect("the service listens");
     next(client.answer.body_mut()).await.expect("it comes").expect("it is whole");
     drop(client.answer);
-    // A closed connection is noticed when something is written to it.
+    // The server notices a closed connection at its next write.
     let (say, mut gone) = (client.say, client.gone);
     within(async {
         loop {

@@ -1,4 +1,4 @@
-//! Many rows at once.
+//! Statements with many rows.
 
 use super::{TestDb, count, insert, on_both};
 use kit::{DbError, db::params};

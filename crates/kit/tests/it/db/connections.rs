@@ -1,4 +1,4 @@
-//! Transactions, readers, and connections that are lost.
+//! Transactions, readers, and lost connections.
 
 use super::{TestDb, count, insert, on_both};
 use kit::{Db, DbError, Tx, db::params, testing::TestDatabase};
@@ -55,7 +55,7 @@ async fn begin_commit_and_rollback_exclude_each_other(test_db: TestDb) {
     tx.commit().await.unwrap();
     tx.revive().await.expect("nothing was lost");
     assert_eq!(count(&mut tx).await, 1);
-    // Dropped in the middle, nothing stays.
+    // Dropped in the middle, the transaction leaves nothing.
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     drop(tx);
@@ -63,7 +63,7 @@ async fn begin_commit_and_rollback_exclude_each_other(test_db: TestDb) {
     insert(&mut tx, 2, 1).await.expect("the number is free again");
 }
 
-/// The engine's threads know no runtime.
+/// The engine's threads have no runtime.
 async fn calls_work_without_a_runtime(test_db: TestDb) {
     let mut tx = test_db.with_table().await;
     let db = test_db.db.clone();
@@ -166,7 +166,7 @@ async fn after_a_failed_statement_only_rollback_works() {
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     tx.commit().await.unwrap();
-    // Outside a transaction nothing hangs on a failure.
+    // Outside a transaction, the connection is usable after a failure.
     assert!(matches!(insert(&mut tx, 1, 1).await, Err(DbError::Unique(_))));
     assert_eq!(count(&mut tx).await, 2);
 }

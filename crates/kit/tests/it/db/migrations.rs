@@ -97,7 +97,7 @@ async fn processes_that_start_at_once_wait_for_each_other() {
     assert_eq!(notes(&mut tx).await, [(1,), (2,)]);
 }
 
-/// Beside the others, on any thread of the runtime.
+/// Runs concurrently, on any thread of the runtime.
 fn spawn_task<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::runtime::Handle::current().spawn(future)
 }

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// The service `coupons`: holds once per order, and sweeps a heap of rows by the clock.
+/// The stub of service `coupons`: holds once per order, and deletes rows of a heap periodically.
 pub struct CouponsStub {
     kit: Kit,
     failures: PlannedFailures,
@@ -30,7 +30,7 @@ impl CouponsStub {
     }
 }
 
-/// Most rows one pass takes.
+/// Rows deleted per pass.
 const SWEEP_LIMIT: i64 = 3;
 
 struct Sweep;
