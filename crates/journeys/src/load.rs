@@ -164,7 +164,7 @@ impl LoadTest {
     pub fn wait_for_answers(&self, answers: u64) {
         let (time, before) = (Stopwatch::start(), self.addresses.answers());
         while self.addresses.answers() < before + answers {
-            assert!(time.elapsed() < crate::client::TIME_LIMIT, "nothing goes on: {} answers", self.addresses.answers() - before);
+            assert!(time.elapsed() < crate::client::TIME_LIMIT, "the load has stalled: {} answers", self.addresses.answers() - before);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -274,17 +274,17 @@ impl LoadTest {
         let first_come = || recorded.iter().filter(|answered| answered.claimed == Some(ClaimedCoupon::FirstCome));
         let numbers: Vec<i64> = first_come().filter_map(|answered| answered.outcome().1["number"].as_i64()).collect();
         let distinct: BTreeSet<i64> = numbers.iter().copied().collect();
-        assert_eq!(numbers.len(), distinct.len(), "a number was given twice");
+        assert_eq!(numbers.len(), distinct.len(), "a coupon number repeats");
         let all = 1..=i64::try_from(self.options.coupons).unwrap_or(i64::MAX);
-        assert_eq!(distinct, all.collect(), "as many coupons as there are, numbered without hole");
+        assert_eq!(distinct, all.collect(), "every coupon was issued, without gaps");
         let refused = first_come().filter(|told| problem(told.outcome().1) == "sold-out").count();
-        assert_eq!(refused, self.members.len() - self.options.coupons, "the others were refused");
+        assert_eq!(refused, self.members.len() - self.options.coupons, "all others are sold out");
     }
 
     /// Repeats every request, expects the same bytes, and reads the resource that the answer promised.
     pub fn verify_answers_repeat(&self) {
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(!recorded.is_empty(), "nobody was told anything");
+        assert!(!recorded.is_empty(), "no answers recorded");
         std::thread::scope(|scope| {
             for share in recorded.chunks(recorded.len().div_ceil(self.options.connections)) {
                 scope.spawn(move || {
@@ -321,7 +321,7 @@ impl LoadTest {
             let expected = if *claimed == Some(ClaimedCoupon::FirstCome) { "sold-out" } else { "step-timed-out" };
             assert!(
                 claimed.is_none_or(|which| which == ClaimedCoupon::FirstCome) && problem(body) == expected,
-                "nobody was to be refused so: {}",
+                "unexpected refusal: {}",
                 text(answer)
             );
         }

@@ -35,7 +35,7 @@ fn crash_and_restart(fleet: &mut Fleet, service: &str, point: &str, start: &Star
     fleet.kill(process);
     let armed = StartOptions { crash_point: Some(format!("{point}:2")), ..start.clone() };
     if fleet.try_start(process, &armed) {
-        assert!(fleet.has_died_within(process, TIME_LIMIT), "nothing passes {point}");
+        assert!(fleet.has_died_within(process, TIME_LIMIT), "the process never reaches {point}");
     }
     fleet.start(process, start);
 }

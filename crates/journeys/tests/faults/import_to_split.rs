@@ -35,6 +35,6 @@ fn a_solo_mall_continues_as_split_processes() {
     assert_nothing_lost(&fleet, &load, "moved from a file to processes apart");
     for (service, epoch) in [("orders", 2), ("stock", 2)] {
         let sql = format!("select max(epoch) from {service}.{service}_outbox");
-        assert_eq!(fleet.data_dir.backends().number(service, &sql), epoch, "{service} goes on in a numbering of its own");
+        assert_eq!(fleet.data_dir.backends().number(service, &sql), epoch, "{service} starts a new epoch");
     }
 }

@@ -29,20 +29,20 @@ fn delivery_continues(shape: FleetShape) {
         for (schema, sql) in HANGING {
             let database = if schema == "elsewhere" { &elsewhere } else { backends.database_of(schema) };
             let bystander = database.bystander().await;
-            bystander.batch_execute(&format!("set idle_in_transaction_session_timeout=0; begin; {sql}")).await.expect("it runs");
+            bystander.batch_execute(&format!("set idle_in_transaction_session_timeout=0; begin; {sql}")).await.expect("the command runs");
             hanging.push(bystander);
         }
         (elsewhere, hanging)
     });
     load.run_during(|| {
         load.wait_for_answers(80);
-        wait_for_checkouts(&fleet, "beside transactions that hang");
+        wait_for_checkouts(&fleet, "with hanging transactions");
     });
     // They are still open. The audit finds that everything was delivered regardless.
-    assert_nothing_lost(&fleet, &load, "beside long transactions");
+    assert_nothing_lost(&fleet, &load, "with long transactions");
     backends.runtime().block_on(async {
         for bystander in &hanging {
-            bystander.batch_execute("select 1; rollback").await.expect("it was open all the time");
+            bystander.batch_execute("select 1; rollback").await.expect("the transaction is still open");
         }
     });
     drop(elsewhere);

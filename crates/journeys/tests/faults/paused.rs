@@ -26,14 +26,14 @@ fn pause_past_leases(mut fleet: Fleet, processes: &[usize], is_taken_over: bool)
             fleet.server(process).pause();
             std::thread::sleep(PAUSE);
             if is_taken_over {
-                wait_for_checkouts(&fleet, "nobody took over from a process that stands still");
+                wait_for_checkouts(&fleet, "no process took over from the paused one");
                 load.wait_for_answers(10);
             }
             fleet.server(process).resume();
         }
         load.wait_for_answers(20);
     });
-    assert_nothing_lost(&fleet, &load, "stood still and woke");
+    assert_nothing_lost(&fleet, &load, "paused and resumed");
 }
 
 // F20

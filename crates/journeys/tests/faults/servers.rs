@@ -29,7 +29,7 @@ fn restart_postgres(shape: FleetShape) {
             std::thread::sleep(Duration::from_millis(500));
             BackendServer::Postgres.start();
             let unavailable = load.addresses.counts().unavailable.load(Ordering::SeqCst) - before;
-            assert!(unavailable > 0, "nobody was told that the database is gone");
+            assert!(unavailable > 0, "no client got 503 during the outage");
         }
         load.wait_for_answers(20);
     });
@@ -72,7 +72,7 @@ fn messages_wait_in_the_outbox_during_a_broker_outage() {
             BackendServer::Kafka.stop(mode);
             // Orders are accepted without the broker.
             load.wait_for_answers(10);
-            assert!(unpublished(&fleet) > 0, "messages went on without the broker");
+            assert!(unpublished(&fleet) > 0, "messages left the outbox without the broker");
             BackendServer::Kafka.start();
         }
         load.wait_for_answers(20);
@@ -101,7 +101,7 @@ fn processes_start_without_the_broker_and_catch_up() {
             fleet.start_all(&start);
             // These processes have never connected to a broker.
             load.wait_for_answers(10);
-            assert!(unpublished(&fleet) > 0, "messages went on without the broker");
+            assert!(unpublished(&fleet) > 0, "messages left the outbox without the broker");
             BackendServer::Kafka.start();
         }
         load.wait_for_answers(20);

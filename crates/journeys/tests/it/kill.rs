@@ -45,7 +45,7 @@ fn acknowledged_work_survives_kill_9_under_load() {
     assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "the kills hit nothing: there was no load");
     data_dir.assert_clean("killed under load");
     load.verify();
-    data_dir.assert_clean("asked again");
+    data_dir.assert_clean("after all repeats");
 }
 
 // F31, I7
@@ -56,8 +56,8 @@ fn sigterm_under_load_loses_nothing() {
     let server = data_dir.start(&StartOptions::default());
     let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, load_options());
     let _server = load.run_during(|| stop_with_slow_orders_under_way(&data_dir, &load, server));
-    assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "it was stopped without load");
-    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was cut off");
+    assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "no request failed, so there was no load");
+    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was truncated");
     load.verify_answers_repeat();
     data_dir.assert_clean("started again");
 }
@@ -73,14 +73,14 @@ fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut serv
         assert_eq!(readiness(address), Some(200));
         server.terminate();
         std::thread::sleep(Duration::from_millis(40));
-        assert_ne!(readiness(address), Some(200), "readiness goes first");
-        assert!(!server.is_dead(), "it waits for what is under way");
+        assert_ne!(readiness(address), Some(200), "readiness fails first");
+        assert!(!server.is_dead(), "the server waits for open requests");
         for answer in slow {
-            let answer = answer.join().expect("no panic").expect("it was under way and is answered").expect(201);
+            let answer = answer.join().expect("no panic").expect("the open request is answered").expect(201);
             assert_eq!(answer.body["state"], "PAID");
         }
     });
-    let status = server.wait_for_exit(Duration::from_secs(20)).expect("it ends in time");
+    let status = server.wait_for_exit(Duration::from_secs(20)).expect("the server exits in time");
     assert_eq!(status.code(), Some(0), "{}", data_dir.log());
     data_dir.assert_clean("stopped under load");
     let server = data_dir.start(&StartOptions::default());

@@ -93,7 +93,7 @@ async fn a_new_reader_of_a_pruned_stream_stops_until_told_where() {
     world.expect_stall();
     let order = world.ask().await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
-    assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 0, "it skipped");
+    assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 0, "the reader skipped messages");
     assert_eq!(world.app.sql_i64("select count(*) from stock_positions where source='orders'").await, 0);
     let place = Place { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
@@ -104,5 +104,5 @@ async fn a_new_reader_of_a_pruned_stream_stops_until_told_where() {
     world.app.eventually("select seq from stock_positions where source='orders'", 8).await;
     let moves = "select from_seq, to_seq from stock_deliveries where source='orders' order by from_seq";
     let first = world.app.rows::<(i64, i64)>(moves).await[0];
-    assert_eq!(first, (0, 5), "what it did not read stays on record");
+    assert_eq!(first, (0, 5), "the skipped range stays on record");
 }

@@ -21,8 +21,8 @@ async fn one_bad_command_of_many_fails_alone() {
         let order: Vec<i64> =
             world.app.rows::<(i64,)>("select who from orders_log order by n").await.into_iter().map(|(who,)| who).collect();
         assert_eq!(order, (1..=20).filter(|who| *who != 7).collect::<Vec<_>>(), "{fault:?}");
-        assert_eq!(world.orders.announced(), 19, "{fault:?}: hooks of what was rolled back do not run");
-        assert_eq!(answer(world.submit(Count::of(21)).await).status, 200, "{fault:?}: the writer lives on");
+        assert_eq!(world.orders.announced(), 19, "{fault:?}: hooks of rolled-back commands do not run");
+        assert_eq!(answer(world.submit(Count::of(21)).await).status, 200, "{fault:?}: the writer continues");
     }
 }
 
@@ -83,7 +83,7 @@ async fn a_full_disk_rejects_writes_until_there_is_room() {
     let world = World::on_sqlite().await;
     world.submit(Count::by(1)).await.unwrap();
     assert_eq!(world.submit(Fill { pages: 1 }).await, Err(SubmitError::Unavailable));
-    assert_eq!(world.app.sql_i64("select value from orders_counter").await, 1, "reads go on");
+    assert_eq!(world.app.sql_i64("select value from orders_counter").await, 1, "reads still work");
     assert_eq!(world.app.sql_i64("select count(*) from orders_blobs").await, 0);
     assert_eq!(answer(world.submit(Fill { pages: 1_000_000 }).await).status, 204);
     assert_eq!(answer(world.submit(Count::by(1)).await).status, 200);

@@ -104,7 +104,7 @@ async fn a_held_reader_does_not_stop_others() {
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     assert_eq!(world.seen_by_stock().await, [1, 2]);
     check_log(&world, true).await;
-    assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again");
+    assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again after the release");
 }
 
 #[tokio::test]

@@ -197,7 +197,7 @@ async fn keys_are_kept_for_exactly_a_day() {
     let later = day.after(Duration::from_micros(1));
     assert_eq!(idempotency::prune(&mut tx, "orders", later, 2).await.unwrap(), 2, "no more than the limit");
     assert_eq!(idempotency::prune(&mut tx, "orders", later, 100).await.unwrap(), 1);
-    assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency where status is null").await, 1, "what is open stays");
+    assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency where status is null").await, 1, "open keys stay");
 }
 
 #[tokio::test]

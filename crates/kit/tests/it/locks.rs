@@ -90,7 +90,7 @@ async fn a_transaction_that_always_conflicts_is_rejected() {
         results.into_iter().skip(1).for_each(|result| assert_eq!(answer(result).status, 200, "{state}"));
         assert_eq!(world.app.sql_i64("select cast(sum(laps) as BIGINT) from orders_asks").await, 7, "{state}");
         let mended = answer(world.submit_as(Lap::of(all[0]), &key(1), Uuid::nil()).await);
-        assert!(mended.status == 200 && !mended.replayed, "{state}: its key was not used up");
+        assert!(mended.status == 200 && !mended.replayed, "{state}: the key is still free");
     }
 }
 
@@ -108,8 +108,8 @@ async fn a_deadlock_is_retried_unnoticed() {
     let (results, ()) = futures::join!(run_together(&world, &both), async {
         // The batch has locked the first row and waits for the second. The operator now does the opposite.
         wait_for_lock_waiter(&world).await;
-        operator.batch(&row_of(both[0])).await.expect("the batch gives way: it has waited for longer");
-        operator.commit().await.expect("it stands");
+        operator.batch(&row_of(both[0])).await.expect("the batch is the deadlock victim, because it waited longer");
+        operator.commit().await.expect("the transaction commits");
     });
     results.0.into_iter().for_each(|result| assert_eq!(answer(result).status, 200));
     assert_eq!(world.orders.handled(), 2);
@@ -125,7 +125,7 @@ async fn a_briefly_locked_row_is_waited_for() {
     let ((results, _), ()) = futures::join!(run_together(&world, &all), async {
         wait_for_lock_waiter(&world).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        operator.commit().await.expect("it ends");
+        operator.commit().await.expect("it exits");
     });
     results.into_iter().for_each(|result| assert_eq!(answer(result).status, 200));
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where laps=1").await, 20);
@@ -150,7 +150,7 @@ async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     let mut operator = world.open_transaction(&row_of(hot)).await;
     let watching = async {
         for _ in 0..40 {
-            assert_eq!(held_partition_leases(&world).await, lanes, "its leases run on");
+            assert_eq!(held_partition_leases(&world).await, lanes, "the leases are still held");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -169,7 +169,7 @@ async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
     assert_eq!(results.last(), Some(&Err(SubmitError::Unavailable)));
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 20);
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     // Two commands of one batch wanted the hot row, each under its own key.
     for (n, laps_then) in [(40, 1), (70, 2)] {
         let lap = async || answer(world.submit_as(Lap::of(hot), &key(n), Uuid::nil()).await);
@@ -190,7 +190,7 @@ async fn a_batch_waiting_for_one_locked_row_is_rejected_soon() {
     let (results, took) = run_together(&world, &vec![hot; 500]).await;
     assert!(took < BOUND, "{took:?}");
     assert!(results.iter().all(|result| *result == Err(SubmitError::Unavailable)));
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     assert_eq!(answer(world.submit(Lap::of(hot)).await).body, "1");
 }
 
@@ -208,7 +208,7 @@ async fn exclusive_commands_share_the_lock_budget() {
     assert!(join_all(alone).await.iter().all(|result| *result == Err(SubmitError::Unavailable)));
     assert_eq!(answer(join_all(free).await.remove(0)).status, 200);
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     assert_eq!(answer(world.submit(Count::by(1)).await).status, 200);
 }
 
@@ -222,15 +222,14 @@ fn stall_count() -> f64 {
 async fn wait_until_stalled(stalls_before: f64) {
     let waiting = Stopwatch::start();
     while stall_count() == stalls_before {
-        assert!(waiting.elapsed() < Duration::from_secs(20), "the reader does not say that it stopped");
+        assert!(waiting.elapsed() < Duration::from_secs(20), "the reader does not report a stall");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Writes a message about a new order of this partition.
 async fn emit_in_partition(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
-    let order =
-        std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("there are orders without end");
+    let order = std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("new ids do not run out");
     let message = about(order);
     let (kind, data) = (message.kind(), message.encode().expect("it serializes"));
     let sql = format!(
@@ -259,7 +258,7 @@ async fn a_message_waits_for_a_locked_row() {
         mall.eventually("select count(*) from coupons_holds", holds + 1).await;
         assert_eq!(mall.number("select count(*) from stock_reservations").await, 1, "{transport:?}");
         assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
-        operator.rollback().await.expect("it ends");
+        operator.rollback().await.expect("it exits");
         mall.eventually("select count(*) from orders_asks where state='HELD'", 21).await;
         mall.check().await;
         assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
@@ -282,7 +281,7 @@ async fn lock_timeouts_never_dead_letter_a_message() {
     while calls() < 25 && waiting.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(calls() >= 25, "it is tried again and again");
+    assert!(calls() >= 25, "the message is retried");
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
     mall.stop_failing(order);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
@@ -308,7 +307,7 @@ async fn a_locked_position_does_not_block_others() {
     assert_eq!(mall.number(&position(0)).await, 1);
     emit_in_partition(&mall, 1, hold).await;
     mall.eventually("select count(*) from coupons_holds", 1).await;
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     mall.eventually(&position(0), 2).await;
     mall.check().await;
     instance.stop().await;

@@ -43,7 +43,7 @@ async fn letters_are_redriven_in_order() {
     assert_eq!(world.seen_by_stock().await, [1, 2, 3, 4]);
     assert_eq!(world.units_left().await, super::world::STOCK - 1);
     check_log(&world, true).await;
-    assert_eq!(redrive(&world, None).await, 0, "what is resolved is not tried again");
+    assert_eq!(redrive(&world, None).await, 0, "resolved letters are not redriven");
 }
 
 #[tokio::test]
@@ -151,5 +151,5 @@ async fn letters_are_redriven_under_load() {
             return;
         }
     }
-    panic!("not tried while there was work: {:?}", states(&world).await);
+    panic!("not redriven under load: {:?}", states(&world).await);
 }

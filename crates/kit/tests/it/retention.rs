@@ -77,7 +77,7 @@ async fn pruning_keeps_messages_a_reader_has_not_read() {
     world.app.eventually("select count(*) from orders_outbox", 1).await;
     let world = world.restart().await;
     world.ask().await;
-    assert_eq!(numbers(&world, "orders").await, [9, 10, 11], "numbers go on");
+    assert_eq!(numbers(&world, "orders").await, [9, 10, 11], "sequence numbers continue");
     assert_eq!(numbers(&world, "stock").await, [3, 4]);
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='HELD'").await, 4);
 }

@@ -81,8 +81,8 @@ async fn a_reader_with_a_stale_position_has_no_effect() {
         assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_outbox").await, 1);
         assert_eq!(world.units_left().await, STOCK - 1);
-        assert_eq!(world.position("stock", "orders").await, 3, "as the other left it");
-        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
+        assert_eq!(world.position("stock", "orders").await, 3, "position of the other instance");
+        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "a fenced reader writes no dead letter");
         // With its old position restored, the reader resumes.
         world.execute("update stock_positions set seq=seq-1 where source='orders'").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 2).await;
@@ -136,7 +136,7 @@ async fn a_gap_stops_its_reader() {
         assert_eq!(world.seen_by_stock().await, readable);
         assert_eq!(world.position("stock", "orders").await, missing - 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
-        assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers go on");
+        assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers continue");
         // After the message is restored, nothing is lost.
         world.execute("insert into orders_outbox select * from kit_lost").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 3).await;

@@ -40,7 +40,7 @@ async fn a_position_past_the_end_is_lost() {
     world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, Some(9)).unwrap();
-    assert!(is_silent(&mut consumer, 0), "the end is no loss");
+    assert!(is_silent(&mut consumer, 0), "the end of the log is not a gap");
     consumer.assign("orders", 0, Some(10)).unwrap();
     assert_lost(&partition_error(&mut consumer, 0), 11);
     assert_stopped(&world, &mut consumer, 11).await;

@@ -76,8 +76,8 @@ async fn an_invalidated_entry_is_reloaded_by_all() {
     get(&one, &source).await;
     source.set(8);
     one.forget(&"a".to_owned());
-    assert_eq!(get(&one, &source).await, 8, "at once, whether Redis knows yet or not");
-    eventually("Redis was told", || async { get(&two, &source).await == 8 }).await;
+    assert_eq!(get(&one, &source).await, 8, "at once, regardless of Redis");
+    eventually("Redis has the change", || async { get(&two, &source).await == 8 }).await;
 }
 
 /// Entries of other caches, and the source, are not affected.
@@ -91,7 +91,7 @@ async fn a_whole_cache_can_be_invalidated() {
     one.forget_all();
     assert_eq!(get(&one, &source).await, 9);
     // A new instance with an empty memory.
-    eventually("nobody finds the old one", || async { get(&cache(&redis), &source).await == 9 }).await;
+    eventually("no instance finds the old entry", || async { get(&cache(&redis), &source).await == 9 }).await;
 }
 
 // H1: the load began before the change and ends after it
@@ -120,10 +120,10 @@ async fn a_stale_load_is_not_cached_in_redis() {
         go.notify_one();
     };
     let (old, ()) = futures::join!(slow, change);
-    assert_eq!(old, 1, "he came before the change");
+    assert_eq!(old, 1, "the load began before the change");
     // The announcement may still be in flight, so each attempt uses a new instance with an empty memory.
     let redis = instance(&prefix);
-    eventually("Redis has the new one or none", || async { get(&cache(&redis), &source).await == 2 }).await;
+    eventually("Redis has the new entry or none", || async { get(&cache(&redis), &source).await == 2 }).await;
     one.forget(&"a".to_owned());
     assert_eq!(get(&one, &source).await, 2);
 }
@@ -181,14 +181,14 @@ async fn changes_during_a_redis_outage_are_not_lost() {
     assert_eq!(get(&one, &source).await, 2, "without Redis");
     one.forget(&"a".to_owned());
     server.thaw();
-    assert_eq!(get(&one, &source).await, 2, "the copy in Redis may still be the old one");
-    eventually("the others find the new one too", || async {
+    assert_eq!(get(&one, &source).await, 2, "the entry in Redis may still be the old one");
+    eventually("other instances find the new entry, too", || async {
         two.forget_all();
         get(&two, &source).await == 2
     })
     .await;
     let third = cache(&server.patient());
-    eventually("Redis was told", || async {
+    eventually("Redis has the change", || async {
         let value = get(&third, &source).await;
         third.forget_all();
         value == 2

@@ -47,10 +47,10 @@ async fn a_late_holder_in_a_transaction_is_fenced() {
     let (_database, db) = database().await;
     let (mut one, mut other) = (db.open_writer().await.unwrap(), db.open_writer().await.unwrap());
     let lock = Lock::new(&redis(), "report");
-    let late = lock.acquire(LONG, SHORT).await.unwrap().expect("it is free");
+    let late = lock.acquire(LONG, SHORT).await.unwrap().expect("the lock is free");
     one.begin().await.unwrap();
     one.execute("insert into kit_writes (id, fence) values (100, $1)", &params![late.fence()]).await.unwrap();
-    let next = lock.acquire(LONG, LONG).await.unwrap().expect("the first one's time is over");
+    let next = lock.acquire(LONG, LONG).await.unwrap().expect("the first lease has expired");
     other.begin().await.unwrap();
     write(&mut other, next.fence()).await.unwrap();
     other.commit().await.unwrap();
@@ -73,7 +73,7 @@ async fn concurrent_holders_leave_rising_fences() {
             let mut tx = db.open_writer().await.unwrap();
             for _ in 0..15 {
                 // The lease expires long before the holder is done.
-                let guard = lock.acquire(LONG, Duration::from_millis(1)).await.unwrap().expect("it is free in time");
+                let guard = lock.acquire(LONG, Duration::from_millis(1)).await.unwrap().expect("the lock is acquired in time");
                 tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
                 tx.begin().await.unwrap();
                 match write(&mut tx, guard.fence()).await {
@@ -90,6 +90,6 @@ async fn concurrent_holders_leave_rising_fences() {
     .await;
     let rows = written_rows(&mut db.open_writer().await.unwrap()).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
-    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(fenced.load(Ordering::SeqCst) > 0, "no writer was fenced, so the test shows nothing");
     assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
 }

@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
 async fn acquire(lock: &Lock, lease: Duration) -> Guard {
-    lock.acquire(LONG, lease).await.unwrap().expect("it is free in time")
+    lock.acquire(LONG, lease).await.unwrap().expect("the lock is acquired in time")
 }
 
 /// Writes one row in a transaction and checks the fence.
@@ -76,9 +76,9 @@ async fn an_abandoned_acquire_leaves_nothing() {
     let first = acquire(&lock, LONG).await;
     for _ in 0..20 {
         let given_up = tokio::time::timeout(Duration::from_millis(5), lock.acquire(LONG, LONG)).await;
-        assert!(given_up.is_err(), "it is held");
+        assert!(given_up.is_err(), "the lock is held");
     }
-    assert!(first.release().await.unwrap(), "none of them took it");
+    assert!(first.release().await.unwrap(), "no abandoned waiter holds the lock");
     acquire(&lock, LONG).await;
 }
 
@@ -89,7 +89,7 @@ async fn a_lease_ends_and_only_its_holder_can_extend_or_release() {
     let second = acquire(&lock, LONG).await;
     assert!(second.fence() > first.fence());
     assert!(!first.extend(LONG).await.unwrap());
-    assert!(!first.release().await.unwrap(), "it has become somebody else's");
+    assert!(!first.release().await.unwrap(), "another holder owns the lock");
     assert!(second.extend(LONG).await.unwrap());
     assert!(lock.acquire(Duration::ZERO, LONG).await.unwrap().is_none());
 }
@@ -116,7 +116,7 @@ async fn holders_of_many_instances_never_overlap() {
         async move {
             for _ in 0..10 {
                 let guard = acquire(&lock, LONG).await;
-                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+                assert!(!inside.swap(true, Ordering::SeqCst), "two holders at once");
                 tokio::task::yield_now().await;
                 numbers.lock().await.push(guard.fence());
                 rounds.fetch_add(1, Ordering::SeqCst);
@@ -216,6 +216,6 @@ async fn fences_never_fall_under_contention() {
     .await;
     let rows = written_rows(&mut *tx.lock().await).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
-    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(fenced.load(Ordering::SeqCst) > 0, "no writer was fenced, so the test shows nothing");
     assert!(rows.is_sorted_by(|a, b| a.1 < b.1), "{rows:?}");
 }

@@ -92,7 +92,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("this never came about: {what}");
+    panic!("condition never held: {what}");
 }
 
 /// A database of a service `kit`, with the fences table of every service, and a table that only a lock holder may write.

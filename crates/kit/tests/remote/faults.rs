@@ -49,7 +49,7 @@ async fn a_read_is_retried_three_times() {
         let response = ask(&gateway, Method::GET, None).await;
         assert_eq!((response.status().as_u16(), count.load(Ordering::SeqCst)), expected);
         if expected.0 == 500 {
-            assert_eq!(problem(&response), (500, 1000), "the service's own answer is the last word");
+            assert_eq!(problem(&response), (500, 1000), "the service's last answer is forwarded");
         }
     }
     let (service, count) = failing(1, internal).await;

@@ -130,11 +130,14 @@ async fn a_body_over_the_limit_is_refused_here() {
     let large = Request::post(&url).body(Bytes::from(vec![b'x'; BODY_LIMIT + 1])).expect("a request");
     assert_eq!(problem(&send(large).await.expect("an answer")), (413, 1009));
     // A body without a declared length.
-    let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
-    stream.write_all(b"POST /v1/things/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.expect("it takes it");
+    let mut stream = TcpStream::connect(gateway.address).await.expect("the server listens");
+    stream
+        .write_all(b"POST /v1/things/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .expect("the socket accepts bytes");
     let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
     for _ in 0..5 {
-        stream.write_all(&chunk).await.expect("it takes it");
+        stream.write_all(&chunk).await.expect("the socket accepts bytes");
     }
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 0);
@@ -146,7 +149,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     crate::support::within(async {
         while !text.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut space = [0; 4096];
-            let count = stream.read(&mut space).await.expect("it answers");
+            let count = stream.read(&mut space).await.expect("the server answers");
             assert!(count > 0, "closed after {}", String::from_utf8_lossy(&text));
             text.extend_from_slice(&space[..count]);
         }
@@ -160,15 +163,15 @@ async fn expect_continue_is_answered_by_100_or_413() {
     let (service, count) = echo().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let begin = async |length: usize| {
-        let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
+        let mut stream = TcpStream::connect(gateway.address).await.expect("the server listens");
         let head = format!("POST /v1/things/1 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.expect("it takes it");
+        stream.write_all(head.as_bytes()).await.expect("the socket accepts bytes");
         let answer = read_head(&mut stream).await;
         (stream, answer)
     };
     let (mut stream, answer) = begin(5).await;
     assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").await.expect("it takes it");
+    stream.write_all(b"hello").await.expect("the socket accepts bytes");
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 201 "));
     assert!(begin(BODY_LIMIT + 1).await.1.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 1);
@@ -187,7 +190,7 @@ async fn unreachable_peers_give_503_with_8001() {
         let body = json(&response);
         assert_eq!(body["type"], "/problems/service-unavailable");
         assert_eq!(body["trace_id"].as_str(), response.headers()["x-request-id"].to_str().ok());
-        assert!(!body.to_string().contains("127.0.0.1"), "it says nothing of the inside: {body}");
+        assert!(!body.to_string().contains("127.0.0.1"), "no internal address in the answer: {body}");
     }
 }
 

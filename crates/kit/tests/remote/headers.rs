@@ -99,12 +99,12 @@ async fn the_trace_is_forwarded() {
 
 /// Sends on a new connection. Returns the answer and the connection's local address.
 async fn ask_from_here(server: &Server, headers: &str) -> (Value, String) {
-    let mut stream = TcpStream::connect(server.address).await.expect("it listens");
+    let mut stream = TcpStream::connect(server.address).await.expect("the server listens");
     let here = stream.local_addr().expect("it is connected").to_string();
     let request = format!("GET /v1/things/1 HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("it takes it");
+    stream.write_all(request.as_bytes()).await.expect("the socket accepts bytes");
     let mut text = String::new();
-    crate::support::within(stream.read_to_string(&mut text)).await.expect("it answers");
+    crate::support::within(stream.read_to_string(&mut text)).await.expect("the server answers");
     let body = text.split_once("\r\n\r\n").expect("an answer has a head").1;
     (serde_json::from_str(body).expect("the answer is JSON"), here)
 }

@@ -51,7 +51,7 @@ impl Call for Double {
 
 /// Waits for another task, at most [`TIME_LIMIT`].
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(TIME_LIMIT, what).await.expect("it happens in time")
+    tokio::time::timeout(TIME_LIMIT, what).await.expect("the task completes in time")
 }
 
 /// A server on its own port, until dropped.
@@ -71,7 +71,7 @@ impl Server {
         let (trigger, shutdown) = tasks::shutdown();
         let limits = ServerLimits { drain_time: Duration::from_millis(10), ..ServerLimits::default() };
         tasks::spawn("test server", async move {
-            serve(listener, layers(router), limits, shutdown).await.expect("it serves");
+            serve(listener, layers(router), limits, shutdown).await.expect("the server runs");
         });
         Server { address, _trigger: trigger }
     }
@@ -108,7 +108,7 @@ impl FaultyProxy {
         let (mode, connections) = (Arc::clone(&proxy.mode), Arc::clone(&proxy.connections));
         tasks::spawn("proxy", async move {
             loop {
-                let (stream, _) = listener.accept().await.expect("it accepts");
+                let (stream, _) = listener.accept().await.expect("the listener accepts");
                 connections.fetch_add(1, Ordering::SeqCst);
                 tasks::spawn("proxy connection", pass(stream, target, Arc::clone(&mode)));
             }
@@ -142,7 +142,7 @@ async fn pass(mut stream: TcpStream, target: SocketAddr, mode: Arc<AtomicU8>) {
         return;
     }
     let mut inner = TcpStream::connect(target).await.expect("the server is there");
-    inner.write_all(&space[..count]).await.expect("it takes bytes");
+    inner.write_all(&space[..count]).await.expect("the server accepts bytes");
     let _ = tokio::io::copy_bidirectional(&mut stream, &mut inner).await;
 }
 

@@ -64,7 +64,7 @@ async fn a_commit_is_unknown_if_the_server_stays_unreachable() {
     let away = tx.begin().await;
     assert!(matches!(away, Err(DbError::Closed(_))), "{away:?}");
     let mut tx = Db::postgres(&database.url(), &[]).unwrap().open_writer().await.unwrap();
-    assert_eq!(count(&mut tx).await, 1, "and here it stands");
+    assert_eq!(count(&mut tx).await, 1, "the commit was applied");
 }
 
 /// After a crash PostgreSQL reuses transaction ids that never reached the disk. The status "committed" may then belong to another
@@ -86,7 +86,7 @@ async fn a_commit_with_a_reused_transaction_id_is_unknown() {
     let unknown = cut(&proxy, &mut tx, Cut::SilentlyBeforeCommit).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
     let sql = "select 1 from pg_stat_activity where datname=current_database() and state='idle in transaction'";
-    assert_eq!(bystander.query(sql, &[]).await.unwrap().len(), 1, "it was left alone");
+    assert_eq!(bystander.query(sql, &[]).await.unwrap().len(), 1, "the other transaction is still open");
 }
 
 #[tokio::test]

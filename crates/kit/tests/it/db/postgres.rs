@@ -60,7 +60,7 @@ async fn one_of_two_deadlocked_transactions_succeeds() {
     };
     let (one, other) = futures::join!(crossed(&mut first, 2), crossed(&mut second, 1));
     let [Ok(_), Err(DbError::Locked(text))] = (if one.is_ok() { [one, other] } else { [other, one] }) else {
-        panic!("one of the two goes on");
+        panic!("one of the two succeeds");
     };
     assert!(text.starts_with("40P01"), "{text}");
 }
@@ -70,7 +70,7 @@ async fn one_of_two_deadlocked_transactions_succeeds() {
 async fn serialization_failures_ask_for_a_retry() {
     let (test_db, mut first, mut second) = two_writers().await;
     let serializable = "alter database current set default_transaction_isolation = 'serializable'";
-    assert!(first.batch(serializable).await.is_err(), "the level is the seam's to say");
+    assert!(first.batch(serializable).await.is_err(), "the isolation level cannot be changed");
     first.begin().await.unwrap();
     let sql = "select current_setting('transaction_isolation')";
     assert_eq!(first.query_one::<(String,)>(sql, &[]).await.unwrap(), ("read committed".into(),));
@@ -274,5 +274,5 @@ async fn a_listener_that_lags_too_far_is_disconnected() {
         heard += 1;
         assert_eq!(said, heard.to_string());
     }
-    assert_eq!(heard, 1_024, "what was kept, and then the end");
+    assert_eq!(heard, 1_024, "the buffered notifications, then the end");
 }

@@ -41,9 +41,13 @@ async fn assert_stopped(mall: &Mall, stalls_before: f64) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(stall_count() > stalls_before, "the reader did not say that it stopped");
+    assert!(stall_count() > stalls_before, "the reader did not report a stall");
     tokio::time::sleep(SETTLE_TIME).await;
-    assert_eq!((mall.number(position).await, mall.number("select count(*) from stock_seen").await), (before, seen), "it skipped");
+    assert_eq!(
+        (mall.number(position).await, mall.number("select count(*) from stock_seen").await),
+        (before, seen),
+        "the reader skipped messages"
+    );
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
 }
 

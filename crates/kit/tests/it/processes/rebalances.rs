@@ -28,7 +28,7 @@ async fn frequent_rebalances_lose_and_repeat_nothing() {
             before = mall.held().await;
         }
         // A rebalance takes about as long as a round. At least two rounds must still make progress.
-        assert!(moves >= 2, "{transport:?}: {before} of {asked} came through while instances came and went");
+        assert!(moves >= 2, "{transport:?}: {before} of {asked} completed during the rebalances");
         mall.eventually("select count(*) from orders_asks where state='HELD'", asked).await;
         mall.check().await;
         for instance in running {

@@ -34,7 +34,7 @@ async fn a_reader_that_takes_over_knows_earlier_dead_letters() {
     mall.eventually("select seq from stock_positions where source='orders'", 2).await;
     let letters: Vec<(i64, String)> = mall.rows("select seq, state from stock_dead_letters order by seq").await;
     assert_eq!(letters, [(1, "dead".to_owned()), (2, "parked".to_owned())]);
-    assert_eq!(mall.number("select count(*) from stock_seen").await, 0, "it overtook the letter");
+    assert_eq!(mall.number("select count(*) from stock_seen").await, 0, "a message overtook the dead letter");
     next.ask_for(new_order()).await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;

@@ -23,7 +23,7 @@ async fn a_reader_that_wakes_after_its_lease_changes_nothing() {
         other.ask_for(stalled).await;
         // The other instance waits for the lease, then handles the message.
         mall.eventually("select count(*) from orders_asks where state='HELD'", 6).await;
-        assert_eq!(calls(), before + 2, "{transport:?}: one is in the middle of it, and one has done it");
+        assert_eq!(calls(), before + 2, "{transport:?}: one instance is inside the handler, the other has finished");
         let committed = mall.number("select count(*) from stock_seen").await;
         drop(open);
         // The resumed reader detects the loss of its lease, and both continue normally.
@@ -55,8 +55,8 @@ async fn a_stale_position_has_no_effect_on_postgres() {
     tokio::time::sleep(TWO_POLLS).await;
     assert_eq!(mall.number("select count(*) from stock_seen").await, 1);
     assert_eq!(mall.number("select count(*) from stock_reservations").await, 1);
-    assert_eq!(mall.number("select seq from stock_positions where source='orders'").await, 3, "as the other left it");
-    assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
+    assert_eq!(mall.number("select seq from stock_positions where source='orders'").await, 3, "position of the other instance");
+    assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "a fenced reader writes no dead letter");
     instance.stop().await;
 }
 
@@ -72,7 +72,7 @@ async fn a_sequencer_behind_the_fence_numbers_nothing() {
     assert_eq!(mall.execute("update orders_stream set fence=fence+1").await, 1);
     instance.ask_all(3).await;
     tokio::time::sleep(TWO_POLLS).await;
-    assert_eq!(mall.number("select count(*) from orders_pending").await, 3, "they wait");
+    assert_eq!(mall.number("select count(*) from orders_pending").await, 3, "messages wait in the outbox");
     assert_eq!(mall.number("select max(seq) from orders_outbox").await, head);
     assert_eq!(mall.number("select max(seq) from orders_heads").await, head);
     // The new owner leaves. Its lease row still has the raised fence.

@@ -111,7 +111,7 @@ impl World {
     /// Asks for one unit of a new order and waits until no more work is possible. Returns the order.
     pub async fn ask(&self) -> OrderId {
         let order = new_order();
-        self.submit(Ask::one(order)).await.expect("it is durable");
+        self.submit(Ask::one(order)).await.expect("the command is committed");
         self.app.rest().await;
         order
     }
@@ -131,7 +131,7 @@ impl World {
     pub async fn block_writer(&self) -> BlockedWriter {
         let (entered, is_in) = oneshot::channel();
         let gate = self.queue_writer_block(entered).await;
-        is_in.await.expect("the writer reaches the gate");
+        is_in.await.expect("the writer blocks");
         gate
     }
 
@@ -192,8 +192,8 @@ impl World {
 
 /// Runs SQL in a transaction and leaves the transaction open.
 pub async fn open_transaction(mut tx: Tx, sql: &str) -> Tx {
-    tx.begin().await.expect("it begins");
-    tx.batch(sql).await.expect("nobody else has it");
+    tx.begin().await.expect("the transaction begins");
+    tx.batch(sql).await.expect("the row is free");
     tx
 }
 
@@ -215,7 +215,7 @@ pub async fn queued<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<Pin<
     for future in futures {
         let mut future = Box::pin(future);
         let pending = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await;
-        assert!(pending, "answered before the writer got to it");
+        assert!(pending, "answered before the writer executed it");
         queued.push(future);
     }
     queued

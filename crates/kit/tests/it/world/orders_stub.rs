@@ -78,7 +78,7 @@ impl OrdersStub {
                     work.emit(order, release(order))?;
                 }
             }
-            other => return Err(Fault::Bug(format!("{} was not asked for", other.kind()))),
+            other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
         }
         Ok(())
     }

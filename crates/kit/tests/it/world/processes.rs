@@ -156,7 +156,7 @@ impl Mall {
     }
 
     pub fn cluster(&self) -> Cluster {
-        let topics = self.topics.as_ref().expect("it is over Kafka");
+        let topics = self.topics.as_ref().expect("the transport is Kafka");
         Cluster::new(topics.bootstrap(), topics.prefix()).unwrap()
     }
 

@@ -69,10 +69,10 @@ impl PlannedFailures {
         let how = self.0.lock().unwrap().broken.get(&order).copied();
         match how {
             None => Ok(()),
-            Some(Failure::Fault) => Err(Fault::Bug(format!("cannot act on {}", envelope.message.kind()))),
-            Some(Failure::Conflict) => Err(DbError::Retry("40001: asked to lose".into()).into()),
-            Some(Failure::Locked) => Err(DbError::Locked("55P03: asked to wait".into()).into()),
-            Some(Failure::Panic) => panic!("stumbled over {}", envelope.message.kind()),
+            Some(Failure::Fault) => Err(Fault::Bug(format!("planned fault on {}", envelope.message.kind()))),
+            Some(Failure::Conflict) => Err(DbError::Retry("40001: planned conflict".into()).into()),
+            Some(Failure::Locked) => Err(DbError::Locked("55P03: planned lock timeout".into()).into()),
+            Some(Failure::Panic) => panic!("planned panic on {}", envelope.message.kind()),
         }
     }
 }
@@ -185,7 +185,7 @@ impl Service for StockStub {
                         work.emit(step.order_id, Message::StockReleased(StepDone { order_id: step.order_id }))?;
                     }
                     Message::StockCommit(_) => {}
-                    other => return Err(Fault::Bug(format!("{} was not asked for", other.kind()))),
+                    other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
                 }
             }
             Ok(())
@@ -212,7 +212,7 @@ impl Service for StockStub {
 impl StockStub {
     async fn availability(&self, call: GetAvailability) -> Result<HashMap<Sku, i64>, Fault> {
         if call.skus.is_empty() {
-            return Err(Fault::Bug("nothing was asked for".into()));
+            return Err(Fault::Bug("no SKUs in the call".into()));
         }
         let mut reader = self.kit.db.reader().await?;
         let (units,): (i64,) = reader.query_one("select units from stock_shelf", &[]).await?;

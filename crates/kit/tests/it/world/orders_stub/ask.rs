@@ -40,7 +40,7 @@ impl Command for Ask {
             }
             work.emit(ask.order_id, reserve(ask.order_id, ask.quantity))?;
             if ask.broken {
-                return Err(Fault::Bug("asked to break".into()));
+                return Err(Fault::Bug("planned fault".into()));
             }
             outcomes.push(Outcome::Later(ask.order_id.into()));
         }

@@ -76,15 +76,15 @@ impl Command for Count {
             });
             match count.fault {
                 CommandFault::None => {}
-                CommandFault::Fault => return Err(Fault::Bug("asked to fail".into())),
-                CommandFault::Panic => panic!("asked to panic"),
+                CommandFault::Fault => return Err(Fault::Bug("planned fault".into())),
+                CommandFault::Panic => panic!("planned panic"),
                 CommandFault::Constraint => {
                     work.tx.execute("update orders_counter set value=-1", &[]).await?;
                 }
                 CommandFault::Foreign => work.emit(Uuid::nil(), Message::StockTaken(StepDone { order_id: OrderId(Uuid::nil()) }))?,
                 CommandFault::ShortAnswer => continue,
                 CommandFault::Outage => return Err(DbError::Busy.into()),
-                CommandFault::Hook => work.after_commit(|| panic!("asked to panic in a hook")),
+                CommandFault::Hook => work.after_commit(|| panic!("planned panic in a hook")),
             }
             let answer = Answer::json(200, &serde_json::json!({ "value": value, "who": count.who }))?;
             outcomes.push(answer.at(format!("/v1/counts/{value}")).into());
@@ -105,7 +105,7 @@ impl Command for Fill {
 
     async fn handle<'a>(_: &'a OrdersStub, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for fill in commands {
-            let sqlite = work.tx.sqlite().ok_or_else(|| Fault::Bug("only a file can be full of pages".into()))?;
+            let sqlite = work.tx.sqlite().ok_or_else(|| Fault::Bug("only SQLite has a page limit".into()))?;
             sqlite.pragma_update(None, "max_page_count", fill.pages).map_err(DbError::from)?;
             work.tx.execute("insert into orders_blobs (data) values ($1)", &params![&vec![7_u8; 1 << 20]]).await?;
         }
