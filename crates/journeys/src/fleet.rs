@@ -3,7 +3,7 @@
 use crate::{
     backends::Backends,
     client::{BlockingClient, BlockingRequest, TIME_LIMIT},
-    process::{DataDir, SeededMember, ServerProcess, StartOptions},
+    process::{DataDir, SeededMember, StartOptions, TestProcess},
     retrying_client::Addresses,
 };
 use kit::ports::random_bytes;
@@ -39,7 +39,7 @@ struct FleetProcess {
     listen: SocketAddr,
     services: Vec<&'static str>,
     split: Option<(String, String)>,
-    server: Option<ServerProcess>,
+    server: Option<TestProcess>,
 }
 
 impl Fleet {
@@ -123,11 +123,11 @@ impl Fleet {
     }
 
     /// The running server of this process.
-    pub fn server(&mut self, process: usize) -> &mut ServerProcess {
+    pub fn server(&mut self, process: usize) -> &mut TestProcess {
         self.processes[process].server.as_mut().expect("the command runs")
     }
 
-    fn try_launch(&self, process: usize, start: &StartOptions) -> Option<ServerProcess> {
+    fn try_launch(&self, process: usize, start: &StartOptions) -> Option<TestProcess> {
         let process = &self.processes[process];
         self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), ..start.clone() })
     }
@@ -135,7 +135,7 @@ impl Fleet {
     /// Starts all stopped processes in parallel.
     pub fn start_all(&mut self, start: &StartOptions) {
         let idle: Vec<usize> = (0..self.len()).filter(|process| self.processes[*process].server.is_none()).collect();
-        let started: Vec<Option<ServerProcess>> = std::thread::scope(|scope| {
+        let started: Vec<Option<TestProcess>> = std::thread::scope(|scope| {
             let this = &*self;
             let starting: Vec<_> = idle.iter().map(|process| scope.spawn(move || this.try_launch(*process, start))).collect();
             starting.into_iter().map(|starting| starting.join().expect("no panic")).collect()

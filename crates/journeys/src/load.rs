@@ -23,7 +23,7 @@ pub fn is_long() -> bool {
 
 /// Kind and amount of load.
 #[derive(Clone, Debug)]
-pub struct LoadOptions {
+pub struct LoadTestOptions {
     pub coupons: usize,
     pub connections: usize,
     /// Pause between two orders of a connection. Longer in long tests, because every answer is verified at the end.
@@ -36,17 +36,17 @@ pub struct LoadOptions {
     pub is_claim_deferred: bool,
 }
 
-impl Default for LoadOptions {
-    fn default() -> LoadOptions {
+impl Default for LoadTestOptions {
+    fn default() -> LoadTestOptions {
         let pause = Duration::from_millis(if is_long() { 200 } else { 20 });
-        LoadOptions { coupons: 15, connections: 6, pause, wait: 10, answer_timeout: Duration::from_secs(15), is_claim_deferred: false }
+        LoadTestOptions { coupons: 15, connections: 6, pause, wait: 10, answer_timeout: Duration::from_secs(15), is_claim_deferred: false }
     }
 }
 
 /// The load, its goods, and the recorded answers.
 pub struct LoadTest {
     pub addresses: Addresses,
-    options: LoadOptions,
+    options: LoadTestOptions,
     members: Vec<SeededMember>,
     goods: LoadGoods,
     /// The operator's access token.
@@ -108,7 +108,7 @@ impl Drop for StopOnDrop<'_> {
 
 impl LoadTest {
     /// Creates product and coupons in a running mall.
-    pub fn prepare(addresses: Addresses, members: Vec<SeededMember>, options: LoadOptions) -> LoadTest {
+    pub fn prepare(addresses: Addresses, members: Vec<SeededMember>, options: LoadTestOptions) -> LoadTest {
         let mut client = addresses.client();
         let (email, password) = OPERATOR;
         let signed_in = client.send(&BlockingRequest::post("/v1/sessions", &json!({"email": email, "password": password}))).expect(200);

@@ -24,7 +24,7 @@ pub struct DataDir {
 }
 
 /// One running process. Dropping the value kills it.
-pub struct ServerProcess {
+pub struct TestProcess {
     child: Child,
     pub address: SocketAddr,
 }
@@ -112,7 +112,7 @@ impl DataDir {
     }
 
     /// Starts a process and returns when it serves. `None`: it crashed before that.
-    pub fn try_start(&self, start: &StartOptions) -> Option<ServerProcess> {
+    pub fn try_start(&self, start: &StartOptions) -> Option<TestProcess> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         command.args(["--listen", &listen, "--test-provider", "true"]);
@@ -140,7 +140,7 @@ impl DataDir {
         BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("its output can be read");
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         match address {
-            Some(address) => Some(ServerProcess { child, address }),
+            Some(address) => Some(TestProcess { child, address }),
             None => {
                 let status = child.wait().expect("it exits");
                 assert!(!status.success(), "exit code 0 without an address");
@@ -149,7 +149,7 @@ impl DataDir {
         }
     }
 
-    pub fn start(&self, start: &StartOptions) -> ServerProcess {
+    pub fn start(&self, start: &StartOptions) -> TestProcess {
         self.try_start(start).unwrap_or_else(|| panic!("the process does not start: {}", self.log()))
     }
 
@@ -219,7 +219,7 @@ impl DataDir {
     }
 }
 
-impl ServerProcess {
+impl TestProcess {
     /// The operator's access token.
     pub fn operator_token(&self) -> String {
         let (email, password) = OPERATOR;
@@ -238,7 +238,7 @@ impl ServerProcess {
         self.signal("TERM");
     }
 
-    /// Sends SIGSTOP. [`ServerProcess::resume`] continues the process.
+    /// Sends SIGSTOP. [`TestProcess::resume`] continues the process.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -273,7 +273,7 @@ impl ServerProcess {
     }
 }
 
-impl Drop for ServerProcess {
+impl Drop for TestProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{BlockingClient, BlockingRequest, BlockingResponse, TIME_LIMIT},
-    process::{DataDir, ServerProcess, StartOptions},
+    process::{DataDir, StartOptions, TestProcess},
 };
 use kit::ports::Stopwatch;
 use serde_json::Value;
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct CrashClient<'a> {
     data_dir: &'a DataDir,
     start: StartOptions,
-    server: ServerProcess,
+    server: TestProcess,
     client: BlockingClient,
     /// Crashes of the process so far.
     pub deaths: u32,
@@ -38,7 +38,7 @@ impl<'a> CrashClient<'a> {
         self.max_deaths = max_deaths;
     }
 
-    pub fn server(&self) -> &ServerProcess {
+    pub fn server(&self) -> &TestProcess {
         &self.server
     }
 

@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     backends::Backends,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest},
+    load::{LoadTest, LoadTestOptions},
     process::{DataDir, StartOptions},
     retrying_client::Addresses,
     servers::shared,
@@ -20,7 +20,7 @@ fn a_solo_mall_continues_as_split_processes() {
     let (solo, start) = (DataDir::new(), StartOptions::default());
     let members = solo.seed(SHOPPERS);
     let server = solo.start(&start);
-    let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, LoadOptions::default());
+    let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, LoadTestOptions::default());
     let backends = Backends::split(&["stock", "orders"]).with_secret(solo.secret());
     let mut fleet = Fleet::on_backends(FleetShape::Split, backends);
     load.run_during(|| {

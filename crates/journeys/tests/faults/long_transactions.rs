@@ -3,7 +3,7 @@
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest},
+    load::{LoadTest, LoadTestOptions},
     process::StartOptions,
     servers::shared,
 };
@@ -22,7 +22,7 @@ const HANGING: [(&str, &str); 3] = [
 fn delivery_continues(shape: FleetShape) {
     let _servers = shared();
     let (fleet, members) = Fleet::new_started(shape, &StartOptions::default(), SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     let backends = fleet.data_dir.backends();
     let (elsewhere, hanging) = backends.runtime().block_on(async {
         let (elsewhere, mut hanging) = (TestDatabase::create().await, Vec::new());

@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     client::BlockingRequest,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, send_once},
+    load::{LoadTest, LoadTestOptions, send_once},
     process::StartOptions,
     servers::{BackendServer, StopMode, exclusive, shared},
 };
@@ -43,7 +43,7 @@ fn restart_one_after_the_other(shape: FleetShape) {
     let _servers = shared();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(shape, &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions::default());
     load.run_during(|| {
         for process in 0..fleet.len() {
             load.wait_for_answers(10);
@@ -82,7 +82,7 @@ fn a_stopping_process_answers_long_polls() {
     let _servers = exclusive();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(FleetShape::Split, &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     load.run_during(|| load.wait_for_answers(20));
     let (front, orders) = (fleet.process_of("accounts"), fleet.process_of("orders"));
     // Kafka is down, so the first step of these orders outlasts the shutdown. One request goes to orders directly, one through a gateway.

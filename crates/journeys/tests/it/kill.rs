@@ -5,8 +5,8 @@
 
 use journeys::{
     fleet::readiness,
-    load::{LoadOptions, LoadTest, is_long, send_once},
-    process::{DataDir, ServerProcess, StartOptions},
+    load::{LoadTest, LoadTestOptions, is_long, send_once},
+    process::{DataDir, StartOptions, TestProcess},
     retrying_client::Addresses,
 };
 use kit::ports::{Stopwatch, random_bytes};
@@ -14,13 +14,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 200;
 
-fn load_options() -> LoadOptions {
+fn load_options() -> LoadTestOptions {
     let pause = Duration::from_millis(if is_long() { 100 } else { 5 });
-    LoadOptions { coupons: 150, connections: 8, pause, wait: 20, ..LoadOptions::default() }
+    LoadTestOptions { coupons: 150, connections: 8, pause, wait: 20, ..LoadTestOptions::default() }
 }
 
 /// Kills and restarts the server after random times: at least `kills` times, and for at least `time`.
-fn kill_again_and_again(data_dir: &DataDir, addresses: &Addresses, mut server: ServerProcess, kills: u32, time: Duration) -> ServerProcess {
+fn kill_again_and_again(data_dir: &DataDir, addresses: &Addresses, mut server: TestProcess, kills: u32, time: Duration) -> TestProcess {
     let running = Stopwatch::start();
     let mut killed = 0;
     while killed < kills || running.elapsed() < time {
@@ -62,7 +62,7 @@ fn sigterm_under_load_loses_nothing() {
     data_dir.assert_clean("started again");
 }
 
-fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut server: ServerProcess) -> ServerProcess {
+fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut server: TestProcess) -> TestProcess {
     let address = server.address;
     std::thread::sleep(Duration::from_millis(150));
     std::thread::scope(|scope| {

@@ -15,7 +15,8 @@ fn rows(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
 // F23, I-M8
 #[tokio::test]
 async fn a_message_that_always_fails_is_dead_lettered_by_key() {
-    for (how, says) in [(Failure::Fault, "bug: planned fault on stock.reserve"), (Failure::Panic, "panic: planned panic on stock.reserve")] {
+    for (how, says) in [(Failure::Fault, "bug: planned fault on stock.reserve"), (Failure::Panic, "panic: planned panic on stock.reserve")]
+    {
         let world = World::unfolded().await;
         let (bad, good) = (new_order(), new_order());
         world.fail_for(bad, how);
