@@ -69,7 +69,7 @@ impl Backends {
 
     /// Copies the database. No client may be connected to the original.
     pub(crate) fn copy(&self) -> Backends {
-        assert!(self.own_databases.is_empty() && self.topics.is_none(), "a mall apart is not copied");
+        assert!(self.own_databases.is_empty() && self.topics.is_none(), "only a mall on one database can be copied");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can be made");
         let database = runtime.block_on(self.database.copy());
         Backends {

@@ -3,7 +3,7 @@
 use crate::{
     backends::Backends,
     client::{BlockingClient, BlockingRequest, TIME_LIMIT},
-    process::{DataDir, SeededMember, ServerProcess, StartOptions},
+    process::{DataDir, SeededMember, StartOptions, TestProcess},
     retrying_client::Addresses,
 };
 use kit::ports::random_bytes;
@@ -39,7 +39,7 @@ struct FleetProcess {
     listen: SocketAddr,
     services: Vec<&'static str>,
     split: Option<(String, String)>,
-    server: Option<ServerProcess>,
+    server: Option<TestProcess>,
 }
 
 impl Fleet {
@@ -105,7 +105,7 @@ impl Fleet {
     /// Output of `onrush services` with the settings of this process, running or not: the lines of each service.
     pub fn listed_services(&self, process: usize) -> BTreeMap<String, Vec<String>> {
         let text = self.data_dir.services(self.processes[process].split.as_ref());
-        let (_, lines) = text.rsplit_once(" where\n").unwrap_or_else(|| panic!("nothing is said of where: {text}"));
+        let (_, lines) = text.rsplit_once(" where\n").unwrap_or_else(|| panic!("the list of processes is missing: {text}"));
         let (mut found, mut service) = (BTreeMap::<String, Vec<String>>::new(), String::new());
         for line in lines.lines() {
             let (name, value) = line.split_at(NAME_WIDTH);
@@ -123,11 +123,11 @@ impl Fleet {
     }
 
     /// The running server of this process.
-    pub fn server(&mut self, process: usize) -> &mut ServerProcess {
-        self.processes[process].server.as_mut().expect("it runs")
+    pub fn server(&mut self, process: usize) -> &mut TestProcess {
+        self.processes[process].server.as_mut().expect("the command runs")
     }
 
-    fn try_launch(&self, process: usize, start: &StartOptions) -> Option<ServerProcess> {
+    fn try_launch(&self, process: usize, start: &StartOptions) -> Option<TestProcess> {
         let process = &self.processes[process];
         self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), ..start.clone() })
     }
@@ -135,7 +135,7 @@ impl Fleet {
     /// Starts all stopped processes in parallel.
     pub fn start_all(&mut self, start: &StartOptions) {
         let idle: Vec<usize> = (0..self.len()).filter(|process| self.processes[*process].server.is_none()).collect();
-        let started: Vec<Option<ServerProcess>> = std::thread::scope(|scope| {
+        let started: Vec<Option<TestProcess>> = std::thread::scope(|scope| {
             let this = &*self;
             let starting: Vec<_> = idle.iter().map(|process| scope.spawn(move || this.try_launch(*process, start))).collect();
             starting.into_iter().map(|starting| starting.join().expect("no panic")).collect()
@@ -147,7 +147,7 @@ impl Fleet {
     }
 
     pub fn start(&mut self, process: usize, start: &StartOptions) {
-        assert!(self.processes[process].server.is_none(), "it runs already");
+        assert!(self.processes[process].server.is_none(), "the process runs already");
         let server = self.try_launch(process, start).unwrap_or_else(|| panic!("process {process} does not start: {}", self.data_dir.log()));
         self.processes[process].server = Some(server);
     }
@@ -161,12 +161,12 @@ impl Fleet {
 
     /// kill -9. Also removes a process that has crashed.
     pub fn kill(&mut self, process: usize) {
-        self.processes[process].server.take().expect("it runs").kill();
+        self.processes[process].server.take().expect("the command runs").kill();
     }
 
     /// Sends SIGTERM and waits for exit code 0. Returns the first readiness status other than 200. `None`: the process no longer answered.
     pub fn stop(&mut self, process: usize) -> Option<u16> {
-        let mut server = self.processes[process].server.take().expect("it runs");
+        let mut server = self.processes[process].server.take().expect("the command runs");
         let address = server.address;
         server.terminate();
         let mut readiness_status = Some(200);
@@ -175,14 +175,14 @@ impl Fleet {
         }
         let status = server
             .wait_for_exit(Duration::from_secs(20))
-            .unwrap_or_else(|| panic!("process {process} does not end: {}", self.data_dir.log()));
+            .unwrap_or_else(|| panic!("process {process} does not exit: {}", self.data_dir.log()));
         assert_eq!(status.code(), Some(0), "process {process}: {}", self.data_dir.log());
         readiness_status
     }
 
     /// Waits for a crash. True: the process died within the time.
     pub fn has_died_within(&mut self, process: usize, within: Duration) -> bool {
-        let mut server = self.processes[process].server.take().expect("it runs");
+        let mut server = self.processes[process].server.take().expect("the command runs");
         let died = server.wait_for_exit(within).is_some();
         if !died {
             self.processes[process].server = Some(server);

@@ -23,7 +23,7 @@ pub fn is_long() -> bool {
 
 /// Kind and amount of load.
 #[derive(Clone, Debug)]
-pub struct LoadOptions {
+pub struct LoadTestOptions {
     pub coupons: usize,
     pub connections: usize,
     /// Pause between two orders of a connection. Longer in long tests, because every answer is verified at the end.
@@ -36,17 +36,17 @@ pub struct LoadOptions {
     pub is_claim_deferred: bool,
 }
 
-impl Default for LoadOptions {
-    fn default() -> LoadOptions {
+impl Default for LoadTestOptions {
+    fn default() -> LoadTestOptions {
         let pause = Duration::from_millis(if is_long() { 200 } else { 20 });
-        LoadOptions { coupons: 15, connections: 6, pause, wait: 10, answer_timeout: Duration::from_secs(15), is_claim_deferred: false }
+        LoadTestOptions { coupons: 15, connections: 6, pause, wait: 10, answer_timeout: Duration::from_secs(15), is_claim_deferred: false }
     }
 }
 
 /// The load, its goods, and the recorded answers.
 pub struct LoadTest {
     pub addresses: Addresses,
-    options: LoadOptions,
+    options: LoadTestOptions,
     members: Vec<SeededMember>,
     goods: LoadGoods,
     /// The operator's access token.
@@ -108,7 +108,7 @@ impl Drop for StopOnDrop<'_> {
 
 impl LoadTest {
     /// Creates product and coupons in a running mall.
-    pub fn prepare(addresses: Addresses, members: Vec<SeededMember>, options: LoadOptions) -> LoadTest {
+    pub fn prepare(addresses: Addresses, members: Vec<SeededMember>, options: LoadTestOptions) -> LoadTest {
         let mut client = addresses.client();
         let (email, password) = OPERATOR;
         let signed_in = client.send(&BlockingRequest::post("/v1/sessions", &json!({"email": email, "password": password}))).expect(200);
@@ -164,7 +164,7 @@ impl LoadTest {
     pub fn wait_for_answers(&self, answers: u64) {
         let (time, before) = (Stopwatch::start(), self.addresses.answers());
         while self.addresses.answers() < before + answers {
-            assert!(time.elapsed() < crate::client::TIME_LIMIT, "nothing goes on: {} answers", self.addresses.answers() - before);
+            assert!(time.elapsed() < crate::client::TIME_LIMIT, "the load has stalled: {} answers", self.addresses.answers() - before);
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -274,17 +274,17 @@ impl LoadTest {
         let first_come = || recorded.iter().filter(|answered| answered.claimed == Some(ClaimedCoupon::FirstCome));
         let numbers: Vec<i64> = first_come().filter_map(|answered| answered.outcome().1["number"].as_i64()).collect();
         let distinct: BTreeSet<i64> = numbers.iter().copied().collect();
-        assert_eq!(numbers.len(), distinct.len(), "a number was given twice");
+        assert_eq!(numbers.len(), distinct.len(), "a coupon number repeats");
         let all = 1..=i64::try_from(self.options.coupons).unwrap_or(i64::MAX);
-        assert_eq!(distinct, all.collect(), "as many coupons as there are, numbered without hole");
+        assert_eq!(distinct, all.collect(), "every coupon was issued, without gaps");
         let refused = first_come().filter(|told| problem(told.outcome().1) == "sold-out").count();
-        assert_eq!(refused, self.members.len() - self.options.coupons, "the others were refused");
+        assert_eq!(refused, self.members.len() - self.options.coupons, "all others are sold out");
     }
 
     /// Repeats every request, expects the same bytes, and reads the resource that the answer promised.
     pub fn verify_answers_repeat(&self) {
         let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(!recorded.is_empty(), "nobody was told anything");
+        assert!(!recorded.is_empty(), "no answers recorded");
         std::thread::scope(|scope| {
             for share in recorded.chunks(recorded.len().div_ceil(self.options.connections)) {
                 scope.spawn(move || {
@@ -321,7 +321,7 @@ impl LoadTest {
             let expected = if *claimed == Some(ClaimedCoupon::FirstCome) { "sold-out" } else { "step-timed-out" };
             assert!(
                 claimed.is_none_or(|which| which == ClaimedCoupon::FirstCome) && problem(body) == expected,
-                "nobody was to be refused so: {}",
+                "unexpected refusal: {}",
                 text(answer)
             );
         }

@@ -24,7 +24,7 @@ pub struct DataDir {
 }
 
 /// One running process. Dropping the value kills it.
-pub struct ServerProcess {
+pub struct TestProcess {
     child: Child,
     pub address: SocketAddr,
 }
@@ -78,7 +78,7 @@ impl DataDir {
     pub fn copy(&self) -> DataDir {
         let copy = DataDir { folder: TempFolder::new(), backends: self.backends.as_ref().map(Backends::copy) };
         for entry in std::fs::read_dir(self.path()).expect("the folder is there") {
-            let entry = entry.expect("it can be listed");
+            let entry = entry.expect("the entry is readable");
             std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("the file is copied");
         }
         copy
@@ -90,7 +90,7 @@ impl DataDir {
 
     /// The backends of this mall.
     pub fn backends(&self) -> &Backends {
-        self.backends.as_ref().expect("this test is about a mall on servers")
+        self.backends.as_ref().expect("this mall runs on servers")
     }
 
     /// Number of rows in a service's table.
@@ -112,7 +112,7 @@ impl DataDir {
     }
 
     /// Starts a process and returns when it serves. `None`: it crashed before that.
-    pub fn try_start(&self, start: &StartOptions) -> Option<ServerProcess> {
+    pub fn try_start(&self, start: &StartOptions) -> Option<TestProcess> {
         let mut command = self.command("serve");
         let listen = start.listen.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         command.args(["--listen", &listen, "--test-provider", "true"]);
@@ -137,20 +137,20 @@ impl DataDir {
         let log = std::fs::File::options().create(true).append(true).open(self.path().join("stderr.log")).expect("a log file");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary is there");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("its output can be read");
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("its output can be read");
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         match address {
-            Some(address) => Some(ServerProcess { child, address }),
+            Some(address) => Some(TestProcess { child, address }),
             None => {
-                let status = child.wait().expect("it ends");
-                assert!(!status.success(), "it ended without a word");
+                let status = child.wait().expect("it exits");
+                assert!(!status.success(), "exit code 0 without an address");
                 None
             }
         }
     }
 
-    pub fn start(&self, start: &StartOptions) -> ServerProcess {
-        self.try_start(start).unwrap_or_else(|| panic!("it does not start: {}", self.log()))
+    pub fn start(&self, start: &StartOptions) -> TestProcess {
+        self.try_start(start).unwrap_or_else(|| panic!("the process does not start: {}", self.log()))
     }
 
     /// Standard error of all processes, for failure messages.
@@ -160,13 +160,13 @@ impl DataDir {
 
     /// The generated secret, as the setting expects it.
     pub fn secret(&self) -> String {
-        let bytes = std::fs::read(self.path().join("secret.key")).expect("it was started once");
+        let bytes = std::fs::read(self.path().join("secret.key")).expect("the mall was started before");
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Runs `onrush import` from another data folder, which no process may use.
     pub fn import(&self, from: &DataDir) {
-        let output = self.command("import").arg("--from").arg(from.path()).output().expect("it runs");
+        let output = self.command("import").arg("--from").arg(from.path()).output().expect("the command runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(output.status.code(), Some(0), "{}\n{}", text(&output.stdout), text(&output.stderr));
     }
@@ -177,7 +177,7 @@ impl DataDir {
         if let Some((only, peers)) = split {
             command.args(["--only", only, "--peers", peers]);
         }
-        let output = command.output().expect("it runs");
+        let output = command.output().expect("the command runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -185,9 +185,10 @@ impl DataDir {
     /// Runs `onrush seed`. Returns shoppers with charged wallets.
     pub fn seed(&self, members: u32) -> Vec<SeededMember> {
         let tokens = self.tokens_file();
-        let output = self.command("seed").args(["--members", &members.to_string(), "--tokens"]).arg(&tokens).output().expect("it runs");
+        let output =
+            self.command("seed").args(["--members", &members.to_string(), "--tokens"]).arg(&tokens).output().expect("the command runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = std::fs::read_to_string(&tokens).expect("it wrote the tokens");
+        let text = std::fs::read_to_string(&tokens).expect("seed wrote the tokens");
         let member = |line: &str| {
             let line: Value = serde_json::from_str(line).expect("a line of JSON");
             let text = |name: &str| line[name].as_str().expect("a text").to_owned();
@@ -203,7 +204,7 @@ impl DataDir {
     /// Runs `onrush audit` during work in progress. Fails on any violated invariant.
     #[track_caller]
     pub fn assert_no_violations(&self, context: &str) {
-        let output = self.command("audit").args(["--json", "--patience", "0"]).output().expect("it runs");
+        let output = self.command("audit").args(["--json", "--patience", "0"]).output().expect("the command runs");
         let output = String::from_utf8_lossy(&output.stdout).into_owned();
         let report: Value = serde_json::from_str(&output).unwrap_or_else(|_| panic!("{context}: no report: {output}\n{}", self.log()));
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{context}: {}", self.log());
@@ -212,32 +213,32 @@ impl DataDir {
     /// Runs `onrush audit`. Fails unless the mall comes to rest within the time limit and every invariant holds.
     #[track_caller]
     pub fn assert_clean(&self, context: &str) {
-        let output = self.command("audit").args(["--patience", &TIME_LIMIT.as_secs().to_string()]).output().expect("it runs");
+        let output = self.command("audit").args(["--patience", &TIME_LIMIT.as_secs().to_string()]).output().expect("the command runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(output.status.code(), Some(0), "{context}: {}\n{}\n{}", text(&output.stdout), text(&output.stderr), self.log());
     }
 }
 
-impl ServerProcess {
+impl TestProcess {
     /// The operator's access token.
     pub fn operator_token(&self) -> String {
         let (email, password) = OPERATOR;
         let signed_in = BlockingRequest::post("/v1/sessions", &serde_json::json!({"email": email, "password": password}));
-        let signed_in = self.client().send(&signed_in).expect("it answers").expect(200);
+        let signed_in = self.client().send(&signed_in).expect("the server answers").expect(200);
         signed_in.body["access_token"].as_str().expect("a token").to_owned()
     }
 
     /// kill -9.
     pub fn kill(mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it ends");
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("it exits");
     }
 
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Sends SIGSTOP. [`ServerProcess::resume`] continues the process.
+    /// Sends SIGSTOP. [`TestProcess::resume`] continues the process.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -247,15 +248,15 @@ impl ServerProcess {
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("/bin/kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill is there");
-        assert!(status.success(), "the process was gone");
+        let status = Command::new("/bin/kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "the process has exited");
     }
 
     /// Waits for the process to exit. `None`: it still runs.
     pub fn wait_for_exit(&mut self, within: Duration) -> Option<ExitStatus> {
         let start = Stopwatch::start();
         while start.elapsed() < within {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 return Some(status);
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -264,7 +265,7 @@ impl ServerProcess {
     }
 
     pub fn is_dead(&mut self) -> bool {
-        self.child.try_wait().expect("it is ours").is_some()
+        self.child.try_wait().expect("the child is ours").is_some()
     }
 
     pub fn client(&self) -> BlockingClient {
@@ -272,7 +273,7 @@ impl ServerProcess {
     }
 }
 
-impl Drop for ServerProcess {
+impl Drop for TestProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

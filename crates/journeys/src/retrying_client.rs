@@ -110,9 +110,9 @@ impl RetryingClient {
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::SeqCst);
         let why = match client.send(request) {
             // The first request is still running, possibly in another process.
-            Ok(answer) if answer.problem() == "idempotency-in-progress" => return Err("the first one is under way".into()),
+            Ok(answer) if answer.problem() == "idempotency-in-progress" => return Err("the first request is still running".into()),
             Ok(answer) if answer.status == 503 => {
-                assert!(answer.headers.contains_key("retry-after"), "when to come back is not said: {answer:?}");
+                assert!(answer.headers.contains_key("retry-after"), "Retry-After is missing: {answer:?}");
                 count(&counts.unavailable);
                 format!("503 {}", answer.problem())
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{BlockingClient, BlockingRequest, BlockingResponse, TIME_LIMIT},
-    process::{DataDir, ServerProcess, StartOptions},
+    process::{DataDir, StartOptions, TestProcess},
 };
 use kit::ports::Stopwatch;
 use serde_json::Value;
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct CrashClient<'a> {
     data_dir: &'a DataDir,
     start: StartOptions,
-    server: ServerProcess,
+    server: TestProcess,
     client: BlockingClient,
     /// Crashes of the process so far.
     pub deaths: u32,
@@ -38,7 +38,7 @@ impl<'a> CrashClient<'a> {
         self.max_deaths = max_deaths;
     }
 
-    pub fn server(&self) -> &ServerProcess {
+    pub fn server(&self) -> &TestProcess {
         &self.server
     }
 
@@ -80,7 +80,7 @@ impl<'a> CrashClient<'a> {
 
     /// Restarts the crashed process, with its crash point until `max_deaths` is reached.
     fn restart_process(&mut self) {
-        assert!(self.server.wait_for_exit(Duration::from_secs(5)).is_some(), "the connection broke although the process lives");
+        assert!(self.server.wait_for_exit(Duration::from_secs(5)).is_some(), "the connection broke but the process still runs");
         self.deaths += 1;
         let unarmed = StartOptions { crash_point: None, ..self.start.clone() };
         self.server = loop {
@@ -101,7 +101,7 @@ impl<'a> CrashClient<'a> {
         let time = Stopwatch::start();
         for (id, token) in self.orders.clone() {
             while !["DONE", "UNDONE"].contains(&self.order_states(&id, &token).1.as_str()) {
-                assert!(time.elapsed() < TIME_LIMIT, "order {id} does not come to rest");
+                assert!(time.elapsed() < TIME_LIMIT, "order {id} does not rest");
                 std::thread::sleep(PAUSE);
             }
         }
@@ -141,7 +141,7 @@ impl<'a> CrashClient<'a> {
         assert_eq!(
             self.data_dir.count("orders", "orders_orders"),
             i64::try_from(self.orders.len()).expect("a small number"),
-            "as many orders as were wanted"
+            "no additional orders"
         );
     }
 }

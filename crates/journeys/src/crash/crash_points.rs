@@ -61,7 +61,7 @@ pub fn all() -> Vec<CrashPoint> {
         let kinds = kinds.into_iter().filter(|kind| !OTHER_MESSAGES.contains(kind));
         points.extend(kinds.map(|kind| CrashPoint::Hop(format!("{reader}.{kind}"))));
     }
-    assert!(points.len() > 40, "the code was not found: {points:?}");
+    assert!(points.len() > 40, "no crash points in the sources: {points:?}");
     points.into_iter().collect()
 }
 
@@ -78,11 +78,11 @@ fn sources() -> Vec<String> {
         let mut folders: Vec<PathBuf> = vec![crates.join(service).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).expect("the sources are there") {
-                let path = entry.expect("they can be listed").path();
+                let path = entry.expect("the folder can be listed").path();
                 if path.is_dir() {
                     folders.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
-                    texts.push(std::fs::read_to_string(path).expect("they are text"));
+                    texts.push(std::fs::read_to_string(path).expect("sources are UTF-8"));
                 }
             }
         }

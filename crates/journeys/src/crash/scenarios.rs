@@ -148,7 +148,7 @@ fn item(sku: &str, quantity: u32) -> Value {
 fn claim(mall: &PreparedMall, client: &mut CrashClient<'_>) -> String {
     let request = BlockingRequest::post(format!("/v1/coupons/{}/claims", mall.coupon), &json!({})).bearer(mall.token()).with_new_key();
     let claimed = client.send(request).expect(201);
-    claimed.body["issued_coupon_id"].as_str().expect("it was issued").to_owned()
+    claimed.body["issued_coupon_id"].as_str().expect("the claim issued a coupon").to_owned()
 }
 
 fn pay(mall: &PreparedMall, client: &mut CrashClient<'_>, order: &str) {
@@ -231,13 +231,16 @@ impl PreparedMall {
         let mut server = data_dir.start(&StartOptions::default());
         let operator = server.operator_token();
         let make = |path: &str, body: Value| {
-            let made =
-                server.client().send(&BlockingRequest::post(path, &body).bearer(&operator).with_new_key()).expect("it answers").expect(201);
+            let made = server
+                .client()
+                .send(&BlockingRequest::post(path, &body).bearer(&operator).with_new_key())
+                .expect("the server answers")
+                .expect(201);
             made.body
         };
         let product = |price: i64, stock: i64, policy: &str| {
             let made = make("/v1/products", json!({"name": "Umbrella", "price": price, "stock": stock, "stock_policy": policy}));
-            made["options"][0]["sku"].as_str().expect("it has an option").to_owned()
+            made["options"][0]["sku"].as_str().expect("the product has an option").to_owned()
         };
         let goods = ScenarioGoods {
             reserved: product(10_000, 1_000, "reserve_on_order"),
@@ -250,9 +253,9 @@ impl PreparedMall {
             json!({"name": "Autumn", "kind": "unlimited", "scope": "order", "discount": {"type": "amount", "won": 1_000}, "per_member": 100,
                    "issue_from": "2020-01-01T00:00:00Z", "issue_until": "2100-01-01T00:00:00Z", "valid_until": "2100-01-01T00:00:00Z"}),
         );
-        let coupon = coupon["id"].as_str().expect("it has an id").to_owned();
+        let coupon = coupon["id"].as_str().expect("the coupon has an id").to_owned();
         server.terminate();
-        let status = server.wait_for_exit(TIME_LIMIT).expect("it stops");
+        let status = server.wait_for_exit(TIME_LIMIT).expect("the server stops");
         assert!(status.success(), "{status:?}");
         PreparedMall { data_dir, operator, shopper, goods, coupon }
     }

@@ -9,7 +9,7 @@ use journeys::{
         scenarios::{CrashScenario, PreparedMall},
     },
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::{DataDir, StartOptions},
     servers::shared,
 };
@@ -35,7 +35,7 @@ fn crash_and_restart(fleet: &mut Fleet, service: &str, point: &str, start: &Star
     fleet.kill(process);
     let armed = StartOptions { crash_point: Some(format!("{point}:2")), ..start.clone() };
     if fleet.try_start(process, &armed) {
-        assert!(fleet.has_died_within(process, TIME_LIMIT), "nothing passes {point}");
+        assert!(fleet.has_died_within(process, TIME_LIMIT), "the process never reaches {point}");
     }
     fleet.start(process, start);
 }
@@ -46,7 +46,7 @@ fn a_crash_in_sequencer_or_relay_loses_nothing() {
     let _servers = shared();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(FleetShape::Split, &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     load.run_during(|| {
         for (service, point) in sampled_points() {
             crash_and_restart(&mut fleet, service, &format!("{service}.{point}"), &start);
@@ -70,8 +70,11 @@ fn a_crash_in_a_deferred_claim_loses_and_repeats_nothing() {
     let _servers = shared();
     let start = StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() };
     let (mut fleet, members) = Fleet::new_started(FleetShape::Split, &start, SHOPPERS);
-    let load =
-        LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, is_claim_deferred: true, ..LoadOptions::default() });
+    let load = LoadTest::prepare(
+        fleet.addresses(),
+        members,
+        LoadTestOptions { coupons: 10, is_claim_deferred: true, ..LoadTestOptions::default() },
+    );
     load.run_during(|| {
         for point in CLAIM_POINTS.repeat(if is_long() { 10 } else { 1 }) {
             crash_and_restart(&mut fleet, "coupons", point, &start);

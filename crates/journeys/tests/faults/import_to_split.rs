@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     backends::Backends,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest},
+    load::{LoadTest, LoadTestOptions},
     process::{DataDir, StartOptions},
     retrying_client::Addresses,
     servers::shared,
@@ -20,7 +20,7 @@ fn a_solo_mall_continues_as_split_processes() {
     let (solo, start) = (DataDir::new(), StartOptions::default());
     let members = solo.seed(SHOPPERS);
     let server = solo.start(&start);
-    let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, LoadOptions::default());
+    let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, LoadTestOptions::default());
     let backends = Backends::split(&["stock", "orders"]).with_secret(solo.secret());
     let mut fleet = Fleet::on_backends(FleetShape::Split, backends);
     load.run_during(|| {
@@ -35,6 +35,6 @@ fn a_solo_mall_continues_as_split_processes() {
     assert_nothing_lost(&fleet, &load, "moved from a file to processes apart");
     for (service, epoch) in [("orders", 2), ("stock", 2)] {
         let sql = format!("select max(epoch) from {service}.{service}_outbox");
-        assert_eq!(fleet.data_dir.backends().number(service, &sql), epoch, "{service} goes on in a numbering of its own");
+        assert_eq!(fleet.data_dir.backends().number(service, &sql), epoch, "{service} starts a new epoch");
     }
 }

@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     backends::Backends,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::StartOptions,
     servers::shared,
 };
@@ -17,7 +17,7 @@ fn random_below(below: usize) -> usize {
     usize::from(u16::from_le_bytes(random_bytes())) % below
 }
 
-fn kill_at_random(mut fleet: Fleet, start: &StartOptions, options: LoadOptions) {
+fn kill_at_random(mut fleet: Fleet, start: &StartOptions, options: LoadTestOptions) {
     let members = fleet.seed_and_start(start, SHOPPERS);
     let load = LoadTest::prepare(fleet.addresses(), members, options);
     let (kills, time) = if is_long() { (300, Duration::from_secs(600)) } else { (8, Duration::ZERO) };
@@ -48,7 +48,7 @@ fn kill_at_random(mut fleet: Fleet, start: &StartOptions, options: LoadOptions) 
 #[test]
 fn acknowledged_work_survives_kill_9_of_replicas() {
     let _servers = shared();
-    kill_at_random(Fleet::new(FleetShape::Replicas(3)), &StartOptions::default(), LoadOptions::default());
+    kill_at_random(Fleet::new(FleetShape::Replicas(3)), &StartOptions::default(), LoadTestOptions::default());
 }
 
 // F2, C25: one process accepts the deferred claims, another settles them
@@ -57,19 +57,23 @@ fn deferred_claims_survive_kill_9_of_replicas() {
     let _servers = shared();
     let start = StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() };
     let fleet = Fleet::on_backends(FleetShape::Replicas(3), Backends::split(&[]));
-    kill_at_random(fleet, &start, LoadOptions { is_claim_deferred: true, ..LoadOptions::default() });
+    kill_at_random(fleet, &start, LoadTestOptions { is_claim_deferred: true, ..LoadTestOptions::default() });
 }
 
 // F2
 #[test]
 fn acknowledged_work_survives_kill_9_of_split_processes() {
     let _servers = shared();
-    kill_at_random(Fleet::new(FleetShape::Split), &StartOptions::default(), LoadOptions::default());
+    kill_at_random(Fleet::new(FleetShape::Split), &StartOptions::default(), LoadTestOptions::default());
 }
 
 // F2
 #[test]
 fn acknowledged_choreographies_survive_kill_9_when_split() {
     let _servers = shared();
-    kill_at_random(Fleet::new(FleetShape::Split), &StartOptions { choreographed: true, ..StartOptions::default() }, LoadOptions::default());
+    kill_at_random(
+        Fleet::new(FleetShape::Split),
+        &StartOptions { choreographed: true, ..StartOptions::default() },
+        LoadTestOptions::default(),
+    );
 }

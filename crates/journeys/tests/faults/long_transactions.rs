@@ -3,7 +3,7 @@
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest},
+    load::{LoadTest, LoadTestOptions},
     process::StartOptions,
     servers::shared,
 };
@@ -22,27 +22,27 @@ const HANGING: [(&str, &str); 3] = [
 fn delivery_continues(shape: FleetShape) {
     let _servers = shared();
     let (fleet, members) = Fleet::new_started(shape, &StartOptions::default(), SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     let backends = fleet.data_dir.backends();
     let (elsewhere, hanging) = backends.runtime().block_on(async {
         let (elsewhere, mut hanging) = (TestDatabase::create().await, Vec::new());
         for (schema, sql) in HANGING {
             let database = if schema == "elsewhere" { &elsewhere } else { backends.database_of(schema) };
             let bystander = database.bystander().await;
-            bystander.batch_execute(&format!("set idle_in_transaction_session_timeout=0; begin; {sql}")).await.expect("it runs");
+            bystander.batch_execute(&format!("set idle_in_transaction_session_timeout=0; begin; {sql}")).await.expect("the command runs");
             hanging.push(bystander);
         }
         (elsewhere, hanging)
     });
     load.run_during(|| {
         load.wait_for_answers(80);
-        wait_for_checkouts(&fleet, "beside transactions that hang");
+        wait_for_checkouts(&fleet, "with hanging transactions");
     });
     // They are still open. The audit finds that everything was delivered regardless.
-    assert_nothing_lost(&fleet, &load, "beside long transactions");
+    assert_nothing_lost(&fleet, &load, "with long transactions");
     backends.runtime().block_on(async {
         for bystander in &hanging {
-            bystander.batch_execute("select 1; rollback").await.expect("it was open all the time");
+            bystander.batch_execute("select 1; rollback").await.expect("the transaction is still open");
         }
     });
     drop(elsewhere);

@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     backends::Backends,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::StartOptions,
     servers::shared,
 };
@@ -22,7 +22,7 @@ fn a_commit_whose_answer_was_lost_has_one_effect() {
     backends.connect_through(proxy.port());
     let mut fleet = Fleet::on_backends(FleetShape::Replicas(2), backends);
     let members = fleet.seed_and_start(&StartOptions::default(), SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     let cuts = if is_long() { 1_000 } else { 40 };
     load.run_during(|| {
         while proxy.cuts() < cuts {

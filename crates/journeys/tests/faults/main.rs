@@ -36,5 +36,5 @@ fn wait_for_checkouts(fleet: &Fleet, context: &str) {
 fn assert_nothing_lost(fleet: &Fleet, load: &LoadTest, context: &str) {
     fleet.data_dir.assert_clean(context);
     load.verify();
-    fleet.data_dir.assert_clean(&format!("{context}, asked again"));
+    fleet.data_dir.assert_clean(&format!("{context}, after all repeats"));
 }

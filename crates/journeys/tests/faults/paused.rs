@@ -4,7 +4,7 @@ use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
     backends::Backends,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::StartOptions,
     servers::shared,
 };
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Pauses these processes one after the other.
 fn pause_past_leases(mut fleet: Fleet, processes: &[usize], is_taken_over: bool) {
     // A paused process never answers, so clients need a short time limit.
-    let options = LoadOptions { coupons: 10, wait: 1, answer_timeout: Duration::from_secs(3), ..LoadOptions::default() };
+    let options = LoadTestOptions { coupons: 10, wait: 1, answer_timeout: Duration::from_secs(3), ..LoadTestOptions::default() };
     let members = fleet.seed_and_start(&StartOptions::default(), SHOPPERS);
     let load = LoadTest::prepare(fleet.addresses(), members, options);
     load.run_during(|| {
@@ -26,14 +26,14 @@ fn pause_past_leases(mut fleet: Fleet, processes: &[usize], is_taken_over: bool)
             fleet.server(process).pause();
             std::thread::sleep(PAUSE);
             if is_taken_over {
-                wait_for_checkouts(&fleet, "nobody took over from a process that stands still");
+                wait_for_checkouts(&fleet, "no process took over from the paused one");
                 load.wait_for_answers(10);
             }
             fleet.server(process).resume();
         }
         load.wait_for_answers(20);
     });
-    assert_nothing_lost(&fleet, &load, "stood still and woke");
+    assert_nothing_lost(&fleet, &load, "paused and resumed");
 }
 
 // F20

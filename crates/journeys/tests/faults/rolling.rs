@@ -4,7 +4,7 @@ use crate::assert_nothing_lost;
 use journeys::{
     client::BlockingRequest,
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, send_once},
+    load::{LoadTest, LoadTestOptions, send_once},
     process::StartOptions,
     servers::{BackendServer, StopMode, exclusive, shared},
 };
@@ -32,9 +32,9 @@ fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize
         let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || send_once(address, order))).collect();
         // All orders have arrived by then, and take at least 300 ms.
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(fleet.stop(process), Some(503), "readiness goes first");
+        assert_eq!(fleet.stop(process), Some(503), "readiness fails first");
         for answer in asked {
-            answer.join().expect("no panic").expect("it was under way and is answered").expect(201);
+            answer.join().expect("no panic").expect("the open request is answered").expect(201);
         }
     });
 }
@@ -43,25 +43,25 @@ fn restart_one_after_the_other(shape: FleetShape) {
     let _servers = shared();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(shape, &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions::default());
     load.run_during(|| {
         for process in 0..fleet.len() {
             load.wait_for_answers(10);
             stop_with_orders_under_way(&mut fleet, &load, process);
             if shape == FleetShape::Split {
                 let services = fleet.services(process);
-                assert_eq!(unexpired_leases(&fleet, &services), [], "process {process} has ended and left leases behind");
+                assert_eq!(unexpired_leases(&fleet, &services), [], "unexpired leases after process {process} exited");
             }
             fleet.start(process, &start);
         }
         load.wait_for_answers(20);
     });
-    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was cut off");
+    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was truncated");
     assert_nothing_lost(&fleet, &load, "restarted one after the other");
     for process in 0..fleet.len() {
         fleet.stop(process);
     }
-    assert_eq!(unexpired_leases(&fleet, contracts::SERVICES), [], "all have ended and left leases behind");
+    assert_eq!(unexpired_leases(&fleet, contracts::SERVICES), [], "unexpired leases after all processes exited");
 }
 
 // F31
@@ -82,7 +82,7 @@ fn a_stopping_process_answers_long_polls() {
     let _servers = exclusive();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(FleetShape::Split, &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     load.run_during(|| load.wait_for_answers(20));
     let (front, orders) = (fleet.process_of("accounts"), fleet.process_of("orders"));
     // Kafka is down, so the first step of these orders outlasts the shutdown. One request goes to orders directly, one through a gateway.
@@ -92,10 +92,10 @@ fn a_stopping_process_answers_long_polls() {
         let [direct, forwarded] = requests.each_ref().map(|(address, request)| scope.spawn(move || send_once(*address, request)));
         std::thread::sleep(Duration::from_millis(500));
         fleet.stop(front);
-        let answer = forwarded.join().expect("no panic").expect("it is told something").expect(503);
+        let answer = forwarded.join().expect("no panic").expect("the client is answered").expect(503);
         assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
         fleet.stop(orders);
-        let answer = direct.join().expect("no panic").expect("it is told something").expect(201);
+        let answer = direct.join().expect("no panic").expect("the client is answered").expect(201);
         assert_eq!(answer.body["state"], "PENDING");
     });
     BackendServer::Kafka.start();
@@ -104,5 +104,5 @@ fn a_stopping_process_answers_long_polls() {
     for (_, request) in &requests {
         client.send(request);
     }
-    assert_nothing_lost(&fleet, &load, "waited in vain");
+    assert_nothing_lost(&fleet, &load, "long polls during shutdown");
 }

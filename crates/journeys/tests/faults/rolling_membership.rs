@@ -3,7 +3,7 @@
 use crate::{assert_nothing_lost, wait_for_checkouts};
 use journeys::{
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::StartOptions,
     servers::shared,
 };
@@ -18,7 +18,7 @@ fn checkouts_continue_while_replicas_come_and_go() {
     let _servers = shared();
     let start = StartOptions::default();
     let (mut fleet, members) = Fleet::new_started(FleetShape::Replicas(3), &start, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { coupons: 10, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { coupons: 10, ..LoadTestOptions::default() });
     let time = Duration::from_secs(if is_long() { 300 } else { 8 });
     load.run_during(|| {
         let (running, mut round) = (Stopwatch::start(), 0);

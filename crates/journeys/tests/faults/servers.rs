@@ -3,7 +3,7 @@
 use crate::assert_nothing_lost;
 use journeys::{
     fleet::{Fleet, FleetShape},
-    load::{LoadOptions, LoadTest, is_long},
+    load::{LoadTest, LoadTestOptions, is_long},
     process::StartOptions,
     servers::{BackendServer, StopMode, exclusive},
 };
@@ -19,7 +19,7 @@ fn rounds() -> usize {
 fn restart_postgres(shape: FleetShape) {
     let _servers = exclusive();
     let (fleet, members) = Fleet::new_started(shape, &StartOptions::default(), SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions::default());
     load.run_during(|| {
         for mode in [StopMode::Graceful, StopMode::Immediate, StopMode::Kill].repeat(rounds()) {
             load.wait_for_answers(20);
@@ -29,7 +29,7 @@ fn restart_postgres(shape: FleetShape) {
             std::thread::sleep(Duration::from_millis(500));
             BackendServer::Postgres.start();
             let unavailable = load.addresses.counts().unavailable.load(Ordering::SeqCst) - before;
-            assert!(unavailable > 0, "nobody was told that the database is gone");
+            assert!(unavailable > 0, "no client got 503 during the outage");
         }
         load.wait_for_answers(20);
     });
@@ -65,14 +65,14 @@ fn messages_wait_in_the_outbox_during_a_broker_outage() {
     let _servers = exclusive();
     let (fleet, members) = Fleet::new_started(FleetShape::Split, &StartOptions::default(), SHOPPERS);
     // Orders answer before they rest, because their messages are not delivered during the outage.
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { wait: 1, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { wait: 1, ..LoadTestOptions::default() });
     load.run_during(|| {
         for mode in [StopMode::Graceful, StopMode::Kill].repeat(rounds()) {
             load.wait_for_answers(20);
             BackendServer::Kafka.stop(mode);
             // Orders are accepted without the broker.
             load.wait_for_answers(10);
-            assert!(unpublished(&fleet) > 0, "messages went on without the broker");
+            assert!(unpublished(&fleet) > 0, "messages left the outbox without the broker");
             BackendServer::Kafka.start();
         }
         load.wait_for_answers(20);
@@ -90,7 +90,7 @@ fn processes_start_without_the_broker_and_catch_up() {
     BackendServer::Kafka.stop(StopMode::Kill);
     let members = fleet.seed_and_start(&start, SHOPPERS);
     BackendServer::Kafka.start();
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions { wait: 1, ..LoadOptions::default() });
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions { wait: 1, ..LoadTestOptions::default() });
     load.run_during(|| {
         for _ in 0..rounds() {
             load.wait_for_answers(20);
@@ -101,7 +101,7 @@ fn processes_start_without_the_broker_and_catch_up() {
             fleet.start_all(&start);
             // These processes have never connected to a broker.
             load.wait_for_answers(10);
-            assert!(unpublished(&fleet) > 0, "messages went on without the broker");
+            assert!(unpublished(&fleet) > 0, "messages left the outbox without the broker");
             BackendServer::Kafka.start();
         }
         load.wait_for_answers(20);
@@ -118,7 +118,7 @@ fn redis_is_lost(shape: FleetShape) {
     };
     // Claims pass the gate in Redis, which must not issue more coupons after it lost its data.
     let members = fleet.seed_and_start(&StartOptions { claim_strategy: Some("redis"), ..StartOptions::default() }, SHOPPERS);
-    let load = LoadTest::prepare(fleet.addresses(), members, LoadOptions::default());
+    let load = LoadTest::prepare(fleet.addresses(), members, LoadTestOptions::default());
     load.run_during(|| {
         for _ in 0..rounds() {
             // During the claims.

@@ -94,7 +94,7 @@ fn split_processes_are_listed_even_when_dead() {
         lines.iter().any(|line| line.contains("no answer")) && lines.iter().any(|line| line == "no process runs it now")
     };
     let gone = wait_until_shown(&fleet, 0, LEASES_END_WITHIN, |shown| fleet.services(dead).iter().all(|service| is_gone(&shown[*service])));
-    assert!(is_confirmed(&gone["orders"]), "the others are still there: {gone:#?}");
+    assert!(is_confirmed(&gone["orders"]), "the other processes are still listed: {gone:#?}");
 
     // With no process left, the command still lists everything and succeeds.
     for process in (0..fleet.len()).filter(|process| *process != dead) {

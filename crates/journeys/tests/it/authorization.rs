@@ -152,7 +152,7 @@ async fn a5_every_operation_obeys_the_role_matrix() {
             }
         }
     }
-    mistakes.extend(matrix.keys().map(|id| format!("{id} is in the matrix and nowhere else")));
+    mistakes.extend(matrix.keys().map(|id| format!("{id} is in the matrix but does not exist")));
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     mall.finish().await;
 }

@@ -126,7 +126,7 @@ const EXCLUDED_TABLES: [&str; 3] = ["_idempotency", "_leases", "_relay"];
 fn digest(database: &rusqlite::Connection, table: &str) -> (i64, i64) {
     let mut statement = database.prepare(&format!("select * from {table}")).expect("a table");
     let columns = statement.column_count();
-    let mut rows = statement.query([]).expect("it runs");
+    let mut rows = statement.query([]).expect("the command runs");
     let (mut count, mut hasher) = (0, DefaultHasher::new());
     while let Some(row) = rows.next().expect("rows") {
         count += 1;

@@ -5,8 +5,8 @@
 
 use journeys::{
     fleet::readiness,
-    load::{LoadOptions, LoadTest, is_long, send_once},
-    process::{DataDir, ServerProcess, StartOptions},
+    load::{LoadTest, LoadTestOptions, is_long, send_once},
+    process::{DataDir, StartOptions, TestProcess},
     retrying_client::Addresses,
 };
 use kit::ports::{Stopwatch, random_bytes};
@@ -14,13 +14,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 200;
 
-fn load_options() -> LoadOptions {
+fn load_options() -> LoadTestOptions {
     let pause = Duration::from_millis(if is_long() { 100 } else { 5 });
-    LoadOptions { coupons: 150, connections: 8, pause, wait: 20, ..LoadOptions::default() }
+    LoadTestOptions { coupons: 150, connections: 8, pause, wait: 20, ..LoadTestOptions::default() }
 }
 
 /// Kills and restarts the server after random times: at least `kills` times, and for at least `time`.
-fn kill_again_and_again(data_dir: &DataDir, addresses: &Addresses, mut server: ServerProcess, kills: u32, time: Duration) -> ServerProcess {
+fn kill_again_and_again(data_dir: &DataDir, addresses: &Addresses, mut server: TestProcess, kills: u32, time: Duration) -> TestProcess {
     let running = Stopwatch::start();
     let mut killed = 0;
     while killed < kills || running.elapsed() < time {
@@ -45,7 +45,7 @@ fn acknowledged_work_survives_kill_9_under_load() {
     assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "the kills hit nothing: there was no load");
     data_dir.assert_clean("killed under load");
     load.verify();
-    data_dir.assert_clean("asked again");
+    data_dir.assert_clean("after all repeats");
 }
 
 // F31, I7
@@ -56,13 +56,13 @@ fn sigterm_under_load_loses_nothing() {
     let server = data_dir.start(&StartOptions::default());
     let load = LoadTest::prepare(Addresses::new(vec![server.address]), members, load_options());
     let _server = load.run_during(|| stop_with_slow_orders_under_way(&data_dir, &load, server));
-    assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "it was stopped without load");
-    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was cut off");
+    assert!(load.addresses.counts().connection_errors.load(Ordering::SeqCst) > 0, "no request failed, so there was no load");
+    assert_eq!(load.addresses.counts().truncated.load(Ordering::SeqCst), 0, "an answer was truncated");
     load.verify_answers_repeat();
     data_dir.assert_clean("started again");
 }
 
-fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut server: ServerProcess) -> ServerProcess {
+fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut server: TestProcess) -> TestProcess {
     let address = server.address;
     std::thread::sleep(Duration::from_millis(150));
     std::thread::scope(|scope| {
@@ -73,14 +73,14 @@ fn stop_with_slow_orders_under_way(data_dir: &DataDir, load: &LoadTest, mut serv
         assert_eq!(readiness(address), Some(200));
         server.terminate();
         std::thread::sleep(Duration::from_millis(40));
-        assert_ne!(readiness(address), Some(200), "readiness goes first");
-        assert!(!server.is_dead(), "it waits for what is under way");
+        assert_ne!(readiness(address), Some(200), "readiness fails first");
+        assert!(!server.is_dead(), "the server waits for open requests");
         for answer in slow {
-            let answer = answer.join().expect("no panic").expect("it was under way and is answered").expect(201);
+            let answer = answer.join().expect("no panic").expect("the open request is answered").expect(201);
             assert_eq!(answer.body["state"], "PAID");
         }
     });
-    let status = server.wait_for_exit(Duration::from_secs(20)).expect("it ends in time");
+    let status = server.wait_for_exit(Duration::from_secs(20)).expect("the server exits in time");
     assert_eq!(status.code(), Some(0), "{}", data_dir.log());
     data_dir.assert_clean("stopped under load");
     let server = data_dir.start(&StartOptions::default());

@@ -140,7 +140,7 @@ impl Mall {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("the mall does not come to rest: {:#?}", self.audit().await);
+        panic!("the mall does not rest: {:#?}", self.audit().await);
     }
 
     pub async fn is_quiet(&self) -> bool {
@@ -242,7 +242,7 @@ impl Mall {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("stock never heard of {sku}");
+        panic!("stock does not know {sku}");
     }
 
     /// Id of a coupon that is open now: 1,000 won off the order. `changes` replace fields.
@@ -339,7 +339,7 @@ impl Mall {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("a token is taken whose session has ended: {still_good:?}");
+        panic!("the token of an ended session is accepted: {still_good:?}");
     }
 
     /// Expects that no stock, no coupon and no points are held.

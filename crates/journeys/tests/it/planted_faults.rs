@@ -43,12 +43,12 @@ fn planted_faults() -> Vec<PlantedFault> {
 async fn every_invariant_can_fail() {
     let healthy = healthy_mall::build().await;
     let report = healthy.copy().audit(healthy.now);
-    assert!(report.clean, "a plant proves nothing in a mall that is not healthy: {report:#?}");
+    assert!(report.clean, "the mall must be healthy before a fault is planted: {report:#?}");
 
     let checked: BTreeSet<&str> = audit::checks().iter().map(|check| check.id).collect();
     assert_eq!(report.checked, checked.len(), "an id is used twice, or a check was left out");
     let planted: BTreeSet<&str> = planted_faults().iter().map(|fault| fault.id).collect();
-    assert_eq!(checked, planted, "each check has a plant, each plant a check");
+    assert_eq!(checked, planted, "each check has a planted fault, and each fault a check");
 
     let failures: Vec<String> = planted_faults().iter().filter_map(|fault| failure(&healthy, fault)).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -86,7 +86,7 @@ fn failure(healthy: &HealthyMall, fault: &PlantedFault) -> Option<String> {
         return Some(format!("{}: cannot plant: {error}\n    {sql}", fault.id));
     }
     if changes() == before && !sql.starts_with("drop") {
-        return Some(format!("{}: the plant changed nothing\n    {sql}", fault.id));
+        return Some(format!("{}: the fault changed no row\n    {sql}", fault.id));
     }
     drop(connection);
     let report = copy.audit(healthy.now);

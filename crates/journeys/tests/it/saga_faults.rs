@@ -72,7 +72,7 @@ async fn run_with_each_fault(fold: bool, saga: SagaMode) {
             } else {
                 assert_eq!(&ended, states, "{context}");
             }
-            assert_eq!(mall.app.sql_i64(NOT_AT_REST).await, 0, "{context}: something is held, or does not end");
+            assert_eq!(mall.app.sql_i64(NOT_AT_REST).await, 0, "{context}: holds or open sagas are left");
         }
         mall.assert_clean(&format!("after every fault of {message:?} in {case:?}, fold {fold}, {saga:?}")).await;
     }

@@ -1,4 +1,4 @@
-//! What tests do to topics behind the back of those who use them.
+//! Changes to topics that happen outside the code under test.
 
 use kit::kafka::Cluster;
 use rdkafka::{
@@ -8,7 +8,7 @@ use rdkafka::{
 };
 use std::time::Duration;
 
-/// Nothing here takes longer, unless it never comes.
+/// Time limit. A correct run needs far less.
 pub const BOUND: Duration = Duration::from_secs(30);
 
 pub fn bootstrap() -> String {
@@ -24,7 +24,7 @@ pub fn admin_options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(BOUND)).request_timeout(Some(BOUND))
 }
 
-/// Drops what a partition holds before an offset, as retention would.
+/// Deletes the records before an offset, as retention would.
 pub async fn forget_before(cluster: &Cluster, service: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&cluster.topic(service), partition, Offset::Offset(offset)).unwrap();

@@ -1,4 +1,4 @@
-//! Group commit, order, the bounded queue, stopping.
+//! Group commit: order, batch size, the bounded queue, and stopping.
 
 use super::world::{Count, World, answer, queued, submit_together};
 use futures::future::join_all;
@@ -18,7 +18,7 @@ async fn commands_that_wait_together_share_one_transaction() {
     let before = world.orders.committed();
     let values: Vec<i64> = submit_together(&world, (1..=100).map(Count::of)).await.into_iter().map(value).collect();
     assert_eq!(values, (1..=100).collect::<Vec<_>>());
-    assert_eq!(world.orders.committed() - before, 2, "one for the gate, one for all others");
+    assert_eq!(world.orders.committed() - before, 2, "one for the block, one for all counts");
     assert_eq!(world.orders.handled(), 1);
     let arrivals = world.app.rows::<(i64,)>("select who from orders_log order by n").await;
     assert_eq!(arrivals, (1..=100).map(|who| (who,)).collect::<Vec<_>>());
@@ -49,7 +49,7 @@ async fn exclusive_commands_run_alone() {
     let before = world.orders.committed();
     let commands = (1..=10).map(|who| Count { is_exclusive: who % 2 == 0, ..Count::of(who) });
     submit_together(&world, commands).await.into_iter().for_each(|submitted| assert!(value(submitted) > 0));
-    assert_eq!(world.orders.committed() - before, 7, "the gate, five alone, and the other five together");
+    assert_eq!(world.orders.committed() - before, 7, "the block, five exclusive commands, and the other five together");
     let sizes = world.app.rows::<(i64,)>("select count(*) from orders_log group by batch order by batch").await;
     assert_eq!(sizes, [(1,), (1,), (1,), (1,), (1,), (5,)]);
 }
@@ -59,7 +59,7 @@ async fn an_answer_leaves_only_after_the_commit() {
     let world = World::start().await;
     let first = world.block_writer().await;
     let mut counted = queued([world.submit(Count::of(1))]).await.remove(0);
-    // A second gate in the same batch: the count has been handled by then, and its transaction is open.
+    // A second block in the same batch. By then the count is handled, and its transaction is still open.
     let (entered, is_in) = oneshot::channel();
     let second = world.queue_writer_block(entered).await;
     first.resume().await;
@@ -107,7 +107,7 @@ async fn stopping_executes_the_queue_and_rejects_the_rest() {
     assert_eq!(late, Err(SubmitError::Unavailable));
 }
 
-// A caller that hangs up loses its answer, not the effect, and harms nobody.
+// A caller that disconnects loses its answer but not the effect, and does not affect other callers.
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing() {
     let world = World::start().await;
@@ -134,7 +134,7 @@ async fn equal_commands_of_two_services_run_separately() {
     let (tried, committed) = (world.orders.tried() - before.0, world.orders.committed() - before.1);
     assert_eq!(tried, committed, "nothing was rolled back");
     if !world.app.is_postgres() {
-        assert_eq!(committed, 2, "the gate, and both commands together");
+        assert_eq!(committed, 2, "the block, and both commands together");
     }
     assert_eq!(world.app.messages("orders").await, [(orders.into(), super::world::release(orders))]);
     super::world::check_log(&world, true).await;

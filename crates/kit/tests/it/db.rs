@@ -1,4 +1,4 @@
-//! The database seam: what it promises, on both databases by the same tests, and what belongs to one of them.
+//! The database layer: common behaviour on both databases by the same tests, and features of one database.
 
 mod bulk;
 mod commit;
@@ -15,7 +15,7 @@ use kit::{
 };
 use uuid::Uuid;
 
-/// An empty database of one kind, gone with the value.
+/// An empty database, removed on drop.
 pub struct TestDb {
     pub db: Db,
     _storage: Storage,
@@ -43,7 +43,7 @@ impl TestDb {
         self.db.open_writer().await.unwrap()
     }
 
-    /// A writer, and the table most tests use.
+    /// A writer, and the table of most tests.
     pub async fn with_table(&self) -> Tx {
         let mut tx = self.writer().await;
         tx.batch(TABLE).await.unwrap();

@@ -1,4 +1,4 @@
-//! Poison: what cannot be handled is put aside with its key, and everything else flows.
+//! Poison messages: a message that always fails is dead-lettered, later messages of its key are parked, and all others flow.
 
 use super::world::{Ask, Failure, World, check_log, commit, new_order, release, reserve, submit_together};
 use contracts::OrderId;
@@ -15,7 +15,8 @@ fn rows(expected: &[(i64, &str)]) -> Vec<(i64, String)> {
 // F23, I-M8
 #[tokio::test]
 async fn a_message_that_always_fails_is_dead_lettered_by_key() {
-    for (how, says) in [(Failure::Fault, "bug: cannot act on stock.reserve"), (Failure::Panic, "panic: stumbled over stock.reserve")] {
+    for (how, says) in [(Failure::Fault, "bug: planned fault on stock.reserve"), (Failure::Panic, "panic: planned panic on stock.reserve")]
+    {
         let world = World::unfolded().await;
         let (bad, good) = (new_order(), new_order());
         world.fail_for(bad, how);
@@ -50,7 +51,7 @@ async fn folded_messages_of_a_dead_key_are_parked() {
     world.fail_for(bad, Failure::Fault);
     world.emit_for_orders(reserve(bad, 1)).await;
     world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 1).await;
-    // The cause is gone, and still nothing may overtake the letter.
+    // The cause is gone, but no message may overtake the dead letter.
     world.stop_failing(bad);
     world.emit_for_orders(commit(bad)).await;
     assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked")]));
@@ -86,7 +87,7 @@ async fn undecodable_messages_are_dead_lettered() {
     for (change, says) in [
         ("data='{\"order_id\":7}'", "data does not fit its type"),
         ("data='not json'", "data does not fit its type"),
-        // From a newer version: dropping it would lose it for good.
+        // A kind of a newer version. Dropping it would lose it.
         ("kind='stock.vanish'", "unknown message type stock.vanish"),
     ] {
         let world = World::unfolded().await;
@@ -135,7 +136,7 @@ async fn parked_keys_are_still_parked_after_a_restart() {
     check_log(&world, true).await;
 }
 
-// A letter is listed with what an operator needs to judge it.
+// The listing has everything that an operator needs to judge a dead letter.
 #[tokio::test]
 async fn a_dead_letter_lists_its_message_and_state() {
     let world = World::start().await;

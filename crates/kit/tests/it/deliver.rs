@@ -1,4 +1,4 @@
-//! Readers in transactions of their own.
+//! Readers with their own transactions.
 
 use super::world::{Failure, World, check_log, commit, hold, new_order, queued, release, reserve};
 use std::sync::atomic::Ordering;
@@ -54,7 +54,7 @@ async fn a_transient_failure_is_retried() {
     }
 }
 
-// I-M3: within a key the order of writing, whatever fails in between.
+// I-M3: within a key, messages keep their order across failures.
 #[tokio::test]
 async fn messages_of_a_key_arrive_in_order() {
     let world = World::unfolded().await;
@@ -71,7 +71,7 @@ async fn messages_of_a_key_arrive_in_order() {
     assert_eq!(seen, (1..=15).collect::<Vec<_>>());
 }
 
-// The stock service is behind; when it catches up, what it says makes coupons fail. Its own message must not be buried for that.
+// Stock lags. After it catches up, its answer makes coupons fail. The message of stock itself must not be dead-lettered.
 #[tokio::test]
 async fn a_downstream_failure_does_not_dead_letter_upstream() {
     let world = World::start().await;

@@ -1,9 +1,9 @@
-//! One bad command among many, and databases that take no writes.
+//! One bad command among many, and databases that reject writes.
 
 use super::world::{Ask, CommandFault, Count, Fill, Laps, World, answer, check_log, new_order, submit_together};
 use kit::batch::SubmitError;
 
-// row 74 on the side of the writer
+// row 74, on the writer's side
 #[tokio::test]
 async fn one_bad_command_of_many_fails_alone() {
     for fault in [CommandFault::Fault, CommandFault::Panic, CommandFault::Constraint, CommandFault::Foreign, CommandFault::ShortAnswer] {
@@ -21,8 +21,8 @@ async fn one_bad_command_of_many_fails_alone() {
         let order: Vec<i64> =
             world.app.rows::<(i64,)>("select who from orders_log order by n").await.into_iter().map(|(who,)| who).collect();
         assert_eq!(order, (1..=20).filter(|who| *who != 7).collect::<Vec<_>>(), "{fault:?}");
-        assert_eq!(world.orders.announced(), 19, "{fault:?}: hooks of what was rolled back do not run");
-        assert_eq!(answer(world.submit(Count::of(21)).await).status, 200, "{fault:?}: the writer lives on");
+        assert_eq!(world.orders.announced(), 19, "{fault:?}: hooks of rolled-back commands do not run");
+        assert_eq!(answer(world.submit(Count::of(21)).await).status, 200, "{fault:?}: the writer continues");
     }
 }
 
@@ -47,7 +47,7 @@ async fn two_bad_commands_among_other_operations_fail_alone() {
     check_log(&world, true).await;
 }
 
-// I-M2: what a rolled-back transaction had numbered is numbered again.
+// I-M2: sequence numbers of a rolled-back transaction are used again.
 #[tokio::test]
 async fn a_rolled_back_message_leaves_no_gap() {
     let world = World::start().await;
@@ -77,20 +77,20 @@ async fn an_outage_fails_the_whole_batch() {
     assert_eq!(answer(world.submit(Count::of(1)).await).status, 200);
 }
 
-// F6, of a file; a server's disk is its own affair, and shows as an outage.
+// F6, for a file. A full disk of a server shows as an outage.
 #[tokio::test]
 async fn a_full_disk_rejects_writes_until_there_is_room() {
     let world = World::on_sqlite().await;
     world.submit(Count::by(1)).await.unwrap();
     assert_eq!(world.submit(Fill { pages: 1 }).await, Err(SubmitError::Unavailable));
-    assert_eq!(world.app.sql_i64("select value from orders_counter").await, 1, "reads go on");
+    assert_eq!(world.app.sql_i64("select value from orders_counter").await, 1, "reads still work");
     assert_eq!(world.app.sql_i64("select count(*) from orders_blobs").await, 0);
     assert_eq!(answer(world.submit(Fill { pages: 1_000_000 }).await).status, 204);
     assert_eq!(answer(world.submit(Count::by(1)).await).status, 200);
     assert_eq!(world.app.sql_i64("select count(*) from orders_blobs").await, 1);
 }
 
-// The commit stands and is answered, whatever a hook does.
+// The commit is valid and answered, even if a hook panics.
 #[tokio::test]
 async fn a_panicking_commit_hook_does_not_stop_the_writer() {
     let world = World::start().await;
@@ -107,7 +107,7 @@ async fn a_failing_reader_does_not_fail_the_command() {
     world.fail_for(orders[5], super::world::Failure::Fault);
     let results = submit_together(&world, orders.iter().map(|order| Ask::one(*order))).await;
     for (n, result) in results.into_iter().enumerate() {
-        // From the culprit on the shelf is behind, so that later answers are open; none is lost.
+        // From the bad message on, stock lags. Later answers are pending, and none is lost.
         match result {
             Ok(kit::Reply::Answer(answer)) => assert!(n < 5 && answer.status == 201, "{n}: {answer:?}"),
             Ok(kit::Reply::Pending(id)) => assert!((n >= 5 || world.app.is_postgres()) && id == orders[n].0, "{n}: {id}"),
@@ -119,7 +119,7 @@ async fn a_failing_reader_does_not_fail_the_command() {
     check_log(&world, true).await;
 }
 
-// More rounds than one transaction takes.
+// More rounds than one transaction allows.
 #[tokio::test]
 async fn a_long_exchange_continues_in_later_transactions() {
     let world = World::start().await;

@@ -1,6 +1,6 @@
-//! Hops inside the writing transaction, and the same hop by hop.
+//! Folded hops, which share the writing transaction, and the same hops in separate transactions.
 //!
-//! One transaction for several services is SQLite's alone. What must hold of it on PostgreSQL, too, is that the end is the same.
+//! Only SQLite has one transaction for several services. PostgreSQL must reach the same result.
 
 use super::world::{Ask, Submitted, World, answer, check_log, commit, dump, hold, new_order, release, reserve, submit_together};
 use contracts::OrderId;
@@ -23,7 +23,7 @@ async fn a_whole_exchange_is_one_commit() {
     let held = answer(world.submit(Ask::one(order)).await);
     assert_eq!((held.status, held.location), (201, Some(format!("/v1/asks/{order}"))));
     assert_eq!(world.orders.committed() - before, 1);
-    // Every reader moved once: the commit that wrote the messages is the commit that read them.
+    // Every reader moved once: one commit wrote and read the messages.
     let deliveries = "select source, from_seq, to_seq from";
     assert_eq!(world.app.rows::<(String, i64, i64)>(&format!("{deliveries} stock_deliveries")).await, [("orders".into(), 1, 2)]);
     assert_eq!(world.app.rows::<(String, i64, i64)>(&format!("{deliveries} coupons_deliveries")).await, [("orders".into(), 1, 2)]);
@@ -38,12 +38,12 @@ async fn unfolded_hops_commit_separately() {
     assert_eq!(world.submit(Ask::one(order)).await, Ok(Reply::Pending(order.into())));
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     world.app.eventually("select seq from wallet_positions where source='coupons'", 1).await;
-    // Counted are all of SQLite's one writer; on PostgreSQL those of the desk's own: asked, reserved, held.
+    // On SQLite the counter includes the transactions of all services. On PostgreSQL it has those of orders: asked, reserved, held.
     assert!(world.orders.committed() - before >= if world.app.is_postgres() { 3 } else { 5 });
     check_log(&world, true).await;
 }
 
-/// A mixed course of events: a shelf that runs empty, several messages of one key, keys that nobody asked about.
+/// Mixed work: stock that runs out, several messages of one key, and keys without an ask.
 async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     world.execute("update stock_shelf set units=10").await;
     let asks = orders.iter().zip(0..).map(|(order, n)| Ask { quantity: 1 + n % 3, ..Ask::one(*order) });
@@ -64,7 +64,7 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     statuses
 }
 
-// The unfolded one is on the database of the environment.
+// The unfolded world uses the database of the environment.
 #[tokio::test]
 async fn folding_does_not_change_the_result() {
     let orders: Vec<OrderId> = (1..=12).map(|n| OrderId(Uuid::from_u128(n))).collect();
@@ -94,7 +94,7 @@ async fn a_held_reader_does_not_stop_others() {
     world.app.faults.hold("stock", "stock.reserve");
     let first = new_order();
     assert_eq!(status(&world.submit(Ask::one(first)).await), 202);
-    // Not held itself, but behind what is.
+    // Not held itself, but behind a held message.
     world.emit_for_orders(commit(first)).await;
     world.emit_for_orders(hold(new_order())).await;
     assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await, 1);
@@ -104,7 +104,7 @@ async fn a_held_reader_does_not_stop_others() {
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     assert_eq!(world.seen_by_stock().await, [1, 2]);
     check_log(&world, true).await;
-    assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again");
+    assert_eq!(status(&world.submit(Ask::one(new_order())).await), 201, "folded again after the release");
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_repeated_message_has_one_effect() {
     }
 }
 
-// Messages of one round reach a reader of several streams in the order they were written, each as often as it should.
+// A reader of several streams gets the messages of one round in the order they were written, each as often as planned.
 #[tokio::test]
 async fn a_round_of_several_streams_keeps_order_and_repeats() {
     let world = World::on_sqlite().await;

@@ -1,4 +1,4 @@
-//! Keys: one effect, one answer, byte for byte.
+//! Idempotency keys: one effect, and one answer, byte for byte.
 
 use super::world::{Ask, CommandFault, Count, Submitted, World, answer, new_order, queued};
 use contracts::Code;
@@ -16,7 +16,7 @@ fn key(scope: u128, text: &str, body: u8) -> IdempotencyKey {
 }
 
 async fn count(world: &World, by: i64, key: &IdempotencyKey) -> Submitted {
-    // A trace of its own, so that an answer made anew could not have the same bytes.
+    // A new trace id, so that a recomputed answer would differ.
     world.submit_as(Count::by(by), key, kit::ports::new_id()).await
 }
 
@@ -64,7 +64,7 @@ async fn repeats_that_arrive_together_are_one_request() {
     assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency").await, 1);
 }
 
-// row 57; rows 59: the same text from another member
+// row 57; row 59: the same key text from another member
 #[tokio::test]
 async fn another_request_is_refused_and_another_owner_is_another_key() {
     let world = World::start().await;
@@ -80,7 +80,7 @@ async fn another_request_is_refused_and_another_owner_is_another_key() {
         ask => assert_eq!(answer(ask).status, 201, "another operation"),
     }
     assert_eq!(total(&world).await, 15);
-    // The mismatch left the key as it was.
+    // The mismatch did not change the key.
     assert!(answer(count(&world, 5, &key(1, "k", 1)).await).replayed);
 }
 
@@ -119,7 +119,7 @@ async fn a_technical_failure_is_not_an_answer() {
     assert_eq!((again.status, again.replayed, total(&world).await), (200, false, 5));
 }
 
-// The culprit of a batch takes its own key with it and no other.
+// The bad command of a batch loses its own key and no other.
 #[tokio::test]
 async fn keys_of_a_bisected_batch_stay_with_their_effects() {
     let world = World::start().await;
@@ -197,7 +197,7 @@ async fn keys_are_kept_for_exactly_a_day() {
     let later = day.after(Duration::from_micros(1));
     assert_eq!(idempotency::prune(&mut tx, "orders", later, 2).await.unwrap(), 2, "no more than the limit");
     assert_eq!(idempotency::prune(&mut tx, "orders", later, 100).await.unwrap(), 1);
-    assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency where status is null").await, 1, "what is open stays");
+    assert_eq!(world.app.sql_i64("select count(*) from orders_idempotency where status is null").await, 1, "open keys stay");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Links, jobs, caches.
+//! Links, jobs and caches.
 
 use super::world::World;
 use contracts::{
@@ -41,7 +41,7 @@ async fn a_failed_call_says_why() {
     assert!(matches!(nobody, Err(LinkError::NotHere { service: "catalog", call: "get_prices" })), "{nobody:?}");
     let failed = links.call(GetAvailability { skus: Vec::new() }).await.unwrap_err();
     assert!(matches!(failed, LinkError::Failed { service: "stock", .. }));
-    assert!(failed.to_string().contains("nothing was asked for"), "{failed}");
+    assert!(failed.to_string().contains("no SKUs in the call"), "{failed}");
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_schedule_survives_failed_passes_until_shutdown() {
     }
     trigger.stop();
     assert!(shutdown.is_stopping());
-    // The task dropped what it holds when it ended.
+    // The task drops its captures when it ends.
     while Arc::strong_count(&passes) > 1 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -92,7 +92,7 @@ async fn a_schedule_survives_failed_passes_until_shutdown() {
 
 #[tokio::test]
 async fn a_panic_in_a_task_is_contained() {
-    tasks::spawn("stumble", async { panic!("on purpose") }).await.expect("it is caught and logged");
+    tasks::spawn("stumble", async { panic!("on purpose") }).await.expect("the panic is caught");
 }
 
 #[tokio::test]
@@ -126,7 +126,8 @@ async fn a_failed_load_is_not_cached_and_entries_expire() {
     }
 }
 
-/// Asks another service, which reads; before that it reads itself, and gives its connection back in time, or not.
+/// Calls another service, which needs a reader connection. Before that it takes a reader connection itself, and either returns it first or
+/// keeps it.
 async fn read_and_ask(kit: Kit, gives_back: bool) -> Result<Pass, String> {
     let mut held = Some(kit.db.reader().await.map_err(|error| error.to_string())?);
     if gives_back {
@@ -137,7 +138,7 @@ async fn read_and_ask(kit: Kit, gives_back: bool) -> Result<Pass, String> {
     asked.map(|_| Pass::Done).map_err(|error| error.to_string())
 }
 
-// F11: whether a connection is free or not.
+// F11: detected even if a second connection is free.
 #[tokio::test]
 async fn a_second_reader_connection_is_detected() {
     let world = World::start().await;

@@ -1,5 +1,5 @@
-//! PostgreSQL, and somebody in the way: a transaction that lost is repeated whole; a row that an operator's session holds keeps waiting who
-//! wants it, for a bounded time, and nobody else.
+//! Lock conflicts on PostgreSQL. A transaction that loses a conflict is repeated whole. A locked row delays only commands for that row,
+//! for a bounded time.
 
 use super::world::{
     Count, Failure, Lap, Mall, Submitted, TRANSPORTS, Transport, World, answer, hold, new_order, queued, release, submit_together,
@@ -16,7 +16,7 @@ use kit::{
 use std::{sync::atomic::Ordering, time::Duration};
 use uuid::Uuid;
 
-/// More than the writer ever spends on one batch with a lock in its way, on a busy machine.
+/// Longer than the writer spends on one batch with a locked row, even on a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 const SHELF: &str = "select units from stock_shelf for update";
 
@@ -24,7 +24,7 @@ async fn world() -> World {
     World::with(App::builder().on_postgres().await).await
 }
 
-/// So many orders, without a word about them to others.
+/// Inserts this number of orders, without messages.
 async fn orders(world: &World, count: usize) -> Vec<OrderId> {
     let orders: Vec<OrderId> = (0..count).map(|_| new_order()).collect();
     let rows: Vec<String> = orders.iter().map(|order| format!("('{}','LAPS',0)", order.0)).collect();
@@ -44,7 +44,7 @@ fn key(n: usize) -> IdempotencyKey {
     IdempotencyKey { scope: Uuid::from_u128(1), key: n.to_string(), request_hash: [1; 32] }
 }
 
-/// Laps for these orders that wait together, each with its number as key; what they came to, and how long that took.
+/// Submits one lap for each order in one batch, with its index as key. Returns the results and the duration.
 async fn run_together(world: &World, orders: &[OrderId]) -> (Vec<Submitted>, Duration) {
     let blocked = world.block_writer().await;
     let keys: Vec<IdempotencyKey> = (0..orders.len()).map(key).collect();
@@ -56,7 +56,7 @@ async fn run_together(world: &World, orders: &[OrderId]) -> (Vec<Submitted>, Dur
     (results, took.elapsed())
 }
 
-// F12: each of them once: the whole transaction is repeated, nobody notices.
+// F12: for each error code, the whole transaction is repeated unnoticed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conflicting_transaction_is_repeated_whole() {
     for state in ["40001", "40P01", "55P03"] {
@@ -73,7 +73,7 @@ async fn a_conflicting_transaction_is_repeated_whole() {
     }
 }
 
-// F12: what loses for ever is tried a bounded number of times; the caller is told to come back, and nothing of it stays.
+// F12: a transaction that always loses is tried a bounded number of times. The caller is asked to retry, and nothing is written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_always_conflicts_is_rejected() {
     for state in ["40001", "40P01", "55P03"] {
@@ -83,33 +83,33 @@ async fn a_transaction_that_always_conflicts_is_rejected() {
         let refused = world.submit_as(bad.clone(), &key(1), Uuid::nil()).await;
         assert_eq!(refused, Err(SubmitError::Unavailable), "{state}");
         assert_eq!(world.orders.handled(), 6, "{state}");
-        // In a crowd it is found, and the others get what they want.
+        // In a batch the culprit is isolated, and the other commands succeed.
         let laps_of = |order: &OrderId| if *order == all[0] { bad.clone() } else { Lap::of(*order) };
         let results = submit_together(&world, all.iter().map(laps_of)).await;
         assert_eq!(results[0], Err(SubmitError::Unavailable), "{state}");
         results.into_iter().skip(1).for_each(|result| assert_eq!(answer(result).status, 200, "{state}"));
         assert_eq!(world.app.sql_i64("select cast(sum(laps) as BIGINT) from orders_asks").await, 7, "{state}");
         let mended = answer(world.submit_as(Lap::of(all[0]), &key(1), Uuid::nil()).await);
-        assert!(mended.status == 200 && !mended.replayed, "{state}: its key was not used up");
+        assert!(mended.status == 200 && !mended.replayed, "{state}: the key is still free");
     }
 }
 
-/// Waits until somebody waits for a lock.
+/// Waits until a transaction waits for a lock.
 async fn wait_for_lock_waiter(world: &World) {
     world.app.eventually("select count(*) from pg_locks where not granted and locktype in ('transactionid', 'tuple')", 1).await;
 }
 
-// F12: a real one, between a batch and an operator.
+// F12: a real deadlock, between a batch and an operator.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlock_is_retried_unnoticed() {
     let world = world().await;
     let both = orders(&world, 2).await;
     let mut operator = world.open_transaction(&row_of(both[1])).await;
     let (results, ()) = futures::join!(run_together(&world, &both), async {
-        // The batch has the first and wants the second: now the other way round.
+        // The batch has locked the first row and waits for the second. The operator now does the opposite.
         wait_for_lock_waiter(&world).await;
-        operator.batch(&row_of(both[0])).await.expect("the batch gives way: it has waited for longer");
-        operator.commit().await.expect("it stands");
+        operator.batch(&row_of(both[0])).await.expect("the batch is the deadlock victim, because it waited longer");
+        operator.commit().await.expect("the transaction commits");
     });
     results.0.into_iter().for_each(|result| assert_eq!(answer(result).status, 200));
     assert_eq!(world.orders.handled(), 2);
@@ -125,20 +125,20 @@ async fn a_briefly_locked_row_is_waited_for() {
     let ((results, _), ()) = futures::join!(run_together(&world, &all), async {
         wait_for_lock_waiter(&world).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        operator.commit().await.expect("it ends");
+        operator.commit().await.expect("it exits");
     });
     results.into_iter().for_each(|result| assert_eq!(answer(result).status, 200));
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where laps=1").await, 20);
 }
 
-/// The holders of leases on lanes, as long as the leases run.
+/// Holders of unexpired partition leases.
 async fn held_partition_leases(world: &World) -> Vec<(Uuid, i64)> {
     let sql = "select holder, fence from orders_leases where name like 'lane:%' \
                and until>cast(extract(epoch from clock_timestamp()) * 1000000 as BIGINT)";
     world.app.rows(sql).await
 }
 
-// F10, F12, decisions §7: a lock is no fault of ours, and never a 500; who does not want the row is served.
+// F10, F12, decisions §7: a lock timeout is never a 500, and commands for other rows succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     let world = world().await;
@@ -150,7 +150,7 @@ async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     let mut operator = world.open_transaction(&row_of(hot)).await;
     let watching = async {
         for _ in 0..40 {
-            assert_eq!(held_partition_leases(&world).await, lanes, "its leases run on");
+            assert_eq!(held_partition_leases(&world).await, lanes, "the leases are still held");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -162,26 +162,26 @@ async fn a_long_row_lock_rejects_only_commands_for_that_row() {
             false => assert_eq!(answer(result).status, 200, "{n}"),
         }
     }
-    // The time for waiting is spent: others wait even less.
+    // The lock budget is spent, so these commands wait even less.
     let others = orders(&world, 20).await;
     let took = Stopwatch::start();
     let results = submit_together(&world, others.iter().chain([&hot]).map(|order| Lap::of(*order))).await;
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
     assert_eq!(results.last(), Some(&Err(SubmitError::Unavailable)));
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 20);
-    operator.rollback().await.expect("it ends");
-    // Two commands of one batch wanted it, each under its own key.
+    operator.rollback().await.expect("it exits");
+    // Two commands of one batch wanted the hot row, each under its own key.
     for (n, laps_then) in [(40, 1), (70, 2)] {
         let lap = async || answer(world.submit_as(Lap::of(hot), &key(n), Uuid::nil()).await);
         let (first, again) = (lap().await, lap().await);
         assert!(!first.replayed && again.replayed && first.body == again.body, "{first:?} {again:?}");
         assert_eq!(laps(&world, hot).await, laps_then);
     }
-    // One of the hundred was not asked for.
+    // One of the hundred orders had no lap, because its place had the hot order.
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where laps=1").await, 98 + 20);
 }
 
-// F12: where everybody wants it, what is left is put off without another look.
+// F12: if all commands want the locked row, the rest is rejected without a probe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_waiting_for_one_locked_row_is_rejected_soon() {
     let world = world().await;
@@ -190,11 +190,11 @@ async fn a_batch_waiting_for_one_locked_row_is_rejected_soon() {
     let (results, took) = run_together(&world, &vec![hot; 500]).await;
     assert!(took < BOUND, "{took:?}");
     assert!(results.iter().all(|result| *result == Err(SubmitError::Unavailable)));
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     assert_eq!(answer(world.submit(Lap::of(hot)).await).body, "1");
 }
 
-// F12: with a transaction each, they would wait one after the other.
+// F12: in separate transactions they would otherwise wait one after the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exclusive_commands_share_the_lock_budget() {
     let world = world().await;
@@ -208,11 +208,11 @@ async fn exclusive_commands_share_the_lock_budget() {
     assert!(join_all(alone).await.iter().all(|result| *result == Err(SubmitError::Unavailable)));
     assert_eq!(answer(join_all(free).await.remove(0)).status, 200);
     assert!(took.elapsed() < BOUND, "{:?}", took.elapsed());
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     assert_eq!(answer(world.submit(Count::by(1)).await).status, 200);
 }
 
-/// Failure often readers of `stock` said that they stopped, in all tests of this process.
+/// Stalls of the reader `stock` so far, in all tests of this process.
 fn stall_count() -> f64 {
     let line = |line: &&str| line.starts_with("onrush_reader_stops_total") && line.contains(r#"reader="stock""#);
     let text = telemetry::metrics_text();
@@ -222,15 +222,14 @@ fn stall_count() -> f64 {
 async fn wait_until_stalled(stalls_before: f64) {
     let waiting = Stopwatch::start();
     while stall_count() == stalls_before {
-        assert!(waiting.elapsed() < Duration::from_secs(20), "the reader does not say that it stopped");
+        assert!(waiting.elapsed() < Duration::from_secs(20), "the reader does not report a stall");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Writes a message about a new order of this partition.
 async fn emit_in_partition(mall: &Mall, partition: i64, about: fn(OrderId) -> Message) {
-    let order =
-        std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("there are orders without end");
+    let order = std::iter::repeat_with(new_order).find(|order| mall.partition_of(*order) == partition).expect("new ids do not run out");
     let message = about(order);
     let (kind, data) = (message.kind(), message.encode().expect("it serializes"));
     let sql = format!(
@@ -241,7 +240,7 @@ async fn emit_in_partition(mall: &Mall, partition: i64, about: fn(OrderId) -> Me
     assert_eq!(mall.execute(&sql).await, 1);
 }
 
-// F12, F23, I-M5: the message is not at fault. It waits, others are read, and afterwards it is settled once.
+// F12, F23, I-M5: the message is not at fault. It waits while others are read, and is then handled once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_waits_for_a_locked_row() {
     telemetry::install_metrics();
@@ -259,7 +258,7 @@ async fn a_message_waits_for_a_locked_row() {
         mall.eventually("select count(*) from coupons_holds", holds + 1).await;
         assert_eq!(mall.number("select count(*) from stock_reservations").await, 1, "{transport:?}");
         assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
-        operator.rollback().await.expect("it ends");
+        operator.rollback().await.expect("it exits");
         mall.eventually("select count(*) from orders_asks where state='HELD'", 21).await;
         mall.check().await;
         assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "{transport:?}");
@@ -268,7 +267,7 @@ async fn a_message_waits_for_a_locked_row() {
     }
 }
 
-// F12, F23: however often. A message that loses for another reason ends as a dead letter: see `processes::poison`.
+// F12, F23: regardless of the number of tries. A message that loses other conflicts is dead-lettered; see `processes::poison`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lock_timeouts_never_dead_letter_a_message() {
     let mall = Mall::new(Transport::Tables, 1).await;
@@ -276,13 +275,13 @@ async fn lock_timeouts_never_dead_letter_a_message() {
     let order = OrderId(new_id());
     mall.fail_for(order, Failure::Locked);
     instance.ask_for(order).await;
-    // More than any other message gets.
+    // More tries than any other failure gets.
     let calls = || instance.stock.calls.load(Ordering::SeqCst);
     let waiting = Stopwatch::start();
     while calls() < 25 && waiting.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert!(calls() >= 25, "it is tried again and again");
+    assert!(calls() >= 25, "the message is retried");
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
     mall.stop_failing(order);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
@@ -290,7 +289,7 @@ async fn lock_timeouts_never_dead_letter_a_message() {
     instance.stop().await;
 }
 
-// F12: what is passed over is written down when it can be; meanwhile others are, and what is to be acted on is.
+// F12: a skipped position is written once it can be. Meanwhile other positions move, and messages are handled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_position_does_not_block_others() {
     let mall = Mall::new(Transport::Tables, 2).await;
@@ -308,7 +307,7 @@ async fn a_locked_position_does_not_block_others() {
     assert_eq!(mall.number(&position(0)).await, 1);
     emit_in_partition(&mall, 1, hold).await;
     mall.eventually("select count(*) from coupons_holds", 1).await;
-    operator.rollback().await.expect("it ends");
+    operator.rollback().await.expect("it exits");
     mall.eventually(&position(0), 2).await;
     mall.check().await;
     instance.stop().await;

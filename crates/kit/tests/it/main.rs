@@ -1,4 +1,5 @@
-//! The engine by its promises: what is answered is durable, what is emitted is read once and in order, and one bad thing stays one bad thing.
+//! The engine's guarantees: an answered command is durable, an emitted message is read once and in order, and one failure does not affect
+//! other work.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -1,5 +1,5 @@
-//! Several processes on one PostgreSQL database, over its tables and over Kafka, with all that can go wrong between them. These choose
-//! their databases themselves; `ONRUSH_TEST_DATABASE` changes nothing here.
+//! Several processes on one PostgreSQL database, over its tables and over Kafka, with faults between them. These tests choose their
+//! databases themselves and ignore `ONRUSH_TEST_DATABASE`.
 
 mod lost_messages;
 mod poison;

@@ -1,4 +1,4 @@
-//! Dead letters tried again.
+//! Redrive of dead letters.
 
 use super::world::{Failure, World, check_log, commit, new_order, release, reserve};
 use contracts::OrderId;
@@ -18,7 +18,7 @@ async fn wait_until_tried(world: &World) {
     world.app.eventually("select count(*) from stock_dead_letters where state='redrive'", 0).await;
 }
 
-/// An order whose reservation is dead, with two messages parked behind it.
+/// An order whose reservation is a dead letter, with two messages parked behind it.
 async fn with_dead_letters() -> (World, OrderId) {
     let world = World::start().await;
     let bad = new_order();
@@ -37,13 +37,13 @@ async fn letters_are_redriven_in_order() {
     assert_eq!(redrive(&world, None).await, 3);
     world.app.eventually("select count(*) from stock_dead_letters where state='resolved' and resolved_at is not null", 3).await;
     assert_eq!(world.seen_by_stock().await, [1, 2, 3]);
-    // What the letters led to has been read, and the key flows again.
+    // The messages that the letters emitted are read, and the key flows again.
     world.app.eventually("select count(*) from orders_seen", 2).await;
     world.emit_for_orders(release(bad)).await;
     assert_eq!(world.seen_by_stock().await, [1, 2, 3, 4]);
     assert_eq!(world.units_left().await, super::world::STOCK - 1);
     check_log(&world, true).await;
-    assert_eq!(redrive(&world, None).await, 0, "what is resolved is not tried again");
+    assert_eq!(redrive(&world, None).await, 0, "resolved letters are not redriven");
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_failing_key_does_not_block_another() {
     assert_eq!(world.seen_by_stock().await, [4, 1, 2, 3]);
 }
 
-// Marked by the operator, and before the engine comes to it one more arrives.
+// One more message is parked between the operator's mark and the redrive.
 #[tokio::test]
 async fn messages_parked_behind_marked_letters_are_redriven() {
     let (world, bad) = with_dead_letters().await;
@@ -120,7 +120,7 @@ async fn letters_marked_offline_are_redriven_at_start() {
     check_log(&world, true).await;
 }
 
-// A handler decides by when a message was written, and says whose request it was: a letter must not have forgotten.
+// Handlers depend on a message's time and trace, so a letter must keep both.
 #[tokio::test]
 async fn a_dead_letter_keeps_its_time_and_trace() {
     let world = World::start().await;
@@ -139,7 +139,7 @@ async fn a_dead_letter_keeps_its_time_and_trace() {
     assert_eq!(traces, [(Some(trace),), (Some(trace),)]);
 }
 
-// Redrive must not wait for a quiet moment that never comes.
+// Redrive must not wait for an idle moment.
 #[tokio::test]
 async fn letters_are_redriven_under_load() {
     let (world, bad) = with_dead_letters().await;
@@ -151,5 +151,5 @@ async fn letters_are_redriven_under_load() {
             return;
         }
     }
-    panic!("not tried while there was work: {:?}", states(&world).await);
+    panic!("not redriven under load: {:?}", states(&world).await);
 }

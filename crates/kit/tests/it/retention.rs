@@ -1,4 +1,4 @@
-//! Streams and delivery records do not grow for ever.
+//! Retention of streams and delivery records.
 
 use super::world::{World, commit, new_order};
 use contracts::Timestamp;
@@ -12,7 +12,7 @@ async fn numbers(world: &World, stream: &str) -> Vec<i64> {
     world.app.rows::<(i64,)>(&format!("select seq from {stream}_outbox order by seq")).await.into_iter().map(|(seq,)| seq).collect()
 }
 
-/// What goes of the stream of orders, and of what its two readers recorded, when both have passed all of it.
+/// Rows pruned from the orders stream and from its two readers' deliveries, after both read everything.
 async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
     let place = Place { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
@@ -72,17 +72,17 @@ async fn pruning_keeps_messages_a_reader_has_not_read() {
     world.app.faults.release("stock", "stock.commit");
     world.app.eventually("select seq from stock_positions where source='orders'", 9).await;
     assert_eq!(world.seen_by_stock().await, [1, 3, 5, 7, 8, 9]);
-    // Now read by all, and a week old: gone at the next look, but for the last.
+    // Read by all and a week old: pruned at the next interval, except the last.
     world.app.clock.advance(Duration::from_secs(600));
     world.app.eventually("select count(*) from orders_outbox", 1).await;
     let world = world.restart().await;
     world.ask().await;
-    assert_eq!(numbers(&world, "orders").await, [9, 10, 11], "numbers go on");
+    assert_eq!(numbers(&world, "orders").await, [9, 10, 11], "sequence numbers continue");
     assert_eq!(numbers(&world, "stock").await, [3, 4]);
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='HELD'").await, 4);
 }
 
-/// Nobody here acts on it.
+/// A message that no service here handles.
 fn message_without_reader() -> contracts::Message {
     contracts::Message::PointsUse(contracts::messages::StepCommand { order_id: new_order() })
 }
@@ -94,7 +94,7 @@ async fn pruning_repeats_while_more_is_left() {
     for _ in 0..2 {
         world.app.emit_all("orders", order, vec![message_without_reader(); 6_000]).await;
     }
-    // One step of time only: the bound of a pass must not leave the rest for the next one.
+    // The clock advances once. The limit of a pass must not leave the rest for the next interval.
     world.app.clock.advance(WEEK + Duration::from_secs(600));
     world.app.eventually("select count(*) from orders_outbox", 1).await;
 }

@@ -1,11 +1,11 @@
-//! Positions: kept over restarts, fenced, and stopped by a gap.
+//! Positions: durable across restarts, fenced, and stopped by a gap.
 
 use super::world::{Ask, Failure, Laps, STOCK, World, check_log, hold, new_order, reserve};
 use kit::process::DEFAULT_PARTITIONS;
 use kit::{Reply, batch::SubmitError, testing::App};
 use std::sync::atomic::Ordering;
 
-/// Orders that the shelf has not heard of yet.
+/// Orders whose messages stock has not read yet.
 async fn with_unread_orders(count: usize) -> World {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.reserve");
@@ -16,7 +16,7 @@ async fn with_unread_orders(count: usize) -> World {
     world
 }
 
-/// A round through the writer: what it could have delivered, it has.
+/// Two commits of the writer. By then every deliverable message is delivered.
 async fn two_commits(world: &World) {
     world.emit_for_orders(hold(new_order())).await;
     world.emit_for_orders(hold(new_order())).await;
@@ -43,7 +43,7 @@ async fn a_restart_resumes_after_the_last_commit() {
     check_log(&world, true).await;
 }
 
-// The end of an unfolded exchange is reached however often it is interrupted (F3).
+// Unfolded exchanges complete despite any number of restarts (F3).
 #[tokio::test]
 async fn restarts_lose_and_repeat_nothing() {
     let mut world = World::unfolded().await;
@@ -53,7 +53,7 @@ async fn restarts_lose_and_repeat_nothing() {
     }
     for _ in 0..4 {
         world = world.restart().await;
-        // A release; nobody waits for what it leads to.
+        // A release. The test does not wait for its effects.
         world.submit(Laps { order_id: new_order(), laps: 0 }).await.unwrap();
     }
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 40).await;
@@ -62,8 +62,8 @@ async fn restarts_lose_and_repeat_nothing() {
     check_log(&world, true).await;
 }
 
-// I-M4, I-M7: somebody else moved the reader on; whatever this process does with its old position must not count. On a file nobody else
-// has any business, so it waits; what several processes on PostgreSQL do is told in `processes::zombies`.
+// I-M4, I-M7: another process advanced the reader, so work from the old position must not count. On SQLite this is a foreign write, and
+// the reader waits. `processes::zombies` covers PostgreSQL.
 #[tokio::test]
 async fn a_reader_with_a_stale_position_has_no_effect() {
     for folded in [true, false] {
@@ -81,9 +81,9 @@ async fn a_reader_with_a_stale_position_has_no_effect() {
         assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_outbox").await, 1);
         assert_eq!(world.units_left().await, STOCK - 1);
-        assert_eq!(world.position("stock", "orders").await, 3, "as the other left it");
-        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
-        // Back under its feet, it goes on.
+        assert_eq!(world.position("stock", "orders").await, 3, "position of the other instance");
+        assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0, "a fenced reader writes no dead letter");
+        // With its old position restored, the reader resumes.
         world.execute("update stock_positions set seq=seq-1 where source='orders'").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 2).await;
         world.app.eventually("select seq from stock_positions where source='orders'", 4).await;
@@ -96,7 +96,7 @@ async fn a_reader_with_a_stale_position_has_no_effect() {
 async fn a_reader_without_a_position_is_fenced_too() {
     let world = World::start().await;
     world.app.faults.hold("stock", "stock.reserve");
-    // Once it settled a command, the engine of orders also knows where its readers are: nowhere yet.
+    // After one command the engine of orders has loaded its positions, which are empty.
     world.ask().await;
     for partition in 0..DEFAULT_PARTITIONS {
         world.execute(&format!("insert into orders_positions (source, epoch, partition, seq) values ('stock',1,{partition},1)")).await;
@@ -108,7 +108,7 @@ async fn a_reader_without_a_position_is_fenced_too() {
     assert_eq!(world.app.sql_i64("select count(*) from orders_deliveries where source='stock'").await, 0);
 }
 
-// Two writers can never both give out a number. On PostgreSQL the writer gives none; see `processes::zombies` for the sequencer.
+// Two writers can never use the same sequence number. On PostgreSQL the sequencer numbers; see `processes::zombies`.
 #[tokio::test]
 async fn a_duplicate_sequence_number_rolls_the_writer_back() {
     let world = World::on_sqlite().await;
@@ -136,8 +136,8 @@ async fn a_gap_stops_its_reader() {
         assert_eq!(world.seen_by_stock().await, readable);
         assert_eq!(world.position("stock", "orders").await, missing - 1);
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
-        assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers go on");
-        // Found again: nothing was lost.
+        assert_eq!(world.app.sql_i64("select count(*) from coupons_holds").await - missing + 1, 4, "other readers continue");
+        // After the message is restored, nothing is lost.
         world.execute("insert into orders_outbox select * from kit_lost").await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 3).await;
         assert_eq!(world.seen_by_stock().await, [1, 2, 3]);
@@ -157,7 +157,7 @@ async fn a_gap_still_stops_its_reader_after_a_restart() {
     assert_eq!((world.seen_by_stock().await, world.position("stock", "orders").await), (vec![1], 1));
 }
 
-// Positions belong to (reader, source): one reader's fault is not another's.
+// Positions belong to (reader, source), so a stall of one reader does not affect another.
 #[tokio::test]
 async fn readers_of_a_stream_have_positions_of_their_own() {
     let world = World::start().await;

@@ -1,11 +1,11 @@
-//! What a transaction carries: stash, flush, traces.
+//! State of a transaction: loaded rows, flush, traces.
 
 use super::world::{Ask, STOCK, World, answer, check_log, new_order, submit_together};
 use contracts::OrderId;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
-// Rounds within a transaction are SQLite's.
+// Only SQLite has several rounds in one transaction.
 #[tokio::test]
 async fn flush_runs_once_per_transaction() {
     let world = World::on_sqlite().await;
@@ -17,7 +17,7 @@ async fn flush_runs_once_per_transaction() {
     check_log(&world, true).await;
 }
 
-// A row that a rolled-back transaction had in memory must be read again.
+// A row loaded by a rolled-back transaction must be read again.
 #[tokio::test]
 async fn loaded_rows_end_with_their_transaction() {
     let world = World::start().await;

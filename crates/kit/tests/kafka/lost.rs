@@ -1,4 +1,4 @@
-//! A reader stops at what is lost and never skips it.
+//! A consumer stops at a lost message and never skips it.
 
 use crate::world::{World, is_silent, numbers, partition_error, read, read_records, record, records, until};
 use kit::kafka::{Consumer, KafkaError};
@@ -8,7 +8,7 @@ fn assert_lost(error: &KafkaError, wanted: i64) {
     assert!(matches!(error, KafkaError::OffsetLost { service: "orders", partition: 0, offset, .. } if *offset == wanted), "{error}");
 }
 
-/// Nothing comes any more, whatever is published.
+/// Asserts that the consumer still reports the loss after further messages.
 async fn assert_stopped(world: &World, consumer: &mut Consumer, wanted: i64) {
     world.producer().unwrap().publish("orders", &[record(0, 1_000)]).await.unwrap();
     for _ in 0..5 {
@@ -23,13 +23,13 @@ async fn deleted_unread_messages_are_lost() {
     world.producer().unwrap().publish("orders", &records(0, 1, 100)).await.unwrap();
     world.forget_before("orders", 0, 50).await;
     let mut consumer = world.consumer().unwrap();
-    // A new reader, too, has missed something.
+    // A new consumer, too, has missed messages.
     for (position, wanted) in [(None, 0), (Some(10), 11), (Some(48), 49)] {
         consumer.assign("orders", 0, position).unwrap();
         assert_lost(&partition_error(&mut consumer, 0), wanted);
     }
     assert_stopped(&world, &mut consumer, 49).await;
-    // Right behind what was dropped nothing is missing.
+    // From the first remaining record on, nothing is missing.
     consumer.assign("orders", 0, Some(49)).unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 50)), (51..=100).collect::<Vec<_>>());
 }
@@ -40,7 +40,7 @@ async fn a_position_past_the_end_is_lost() {
     world.producer().unwrap().publish("orders", &records(0, 1, 10)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, Some(9)).unwrap();
-    assert!(is_silent(&mut consumer, 0), "the end is no loss");
+    assert!(is_silent(&mut consumer, 0), "the end of the log is not a gap");
     consumer.assign("orders", 0, Some(10)).unwrap();
     assert_lost(&partition_error(&mut consumer, 0), 11);
     assert_stopped(&world, &mut consumer, 11).await;
@@ -57,7 +57,7 @@ async fn a_recreated_topic_is_lost() {
     world.ensure_topic("orders", 4).await.unwrap();
     world.producer().unwrap().publish("orders", &records(0, 1, 5)).await.unwrap();
     assert_lost(&partition_error(&mut consumer, 0), 10);
-    // Whoever looked at it and decided to begin again can.
+    // After a decision to start again, the new topic can be read.
     consumer.assign("orders", 0, None).unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 5)), [1, 2, 3, 4, 5]);
 }
@@ -77,7 +77,7 @@ async fn without_its_topic_a_position_is_lost() {
     assert_lost(&partition_error(&mut starting, 0), 3);
 }
 
-/// Processes start in any order: a new reader may come before the topic.
+/// Processes start in any order, so a consumer may start before its topic exists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_reader_waits_for_its_topic() {
     let mut world = World::empty();

@@ -1,5 +1,5 @@
-//! Streams over Kafka, on a real broker at `ONRUSH_TEST_KAFKA` (`./scripts/services` brings one up). Only what a test breaks on purpose, a
-//! broker that is down or refuses, is played by the client library's own mock.
+//! Streams over Kafka, on a real broker at `ONRUSH_TEST_KAFKA` (started by `./scripts/services`). Only tests that break brokers use the
+//! mock of the client library.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -1,11 +1,11 @@
-//! Brokers that are down or refuse. Played by the mock: what is broken here would break the other tests' broker.
+//! Brokers that are down or reject requests. Uses the mock, because breaking the real broker would break other tests.
 
 use crate::world::{is_silent, mock, numbers, partition_error, publish, read_records, record, records, until};
 use kit::kafka::{Consumer, KafkaError};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 use std::time::Duration;
 
-/// All numbers up to `last` are there, each behind the smaller ones, however often.
+/// Reads until `last`. Every number follows the smaller ones; repeats are fine.
 fn read_up_to(consumer: &mut Consumer, last: i64) {
     let mut seen = 0;
     while seen < last {
@@ -51,7 +51,7 @@ async fn a_consumer_survives_a_broker_outage() {
     assert_eq!(found[0], 11);
 }
 
-/// Partitions that are silent after an outage are started again (after ten seconds): where they were, whatever that was. F17
+/// The client restarts partitions that stay silent for ten seconds after an outage. Each must resume at its position. F17
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_partition_skips_and_repeats_nothing() {
     let (mock, cluster) = mock();
@@ -83,7 +83,7 @@ async fn a_restarted_partition_skips_and_repeats_nothing() {
     }
 }
 
-/// Nobody is there at all when a process starts.
+/// No broker answers when the process starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn starting_needs_no_broker() {
     let (mock, cluster) = mock();
@@ -99,7 +99,7 @@ async fn starting_needs_no_broker() {
     assert_eq!(numbers(&read_records(&mut consumer, 0, 1)), [1]);
 }
 
-/// The first batch is refused for good while those behind it are on their way: none of them may get in front.
+/// The broker refuses the first batch for good while later batches are in flight. None of them may overtake it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_batch_blocks_the_batches_behind_it() {
     let (mock, cluster) = mock();
@@ -108,7 +108,7 @@ async fn a_refused_batch_blocks_the_batches_behind_it() {
     mock.broker_round_trip_time(-1, Duration::from_millis(50)).unwrap();
     for error in [Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED] {
         mock.request_errors(Api::Produce, &[error]);
-        // Large ones, so that they travel in several batches.
+        // Large records, so that they need several batches.
         let mut many = records(0, 2, 60);
         many.iter_mut().for_each(|record| record.data = "x".repeat(100_000));
         let refused = producer.publish("orders", &many).await.unwrap_err();
@@ -137,7 +137,7 @@ async fn transient_errors_are_retried() {
     read_up_to(&mut consumer, 100);
 }
 
-/// One stream's trouble makes others publish again, and no more.
+/// An error on one stream only makes others publish again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_stream_does_not_affect_others() {
     let (mock, cluster) = mock();
@@ -171,7 +171,7 @@ async fn a_refused_stream_does_not_affect_others() {
     });
 }
 
-/// The mock says of a fetch what a broker says of a place that is gone.
+/// The mock answers a fetch as a broker answers for an offset that is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_out_of_range_is_lost() {
     let (mock, cluster) = mock();

@@ -34,7 +34,7 @@ async fn published_messages_are_read_back() {
     }
 }
 
-/// The seam for data platforms: whoever reads the topics with a client and a group of his own.
+/// External data platforms read the topics with their own client and group.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outside_reader_sees_cloud_events() {
     let world = World::with_orders().await;
@@ -87,7 +87,7 @@ async fn ten_thousand_keep_their_order() {
     }
 }
 
-/// A relay that dies between publishing and noting it publishes again.
+/// A relay that crashes before it stores its mark publishes again.
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_published_twice_are_read_twice() {
     let world = World::with_orders().await;
@@ -136,7 +136,7 @@ async fn a_message_too_large_is_refused_and_leaves_no_gap() {
     producer.publish("orders", &records(0, 1, 3)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, None).unwrap();
-    // The first attempt may have left a beginning of its own.
+    // The first attempt may have written a prefix.
     let mut found = Vec::new();
     while found.len() < 3 || found[found.len() - 3..] != [1, 2, 3] {
         found.extend(numbers(&read_records(&mut consumer, 0, 1)));

@@ -21,7 +21,7 @@ async fn a_consumer_resumes_after_its_position() {
     let mut consumer = world.consumer().unwrap();
     consumer.assign("orders", 0, Some(position)).unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 363)), (638..=1_000).collect::<Vec<_>>());
-    // To and fro, in one consumer, with more fetched ahead than was taken.
+    // Moves back and forth in one consumer, with more records fetched than taken.
     for position in [4, 999, 0, 700, 12] {
         consumer.assign("orders", 0, Some(position)).unwrap();
         if position < 999 {
@@ -52,7 +52,7 @@ async fn unsettled_messages_are_seen_again() {
     assert!(seen(&mut consumer, 0).is_empty());
     consumer.advance_past("orders", 0, 1);
     assert_eq!(seen(&mut consumer, 2), [2, 3]);
-    // Settled already, and of another partition: nothing moves.
+    // Already settled, and of another partition: the position does not move.
     consumer.advance_past("orders", 0, 0);
     consumer.advance_past("orders", 1, 9);
     until(&mut consumer, "the rest", |consumer| (seen(consumer, 100) == (2..10).collect::<Vec<_>>()).then_some(()));
@@ -73,7 +73,7 @@ async fn only_assigned_partitions_can_be_read() {
     assert!(matches!(consumer.peek("orders", 0, 1), Err(KafkaError::NotAssigned { .. })));
 }
 
-/// 20 MB wait in a partition that nobody takes from: more than is fetched ahead.
+/// 20 MB in a partition that is not read: more than the client fetches ahead.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_partition_does_not_block_others() {
     let world = World::with_orders().await;
@@ -95,7 +95,7 @@ async fn an_unread_partition_does_not_block_others() {
     assert_eq!(numbers(&read_records(&mut consumer, 0, 10_000)), (1..=10_000).collect::<Vec<_>>());
 }
 
-/// Text that does not compress away.
+/// Text that does not compress.
 fn incompressible_text(length: usize) -> String {
     let mut noise = String::with_capacity(length + 32);
     while noise.len() < length {
@@ -112,7 +112,7 @@ async fn assign_latest_reads_only_later_messages() {
     producer.publish("orders", &records(0, 1, 100)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
     consumer.assign_latest("orders", 0).unwrap();
-    // Before anything was polled: the place is fixed by the call.
+    // Published before the first poll. The call itself fixes the offset.
     producer.publish("orders", &records(0, 101, 103)).await.unwrap();
     assert_eq!(numbers(&read_records(&mut consumer, 0, 3)), [101, 102, 103]);
     consumer.assign_latest("orders", 1).unwrap();
@@ -130,7 +130,7 @@ async fn a_blocked_consumer_is_woken() {
     let other = told.clone();
     assert!(!consumer.on_arrival(move || other.store(true, Ordering::SeqCst)));
 
-    // Nothing is assigned, so nothing but the waker can end this sleep.
+    // No partition is assigned, so only the waker can end this poll.
     let waker = consumer.waker();
     let sleeper = std::thread::spawn(move || {
         let arrived = consumer.poll(BOUND).unwrap();
@@ -154,7 +154,7 @@ async fn a_blocked_consumer_is_woken() {
     assert!(!consumer.poll(Duration::ZERO).unwrap(), "nothing new");
 }
 
-/// Engines are plain threads, without a runtime.
+/// Engines run on plain threads, without a runtime.
 #[test]
 fn a_thread_without_a_runtime_can_read() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -172,7 +172,7 @@ async fn the_lag_of_a_reader_is_known_within_seconds() {
     let producer = world.producer().unwrap();
     producer.publish("orders", &records(0, 1, 30)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
-    assert_eq!(consumer.behind("orders", 0), None, "it is not read");
+    assert_eq!(consumer.behind("orders", 0), None, "the partition is not assigned");
     consumer.assign("orders", 0, None).unwrap();
     until(&mut consumer, "all of them", |consumer| (consumer.peek("orders", 0, 100).unwrap().len() == 30).then_some(()));
     until(&mut consumer, "their end", |consumer| (consumer.behind("orders", 0) == Some(30)).then_some(()));
@@ -180,7 +180,7 @@ async fn the_lag_of_a_reader_is_known_within_seconds() {
     assert_eq!(consumer.behind("orders", 0), Some(10));
     consumer.advance_past("orders", 0, 29);
     assert_eq!(consumer.behind("orders", 0), Some(0));
-    // What it has not fetched counts as well.
+    // Records not fetched yet count, too.
     producer.publish("orders", &records(0, 31, 35)).await.unwrap();
     until(&mut consumer, "the new end", |consumer| (consumer.behind("orders", 0) == Some(5)).then_some(()));
 }

@@ -60,19 +60,19 @@ async fn a_failed_topic_creation_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_says_whether_a_broker_answers() {
     World::empty().check().await.unwrap();
-    // A port that was free a moment ago.
+    // This port was free a moment ago, so no broker listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = Cluster::new(&format!("127.0.0.1:{port}"), "onrush").unwrap();
     assert!(matches!(nobody.check().await, Err(KafkaError::Unreachable(_))));
     assert!(matches!(nobody.ensure_topic("orders", 1).await, Err(KafkaError::Unreachable(_))));
 }
 
-/// Where a broker will answer, some time.
+/// An address at which a broker answers later.
 fn future_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The broker answers there from now on.
+/// From now on, forwards this address to the broker.
 async fn open_proxy(at: SocketAddr, bootstrap: String) {
     let listener = TcpListener::bind(at).await.unwrap();
     tasks::spawn("door to the broker", async move {
@@ -95,7 +95,7 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// What this thread logs.
+/// Log lines of this thread.
 #[derive(Clone, Default)]
 struct LogLines(Arc<Mutex<Vec<u8>>>);
 
@@ -119,7 +119,7 @@ impl LogLines {
     }
 }
 
-// F17: brokers that are away when a process starts. It is said once that they are, and once that they are back.
+// F17: no broker answers when the process starts. The outage and its end are logged once each.
 #[tokio::test]
 async fn topics_are_made_in_the_background_when_no_broker_answers() {
     let (mut world, at, lines) = (World::empty(), future_address(), LogLines::default());
@@ -135,7 +135,7 @@ async fn topics_are_made_in_the_background_when_no_broker_answers() {
     assert_eq!((lines.count("Kafka does not answer"), lines.count("Kafka answers"), lines.count("ERROR")), (1, 1, 0));
 }
 
-// F22: what only shows in the background must not go unnoticed, and nothing is read or published meanwhile
+// F22: an error found in the background is logged, and nothing is read or published meanwhile
 #[tokio::test]
 async fn a_wrong_topic_found_in_the_background_is_an_error() {
     let (world, at, lines) = (World::with_orders().await, future_address(), LogLines::default());
@@ -144,10 +144,10 @@ async fn a_wrong_topic_found_in_the_background_is_an_error() {
     let ((trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
     topics.ensure(&cluster, vec!["orders"], 5, &shutdown).await.unwrap();
     open_proxy(at, world.bootstrap.clone()).await;
-    eventually("nobody is told", || lines.count("has 4 partitions, not 5") == 1).await;
+    eventually("the error is not logged", || lines.count("has 4 partitions, not 5") == 1).await;
     assert!(lines.count("ERROR") == 1 && !topics.are_ready());
     trigger.stop();
-    // Where the broker answers at once, it is refused at once.
+    // If the broker answers at once, the error is returned at once.
     let refused = Topics::default().ensure(&world, vec!["orders"], 5, &shutdown).await.unwrap_err();
     assert!(matches!(refused, KafkaError::OtherPartitions { .. }), "{refused}");
 }

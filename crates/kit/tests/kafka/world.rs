@@ -1,4 +1,4 @@
-//! Clusters to test on, records to publish, and reading with a bound.
+//! Test clusters, records to publish, and reads with a time limit.
 
 use crate::broker;
 use contracts::Timestamp;
@@ -11,7 +11,7 @@ use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext, mo
 use std::{ops::Deref, time::Duration};
 use uuid::Uuid;
 
-/// The real brokers, with a prefix of its own for topics. What it made is dropped at the end.
+/// The real broker with its own topic prefix. Drops its topics at the end.
 pub struct World {
     pub bootstrap: String,
     cluster: Cluster,
@@ -26,7 +26,7 @@ impl Deref for World {
 }
 
 impl World {
-    /// With no topics yet.
+    /// Without topics.
     pub fn empty() -> World {
         let bootstrap = broker::bootstrap();
         let cluster = Cluster::new(&bootstrap, &format!("test-{}", new_id().simple())).unwrap();
@@ -45,7 +45,7 @@ impl World {
         self.topics.push(self.topic(service));
     }
 
-    /// A client that knows nothing of us.
+    /// A plain Kafka client, without our code.
     pub fn outsider(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
@@ -56,7 +56,7 @@ impl World {
         self.outsider().create().unwrap()
     }
 
-    /// Drops what a partition holds before an offset, as retention would.
+    /// Deletes the records before an offset, as retention would.
     pub async fn forget_before(&self, service: &str, partition: i32, offset: i64) {
         broker::forget_before(self, service, partition, offset).await;
     }
@@ -70,7 +70,7 @@ impl Drop for World {
     fn drop(&mut self) {
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if !topics.is_empty() {
-            // A test may have dropped it itself.
+            // The test may have dropped the topic itself.
             let _ = block_on(self.admin().delete_topics(&topics, &admin_options()));
         }
     }
@@ -78,7 +78,7 @@ impl Drop for World {
 
 pub use crate::broker::{BOUND, admin_options};
 
-/// A mock of three brokers with the topic `onrush.orders` of four partitions. Its clients give up early.
+/// A mock of three brokers with the topic `onrush.orders` of four partitions. Its clients time out early.
 pub fn mock() -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
     let mock = MockCluster::new(3).unwrap();
     mock.create_topic("onrush.orders", 4, 3).unwrap();
@@ -99,12 +99,12 @@ pub fn record(partition: i64, seq: i64) -> Record {
     }
 }
 
-/// Numbers `from` to `to` of a partition.
+/// Records `from` to `to` of a partition.
 pub fn records(partition: i64, from: i64, to: i64) -> Vec<Record> {
     (from..=to).map(|seq| record(partition, seq)).collect()
 }
 
-/// Publishes as a relay does: again, until it is done.
+/// Publishes as a relay does: repeats until it succeeds.
 pub async fn publish(producer: &Producer, service: &str, records: &[Record]) {
     let published = async {
         while let Err(failed) = producer.publish(service, records).await {
@@ -114,7 +114,7 @@ pub async fn publish(producer: &Producer, service: &str, records: &[Record]) {
     tokio::time::timeout(BOUND, published).await.expect("published within 30 seconds");
 }
 
-/// Lets a consumer work until `done` says something.
+/// Polls until `done` returns a value.
 #[track_caller]
 pub fn until<T>(consumer: &mut Consumer, what: &str, mut done: impl FnMut(&mut Consumer) -> Option<T>) -> T {
     let waiting = Stopwatch::start();
@@ -127,7 +127,7 @@ pub fn until<T>(consumer: &mut Consumer, what: &str, mut done: impl FnMut(&mut C
     }
 }
 
-/// Reads on in a partition until there are `count` more, and settles them.
+/// Reads and settles `count` more records of a partition.
 #[track_caller]
 pub fn read(consumer: &mut Consumer, partition: i64, count: usize) -> Vec<Arrival> {
     let mut read = Vec::new();
@@ -143,7 +143,7 @@ pub fn read(consumer: &mut Consumer, partition: i64, count: usize) -> Vec<Arriva
     read
 }
 
-/// What is read as records, without their offsets.
+/// Reads records without their offsets.
 #[track_caller]
 pub fn read_records(consumer: &mut Consumer, partition: i64, count: usize) -> Vec<Record> {
     let ours = |arrival| match arrival {
@@ -157,7 +157,7 @@ pub fn numbers(records: &[Record]) -> Vec<i64> {
     records.iter().map(|record| record.seq).collect()
 }
 
-/// The error that a partition ends in.
+/// The error that a partition reports.
 #[track_caller]
 pub fn partition_error(consumer: &mut Consumer, partition: i64) -> KafkaError {
     until(consumer, "error", |consumer| match consumer.peek("orders", partition, 500) {
@@ -167,7 +167,7 @@ pub fn partition_error(consumer: &mut Consumer, partition: i64) -> KafkaError {
     })
 }
 
-/// Nothing more comes: what was read is all there is.
+/// True: no further record arrives.
 pub fn is_silent(consumer: &mut Consumer, partition: i64) -> bool {
     consumer.poll(Duration::from_millis(500)).unwrap();
     consumer.peek("orders", partition, 1).unwrap().is_empty()

@@ -1,4 +1,4 @@
-//! The second level of caches: one load for all instances, and no copy older than an announced change.
+//! The second cache level: one load for all instances, and no entry older than an announced change.
 
 use crate::support::{Server, eventually, flush, instance, never_open, prefix, redis};
 use futures::future::join_all;
@@ -26,7 +26,7 @@ fn cache(redis: &Redis) -> Cache<String, u32> {
     Cache::shared(100, LONG, Some(redis.clone()), "things", LONG)
 }
 
-/// Where the values come from; counts how often it is asked.
+/// The source of values, with a counter of loads.
 #[derive(Default)]
 struct Source {
     value: AtomicU32,
@@ -76,11 +76,11 @@ async fn an_invalidated_entry_is_reloaded_by_all() {
     get(&one, &source).await;
     source.set(8);
     one.forget(&"a".to_owned());
-    assert_eq!(get(&one, &source).await, 8, "at once, whether Redis knows yet or not");
-    eventually("Redis was told", || async { get(&two, &source).await == 8 }).await;
+    assert_eq!(get(&one, &source).await, 8, "at once, regardless of Redis");
+    eventually("Redis has the change", || async { get(&two, &source).await == 8 }).await;
 }
 
-/// Other entries stay, and so does what they were loaded from.
+/// Entries of other caches, and the source, are not affected.
 #[tokio::test]
 async fn a_whole_cache_can_be_invalidated() {
     let prefix = prefix();
@@ -90,8 +90,8 @@ async fn a_whole_cache_can_be_invalidated() {
     source.set(9);
     one.forget_all();
     assert_eq!(get(&one, &source).await, 9);
-    // A new instance, with nothing in memory.
-    eventually("nobody finds the old one", || async { get(&cache(&redis), &source).await == 9 }).await;
+    // A new instance with an empty memory.
+    eventually("no instance finds the old entry", || async { get(&cache(&redis), &source).await == 9 }).await;
 }
 
 // H1: the load began before the change and ends after it
@@ -114,16 +114,16 @@ async fn a_stale_load_is_not_cached_in_redis() {
     let change = async {
         read.notified().await;
         source.set(2);
-        // The change is announced where the load is not.
+        // One instance announces the change, another runs the load.
         two.forget(&"a".to_owned());
         assert_eq!(get(&two, &source).await, 2);
         go.notify_one();
     };
     let (old, ()) = futures::join!(slow, change);
-    assert_eq!(old, 1, "he came before the change");
-    // The announcement may still be on its way: each look is by somebody with nothing in memory.
+    assert_eq!(old, 1, "the load began before the change");
+    // The announcement may still be in flight, so each attempt uses a new instance with an empty memory.
     let redis = instance(&prefix);
-    eventually("Redis has the new one or none", || async { get(&cache(&redis), &source).await == 2 }).await;
+    eventually("Redis has the new entry or none", || async { get(&cache(&redis), &source).await == 2 }).await;
     one.forget(&"a".to_owned());
     assert_eq!(get(&one, &source).await, 2);
 }
@@ -162,12 +162,12 @@ async fn a_generation_is_valid_once_and_until_a_change() {
     assert!(matches!(entries.look("a").await, Found::Value(value) if value == b"new"));
     let left: i64 = redis.call(cmd("PTTL").arg(redis.key("copy", "shelf:a"))).await.unwrap();
     assert!((400_000..=600_000).contains(&left), "{left}");
-    // The era was evicted: what was kept in it counts as nothing.
+    // The era was evicted, so its entries are invalid.
     redis.call::<()>(cmd("DEL").arg(redis.key("era", "shelf"))).await.unwrap();
     assert!(matches!(entries.look("a").await, Found::Nothing(_)));
 }
 
-// F15: the change is announced while Redis is away, and the old copy is in it when it is back
+// F15: the change is announced during the outage, and Redis returns with the old entry
 #[tokio::test]
 async fn changes_during_a_redis_outage_are_not_lost() {
     let server = Server::start().await;
@@ -181,14 +181,14 @@ async fn changes_during_a_redis_outage_are_not_lost() {
     assert_eq!(get(&one, &source).await, 2, "without Redis");
     one.forget(&"a".to_owned());
     server.thaw();
-    assert_eq!(get(&one, &source).await, 2, "the copy in Redis may still be the old one");
-    eventually("the others find the new one too", || async {
+    assert_eq!(get(&one, &source).await, 2, "the entry in Redis may still be the old one");
+    eventually("other instances find the new entry, too", || async {
         two.forget_all();
         get(&two, &source).await == 2
     })
     .await;
     let third = cache(&server.patient());
-    eventually("Redis was told", || async {
+    eventually("Redis has the change", || async {
         let value = get(&third, &source).await;
         third.forget_all();
         value == 2

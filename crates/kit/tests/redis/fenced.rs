@@ -1,4 +1,4 @@
-//! The fencing number in PostgreSQL, where holders write at the same time and not one after the other (X1, F16).
+//! The fence in PostgreSQL, where holders write concurrently and not one after the other (X1, F16).
 
 use crate::support::{instance, prefix, redis};
 use futures::future::join_all;
@@ -19,7 +19,7 @@ use std::{
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// A database with the fences every service has, and rows that only the holder of a lock may write.
+/// A database with the fences table of every service, and rows that only a lock holder may write.
 async fn database() -> (TestDatabase, Db) {
     let database = TestDatabase::create().await;
     let db = Db::postgres(&database.url(), &["public"]).unwrap();
@@ -29,7 +29,7 @@ async fn database() -> (TestDatabase, Db) {
     (database, db)
 }
 
-/// The next row, under the lock of whoever checked.
+/// Checks the fence, then writes the next row.
 async fn write(tx: &mut Tx, fence: i64) -> Result<(), Fault> {
     fence::check(tx, "kit", "report", fence).await?;
     tx.execute("insert into kit_writes (id, fence) select coalesce(max(id), 0) + 1, $1 from kit_writes", &params![fence]).await?;
@@ -41,16 +41,16 @@ async fn written_rows(tx: &mut Tx) -> Vec<i64> {
     rows.into_iter().map(|(fence,)| fence).collect()
 }
 
-// X1, F16: it stood still in the middle of its transaction while its lock ran out and the next one was there.
+// X1, F16: the holder paused inside its transaction, and the next one got the lock meanwhile.
 #[tokio::test]
 async fn a_late_holder_in_a_transaction_is_fenced() {
     let (_database, db) = database().await;
     let (mut one, mut other) = (db.open_writer().await.unwrap(), db.open_writer().await.unwrap());
     let lock = Lock::new(&redis(), "report");
-    let late = lock.acquire(LONG, SHORT).await.unwrap().expect("it is free");
+    let late = lock.acquire(LONG, SHORT).await.unwrap().expect("the lock is free");
     one.begin().await.unwrap();
     one.execute("insert into kit_writes (id, fence) values (100, $1)", &params![late.fence()]).await.unwrap();
-    let next = lock.acquire(LONG, LONG).await.unwrap().expect("the first one's time is over");
+    let next = lock.acquire(LONG, LONG).await.unwrap().expect("the first lease has expired");
     other.begin().await.unwrap();
     write(&mut other, next.fence()).await.unwrap();
     other.commit().await.unwrap();
@@ -61,7 +61,7 @@ async fn a_late_holder_in_a_transaction_is_fenced() {
     assert_eq!(fence::last(&mut one, "kit", "report").await.unwrap(), next.fence());
 }
 
-// X1: many who all believe to hold it, each on a connection of its own.
+// X1: many concurrent holders, each on its own connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_holders_leave_rising_fences() {
     let (_database, db) = database().await;
@@ -72,8 +72,8 @@ async fn concurrent_holders_leave_rising_fences() {
         async move {
             let mut tx = db.open_writer().await.unwrap();
             for _ in 0..15 {
-                // The lease is over long before the holder is done.
-                let guard = lock.acquire(LONG, Duration::from_millis(1)).await.unwrap().expect("it is free in time");
+                // The lease expires long before the holder is done.
+                let guard = lock.acquire(LONG, Duration::from_millis(1)).await.unwrap().expect("the lock is acquired in time");
                 tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
                 tx.begin().await.unwrap();
                 match write(&mut tx, guard.fence()).await {
@@ -90,6 +90,6 @@ async fn concurrent_holders_leave_rising_fences() {
     .await;
     let rows = written_rows(&mut db.open_writer().await.unwrap()).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
-    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(fenced.load(Ordering::SeqCst) > 0, "no writer was fenced, so the test shows nothing");
     assert!(rows.is_sorted_by(|a, b| a < b), "{rows:?}");
 }

@@ -1,4 +1,4 @@
-//! Limits that all instances share.
+//! Rate limits shared by all instances.
 
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix, redis};
 use axum::response::IntoResponse;
@@ -31,7 +31,7 @@ async fn instances_share_the_count() {
     for refused in tries.iter().filter_map(|one| one.as_ref().err()) {
         assert!(refused.wait > Duration::ZERO && refused.wait <= HOUR, "{refused}");
     }
-    assert!(instances[0].take("somebody else").await.is_ok());
+    assert!(instances[0].take("another subject").await.is_ok());
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn returned_attempts_are_not_counted() {
     one.take("a").await.unwrap_err();
     two.forget("a").await;
     for _ in 0..2 {
-        one.take("a").await.expect("the other instance has forgotten it for both");
+        one.take("a").await.expect("the other instance reset the count for both");
     }
     one.take("a").await.unwrap_err();
 }
@@ -55,7 +55,7 @@ async fn returned_attempts_are_not_counted() {
 async fn the_window_slides() {
     let limit = limit(&redis(), 1, Duration::from_millis(100));
     limit.take("a").await.unwrap();
-    eventually("the first is old enough", || async { limit.take("a").await.is_ok() }).await;
+    eventually("the first attempt has left the window", || async { limit.take("a").await.is_ok() }).await;
 }
 
 #[tokio::test]
@@ -85,17 +85,17 @@ async fn without_redis_each_instance_limits_itself() {
     one.take("a").await.unwrap();
     two.take("a").await.unwrap();
     server.kill();
-    // Each knows its own: one of three.
+    // Each instance knows its own attempt: one of three.
     for limit in [&one, &two] {
         let passed = join_all((0..5).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(passed, 2);
         limit.forget("b").await;
         limit.give_back("a").await;
-        limit.take("a").await.expect("one was given back");
+        limit.take("a").await.expect("one attempt was returned");
         assert_eq!(limit.take("a").await.unwrap_err().wait, HOUR);
     }
     clock.advance(HOUR);
-    one.take("a").await.expect("the window slides without Redis too");
+    one.take("a").await.expect("the local window slides");
     server.restart().await;
     let redis = server.patient();
     eventually("the count is shared again", || async {
@@ -120,7 +120,7 @@ async fn an_emptied_redis_restarts_the_count() {
     limit.take("a").await.unwrap_err();
 }
 
-// row 30, over instances
+// row 30, across instances
 #[tokio::test]
 async fn wrong_passwords_count_at_every_instance() {
     let prefix = prefix();
@@ -130,19 +130,19 @@ async fn wrong_passwords_count_at_every_instance() {
     let address: IpAddr = [203, 0, 113, 1].into();
     for number in 0..5 {
         let logins = if number % 2 == 0 { &one } else { &two };
-        logins.begin("a@example.com", address).await.expect("five are allowed");
+        logins.begin("a@example.com", address).await.expect("five attempts are allowed");
     }
     for logins in [&one, &two] {
-        let problem = logins.begin("a@example.com", address).await.expect_err("the sixth");
+        let problem = logins.begin("a@example.com", address).await.expect_err("the sixth attempt is rejected");
         assert_eq!(problem.code(), Code::TooManyAttempts);
         let response = problem.into_response();
         let seconds: u32 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=600).contains(&seconds), "{seconds}");
     }
-    one.begin("b@example.com", address).await.expect("another account");
-    // Five and these: a right password forgives here and there.
+    one.begin("b@example.com", address).await.expect("another account is not limited");
+    // Five attempts and these two. A right password resets the count on all instances.
     two.succeeded("a@example.com", address).await;
-    one.begin("a@example.com", address).await.expect("forgiven");
+    one.begin("a@example.com", address).await.expect("the count was reset");
     one.not_looked_at("a@example.com", address).await;
 }
 

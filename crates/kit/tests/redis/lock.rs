@@ -24,10 +24,10 @@ const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
 async fn acquire(lock: &Lock, lease: Duration) -> Guard {
-    lock.acquire(LONG, lease).await.unwrap().expect("it is free in time")
+    lock.acquire(LONG, lease).await.unwrap().expect("the lock is acquired in time")
 }
 
-/// A transaction that writes one row under the lock.
+/// Writes one row in a transaction and checks the fence.
 async fn write(tx: &mut Tx, id: i64, fence: i64) -> Result<(), Fault> {
     tx.begin().await?;
     let result = async {
@@ -66,7 +66,7 @@ async fn each_holder_has_a_higher_fence() {
 async fn a_dropped_guard_releases_the_lock() {
     let lock = Lock::new(&redis(), "report");
     drop(acquire(&lock, LONG).await);
-    // Sooner than the lease would end.
+    // Well before the lease would expire.
     acquire(&lock, LONG).await;
 }
 
@@ -76,9 +76,9 @@ async fn an_abandoned_acquire_leaves_nothing() {
     let first = acquire(&lock, LONG).await;
     for _ in 0..20 {
         let given_up = tokio::time::timeout(Duration::from_millis(5), lock.acquire(LONG, LONG)).await;
-        assert!(given_up.is_err(), "it is held");
+        assert!(given_up.is_err(), "the lock is held");
     }
-    assert!(first.release().await.unwrap(), "none of them took it");
+    assert!(first.release().await.unwrap(), "no abandoned waiter holds the lock");
     acquire(&lock, LONG).await;
 }
 
@@ -89,7 +89,7 @@ async fn a_lease_ends_and_only_its_holder_can_extend_or_release() {
     let second = acquire(&lock, LONG).await;
     assert!(second.fence() > first.fence());
     assert!(!first.extend(LONG).await.unwrap());
-    assert!(!first.release().await.unwrap(), "it has become somebody else's");
+    assert!(!first.release().await.unwrap(), "another holder owns the lock");
     assert!(second.extend(LONG).await.unwrap());
     assert!(lock.acquire(Duration::ZERO, LONG).await.unwrap().is_none());
 }
@@ -116,7 +116,7 @@ async fn holders_of_many_instances_never_overlap() {
         async move {
             for _ in 0..10 {
                 let guard = acquire(&lock, LONG).await;
-                assert!(!inside.swap(true, Ordering::SeqCst), "two are inside");
+                assert!(!inside.swap(true, Ordering::SeqCst), "two holders at once");
                 tokio::task::yield_now().await;
                 numbers.lock().await.push(guard.fence());
                 rounds.fetch_add(1, Ordering::SeqCst);
@@ -162,7 +162,7 @@ async fn fences_rise_across_an_emptied_redis() {
         let holder = acquire(&lock, LONG).await;
         write(&mut tx, round, holder.fence()).await.unwrap();
         numbers.push(holder);
-        // Its holder is still there, and the next one gets it all the same.
+        // The holder still exists, and the next one acquires the lock anyway.
         if round == 0 {
             flush(&redis).await
         } else {
@@ -184,12 +184,12 @@ async fn fences_exceed_the_database_even_with_a_slow_clock() {
     let first = acquire(&lock, LONG).await;
     assert_eq!(first.fence(), far + 1);
     assert!(first.release().await.unwrap());
-    // The next one does not know the floor, and Redis does.
+    // The next lock does not know the floor, but Redis does.
     let second = acquire(&lock.clone().above(0), LONG).await;
     assert_eq!(second.fence(), far + 2);
 }
 
-// X1: two who both believe to hold it, all the time
+// X1: several holders at once, all the time
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fences_never_fall_under_contention() {
     let folder = TempFolder::new();
@@ -201,7 +201,7 @@ async fn fences_never_fall_under_contention() {
         let (tx, id, fenced) = (Arc::clone(&tx), Arc::clone(&id), Arc::clone(&fenced));
         async move {
             for _ in 0..15 {
-                // The lease is over long before the holder is done.
+                // The lease expires long before the holder is done.
                 let guard = acquire(&lock, Duration::from_millis(1)).await;
                 tokio::time::sleep(Duration::from_millis(u64::try_from(guard.fence() % 12).unwrap())).await;
                 let mut tx = tx.lock().await;
@@ -216,6 +216,6 @@ async fn fences_never_fall_under_contention() {
     .await;
     let rows = written_rows(&mut *tx.lock().await).await;
     assert_eq!(rows.len() + fenced.load(Ordering::SeqCst) as usize, 90);
-    assert!(fenced.load(Ordering::SeqCst) > 0, "the test would show nothing");
+    assert!(fenced.load(Ordering::SeqCst) > 0, "no writer was fenced, so the test shows nothing");
     assert!(rows.is_sorted_by(|a, b| a.1 < b.1), "{rows:?}");
 }

@@ -1,4 +1,4 @@
-//! What is built over Redis, on a real one: right while it answers, and right, only slower, when it is gone, emptied or late.
+//! Features over Redis, on a real server. Correct while Redis answers, and correct but slower while it is down, emptied or late.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

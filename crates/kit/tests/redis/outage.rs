@@ -1,4 +1,4 @@
-//! The connection when its server is gone, hangs, is emptied or takes no writes (F15, F16).
+//! The connection while the server is down, hangs, is emptied or rejects writes (F15, F16).
 
 use crate::support::{Server, address, eventually, flush, manual_clock, never_open, redis};
 use kit::{
@@ -12,7 +12,7 @@ async fn ping(redis: &Redis) -> Result<String, RedisError> {
     redis.call(&cmd("PING")).await
 }
 
-/// Calls until the breaker is open; every one must fail as an outage.
+/// Calls until the breaker is open. Every call must fail as an outage.
 async fn fail_until_open(redis: &Redis) {
     for _ in 0..100 {
         if redis.breaker().state() == BreakerState::Open {
@@ -33,8 +33,8 @@ async fn redis_may_start_after_the_process() {
     assert_eq!(redis.breaker().state(), BreakerState::Closed);
     fail_until_open(&redis).await;
     server.restart().await;
-    assert!(ping(&redis).await.is_err(), "not even tried");
-    eventually("it is used again", || async {
+    assert!(ping(&redis).await.is_err(), "the breaker is open");
+    eventually("Redis is used again", || async {
         clock.advance(BreakerSettings::default().open_for);
         ping(&redis).await.is_ok() && ping(&redis).await.is_ok() && redis.breaker().state() == BreakerState::Closed
     })
@@ -49,7 +49,7 @@ async fn a_hanging_server_opens_the_breaker() {
     let redis = server.connect(BreakerSettings::default(), shared_clock);
     assert_eq!(ping(&redis).await.unwrap(), "PONG");
     server.freeze();
-    // Each of these returns, or the test would not end.
+    // Each call returns, or the test would not end.
     fail_until_open(&redis).await;
     let open = ping(&redis).await.unwrap_err();
     assert!(open.to_string().contains("not tried"), "{open}");
@@ -58,7 +58,7 @@ async fn a_hanging_server_opens_the_breaker() {
     assert!(ping(&redis).await.is_err(), "still hanging");
     assert_eq!(redis.breaker().state(), BreakerState::Open);
     server.thaw();
-    eventually("it is used again", || async {
+    eventually("Redis is used again", || async {
         clock.advance(BreakerSettings::default().open_for);
         ping(&redis).await.is_ok() && redis.breaker().state() == BreakerState::Closed
     })
@@ -77,9 +77,9 @@ async fn scripts_survive_restarts_and_flushes() {
     let all = server.patient();
     flush(&all).await;
     all.call::<()>(cmd("SCRIPT").arg("FLUSH")).await.unwrap();
-    assert_eq!(count().await.unwrap(), 1, "it tells the server the text again");
+    assert_eq!(count().await.unwrap(), 1, "the script is loaded again");
     server.restart().await;
-    eventually("it is connected again, and the server is empty", || async { count().await.is_ok() }).await;
+    eventually("reconnected to the empty server", || async { count().await.is_ok() }).await;
     assert!(count().await.unwrap() > 1);
 }
 
@@ -89,7 +89,7 @@ async fn a_server_demoted_to_replica_counts_as_down() {
     let server = Server::start().await;
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
-    // Of a master that is not there.
+    // The named master does not exist.
     server.patient().call::<()>(cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await.unwrap();
     let mut write = cmd("SET");
     write.arg("a").arg(1);
@@ -139,7 +139,7 @@ async fn a_refused_password_is_tried_again() {
     let redis = Redis::connect(&url, settings, Arc::new(SystemClock)).unwrap();
     let refused = ping(&redis).await;
     assert!(matches!(refused, Err(RedisError::Unavailable(_))), "{refused:?}");
-    assert!(!format!("{redis:?} {refused:?}").contains("right"), "the password is nobody's business");
+    assert!(!format!("{redis:?} {refused:?}").contains("right"), "the password is not shown");
     admin.call::<()>(cmd("CONFIG").arg("SET").arg("requirepass").arg("right")).await.unwrap();
     eventually("the new password is used", || async { ping(&redis).await.is_ok() }).await;
 }

@@ -1,4 +1,4 @@
-//! Sessions of web pages (A13), over a truth in memory.
+//! Web sessions (A13), with their source of truth in memory.
 
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix};
 use futures::future::{BoxFuture, join_all};
@@ -21,7 +21,7 @@ use std::{
 
 const LIFETIME: Duration = Duration::from_secs(1_800);
 
-/// What the accounts service has in its tables. Clones are the same tables.
+/// The session table of accounts, in memory. Clones share the table.
 #[derive(Clone, Default)]
 struct Rows(Arc<Inner>);
 
@@ -40,7 +40,7 @@ impl Rows {
         secret.text()
     }
 
-    /// Ends a session, as the process of `sessions` does it.
+    /// Ends a session, as the process of `sessions` does.
     fn end(&self, cookie: &str, sessions: &Sessions<Rows>) {
         let id = SessionHash::of_cookie(cookie).unwrap();
         self.0.rows.lock().unwrap().remove(&id.0);
@@ -98,7 +98,7 @@ async fn concurrent_lookups_cause_one_load() {
     assert!(found.iter().all(Option::is_some));
     assert_eq!(rows.loads(), 1);
     session_data(&sessions, &cookie).await;
-    assert_eq!(rows.loads(), 2, "without Redis nothing is remembered");
+    assert_eq!(rows.loads(), 2, "nothing is cached without Redis");
 }
 
 // A13, row 28
@@ -111,8 +111,8 @@ async fn an_ended_session_is_rejected_everywhere() {
         assert!(session_data(sessions, &ended).await.is_some());
     }
     rows.end(&ended, &two);
-    assert_eq!(session_data(&two, &ended).await, None, "at once where it was ended");
-    eventually("elsewhere as soon as Redis is told", || async { session_data(&one, &ended).await.is_none() }).await;
+    assert_eq!(session_data(&two, &ended).await, None, "at once on the instance that ended it");
+    eventually("on other instances once Redis has the change", || async { session_data(&one, &ended).await.is_none() }).await;
     for sessions in [&one, &two] {
         assert!(session_data(sessions, &other).await.is_some());
     }
@@ -124,7 +124,7 @@ async fn an_expired_session_is_rejected_although_cached() {
     let sessions = sessions(&rows, Some(instance(&prefix)), &clock);
     let cookie = rows.open("member 1", &clock);
     manual.advance(LIFETIME - Duration::from_secs(1));
-    let found = sessions.find(&cookie).await.unwrap().expect("it has a second left");
+    let found = sessions.find(&cookie).await.unwrap().expect("the session has a second left");
     assert_eq!(found.expires_at, clock.now().after(Duration::from_secs(1)));
     manual.advance(Duration::from_secs(1));
     assert_eq!((session_data(&sessions, &cookie).await, rows.loads()), (None, 1));
@@ -149,7 +149,7 @@ async fn the_secret_is_stored_nowhere() {
     assert!(left > 0 && left <= 60_000, "{left}");
 }
 
-// A13: whoever can write to Redis has no session by it, nor somebody else's
+// A13: write access to Redis gives no session, neither a new one nor another member's
 #[tokio::test]
 async fn a_forged_cache_entry_is_ignored() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
@@ -164,7 +164,7 @@ async fn a_forged_cache_entry_is_ignored() {
     let owners = copies().await.remove(0);
     let mine = rows.open("member 1", &clock);
     assert!(session_data(&sessions, &mine).await.is_some());
-    let own = copies().await.into_iter().find(|key| *key != owners).expect("there are two");
+    let own = copies().await.into_iter().find(|key| *key != owners).expect("two entries exist");
     let kept = async |key: &str| {
         let fields: HashMap<String, Vec<u8>> = redis.call(cmd("HGETALL").arg(key)).await.unwrap();
         fields.into_iter().find(|(_, value)| value.ends_with(b"}")).expect("a copy is JSON behind a signature")
@@ -176,12 +176,12 @@ async fn a_forged_cache_entry_is_ignored() {
         let _: i64 = redis.call(cmd("HSET").arg(&own).arg(&field).arg(forged)).await.unwrap();
         assert_eq!(session_data(&sessions, &mine).await.as_deref(), Some("member 1"), "{changed}");
     }
-    // One that was not touched is believed: the owner's was never asked for again.
+    // An unchanged entry is valid: the operator's session was not loaded again.
     assert!(session_data(&sessions, &owner).await.is_some());
     assert_eq!(rows.loads(), 2 + 4);
 }
 
-// A13: whoever guesses cannot make the database work more than he does
+// A13: guessing causes at most one load per guess
 #[tokio::test]
 async fn a_malformed_cookie_causes_no_load() {
     let (prefix, rows, (_, clock)) = (prefix(), Rows::default(), manual_clock());
@@ -218,7 +218,7 @@ async fn a_lost_redis_costs_loads_but_no_session() {
     assert_eq!(session_data(&one, &cookie).await, None);
 }
 
-// F15: a session is ended while Redis cannot be told
+// F15: a session ends while Redis is unreachable
 #[tokio::test]
 async fn a_session_ended_while_redis_hung_stays_ended() {
     let server = Server::start().await;
@@ -226,12 +226,12 @@ async fn a_session_ended_while_redis_hung_stays_ended() {
     let new = || sessions(&rows, Some(server.connect(never_open(), Arc::new(SystemClock))), &clock);
     let (one, two) = (new(), new());
     let cookie = rows.open("member 1", &clock);
-    assert!(session_data(&two, &cookie).await.is_some(), "there is a copy");
+    assert!(session_data(&two, &cookie).await.is_some(), "the session is cached");
     server.freeze();
     rows.end(&cookie, &one);
-    assert_eq!(session_data(&one, &cookie).await, None, "at once where it was ended");
+    assert_eq!(session_data(&one, &cookie).await, None, "at once on the instance that ended it");
     server.thaw();
-    eventually("elsewhere as soon as Redis is told", || async { session_data(&two, &cookie).await.is_none() }).await;
+    eventually("on other instances once Redis has the change", || async { session_data(&two, &cookie).await.is_none() }).await;
 }
 
 #[tokio::test]

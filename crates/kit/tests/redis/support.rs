@@ -1,4 +1,4 @@
-//! The Redis of the tests, and servers of their own for tests that hurt theirs.
+//! The shared Redis of the tests, and separate servers for tests that break theirs.
 
 use contracts::Timestamp;
 use kit::{
@@ -16,15 +16,15 @@ use std::{
     time::Duration,
 };
 
-/// Long enough for any answer on a busy machine: only tests of outages are to meet a time-out.
+/// Long enough for any answer on a busy machine, so that only outage tests time out.
 const LONG_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The address of the Redis that all tests share.
+/// Address of the Redis that all tests share.
 pub fn address() -> String {
     std::env::var("ONRUSH_TEST_REDIS").expect("ONRUSH_TEST_REDIS is not set: start the test services with ./scripts/services up")
 }
 
-/// A prefix of keys that no other test has.
+/// A unique key prefix.
 pub fn prefix() -> String {
     format!("test-{}:", new_id())
 }
@@ -33,7 +33,7 @@ pub fn settings(prefix: &str) -> RedisSettings {
     RedisSettings { call_timeout: LONG_TIMEOUT, prefix: prefix.to_owned(), breaker: BreakerSettings::default() }
 }
 
-/// One of several instances that use the same keys: a connection of its own.
+/// One of several instances with the same keys, on its own connection.
 pub fn instance(prefix: &str) -> Redis {
     Redis::connect(&address(), settings(prefix), Arc::new(SystemClock)).unwrap()
 }
@@ -42,7 +42,7 @@ pub fn redis() -> Redis {
     instance(&prefix())
 }
 
-/// A breaker that never opens, for tests that look at single calls.
+/// A breaker that never opens, for tests of single calls.
 pub fn never_open() -> BreakerSettings {
     BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() }
 }
@@ -52,7 +52,7 @@ pub fn manual_clock() -> (ManualClock, Arc<dyn Clock>) {
     (clock.clone(), Arc::new(clock))
 }
 
-/// A server of its own, and instances that use it.
+/// A separate server, and instances that use it.
 pub struct Server(TestRedis);
 
 impl Server {
@@ -60,7 +60,7 @@ impl Server {
         Server(TestRedis::start().await)
     }
 
-    /// An instance whose calls fail soon.
+    /// An instance with a short time limit.
     pub fn connect(&self, breaker: BreakerSettings, clock: Arc<dyn Clock>) -> Redis {
         let settings = RedisSettings { call_timeout: Duration::from_millis(250), prefix: "onrush:".into(), breaker };
         Redis::connect(&self.url(), settings, clock).unwrap()
@@ -84,7 +84,7 @@ pub async fn flush(redis: &Redis) {
     redis.call::<()>(&cmd("FLUSHALL")).await.unwrap();
 }
 
-/// Waits for what must come about, and fails when it has not after a long time.
+/// Waits until the condition holds. Fails after half a minute.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     for _ in 0..1_500 {
         if holds().await {
@@ -92,10 +92,10 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("this never came about: {what}");
+    panic!("condition never held: {what}");
 }
 
-/// A database of a service `kit` with the fences every service has, and a row that only the holder of a lock may write.
+/// A database of a service `kit`, with the fences table of every service, and a table that only a lock holder may write.
 pub async fn database(folder: &TempFolder) -> Tx {
     let db = Db::sqlite(folder.path().join("kit.db"), Synchronous::Normal);
     let mut tx = db.open_writer().await.unwrap();

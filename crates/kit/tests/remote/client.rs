@@ -30,7 +30,7 @@ async fn errors_say_whether_something_was_sent() {
     let server = server().await;
     let proxy = FaultyProxy::before(server.address, ProxyMode::Disconnect).await;
     let client = Client::new(ClientSettings { max_answer: 9_999, ..ClientSettings::default() });
-    let ask = async |base: &str, path: &str, limit| client.send(request(base, path), limit).await.expect_err("it fails");
+    let ask = async |base: &str, path: &str, limit| client.send(request(base, path), limit).await.expect_err("the request fails");
 
     let refused = ask(&unused_address(), "/", TIME_LIMIT).await;
     assert!(matches!(refused, ClientError::Connect(_)) && refused.nothing_was_sent(), "{refused}");

@@ -6,7 +6,7 @@ use kit::{
 };
 use std::sync::Arc;
 
-// A11: whoever looks for a service is told which process runs it, or what is wrong at that address
+// A11: discovery returns the process that runs a service, or the reason why that address does not
 #[tokio::test]
 async fn a_process_says_which_services_it_runs() {
     let (instance, links, mut answers) = (new_id(), Links::default(), Answers::default());
@@ -19,7 +19,7 @@ async fn a_process_says_which_services_it_runs() {
         let address: Address = url.parse().expect("a URL");
         within(whereabouts(&client, &Signer::new(&secret, clock.clone()), &address, service)).await
     };
-    let found = ask(server.url(), "orders", SECRET).await.expect("it runs orders");
+    let found = ask(server.url(), "orders", SECRET).await.expect("the process runs orders");
     assert_eq!((found.instance, found.version.as_str()), (instance, env!("CARGO_PKG_VERSION")));
     let broken = FaultyProxy::before(server.address, ProxyMode::Disconnect).await;
     for (url, service, secret, reason) in [
@@ -28,7 +28,7 @@ async fn a_process_says_which_services_it_runs() {
         (unused_address(), "orders", SECRET, "no answer"),
         (broken.url(), "orders", SECRET, "no answer"),
     ] {
-        let told = ask(url, service, secret).await.expect_err("it cannot be found there");
+        let told = ask(url, service, secret).await.expect_err("discovery fails");
         assert!(told.contains(reason), "{told}");
     }
 }

@@ -1,4 +1,4 @@
-//! Services that fail behind a gateway: what is sent again, what is not, and when a peer is left alone.
+//! Failing services behind a gateway: which requests are retried, and when the breaker spares a peer.
 
 use crate::support::{FaultyProxy, Installation, ProxyMode, Server, document, json, problem, send, unused_address, within};
 use axum::{
@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// A service whose first `failures` answers are this one, and how many it gave.
+/// A service whose first `failures` answers fail, and a counter of its answers.
 async fn failing(failures: usize, fail: impl Fn() -> Response + Clone + Send + Sync + 'static) -> (Server, Arc<AtomicUsize>) {
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = Arc::clone(&count);
@@ -49,7 +49,7 @@ async fn a_read_is_retried_three_times() {
         let response = ask(&gateway, Method::GET, None).await;
         assert_eq!((response.status().as_u16(), count.load(Ordering::SeqCst)), expected);
         if expected.0 == 500 {
-            assert_eq!(problem(&response), (500, 1000), "the service's own answer is the last word");
+            assert_eq!(problem(&response), (500, 1000), "the service's last answer is forwarded");
         }
     }
     let (service, count) = failing(1, internal).await;
@@ -127,7 +127,7 @@ async fn a_broken_connection_is_retried_only_if_idempotent() {
         assert_eq!(response.headers().contains_key("retry-after"), expected == (503, 8001), "{method}");
     }
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    // With a healthy address beside it, a key is enough to get the answer; without one the client is told that nobody knows.
+    // With a healthy address beside it, a key is enough to get the answer. Without a key the outcome is unknown.
     let proxy = FaultyProxy::before(service.address, ProxyMode::Disconnect).await;
     let peers = format!("things={}|{}", proxy.url(), service.url());
     let gateway = Installation::new(&peers).start_gateway().await;

@@ -1,4 +1,4 @@
-//! What goes through a gateway unharmed, and what it stops.
+//! Requests and answers that a gateway forwards unchanged, and those it rejects.
 
 use crate::support::{Installation, START, Server, get, json, problem, send, unused_address};
 use axum::{
@@ -21,7 +21,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A service that says what reached it, and how often something did.
+/// A service that answers with the received request, and a counter of requests.
 async fn echo() -> (Server, Arc<AtomicUsize>) {
     let count: Arc<AtomicUsize> = Arc::default();
     let counted = Arc::clone(&count);
@@ -85,7 +85,7 @@ async fn answers_without_a_body_stay_so() {
     let head = Request::head(format!("{}/v1/things/1", gateway.url())).body(Bytes::new()).expect("a request");
     let head = send(head).await.expect("an answer");
     assert_eq!((head.status().as_u16(), head.body().len()), (201, 0));
-    // One byte longer: HEAD is a longer word than GET.
+    // One byte longer, because the body names the method: HEAD instead of GET.
     let length = |response: &http::Response<Bytes>| response.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
     assert_eq!(length(&head), full.body().len() + 1);
 }
@@ -114,7 +114,7 @@ async fn a_bad_token_is_refused_before_anything_is_forwarded() {
         assert_eq!(refused.headers()["www-authenticate"], "Bearer");
     }
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    // Whether a token is needed is the service's to say, and public operations look at none.
+    // The service decides whether a token is needed. Public operations ignore tokens.
     assert_eq!(ask("/v1/mine", None).await.status(), 201);
     assert_eq!(ask("/v1/things/1", Some("x")).await.status(), 201);
     installation.clock.advance(kit::auth::TOKEN_LIFETIME);
@@ -129,24 +129,27 @@ async fn a_body_over_the_limit_is_refused_here() {
     let url = format!("{}/v1/things/1", gateway.url());
     let large = Request::post(&url).body(Bytes::from(vec![b'x'; BODY_LIMIT + 1])).expect("a request");
     assert_eq!(problem(&send(large).await.expect("an answer")), (413, 1009));
-    // One that does not say its length.
-    let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
-    stream.write_all(b"POST /v1/things/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.expect("it takes it");
+    // A body without a declared length.
+    let mut stream = TcpStream::connect(gateway.address).await.expect("the server listens");
+    stream
+        .write_all(b"POST /v1/things/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .expect("the socket accepts bytes");
     let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
     for _ in 0..5 {
-        stream.write_all(&chunk).await.expect("it takes it");
+        stream.write_all(&chunk).await.expect("the socket accepts bytes");
     }
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 0);
 }
 
-/// Reads until the head of an answer is there.
+/// Reads until the head of an answer is complete.
 async fn read_head(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     crate::support::within(async {
         while !text.windows(4).any(|end| end == b"\r\n\r\n") {
             let mut space = [0; 4096];
-            let count = stream.read(&mut space).await.expect("it answers");
+            let count = stream.read(&mut space).await.expect("the server answers");
             assert!(count > 0, "closed after {}", String::from_utf8_lossy(&text));
             text.extend_from_slice(&space[..count]);
         }
@@ -160,15 +163,15 @@ async fn expect_continue_is_answered_by_100_or_413() {
     let (service, count) = echo().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let begin = async |length: usize| {
-        let mut stream = TcpStream::connect(gateway.address).await.expect("it listens");
+        let mut stream = TcpStream::connect(gateway.address).await.expect("the server listens");
         let head = format!("POST /v1/things/1 HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.expect("it takes it");
+        stream.write_all(head.as_bytes()).await.expect("the socket accepts bytes");
         let answer = read_head(&mut stream).await;
         (stream, answer)
     };
     let (mut stream, answer) = begin(5).await;
     assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").await.expect("it takes it");
+    stream.write_all(b"hello").await.expect("the socket accepts bytes");
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 201 "));
     assert!(begin(BODY_LIMIT + 1).await.1.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 1);
@@ -187,7 +190,7 @@ async fn unreachable_peers_give_503_with_8001() {
         let body = json(&response);
         assert_eq!(body["type"], "/problems/service-unavailable");
         assert_eq!(body["trace_id"].as_str(), response.headers()["x-request-id"].to_str().ok());
-        assert!(!body.to_string().contains("127.0.0.1"), "it says nothing of the inside: {body}");
+        assert!(!body.to_string().contains("127.0.0.1"), "no internal address in the answer: {body}");
     }
 }
 
@@ -211,7 +214,7 @@ async fn a_forwarding_loop_is_stopped() {
     assert_eq!(problem(&response), (503, 8001));
     assert!(json(&response)["detail"].as_str().expect("a sentence").contains("circle"));
     assert_eq!(count.load(Ordering::SeqCst), 2);
-    // What a client claims stops it at most.
+    // A hop count claimed by a client can only stop its own request.
     let claimed = Request::get(format!("{}/v1/things/1", first.url())).header("onrush-hops", "255").body(Bytes::new()).expect("a request");
     assert_eq!(problem(&send(claimed).await.expect("an answer")), (503, 8001));
 }

@@ -1,4 +1,4 @@
-//! What a service gets to see of a request that was forwarded to it, and a client of its answer.
+//! Headers that a service sees of a forwarded request, and headers that a client sees of the answer.
 
 use crate::support::{Installation, SECRET, Server, clock, json, send, signer};
 use axum::{
@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A service that says which headers reached it, and from whom it thinks they come.
+/// A service that answers with the received headers and the client address it derived.
 async fn mirror() -> Server {
     let handler = async |Peer(peer): Peer, Trace(trace): Trace, request: Incoming| -> Response {
         let headers: BTreeMap<&str, &str> =
@@ -97,19 +97,19 @@ async fn the_trace_is_forwarded() {
     }
 }
 
-/// Asks on a connection of one's own; the answer and one's own address.
+/// Sends on a new connection. Returns the answer and the connection's local address.
 async fn ask_from_here(server: &Server, headers: &str) -> (Value, String) {
-    let mut stream = TcpStream::connect(server.address).await.expect("it listens");
+    let mut stream = TcpStream::connect(server.address).await.expect("the server listens");
     let here = stream.local_addr().expect("it is connected").to_string();
     let request = format!("GET /v1/things/1 HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("it takes it");
+    stream.write_all(request.as_bytes()).await.expect("the socket accepts bytes");
     let mut text = String::new();
-    crate::support::within(stream.read_to_string(&mut text)).await.expect("it answers");
+    crate::support::within(stream.read_to_string(&mut text)).await.expect("the server answers");
     let body = text.split_once("\r\n\r\n").expect("an answer has a head").1;
     (serde_json::from_str(body).expect("the answer is JSON"), here)
 }
 
-// row 41: brakes on guessing count by client, also behind a gateway
+// row 41: login limits count by client, also behind a gateway
 #[tokio::test]
 async fn the_client_address_is_forwarded_and_cannot_be_forged() {
     let service = mirror().await;
@@ -117,7 +117,7 @@ async fn the_client_address_is_forwarded_and_cannot_be_forged() {
     let gateway = installation.start_gateway().await;
     let (seen, here) = ask_from_here(&gateway, "").await;
     assert_eq!(seen["peer"], here);
-    // Over two gateways, of which the second is told by the first.
+    // Through two gateways, of which the second trusts the first.
     let between =
         accept_origins(installation.gateway(Default::default()).routes("things", &crate::support::document()), installation.signer.clone());
     let between = Server::start(between).await;
@@ -142,7 +142,7 @@ async fn the_client_address_is_forwarded_and_cannot_be_forged() {
     let signed = installation.signer.sign(&[b"origin", b"GET", b"/v1/things/1", b"203.0.113.9:1"]);
     let header = format!("onrush-origin: 203.0.113.9:1;{}\r\n", signed.to_str().expect("ASCII"));
     assert_eq!(ask_from_here(&service, &header).await.0["peer"], "203.0.113.9:1");
-    // The gateway does not pass a client's on, however good: it was not made for the client.
+    // The gateway drops a client's header, even a validly signed one.
     let (seen, here) = ask_from_here(&gateway, &header).await;
     assert_eq!(seen["peer"], here);
 }

@@ -34,7 +34,7 @@ async fn a_call_goes_to_the_process_that_runs_the_service() {
 #[tokio::test]
 async fn a_missing_peer_address_is_reported() {
     let links = Installation::new(&format!("others={}", unused_address())).links(RemoteSettings::default());
-    let error = links.call(Double(1)).await.expect_err("nobody knows it");
+    let error = links.call(Double(1)).await.expect_err("no peer runs the service");
     assert!(matches!(error, LinkError::NotHere { service: "numbers", call: "double" }), "{error}");
 }
 
@@ -46,7 +46,7 @@ async fn another_address_is_tried_if_one_fails() {
     for broken in [unused_address(), disconnecting.url()] {
         let links = Installation::new(&format!("numbers={broken}|{}", server.url())).links(RemoteSettings::default());
         for number in 0..20 {
-            assert_eq!(links.call(Double(number)).await.expect("the other one answers"), number * 2);
+            assert_eq!(links.call(Double(number)).await.expect("the other address answers"), number * 2);
         }
     }
     assert_eq!(asked.load(Ordering::SeqCst), 40);
@@ -58,10 +58,10 @@ async fn another_address_is_tried_if_the_call_is_unknown() {
     let other = Server::start(Router::new()).await;
     let links = Installation::new(&format!("numbers={}|{}", other.url(), server.url())).links(RemoteSettings::default());
     for number in 0..20 {
-        assert_eq!(links.call(Double(number)).await.expect("the other one answers"), number * 2);
+        assert_eq!(links.call(Double(number)).await.expect("the other address answers"), number * 2);
     }
     let links = Installation::new(&format!("numbers={}", other.url())).links(RemoteSettings::default());
-    let error = links.call(Double(1)).await.expect_err("it does not run the service");
+    let error = links.call(Double(1)).await.expect_err("the peer does not run the service");
     assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("does not run")), "{error}");
 }
 
@@ -73,12 +73,12 @@ async fn a_silent_peer_is_abandoned_after_the_timeout() {
     let settings = RemoteSettings { total_time: TIME_LIMIT, try_time: Duration::from_secs(1), tries: 3 };
     let links = Installation::new(&format!("numbers={}|{}", silent.url(), server.url())).links(settings);
     for number in 0..4 {
-        assert_eq!(within(links.call(Double(number))).await.expect("the other one answers"), number * 2);
+        assert_eq!(within(links.call(Double(number))).await.expect("the other address answers"), number * 2);
     }
     assert!(silent.connections() > 0);
     let settings = RemoteSettings { total_time: Duration::from_millis(300), ..settings };
     let links = Installation::new(&format!("numbers={}", silent.url())).links(settings);
-    let error = within(links.call(Double(1))).await.expect_err("nobody answers");
+    let error = within(links.call(Double(1))).await.expect_err("no answer arrives");
     assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("no answer within")), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
@@ -94,12 +94,12 @@ async fn a_failing_call_is_tried_three_times() {
     });
     let server = Server::start(router).await;
     let installation = Installation::new(&format!("numbers={}", server.url()));
-    assert_eq!(installation.links(RemoteSettings::default()).call(Double(2)).await.expect("the third try"), 4);
+    assert_eq!(installation.links(RemoteSettings::default()).call(Double(2)).await.expect("the third attempt succeeds"), 4);
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     let twice = installation.links(RemoteSettings { tries: 2, ..RemoteSettings::default() });
-    let error = twice.call(Double(2)).await.expect_err("two tries do not suffice");
+    let error = twice.call(Double(2)).await.expect_err("two attempts fail");
     assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("500")), "{error}");
-    // What went wrong there is in its log, not in ours.
+    // The cause is in the other process's log only.
     assert!(!error.to_string().contains("not now"), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 5);
 }
@@ -112,28 +112,28 @@ async fn an_open_breaker_spares_a_dead_peer_until_it_recovers() {
     let installation = Installation::new(&format!("numbers={}", proxy.url()));
     let links = installation.links(RemoteSettings::default());
     for _ in 0..2 {
-        links.call(Double(1)).await.expect_err("it is dead");
+        links.call(Double(1)).await.expect_err("the peer is dead");
     }
     let tried = proxy.connections();
     assert_eq!(tried, 5, "five failures open the breaker");
     for _ in 0..20 {
-        let error = links.call(Double(1)).await.expect_err("it is left alone");
+        let error = links.call(Double(1)).await.expect_err("the breaker is open");
         assert!(matches!(&error, LinkError::Unavailable { reason, .. } if reason.contains("not tried")), "{error}");
     }
     assert_eq!(proxy.connections(), tried);
 
-    // It is still dead: one try shows it.
+    // The peer is still dead, and one attempt shows it.
     installation.clock.advance(Duration::from_secs(5));
-    links.call(Double(1)).await.expect_err("it is dead");
+    links.call(Double(1)).await.expect_err("the peer is dead");
     assert_eq!(proxy.connections(), tried + 1);
-    links.call(Double(1)).await.expect_err("it is left alone");
+    links.call(Double(1)).await.expect_err("the breaker is open");
     assert_eq!(proxy.connections(), tried + 1);
 
     proxy.set(ProxyMode::PassThrough);
-    links.call(Double(1)).await.expect_err("nobody looked yet");
+    links.call(Double(1)).await.expect_err("the breaker is still open");
     installation.clock.advance(Duration::from_secs(5));
     for number in 0..10 {
-        assert_eq!(links.call(Double(number)).await.expect("it is back"), number * 2);
+        assert_eq!(links.call(Double(number)).await.expect("the peer has recovered"), number * 2);
     }
     assert_eq!(asked.load(Ordering::SeqCst), 10);
 }
@@ -176,7 +176,7 @@ async fn calls_carry_the_trace_of_their_request() {
     let other = get(format!("{}/v1/ask", asking.url())).await;
     let seen = seen.lock().expect("no panic").clone();
     assert!(seen[0].0.starts_with(&format!("00-{id}-")) && seen[0].1 == id, "{seen:?}");
-    assert!(!seen[0].0.contains("b7ad6b7169203331"), "the question is a step of its own: {seen:?}");
+    assert!(!seen[0].0.contains("b7ad6b7169203331"), "the call has its own span: {seen:?}");
     assert_eq!(seen[1].1, other.headers()["x-request-id"].to_str().expect("ASCII"));
 }
 

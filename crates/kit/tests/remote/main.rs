@@ -1,4 +1,4 @@
-//! What processes do to each other, over real sockets: questions, forwarded requests, peers that fail.
+//! Communication between processes over real sockets: calls, forwarded requests, failing peers.
 
 mod client;
 mod discovery;

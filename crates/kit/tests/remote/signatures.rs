@@ -1,4 +1,4 @@
-//! Only processes of the installation may ask.
+//! Only processes of the installation may call.
 
 use crate::support::{Double, Installation, SECRET, Server, answering, clock, json, numbers, problem, send, signer, within};
 use bytes::Bytes;
@@ -55,22 +55,22 @@ async fn only_a_signed_call_is_answered() {
         assert_eq!(problem(&refused), (401, 3000), "{what}");
     }
     clock.advance(Duration::from_secs(61));
-    assert_eq!(problem(&ask(&server, PATH, "21", &[good]).await), (401, 3000), "kept for later");
+    assert_eq!(problem(&ask(&server, PATH, "21", &[good]).await), (401, 3000), "a captured signature has expired");
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// What comes back for a question whose body is announced and never sent.
+/// Status of the answer to a call whose body is announced but never sent.
 async fn without_a_body(server: &Server, signature: &HeaderValue) -> u16 {
-    let mut connection = TcpStream::connect(server.address).await.expect("it listens");
+    let mut connection = TcpStream::connect(server.address).await.expect("the server listens");
     let signature = signature.to_str().expect("ASCII");
     let head = format!("POST {PATH} HTTP/1.1\r\nhost: numbers\r\ncontent-length: 4000000\r\nonrush-signature: {signature}\r\n\r\n");
-    connection.write_all(head.as_bytes()).await.expect("it takes it");
+    connection.write_all(head.as_bytes()).await.expect("the socket accepts bytes");
     let mut status = [0; 12];
     within(connection.read_exact(&mut status)).await.expect("an answer");
     String::from_utf8_lossy(&status[9..]).parse().expect("a status")
 }
 
-// A stranger's body is not read: what says by its form or its age that nobody here made it now is refused before.
+// A signature with a wrong form or age is refused before the body is read.
 #[tokio::test]
 async fn a_malformed_signature_is_refused_before_the_body() {
     let clock = clock();
@@ -107,7 +107,7 @@ async fn an_invalid_signed_call_gets_a_problem() {
 async fn processes_with_different_secrets_refuse_and_say_why() {
     let (server, asked) = numbers(&clock(), [8; 32]).await;
     let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
-    let error = links.call(Double(1)).await.expect_err("it is a stranger");
+    let error = links.call(Double(1)).await.expect_err("the secrets differ");
     assert!(matches!(&error, LinkError::Failed { reason, .. } if reason.contains("secrets")), "{error}");
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }

@@ -1,4 +1,4 @@
-//! Answers that come in pieces.
+//! Streamed answers.
 
 use crate::support::{Installation, Server, TIME_LIMIT, document, within};
 use axum::{
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What a test says, piece by piece. Tells when nobody listens any more.
+/// Pieces of an answer, sent by the test. Dropping it tells the test that the client has left.
 struct Pieces {
     pieces: mpsc::UnboundedReceiver<&'static str>,
     _gone: mpsc::UnboundedSender<()>,
@@ -45,13 +45,13 @@ struct EventClient {
     _servers: [Server; 2],
 }
 
-/// A client behind a gateway in front of a service that says what the test says.
+/// A client behind a gateway, in front of a service that streams the test's pieces.
 async fn listen(kind: &'static str, stall_time: Duration) -> EventClient {
     let (say, receiver) = mpsc::unbounded_channel();
     let (left, gone) = mpsc::unbounded_channel();
     let pieces = Arc::new(Mutex::new(Some(Pieces { pieces: receiver, _gone: left })));
     let handler = async move || -> Response {
-        let pieces = pieces.lock().expect("no panic").take().expect("it is asked once");
+        let pieces = pieces.lock().expect("no panic").take().expect("the handler runs once");
         ([("content-type", kind)], Body::from_stream(pieces)).into_response()
     };
     let service = Server::start(Router::new().route("/v1/events", get(handler))).await;
@@ -59,7 +59,7 @@ async fn listen(kind: &'static str, stall_time: Duration) -> EventClient {
     let settings = GatewaySettings { stall_time, ..GatewaySettings::default() };
     let gateway = Server::start(installation.gateway(settings).routes("things", &document())).await;
     let request = Request::get(format!("{}/v1/events", gateway.url())).header("accept", kind).body(Bytes::new()).expect("a request");
-    let answer = Client::new(ClientSettings::default()).open(request, TIME_LIMIT).await.expect("the head comes before any piece");
+    let answer = Client::new(ClientSettings::default()).open(request, TIME_LIMIT).await.expect("the head arrives before any piece");
     EventClient { say, gone, answer, _servers: [service, gateway] }
 }
 
@@ -69,25 +69,25 @@ async fn next(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
 
 #[tokio::test]
 async fn events_pass_one_by_one() {
-    // Silence between events is not a fault, however long.
+    // Silence between events is not a fault, regardless of its length.
     let mut client = listen("text/event-stream", Duration::ZERO).await;
     assert_eq!(client.answer.headers()["content-type"], "text/event-stream");
     for event in ["data: 1\n\n", "data: 2\n\n", ": still here\n\n"] {
         tokio::task::yield_now().await;
         client.say.send(event).expect("the service listens");
-        assert_eq!(next(client.answer.body_mut()).await.expect("it goes on").expect("it is whole"), event);
+        assert_eq!(next(client.answer.body_mut()).await.expect("it goes on").expect("the frame is complete"), event);
     }
     drop(client.say);
-    assert!(next(client.answer.body_mut()).await.is_none(), "the end goes through, too");
+    assert!(next(client.answer.body_mut()).await.is_none(), "the end of the stream is forwarded");
 }
 
 #[tokio::test]
 async fn a_client_disconnect_cancels_the_upstream_stream() {
     let mut client = listen("text/event-stream", Duration::ZERO).await;
     client.say.send("data: 1\n\n").expect("the service listens");
-    next(client.answer.body_mut()).await.expect("it comes").expect("it is whole");
+    next(client.answer.body_mut()).await.expect("a frame arrives").expect("the frame is complete");
     drop(client.answer);
-    // A closed connection is noticed when something is written to it.
+    // The server notices a closed connection at its next write.
     let (say, mut gone) = (client.say, client.gone);
     within(async {
         loop {
@@ -105,7 +105,7 @@ async fn a_client_disconnect_cancels_the_upstream_stream() {
 async fn a_stalled_answer_is_cut_off_as_incomplete() {
     let mut client = listen("application/json", Duration::from_secs(1)).await;
     client.say.send("[1,").expect("the service listens");
-    assert_eq!(next(client.answer.body_mut()).await.expect("it comes").expect("it is whole"), "[1,");
+    assert_eq!(next(client.answer.body_mut()).await.expect("a frame arrives").expect("the frame is complete"), "[1,");
     let end = next(client.answer.body_mut()).await;
     assert!(matches!(end, Some(Err(_))), "{end:?}");
 }

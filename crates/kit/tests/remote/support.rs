@@ -1,4 +1,4 @@
-//! Servers, peers that misbehave on command, and what tests ask them with.
+//! Test servers, peers that fail on command, and clients.
 
 use axum::Router;
 use bytes::Bytes;
@@ -36,10 +36,10 @@ use utoipa::openapi::{HttpMethod, OpenApi, PathItem, PathsBuilder, path::Operati
 
 pub const START: Timestamp = Timestamp(1_795_132_800_000_000);
 pub const SECRET: [u8; 32] = [7; 32];
-/// Everything here takes milliseconds; what takes this long hangs.
+/// Time limit. Everything here takes milliseconds.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Twice a number, from the service `numbers`.
+/// Doubles a number. Served by `numbers`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Double(pub i64);
 
@@ -49,12 +49,12 @@ impl Call for Double {
     const NAME: &'static str = "double";
 }
 
-/// Waits for something that another task brings about.
+/// Waits for another task, at most [`TIME_LIMIT`].
 pub async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(TIME_LIMIT, what).await.expect("it happens in time")
+    tokio::time::timeout(TIME_LIMIT, what).await.expect("the task completes in time")
 }
 
-/// A server of ours on a port of its own, for as long as this lives.
+/// A server on its own port, until dropped.
 pub struct Server {
     pub address: SocketAddr,
     _trigger: ShutdownTrigger,
@@ -71,7 +71,7 @@ impl Server {
         let (trigger, shutdown) = tasks::shutdown();
         let limits = ServerLimits { drain_time: Duration::from_millis(10), ..ServerLimits::default() };
         tasks::spawn("test server", async move {
-            serve(listener, layers(router), limits, shutdown).await.expect("it serves");
+            serve(listener, layers(router), limits, shutdown).await.expect("the server runs");
         });
         Server { address, _trigger: trigger }
     }
@@ -81,19 +81,19 @@ impl Server {
     }
 }
 
-/// What a [`FaultyProxy`] does with connections.
+/// Behaviour of a [`FaultyProxy`].
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub enum ProxyMode {
-    /// Passes them through.
+    /// Forwards connections.
     PassThrough,
-    /// Closes each after the first bytes came.
+    /// Closes each connection after its first bytes.
     Disconnect,
-    /// Takes them and never says anything.
+    /// Accepts connections and never answers.
     Silent,
 }
 
-/// Stands before a server and lets it misbehave on command.
+/// A proxy in front of a server that fails on command.
 pub struct FaultyProxy {
     pub address: SocketAddr,
     mode: Arc<AtomicU8>,
@@ -108,7 +108,7 @@ impl FaultyProxy {
         let (mode, connections) = (Arc::clone(&proxy.mode), Arc::clone(&proxy.connections));
         tasks::spawn("proxy", async move {
             loop {
-                let (stream, _) = listener.accept().await.expect("it accepts");
+                let (stream, _) = listener.accept().await.expect("the listener accepts");
                 connections.fetch_add(1, Ordering::SeqCst);
                 tasks::spawn("proxy connection", pass(stream, target, Arc::clone(&mode)));
             }
@@ -142,11 +142,11 @@ async fn pass(mut stream: TcpStream, target: SocketAddr, mode: Arc<AtomicU8>) {
         return;
     }
     let mut inner = TcpStream::connect(target).await.expect("the server is there");
-    inner.write_all(&space[..count]).await.expect("it takes bytes");
+    inner.write_all(&space[..count]).await.expect("the server accepts bytes");
     let _ = tokio::io::copy_bidirectional(&mut stream, &mut inner).await;
 }
 
-/// An address at which nobody listens: connections are refused. The port stays taken, so that no other test gets it.
+/// An address that refuses connections. The port stays bound, so that no other test gets it.
 pub fn unused_address() -> String {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
@@ -155,7 +155,7 @@ pub fn unused_address() -> String {
     format!("http://{address}")
 }
 
-/// What one process knows of the others.
+/// One process's connections to its peers.
 pub struct Installation {
     pub clock: ManualClock,
     pub auth: Auth,
@@ -180,7 +180,7 @@ impl Installation {
         Installation { auth: Auth::new(SECRET, Arc::clone(&shared)), signer: signer(SECRET, &clock), clock, pool }
     }
 
-    /// Links that ask the peers.
+    /// Links that call the peers.
     pub fn links(&self, settings: RemoteSettings) -> Links {
         let links = Links::default();
         links.connect(Remote::new(self.pool.clone(), self.signer.clone(), settings));
@@ -197,7 +197,7 @@ impl Installation {
     }
 }
 
-/// The operations of the service `things`, on every method that there is.
+/// Operations of the service `things`, with every method.
 pub fn document() -> OpenApi {
     let open = || OperationBuilder::new().build();
     let guarded = || OperationBuilder::new().security(SecurityRequirement::new("bearer", Vec::<String>::new())).build();
@@ -215,7 +215,7 @@ pub fn document() -> OpenApi {
     OpenApi::new(utoipa::openapi::Info::new("things", "1"), paths)
 }
 
-/// A process that answers [`Double`], and counts how often it was asked.
+/// A process that answers [`Double`], and a counter of calls.
 pub async fn numbers(clock: &ManualClock, secret: [u8; 32]) -> (Server, Arc<AtomicUsize>) {
     let asked: Arc<AtomicUsize> = Arc::default();
     let count = Arc::clone(&asked);
@@ -226,7 +226,7 @@ pub async fn numbers(clock: &ManualClock, secret: [u8; 32]) -> (Server, Arc<Atom
     (Server::start(router).await, asked)
 }
 
-/// The internal route of a process that answers [`Double`] so.
+/// The internal route of a process that answers [`Double`] this way.
 pub fn answering<F, R>(clock: &ManualClock, secret: [u8; 32], answer: F) -> Router
 where
     F: Fn(Double) -> R + Send + Sync + 'static,
@@ -239,7 +239,7 @@ where
     accept_origins(internal_router(links, signer(secret, clock)), signer(secret, clock))
 }
 
-/// Sends one request on a connection of its own.
+/// Sends one request on a new connection.
 pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
     Client::new(ClientSettings::default()).send(request, TIME_LIMIT).await
 }

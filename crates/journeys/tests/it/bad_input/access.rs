@@ -136,7 +136,7 @@ async fn reused(world: &World) {
     let second = text(&refresh(mall, &first).send().await.expect(200).body["refresh_token"]);
     let _ = refresh(mall, &first).send().await.expect_problem(401, "token-reused");
     let after = refresh(mall, &second).send().await;
-    assert_eq!(after.status, 401, "the whole family has ended");
+    assert_eq!(after.status, 401, "all tokens of the session are revoked");
     mall.assert_token_refused(&access).await;
 }
 
@@ -222,7 +222,7 @@ async fn attempts() {
     // One process may be at its limit while another has room for the attempts it rejected.
     assert!(all <= 100 * processes && all > 100 * processes - 2 * processes, "{all} from one address");
     mall.app.clock.advance(Duration::from_secs(601));
-    assert_eq!(attempt(here, &account.email, PASSWORD).await.status, 200, "not for good");
+    assert_eq!(attempt(here, &account.email, PASSWORD).await.status, 200, "the limit ends");
     server.stop();
     mall.finish().await;
 }

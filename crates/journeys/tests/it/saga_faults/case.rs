@@ -69,11 +69,11 @@ impl<'a> CaseRun<'a> {
         let faults = &self.mall.app.faults;
         let hits = faults.struck(reader, kind) - self.hits_before;
         match self.fault {
-            DeliveryFault::Late => assert!(self.was_released.load(Ordering::SeqCst), "{context}: it never happened"),
+            DeliveryFault::Late => assert!(self.was_released.load(Ordering::SeqCst), "{context}: the fault never happened"),
             DeliveryFault::Fail => assert_eq!(hits, 1, "{context}"),
             DeliveryFault::Repeat => {
                 faults.repeat(reader, kind, 0);
-                assert!(hits > 0, "{context}: it never happened");
+                assert!(hits > 0, "{context}: the fault never happened");
             }
         }
     }
@@ -83,7 +83,7 @@ impl<'a> CaseRun<'a> {
         let placed = self.act(shopper, "/v1/orders", body).await;
         let id = placed.body["id"].as_str().or(placed.body["order_id"].as_str());
         let id = id.unwrap_or_else(|| panic!("no order in {placed:?}")).to_owned();
-        self.orders.lock().expect("nobody panics with it").push(id.clone());
+        self.orders.lock().expect("no panic while locked").push(id.clone());
         id
     }
 
@@ -105,7 +105,7 @@ impl<'a> CaseRun<'a> {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{:?} {:?}: it does not come to rest: {:#?}", self.message, self.fault, self.mall.audit().await);
+        panic!("{:?} {:?}: the mall does not rest: {:#?}", self.message, self.fault, self.mall.audit().await);
     }
 
     /// True: the held message is written and not yet released.
@@ -133,7 +133,7 @@ impl<'a> CaseRun<'a> {
 
     /// States of the case's orders, in the order of placement.
     pub async fn states(&self) -> Vec<String> {
-        let ids = self.orders.lock().expect("nobody panics with it").clone();
+        let ids = self.orders.lock().expect("no panic while locked").clone();
         let mut states = Vec::new();
         for id in ids {
             let found: Vec<(String,)> = self.mall.app.rows(&format!("select state from orders_orders where id={}", sql_uuid(&id))).await;

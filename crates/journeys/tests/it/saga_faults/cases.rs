@@ -176,7 +176,7 @@ async fn place_two_at_once(run: &CaseRun<'_>, shopper: &Person, body: &Value, st
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(run.count_unread(step).await, 2, "both have come to {step:?}");
+    assert_eq!(run.count_unread(step).await, 2, "both orders reached {step:?}");
     run.mall.app.faults.release(step.reader, step.kind);
     run.mall.wake().await;
     run.wait_until_quiet().await;

@@ -1,4 +1,4 @@
-//! Many rows at once.
+//! Statements with many rows.
 
 use super::{TestDb, count, insert, on_both};
 use kit::{DbError, db::params};
@@ -91,7 +91,7 @@ async fn a_row_may_change_twice(test_db: TestDb) {
     insert(&mut tx, 1, 0).await.unwrap();
     let steps = (0..600_i64).map(|n| params![n]);
     let changed = tx.execute_many("update kit_things set n=n+1 where n=$1", steps).await.unwrap();
-    assert_eq!(changed, [1; 600], "each sees what the one before did");
+    assert_eq!(changed, [1; 600], "each row sees the change of the row before");
 }
 
 async fn repeated_rows_are_applied_in_order(test_db: TestDb) {
@@ -103,7 +103,7 @@ async fn repeated_rows_are_applied_in_order(test_db: TestDb) {
     assert_eq!(tx.execute_many(add, [row(1, 5), row(2, 6), row(1, 7), row(9, 8)]).await.unwrap(), [1, 1, 1, 0]);
     let moved = "update kit_things set n=$2 where id=$1 and n=$3";
     let steps = [[2, 7, 6], [2, 8, 7], [3, 1, 9]].map(|[id, to, from]| params![Uuid::from_u128(id), to as i64, from as i64]);
-    assert_eq!(tx.execute_many(moved, steps).await.unwrap(), [1, 1, 0], "the second goes on from where the first one came to");
+    assert_eq!(tx.execute_many(moved, steps).await.unwrap(), [1, 1, 0], "the second row sees the first row's change");
     let found: Vec<(i64,)> = tx.query("select n from kit_things order by id", &[]).await.unwrap();
     assert_eq!(found, [(12,), (8,), (0,)]);
     let ids = [3_u128, 1, 3].map(|id| params![Uuid::from_u128(id)]);

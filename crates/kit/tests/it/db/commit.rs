@@ -1,4 +1,4 @@
-//! What becomes of a commit whose connection breaks.
+//! Outcomes of commits whose connection breaks.
 
 use super::{count, insert};
 use kit::{
@@ -9,7 +9,7 @@ use kit::{
     },
 };
 
-/// A writer behind the proxy.
+/// A writer connected through the proxy.
 async fn writer_through_proxy() -> (TestDatabase, Proxy, Tx) {
     let database = TestDatabase::create().await;
     let url = database.url();
@@ -64,11 +64,11 @@ async fn a_commit_is_unknown_if_the_server_stays_unreachable() {
     let away = tx.begin().await;
     assert!(matches!(away, Err(DbError::Closed(_))), "{away:?}");
     let mut tx = Db::postgres(&database.url(), &[]).unwrap().open_writer().await.unwrap();
-    assert_eq!(count(&mut tx).await, 1, "and here it stands");
+    assert_eq!(count(&mut tx).await, 1, "the commit was applied");
 }
 
-/// After a crash the server gives out numbers of transactions again of which nothing reached the disk, so that "committed" may be said of
-/// another one. A new start of its statistics is how a crash shows.
+/// After a crash PostgreSQL reuses transaction ids that never reached the disk. The status "committed" may then belong to another
+/// transaction. New statistics reveal the crash.
 #[tokio::test]
 async fn a_commit_before_a_server_crash_is_unknown() {
     let (database, proxy, mut tx) = writer_through_proxy().await;
@@ -77,7 +77,7 @@ async fn a_commit_before_a_server_crash_is_unknown() {
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
 }
 
-/// Of two transactions with one number the other must not be ended, nor ours be called gone.
+/// If two transactions share an id, the other one must not be ended, and ours must not be reported as failed.
 #[tokio::test]
 async fn a_commit_with_a_reused_transaction_id_is_unknown() {
     let (database, proxy, mut tx) = writer_through_proxy().await;
@@ -86,7 +86,7 @@ async fn a_commit_with_a_reused_transaction_id_is_unknown() {
     let unknown = cut(&proxy, &mut tx, Cut::SilentlyBeforeCommit).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
     let sql = "select 1 from pg_stat_activity where datname=current_database() and state='idle in transaction'";
-    assert_eq!(bystander.query(sql, &[]).await.unwrap().len(), 1, "it was left alone");
+    assert_eq!(bystander.query(sql, &[]).await.unwrap().len(), 1, "the other transaction is still open");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Transactions, readers, and connections that are lost.
+//! Transactions, readers, and lost connections.
 
 use super::{TestDb, count, insert, on_both};
 use kit::{Db, DbError, Tx, db::params, testing::TestDatabase};
@@ -21,7 +21,7 @@ async fn readers_see_only_commits(test_db: TestDb) {
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     tx.rollback().await.unwrap();
-    tx.rollback().await.expect("a second one has nothing to do");
+    tx.rollback().await.expect("a second rollback does nothing");
     assert_eq!(count(&mut tx).await, 1);
 }
 
@@ -51,19 +51,19 @@ async fn begin_commit_and_rollback_exclude_each_other(test_db: TestDb) {
     assert!(tx.commit().await.is_err(), "there is nothing to commit");
     tx.begin().await.unwrap();
     insert(&mut tx, 1, 1).await.unwrap();
-    assert!(tx.begin().await.is_err(), "one is open");
+    assert!(tx.begin().await.is_err(), "a transaction is open");
     tx.commit().await.unwrap();
     tx.revive().await.expect("nothing was lost");
     assert_eq!(count(&mut tx).await, 1);
-    // Dropped in the middle, nothing stays.
+    // Dropped in the middle, the transaction leaves nothing.
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     drop(tx);
     let mut tx = test_db.writer().await;
-    insert(&mut tx, 2, 1).await.expect("the number is free again");
+    insert(&mut tx, 2, 1).await.expect("the id is free again");
 }
 
-/// The engine's threads know no runtime.
+/// The engine's threads have no runtime.
 async fn calls_work_without_a_runtime(test_db: TestDb) {
     let mut tx = test_db.with_table().await;
     let db = test_db.db.clone();
@@ -122,7 +122,7 @@ async fn a_transaction_does_not_outlive_its_connection() {
     let lost = insert(&mut tx, 2, 1).await;
     assert!(matches!(lost, Err(DbError::Closed(_))), "{lost:?}");
     let lost = insert(&mut tx, 3, 1).await;
-    assert!(matches!(lost, Err(DbError::Closed(_))), "it does not go on alone on a new one: {lost:?}");
+    assert!(matches!(lost, Err(DbError::Closed(_))), "the transaction does not continue on a new connection: {lost:?}");
     tx.rollback().await.unwrap();
     assert_eq!(count(&mut tx).await, 0);
 }
@@ -137,7 +137,7 @@ async fn disconnected_readers_are_replaced() {
     }
     held.truncate(1);
     end_all(&database).await;
-    assert_eq!(count(&mut held[0]).await, 1, "one that has read nothing yet gets a new connection by itself");
+    assert_eq!(count(&mut held[0]).await, 1, "an unused reader reconnects by itself");
     for _ in 0..8 {
         held.push(db.reader().await.unwrap());
         assert_eq!(count(held.last_mut().unwrap()).await, 1);
@@ -166,7 +166,7 @@ async fn after_a_failed_statement_only_rollback_works() {
     tx.begin().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     tx.commit().await.unwrap();
-    // Outside a transaction nothing hangs on a failure.
+    // Outside a transaction, the connection is usable after a failure.
     assert!(matches!(insert(&mut tx, 1, 1).await, Err(DbError::Unique(_))));
     assert_eq!(count(&mut tx).await, 2);
 }

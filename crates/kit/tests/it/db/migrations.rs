@@ -47,7 +47,7 @@ async fn a_failed_migration_leaves_nothing(test_db: TestDb) {
     let failed = migrate(&mut tx, "kit", &[FIRST, broken]).await;
     assert!(matches!(&failed, Err(DbError::Migration(text)) if text.starts_with("kit:")), "{failed:?}");
     assert_eq!(notes(&mut tx).await, [(1,)]);
-    migrate(&mut tx, "kit", &[FIRST, SECOND]).await.expect("mended, it goes on from there");
+    migrate(&mut tx, "kit", &[FIRST, SECOND]).await.expect("the corrected migration runs");
     assert_eq!(notes(&mut tx).await, [(1,), (2,)]);
 }
 
@@ -73,7 +73,7 @@ async fn each_owner_has_a_schema_and_may_have_its_own_sql() {
     assert_eq!(tx.query::<(String,)>(sql, &[]).await.unwrap(), [("kit".to_owned(),), ("kit".to_owned(),)]);
     let sql = "select current_setting('search_path'), current_setting('lock_timeout'), current_setting('statement_timeout')";
     let found: (String, String, String) = tx.query_one(sql, &[]).await.unwrap();
-    assert_eq!(found, ("kit,other,public".into(), "5s".into(), "10s".into()), "all is again as it was");
+    assert_eq!(found, ("kit,other,public".into(), "5s".into(), "10s".into()), "settings are restored");
     let locks = "select count(*) from pg_locks join pg_database on pg_database.oid = database where locktype='advisory' and datname=current_database()";
     assert_eq!(tx.query_one::<(i64,)>(locks, &[]).await.unwrap(), (0,));
 }
@@ -97,7 +97,7 @@ async fn processes_that_start_at_once_wait_for_each_other() {
     assert_eq!(notes(&mut tx).await, [(1,), (2,)]);
 }
 
-/// Beside the others, on any thread of the runtime.
+/// Runs concurrently, on any thread of the runtime.
 fn spawn_task<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
     tokio::runtime::Handle::current().spawn(future)
 }

@@ -1,4 +1,4 @@
-//! What only PostgreSQL has.
+//! Behaviour of PostgreSQL only.
 
 use super::{TestDb, count, insert};
 use kit::{
@@ -13,7 +13,7 @@ async fn lock(tx: &mut Tx, id: u128) -> Result<Vec<(i64,)>, DbError> {
     tx.query("select n from kit_things where id=$1 for update", &params![Uuid::from_u128(id)]).await
 }
 
-/// Two writers, and two rows for them to meet at.
+/// Two writers, and two rows to conflict on.
 async fn two_writers() -> (TestDb, Tx, Tx) {
     let test_db = TestDb::postgres().await;
     let mut first = test_db.with_table().await;
@@ -60,7 +60,7 @@ async fn one_of_two_deadlocked_transactions_succeeds() {
     };
     let (one, other) = futures::join!(crossed(&mut first, 2), crossed(&mut second, 1));
     let [Ok(_), Err(DbError::Locked(text))] = (if one.is_ok() { [one, other] } else { [other, one] }) else {
-        panic!("one of the two goes on");
+        panic!("one of the two succeeds");
     };
     assert!(text.starts_with("40P01"), "{text}");
 }
@@ -70,7 +70,7 @@ async fn one_of_two_deadlocked_transactions_succeeds() {
 async fn serialization_failures_ask_for_a_retry() {
     let (test_db, mut first, mut second) = two_writers().await;
     let serializable = "alter database current set default_transaction_isolation = 'serializable'";
-    assert!(first.batch(serializable).await.is_err(), "the level is the seam's to say");
+    assert!(first.batch(serializable).await.is_err(), "the isolation level cannot be changed");
     first.begin().await.unwrap();
     let sql = "select current_setting('transaction_isolation')";
     assert_eq!(first.query_one::<(String,)>(sql, &[]).await.unwrap(), ("read committed".into(),));
@@ -115,13 +115,13 @@ async fn a_database_without_utf8_is_refused() {
     assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("encoding 'UTF8'")), "{refused:?}");
 }
 
-/// A server of the test's own, of the programs that `scripts/services` would take; gone with the value.
+/// A separate server from the same programs as in `scripts/services`. Stopped on drop.
 struct UnsyncedServer {
     folder: TempFolder,
     url: String,
 }
 
-/// Has the script's own functions at hand, and its folder in `$1`.
+/// Loads the functions of `scripts/services`. `$1` is the server's folder.
 const SCRIPT: &str = "set -euo pipefail; parts=$0; for part in common packages postgres; do . \"$parts/$part.sh\"; done;";
 
 impl UnsyncedServer {
@@ -162,7 +162,7 @@ async fn connection_errors_never_show_the_password() {
     let elsewhere = |name: &str| database.url().replace(database.name(), name);
     let refused = Db::postgres(&elsewhere("onrush_test_nothing"), &[]).unwrap().open_writer().await;
     assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("onrush_test_nothing")), "{refused:?}");
-    // A port that was free a moment ago.
+    // This port was free a moment ago, so no server listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let away = Db::postgres(&format!("postgres://onrush:geheim@127.0.0.1:{port}/mall"), &[]).unwrap();
     assert_eq!(format!("{away:?}"), format!("Db(Postgres(postgres://127.0.0.1:{port}/mall))"));
@@ -274,5 +274,5 @@ async fn a_listener_that_lags_too_far_is_disconnected() {
         heard += 1;
         assert_eq!(said, heard.to_string());
     }
-    assert_eq!(heard, 1_024, "what was kept, and then the end");
+    assert_eq!(heard, 1_024, "the buffered notifications, then the end");
 }

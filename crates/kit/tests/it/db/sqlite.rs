@@ -1,4 +1,4 @@
-//! What only SQLite has.
+//! Behaviour of SQLite only.
 
 use super::TestDb;
 use kit::{Db, DbError, Tx, db::Synchronous, testing::TempFolder};

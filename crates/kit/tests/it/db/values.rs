@@ -83,7 +83,7 @@ async fn a_parameter_may_be_tested_for_null(test_db: TestDb) {
     let sql = "select n from kit_things where $1 is not null and n=$1";
     assert_eq!(tx.query::<(i64,)>(sql, &params![Some(2_i64)]).await.unwrap(), [(2,)]);
     assert_eq!(tx.query::<(i64,)>(sql, &params![None::<i64>]).await.unwrap(), []);
-    // The same within a transaction, which a statement that cannot be prepared would end.
+    // The same within a transaction, which a failed prepare would end.
     tx.begin().await.unwrap();
     let sql = "update kit_things set n=n+10 where ($1 is null or id=$1)";
     assert_eq!(tx.execute(sql, &params![Some(Uuid::from_u128(2))]).await.unwrap(), 1);

@@ -1,4 +1,4 @@
-//! What Kafka does not hold any more stops its reader, and is not passed over; once it is repaired, the reader goes on by itself (F22).
+//! A gap on Kafka stops its reader and is never skipped. After the repair the reader resumes by itself (F22).
 
 use super::{
     broker,
@@ -10,10 +10,10 @@ use kit::{
 };
 use std::time::Duration;
 
-/// Long enough for a reader to look, and to be told.
+/// Long enough for a reader to poll and to receive.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// Failure often readers of `stock` were stopped, in all tests of this process.
+/// Stalls of the reader `stock` so far, in all tests of this process.
 fn stall_count() -> f64 {
     let line = |line: &&str| line.starts_with("onrush_reader_stops_total") && line.contains(r#"reader="stock""#);
     let text = telemetry::metrics_text();
@@ -31,7 +31,7 @@ async fn with_five_orders() -> (Mall, Instance) {
     (mall, instance)
 }
 
-/// The reader stands where it stood, and said so.
+/// Asserts that the reader reported a stall and did not move.
 async fn assert_stopped(mall: &Mall, stalls_before: f64) {
     let position = "select seq from stock_positions where source='orders'";
     let (before, seen) = (mall.number(position).await, mall.number("select count(*) from stock_seen").await);
@@ -41,13 +41,17 @@ async fn assert_stopped(mall: &Mall, stalls_before: f64) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(stall_count() > stalls_before, "the reader did not say that it stopped");
+    assert!(stall_count() > stalls_before, "the reader did not report a stall");
     tokio::time::sleep(SETTLE_TIME).await;
-    assert_eq!((mall.number(position).await, mall.number("select count(*) from stock_seen").await), (before, seen), "it skipped");
+    assert_eq!(
+        (mall.number(position).await, mall.number("select count(*) from stock_seen").await),
+        (before, seen),
+        "the reader skipped messages"
+    );
     assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0);
 }
 
-/// Publishes what the outbox holds again, and tells the readers to find their places by the numbers.
+/// Publishes the outbox again, and makes the readers find their offsets by sequence number.
 async fn repair(mall: &Mall) {
     let mut tx = mall.second_writer().await;
     publish_again(&mut tx, "orders").await.unwrap();
@@ -64,7 +68,7 @@ async fn assert_resumes(mall: &Mall, instance: Instance, asked: i64) {
     instance.stop().await;
 }
 
-// F22: messages were dropped before they were read.
+// F22: messages were deleted before they were read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncated_log_stops_its_readers() {
     let (mall, instance) = with_five_orders().await;
@@ -72,20 +76,20 @@ async fn a_truncated_log_stops_its_readers() {
     instance.ask_all(5).await;
     mall.published("orders").await;
     instance.stop().await;
-    // 10 reservations and 5 holds; the shelf has read half of it.
+    // 10 reservations and 5 holds. Stock has read half of them.
     broker::forget_before(&mall.cluster(), "orders", 0, 12).await;
     mall.faults.release("stock", "stock.reserve");
     let before = stall_count();
     let instance = mall.join().await;
     assert_stopped(&mall, before).await;
-    // What is left can never be read in order, so the topic is made anew.
+    // The rest cannot be read in order, so the topic is created anew.
     broker::drop_topic(&mall.cluster(), "orders").await;
     mall.cluster().ensure_topic("orders", 1).await.unwrap();
     repair(&mall).await;
     assert_resumes(&mall, instance, 10).await;
 }
 
-// F22: a topic made anew under a running reader.
+// F22: a topic is created anew under a running reader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recreated_topic_stops_its_readers() {
     let (mall, instance) = with_five_orders().await;
@@ -98,7 +102,7 @@ async fn a_recreated_topic_stops_its_readers() {
     assert_resumes(&mall, instance, 7).await;
 }
 
-// F22: the place a reader has is behind the end, as after a log that lost its tail.
+// F22: the reader's offset is past the end, as after a log that lost its tail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offset_past_the_end_stops_its_reader() {
     let (mall, instance) = with_five_orders().await;

@@ -1,16 +1,16 @@
-//! Poison, between processes: it is put aside with its key, and everything else flows. See also `dead_letters`.
+//! Poison messages between processes: dead-lettered by key, while all others flow. See also `dead_letters`.
 
 use super::world::{Failure, Mall, TRANSPORTS, new_order};
 use contracts::OrderId;
 use kit::{engine::request_redrive, testing::START};
 
-/// Writes a message of the orders service that no version of this code would write.
+/// Writes a message of the orders service that this version cannot decode.
 async fn write_undecodable(mall: &Mall, order: OrderId) {
     let sql = format!(
         "insert into orders_pending (partition, key, kind, data, at) values ({},'{}','stock.reserve','{{\"order_id\":7}}',{})",
         mall.partition_of(order),
         order.0,
-        // An old one would be pruned as soon as it is read.
+        // An old message would be pruned as soon as it is read.
         START.0
     );
     assert_eq!(mall.execute(&sql).await, 1);
@@ -36,7 +36,7 @@ async fn poison_is_dead_lettered_and_others_flow() {
         let good = instance.ask_all(40).await.len();
         mall.eventually("select count(*) from orders_asks where state='HELD'", good.try_into().unwrap()).await;
         mall.eventually("select count(*) from stock_dead_letters where state='dead'", 4).await;
-        // Letter and position in one transaction, or this would find one without the other.
+        // The dead letter and the position commit together. Otherwise one would show without the other.
         mall.check().await;
         for (order, says) in &bad {
             let sql = format!("select error, state from stock_dead_letters where key='{}'", order.0);
@@ -46,7 +46,7 @@ async fn poison_is_dead_lettered_and_others_flow() {
                 "{transport:?}: {letters:?}"
             );
         }
-        // Later ones of the keys wait behind, whatever became of the cause.
+        // Later messages of these keys are parked, although the cause is gone.
         for (order, _) in &bad[..3] {
             mall.stop_failing(*order);
             let again = format!(
@@ -64,7 +64,7 @@ async fn poison_is_dead_lettered_and_others_flow() {
         }
         mall.eventually("select count(*) from orders_asks where state='HELD'", i64::try_from(good).unwrap() + 3).await;
         mall.eventually("select count(*) from stock_dead_letters where state='resolved'", 6).await;
-        // What cannot be read stays, and says so.
+        // The undecodable message stays a dead letter.
         mall.eventually("select count(*) from stock_dead_letters where state='dead'", 1).await;
         mall.eventually("select count(*) from stock_dead_letters where state='redrive'", 0).await;
         mall.check().await;

@@ -1,10 +1,10 @@
-//! Relays between the outbox and Kafka: what they publish twice has one effect.
+//! Relays from the outbox to Kafka: a message published twice has one effect.
 
 use super::world::{Mall, Transport};
 use kit::{kafka::Arrival, ports::Stopwatch};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Failure often each number of the orders service's stream is on Kafka, by partition, once nothing more comes.
+/// Copies of each message of the orders stream on Kafka, by partition and sequence number, once no more arrive.
 fn published(mall: &Mall, partitions: i64) -> BTreeMap<(i64, i64), u32> {
     let mut consumer = mall.cluster().consumer().unwrap();
     for partition in 0..partitions {
@@ -29,7 +29,7 @@ fn published(mall: &Mall, partitions: i64) -> BTreeMap<(i64, i64), u32> {
     times
 }
 
-// F18, I-M1 to I-M6: it died after publishing, and the mark is where it was before.
+// F18, I-M1 to I-M6: the relay crashed after publishing, before it moved its mark.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_crashes_before_its_mark_repeats_harmlessly() {
     let mall = Mall::new(Transport::Kafka, 2).await;
@@ -50,13 +50,13 @@ async fn a_relay_that_crashes_before_its_mark_repeats_harmlessly() {
     assert!(times.values().any(|times| *times > 1), "nothing was published twice");
 }
 
-// F18: a lease that ran out while its holder publishes lets two publish at once, time and again.
+// F18: when a lease expires during publishing, two relays publish at once, repeatedly.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_concurrent_relays_do_no_harm() {
     let mall = Mall::new(Transport::Kafka, 2).await;
     let (one, other) = (mall.join().await, mall.join().await);
     for round in 0..12 {
-        // The lease ends under its holder, and what the mark says is not all.
+        // The lease expires under its holder, and the mark lags behind the published messages.
         mall.execute("update orders_leases set until=0 where name='relay'").await;
         if round % 3 == 2 {
             mall.execute("update orders_relay set seq=seq-seq/3").await;

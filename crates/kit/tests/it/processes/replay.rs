@@ -1,9 +1,9 @@
-//! Reading again from the beginning, in a copy.
+//! Replays all streams from the beginning, in a copy of the mall.
 
 use super::world::{Mall, TRANSPORTS};
 use uuid::Uuid;
 
-/// What the services have come to. Failure often something was heard is not part of it.
+/// State of the services, without the number of deliveries.
 async fn state(mall: &Mall) -> Vec<String> {
     let mut found = vec![format!("left: {}", mall.number("select units from stock_shelf").await)];
     for sql in [
@@ -17,7 +17,7 @@ async fn state(mall: &Mall) -> Vec<String> {
     found
 }
 
-// F21, I-M9: every reader begins with the first message again; what comes of it is what was there.
+// F21, I-M9: every reader starts again with the first message and reaches the same state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_from_zero_reaches_the_same_state() {
     for transport in TRANSPORTS {
@@ -33,16 +33,16 @@ async fn a_replay_from_zero_reaches_the_same_state() {
         for service in ["orders", "stock", "coupons", "wallet"] {
             copy.execute(&format!("update {service}_positions set seq=0, feed_offset=null")).await;
             copy.execute(&format!("delete from {service}_deliveries")).await;
-            // The copy has topics of its own, and nothing is in them yet.
+            // The copy has its own topics, which are still empty.
             copy.execute(&format!("delete from {service}_relay")).await;
         }
-        // The listener only listens: its table can be made anew.
+        // The wallet only records, so its table can be rebuilt.
         copy.execute("delete from wallet_seen").await;
         let instance = copy.join().await;
         copy.eventually(&super::world::lag(&copy.db), 0).await;
         copy.eventually("select count(*) from wallet_seen where source='stock'", 60).await;
         assert_eq!(state(&copy).await, before, "{transport:?}");
-        // And it goes on from there.
+        // The copy then continues.
         instance.ask_all(3).await;
         copy.eventually("select count(*) from orders_asks where state='HELD'", 33).await;
         instance.stop().await;

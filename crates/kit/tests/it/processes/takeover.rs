@@ -1,9 +1,9 @@
-//! A reader that looks up its place while another process moves on.
+//! A reader loads its position while the previous owner commits.
 
 use super::world::{Mall, Transport, commit, new_order};
 use kit::testing::START;
 
-/// What the process before does as its last: puts the first message aside and moves on, in one transaction.
+/// The last transaction of the previous owner: dead-letters the first message and advances.
 const DEAD_LETTER_AND_ADVANCE: &str = "lock table stock_positions in access exclusive mode;
     insert into stock_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, error, state, at)
         select 'orders', epoch, partition, seq, key, kind, data, at, 'bug: it fails', 'dead', at from orders_outbox where seq=1;
@@ -11,7 +11,7 @@ const DEAD_LETTER_AND_ADVANCE: &str = "lock table stock_positions in access excl
         select 'orders', epoch, partition, 1, 1, at from orders_outbox where seq=1;
     insert into stock_positions (source, epoch, partition, seq) values ('orders', 1, 0, 1)";
 
-// I-M8, F20: whoever comes to a position comes to the letters in front of it, too. The position is asked for while it moves.
+// I-M8, F20: the owner of a position also knows the dead letters before it. The position is loaded while it moves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_takes_over_knows_earlier_dead_letters() {
     let mall = Mall::new(Transport::Tables, 1).await;
@@ -34,7 +34,7 @@ async fn a_reader_that_takes_over_knows_earlier_dead_letters() {
     mall.eventually("select seq from stock_positions where source='orders'", 2).await;
     let letters: Vec<(i64, String)> = mall.rows("select seq, state from stock_dead_letters order by seq").await;
     assert_eq!(letters, [(1, "dead".to_owned()), (2, "parked".to_owned())]);
-    assert_eq!(mall.number("select count(*) from stock_seen").await, 0, "it overtook the letter");
+    assert_eq!(mall.number("select count(*) from stock_seen").await, 0, "a message overtook the dead letter");
     next.ask_for(new_order()).await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;

@@ -1,13 +1,13 @@
-//! Those who believe to be the one and are not any more: what they write must change nothing (F20).
+//! Zombies: processes that still act after they lost a lease. Their writes must have no effect (F20).
 
 use super::world::{Mall, TRANSPORTS, Transport, new_order};
 use kit::ports::new_id;
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// A moment in which a loop that looks twice a second has looked.
+/// Longer than two polls of a loop that polls every half second.
 const TWO_POLLS: Duration = Duration::from_millis(1_600);
 
-// F20, I-M4: it stands still in the middle of its transaction for longer than its lease, and another one reads on.
+// F20, I-M4: a reader pauses in its transaction past the end of its lease, and another instance reads on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_reader_that_wakes_after_its_lease_changes_nothing() {
     for transport in TRANSPORTS {
@@ -21,12 +21,12 @@ async fn a_reader_that_wakes_after_its_lease_changes_nothing() {
         let open = mall.stall(stalled);
         let before = calls();
         other.ask_for(stalled).await;
-        // The other one waits for the lease, and settles it.
+        // The other instance waits for the lease, then handles the message.
         mall.eventually("select count(*) from orders_asks where state='HELD'", 6).await;
-        assert_eq!(calls(), before + 2, "{transport:?}: one is in the middle of it, and one has done it");
+        assert_eq!(calls(), before + 2, "{transport:?}: one instance is inside the handler, the other has finished");
         let committed = mall.number("select count(*) from stock_seen").await;
         drop(open);
-        // Awake, it finds out, and both go on as if nothing had been.
+        // The resumed reader detects the loss of its lease, and both continue normally.
         tokio::time::sleep(TWO_POLLS).await;
         assert_eq!(mall.number("select count(*) from stock_seen").await, committed, "{transport:?}");
         futures::join!(one.ask_all(5), other.ask_all(5));
@@ -37,7 +37,7 @@ async fn a_reader_that_wakes_after_its_lease_changes_nothing() {
     }
 }
 
-// F20, I-M7: somebody else moved the reader on; it reads its position anew instead of doing the same again.
+// F20, I-M7: another instance advanced the reader. This one reloads the position instead of repeating the work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_position_has_no_effect_on_postgres() {
     let mall = Mall::new(Transport::Tables, 1).await;
@@ -45,7 +45,7 @@ async fn a_stale_position_has_no_effect_on_postgres() {
     instance.ask().await;
     mall.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
     mall.check().await;
-    // As if another instance had settled what comes next.
+    // As if another instance had handled the next message.
     assert_eq!(mall.execute("update stock_positions set seq=seq+1 where source='orders'").await, 1);
     let calls = instance.stock.calls.load(Ordering::SeqCst);
     instance.ask().await;
@@ -55,12 +55,12 @@ async fn a_stale_position_has_no_effect_on_postgres() {
     tokio::time::sleep(TWO_POLLS).await;
     assert_eq!(mall.number("select count(*) from stock_seen").await, 1);
     assert_eq!(mall.number("select count(*) from stock_reservations").await, 1);
-    assert_eq!(mall.number("select seq from stock_positions where source='orders'").await, 3, "as the other left it");
-    assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "not the message's fault");
+    assert_eq!(mall.number("select seq from stock_positions where source='orders'").await, 3, "position of the other instance");
+    assert_eq!(mall.number("select count(*) from stock_dead_letters").await, 0, "a fenced reader writes no dead letter");
     instance.stop().await;
 }
 
-// F20, I-M2: the fence was raised by one who took over; until it has the lease again, the late one numbers nothing.
+// F20, I-M2: a new owner raised the fence. The old sequencer numbers nothing until it has the lease again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sequencer_behind_the_fence_numbers_nothing() {
     let mall = Mall::new(Transport::Tables, 1).await;
@@ -72,10 +72,10 @@ async fn a_sequencer_behind_the_fence_numbers_nothing() {
     assert_eq!(mall.execute("update orders_stream set fence=fence+1").await, 1);
     instance.ask_all(3).await;
     tokio::time::sleep(TWO_POLLS).await;
-    assert_eq!(mall.number("select count(*) from orders_pending").await, 3, "they wait");
+    assert_eq!(mall.number("select count(*) from orders_pending").await, 3, "messages wait in the outbox");
     assert_eq!(mall.number("select max(seq) from orders_outbox").await, head);
     assert_eq!(mall.number("select max(seq) from orders_heads").await, head);
-    // The one who took over goes away; the lease knows that there was one.
+    // The new owner leaves. Its lease row still has the raised fence.
     let taken = format!("update orders_leases set holder='{}', fence=fence+1, until=0 where name='sequencer'", new_id());
     assert_eq!(mall.execute(&taken).await, 1);
     mall.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
@@ -83,7 +83,7 @@ async fn a_sequencer_behind_the_fence_numbers_nothing() {
     instance.stop().await;
 }
 
-// F20: a number that is taken, whoever took it, is not given a second time, and nothing is lost.
+// F20: a sequence number that exists is never used again, and no message is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_duplicate_sequence_number_stops_the_sequencer() {
     let mall = Mall::new(Transport::Tables, 1).await;
@@ -105,7 +105,7 @@ async fn a_duplicate_sequence_number_stops_the_sequencer() {
     instance.stop().await;
 }
 
-// F20: the late relay's mark does not take back what the next one marked.
+// F20: a late relay does not move the mark of the next relay back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_relay_does_not_move_the_mark_back() {
     let mall = Mall::new(Transport::Kafka, 1).await;

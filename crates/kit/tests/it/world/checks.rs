@@ -6,7 +6,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Who reads which stream here, and the kinds it acts on.
+/// Readers, the streams they read, and the kinds they handle.
 const READS: &[(&str, &str, &[&str])] = &[
     ("stock", "orders", &["stock.reserve", "stock.release", "stock.commit"]),
     ("coupons", "orders", &["coupon.hold"]),
@@ -15,7 +15,7 @@ const READS: &[(&str, &str, &[&str])] = &[
     ("wallet", "stock", &["stock.reserved"]),
     ("wallet", "coupons", &["coupon.held"]),
 ];
-/// After the last fault every reader comes to the end within this (I-M10).
+/// Time limit for all readers to catch up after the last fault (I-M10).
 pub const BOUND: Duration = Duration::from_secs(30);
 
 pub async fn rows<T: FromRow>(db: &Db, sql: &str) -> Vec<T> {
@@ -27,7 +27,7 @@ pub async fn number(db: &Db, sql: &str) -> i64 {
     rows::<(i64,)>(db, sql).await.first().map(|(value,)| *value).expect("the query has a row")
 }
 
-/// Waits until a query's number is as wanted; fails after half a minute.
+/// Waits until a query returns this number. Fails after half a minute.
 pub async fn eventually(db: &Db, sql: &str, wanted: i64) {
     let waiting = Stopwatch::start();
     let mut last = None;
@@ -41,12 +41,12 @@ pub async fn eventually(db: &Db, sql: &str, wanted: i64) {
     panic!("{sql}: wanted {wanted}, stayed {last:?}");
 }
 
-/// I-M1 to I-M8 as far as they can be asked at any moment; with `quiet`, also that everybody comes to have read everything (I-M10).
+/// Checks I-M1 to I-M8 as far as they hold at any moment. With `quiet`, also waits until all readers have caught up (I-M10).
 pub async fn check_log(world: &World, quiet: bool) {
     check_streams(&world.app.kit().db, quiet).await;
 }
 
-/// The same for any mall of these services.
+/// The same for any database with these services.
 pub async fn check_streams(db: &Db, quiet: bool) {
     if quiet {
         eventually(db, &lag(db), 0).await;
@@ -67,7 +67,7 @@ pub async fn check_streams(db: &Db, quiet: bool) {
     assert_no_rows(db, past_the_dead, "I-M8").await;
 }
 
-/// Failure many messages wait for a number or for a reader.
+/// SQL for the number of messages without a sequence number or unread.
 pub fn lag(db: &Db) -> String {
     let behind = READS.iter().map(|(reader, source, _)| {
         format!(
@@ -99,8 +99,8 @@ async fn check_position(db: &Db, reader: &str, source: &str) {
     }
 }
 
-/// A message's key says which partition it is in, so that key and number name it. Compared here: without statistics, PostgreSQL would
-/// compare each with each.
+/// A key belongs to one partition, so key and sequence number identify a message. Compared in memory, because PostgreSQL without
+/// statistics would compare every pair of rows.
 async fn check_effects(db: &Db, reader: &str, source: &str, kinds: &[&str]) {
     let sql = format!(
         "select o.key, o.seq, o.kind, case when o.seq<=coalesce(p.seq, 0) then 1 else 0 end from {source}_outbox o
@@ -127,7 +127,7 @@ async fn assert_no_rows(db: &Db, sql: &str, invariant: &str) {
     assert!(rows.is_empty(), "{invariant}: {rows:?} from {sql}");
 }
 
-/// What the services know, without the order in which different keys were settled.
+/// State of the services, independent of the order between keys.
 pub async fn dump(db: &Db) -> Vec<String> {
     let mut found = Vec::new();
     for (what, sql) in [

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// The service `coupons`: holds once per order, and sweeps a heap of rows by the clock.
+/// The stub of service `coupons`: holds once per order, and deletes rows of a heap periodically.
 pub struct CouponsStub {
     kit: Kit,
     failures: PlannedFailures,
@@ -25,12 +25,12 @@ impl CouponsStub {
 
     async fn sweep(self: Arc<Self>) -> Result<Pass, String> {
         let reply = self.kit.submit(&self, Sweep, None, Uuid::nil()).await.map_err(|error| error.to_string())?;
-        let kit::Reply::Answer(answer) = reply else { return Err("a sweep is answered".into()) };
+        let kit::Reply::Answer(answer) = reply else { return Err("a sweep has an immediate answer".into()) };
         Ok(if answer.status == 200 { Pass::More } else { Pass::Done })
     }
 }
 
-/// Most rows one pass takes.
+/// Rows deleted per pass.
 const SWEEP_LIMIT: i64 = 3;
 
 struct Sweep;
@@ -78,7 +78,7 @@ impl Service for CouponsStub {
         Box::pin(async move {
             for envelope in messages {
                 self.failures.check(envelope)?;
-                let Message::CouponHold(hold) = &envelope.message else { return Err(Fault::Bug("only holds are read".into())) };
+                let Message::CouponHold(hold) = &envelope.message else { return Err(Fault::Bug("only holds are expected".into())) };
                 let sql = "insert into coupons_holds (order_id) values ($1) on conflict do nothing";
                 work.tx.execute(sql, &params![hold.order_id]).await?;
                 work.emit(hold.order_id, Message::CouponHeld(StepDone { order_id: hold.order_id }))?;

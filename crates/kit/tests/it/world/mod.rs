@@ -1,6 +1,6 @@
-//! Three small services that speak to each other, and what tests ask about them.
+//! Four stub services that exchange messages, and the checks of their state.
 //!
-//! `orders` asks `stock` to reserve, then `coupons` to hold, and then knows its result. `wallet` only listens.
+//! `orders` asks `stock` to reserve, then `coupons` to hold, and then knows its result. `wallet` only records.
 
 mod checks;
 mod coupons_stub;
@@ -40,7 +40,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 use wallet_stub::WalletStub;
 
-/// Units on the stock at the start.
+/// Units in stock at the start.
 pub const STOCK: i64 = 100_000;
 
 pub struct World {
@@ -53,24 +53,23 @@ pub struct World {
 pub type Submitted = Result<Reply, SubmitError>;
 
 impl World {
-    /// On the database of the environment. On SQLite a command is settled together with what follows from it; on PostgreSQL each hop is a
-    /// transaction of its own.
+    /// On the database of the environment. SQLite folds a command and its hops into one transaction. On PostgreSQL each hop has its own.
     pub async fn start() -> World {
         Self::with(App::builder()).await
     }
 
-    /// On SQLite, whatever the environment says: for what belongs to one file and its one writer. That is above all one transaction for
-    /// several services, which PostgreSQL's writers, one for each service, do not have.
+    /// Always on SQLite, for behaviour of one file with one writer: above all one transaction for several services. PostgreSQL has one
+    /// writer for each service.
     pub async fn on_sqlite() -> World {
         Self::with(App::builder().on_sqlite()).await
     }
 
-    /// Each hop is a transaction of its own.
+    /// Each hop has its own transaction.
     pub async fn unfolded() -> World {
         Self::with(App::builder().fold(false)).await
     }
 
-    /// In each way this database has of handing messages on.
+    /// In each delivery mode of this database.
     pub async fn in_each_mode() -> Vec<World> {
         let first = Self::start().await;
         if first.app.is_postgres() { vec![first] } else { vec![first, Self::unfolded().await] }
@@ -92,7 +91,7 @@ impl World {
         World { app, orders, stock, failures }
     }
 
-    // The order matters to one test: coupons act, and so speak, before stock.
+    // One test needs this order: coupons handles its messages, and emits, before stock.
     fn build(kit: &Kit, failures: &PlannedFailures, made: &mut Option<(Arc<OrdersStub>, Arc<StockStub>)>) -> Vec<Arc<dyn Service>> {
         let orders = Arc::new(OrdersStub::new(kit.clone()));
         let stock = Arc::new(StockStub::new(kit.clone(), failures.clone()));
@@ -109,10 +108,10 @@ impl World {
         self.app.kit().submit(&self.orders, command, Some(key.clone()), trace).await
     }
 
-    /// Asks for one unit of a new order and leaves it where it gets to. The order.
+    /// Asks for one unit of a new order and waits until no more work is possible. Returns the order.
     pub async fn ask(&self) -> OrderId {
         let order = new_order();
-        self.submit(Ask::one(order)).await.expect("it is durable");
+        self.submit(Ask::one(order)).await.expect("the command is committed");
         self.app.rest().await;
         order
     }
@@ -128,15 +127,15 @@ impl World {
         self.app.emit("orders", key, message).await;
     }
 
-    /// Makes the writer wait inside a transaction until the gate is opened, so that what is submitted meanwhile waits together.
+    /// Blocks the writer inside a transaction, so that later commands queue up and run together.
     pub async fn block_writer(&self) -> BlockedWriter {
         let (entered, is_in) = oneshot::channel();
         let gate = self.queue_writer_block(entered).await;
-        is_in.await.expect("the writer reaches the gate");
+        is_in.await.expect("the writer blocks");
         gate
     }
 
-    /// Queues a gate; `entered` tells when the writer is in it.
+    /// Queues a block. `entered` signals that the writer is blocked.
     pub async fn queue_writer_block(&self, entered: oneshot::Sender<()>) -> BlockedWriter {
         let (open, wait) = mpsc::channel();
         let (orders, kit) = (Arc::clone(&self.orders), self.app.kit().clone());
@@ -145,12 +144,12 @@ impl World {
         BlockedWriter { open, reply }
     }
 
-    /// Something will stand still that no planned fault holds: resting must not take that for work that is slow.
+    /// Declares that a stall is expected that no planned fault causes. Otherwise `rest` would wait for it.
     pub fn expect_stall(&self) {
         self.app.faults.hold("nobody", "nothing");
     }
 
-    /// Handler behaviour for one key, at the stock and the coupons, until [`World::mend`].
+    /// Makes the handlers of stock and coupons fail for one key, until [`World::stop_failing`].
     pub fn fail_for(&self, order: OrderId, how: Failure) {
         self.failures.set(order, Some(how));
     }
@@ -159,7 +158,7 @@ impl World {
         self.failures.set(order, None);
     }
 
-    /// A second writing connection, as an operator's tool or a zombie would have.
+    /// A second writing connection, as of an operator's tool or a zombie.
     pub async fn second_writer(&self) -> Tx {
         let db = match self.app.postgres() {
             Some(postgres) => Db::postgres(&postgres.url, contracts::SERVICES).expect("it is the URL of this test"),
@@ -168,7 +167,7 @@ impl World {
         db.open_writer().await.expect("the database is there")
     }
 
-    /// A session of an operator, who has looked at a row for longer than is good.
+    /// A transaction of an operator that stays open, with its locks.
     pub async fn open_transaction(&self, sql: &str) -> Tx {
         open_transaction(self.second_writer().await, sql).await
     }
@@ -185,16 +184,16 @@ impl World {
         self.app.sql_i64("select units from stock_shelf").await
     }
 
-    /// Numbers in the orders stream of what the stock acted on, in the order it did.
+    /// Sequence numbers in the orders stream that stock handled, in order of handling.
     pub async fn seen_by_stock(&self) -> Vec<i64> {
         self.app.rows::<(i64,)>("select seq from stock_seen order by n").await.into_iter().map(|(seq,)| seq).collect()
     }
 }
 
-/// Runs something in a transaction and leaves that open.
+/// Runs SQL in a transaction and leaves the transaction open.
 pub async fn open_transaction(mut tx: Tx, sql: &str) -> Tx {
-    tx.begin().await.expect("it begins");
-    tx.batch(sql).await.expect("nobody else has it");
+    tx.begin().await.expect("the transaction begins");
+    tx.batch(sql).await.expect("the row is free");
     tx
 }
 
@@ -210,19 +209,19 @@ impl BlockedWriter {
     }
 }
 
-/// Polls each future once, in order: their commands are then in the queue and not answered.
+/// Polls each future once, in order. Their commands are then queued but not answered.
 pub async fn queued<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<Pin<Box<F>>> {
     let mut queued = Vec::new();
     for future in futures {
         let mut future = Box::pin(future);
         let pending = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await;
-        assert!(pending, "answered before the writer got to it");
+        assert!(pending, "answered before the writer executed it");
         queued.push(future);
     }
     queued
 }
 
-/// Submits all commands so that they wait together, and returns what they came to, in order.
+/// Submits all commands in one batch. Returns the results in order.
 pub async fn submit_together<C: Command<Service = OrdersStub>>(world: &World, commands: impl IntoIterator<Item = C>) -> Vec<Submitted> {
     let blocked = world.block_writer().await;
     let waiting = queued(commands.into_iter().map(|command| world.submit(command))).await;

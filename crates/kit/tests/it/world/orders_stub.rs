@@ -23,15 +23,15 @@ use std::sync::{
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// The service `orders`: counts, and asks others.
+/// The stub of service `orders`: counts, and asks the other services.
 pub struct OrdersStub {
     kit: Kit,
-    /// Transactions of commands or deliveries that were tried, and that were committed.
+    /// Transactions attempted, and transactions committed.
     pub tried: Arc<AtomicU32>,
     pub committed: Arc<AtomicU32>,
     /// Calls of `Count::handle` and `Lap::handle`.
     pub handled: AtomicU32,
-    /// Counts whose hooks ran after their commit.
+    /// Counts whose commit hooks ran.
     pub announced: Arc<AtomicU32>,
 }
 
@@ -78,7 +78,7 @@ impl OrdersStub {
                     work.emit(order, release(order))?;
                 }
             }
-            other => return Err(Fault::Bug(format!("{} was not asked for", other.kind()))),
+            other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
         }
         Ok(())
     }

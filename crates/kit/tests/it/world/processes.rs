@@ -1,4 +1,4 @@
-//! Several processes of the same small services on one PostgreSQL database, over its tables or over Kafka.
+//! Several processes of the stub services on one PostgreSQL database, over its tables or over Kafka.
 
 use super::{
     Ask, Failure, World,
@@ -24,7 +24,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// What messages travel over.
+/// Transport of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Tables,
@@ -44,7 +44,7 @@ pub struct Mall {
     database: TestDatabase,
 }
 
-/// One process of it, which runs all services.
+/// One process, which runs all services.
 pub struct Instance {
     process: Process,
     pub orders: Arc<OrdersStub>,
@@ -75,12 +75,12 @@ impl Mall {
         Mall { db, faults, clock, settings, failures, partitions, topics, database }
     }
 
-    /// Another mall with what this one has in its database, and with topics of its own. No process may run.
+    /// A copy of the database, with its own topics. No process may run.
     pub async fn copy(self) -> (Mall, Mall) {
         let Mall { db, partitions, topics, database, failures, faults, clock, settings } = self;
         drop(db);
         let transport = if topics.is_some() { Transport::Kafka } else { Transport::Tables };
-        // Connections that are kept for the next reader would be in the way. Seen from another database, so that this one has none.
+        // Idle connections would block the copy. The loop uses a connection to another database, so that this database has none.
         let beside = TestDatabase::create().await;
         let server = beside.bystander().await;
         let cut_off = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname=$1";
@@ -112,12 +112,12 @@ impl Mall {
         eventually(&self.db, sql, wanted).await;
     }
 
-    /// A session of an operator, who has looked at a row for longer than is good.
+    /// A transaction of an operator that stays open, with its locks.
     pub async fn open_transaction(&self, sql: &str) -> Tx {
         super::open_transaction(self.second_writer().await, sql).await
     }
 
-    /// What an operator, or another process, does.
+    /// A statement of an operator or of another process.
     pub async fn execute(&self, sql: &str) -> u64 {
         self.second_writer().await.execute(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
@@ -134,19 +134,19 @@ impl Mall {
         self.failures.set(order, None);
     }
 
-    /// The first handler that gets a message of this order waits, in the middle of its transaction, until the answer is dropped.
+    /// The first handler of a message of this order blocks inside its transaction, until the returned sender is dropped.
     pub fn stall(&self, order: OrderId) -> mpsc::Sender<()> {
         let (open, wait) = mpsc::channel();
         self.failures.stall(order, wait);
         open
     }
 
-    /// Where messages about this order go.
+    /// The partition of messages about this order.
     pub fn partition_of(&self, order: OrderId) -> i64 {
         Stream { epoch: 1, partitions: self.partitions }.partition_of(order.into())
     }
 
-    /// Everything written is read, everywhere as often as it should be.
+    /// Asserts that every message is read by every reader the right number of times.
     pub async fn check(&self) {
         check_streams(&self.db, true).await;
     }
@@ -156,11 +156,11 @@ impl Mall {
     }
 
     pub fn cluster(&self) -> Cluster {
-        let topics = self.topics.as_ref().expect("it is over Kafka");
+        let topics = self.topics.as_ref().expect("the transport is Kafka");
         Cluster::new(topics.bootstrap(), topics.prefix()).unwrap()
     }
 
-    /// Waits until all that was written can be read.
+    /// Waits until all written messages can be read.
     pub async fn published_or_numbered(&self, service: &str) {
         match self.topics {
             Some(_) => self.published(service).await,
@@ -168,7 +168,7 @@ impl Mall {
         }
     }
 
-    /// Waits until all that is numbered is on Kafka.
+    /// Waits until all numbered messages are on Kafka.
     pub async fn published(&self, service: &str) {
         let behind = format!(
             "select cast((select count(*) from {service}_pending)
@@ -184,7 +184,7 @@ impl Instance {
         self.process.stop().await;
     }
 
-    /// Asks for one unit of a new order. Where that leads to is not waited for.
+    /// Asks for one unit of a new order, without waiting for the result.
     pub async fn ask(&self) -> OrderId {
         let order = new_order();
         self.ask_for(order).await;

@@ -21,18 +21,18 @@ use std::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-/// Failure a handler fails for a key.
+/// Planned failure of a handler for one key.
 #[derive(Clone, Copy)]
 pub enum Failure {
     Fault,
     Panic,
-    /// Loses against another transaction, each time.
+    /// Loses a conflict with another transaction, every time.
     Conflict,
-    /// Wants what somebody else has locked, each time.
+    /// Runs into a lock timeout, every time.
     Locked,
 }
 
-/// Keys whose messages cannot be handled; shared by the services and kept over a restart.
+/// Keys whose messages fail. Shared by the stubs and kept across restarts.
 #[derive(Clone, Default)]
 pub struct PlannedFailures(Arc<Mutex<Plan>>);
 
@@ -51,12 +51,12 @@ impl PlannedFailures {
         };
     }
 
-    /// The first handler that gets to this order waits until the other end sends or is dropped.
+    /// The first handler of this order blocks until the sender sends or is dropped.
     pub fn stall(&self, order: OrderId, until: mpsc::Receiver<()>) {
         self.0.lock().unwrap().stalled.insert(order, until);
     }
 
-    /// Before anything is written, so that nothing is locked meanwhile.
+    /// Called before any write, so that no row is locked meanwhile.
     pub fn wait(&self, envelope: &Envelope) {
         let stall = self.0.lock().unwrap().stalled.remove(&OrderId(envelope.key));
         if let Some(stall) = stall {
@@ -69,19 +69,19 @@ impl PlannedFailures {
         let how = self.0.lock().unwrap().broken.get(&order).copied();
         match how {
             None => Ok(()),
-            Some(Failure::Fault) => Err(Fault::Bug(format!("cannot act on {}", envelope.message.kind()))),
-            Some(Failure::Conflict) => Err(DbError::Retry("40001: asked to lose".into()).into()),
-            Some(Failure::Locked) => Err(DbError::Locked("55P03: asked to wait".into()).into()),
-            Some(Failure::Panic) => panic!("stumbled over {}", envelope.message.kind()),
+            Some(Failure::Fault) => Err(Fault::Bug(format!("planned fault on {}", envelope.message.kind()))),
+            Some(Failure::Conflict) => Err(DbError::Retry("40001: planned conflict".into()).into()),
+            Some(Failure::Locked) => Err(DbError::Locked("55P03: planned lock timeout".into()).into()),
+            Some(Failure::Panic) => panic!("planned panic on {}", envelope.message.kind()),
         }
     }
 }
 
-/// The service `stock`: one hot row of units, reserved once per order.
+/// The stub of service `stock`: one hot row of units, reserved once per order.
 pub struct StockStub {
     kit: Kit,
     failures: PlannedFailures,
-    /// Failure often the hot row was read, calls of `consume`, and messages in them.
+    /// Reads of the hot row, calls of `consume`, and messages in those calls.
     pub loads: AtomicU32,
     pub calls: AtomicU32,
     pub offered: AtomicU32,
@@ -173,7 +173,7 @@ impl Service for StockStub {
             self.offered.fetch_add(u32::try_from(messages.len()).unwrap(), Ordering::SeqCst);
             for envelope in messages {
                 self.failures.wait(envelope);
-                // Written before it fails: a rollback must take this away again.
+                // Written before the failure, so that the rollback has to remove it.
                 Self::record(&mut work.tx, envelope).await?;
                 self.failures.check(envelope)?;
                 match &envelope.message {
@@ -185,7 +185,7 @@ impl Service for StockStub {
                         work.emit(step.order_id, Message::StockReleased(StepDone { order_id: step.order_id }))?;
                     }
                     Message::StockCommit(_) => {}
-                    other => return Err(Fault::Bug(format!("{} was not asked for", other.kind()))),
+                    other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
                 }
             }
             Ok(())
@@ -212,7 +212,7 @@ impl Service for StockStub {
 impl StockStub {
     async fn availability(&self, call: GetAvailability) -> Result<HashMap<Sku, i64>, Fault> {
         if call.skus.is_empty() {
-            return Err(Fault::Bug("nothing was asked for".into()));
+            return Err(Fault::Bug("no SKUs in the call".into()));
         }
         let mut reader = self.kit.db.reader().await?;
         let (units,): (i64,) = reader.query_one("select units from stock_shelf", &[]).await?;

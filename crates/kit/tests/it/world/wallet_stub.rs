@@ -7,7 +7,7 @@ use kit::{
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
-/// The service `wallet`: notes what it hears from two streams, in the order it hears it.
+/// The stub of service `wallet`: records the messages of two streams in order of delivery.
 pub struct WalletStub {
     kit: Kit,
 }

@@ -10,7 +10,7 @@ use kit::{
 };
 use uuid::Uuid;
 
-/// Wants units of an order reserved and held: answered with the result, if that is known before the commit.
+/// Asks to reserve and hold units for an order. Answered with the result if it is known before the commit.
 #[derive(Clone, Copy)]
 pub struct Ask {
     pub order_id: OrderId,
@@ -40,7 +40,7 @@ impl Command for Ask {
             }
             work.emit(ask.order_id, reserve(ask.order_id, ask.quantity))?;
             if ask.broken {
-                return Err(Fault::Bug("asked to break".into()));
+                return Err(Fault::Bug("planned fault".into()));
             }
             outcomes.push(Outcome::Later(ask.order_id.into()));
         }
@@ -65,7 +65,7 @@ impl Command for Ask {
     }
 }
 
-/// Sends a message around between the desk and the shelf so many times.
+/// Sends a message back and forth between orders and stock, `laps` times.
 pub struct Laps {
     pub order_id: OrderId,
     pub laps: u32,

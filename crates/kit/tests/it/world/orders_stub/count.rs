@@ -9,25 +9,25 @@ use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// What is wrong with a command.
+/// Planned fault of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandFault {
     None,
     Fault,
     Panic,
-    /// Runs into the last guard of the database.
+    /// Violates a constraint of the database.
     Constraint,
-    /// Speaks in another service's name.
+    /// Emits a message of another service.
     Foreign,
-    /// Its handler forgets an outcome.
+    /// Its handler returns too few outcomes.
     ShortAnswer,
-    /// The database takes no writes.
+    /// The database rejects writes.
     Outage,
-    /// A hook that runs after the commit panics.
+    /// A commit hook panics.
     Hook,
 }
 
-/// Adds to the one counter; refused when that would go below zero. Answers with the new value.
+/// Adds to the counter and answers with the new value. Refused if the value would become negative.
 #[derive(Clone, Copy)]
 pub struct Count {
     pub who: i64,
@@ -76,15 +76,15 @@ impl Command for Count {
             });
             match count.fault {
                 CommandFault::None => {}
-                CommandFault::Fault => return Err(Fault::Bug("asked to fail".into())),
-                CommandFault::Panic => panic!("asked to panic"),
+                CommandFault::Fault => return Err(Fault::Bug("planned fault".into())),
+                CommandFault::Panic => panic!("planned panic"),
                 CommandFault::Constraint => {
                     work.tx.execute("update orders_counter set value=-1", &[]).await?;
                 }
                 CommandFault::Foreign => work.emit(Uuid::nil(), Message::StockTaken(StepDone { order_id: OrderId(Uuid::nil()) }))?,
                 CommandFault::ShortAnswer => continue,
                 CommandFault::Outage => return Err(DbError::Busy.into()),
-                CommandFault::Hook => work.after_commit(|| panic!("asked to panic in a hook")),
+                CommandFault::Hook => work.after_commit(|| panic!("planned panic in a hook")),
             }
             let answer = Answer::json(200, &serde_json::json!({ "value": value, "who": count.who }))?;
             outcomes.push(answer.at(format!("/v1/counts/{value}")).into());
@@ -94,7 +94,7 @@ impl Command for Count {
     }
 }
 
-/// Writes a megabyte into a database that may grow to so many pages.
+/// Writes a megabyte into a database limited to this number of pages.
 pub struct Fill {
     pub pages: i64,
 }
@@ -105,7 +105,7 @@ impl Command for Fill {
 
     async fn handle<'a>(_: &'a OrdersStub, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for fill in commands {
-            let sqlite = work.tx.sqlite().ok_or_else(|| Fault::Bug("only a file can be full of pages".into()))?;
+            let sqlite = work.tx.sqlite().ok_or_else(|| Fault::Bug("only SQLite has a page limit".into()))?;
             sqlite.pragma_update(None, "max_page_count", fill.pages).map_err(DbError::from)?;
             work.tx.execute("insert into orders_blobs (data) values ($1)", &params![&vec![7_u8; 1 << 20]]).await?;
         }
@@ -113,7 +113,7 @@ impl Command for Fill {
     }
 }
 
-/// Holds the writer inside its transaction until it is let go.
+/// Blocks the writer inside its transaction until resumed.
 pub struct BlockWriter {
     entered: Mutex<Option<oneshot::Sender<()>>>,
     open: Mutex<mpsc::Receiver<()>>,
@@ -134,7 +134,7 @@ impl Command for BlockWriter {
             if let Some(entered) = gate.entered.lock().unwrap().take() {
                 let _ = entered.send(());
             }
-            // A test that is over drops its end, which opens the gate too.
+            // A test that ends drops its sender, which also resumes the writer.
             let _ = gate.open.lock().unwrap().recv();
         }
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())

@@ -10,14 +10,14 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// Adds a lap to an order, whose row it wants for itself. Answers with the laps.
+/// Locks the row of an order, adds a lap, and answers with the number of laps.
 #[derive(Clone)]
 pub struct Lap {
     pub order_id: OrderId,
     pub conflict: Option<PlannedConflict>,
 }
 
-/// PostgreSQL fails the transaction with this SQLSTATE, so many times.
+/// Makes PostgreSQL fail the transaction with this SQLSTATE, `left` times.
 #[derive(Clone)]
 pub struct PlannedConflict {
     pub state: &'static str,
@@ -55,7 +55,7 @@ impl Command for Lap {
         for lap in commands {
             let sql = "select laps from orders_asks where id=$1 for update";
             let (laps,): (i64,) = work.tx.query_one(sql, &params![lap.order_id]).await?;
-            // Written before it fails: a rollback must take this away again.
+            // Written before the failure, so that the rollback has to remove it.
             work.tx.execute("update orders_asks set laps=$2 where id=$1", &params![lap.order_id, laps + 1]).await?;
             if let Some(conflict) = &lap.conflict {
                 conflict.raise(work).await?;
