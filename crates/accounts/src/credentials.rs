@@ -35,7 +35,7 @@ impl Accounts {
             Ok(right) => right,
             Err(too_busy) => {
                 // Rejected before the password was checked, so this was no guess.
-                self.attempts.not_looked_at(account, address).await;
+                self.attempts.not_verified(account, address).await;
                 return Err(too_busy);
             }
         };

@@ -1,6 +1,6 @@
 //! Bulk import of members for `onrush seed` and `onrush demo`: thousands of accounts in seconds, each with a session and an access token.
 //!
-//! Imported members have no password, so only these tokens give access. A second import of an address returns the account
+//! ImportedMember members have no password, so only these tokens give access. A second import of an address returns the account
 //! of the first one with another session. An address that a person signed up with is never touched.
 
 use crate::{
@@ -25,7 +25,7 @@ pub struct NewMember {
 
 /// An imported member with an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Imported {
+pub struct ImportedMember {
     /// The id of the first import, if the address was imported before.
     pub member_id: MemberId,
     pub email: String,
@@ -47,7 +47,7 @@ pub enum ImportError {
 
 impl Accounts {
     /// Imports members as customers. Returns them in the order given.
-    pub async fn import(self: &Arc<Self>, members: Vec<NewMember>) -> Result<Vec<Imported>, ImportError> {
+    pub async fn import(self: &Arc<Self>, members: Vec<NewMember>) -> Result<Vec<ImportedMember>, ImportError> {
         let mut imported = Vec::with_capacity(members.len());
         for chunk in members.chunks(CHUNK) {
             let rows = chunk
@@ -64,7 +64,7 @@ impl Accounts {
                 reply => return Err(ImportError::Unexpected(format!("{reply:?}"))),
             };
             let now = self.kit.clock.now();
-            imported.extend(opened.into_iter().zip(chunk).map(|(opened, member)| Imported {
+            imported.extend(opened.into_iter().zip(chunk).map(|(opened, member)| ImportedMember {
                 member_id: opened.member_id,
                 email: member.email.clone(),
                 access_token: self.kit.auth.issue(opened.member_id, opened.role, opened.session_id, now),

@@ -15,7 +15,7 @@ mod model;
 mod start;
 mod store;
 
-pub use import::{ImportError, Imported, NewMember};
+pub use import::{ImportError, ImportedMember, NewMember};
 
 use cache::{revocations, web_sessions::WebSessions};
 use contracts::{
@@ -29,7 +29,7 @@ use kit::{
     db::Migration,
     engine::Envelope,
     jobs::Job,
-    links::Answers,
+    links::CallHandlers,
 };
 use model::EndReason;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Accounts {
         store::sessions::revoke(&mut work.tx, &ids, reason, work.now).await?;
         let cookies = store::web_sessions::end(&mut work.tx, &ids).await?;
         for text in revocations::notification_texts(&ids) {
-            work.notice(text);
+            work.notify(text);
         }
         let (auth, web_sessions, now) = (self.kit.auth.clone(), Arc::clone(&self.web_sessions), work.now);
         work.after_commit(move || {
@@ -129,7 +129,7 @@ impl Service for Accounts {
         Box::pin(messages::consume(work, messages))
     }
 
-    fn noticed(&self, text: Option<&str>) {
+    fn on_notification(&self, text: Option<&str>) {
         revocations::apply_notification(&self.kit, text);
     }
 
@@ -141,17 +141,17 @@ impl Service for Accounts {
         Some(Arc::clone(&self.web_sessions) as _)
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let accounts = Arc::clone(&self);
-        answers.add::<GetWebSession, _, _, _>(move |call| links::web_session(Arc::clone(&accounts), call));
-        answers.add::<GetEndedSessions, _, _, _>(move |call| links::ended_sessions(Arc::clone(&self), call));
+        handlers.register::<GetWebSession, _, _, _>(move |call| links::web_session(Arc::clone(&accounts), call));
+        handlers.register::<GetEndedSessions, _, _, _>(move |call| links::ended_sessions(Arc::clone(&self), call));
     }
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(start::start(self))
     }
 
-    fn start_elsewhere(self: Arc<Self>) {
+    fn start_remote(self: Arc<Self>) {
         revocations::start_remote(&self);
     }
 }

@@ -12,7 +12,7 @@ mod view;
 
 use cache::CatalogCache;
 use contracts::calls::GetPrices;
-use kit::{Kit, Service, db::Migration, links::Answers};
+use kit::{Kit, Service, db::Migration, links::CallHandlers};
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -45,8 +45,8 @@ impl Service for Catalog {
         api::router(self)
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        answers.add::<GetPrices, _, _, _>(move |call| {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register::<GetPrices, _, _, _>(move |call| {
             let catalog = Arc::clone(&self);
             async move { catalog.prices(&call.skus).await }
         });

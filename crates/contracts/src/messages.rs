@@ -13,7 +13,7 @@ mod payloads;
 mod slip;
 
 pub use payloads::*;
-pub use slip::{Outcome, RoutingSlip, Stop, Visit, Way};
+pub use slip::{Direction, RoutingSlip, SlipEntry, SlipStep, StepOutcome};
 
 /// A stored message cannot be decoded: its type is unknown to this version, or its data does not fit the type.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ messages! {
     /// Choreography: coupons did, refused or undid its step and passes the slip on.
     "coupons" => CouponsSlip(RoutingSlip) = "coupons.slip";
     /// A member's claim was accepted with 202. Coupons settles it in the order of the log.
-    "coupons.claims" => ClaimAsked(ClaimAsked) = "coupon.claim";
+    "coupons.claims" => ClaimRequested(ClaimRequested) = "coupon.claim";
     /// A member got a coupon, by claim or from the waitlist.
     "coupons" => CouponIssued(CouponIssued) = "coupon.issued";
     /// A member returned an unused coupon.

@@ -34,7 +34,7 @@ use admission::{
 use claims::deferred::HeldSlots;
 use contracts::calls::GetIssuedCoupons;
 use futures::future::BoxFuture;
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
+use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::CallHandlers};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
@@ -125,8 +125,8 @@ impl Service for Coupons {
         Box::pin(self.save(work))
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        answers.add::<GetIssuedCoupons, _, _, _>(move |call| {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register::<GetIssuedCoupons, _, _, _>(move |call| {
             let coupons = Arc::clone(&self);
             async move { links::issued_coupons(&coupons, call).await }
         });

@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     CouponId, IssuedCouponId, Message, OrderId, Refusal, Timestamp,
-    messages::{ClaimAsked, CouponHold, RoutingSlip, StepDone, StepRefused, Stop, Way},
+    messages::{ClaimRequested, CouponHold, Direction, RoutingSlip, SlipStep, StepDone, StepRefused},
 };
 use kit::{Fault, Work, engine::Envelope};
 
@@ -21,11 +21,11 @@ const SERVICE: &str = "coupons";
 /// Settles claims from the log, then handles the messages of orders, both in their order.
 pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let (claims, orders): (Vec<&Envelope>, Vec<&Envelope>) =
-        messages.iter().partition(|envelope| matches!(envelope.message, Message::ClaimAsked(_)));
-    let claims: Vec<&ClaimAsked> = claims
+        messages.iter().partition(|envelope| matches!(envelope.message, Message::ClaimRequested(_)));
+    let claims: Vec<&ClaimRequested> = claims
         .iter()
         .filter_map(|envelope| match &envelope.message {
-            Message::ClaimAsked(claim) => Some(claim),
+            Message::ClaimRequested(claim) => Some(claim),
             _ => None,
         })
         .collect();
@@ -44,7 +44,7 @@ fn order_of(message: &Message) -> Option<OrderId> {
     match message {
         Message::CouponHold(asked) => Some(asked.order_id),
         Message::CouponUse(step) | Message::CouponUnhold(step) => Some(step.order_id),
-        other => other.slip().filter(|slip| slip.call(SERVICE).is_some()).map(|slip| slip.order_id),
+        other => other.slip().filter(|slip| slip.next_step(SERVICE).is_some()).map(|slip| slip.order_id),
     }
 }
 
@@ -61,7 +61,7 @@ async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Resul
                 work.emit(step.order_id, Message::CouponReleased(StepDone { order_id: step.order_id }))?;
             }
             other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) {
+                if let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) {
                     let slip = advance_slip(&mut loaded, slip.clone(), &mut released, work.now);
                     work.emit(slip.order_id, Message::CouponsSlip(slip))?;
                 }
@@ -83,7 +83,7 @@ async fn load(work: &mut Work, loaded: &mut LoadedCoupons, messages: &[&Envelope
             Message::CouponHold(asked) => to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id)),
             other => {
                 let Some(slip) = other.slip() else { continue };
-                if let Some((Way::Forward, Stop::CouponHold(asked))) = slip.call(SERVICE) {
+                if let Some((Direction::Forward, SlipStep::CouponHold(asked))) = slip.next_step(SERVICE) {
                     to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
                 }
             }
@@ -123,17 +123,17 @@ fn hold_for(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> R
 
 /// Does or undoes the steps of coupons in a slip. Adds the released coupons to `released`.
 fn advance_slip(loaded: &mut LoadedCoupons, mut slip: RoutingSlip, released: &mut Vec<IssuedCouponId>, now: Timestamp) -> RoutingSlip {
-    while let Some((way, stop)) = slip.call(SERVICE) {
-        match (way, stop) {
-            (Way::Back, _) => {
+    while let Some((direction, step)) = slip.next_step(SERVICE) {
+        match (direction, step) {
+            (Direction::Back, _) => {
                 released.extend(unhold(loaded, slip.order_id, now));
-                slip.undone(now);
+                slip.record_undone(now);
             }
-            (Way::Forward, Stop::CouponHold(asked)) => {
+            (Direction::Forward, SlipStep::CouponHold(asked)) => {
                 let answer = hold_for(loaded, asked, now);
-                slip.answer(answer, now);
+                slip.record_result(answer, now);
             }
-            (Way::Forward, _) => break,
+            (Direction::Forward, _) => break,
         }
     }
     slip

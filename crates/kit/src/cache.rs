@@ -3,11 +3,11 @@
 //!
 //! With a second level, other processes find a loaded value in Redis. The cache asks Redis only if memory has no entry, and asks the
 //! database if Redis does not answer. This cache does not reach the memory of other processes. They invalidate their entries with
-//! [`Cache::forget`] when they read the message about the change.
+//! [`Cache::invalidate`] when they read the message about the change.
 
 use crate::redis::{
     Redis,
-    entries::{Found, Shared},
+    entries::{EntryLookup, SharedEntries},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -32,7 +32,7 @@ pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 
 
 /// Copies in Redis, and the encoding of keys and values there.
 struct SecondLevel<K, V> {
-    entries: Shared,
+    entries: SharedEntries,
     key_name: fn(&K) -> Option<String>,
     encode: fn(&V) -> Option<Vec<u8>>,
     decode: fn(&[u8]) -> Option<V>,
@@ -58,7 +58,7 @@ where
     /// A cache with Redis behind the memory, if there is a Redis. `name` separates this cache from others in Redis; change it when the
     /// encoding of the values changes. A value is at most as old as `time_to_live` and `redis_ttl` together. Must be called within the
     /// runtime.
-    pub fn shared(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, redis_ttl: Duration) -> Self
+    pub fn with_redis(capacity: u64, time_to_live: Duration, redis: Option<Redis>, name: &str, redis_ttl: Duration) -> Self
     where
         K: Serialize,
         V: Serialize + DeserializeOwned,
@@ -66,7 +66,7 @@ where
         let mut cache = Self::new(capacity, time_to_live);
         cache.second_level = redis.map(|redis| {
             Arc::new(SecondLevel {
-                entries: Shared::new(redis, name, redis_ttl),
+                entries: SharedEntries::new(redis, name, redis_ttl),
                 key_name: |key| serde_json::to_string(key).ok(),
                 encode: |value| serde_json::to_vec(value).ok(),
                 decode: |bytes| serde_json::from_slice(bytes).ok(),
@@ -97,20 +97,20 @@ where
         else {
             return load.await;
         };
-        let generation = match second_level.entries.look(&name).await {
-            Found::Value(bytes) => match (second_level.decode)(&bytes) {
+        let generation = match second_level.entries.get(&name).await {
+            EntryLookup::Value(bytes) => match (second_level.decode)(&bytes) {
                 Some(value) => return Ok(value),
                 // Another version of this program wrote the copy.
                 None => None,
             },
-            Found::Nothing(generation) => Some(generation),
-            Found::Unknown => None,
+            EntryLookup::Missing(generation) => Some(generation),
+            EntryLookup::Unknown => None,
         };
         let value = load.await?;
         if let Some(generation) = generation
             && let Some(bytes) = (second_level.encode)(&value)
         {
-            second_level.entries.keep(&name, generation, &bytes).await;
+            second_level.entries.put(&name, generation, &bytes).await;
         }
         Ok(value)
     }
@@ -127,23 +127,23 @@ where
 
     /// Drops an entry at once and discards loads in progress. Commit hooks may call it, because it is not async. A background task tells
     /// Redis; until Redis knows, this process does not read this key there.
-    pub fn forget(&self, key: &K) {
+    pub fn invalidate(&self, key: &K) {
         self.counters.of(key).fetch_add(1, Ordering::AcqRel);
         if let Some(second_level) = &self.second_level
             && let Some(name) = (second_level.key_name)(key)
         {
-            second_level.entries.forget(&name);
+            second_level.entries.invalidate(&name);
         }
         // `invalidate` of the async cache awaits only listeners, and this cache has none.
         futures::executor::block_on(self.memory.invalidate(key));
     }
 
-    pub fn forget_all(&self) {
+    pub fn invalidate_all(&self) {
         for stripe in &self.counters.stripes {
             stripe.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(second_level) = &self.second_level {
-            second_level.entries.forget_all();
+            second_level.entries.invalidate_all();
         }
         self.memory.invalidate_all();
     }

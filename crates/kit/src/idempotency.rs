@@ -141,8 +141,3 @@ pub async fn prune(tx: &mut Tx, service: &str, now: Timestamp, limit: i64) -> Re
     );
     tx.execute(&sql, &params![now.before(RETENTION), limit]).await
 }
-
-/// Former names.
-pub use self::{
-    Completion as Settled, KeyState as Claim, RETENTION as KEPT, complete as settle, look_up as claim, look_up_all as claim_all,
-};

@@ -3,8 +3,8 @@
 use crate::{
     db::DbError,
     engine::{lease, lease_connection::LeaseConnection},
-    tasks::{self, Crew, Shutdown},
-    testing::Course,
+    tasks::{self, Shutdown, TaskTracker},
+    testing::TaskScope,
 };
 use futures::future::BoxFuture;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -44,7 +44,7 @@ impl Job {
 
     /// Runs one pass now. Tests drive jobs with this.
     pub async fn pass(&self) -> Result<Pass, String> {
-        Course::run((self.run)()).await
+        TaskScope::run((self.run)()).await
     }
 
     /// Runs passes until no work is left. Returns the number of passes.
@@ -81,9 +81,6 @@ impl Job {
     }
 }
 
-/// Former name.
-pub use self::JobLease as Turn;
-
 const LEASE: &str = "jobs";
 
 /// Lease on a service's jobs: they run only while this process holds it.
@@ -99,12 +96,12 @@ impl JobLease {
     }
 
     /// For one of several instances: held while the lease in the database is.
-    pub(crate) fn by_lease(
+    pub(crate) fn maintain(
         connection: LeaseConnection,
         service: &'static str,
         instance: Uuid,
         mut shutdown: Shutdown,
-        crew: &Crew,
+        crew: &TaskTracker,
     ) -> JobLease {
         let (sender, receiver) = watch::channel(false);
         crew.spawn("jobs-lease", async move {

@@ -8,11 +8,11 @@ use crate::{
     http::Cursors,
     idempotency::IdempotencyKey,
     jobs::Job,
-    kafka::Requests,
-    links::{Answers, Links},
+    kafka::RequestLogs,
+    links::{CallHandlers, Links},
     ports::Clock,
     redis::Redis,
-    tasks::Leaving,
+    tasks::Draining,
 };
 use futures::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc};
@@ -30,16 +30,16 @@ pub struct Kit {
     /// State shared with other processes, if configured. Never the source of truth.
     pub redis: Option<Redis>,
     /// Log of requests that are executed later. `None` without Kafka.
-    pub requests: Option<Requests>,
+    pub requests: Option<RequestLogs>,
     pub links: Links,
     pub cursors: Cursors,
-    pub leaving: Leaving,
+    pub draining: Draining,
 }
 
 impl Kit {
     /// The kit for one service, with the service's own database if it has one.
     #[must_use]
-    pub fn of(&self, service: &str) -> Kit {
+    pub fn for_service(&self, service: &str) -> Kit {
         Kit { db: self.db_of(service).clone(), ..self.clone() }
     }
 
@@ -93,9 +93,9 @@ pub trait Service: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// Handles a notification from another instance, sent by [`Work::notice`]. `None`: some may have been lost, so reload. Only a hint:
+    /// Handles a notification from another instance, sent by [`Work::notify`]. `None`: some may have been lost, so reload. Only a hint:
     /// no required effect may depend on it.
-    fn noticed(&self, text: Option<&str>) {
+    fn on_notification(&self, text: Option<&str>) {
         let _ = text;
     }
 
@@ -105,8 +105,8 @@ pub trait Service: Send + Sync + 'static {
     }
 
     /// Registers the calls that this service answers.
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        let _ = answers;
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        let _ = handlers;
     }
 
     /// The periodic jobs of this service.
@@ -120,5 +120,5 @@ pub trait Service: Send + Sync + 'static {
     }
 
     /// Runs instead of [`Service::start`] in a process without this service, for state that every process needs.
-    fn start_elsewhere(self: Arc<Self>) {}
+    fn start_remote(self: Arc<Self>) {}
 }

@@ -1,6 +1,6 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
-use crate::testing::{Course, ReaderGuard};
+use crate::testing::{ReaderGuard, TaskScope};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
@@ -38,35 +38,35 @@ impl Shutdown {
 
 /// Signals that shutdown has begun: handlers that hold a long poll answer with the present state. Clones share the signal.
 #[derive(Clone, Debug)]
-pub struct Leaving(Arc<watch::Sender<bool>>);
+pub struct Draining(Arc<watch::Sender<bool>>);
 
 /// Time that long polls may go on after shutdown has begun. The server cuts requests off some seconds later.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-impl Default for Leaving {
-    fn default() -> Leaving {
-        Leaving(Arc::new(watch::Sender::new(false)))
+impl Default for Draining {
+    fn default() -> Draining {
+        Draining(Arc::new(watch::Sender::new(false)))
     }
 }
 
-impl Leaving {
+impl Draining {
     pub fn begin(&self) {
         self.0.send_replace(true);
     }
 
     /// Returns when long polls must end.
-    pub async fn last_wait(&self) {
+    pub async fn deadline(&self) {
         // This cannot fail: the sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|leaving| *leaving).await;
+        let _ = self.0.subscribe().wait_for(|draining| *draining).await;
         tokio::time::sleep(DRAIN_TIME).await;
     }
 }
 
 /// Tasks that give something back when the process stops, so the process waits for them. Clones share the tasks.
 #[derive(Clone, Debug, Default)]
-pub struct Crew(Arc<Mutex<Vec<JoinHandle<()>>>>);
+pub struct TaskTracker(Arc<Mutex<Vec<JoinHandle<()>>>>);
 
-impl Crew {
+impl TaskTracker {
     /// Starts a named task that ends soon after the process is told to stop.
     pub fn spawn<F>(&self, name: &'static str, future: F)
     where
@@ -84,11 +84,11 @@ impl Crew {
 
 /// Runs futures concurrently within the caller's task and returns their results in order. The caller must not hold a reader. Each future
 /// may.
-pub async fn beside_each_other<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub async fn join_concurrently<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     {
         let _none_before = ReaderGuard::begin();
     }
-    futures::future::join_all(futures.into_iter().map(Course::run)).await
+    futures::future::join_all(futures.into_iter().map(TaskScope::run)).await
 }
 
 /// Starts a named task on the runtime.
@@ -99,7 +99,7 @@ where
 {
     tokio::spawn(async move {
         use futures::FutureExt;
-        if std::panic::AssertUnwindSafe(Course::run(future)).catch_unwind().await.is_err() {
+        if std::panic::AssertUnwindSafe(TaskScope::run(future)).catch_unwind().await.is_err() {
             tracing::error!(task = name, "task panicked");
         }
     })

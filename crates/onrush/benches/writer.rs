@@ -7,7 +7,7 @@ use kit::{http::layers, ports::Stopwatch};
 use onrush::{
     in_process::{InProcessClient, PostRequest},
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
@@ -29,13 +29,13 @@ struct Bench {
 impl Bench {
     async fn open(strategy: &str, fold: bool) -> Result<Bench, String> {
         let folder = std::env::temp_dir().join(format!("onrush-bench-{}", kit::ports::new_id()));
-        let raw = Given {
+        let raw = RawSettings {
             data_dir: Some(folder.clone()),
             claim_strategy: Some(strategy.into()),
             fold: Some(fold),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),
-            ..Given::default()
+            ..RawSettings::default()
         };
         let settings = Settings::load(&raw).map_err(|error| error.to_string())?;
         let mall = Mall::open(&settings).await.map_err(|error| error.to_string())?;

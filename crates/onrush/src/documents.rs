@@ -3,7 +3,7 @@
 
 use crate::{
     mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use contracts::{Code, Message};
 use kit::{Service, process::Process};
@@ -61,7 +61,7 @@ fn complete(mut openapi: OpenApi) -> OpenApi {
 }
 
 pub(crate) fn all_services() -> Result<Vec<Arc<dyn Service>>, String> {
-    let settings = Settings::load(&Given::default()).map_err(|error| error.to_string())?;
+    let settings = Settings::load(&RawSettings::default()).map_err(|error| error.to_string())?;
     let kit = kit::process::detached_kit();
     Ok(mall::services(&kit, &settings))
 }
@@ -125,7 +125,7 @@ fn messages(services: &[Arc<dyn Service>]) -> String {
 }
 
 /// The streams that each service reads: (reader, source, message kinds). Request logs are not included.
-pub fn readings() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
+pub fn subscriptions() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let mut found: Vec<(&'static str, &'static str, Vec<&'static str>)> = Vec::new();
     for service in all_services().unwrap_or_default() {
         let streams = Message::TABLE.iter().filter(|(_, source, _)| contracts::SERVICES.contains(source));

@@ -40,15 +40,21 @@ pub enum MallError {
 /// All services, in the order in which a checkout needs them.
 pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
     vec![
-        Arc::new(Accounts::new(kit.of("accounts"), AccountsSettings { operator: settings.operator.clone() })),
-        Arc::new(Stores::new(kit.of("stores"))),
-        Arc::new(Catalog::new(kit.of("catalog"))),
-        Arc::new(Orders::new(kit.of("orders"), OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga })),
-        Arc::new(Stock::new(kit.of("stock"))),
-        Arc::new(Coupons::new(kit.of("coupons"), CouponsSettings { strategy: settings.claim_strategy, ..CouponsSettings::default() })),
-        Arc::new(Wallet::new(kit.of("wallet"), WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() })),
+        Arc::new(Accounts::new(kit.for_service("accounts"), AccountsSettings { operator: settings.operator.clone() })),
+        Arc::new(Stores::new(kit.for_service("stores"))),
+        Arc::new(Catalog::new(kit.for_service("catalog"))),
+        Arc::new(Orders::new(kit.for_service("orders"), OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga })),
+        Arc::new(Stock::new(kit.for_service("stock"))),
+        Arc::new(Coupons::new(
+            kit.for_service("coupons"),
+            CouponsSettings { strategy: settings.claim_strategy, ..CouponsSettings::default() },
+        )),
+        Arc::new(Wallet::new(
+            kit.for_service("wallet"),
+            WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() },
+        )),
         Payments::new(
-            kit.of("payments"),
+            kit.for_service("payments"),
             PaymentsSettings { test_provider: settings.test_provider, book: Some(settings.provider_book()), ..PaymentsSettings::default() },
         ),
     ]

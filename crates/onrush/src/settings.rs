@@ -3,13 +3,13 @@
 mod raw;
 
 pub use orders::SagaMode;
-pub use raw::Given;
+pub use raw::RawSettings;
 
 use coupons::Strategy;
 use kit::{
     db::Synchronous,
     links::{Peers, PeersError},
-    process::{Apart, Database, KafkaSettings, Outline, PostgresSettings, RedisServer, Refusal},
+    process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
 };
 use raw::{read_file, reject_without_effect};
@@ -26,8 +26,8 @@ pub enum SettingsError {
     Unusable { setting: &'static str, reason: String },
 }
 
-impl From<Refusal> for SettingsError {
-    fn from(Refusal { setting, reason }: Refusal) -> Self {
+impl From<SettingError> for SettingsError {
+    fn from(SettingError { setting, reason }: SettingError) -> Self {
         unusable(setting, reason)
     }
 }
@@ -42,7 +42,7 @@ pub struct Settings {
     pub kafka: Option<KafkaSettings>,
     pub redis: Option<RedisServer>,
     /// Services of this process in a split mall. `None`: all services run in this process.
-    pub split: Option<Apart>,
+    pub split: Option<SplitSettings>,
     pub listen: SocketAddr,
     pub ops_listen: Option<SocketAddr>,
     pub fold: bool,
@@ -59,10 +59,10 @@ pub struct Settings {
 
 impl Settings {
     /// Loads and checks the settings. Opens no file but the settings file, and no connection.
-    pub fn load(raw: &Given) -> Result<Settings, SettingsError> {
+    pub fn load(raw: &RawSettings) -> Result<Settings, SettingsError> {
         let file = match &raw.config {
             Some(path) => read_file(path)?,
-            None => Given::default(),
+            None => RawSettings::default(),
         };
         let raw = raw.clone().or(file);
         reject_without_effect(&raw)?;
@@ -133,8 +133,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn topology<'s>(&'s self, database: &'s Database) -> Outline<'s> {
-        Outline { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.split.as_ref() }
+    fn topology<'s>(&'s self, database: &'s Database) -> Topology<'s> {
+        Topology { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.split.as_ref() }
     }
 
     /// Settings of the database.
@@ -152,11 +152,11 @@ impl Settings {
 
     /// Path of the test provider's ledger, which is beside the database and never read by the services.
     pub fn provider_book(&self) -> PathBuf {
-        payments::ProviderBook::beside(&self.database()).path
+        payments::TestLedger::beside(&self.database()).path
     }
 }
 
-fn parse_postgres(raw: &Given) -> Result<Option<PostgresSettings>, SettingsError> {
+fn parse_postgres(raw: &RawSettings) -> Result<Option<PostgresSettings>, SettingsError> {
     let Some(url) = &raw.database_url else { return Ok(None) };
     let own = raw.databases.as_deref().map(parse_databases).transpose()?.unwrap_or_default();
     for (setting, url) in std::iter::once(("database_url", url)).chain(own.values().map(|url| ("databases", url))) {
@@ -176,7 +176,7 @@ fn parse_postgres(raw: &Given) -> Result<Option<PostgresSettings>, SettingsError
     Ok(Some(PostgresSettings { url: url.clone(), own, readers, partitions }))
 }
 
-fn parse_split(raw: &Given) -> Result<Option<Apart>, SettingsError> {
+fn parse_split(raw: &RawSettings) -> Result<Option<SplitSettings>, SettingsError> {
     let Some(only) = &raw.only else { return Ok(None) };
     let only: Vec<String> = only.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     if only.is_empty() {
@@ -186,7 +186,7 @@ fn parse_split(raw: &Given) -> Result<Option<Apart>, SettingsError> {
         Some(peers) => peers.parse().map_err(|error: PeersError| unusable("peers", error.to_string()))?,
         None => Peers::default(),
     };
-    Ok(Some(Apart { only, peers }))
+    Ok(Some(SplitSettings { only, peers }))
 }
 
 fn parse_databases(text: &str) -> Result<HashMap<String, String>, SettingsError> {
@@ -230,16 +230,16 @@ mod tests {
 
     #[test]
     fn unusable_settings_are_refused_by_name() {
-        let zero = Given { queue: Some(0), ..Given::default() };
+        let zero = RawSettings { queue: Some(0), ..RawSettings::default() };
         assert!(Settings::load(&zero).expect_err("no queue").to_string().starts_with("queue:"));
-        let saga = Given { saga: Some("conducted".into()), ..Given::default() };
+        let saga = RawSettings { saga: Some("conducted".into()), ..RawSettings::default() };
         assert!(Settings::load(&saga).expect_err("no such saga").to_string().starts_with("saga:"));
-        let gate = Given { claim_strategy: Some("redis".into()), ..Given::default() };
+        let gate = RawSettings { claim_strategy: Some("redis".into()), ..RawSettings::default() };
         assert!(Settings::load(&gate).expect_err("no Redis").to_string().starts_with("claim_strategy: redis needs"));
-        let gate = Given { redis: Some("redis://127.0.0.1".into()), ..gate };
+        let gate = RawSettings { redis: Some("redis://127.0.0.1".into()), ..gate };
         assert_eq!(Settings::load(&gate).expect("there is one").claim_strategy, Strategy::Redis);
-        let half = Given { operator_email: Some("a@b.c".into()), ..Given::default() };
+        let half = RawSettings { operator_email: Some("a@b.c".into()), ..RawSettings::default() };
         assert!(Settings::load(&half).expect_err("no password").to_string().starts_with("operator_email:"));
-        assert!(toml::from_str::<Given>("no_such = 1").is_err());
+        assert!(toml::from_str::<RawSettings>("no_such = 1").is_err());
     }
 }

@@ -97,7 +97,7 @@ impl Service for Orders {
         Box::pin(loaded::flush(self, work))
     }
 
-    fn noticed(&self, text: Option<&str>) {
+    fn on_notification(&self, text: Option<&str>) {
         match text.map(uuid::Uuid::try_parse) {
             Some(Ok(id)) => self.waiters.wake(OrderId(id)),
             _ => self.waiters.wake_all(),

@@ -14,7 +14,7 @@ use kit::{
     batch::TraceId,
     cache::Cache,
     engine::Fault,
-    idempotency::{self, Settled},
+    idempotency::{self, Completion},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -130,7 +130,7 @@ pub async fn apply_changes<C: OrderChange>(orders: &Orders, work: &mut Work, com
             Ok(()) => {
                 work.trace(id, command.trace());
                 emit_outgoing(work, id)?;
-                Outcome::Later(id.0)
+                Outcome::Deferred(id.0)
             }
             Err(refusal) => refusal.into(),
         });
@@ -176,7 +176,7 @@ async fn complete_waiting_answers(orders: &Orders, work: &mut Work, at_rest: &[&
         let waiters = orders.waiters.clone();
         work.after_commit(move || waiters.wake(id));
         // The caller may wait in another process, so all processes are notified.
-        work.notice(id.0.simple().to_string());
+        work.notify(id.0.simple().to_string());
     }
     Ok(())
 }
@@ -190,12 +190,12 @@ pub async fn complete_answers(work: &mut Work, settled: &[(&Checkout, &OpenAnswe
         .zip(&histories)
         .map(|((checkout, open), history)| view::answer_for(checkout, history, &open.operation, Some(open.trace)))
         .collect::<Result<_, _>>()?;
-    let completions: Vec<Settled<'_>> = settled
+    let completions: Vec<Completion<'_>> = settled
         .iter()
         .zip(&answers)
-        .map(|((_, open), answer)| Settled { operation: &open.operation, scope: open.scope, key: &open.key, answer })
+        .map(|((_, open), answer)| Completion { operation: &open.operation, scope: open.scope, key: &open.key, answer })
         .collect();
-    idempotency::settle(&mut work.tx, "orders", &completions).await?;
+    idempotency::complete(&mut work.tx, "orders", &completions).await?;
     let open: Vec<&OpenAnswer> = settled.iter().map(|(_, open)| *open).collect();
     store::close_answers(&mut work.tx, &open).await?;
     Ok(())

@@ -16,7 +16,7 @@ use axum::response::Response;
 use contracts::{Code, OrderId};
 use kit::{
     Answer, Command, Outcome, Reply, Work,
-    batch::Later,
+    batch::Deferred,
     engine::Fault,
     http::{self, Problem, Trace},
     idempotency::{self, IdempotencyKey},
@@ -129,8 +129,8 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
         Reply::Pending(id) => OrderId(id),
     };
     let deadline = tokio::time::sleep(wait.at_most);
-    let leaving = orders.kit.leaving.last_wait();
-    tokio::pin!(deadline, leaving);
+    let draining = orders.kit.draining.deadline();
+    tokio::pin!(deadline, draining);
     let mut is_over = false;
     if waiting.id != id {
         // An earlier request with the same key created the order, so this caller waits for that order.
@@ -144,7 +144,7 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
             () = waiting.woken.as_mut() => {}
             () = tokio::time::sleep(POLL_INTERVAL), if orders.kit.is_shared() => {}
             () = &mut deadline => is_over = true,
-            () = &mut leaving => is_over = true,
+            () = &mut draining => is_over = true,
         }
         waiting = orders.waiters.register(id);
         if let Some(answer) = stored_answer(orders, C::OPERATION, &key).await? {
@@ -161,11 +161,11 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
 /// The stored answer of this key, for operations that read before they submit. `None`: the key is new. The writer checks again.
 pub async fn replayed_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Response>, Problem> {
     let mut reader = orders.kit.db.reader().await?;
-    match idempotency::claim(&mut reader, "orders", operation, key).await? {
-        idempotency::Claim::Fresh => Ok(None),
-        idempotency::Claim::Answered(answer) => Ok(Some(http::answer(answer))),
-        idempotency::Claim::OtherRequest => Err(Code::IdempotencyKeyMismatch.into()),
-        idempotency::Claim::Running => Err(Problem::from(Code::IdempotencyInProgress).retry_after(1)),
+    match idempotency::look_up(&mut reader, "orders", operation, key).await? {
+        idempotency::KeyState::Fresh => Ok(None),
+        idempotency::KeyState::Answered(answer) => Ok(Some(http::answer(answer))),
+        idempotency::KeyState::OtherRequest => Err(Code::IdempotencyKeyMismatch.into()),
+        idempotency::KeyState::Running => Err(Problem::from(Code::IdempotencyInProgress).retry_after(1)),
     }
 }
 
@@ -197,12 +197,12 @@ impl Command for EndWait {
 /// Implements [`Command::resolve`]: answers when the order is at rest or the caller does not wait. Otherwise stores an open answer.
 pub async fn resolve<C: Command>(
     work: &mut Work,
-    later: &[Later<'_, C>],
+    deferred: &[Deferred<'_, C>],
     wait: impl Fn(&C) -> Option<WaitPreference>,
 ) -> Result<Vec<Option<Answer>>, Fault> {
     let loaded: Box<LoadedOrders> = work.take_stash();
     let (mut open, mut ready) = (Vec::new(), Vec::new());
-    for (index, Later { command, key, id }) in later.iter().enumerate() {
+    for (index, Deferred { command, key, id }) in deferred.iter().enumerate() {
         let checkout = loaded.require(OrderId(*id))?;
         match (wait(command).filter(|wait| !wait.at_most.is_zero()), key) {
             (Some(wait), Some(key)) if !checkout.is_at_rest() => {
@@ -215,7 +215,7 @@ pub async fn resolve<C: Command>(
     store::add_open_answers(&mut work.tx, &open).await?;
     let checkouts: Vec<&Checkout> = ready.iter().map(|(_, checkout)| *checkout).collect();
     let histories = OrderHistory::load_with_unsaved(&mut work.tx, &checkouts).await?;
-    let mut answers = vec![None; later.len()];
+    let mut answers = vec![None; deferred.len()];
     for ((index, checkout), history) in ready.into_iter().zip(&histories) {
         answers[index] = Some(view::answer_for(checkout, history, C::OPERATION, None)?);
     }

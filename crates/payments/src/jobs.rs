@@ -87,8 +87,8 @@ impl Payments {
             (store::due_payments(&mut reader, now, MAX_PER_PASS).await?, store::due_refunds(&mut reader, now, MAX_PER_PASS).await?)
         };
         let is_full = open.len() == MAX_PER_PASS as usize || refunds.len() == MAX_PER_PASS as usize;
-        let payments_moved = tasks::beside_each_other(open.iter().map(|payment| self.reconcile_payment(payment))).await;
-        let refunds_moved = tasks::beside_each_other(refunds.iter().map(|refund| self.reconcile_refund(refund))).await;
+        let payments_moved = tasks::join_concurrently(open.iter().map(|payment| self.reconcile_payment(payment))).await;
+        let refunds_moved = tasks::join_concurrently(refunds.iter().map(|refund| self.reconcile_refund(refund))).await;
         // Unsettled ones stay due, so another pass at once would repeat them forever.
         let all_moved = payments_moved.into_iter().chain(refunds_moved).all(|moved| moved);
         Ok(if is_full && all_moved { Pass::More } else { Pass::Done })

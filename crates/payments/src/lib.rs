@@ -10,7 +10,7 @@ mod model;
 mod providers;
 mod store;
 
-pub use providers::ProviderBook;
+pub use providers::TestLedger;
 
 use futures::future::BoxFuture;
 use jobs::{InFlight, ProviderTask};
@@ -64,8 +64,8 @@ pub struct Payments {
 impl Payments {
     pub fn new(kit: Kit, settings: PaymentsSettings) -> Arc<Self> {
         let (provider_tasks, task_receiver) = channel(TASK_QUEUE_CAPACITY);
-        let ledger = settings.book.clone().map(|path| ProviderBook { path }).or_else(|| kit.db.path().map(ProviderBook::beside));
-        let test = |ledger: &ProviderBook| Arc::new(TestProvider::new(ledger, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
+        let ledger = settings.book.clone().map(|path| TestLedger { path }).or_else(|| kit.db.path().map(TestLedger::beside));
+        let test = |ledger: &TestLedger| Arc::new(TestProvider::new(ledger, Arc::clone(&kit.clock))) as Arc<dyn Provider>;
         let provider = ledger.filter(|_| settings.test_provider).as_ref().map(test);
         Arc::new_cyclic(|weak_self| Self {
             kit,

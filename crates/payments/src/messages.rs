@@ -7,7 +7,7 @@ use crate::{
 };
 use contracts::{
     Message, OrderId, PaymentId, Refusal,
-    messages::{Stop, Way},
+    messages::{Direction, SlipStep},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::collections::BTreeSet;
@@ -60,11 +60,11 @@ async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&En
                 refunds.insert(moved.payment_id);
             }
             other => {
-                let Some((slip, (direction, slip_step))) = other.slip().and_then(|slip| Some((slip, slip.call("payments")?))) else {
+                let Some((slip, (direction, slip_step))) = other.slip().and_then(|slip| Some((slip, slip.next_step("payments")?))) else {
                     continue;
                 };
                 orders.insert(slip.order_id);
-                if let (Way::Forward, Stop::Payment(request)) = (direction, slip_step) {
+                if let (Direction::Forward, SlipStep::Payment(request)) = (direction, slip_step) {
                     payments.insert(request.payment_id);
                 }
             }

@@ -16,7 +16,7 @@ use contracts::{
     calls::{GetAvailability, GetStockVersion},
 };
 use futures::future::BoxFuture;
-use kit::{DbError, Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::Answers};
+use kit::{DbError, Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::CallHandlers};
 use std::{collections::HashMap, sync::Arc};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -73,10 +73,10 @@ impl Service for Stock {
         Box::pin(messages::flush(work, &self.availability))
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let availability = Arc::clone(&self.availability);
-        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, DbError>(availability.version())));
-        answers.add::<GetAvailability, _, _, _>(move |call| {
+        handlers.register::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, DbError>(availability.version())));
+        handlers.register::<GetAvailability, _, _, _>(move |call| {
             let stock = Arc::clone(&self);
             async move { stock.available(&call.skus).await }
         });

@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     Message, OrderId, Refusal, Sku, Timestamp,
-    messages::{RoutingSlip, StepRefused, Stop, Way},
+    messages::{Direction, RoutingSlip, SlipStep, StepRefused},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
                 continue;
             }
             other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) {
+                if let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) {
                     let slip = advance_slip(&mut loaded, slip.clone(), work.now)?;
                     work.emit(slip.order_id, Message::StockSlip(slip))?;
                 }
@@ -69,23 +69,23 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
 
 /// Carries out the steps that a slip has for stock, one or several in a row, because reserve and take may be neighbours.
 fn advance_slip(loaded: &mut LoadedStock, mut slip: RoutingSlip, now: Timestamp) -> Result<RoutingSlip, NotLoaded> {
-    while let Some((way, stop)) = slip.call(SERVICE) {
+    while let Some((way, stop)) = slip.next_step(SERVICE) {
         let answer = match (way, stop) {
-            (Way::Back, _) => {
+            (Direction::Back, _) => {
                 loaded.release(slip.order_id, now)?;
                 None
             }
-            (Way::Forward, Stop::StockReserve(request)) => Some(loaded.reserve(request)?),
-            (Way::Forward, Stop::StockTake(request)) => Some(loaded.take(request)?),
-            (Way::Forward, _) => break,
+            (Direction::Forward, SlipStep::StockReserve(request)) => Some(loaded.reserve(request)?),
+            (Direction::Forward, SlipStep::StockTake(request)) => Some(loaded.take(request)?),
+            (Direction::Forward, _) => break,
         };
         match answer {
-            None => slip.undone(now),
+            None => slip.record_undone(now),
             Some(Message::StockRefused(refused) | Message::StockTakeRefused(refused)) => {
                 count_refusal(&refused);
-                slip.answer(Err(Refusal::new(refused.code, refused.detail)), now);
+                slip.record_result(Err(Refusal::new(refused.code, refused.detail)), now);
             }
-            Some(_) => slip.answer(Ok(()), now),
+            Some(_) => slip.record_result(Ok(()), now),
         }
     }
     Ok(slip)
@@ -111,12 +111,14 @@ async fn load(work: &mut Work, loaded: &mut LoadedStock, messages: &[&Envelope])
             Message::StockRelease(request) | Message::StockCommit(request) => orders.push(request.order_id),
             Message::SkusListed(listed) => skus.extend(listed.skus.iter().map(|listed| listed.sku)),
             other => {
-                let Some(slip) = other.slip().filter(|slip| slip.call(SERVICE).is_some()) else { continue };
+                let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) else { continue };
                 orders.push(slip.order_id);
                 for stop in &slip.stops {
                     match stop {
-                        Stop::StockReserve(request) => skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku)),
-                        Stop::StockTake(request) => skus.extend(request.lines.iter().map(|line| line.sku)),
+                        SlipStep::StockReserve(request) => {
+                            skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku))
+                        }
+                        SlipStep::StockTake(request) => skus.extend(request.lines.iter().map(|line| line.sku)),
                         _ => {}
                     }
                 }

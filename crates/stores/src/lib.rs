@@ -11,7 +11,7 @@ mod store;
 use cache::{SHARED_TTL, StoreCache};
 use contracts::calls::{GetStore, GetStores, GetStoresOfSeller, StoreCard};
 use futures::future::BoxFuture;
-use kit::{DbError, Fault, Kit, Service, db::Migration, links::Answers};
+use kit::{DbError, Fault, Kit, Service, db::Migration, links::CallHandlers};
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -59,18 +59,18 @@ impl Service for Stores {
         api::router(self)
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let stores = Arc::clone(&self);
-        answers.add::<GetStore, _, _, _>(move |call| {
+        handlers.register::<GetStore, _, _, _>(move |call| {
             let stores = Arc::clone(&stores);
             async move { stores.store(call).await }
         });
         let stores = Arc::clone(&self);
-        answers.add::<GetStores, _, _, _>(move |call| {
+        handlers.register::<GetStores, _, _, _>(move |call| {
             let stores = Arc::clone(&stores);
             async move { stores.stores(call).await }
         });
-        answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
+        handlers.register::<GetStoresOfSeller, _, _, _>(move |call| {
             let stores = Arc::clone(&self);
             async move { stores.stores_of_seller(call).await }
         });

@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     Message, OrderId, Timestamp,
-    messages::{RoutingSlip, StepDone, StepRefused, Stop, WalletMoved, WalletRefused, Way},
+    messages::{Direction, RoutingSlip, SlipStep, StepDone, StepRefused, WalletMoved, WalletRefused},
 };
 use kit::{Fault, Tx, Work, engine::Envelope};
 use std::collections::{BTreeSet, HashSet};
@@ -57,7 +57,7 @@ async fn load(tx: &mut Tx, ledger: &mut Ledger, messages: &[&Envelope]) -> Resul
             Message::WalletCredit(request) => causes.extend([(Cause::Pay, request.payment_id.0), (Cause::Refund, request.payment_id.0)]),
             Message::OrderConfirmed(order) => causes.push((Cause::Earn, order.order_id.0)),
             Message::OrderCancelled(order) => causes.extend([(Cause::Earn, order.order_id.0), (Cause::EarnBack, order.order_id.0)]),
-            other => orders.extend(other.slip().filter(|slip| slip.call(SERVICE).is_some()).map(|slip| slip.order_id)),
+            other => orders.extend(other.slip().filter(|slip| slip.next_step(SERVICE).is_some()).map(|slip| slip.order_id)),
         }
     }
     store::load_holds(tx, ledger, &orders).await?;
@@ -92,8 +92,8 @@ fn needed_accounts(ledger: &Ledger, messages: &[&Envelope]) -> Result<BTreeSet<A
             {
                 accounts.extend([AccountKey::reward(order.member_id), POINTS_GRANTED]);
             }
-            other => match other.slip().and_then(|slip| Some((slip, slip.call(SERVICE)?))) {
-                Some((_, (Way::Forward, Stop::PointsHold(request)))) => {
+            other => match other.slip().and_then(|slip| Some((slip, slip.next_step(SERVICE)?))) {
+                Some((_, (Direction::Forward, SlipStep::PointsHold(request)))) => {
                     accounts.insert(AccountKey::reward(request.member_id));
                 }
                 Some((slip, _)) => {
@@ -137,7 +137,7 @@ fn handle(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, message: &Messa
         }
         Message::OrderConfirmed(order) => Ok(ledger.earn(order, wallet.settings.earn_basis_points, at)?),
         Message::OrderCancelled(order) => Ok(ledger.take_back_earned(order.order_id, order.member_id, at)?),
-        other => match other.slip().filter(|slip| slip.call(SERVICE).is_some()) {
+        other => match other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) {
             Some(slip) => {
                 let slip = advance_slip(ledger, slip.clone(), at)?;
                 work.emit(slip.order_id, Message::WalletSlip(slip))
@@ -149,17 +149,17 @@ fn handle(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, message: &Messa
 
 /// Carries out the steps that a slip has for the wallet.
 fn advance_slip(ledger: &mut Ledger, mut slip: RoutingSlip, at: Timestamp) -> Result<RoutingSlip, LedgerViolation> {
-    while let Some((way, stop)) = slip.call(SERVICE) {
+    while let Some((way, stop)) = slip.next_step(SERVICE) {
         match (way, stop) {
-            (Way::Back, _) => {
+            (Direction::Back, _) => {
                 ledger.unhold_points(slip.order_id, at)?;
-                slip.undone(at);
+                slip.record_undone(at);
             }
-            (Way::Forward, Stop::PointsHold(request)) => {
+            (Direction::Forward, SlipStep::PointsHold(request)) => {
                 let answer = ledger.hold_points(request, at)?;
-                slip.answer(answer, at);
+                slip.record_result(answer, at);
             }
-            (Way::Forward, _) => break,
+            (Direction::Forward, _) => break,
         }
     }
     Ok(slip)

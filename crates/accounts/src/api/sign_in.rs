@@ -18,7 +18,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     http::{Input, Peer, Problem, ProblemBody, State, Trace, rules},
     ports,
-    redis::sessions::SessionHash,
+    redis::web_sessions::SessionHash,
 };
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};

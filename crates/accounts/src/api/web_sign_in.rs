@@ -13,7 +13,7 @@ use axum::{http::StatusCode, response::Response};
 use kit::{
     auth::cookie,
     http::{Input, Peer, Problem, ProblemBody, State, Trace},
-    redis::sessions::SessionSecret,
+    redis::web_sessions::SessionSecret,
 };
 use std::sync::Arc;
 

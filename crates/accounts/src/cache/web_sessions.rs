@@ -15,7 +15,7 @@ use kit::{
     cache::Cache,
     http::Problem,
     links::LinkError,
-    redis::sessions::{Loaded, Session, SessionHash, SessionTruth, Sessions},
+    redis::web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSource, Sessions},
 };
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -39,17 +39,17 @@ pub struct CookieOwner {
 /// Loads a browser session by a call to accounts, in this process or another.
 struct WebSessionLoader(Kit);
 
-impl SessionTruth for WebSessionLoader {
+impl SessionSource for WebSessionLoader {
     type Data = CookieOwner;
     type Error = LinkError;
 
-    fn load(&self, id: SessionHash) -> BoxFuture<'_, Loaded<CookieOwner, LinkError>> {
+    fn load(&self, id: SessionHash) -> BoxFuture<'_, SessionResult<CookieOwner, LinkError>> {
         Box::pin(async move {
             let Some(found) = self.0.links.call(GetWebSession { hash: id.0 }).await? else { return Ok(None) };
             // A role unknown to this version gives no rights here.
             let Ok(role) = found.role.parse() else { return Ok(None) };
             let data = CookieOwner { member_id: found.member_id, role, session_id: found.session_id };
-            Ok(Some(Session { data, expires_at: found.expires_at }))
+            Ok(Some(ActiveSession { data, expires_at: found.expires_at }))
         })
     }
 }
@@ -71,7 +71,7 @@ impl WebSessions {
     /// Drops the cached sessions of cookies that ended.
     pub fn invalidate(&self, ended: Vec<SecretDigest>) {
         for hash in ended {
-            self.sessions.forget(SessionHash(hash));
+            self.sessions.invalidate(SessionHash(hash));
         }
     }
 
@@ -100,7 +100,7 @@ impl Cookies for WebSessions {
         })
     }
 
-    fn are_asked_for(&self, method: &Method, path: &str) -> bool {
+    fn issues_cookie(&self, method: &Method, path: &str) -> bool {
         method == Method::POST && path == SIGN_IN_PATH
     }
 }

@@ -36,7 +36,7 @@ async fn a5_a_repeated_message_changes_nothing() {
     let seller = sign_up(&app, "seller@example.com").await;
     app.faults.repeat("accounts", "store.created", 1);
     open_store(&app, Some(seller)).await;
-    assert_eq!(app.faults.struck("accounts", "store.created"), 1);
+    assert_eq!(app.faults.times_applied("accounts", "store.created"), 1);
     assert_eq!(role(&app, seller).await, "seller");
     assert_eq!(app.sql_i64("select version from accounts_members").await, 2);
 }

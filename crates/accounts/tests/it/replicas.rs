@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 async fn two_processes() -> (App, App) {
     let one = App::builder().on_postgres().await.partitions(4).start(services).await;
-    let other = one.beside(services).await;
+    let other = one.start_another_process(services).await;
     (one, other)
 }
 
@@ -126,7 +126,7 @@ async fn the_operator_is_created_once() {
         let settings = AccountsSettings { operator: Some(("ops@example.com".into(), PASSWORD.into())) };
         vec![Arc::new(Accounts::new(kit.clone(), settings))]
     };
-    let (first, second) = tokio::join!(one.beside(with_operator), one.beside(with_operator));
+    let (first, second) = tokio::join!(one.start_another_process(with_operator), one.start_another_process(with_operator));
     for app in [&first, &second] {
         sign_in(app, "ops@example.com").await;
     }
@@ -158,7 +158,7 @@ async fn presences_list_the_processes_that_run_accounts() {
     let (one, other) = two_processes().await;
     let seen = async || {
         let found = presences(&one.kit().db, "accounts").await.expect("leases can be read");
-        let mut lanes: Vec<i64> = found.values().flat_map(|presence| presence.lanes.clone()).collect();
+        let mut lanes: Vec<i64> = found.values().flat_map(|presence| presence.partitions.clone()).collect();
         lanes.sort_unstable();
         let sequencers = found.values().filter(|presence| presence.duties.iter().any(|duty| duty == "sequencer")).count();
         (found.len(), lanes, sequencers)

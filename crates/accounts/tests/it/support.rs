@@ -8,7 +8,7 @@ use kit::{
     auth::Role,
     http::Peer,
     ports::new_id,
-    testing::{App, Puppet, TestRequest, TestResponse},
+    testing::{App, StubService, TestRequest, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ pub const PASSWORD: &str = "seoul-rain-47-lantern";
 pub const OTHER_PASSWORD: &str = "busan-tide-82-compass";
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
-    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), Puppet::new(kit, "stores")]
+    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), StubService::new(kit, "stores")]
 }
 
 pub async fn app() -> App {

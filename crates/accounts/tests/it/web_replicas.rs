@@ -5,7 +5,7 @@ use accounts::{Accounts, AccountsSettings};
 use kit::{
     Kit, Service,
     redis::Redis,
-    testing::{App, Puppet, Shape, TestRedis},
+    testing::{App, Shape, StubService, TestRedis},
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn kit_with_redis(kit: &Kit, redis: Option<Redis>) -> Kit {
 
 async fn two_processes(one: Option<Redis>, other: Option<Redis>) -> (App, App) {
     let one = App::builder().on_postgres().await.partitions(4).start(services_with_redis(one)).await;
-    let other = one.beside(services_with_redis(other)).await;
+    let other = one.start_another_process(services_with_redis(other)).await;
     sign_up(&one, "minji@example.com").await;
     (one, other)
 }
@@ -36,7 +36,7 @@ async fn sign_out(app: &App, cookie: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cookie_works_and_ends_on_all_processes() {
     let redis = TestRedis::start().await;
-    for (first, second) in [(Some(redis.patient()), Some(redis.patient())), (None, None)] {
+    for (first, second) in [(Some(redis.patient_client()), Some(redis.patient_client())), (None, None)] {
         let (one, other) = two_processes(first, second).await;
         let (gone, kept) = (web_sign_in(&one, "minji@example.com").await, web_sign_in(&other, "minji@example.com").await);
         for app in [&one, &other] {
@@ -53,11 +53,11 @@ async fn a_cookie_works_and_ends_on_all_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cached_session_does_not_outlive_its_end() {
     let redis = TestRedis::start().await;
-    let (one, other) = two_processes(None, Some(redis.patient())).await;
+    let (one, other) = two_processes(None, Some(redis.patient_client())).await;
     let cookie = web_sign_in(&one, "minji@example.com").await;
     assert!(is_signed_in(&other, &cookie).await);
     let cached_copies = async || {
-        let keys: Vec<String> = redis.patient().call(kit::redis::cmd("KEYS").arg("*copy*session:web*")).await.expect("it answers");
+        let keys: Vec<String> = redis.patient_client().call(kit::redis::cmd("KEYS").arg("*copy*session:web*")).await.expect("it answers");
         keys.len()
     };
     assert_eq!(cached_copies().await, 1);
@@ -70,11 +70,11 @@ async fn a_cached_session_does_not_outlive_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn losing_redis_ends_no_session() {
     let mut redis = TestRedis::start().await;
-    let (one, other) = two_processes(Some(redis.patient()), Some(redis.patient())).await;
+    let (one, other) = two_processes(Some(redis.patient_client()), Some(redis.patient_client())).await;
     let cookie = web_sign_in(&one, "minji@example.com").await;
     let on_both = async || is_signed_in(&one, &cookie).await && is_signed_in(&other, &cookie).await;
     assert!(on_both().await);
-    redis.patient().call::<()>(&kit::redis::cmd("FLUSHALL")).await.expect("it answers");
+    redis.patient_client().call::<()>(&kit::redis::cmd("FLUSHALL")).await.expect("it answers");
     assert!(on_both().await);
     redis.kill();
     assert!(on_both().await);
@@ -91,10 +91,10 @@ async fn losing_redis_ends_no_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cookies_work_on_processes_without_accounts() {
     let redis = TestRedis::start().await;
-    for redis in [None, Some(redis.patient())] {
+    for redis in [None, Some(redis.patient_client())] {
         let build = |kit: &Kit| -> Vec<Arc<dyn Service>> {
             let kit = kit_with_redis(kit, redis.clone());
-            let others = contracts::SERVICES.iter().filter(|name| **name != "accounts").map(|name| Puppet::new(&kit, name));
+            let others = contracts::SERVICES.iter().filter(|name| **name != "accounts").map(|name| StubService::new(&kit, name));
             others.chain([Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())) as Arc<dyn Service>]).collect()
         };
         let app = App::builder().start_in(Shape::Split, build).await;

@@ -11,7 +11,7 @@ use kit::{
     auth::Role,
     db::Migration,
     engine::Envelope,
-    links::Answers,
+    links::CallHandlers,
     ports::new_id,
     testing::{App, AppBuilder, TestResponse},
 };
@@ -52,22 +52,22 @@ impl Service for StoresStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let find = |stores: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
             stores.stores_state.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
         };
         let stores = Arc::clone(&self);
-        answers.add::<GetStore, _, _, _>(move |call| {
+        handlers.register::<GetStore, _, _, _>(move |call| {
             let found = find(&stores, &|store| store.store_id == call.store_id).pop();
             async move { Ok::<_, String>(found) }
         });
         let stores = Arc::clone(&self);
-        answers.add::<GetStores, _, _, _>(move |call| {
+        handlers.register::<GetStores, _, _, _>(move |call| {
             let found = find(&stores, &|store| call.store_ids.contains(&store.store_id));
             let is_unavailable = stores.stores_state.is_unavailable.load(Ordering::SeqCst);
             async move { if is_unavailable { Err("away".to_owned()) } else { Ok(found) } }
         });
-        answers.add::<GetStoresOfSeller, _, _, _>(move |call| {
+        handlers.register::<GetStoresOfSeller, _, _, _>(move |call| {
             let found = find(&self, &|store| store.seller_id == Some(call.seller_id));
             async move { Ok::<_, String>(found) }
         });
@@ -118,10 +118,10 @@ impl Service for StockStub {
         }
         Box::pin(async { Ok(()) })
     }
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let levels = Arc::clone(&self.available);
-        answers.add::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(levels.version.load(Ordering::SeqCst))));
-        answers.add::<GetAvailability, _, _, _>(move |call| {
+        handlers.register::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(levels.version.load(Ordering::SeqCst))));
+        handlers.register::<GetAvailability, _, _, _>(move |call| {
             let known = self.available.known.lock().expect("not poisoned");
             let found = call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect();
             async move { Ok::<_, String>(found) }
@@ -163,7 +163,7 @@ impl World {
 
     /// Starts another process on the same database.
     pub async fn beside(&self) -> World {
-        let app = self.app.beside(|kit| services(kit, &self.stores_state, &self.available)).await;
+        let app = self.app.start_another_process(|kit| services(kit, &self.stores_state, &self.available)).await;
         let (stores_state, available) = (Arc::clone(&self.stores_state), Arc::clone(&self.available));
         World { app, store_id: self.store_id, seller_id: self.seller_id, stores_state, available }
     }

@@ -284,7 +284,7 @@ pub struct CouponGone {
 
 /// A claim to be settled later, by any process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimAsked {
+pub struct ClaimRequested {
     /// Equal in repeats. A claim is settled once, even if the log has it several times.
     pub claim_id: ClaimId,
     pub coupon_id: CouponId,
@@ -292,7 +292,7 @@ pub struct ClaimAsked {
     /// `None`: the request had no idempotency key.
     pub key: Option<ClaimKey>,
     /// `None`: the claim was accepted without a slot in the shared gate.
-    pub place: Option<ClaimPlace>,
+    pub place: Option<ClaimSlot>,
 }
 
 /// The idempotency key of the claim request.
@@ -305,7 +305,7 @@ pub struct ClaimKey {
 
 /// The slot that the shared gate in Redis reserved for the claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimPlace {
+pub struct ClaimSlot {
     /// Era of the gate that reserved the slot. A gate that lost its data starts a new era.
     pub era: String,
     pub nth: u32,

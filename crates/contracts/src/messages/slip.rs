@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// A step of the route, with the same request as the command of that name in an orchestrated checkout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", content = "ask")]
-pub enum Stop {
+pub enum SlipStep {
     #[serde(rename = "stock.reserve")]
     StockReserve(StockReserve),
     #[serde(rename = "coupon.hold")]
@@ -26,43 +26,43 @@ pub enum Stop {
     Payment(PaymentRequest),
 }
 
-impl Stop {
+impl SlipStep {
     /// Name of the step: the type of the command.
     pub fn step(&self) -> &'static str {
         match self {
-            Stop::StockReserve(_) => "stock.reserve",
-            Stop::CouponHold(_) => "coupon.hold",
-            Stop::PointsHold(_) => "points.hold",
-            Stop::StockTake(_) => "stock.take",
-            Stop::Payment(_) => "payment.request",
+            SlipStep::StockReserve(_) => "stock.reserve",
+            SlipStep::CouponHold(_) => "coupon.hold",
+            SlipStep::PointsHold(_) => "points.hold",
+            SlipStep::StockTake(_) => "stock.take",
+            SlipStep::Payment(_) => "payment.request",
         }
     }
 
     /// The service that executes the step.
     pub fn service(&self) -> &'static str {
         match self {
-            Stop::StockReserve(_) | Stop::StockTake(_) => "stock",
-            Stop::CouponHold(_) => "coupons",
-            Stop::PointsHold(_) => "wallet",
-            Stop::Payment(_) => "payments",
+            SlipStep::StockReserve(_) | SlipStep::StockTake(_) => "stock",
+            SlipStep::CouponHold(_) => "coupons",
+            SlipStep::PointsHold(_) => "wallet",
+            SlipStep::Payment(_) => "payments",
         }
     }
 
     /// `stock.take` has no undo: the undo of `stock.reserve` returns everything the order holds or took.
     fn has_undo(&self) -> bool {
-        !matches!(self, Stop::StockTake(_))
+        !matches!(self, SlipStep::StockTake(_))
     }
 }
 
-impl From<Stop> for Message {
+impl From<SlipStep> for Message {
     /// The command with the same request.
-    fn from(stop: Stop) -> Message {
+    fn from(stop: SlipStep) -> Message {
         match stop {
-            Stop::StockReserve(ask) => Message::StockReserve(ask),
-            Stop::CouponHold(ask) => Message::CouponHold(ask),
-            Stop::PointsHold(ask) => Message::PointsHold(ask),
-            Stop::StockTake(ask) => Message::StockTake(ask),
-            Stop::Payment(ask) => Message::PaymentRequest(ask),
+            SlipStep::StockReserve(ask) => Message::StockReserve(ask),
+            SlipStep::CouponHold(ask) => Message::CouponHold(ask),
+            SlipStep::PointsHold(ask) => Message::PointsHold(ask),
+            SlipStep::StockTake(ask) => Message::StockTake(ask),
+            SlipStep::Payment(ask) => Message::PaymentRequest(ask),
         }
     }
 }
@@ -70,7 +70,7 @@ impl From<Stop> for Message {
 /// Direction in which a slip travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum Direction {
     /// Steps are done, first to last.
     Forward,
     /// Steps are undone, last to first.
@@ -80,7 +80,7 @@ pub enum Way {
 /// Result of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum StepOutcome {
     Done,
     Refused(Refusal),
     Undone,
@@ -88,11 +88,11 @@ pub enum Outcome {
 
 /// Log entry of one executed step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Visit {
+pub struct SlipEntry {
     /// Index into the slip's steps.
     pub stop: usize,
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     pub at: Timestamp,
 }
 
@@ -103,50 +103,50 @@ pub struct RoutingSlip {
     pub order_id: OrderId,
     /// Number of this slip among the slips of its order. Orders increments it for every new slip, so that late old slips are recognized.
     pub run: u32,
-    pub stops: Vec<Stop>,
-    pub way: Way,
+    pub stops: Vec<SlipStep>,
+    pub way: Direction,
     /// Index of the next step. `None`: the route has ended.
     pub next: Option<usize>,
     /// True: a refused payment ends the route and keeps the other steps done, because the buyer may pay again. Every other refusal turns
     /// the slip back.
     pub payable_again: bool,
-    pub log: Vec<Visit>,
+    pub log: Vec<SlipEntry>,
 }
 
 impl RoutingSlip {
     /// A slip that does these steps from index `from`. The steps before it are already done, and are undone if one is refused.
-    pub fn forward(order_id: OrderId, run: u32, stops: Vec<Stop>, from: usize, payable_again: bool) -> RoutingSlip {
+    pub fn forward(order_id: OrderId, run: u32, stops: Vec<SlipStep>, from: usize, payable_again: bool) -> RoutingSlip {
         let next = Some(from).filter(|from| *from < stops.len());
-        RoutingSlip { order_id, run, stops, way: Way::Forward, next, payable_again, log: Vec::new() }
+        RoutingSlip { order_id, run, stops, way: Direction::Forward, next, payable_again, log: Vec::new() }
     }
 
     /// A slip that undoes these steps, whether or not they were done.
-    pub fn back(order_id: OrderId, run: u32, stops: Vec<Stop>) -> RoutingSlip {
-        let mut slip = RoutingSlip { order_id, run, stops, way: Way::Back, next: None, payable_again: false, log: Vec::new() };
+    pub fn back(order_id: OrderId, run: u32, stops: Vec<SlipStep>) -> RoutingSlip {
+        let mut slip = RoutingSlip { order_id, run, stops, way: Direction::Back, next: None, payable_again: false, log: Vec::new() };
         slip.next = slip.undo_before(slip.stops.len());
         slip
     }
 
     /// The step that this service has to execute now. `None`: it is another service's turn, or the route has ended.
-    pub fn call(&self, service: &str) -> Option<(Way, &Stop)> {
+    pub fn next_step(&self, service: &str) -> Option<(Direction, &SlipStep)> {
         let stop = self.stops.get(self.next?)?;
         (stop.service() == service).then_some((self.way, stop))
     }
 
     /// Records that the next step was done or refused, and moves on or turns back.
-    pub fn answer(&mut self, answer: Result<(), Refusal>, at: Timestamp) {
+    pub fn record_result(&mut self, answer: Result<(), Refusal>, at: Timestamp) {
         let Some(here) = self.next else { return };
         match answer {
             Ok(()) => {
-                self.log.push(Visit { stop: here, outcome: Outcome::Done, at });
+                self.log.push(SlipEntry { stop: here, outcome: StepOutcome::Done, at });
                 self.next = Some(here + 1).filter(|next| *next < self.stops.len());
             }
             Err(refusal) => {
-                self.log.push(Visit { stop: here, outcome: Outcome::Refused(refusal), at });
-                if self.payable_again && matches!(self.stops.get(here), Some(Stop::Payment(_))) {
+                self.log.push(SlipEntry { stop: here, outcome: StepOutcome::Refused(refusal), at });
+                if self.payable_again && matches!(self.stops.get(here), Some(SlipStep::Payment(_))) {
                     self.next = None;
                 } else {
-                    self.way = Way::Back;
+                    self.way = Direction::Back;
                     self.next = self.undo_before(here);
                 }
             }
@@ -154,9 +154,9 @@ impl RoutingSlip {
     }
 
     /// Records that the next step was undone, and moves to the step before it.
-    pub fn undone(&mut self, at: Timestamp) {
+    pub fn record_undone(&mut self, at: Timestamp) {
         let Some(here) = self.next else { return };
-        self.log.push(Visit { stop: here, outcome: Outcome::Undone, at });
+        self.log.push(SlipEntry { stop: here, outcome: StepOutcome::Undone, at });
         self.next = self.undo_before(here);
     }
 
@@ -170,7 +170,7 @@ impl RoutingSlip {
     }
 
     fn undo_before(&self, end: usize) -> Option<usize> {
-        self.stops.iter().take(end).rposition(Stop::has_undo)
+        self.stops.iter().take(end).rposition(SlipStep::has_undo)
     }
 }
 
@@ -183,27 +183,27 @@ mod tests {
     const ORDER: OrderId = OrderId(Uuid::from_u128(1));
     const NOW: Timestamp = Timestamp(5);
 
-    fn stops() -> Vec<Stop> {
+    fn stops() -> Vec<SlipStep> {
         let (member_id, expires_at) = (MemberId(Uuid::from_u128(2)), Timestamp(9));
         let (payment_id, method) = (PaymentId(Uuid::from_u128(3)), PaymentMethod::Wallet);
         vec![
-            Stop::StockReserve(StockReserve { order_id: ORDER, reserve: vec![], check_only: vec![], expires_at }),
-            Stop::CouponHold(CouponHold { order_id: ORDER, member_id, coupons: vec![], expires_at }),
-            Stop::PointsHold(PointsHold { order_id: ORDER, member_id, amount: Won(1), expires_at }),
-            Stop::StockTake(StockTake { order_id: ORDER, lines: vec![], expires_at }),
-            Stop::Payment(PaymentRequest { order_id: ORDER, payment_id, member_id, amount: Won(2), method, token: None }),
+            SlipStep::StockReserve(StockReserve { order_id: ORDER, reserve: vec![], check_only: vec![], expires_at }),
+            SlipStep::CouponHold(CouponHold { order_id: ORDER, member_id, coupons: vec![], expires_at }),
+            SlipStep::PointsHold(PointsHold { order_id: ORDER, member_id, amount: Won(1), expires_at }),
+            SlipStep::StockTake(StockTake { order_id: ORDER, lines: vec![], expires_at }),
+            SlipStep::Payment(PaymentRequest { order_id: ORDER, payment_id, member_id, amount: Won(2), method, token: None }),
         ]
     }
 
     /// Executes the slip to its end and refuses the step at index `refuse`. Returns the executed steps.
     fn advance(mut slip: RoutingSlip, refuse: Option<usize>) -> (Vec<String>, RoutingSlip) {
         let mut calls = Vec::new();
-        while let Some((way, stop)) = slip.next.and_then(|next| slip.call(slip.stops[next].service())) {
-            calls.push(format!("{} {}", stop.step(), if way == Way::Forward { "do" } else { "undo" }));
+        while let Some((way, stop)) = slip.next.and_then(|next| slip.next_step(slip.stops[next].service())) {
+            calls.push(format!("{} {}", stop.step(), if way == Direction::Forward { "do" } else { "undo" }));
             match way {
-                Way::Back => slip.undone(NOW),
-                Way::Forward if slip.next == refuse => slip.answer(Err(Code::OutOfStock.into()), NOW),
-                Way::Forward => slip.answer(Ok(()), NOW),
+                Direction::Back => slip.record_undone(NOW),
+                Direction::Forward if slip.next == refuse => slip.record_result(Err(Code::OutOfStock.into()), NOW),
+                Direction::Forward => slip.record_result(Ok(()), NOW),
             }
         }
         (calls, slip)
@@ -215,11 +215,11 @@ mod tests {
         let there = ["stock.reserve do", "coupon.hold do", "points.hold do", "stock.take do", "payment.request do"];
         let back = ["points.hold undo", "coupon.hold undo", "stock.reserve undo"];
         let (calls, slip) = advance(RoutingSlip::forward(ORDER, 1, stops(), 0, false), None);
-        assert_eq!((calls, slip.next, slip.way), (there.map(str::to_owned).to_vec(), None, Way::Forward));
+        assert_eq!((calls, slip.next, slip.way), (there.map(str::to_owned).to_vec(), None, Direction::Forward));
         for (refused, undone) in [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)] {
             let (calls, slip) = advance(RoutingSlip::forward(ORDER, 1, stops(), 0, false), Some(refused));
             assert_eq!(calls, [&there[..=refused], &back[3 - undone..]].concat());
-            assert_eq!((slip.next, slip.way, slip.log.len()), (None, Way::Back, calls.len()));
+            assert_eq!((slip.next, slip.way, slip.log.len()), (None, Direction::Back, calls.len()));
         }
         let (calls, _) = advance(RoutingSlip::back(ORDER, 2, stops()), None);
         assert_eq!(calls, [&["payment.request undo"], &back[..]].concat());
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_refused_payment_keeps_the_other_steps_done() {
         let (calls, slip) = advance(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(4));
-        assert_eq!((calls.len(), slip.next, slip.way), (2, None, Way::Forward));
+        assert_eq!((calls.len(), slip.next, slip.way), (2, None, Direction::Forward));
         let (calls, _) = advance(RoutingSlip::forward(ORDER, 2, stops(), 3, true), Some(3));
         assert_eq!(calls, ["stock.take do", "points.hold undo", "coupon.hold undo", "stock.reserve undo"]);
     }
@@ -241,9 +241,9 @@ mod tests {
         let data = message.encode().expect("plain data encodes");
         assert_eq!(Message::decode(message.kind(), &data).expect("it was just encoded"), message);
         let fresh = RoutingSlip::forward(ORDER, 1, stops(), 0, false);
-        assert!(fresh.call("stock").is_some());
-        assert!(["orders", "coupons", "wallet", "payments"].iter().all(|other| fresh.call(other).is_none()));
+        assert!(fresh.next_step("stock").is_some());
+        assert!(["orders", "coupons", "wallet", "payments"].iter().all(|other| fresh.next_step(other).is_none()));
         let broken = RoutingSlip { next: Some(99), ..fresh };
-        assert!(["stock", "coupons", "wallet", "payments"].iter().all(|other| broken.call(other).is_none()));
+        assert!(["stock", "coupons", "wallet", "payments"].iter().all(|other| broken.next_step(other).is_none()));
     }
 }

@@ -23,7 +23,7 @@ use kit::{
     batch::SubmitError,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
-    kafka::Requests,
+    kafka::RequestLogs,
 };
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
@@ -78,7 +78,7 @@ pub async fn claim(
 /// Writes the claim to the log; settles it now if the log may have lost it.
 async fn claim_later(
     coupons: &Arc<Coupons>,
-    log: &Requests,
+    log: &RequestLogs,
     claimant: Claimant,
     key: Option<IdempotencyKey>,
     trace: Trace,
@@ -133,7 +133,7 @@ impl Command for ClaimCoupon {
     type Service = Coupons;
     const OPERATION: &'static str = answer::OPERATION;
 
-    fn alone(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }
 

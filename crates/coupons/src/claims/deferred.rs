@@ -25,14 +25,14 @@ use axum::{
 };
 use contracts::{
     ClaimId, Code, MemberId, Message,
-    messages::{ClaimAsked, ClaimKey},
+    messages::{ClaimKey, ClaimRequested},
 };
 use futures::future::join_all;
 use kit::{
     Answer, DbError, Fault, Kit, Work,
     http::{Problem, Trace},
     idempotency::{self, IdempotencyKey},
-    kafka::{Request, Requests},
+    kafka::{LoggedRequest, RequestLogs},
     ports::{Stopwatch, random_bytes},
 };
 use std::{
@@ -107,14 +107,14 @@ impl HeldSlots {
 
 impl Coupons {
     /// The log for deferred claims. `None`: there is no Kafka, or no gate to reject most claims that cannot succeed.
-    pub fn claims_log(&self) -> Option<&Requests> {
+    pub fn claims_log(&self) -> Option<&RequestLogs> {
         self.kit.requests.as_ref().filter(|_| self.settings.strategy == Strategy::Redis)
     }
 
     /// Writes a claim to the log and returns 202. `None`: the write failed, but the log may contain the claim.
     pub async fn enqueue(
         &self,
-        log: &Requests,
+        log: &RequestLogs,
         id: ClaimId,
         claimant: Claimant,
         key: Option<&IdempotencyKey>,
@@ -123,7 +123,7 @@ impl Coupons {
         let Claimant { coupon_id, member_id } = claimant;
         let permit = self.admit(ClaimRequest { coupon_id, member_id, may_be_repeat: key.is_some(), is_deferred: true }).await?;
         let token = permit.slot().map(|slot| slot.hand_over());
-        let message = Message::ClaimAsked(ClaimAsked {
+        let message = Message::ClaimRequested(ClaimRequested {
             claim_id: id,
             coupon_id,
             member_id,
@@ -135,7 +135,7 @@ impl Coupons {
             Problem::from(Code::Internal)
         })?;
         let (kind, now) = (message.kind().to_owned(), self.kit.clock.now());
-        let request = Request { id: id.0, key: coupon_id.0, kind, data, at: now, trace: Some(trace.0) };
+        let request = LoggedRequest { id: id.0, key: coupon_id.0, kind, data, at: now, trace: Some(trace.0) };
         if let Err(error) = log.write(LOG, &request).await {
             tracing::warn!(%error, "claim not written to the log, settled at once");
             metrics::counter!("onrush_coupons_not_taken_down_total").increment(1);
@@ -149,7 +149,7 @@ impl Coupons {
     }
 
     /// Settles claims from the log in the running transaction.
-    pub(crate) async fn settle_from_log(&self, work: &mut Work, claims: &[&ClaimAsked]) -> Result<(), Fault> {
+    pub(crate) async fn settle_from_log(&self, work: &mut Work, claims: &[&ClaimRequested]) -> Result<(), Fault> {
         let claims = unsettled(work, claims).await?;
         if claims.is_empty() {
             return Ok(());
@@ -165,7 +165,7 @@ impl Coupons {
         for (claim, permit) in claims.iter().zip(&permits) {
             loaded.settle_permit(claim.coupon_id, permit);
         }
-        let to_settle: Vec<&ClaimAsked> = claims.iter().copied().filter(|claim| !answered.contains_key(&claim.claim_id)).collect();
+        let to_settle: Vec<&ClaimRequested> = claims.iter().copied().filter(|claim| !answered.contains_key(&claim.claim_id)).collect();
         let claimants: Vec<Claimant> = to_settle.iter().map(|claim| claimant(claim)).collect();
         let answers = settle(work, &mut loaded, &claimants).await?;
         work.put_stash(loaded);
@@ -179,7 +179,7 @@ impl Coupons {
     }
 
     /// Permits of these claims, in their order.
-    async fn permits(&self, claims: &[&ClaimAsked]) -> Vec<ClaimPermit> {
+    async fn permits(&self, claims: &[&ClaimRequested]) -> Vec<ClaimPermit> {
         match &self.gate {
             Some(gate) => join_all(claims.iter().map(|claim| self.permit(gate, claim))).await,
             None => claims.iter().map(|_| ClaimPermit::default()).collect(),
@@ -187,7 +187,7 @@ impl Coupons {
     }
 
     /// Uses the slot that came with the claim, or forces a new one if that slot is too old.
-    async fn permit(&self, gate: &SharedGate, claim: &ClaimAsked) -> ClaimPermit {
+    async fn permit(&self, gate: &SharedGate, claim: &ClaimRequested) -> ClaimPermit {
         let now = self.kit.clock.now();
         let held = self.held_slots.lock().get(&claim.claim_id).cloned();
         let handed = || claim.place.as_ref().map(|slot| gate.take_over(SlotToken::of(claim.coupon_id, claim.member_id, slot), now));
@@ -208,7 +208,7 @@ impl Coupons {
         ClaimPermit::from_gate(slot, since, gate.permit_ttl())
     }
 
-    fn drop_slots_after_commit(&self, work: &mut Work, claims: &[&ClaimAsked]) {
+    fn drop_slots_after_commit(&self, work: &mut Work, claims: &[&ClaimRequested]) {
         let held_slots = Arc::clone(&self.held_slots);
         let ids: Vec<ClaimId> = claims.iter().map(|claim| claim.claim_id).collect();
         work.after_commit(move || {
@@ -220,14 +220,14 @@ impl Coupons {
 }
 
 /// Those of the claims that have no recorded answer, each once.
-async fn unsettled<'c>(work: &mut Work, claims: &[&'c ClaimAsked]) -> Result<Vec<&'c ClaimAsked>, Fault> {
+async fn unsettled<'c>(work: &mut Work, claims: &[&'c ClaimRequested]) -> Result<Vec<&'c ClaimRequested>, Fault> {
     let recorded = claims::find(&mut work.tx, claims.iter().map(|claim| claim.claim_id)).await?;
     let mut seen = HashSet::new();
     Ok(claims.iter().copied().filter(|claim| !recorded.contains_key(&claim.claim_id) && seen.insert(claim.claim_id)).collect())
 }
 
 /// Stores the answers under the idempotency keys of their claims.
-async fn store_keys(work: &mut Work, claims: &[&ClaimAsked], answers: &[Answer]) -> Result<(), Fault> {
+async fn store_keys(work: &mut Work, claims: &[&ClaimRequested], answers: &[Answer]) -> Result<(), Fault> {
     let keys: Vec<Option<IdempotencyKey>> = claims.iter().map(|claim| key_of(claim)).collect();
     let keyed: Vec<(&IdempotencyKey, Option<&Answer>)> =
         keys.iter().zip(answers).filter_map(|(key, answer)| Some((key.as_ref()?, Some(answer)))).collect();
@@ -235,24 +235,24 @@ async fn store_keys(work: &mut Work, claims: &[&ClaimAsked], answers: &[Answer])
     Ok(())
 }
 
-fn claimant(claim: &ClaimAsked) -> Claimant {
+fn claimant(claim: &ClaimRequested) -> Claimant {
     Claimant { coupon_id: claim.coupon_id, member_id: claim.member_id }
 }
 
-fn settled_claim(claim: &ClaimAsked, answer: Answer) -> SettledClaim {
+fn settled_claim(claim: &ClaimRequested, answer: Answer) -> SettledClaim {
     SettledClaim { id: claim.claim_id, coupon_id: claim.coupon_id, member_id: claim.member_id, answer }
 }
 
-fn key_of(claim: &ClaimAsked) -> Option<IdempotencyKey> {
+fn key_of(claim: &ClaimRequested) -> Option<IdempotencyKey> {
     let ClaimKey { key, request_hash } = claim.key.clone()?;
     Some(IdempotencyKey { scope: claim.member_id.0, key, request_hash })
 }
 
 /// Finds the claims that must not be settled: their key has an answer already, or it belongs to another request.
-async fn answered_before(work: &mut Work, claims: &[&ClaimAsked]) -> Result<HashMap<ClaimId, SettledClaim>, Fault> {
+async fn answered_before(work: &mut Work, claims: &[&ClaimRequested]) -> Result<HashMap<ClaimId, SettledClaim>, Fault> {
     let mut answered = HashMap::new();
     let mut seen: HashSet<(MemberId, String)> = HashSet::new();
-    let mut first: Vec<(&ClaimAsked, IdempotencyKey)> = Vec::new();
+    let mut first: Vec<(&ClaimRequested, IdempotencyKey)> = Vec::new();
     for claim in claims {
         let Some(key) = key_of(claim) else { continue };
         match seen.insert((claim.member_id, key.key.clone())) {
@@ -262,13 +262,13 @@ async fn answered_before(work: &mut Work, claims: &[&ClaimAsked]) -> Result<Hash
         }
     }
     let keys: Vec<&IdempotencyKey> = first.iter().map(|(_, key)| key).collect();
-    let states = idempotency::claim_all(&mut work.tx, "coupons", OPERATION, &keys).await?;
+    let states = idempotency::look_up_all(&mut work.tx, "coupons", OPERATION, &keys).await?;
     for ((claim, _), state) in first.iter().zip(states) {
         let answer = match state {
-            idempotency::Claim::Fresh => continue,
-            idempotency::Claim::Answered(answer) => answer,
-            idempotency::Claim::OtherRequest => Answer::refusal(&Code::IdempotencyKeyMismatch.into()),
-            idempotency::Claim::Running => Answer::refusal(&Code::IdempotencyInProgress.into()),
+            idempotency::KeyState::Fresh => continue,
+            idempotency::KeyState::Answered(answer) => answer,
+            idempotency::KeyState::OtherRequest => Answer::refusal(&Code::IdempotencyKeyMismatch.into()),
+            idempotency::KeyState::Running => Answer::refusal(&Code::IdempotencyInProgress.into()),
         };
         answered.insert(claim.claim_id, settled_claim(claim, answer));
     }

@@ -54,7 +54,7 @@ async fn repeats_are_answered_and_change_nothing() {
     mall.unhold(order).await;
     assert_eq!(rows().await, [("ISSUED".to_owned(), None, None)]);
     assert_eq!(mall.answers(order).await[4..], ["released"; 3]);
-    assert_eq!(mall.app.faults.struck("coupons", "coupon.unhold"), 1);
+    assert_eq!(mall.app.faults.times_applied("coupons", "coupon.unhold"), 1);
     // A late repeat of the hold finds it undone. The coupon is free for another order.
     mall.hold(order, me, &[(coupon, 5_000, 1_000)]).await;
     assert_eq!(mall.answers(order).await.last(), Some(&"step-timed-out"));

@@ -3,13 +3,13 @@
 use crate::support::*;
 use contracts::{
     Code, IssuedCouponId, MemberId, OrderId, Won,
-    messages::{CouponApplication, CouponHold, RoutingSlip, Stop},
+    messages::{CouponApplication, CouponHold, RoutingSlip, SlipStep},
 };
 use serde_json::json;
 
-fn stops(mall: &Mall, order_id: OrderId, member_id: MemberId, coupon: IssuedCouponId) -> Vec<Stop> {
+fn stops(mall: &Mall, order_id: OrderId, member_id: MemberId, coupon: IssuedCouponId) -> Vec<SlipStep> {
     let application = CouponApplication { issued_coupon_id: coupon, base: Won(5_000), discount: Won(1_000), store_id: None };
-    vec![Stop::CouponHold(CouponHold { order_id, member_id, coupons: vec![application], expires_at: mall.now().after(HOUR) })]
+    vec![SlipStep::CouponHold(CouponHold { order_id, member_id, coupons: vec![application], expires_at: mall.now().after(HOUR) })]
 }
 
 // G3, G4, C17, C18

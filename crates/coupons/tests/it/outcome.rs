@@ -6,7 +6,7 @@ use coupons::{Strategy, admission::redis::GateTimes};
 use futures::future::join_all;
 use kit::{
     engine::request_redrive,
-    kafka::{Cluster, Request, Requests, Topics},
+    kafka::{Cluster, LoggedRequest, RequestLogs, Topics},
     ports::{SystemClock, new_id},
     testing::{App, TestResponse},
 };
@@ -213,7 +213,7 @@ async fn each_claim_is_settled_once_despite_faults() {
     mall.app.faults.fail(CLAIMS.0, CLAIMS.1, 2);
     let taken = mall.claim_all_later(coupon, &members(10)).await;
     mall.all_settled(coupon, &taken).await;
-    assert_eq!(mall.app.faults.struck(CLAIMS.0, CLAIMS.1), 2);
+    assert_eq!(mall.app.faults.times_applied(CLAIMS.0, CLAIMS.1), 2);
     mall.app.faults.repeat(CLAIMS.0, CLAIMS.1, 10);
     let more = mall.claim_all_later(coupon, &members(10)).await;
     mall.all_settled(coupon, &more).await;
@@ -282,7 +282,7 @@ async fn unreadable_records_do_not_block_claims() {
     let log = mall.app.kit().requests.clone().expect("Kafka is set");
     let broken = |kind: &str, data: &str| {
         let (kind, data) = (kind.to_owned(), data.to_owned());
-        Request { id: new_id(), key: coupon.0, kind, data, at: mall.now(), trace: None }
+        LoggedRequest { id: new_id(), key: coupon.0, kind, data, at: mall.now(), trace: None }
     };
     for (kind, data) in [("coupon.claim", "{"), ("coupon.clam", "{}"), ("coupon.claim", "\u{0}\u{0}")] {
         log.write("coupons.claims", &broken(kind, data)).await.unwrap();
@@ -329,7 +329,7 @@ async fn without_gate_or_log_the_answer_comes_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_broker_claims_are_settled_at_once() {
     let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
-    let requests = Requests::new(&cluster, 1, &Topics::ready(), Arc::new(SystemClock));
+    let requests = RequestLogs::new(&cluster, 1, &Topics::ready(), Arc::new(SystemClock));
     let mall = Mall::open_at(Setup { requests: Some(requests), ..Setup::of(Strategy::Redis) }).await;
     let coupon = mall.announce(json!({"quantity": 3, "per_member": 2})).await;
     let owner = member();

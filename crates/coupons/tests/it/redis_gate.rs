@@ -12,7 +12,7 @@ use kit::{
     db::Migration,
     ports::{Stopwatch, SystemClock, new_id},
     redis::{Redis, RedisSettings, cmd},
-    testing::{App, TestResponse, Wire},
+    testing::{App, TcpProxy, TestResponse},
 };
 use serde_json::json;
 use std::{
@@ -101,7 +101,7 @@ async fn a_gate_built_from_tables_refuses_like_the_queue() {
 }
 
 /// Two processes on one database and one gate. The first reaches Redis through a proxy.
-async fn two_processes_one_behind_a_proxy() -> (Mall, Wire, Mall) {
+async fn two_processes_one_behind_a_proxy() -> (Mall, TcpProxy, Mall) {
     let setup = Setup::of(Strategy::Redis);
     let (proxied, proxy) = setup.behind_proxy().await;
     let first = malls_at(1, proxied).await.remove(0);

@@ -29,7 +29,7 @@ async fn run(redis: &Redis, words: &[&str]) {
 async fn f15_flushed() {
     rush_during(TestRedis::start().await, async |rush, server| {
         for _ in 0..2 {
-            run(&server.patient(), &["FLUSHALL"]).await;
+            run(&server.patient_client(), &["FLUSHALL"]).await;
             rush.issue_more(20).await;
             rush.built().await;
         }
@@ -64,7 +64,7 @@ async fn f15_restarted_with_an_old_file() {
     let server = TestRedis::start_with(&["--appendonly", "yes", "--appendfsync", "everysec"]).await;
     rush_during(server, async |rush, server| {
         // The state on disk by now …
-        let marked: Redis = server.patient();
+        let marked: Redis = server.patient_client();
         run(&marked, &["SET", "marker", "old"]).await;
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         let (now, old) = (server.folder().join("appendonlydir"), server.folder().join("old"));
@@ -77,7 +77,7 @@ async fn f15_restarted_with_an_old_file() {
         fs::remove_dir_all(&now).unwrap();
         fs::rename(&old, &now).unwrap();
         server.restart().await;
-        let found: String = server.patient().call(cmd("GET").arg("marker")).await.unwrap();
+        let found: String = server.patient_client().call(cmd("GET").arg("marker")).await.unwrap();
         assert_eq!(found, "old", "it believes to be a second younger");
         rush.issue_more(20).await;
     })
@@ -96,7 +96,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_short_of_memory() {
     rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, server| {
-        let redis = server.patient();
+        let redis = server.patient_client();
         run(&redis, &["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
         for round in 1..=3 {
             run(&redis, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
@@ -113,11 +113,11 @@ async fn f15_short_of_memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f15_read_only() {
     rush_during(TestRedis::start().await, async |rush, server| {
-        let redis = server.patient();
+        let redis = server.patient_client();
         run(&redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
         rush.issue_more(60).await;
-        assert!(figure(&server.patient(), "errorstats", "errorstat_READONLY").await > 0, "no process wrote");
-        run(&server.patient(), &["REPLICAOF", "NO", "ONE"]).await;
+        assert!(figure(&server.patient_client(), "errorstats", "errorstat_READONLY").await > 0, "no process wrote");
+        run(&server.patient_client(), &["REPLICAOF", "NO", "ONE"]).await;
     })
     .await;
 }
@@ -140,7 +140,7 @@ async fn f15_one_of_three_processes_is_cut_off() {
             rush.issue_more(4).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        rush.proxies[0].mend();
+        rush.proxies[0].restore();
     })
     .await;
 }
@@ -164,11 +164,11 @@ async fn claims_go_on_while_it_hangs(rush: &Rush) {
 async fn f16_answers_after_five_seconds() {
     rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, _| {
         for proxy in &rush.proxies {
-            proxy.lengthen(HANGS);
+            proxy.delay_answers(HANGS);
         }
         claims_go_on_while_it_hangs(rush).await;
         for proxy in &rush.proxies {
-            proxy.mend();
+            proxy.restore();
         }
     })
     .await;
@@ -178,7 +178,7 @@ async fn f16_answers_after_five_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f16_stands_still_for_five_seconds() {
     rush_during_with_staleness(MAX_UNSENT_AGE, TestRedis::start().await, async |rush, server| {
-        run(&server.patient(), &["CLIENT", "PAUSE", "5000", "ALL"]).await;
+        run(&server.patient_client(), &["CLIENT", "PAUSE", "5000", "ALL"]).await;
         claims_go_on_while_it_hangs(rush).await;
     })
     .await;

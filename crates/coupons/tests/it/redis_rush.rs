@@ -9,7 +9,7 @@ use kit::{
     db::params,
     ports::Stopwatch,
     redis::{Redis, RedisSettings, Script},
-    testing::{TestRedis, TestResponse, Wire},
+    testing::{TcpProxy, TestRedis, TestResponse},
 };
 use serde_json::json;
 use std::{
@@ -63,7 +63,7 @@ pub struct Rush {
     /// Age of the state on which the gate may offer units.
     behind: Duration,
     /// One proxy per process, to Redis.
-    pub proxies: Vec<Wire>,
+    pub proxies: Vec<TcpProxy>,
     /// Bypasses the proxies.
     redis: Redis,
 }

@@ -15,11 +15,11 @@ use kit::{
     auth::Role,
     breaker::BreakerSettings,
     db::Migration,
-    kafka::Requests,
-    links::Answers,
+    kafka::RequestLogs,
+    links::CallHandlers,
     ports::{SystemClock, new_id},
     redis::{Redis, RedisSettings},
-    testing::{App, Puppet, TestResponse, Wire},
+    testing::{App, StubService, TcpProxy, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -49,7 +49,7 @@ pub struct Setup {
     /// `announce` waits until the gate is built.
     pub waits_for_gate: bool,
     /// Replaces the process's own log.
-    pub requests: Option<Requests>,
+    pub requests: Option<RequestLogs>,
 }
 
 impl Setup {
@@ -66,9 +66,9 @@ impl Setup {
     }
 
     /// The same Redis behind a proxy.
-    pub async fn behind_proxy(&self) -> (Setup, Wire) {
+    pub async fn behind_proxy(&self) -> (Setup, TcpProxy) {
         let (url, settings) = self.redis.clone().expect("it has a Redis");
-        let proxy = Wire::to(url.trim_start_matches("redis://").to_owned()).await;
+        let proxy = TcpProxy::to(url.trim_start_matches("redis://").to_owned()).await;
         let redis = Some((format!("redis://127.0.0.1:{}", proxy.port()), settings));
         (Setup { redis, ..self.clone() }, proxy)
     }
@@ -85,7 +85,7 @@ pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Service>> {
     kit.requests = setup.requests.clone().or(kit.requests);
     let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy: setup.strategy, gate: setup.gate });
     let kit = &kit;
-    vec![Arc::new(coupons), Puppet::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
+    vec![Arc::new(coupons), StubService::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
 }
 
 /// A stub that knows the sellers of stores.
@@ -104,8 +104,8 @@ impl Service for Stores {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        answers.add::<GetStore, _, _, _>(|call| async move {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register::<GetStore, _, _, _>(|call| async move {
             let seller_id = match call.store_id {
                 STORE => Some(SELLER),
                 OTHER_STORE => Some(MemberId(Uuid::from_u128(0x62))),
@@ -150,7 +150,7 @@ impl Mall {
 
     /// The same with another setup.
     pub async fn add_process_with(&self, setup: Setup) -> Mall {
-        Mall { app: self.app.beside(|kit| services(kit, &setup)).await, setup }
+        Mall { app: self.app.start_another_process(|kit| services(kit, &setup)).await, setup }
     }
 
     /// The gate in Redis, as seen by a process that settles nothing.

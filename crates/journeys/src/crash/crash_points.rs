@@ -1,7 +1,7 @@
 //! Crash points, found in the source text.
 
 use crate::process::DataDir;
-use onrush::documents::readings;
+use onrush::documents::subscriptions;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -57,7 +57,7 @@ pub fn all() -> Vec<CrashPoint> {
         }
     }
     points.extend(sources.iter().flat_map(|source| quoted(source, "crash_point(\"")).map(CrashPoint::Call));
-    for (reader, _, kinds) in readings() {
+    for (reader, _, kinds) in subscriptions() {
         let kinds = kinds.into_iter().filter(|kind| !OTHER_MESSAGES.contains(kind));
         points.extend(kinds.map(|kind| CrashPoint::Hop(format!("{reader}.{kind}"))));
     }
@@ -99,7 +99,7 @@ pub fn hops_made_in(data_dir: &DataDir) -> Vec<String> {
         kinds.collect::<Result<_, _>>().expect("the rows can be read")
     };
     let mut hops = Vec::new();
-    for (reader, source, kinds) in readings() {
+    for (reader, source, kinds) in subscriptions() {
         let sent = sent(source);
         hops.extend(kinds.into_iter().filter(|kind| sent.contains(*kind)).map(|kind| format!("{reader}.{kind}")));
     }

@@ -28,7 +28,7 @@ fn delivery_continues(shape: FleetShape) {
         let (elsewhere, mut hanging) = (TestDatabase::create().await, Vec::new());
         for (schema, sql) in HANGING {
             let database = if schema == "elsewhere" { &elsewhere } else { backends.database_of(schema) };
-            let bystander = database.bystander().await;
+            let bystander = database.open_client().await;
             bystander.batch_execute(&format!("set idle_in_transaction_session_timeout=0; begin; {sql}")).await.expect("the command runs");
             hanging.push(bystander);
         }

@@ -18,7 +18,7 @@ use kit::{
 use onrush::{
     audit,
     mall::services,
-    settings::{Given, SagaMode, Settings},
+    settings::{RawSettings, SagaMode, Settings},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -105,7 +105,7 @@ impl Mall {
 
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Mall {
         let builder = App::builder();
-        let mut settings = Settings::load(&Given::default()).expect("the defaults are usable");
+        let mut settings = Settings::load(&RawSettings::default()).expect("the defaults are usable");
         settings.data_dir = builder.folder();
         change(&mut settings);
         let app = builder
@@ -146,7 +146,7 @@ impl Mall {
     pub async fn is_quiet(&self) -> bool {
         const RUNNING: &str = "select count(*) from orders_orders where saga_state in ('RUNNING','UNDOING')";
         // A saga may end between the two checks and leave messages.
-        self.app.is_at_rest().await && self.app.sql_i64(RUNNING).await == 0 && self.app.is_at_rest().await
+        self.app.is_quiescent().await && self.app.sql_i64(RUNNING).await == 0 && self.app.is_quiescent().await
     }
 
     /// Runs every check. Fails on any violated invariant. The mall must be quiet.
@@ -156,7 +156,7 @@ impl Mall {
         assert_eq!(report.checked, audit::checks().len(), "{context}: every check was made");
     }
 
-    pub async fn audit(&self) -> audit::Report {
+    pub async fn audit(&self) -> audit::AuditReport {
         audit::run_any(&self.settings, self.app.clock_now()).await.expect("the data can be read")
     }
 

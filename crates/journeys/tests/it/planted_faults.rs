@@ -12,7 +12,7 @@ mod streams;
 use contracts::Timestamp;
 use healthy_mall::HealthyMall;
 use kit::testing::TempFolder;
-use onrush::audit::{self, Report};
+use onrush::audit::{self, AuditReport};
 use rusqlite::Connection;
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -101,7 +101,7 @@ fn failure(healthy: &HealthyMall, fault: &PlantedFault) -> Option<String> {
     }
 }
 
-fn ids(report: &Report) -> Vec<&'static str> {
+fn ids(report: &AuditReport) -> Vec<&'static str> {
     report.violations.iter().map(|violation| violation.id).collect()
 }
 
@@ -137,7 +137,7 @@ impl MallFiles {
         connection
     }
 
-    fn audit(&self, now: Timestamp) -> Report {
+    fn audit(&self, now: Timestamp) -> AuditReport {
         audit::run_files(&self.database(), &self.book(), now).expect("the audit runs")
     }
 }

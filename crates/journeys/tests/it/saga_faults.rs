@@ -10,7 +10,7 @@ mod cases;
 use crate::mall::{Mall, fold_settings};
 use case::{CaseRun, DeliveryFault, ReaderMessage};
 use cases::OrderCase;
-use onrush::{documents::readings, settings::SagaMode};
+use onrush::{documents::subscriptions, settings::SagaMode};
 use std::collections::BTreeMap;
 
 /// Messages that belong to no order.
@@ -27,7 +27,7 @@ fn reader_messages(saga: SagaMode) -> Vec<ReaderMessage> {
         // A choreographed checkout sends on slips the requests and answers of an orchestrated one.
         is_in_both || kind.ends_with(".slip") == (saga == SagaMode::Choreographed)
     };
-    for (reader, source, kinds) in readings() {
+    for (reader, source, kinds) in subscriptions() {
         let kinds = kinds.into_iter().filter(|kind| !OTHER_MESSAGES.contains(kind) && is_in_this_mode(kind));
         reader_messages.extend(kinds.map(|kind| ReaderMessage { reader, source, kind }));
     }

@@ -5,14 +5,14 @@
 use crate::{
     http::Problem,
     ports::Clock,
-    redis::{Redis, limit::Limit},
+    redis::{Redis, rate_limit::RateLimit},
 };
 use contracts::Code;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Limit of attempts per key and window. Cheap to clone; clones share their counts.
 #[derive(Clone, Debug)]
-pub struct AttemptLimit(Limit);
+pub struct AttemptLimit(RateLimit);
 
 impl AttemptLimit {
     /// A limit counted in this process only.
@@ -22,7 +22,7 @@ impl AttemptLimit {
 
     /// A limit counted across all processes with this Redis, and locally while Redis is unavailable. `name` separates it from other limits.
     pub fn shared(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> AttemptLimit {
-        AttemptLimit(Limit::new(redis, name, limit, window, clock))
+        AttemptLimit(RateLimit::new(redis, name, limit, window, clock))
     }
 
     /// Counts an attempt. `Err`: too many attempts, answered 429 with the seconds to wait.
@@ -41,7 +41,7 @@ impl AttemptLimit {
 
     /// Removes all attempts of this key.
     pub async fn reset(&self, key: &str) {
-        self.0.forget(key).await;
+        self.0.reset(key).await;
     }
 }
 
@@ -86,7 +86,7 @@ impl LoginAttempts {
     }
 
     /// Takes the attempt back when the password was not verified because the process was overloaded.
-    pub async fn not_looked_at(&self, account: &str, address: IpAddr) {
+    pub async fn not_verified(&self, account: &str, address: IpAddr) {
         self.addresses.undo(&address.to_string()).await;
         self.accounts.undo(&account_key(account, address)).await;
     }

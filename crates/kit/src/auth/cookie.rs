@@ -39,7 +39,7 @@ pub trait Cookies: Send + Sync + 'static {
 
     /// True when the response to this request sets a cookie. Such requests must not come from another site, which could otherwise sign its
     /// visitors in to an account of its choice.
-    fn are_asked_for(&self, method: &Method, path: &str) -> bool;
+    fn issues_cookie(&self, method: &Method, path: &str) -> bool;
 }
 
 /// Adds a `Set-Cookie` header for a cookie with this lifetime.
@@ -139,7 +139,7 @@ impl Service<Request> for CookieService {
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let cookie = extract_cookie(request.headers_mut());
-        if self.layer.cookies.are_asked_for(request.method(), request.uri().path()) {
+        if self.layer.cookies.issues_cookie(request.method(), request.uri().path()) {
             if SiteRelation::of(request.headers(), request.uri()) == SiteRelation::CrossSite {
                 return refuse_cross_site(&request);
             }
@@ -207,7 +207,7 @@ mod tests {
             }))
         }
 
-        fn are_asked_for(&self, method: &Method, path: &str) -> bool {
+        fn issues_cookie(&self, method: &Method, path: &str) -> bool {
             method == Method::POST && path == "/v1/in"
         }
     }

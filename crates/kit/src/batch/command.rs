@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub enum Outcome {
     Answer(Answer),
     /// The answer depends on later steps, in this transaction or after it. [`Command::resolve`] is asked for it before the commit.
-    Later(Uuid),
+    Deferred(Uuid),
     /// The precondition checked before queueing has expired. The command did nothing and its key stays free. The submitter gets
     /// [`SubmitError::Stale`].
     Stale,
@@ -43,7 +43,7 @@ impl From<Code> for Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Answer(Answer),
-    /// The command is durable, but its answer is still open. The id is that of [`Outcome::Later`].
+    /// The command is durable, but its answer is still open. The id is that of [`Outcome::Deferred`].
     Pending(Uuid),
 }
 
@@ -54,7 +54,7 @@ pub trait Command: Sized + Send + Sync + 'static {
     const OPERATION: &'static str;
 
     /// True for a command that needs a transaction of its own: a baseline strategy that group commit is compared with.
-    fn alone(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         false
     }
 
@@ -68,20 +68,20 @@ pub trait Command: Sized + Send + Sync + 'static {
         commands: &'a [&'a Self],
     ) -> impl Future<Output = Result<Vec<Outcome>, Fault>> + Send + 'a;
 
-    /// Answers for [`Outcome::Later`] at the end of the transaction: one for each, in order. `None`: still open, and the submitter gets
+    /// Answers for [`Outcome::Deferred`] at the end of the transaction: one for each, in order. `None`: still open, and the submitter gets
     /// [`Reply::Pending`].
     fn resolve<'a>(
         service: &'a Self::Service,
         work: &'a mut Work,
-        later: &'a [Later<'a, Self>],
+        deferred: &'a [Deferred<'a, Self>],
     ) -> impl Future<Output = Result<Vec<Option<Answer>>, Fault>> + Send + 'a {
         let _ = (service, work);
-        async { Ok(later.iter().map(|_| None).collect()) }
+        async { Ok(deferred.iter().map(|_| None).collect()) }
     }
 }
 
-/// A command whose outcome was [`Outcome::Later`].
-pub struct Later<'a, C> {
+/// A command whose outcome was [`Outcome::Deferred`].
+pub struct Deferred<'a, C> {
     pub command: &'a C,
     pub key: Option<&'a IdempotencyKey>,
     pub id: Uuid,

@@ -1,6 +1,6 @@
 //! The commands of one operation within a batch: their keys, outcomes and answers.
 
-use super::{Answer, Command, Later, Outcome, Reply, SubmitError, TraceId};
+use super::{Answer, Command, Deferred, Outcome, Reply, SubmitError, TraceId};
 use crate::{
     engine::{Fault, Work},
     idempotency::{self, IdempotencyKey, KeyState},
@@ -48,7 +48,7 @@ impl<C: Command> AnyCommand for QueuedCommand<C> {
         (TypeId::of::<C>(), self.service.name())
     }
     fn is_exclusive(&self) -> bool {
-        self.command.alone()
+        self.command.is_exclusive()
     }
     fn into_group(self: Box<Self>) -> Box<dyn AnyGroup> {
         metrics::histogram!("onrush_batch_queue_seconds").record(self.queued.elapsed().as_secs_f64());
@@ -128,9 +128,9 @@ impl<C: Command> Group<C> {
     /// The deferred answers, in order.
     async fn resolve(&self, work: &mut Work) -> Result<Vec<Option<Answer>>, Fault> {
         let commands = self.commands.iter().zip(&self.states);
-        let deferred: Vec<Later<'_, C>> = commands
+        let deferred: Vec<Deferred<'_, C>> = commands
             .filter_map(|(queued, state)| match state {
-                CommandState::Open(Outcome::Later(id)) => Some(Later { command: &queued.command, key: queued.key.as_ref(), id: *id }),
+                CommandState::Open(Outcome::Deferred(id)) => Some(Deferred { command: &queued.command, key: queued.key.as_ref(), id: *id }),
                 _ => None,
             })
             .collect();
@@ -202,7 +202,7 @@ impl<C: Command> AnyGroup for Group<C> {
                 let CommandState::Open(outcome) = state else { continue };
                 let reply = match outcome {
                     Outcome::Answer(answer) => Reply::Answer(with_trace(answer.clone(), queued.trace)),
-                    Outcome::Later(id) => match deferred.next().flatten() {
+                    Outcome::Deferred(id) => match deferred.next().flatten() {
                         Some(answer) => Reply::Answer(with_trace(answer, queued.trace)),
                         None => Reply::Pending(*id),
                     },

@@ -8,7 +8,7 @@ mod command;
 mod group;
 
 pub use answer::Answer;
-pub use command::{Command, Later, Outcome, Reply, SubmitError};
+pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub(crate) use group::{AnyCommand, AnyGroup};
 
 use crate::{idempotency::IdempotencyKey, service::Service};

@@ -19,8 +19,8 @@ pub use crate::params;
 pub use error::DbError;
 pub use migrate::{Migration, migrate, migrate_text};
 pub use param::Param;
-pub use postgres::{Listener, ScratchDatabase, display_url as postgres_place};
-pub use row::{FromColumn, FromRow, Row, Value};
+pub use postgres::{Listener, ScratchDatabase, display_url as postgres_display_url};
+pub use row::{ColumnValue, FromColumn, FromRow, Row};
 pub use sqlite::Synchronous;
 pub use tx::Tx;
 
@@ -67,7 +67,7 @@ impl Db {
     }
 
     /// True if both use the same server object, so that one connection serves both. May be false for two URLs of the same database.
-    pub(crate) fn is(&self, other: &Db) -> bool {
+    pub(crate) fn is_same_as(&self, other: &Db) -> bool {
         match (&self.0, &other.0) {
             (DbBackend::Postgres(one), DbBackend::Postgres(other)) => one.is_same_as(other),
             _ => false,
@@ -100,14 +100,14 @@ impl Db {
 
     /// A read-only connection from the pool. It sees each commit as soon as the commit is acknowledged. [`DbError::Busy`]: none became
     /// free within two seconds. A caller must not hold another reader; tests panic in that case.
-    pub async fn reader(&self) -> Result<Reader, DbError> {
+    pub async fn reader(&self) -> Result<PooledReader, DbError> {
         let _guard = ReaderGuard::begin();
         match &self.0 {
             DbBackend::Sqlite(file) => {
                 let (tx, slot) = file.reader().await?;
-                Ok(Reader { tx: Some(tx), slot: Some(slot), _guard })
+                Ok(PooledReader { tx: Some(tx), slot: Some(slot), _guard })
             }
-            DbBackend::Postgres(server) => Ok(Reader { tx: Some(Tx::of_postgres(server.reader().await?)), slot: None, _guard }),
+            DbBackend::Postgres(server) => Ok(PooledReader { tx: Some(Tx::of_postgres(server.reader().await?)), slot: None, _guard }),
         }
     }
 
@@ -122,27 +122,27 @@ impl Db {
 
 /// A pooled read connection. Dropping it returns the connection to the pool.
 #[derive(Debug)]
-pub struct Reader {
+pub struct PooledReader {
     tx: Option<Tx>,
     /// `None` on PostgreSQL, where the connection knows its pool.
     slot: Option<sqlite::PoolSlot>,
     _guard: ReaderGuard,
 }
 
-impl std::ops::Deref for Reader {
+impl std::ops::Deref for PooledReader {
     type Target = Tx;
     fn deref(&self) -> &Tx {
         self.tx.as_ref().expect("present until drop")
     }
 }
 
-impl std::ops::DerefMut for Reader {
+impl std::ops::DerefMut for PooledReader {
     fn deref_mut(&mut self) -> &mut Tx {
         self.tx.as_mut().expect("present until drop")
     }
 }
 
-impl Drop for Reader {
+impl Drop for PooledReader {
     fn drop(&mut self) {
         if let Some(slot) = &self.slot
             && let Some(connection) = self.tx.take().and_then(Tx::into_sqlite)

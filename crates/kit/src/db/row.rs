@@ -41,53 +41,53 @@ impl<'r> Row<'r> {
     }
 }
 
-fn sqlite_value(value: ValueRef<'_>) -> Result<Value<'_>, String> {
+fn sqlite_value(value: ValueRef<'_>) -> Result<ColumnValue<'_>, String> {
     Ok(match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(number) => Value::Int(number),
-        ValueRef::Text(text) => Value::Text(std::str::from_utf8(text).map_err(|error| error.to_string())?),
-        ValueRef::Blob(bytes) => Value::Bytes(bytes),
+        ValueRef::Null => ColumnValue::Null,
+        ValueRef::Integer(number) => ColumnValue::Int(number),
+        ValueRef::Text(text) => ColumnValue::Text(std::str::from_utf8(text).map_err(|error| error.to_string())?),
+        ValueRef::Blob(bytes) => ColumnValue::Bytes(bytes),
         ValueRef::Real(_) => return Err("a floating-point number, which nothing here stores".into()),
     })
 }
 
 /// A column's value, from either database. Ids are 16 bytes, booleans 0 and 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum ColumnValue<'a> {
     Null,
     Int(i64),
     Text(&'a str),
     Bytes(&'a [u8]),
 }
 
-impl<'a> Value<'a> {
+impl<'a> ColumnValue<'a> {
     fn int(self) -> Result<i64, String> {
         match self {
-            Value::Int(number) => Ok(number),
+            ColumnValue::Int(number) => Ok(number),
             other => Err(other.is_not("a whole number")),
         }
     }
 
     fn text(self) -> Result<&'a str, String> {
         match self {
-            Value::Text(text) => Ok(text),
+            ColumnValue::Text(text) => Ok(text),
             other => Err(other.is_not("text")),
         }
     }
 
     fn bytes(self) -> Result<&'a [u8], String> {
         match self {
-            Value::Bytes(bytes) => Ok(bytes),
+            ColumnValue::Bytes(bytes) => Ok(bytes),
             other => Err(other.is_not("bytes")),
         }
     }
 
     fn is_not(self, wanted: &str) -> String {
         let is = match self {
-            Value::Null => "null",
-            Value::Int(_) => "a whole number",
-            Value::Text(_) => "text",
-            Value::Bytes(_) => "bytes",
+            ColumnValue::Null => "null",
+            ColumnValue::Int(_) => "a whole number",
+            ColumnValue::Text(_) => "text",
+            ColumnValue::Bytes(_) => "bytes",
         };
         format!("is {is}, not {wanted}")
     }
@@ -95,63 +95,63 @@ impl<'a> Value<'a> {
 
 /// A type that a column can be read as.
 pub trait FromColumn: Sized {
-    fn from_column(value: Value<'_>) -> Result<Self, String>;
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String>;
 }
 
 impl FromColumn for i64 {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         value.int()
     }
 }
 impl FromColumn for u32 {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         i64::from_column(value)?.try_into().map_err(|_| "out of range for u32".to_owned())
     }
 }
 impl FromColumn for u16 {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         i64::from_column(value)?.try_into().map_err(|_| "out of range for u16".to_owned())
     }
 }
 impl FromColumn for bool {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         i64::from_column(value).map(|flag| flag != 0)
     }
 }
 impl FromColumn for String {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         value.text().map(str::to_owned)
     }
 }
 impl FromColumn for Vec<u8> {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         value.bytes().map(<[u8]>::to_vec)
     }
 }
 impl<const N: usize> FromColumn for [u8; N] {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         value.bytes()?.try_into().map_err(|_| format!("not {N} bytes"))
     }
 }
 impl FromColumn for Uuid {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         <[u8; 16]>::from_column(value).map(Uuid::from_bytes)
     }
 }
 impl FromColumn for Won {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         i64::from_column(value).map(Won)
     }
 }
 impl FromColumn for Timestamp {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         i64::from_column(value).map(Timestamp)
     }
 }
 impl<T: FromColumn> FromColumn for Option<T> {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         match value {
-            Value::Null => Ok(None),
+            ColumnValue::Null => Ok(None),
             other => T::from_column(other).map(Some),
         }
     }
@@ -160,7 +160,7 @@ impl<T: FromColumn> FromColumn for Option<T> {
 macro_rules! id_column {
     ($($type:ty),*) => {$(
         impl FromColumn for $type {
-            fn from_column(value: Value<'_>) -> Result<Self, String> {
+            fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
                 Uuid::from_column(value).map(Self)
             }
         }

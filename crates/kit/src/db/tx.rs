@@ -55,7 +55,7 @@ impl Tx {
     }
 
     /// Reconnects if the idle connection was lost and no transaction is open. [`Tx::begin`] and single statements do this by themselves.
-    pub async fn revive(&mut self) -> Result<(), DbError> {
+    pub async fn reconnect_if_lost(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(_) => Ok(()),
             TxBackend::Postgres(session) => session.ensure_connected().await,

@@ -147,7 +147,7 @@ impl Engine {
         assignment.since_renewal = Some(Stopwatch::start());
         let (instance, tx) = (assignment.instance, &mut self.work.tx);
         let renewed = futures::executor::block_on(async {
-            tx.revive().await?;
+            tx.reconnect_if_lost().await?;
             lease::renew(tx, name, instance).await
         });
         if let Err(error) = renewed {
@@ -159,7 +159,7 @@ impl Engine {
         let (name, instance) = (service.name(), assignment.instance);
         let count = assignment.partition_count(service).await?;
         let tx = &mut self.work.tx;
-        tx.revive().await?;
+        tx.reconnect_if_lost().await?;
         lease::renew(tx, name, instance).await?;
         if !assignment.message_source.is_ready() {
             // Takes no share, because this instance cannot read yet; the other instances keep the partitions.

@@ -11,7 +11,7 @@ use super::{
     stalls::{StallReason, Stalls},
     writer::TICK,
 };
-use crate::{ports::Stopwatch, service::Service, testing::Verdict};
+use crate::{ports::Stopwatch, service::Service, testing::FaultAction};
 use std::{sync::Arc, time::Duration};
 
 /// Messages a reader takes in one transaction.
@@ -74,7 +74,7 @@ impl Engine {
                 return RETRY_DELAY;
             }
             if !has_advanced {
-                return if self.faults.hold_anything() {
+                return if self.faults.has_held_messages() {
                     RETRY_DELAY
                 } else if self.has_positions_to_flush() || self.assignment.as_ref().is_some_and(PartitionAssignment::has_deferred) {
                     QUIET_PERIOD
@@ -159,7 +159,7 @@ impl Engine {
                     let stored = self.limit_to_deliverable(index, fetched);
                     match stored.is_empty() {
                         // A message that a test holds back is looked at again shortly.
-                        true => self.readers[index].is_due = self.faults.hold_anything(),
+                        true => self.readers[index].is_due = self.faults.has_held_messages(),
                         false => {
                             let is_drained =
                                 self.wakes_reliably() && stored.len() == count && count < usize::try_from(FETCH_LIMIT).unwrap_or(0);
@@ -289,10 +289,10 @@ impl Engine {
                 batch.names.push(format!("{name}.{}", message.kind));
             }
             let envelope = message.decode(reader.stream.source)?;
-            match self.faults.verdict(name, &message.kind) {
-                Verdict::Pass => batch.messages.push(envelope),
-                Verdict::Repeat => batch.messages.extend([envelope.clone(), envelope]),
-                Verdict::Fail => return Err(Fault::Injected(format!("{name} fails {}", message.kind))),
+            match self.faults.next_action(name, &message.kind) {
+                FaultAction::Pass => batch.messages.push(envelope),
+                FaultAction::Repeat => batch.messages.extend([envelope.clone(), envelope]),
+                FaultAction::Fail => return Err(Fault::Injected(format!("{name} fails {}", message.kind))),
             }
         }
         Ok(batch)

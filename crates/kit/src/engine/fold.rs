@@ -1,7 +1,7 @@
 //! Folding: dispatches the messages that a transaction emits to their readers before it commits.
 
 use super::{Engine, Envelope, Fault, dead_letters, log, reader::Position};
-use crate::testing::Verdict;
+use crate::testing::FaultAction;
 use std::iter::repeat_n;
 
 /// Most dispatch rounds in one transaction. A checkout takes about ten. Messages left after the last round wait in the outbox.
@@ -69,10 +69,10 @@ impl Engine {
                 store.park(&mut self.work.tx, &log::StoredMessage::of(envelope)?).await?;
                 continue;
             }
-            times[at] = match self.faults.verdict(name, envelope.message.kind()) {
-                Verdict::Pass => 1,
-                Verdict::Repeat => 2,
-                Verdict::Fail => return Err(Fault::Injected(format!("{name} fails {}", envelope.message.kind()))),
+            times[at] = match self.faults.next_action(name, envelope.message.kind()) {
+                FaultAction::Pass => 1,
+                FaultAction::Repeat => 2,
+                FaultAction::Fail => return Err(Fault::Injected(format!("{name} fails {}", envelope.message.kind()))),
             };
         }
         Ok(())

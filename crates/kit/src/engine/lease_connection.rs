@@ -22,7 +22,7 @@ impl LeaseConnection {
     pub async fn tx(&self) -> Result<LeaseGuard<'_>, DbError> {
         let mut held = self.tx.lock().await;
         match held.as_mut() {
-            Some(tx) => tx.revive().await?,
+            Some(tx) => tx.reconnect_if_lost().await?,
             None => *held = Some(self.db.open_writer().await?),
         }
         Ok(LeaseGuard(held))

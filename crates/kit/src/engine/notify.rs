@@ -94,7 +94,7 @@ impl Notifications {
     }
 
     /// Sets the handler of notifications from other instances. It gets `None` when some may have been lost.
-    pub(crate) fn on_notice(&self, service: &str, handler: NotificationHandler) {
+    pub(crate) fn set_notification_handler(&self, service: &str, handler: NotificationHandler) {
         if let Some(channel) = self.0.get(service) {
             let _ = channel.handler.set(handler);
         }

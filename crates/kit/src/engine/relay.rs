@@ -15,7 +15,7 @@ use crate::{
     db::{Db, params},
     kafka::{Producer, Record, Topics},
     ports::Stopwatch,
-    tasks::{Crew, Shutdown},
+    tasks::{Shutdown, TaskTracker},
     testing::crash_point,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -32,8 +32,8 @@ const LEASE: &str = "relay";
 pub(crate) struct Relay {
     pub service: &'static str,
     pub db: Db,
-    pub steward: LeaseConnection,
-    pub wires: Notifications,
+    pub lease_connection: LeaseConnection,
+    pub notifications: Notifications,
     pub producer: Arc<Producer>,
     pub topics: Topics,
     pub instance: Uuid,
@@ -57,14 +57,14 @@ impl RelayLease {
 }
 
 impl Relay {
-    pub fn start(self, shutdown: Shutdown, crew: &Crew) {
+    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
         crew.spawn("relay", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {
         let woken = Arc::new(Notify::new());
         let wake = Arc::clone(&woken);
-        self.wires.subscribe(self.service, Arc::new(move |_| wake.notify_one()));
+        self.notifications.subscribe(self.service, Arc::new(move |_| wake.notify_one()));
         let mut lease: Option<RelayLease> = None;
         while !shutdown.is_stopping() {
             let published = tokio::select! {
@@ -88,7 +88,7 @@ impl Relay {
         if let Some(lease) = &mut lease {
             let _ = self.store_positions(lease).await;
         }
-        if let Ok(mut tx) = self.steward.tx().await {
+        if let Ok(mut tx) = self.lease_connection.tx().await {
             let _ = lease::release(&mut tx, self.service, LEASE, self.instance).await;
         }
     }
@@ -111,7 +111,7 @@ impl Relay {
     }
 
     async fn acquire(&self) -> Result<Option<RelayLease>, Fault> {
-        let mut tx = self.steward.tx().await?;
+        let mut tx = self.lease_connection.tx().await?;
         if lease::acquire(&mut tx, self.service, LEASE, self.instance).await?.is_none() {
             return Ok(None);
         }
@@ -165,7 +165,7 @@ impl Relay {
         if known.is_empty() && new.is_empty() {
             return Ok(());
         }
-        let mut tx = self.steward.tx().await?;
+        let mut tx = self.lease_connection.tx().await?;
         let insert =
             format!("insert into {service}_relay (epoch, partition, seq) values ($1,$2,$3) on conflict (epoch, partition) do nothing");
         let mut changed = tx.execute_many(&insert, new.iter().map(|(partition, seq)| params![epoch, *partition, *seq])).await?;

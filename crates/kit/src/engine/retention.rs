@@ -100,7 +100,7 @@ impl Engine {
         let partition = reader.stream;
         let Some(assignment) = &self.assignment else { return Some(self.heads.get(partition.source)? - reader.position.seq) };
         match &assignment.message_source {
-            MessageSource::Kafka { .. } => assignment.consumer.as_ref()?.behind(partition.source, partition.partition),
+            MessageSource::Kafka { .. } => assignment.consumer.as_ref()?.lag(partition.source, partition.partition),
             // No lag is reported for a database that does not answer: its readers are stalled, and the stall is reported.
             MessageSource::Tables(databases) => {
                 let db = databases.get(partition.source)?;

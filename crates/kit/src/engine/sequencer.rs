@@ -17,7 +17,7 @@ use super::{
 use crate::{
     db::{Db, Tx, params},
     ports::Stopwatch,
-    tasks::{Crew, Shutdown},
+    tasks::{Shutdown, TaskTracker},
     testing::crash_point,
 };
 use std::time::Duration;
@@ -32,8 +32,8 @@ const LEASE: &str = "sequencer";
 pub(crate) struct Sequencer {
     pub service: &'static str,
     pub db: Db,
-    pub steward: LeaseConnection,
-    pub wires: Notifications,
+    pub lease_connection: LeaseConnection,
+    pub notifications: Notifications,
     pub instance: Uuid,
 }
 
@@ -46,7 +46,7 @@ struct SequencerLease {
 }
 
 impl Sequencer {
-    pub fn start(self, shutdown: Shutdown, crew: &Crew) {
+    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
         crew.spawn("sequencer", self.run(shutdown));
     }
 
@@ -62,9 +62,9 @@ impl Sequencer {
                 Ok(held) => lease = held,
                 Err(fault) => tracing::warn!(service = self.service, error = %fault, "numbering failed, retrying"),
             }
-            self.wires.set_sequenced_here(self.service, lease.is_some());
+            self.notifications.set_sequenced_here(self.service, lease.is_some());
             is_woken = tokio::select! {
-                is_woken = self.wires.wait_for_written(self.service, POLL_INTERVAL), if lease.is_some() => is_woken,
+                is_woken = self.notifications.wait_for_written(self.service, POLL_INTERVAL), if lease.is_some() => is_woken,
                 // Without the lease, this instance polls whether the lease is free. The holder is notified of messages, too.
                 () = tokio::time::sleep(POLL_INTERVAL), if lease.is_none() => true,
                 () = shutdown.stopping() => false,
@@ -77,7 +77,7 @@ impl Sequencer {
 
     /// Takes the lease if it is free, and raises the fence.
     async fn acquire(&self) -> Result<Option<SequencerLease>, Fault> {
-        let mut guard = self.steward.tx().await?;
+        let mut guard = self.lease_connection.tx().await?;
         let Some(fence) = lease::acquire(&mut guard, self.service, LEASE, self.instance).await? else { return Ok(None) };
         let Some(stream) = log::find_stream(&mut guard, self.service).await? else { return Ok(None) };
         drop(guard);
@@ -144,7 +144,7 @@ impl Sequencer {
         }
         crash_point(&format!("{service}.sequencer.after_numbering"));
         if let Some(kinds) = kinds {
-            self.wires.notify_numbered(service, &kinds);
+            self.notifications.notify_numbered(service, &kinds);
         }
         Ok(taken)
     }

@@ -52,7 +52,9 @@ impl MessageSource {
     /// True when the stream's tables are in the reader's own database, so that its open connection can read them.
     fn is_same_database(&self, reader: &str, source: &str) -> bool {
         match self {
-            MessageSource::Tables(databases) => databases.get(reader).zip(databases.get(source)).is_some_and(|(own, other)| own.is(other)),
+            MessageSource::Tables(databases) => {
+                databases.get(reader).zip(databases.get(source)).is_some_and(|(own, other)| own.is_same_as(other))
+            }
             MessageSource::Kafka { .. } => false,
         }
     }

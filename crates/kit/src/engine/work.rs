@@ -104,7 +104,7 @@ impl Work {
 
     /// Notifies the other instances of the running service once the transaction is durable, for instance that a caller's wait is over. A
     /// hint that may get lost. Does nothing where the process is the only one.
-    pub fn notice(&mut self, text: impl Into<String>) {
+    pub fn notify(&mut self, text: impl Into<String>) {
         self.notifications.push((self.service, text.into()));
     }
 

@@ -5,7 +5,7 @@ use crate::{
     batch::{AnyCommand, AnyGroup, Queue, QueueItem, QueueSender, SubmitError},
     db::DbError,
     ports::Stopwatch,
-    testing::Course,
+    testing::TaskScope,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
@@ -44,7 +44,7 @@ impl Engine {
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
             // PostgreSQL needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
-            Course::default().go_on(|| self.run(&queue));
+            TaskScope::default().enter(|| self.run(&queue));
         })?;
         Ok(RunningEngine { queue: sender, thread: Some(thread) })
     }

@@ -85,7 +85,7 @@ pub(super) async fn forward(route: &ForwardRoute, request: Request) -> Response 
             tokio::select! {
                 result = forwarded.run(route, trace) => result,
                 // The peer may still answer in time, but this process is about to stop.
-                () = route.gateway.0.draining.last_wait() => Err(if is_safe { ForwardFailure::Unavailable { retry_after: 1 } } else { ForwardFailure::Unknown }),
+                () = route.gateway.0.draining.deadline() => Err(if is_safe { ForwardFailure::Unavailable { retry_after: 1 } } else { ForwardFailure::Unknown }),
             }
         }
         Err(problem) => Err(ForwardFailure::Refused(problem)),

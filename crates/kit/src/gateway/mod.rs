@@ -16,7 +16,7 @@ use crate::{
     auth::Auth,
     http::openapi::{operations, takes_caller},
     links::{Pool, Signer},
-    tasks::Leaving,
+    tasks::Draining,
 };
 use axum::{
     Router,
@@ -52,7 +52,7 @@ struct GatewayInner {
     pool: Pool,
     auth: Auth,
     signer: Signer,
-    draining: Leaving,
+    draining: Draining,
     settings: GatewaySettings,
 }
 
@@ -67,7 +67,7 @@ struct ForwardRoute {
 }
 
 impl Gateway {
-    pub fn new(pool: Pool, auth: Auth, signer: Signer, draining: Leaving, settings: GatewaySettings) -> Gateway {
+    pub fn new(pool: Pool, auth: Auth, signer: Signer, draining: Draining, settings: GatewaySettings) -> Gateway {
         Gateway(Arc::new(GatewayInner { pool, auth, signer, draining, settings }))
     }
 

@@ -3,7 +3,7 @@
 //! It is one hand-written future without a box, because at ten thousand requests a second a stack of ten layers would dominate the latency.
 
 use super::{Problem, Trace, problem::add_trace};
-use crate::{ports::Stopwatch, testing::Course};
+use crate::{ports::Stopwatch, testing::TaskScope};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
@@ -95,7 +95,7 @@ impl Service<Request> for RequestService {
             Some(problem) => RequestState::Refused(Some(problem)),
             None => RequestState::Running(self.inner.call(request)),
         };
-        RequestFuture { state, trace: trace.0, clock, route_metrics, log, course: Course::default() }
+        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::default() }
     }
 }
 
@@ -111,7 +111,7 @@ struct RequestFuture {
     clock: Stopwatch,
     route_metrics: Arc<OnceLock<RouteMetrics>>,
     log: Option<(Method, String)>,
-    course: Course,
+    scope: TaskScope,
 }
 
 impl Future for RequestFuture {
@@ -120,20 +120,18 @@ impl Future for RequestFuture {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let trace = self.trace;
         let _current = crate::links::trace::enter(trace);
-        let RequestFuture { state, course, .. } = &mut *self;
+        let RequestFuture { state, scope, .. } = &mut *self;
         let response = match state {
             RequestState::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),
-            RequestState::Running(inner) => {
-                match std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(|| Pin::new(inner).poll(cx)))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(Ok(response))) => response,
-                    Ok(Poll::Ready(Err(never))) => match never {},
-                    Err(panic) => {
-                        tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), "handler panicked");
-                        Problem::from(Code::Internal).into_response()
-                    }
+            RequestState::Running(inner) => match std::panic::catch_unwind(AssertUnwindSafe(|| scope.enter(|| Pin::new(inner).poll(cx)))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Ok(response))) => response,
+                Ok(Poll::Ready(Err(never))) => match never {},
+                Err(panic) => {
+                    tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), "handler panicked");
+                    Problem::from(Code::Internal).into_response()
                 }
-            }
+            },
         };
         let response = finish_response(response, trace);
         self.record(response.status());

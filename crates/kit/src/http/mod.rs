@@ -27,7 +27,7 @@ pub(crate) use body::read_whole;
 pub use input::{BODY_LIMIT, Empty, Input};
 pub use layer::layers;
 pub(crate) use page::derive_key;
-pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, TAG, page_limit};
+pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, TAG_BYTES, page_limit};
 pub use parts::{Path, Peer, Trace};
 pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
 pub use query::Query;

@@ -121,7 +121,7 @@ impl Command for Late {
     const OPERATION: &'static str = "notes.late";
 
     async fn handle<'a>(_: &'a Notes, _: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        Ok(commands.iter().map(|_| Outcome::Later(Uuid::from_u128(7))).collect())
+        Ok(commands.iter().map(|_| Outcome::Deferred(Uuid::from_u128(7))).collect())
     }
 }
 

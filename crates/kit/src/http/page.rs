@@ -12,7 +12,7 @@ pub const DEFAULT_LIMIT: u32 = 20;
 /// Largest page size; it bounds the work of one request.
 pub const MAX_LIMIT: u32 = 100;
 /// Bytes of the signature in a cursor. 128 bits cannot be guessed.
-pub const TAG: usize = 16;
+pub const TAG_BYTES: usize = 16;
 /// Longest cursor, in characters. A cursor holds a sort key and an id; longer texts are forged.
 const MAX_CURSOR: usize = 1024;
 
@@ -54,7 +54,7 @@ impl Cursors {
             tracing::error!(kind, %error, "page position not serialized");
             Vec::new()
         });
-        let mut text = self.sign(kind, &body).finalize().into_bytes()[..TAG].to_vec();
+        let mut text = self.sign(kind, &body).finalize().into_bytes()[..TAG_BYTES].to_vec();
         text.extend_from_slice(&body);
         URL_SAFE_NO_PAD.encode(text)
     }
@@ -65,21 +65,21 @@ impl Cursors {
             return Err(refused());
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
-        let (tag, body) = bytes.split_at_checked(TAG).ok_or_else(refused)?;
+        let (tag, body) = bytes.split_at_checked(TAG_BYTES).ok_or_else(refused)?;
         self.sign(kind, body).verify_truncated_left(tag).map_err(|_| refused())?;
         serde_json::from_slice(body).map_err(|_| refused())
     }
 
     /// Signature of `body`, to recognize ids that were never stored. `kind` names the purpose.
-    pub fn tag(&self, kind: &str, body: &[u8]) -> [u8; TAG] {
-        let mut tag = [0; TAG];
-        tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG]);
+    pub fn tag(&self, kind: &str, body: &[u8]) -> [u8; TAG_BYTES] {
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG_BYTES]);
         tag
     }
 
     /// True when `tag` is the signature of `body`.
-    pub fn is_tag(&self, kind: &str, body: &[u8], tag: &[u8]) -> bool {
-        tag.len() == TAG && self.sign(kind, body).verify_truncated_left(tag).is_ok()
+    pub fn verify_tag(&self, kind: &str, body: &[u8], tag: &[u8]) -> bool {
+        tag.len() == TAG_BYTES && self.sign(kind, body).verify_truncated_left(tag).is_ok()
     }
 
     fn sign(&self, kind: &str, body: &[u8]) -> Hmac<Sha256> {

@@ -46,7 +46,7 @@ pub struct ServerLimits {
     /// Timeout for a client that does not read its response. Its connection is closed.
     pub stall_time: Duration,
     /// Time for running requests to finish after the shutdown begins. Long polls are answered before that
-    /// ([`crate::tasks::Leaving`]); a process has 20 seconds to stop in all.
+    /// ([`crate::tasks::Draining`]); a process has 20 seconds to stop in all.
     pub drain_time: Duration,
 }
 

@@ -129,7 +129,7 @@ impl Consumer {
         self.start(service, partition, 0, Offset::Beginning, false)
     }
 
-    /// Starts reading a request log ([`super::Requests`]). The number of a request is its offset plus one, in epoch 1.
+    /// Starts reading a request log ([`super::RequestLogs`]). The number of a request is its offset plus one, in epoch 1.
     ///
     /// # Errors
     /// As for [`assign`](Self::assign).
@@ -221,7 +221,7 @@ impl Consumer {
 
     /// Number of messages that the caller has not advanced past, as of some seconds ago. Repeats count. `None`: the brokers have not
     /// reported the end yet.
-    pub fn behind(&self, service: &'static str, partition: i64) -> Option<i64> {
+    pub fn lag(&self, service: &'static str, partition: i64) -> Option<i64> {
         let assigned = self.assignments.get(&(service, partition))?;
         let end = self.end_offsets.of(&assigned.topic, wire::kafka_partition(partition)?)?;
         let next = assigned.buffer.front().map_or(assigned.next, Arrival::offset);

@@ -14,7 +14,7 @@ pub enum KafkaError {
     NoTopic { topic: String },
     /// The topic has another number of partitions. With it keys would change partitions, and lose their order.
     #[error("topic {topic} has {found} partitions, not {wanted}")]
-    OtherPartitions { topic: String, found: i32, wanted: i32 },
+    PartitionCountMismatch { topic: String, found: i32, wanted: i32 },
     /// Kafka rejects this message, and will reject it again.
     #[error("topic {topic}, partition {partition}: message {seq} is refused: {reason}")]
     Refused { topic: String, partition: i64, seq: i64, reason: String },

@@ -24,10 +24,10 @@ mod wire;
 pub use consumer::Consumer;
 pub use error::KafkaError;
 pub use producer::Producer;
-pub use requests::Requests;
+pub use requests::RequestLogs;
 pub use topics::Topics;
 pub use wakeup::Waker;
-pub use wire::{Arrival, Record, Request};
+pub use wire::{Arrival, LoggedRequest, Record};
 
 use log::ClientLog;
 use rdkafka::{
@@ -89,8 +89,8 @@ impl Cluster {
 
     /// Time a producer waits for the next acknowledgement before it gives up. Default: 30 seconds.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Cluster {
-        self.ack_timeout = patience;
+    pub fn ack_timeout(mut self, ack_timeout: Duration) -> Cluster {
+        self.ack_timeout = ack_timeout;
         self
     }
 
@@ -103,7 +103,7 @@ impl Cluster {
     /// Call this before publishing or reading: brokers that create topics by themselves may choose another number of partitions.
     ///
     /// # Errors
-    /// [`KafkaError::OtherPartitions`]: it exists with another number of partitions. Others: the reason why it cannot be created or
+    /// [`KafkaError::PartitionCountMismatch`]: it exists with another number of partitions. Others: the reason why it cannot be created or
     /// checked.
     pub async fn ensure_topic(&self, service: &str, partitions: i32) -> Result<(), KafkaError> {
         let topic = self.topic(service);
@@ -115,7 +115,7 @@ impl Cluster {
         for _ in 0..TOPIC_POLLS {
             match self.count_partitions(topic.clone()).await? {
                 Some(found) if found == partitions => return Ok(()),
-                Some(found) => return Err(KafkaError::OtherPartitions { topic, found, wanted: partitions }),
+                Some(found) => return Err(KafkaError::PartitionCountMismatch { topic, found, wanted: partitions }),
                 None if made.is_err() => return made,
                 None => tokio::time::sleep(TOPIC_POLL_INTERVAL).await,
             }

@@ -5,7 +5,7 @@
 //! waiting messages. The brokers then hold a beginning of them. The next client continues with the first unacknowledged message.
 
 use super::{
-    Cluster, KafkaError, Record, Request,
+    Cluster, KafkaError, LoggedRequest, Record,
     error::{is_transient, is_unknown_topic},
     log::ClientLog,
     wire,
@@ -65,7 +65,7 @@ impl Producer {
     ///
     /// # Errors
     /// As for [`publish`](Self::publish).
-    pub async fn append_request(&self, log: &str, partition: i64, request: &Request) -> Result<(), KafkaError> {
+    pub async fn append_request(&self, log: &str, partition: i64, request: &LoggedRequest) -> Result<(), KafkaError> {
         let client = self.client()?;
         let topic = self.cluster.topic(log);
         let headers = wire::request_headers(log, request);

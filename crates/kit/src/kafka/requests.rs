@@ -1,7 +1,7 @@
 //! Logs of callers' requests, written before the requests are processed. Once the replicas have a request, it will be processed, even if
 //! this process fails. The processing service reads the log like any stream, from the position in its own database.
 
-use super::{Cluster, KafkaError, Producer, Request, Topics};
+use super::{Cluster, KafkaError, LoggedRequest, Producer, Topics};
 use crate::{
     breaker::{Breaker, BreakerSettings},
     ports::Clock,
@@ -18,7 +18,7 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Writes to the request logs. Cheap to clone. Connects on first use.
 #[derive(Clone)]
-pub struct Requests(Arc<Inner>);
+pub struct RequestLogs(Arc<Inner>);
 
 struct Inner {
     cluster: Cluster,
@@ -28,12 +28,12 @@ struct Inner {
     breaker: Breaker,
 }
 
-impl Requests {
+impl RequestLogs {
     /// Logs have as many partitions as streams. Writing starts once the topics are ready.
-    pub fn new(cluster: &Cluster, partitions: i64, topics: &Topics, clock: Arc<dyn Clock>) -> Requests {
+    pub fn new(cluster: &Cluster, partitions: i64, topics: &Topics, clock: Arc<dyn Clock>) -> RequestLogs {
         let breaker = Breaker::new("kafka requests", BreakerSettings::default(), clock);
-        Requests(Arc::new(Inner {
-            cluster: cluster.clone().patience(ACK_TIMEOUT),
+        RequestLogs(Arc::new(Inner {
+            cluster: cluster.clone().ack_timeout(ACK_TIMEOUT),
             partitions,
             topics: topics.clone(),
             producer: OnceLock::new(),
@@ -46,7 +46,7 @@ impl Requests {
     /// # Errors
     /// The log may or may not hold the request. The caller must process it in another way, under the same id, so that a later reader
     /// finds it done. After several failures in a row this returns an error at once, for a while.
-    pub async fn write(&self, log: &'static str, request: &Request) -> Result<(), KafkaError> {
+    pub async fn write(&self, log: &'static str, request: &LoggedRequest) -> Result<(), KafkaError> {
         if !self.0.topics.are_ready() {
             return Err(KafkaError::Unreachable("its topics are not checked yet".to_owned()));
         }
@@ -75,8 +75,8 @@ impl Requests {
     }
 }
 
-impl fmt::Debug for Requests {
+impl fmt::Debug for RequestLogs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requests").field("cluster", &self.0.cluster).finish_non_exhaustive()
+        f.debug_struct("RequestLogs").field("cluster", &self.0.cluster).finish_non_exhaustive()
     }
 }

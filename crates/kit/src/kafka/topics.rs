@@ -36,7 +36,7 @@ impl Topics {
     /// Creates and checks the topics of these services. If no broker answers, a background task continues until `shutdown`.
     ///
     /// # Errors
-    /// A problem that waiting does not repair, such as [`KafkaError::OtherPartitions`]. The background task logs such a problem
+    /// A problem that waiting does not repair, such as [`KafkaError::PartitionCountMismatch`]. The background task logs such a problem
     /// repeatedly, and the topics stay unready until it is repaired.
     pub async fn ensure(
         &self,

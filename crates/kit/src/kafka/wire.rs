@@ -30,7 +30,7 @@ pub struct Record {
 
 /// A caller's request, logged before it is processed. Its position in Kafka is its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct LoggedRequest {
     /// A repeat of the request has the same id.
     pub id: Uuid,
     /// The id of the subject. Order holds for each key.
@@ -71,8 +71,8 @@ pub(super) fn headers(service: &str, record: &Record) -> OwnedHeaders {
 }
 
 /// The attributes of a request, which has no number of ours.
-pub(super) fn request_headers(log: &str, request: &Request) -> OwnedHeaders {
-    let Request { id, key, kind, at, trace, .. } = request;
+pub(super) fn request_headers(log: &str, request: &LoggedRequest) -> OwnedHeaders {
+    let LoggedRequest { id, key, kind, at, trace, .. } = request;
     attributes(&id.to_string(), &event_source(log), kind, *key, *at, &[], *trace)
 }
 

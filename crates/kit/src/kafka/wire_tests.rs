@@ -181,7 +181,7 @@ fn records_with_extreme_values_read_back() {
 // C25
 #[test]
 fn a_request_reads_back_with_its_offset_as_number() {
-    let request = Request {
+    let request = LoggedRequest {
         id: Uuid::from_u128(11),
         key: Uuid::from_u128(7),
         kind: "coupon.claim".to_owned(),
@@ -192,7 +192,7 @@ fn a_request_reads_back_with_its_offset_as_number() {
     let (key, data) = (request.key.to_string().into_bytes(), request.data.clone().into_bytes());
     let written = request_headers("coupons.claims", &request);
     let message = OwnedMessage::new(Some(data), Some(key), "onrush.coupons.claims".to_owned(), Stamp::NotAvailable, 3, 9, Some(written));
-    let Request { id, kind, data, at, trace, .. } = request;
+    let LoggedRequest { id, kind, data, at, trace, .. } = request;
     // The key is the request's own id, because requests are dead-lettered one by one.
     let record = Record { epoch: 1, partition: 3, seq: 10, key: id, kind, data, at, trace };
     assert_eq!(read_request("coupons.claims", &message), Arrival::Record(9, record));

@@ -1,7 +1,7 @@
 //! Discovery: asks an address which process answers for a service there. For operators of an installation, not used by the services.
 
 use super::{
-    Answers, ServeError,
+    CallHandlers, ServeError,
     internal::{SIGNATURE, digest, path_of, signed_parts},
     peers::Address,
     sign::Signer,
@@ -24,9 +24,9 @@ pub struct Discovery {
     pub version: String,
 }
 
-impl Answers {
+impl CallHandlers {
     /// Registers the discovery call of a service, so that other processes see that this one runs it.
-    pub fn introduce(&mut self, service: &'static str, instance: Uuid) {
+    pub fn advertise(&mut self, service: &'static str, instance: Uuid) {
         let discovery = Discovery { instance, version: env!("CARGO_PKG_VERSION").to_owned() };
         let answer = serde_json::to_vec(&discovery).map(Bytes::from).map_err(|error| ServeError::Failed(error.to_string()));
         self.json.insert((service, NAME), Box::new(move |_| Box::pin(std::future::ready(answer.clone()))));
@@ -34,7 +34,7 @@ impl Answers {
 }
 
 /// Asks this address for the process that runs the service. `Err`: the reason, as text for the operator.
-pub async fn whereabouts(client: &Client, signer: &Signer, address: &Address, service: &str) -> Result<Discovery, String> {
+pub async fn discover(client: &Client, signer: &Signer, address: &Address, service: &str) -> Result<Discovery, String> {
     let path = path_of(service, NAME);
     let body = Bytes::from_static(b"{}");
     let request = Request::post(address.at(&path).map_err(|error| error.to_string())?)

@@ -12,7 +12,7 @@ mod remote;
 pub mod sign;
 pub(crate) mod trace;
 
-pub use discovery::{Discovery, whereabouts};
+pub use discovery::{Discovery, discover};
 pub use internal::{CALL_LIMIT, SIGNATURE, internal_router};
 pub use peers::{Address, Peers, PeersError};
 pub use pool::Pool;
@@ -60,15 +60,15 @@ type JsonHandler = dyn Fn(Bytes) -> BoxFuture<'static, Result<Bytes, ServeError>
 
 /// Handlers of the calls that this process can answer.
 #[derive(Default)]
-pub struct Answers {
+pub struct CallHandlers {
     typed: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     /// The same handlers by service and name, for calls from other processes.
     json: HashMap<(&'static str, &'static str), Box<JsonHandler>>,
 }
 
-impl Answers {
-    /// Adds the handler of a call.
-    pub fn add<C, F, R, E>(&mut self, answer: F)
+impl CallHandlers {
+    /// Registers the handler of a call.
+    pub fn register<C, F, R, E>(&mut self, answer: F)
     where
         C: Call,
         F: Fn(C) -> R + Send + Sync + 'static,
@@ -109,15 +109,15 @@ pub struct Links(Arc<LinksInner>);
 
 #[derive(Default)]
 struct LinksInner {
-    answers: OnceLock<Answers>,
+    handlers: OnceLock<CallHandlers>,
     remote: OnceLock<Remote>,
 }
 
 impl Links {
     /// Binds the handlers of this process. Only the first binding counts.
-    pub fn bind(&self, answers: Answers) {
+    pub fn bind(&self, handlers: CallHandlers) {
         // A second binding would replace handlers under running requests, so the first one stays.
-        let _ = self.0.answers.set(answers);
+        let _ = self.0.handlers.set(handlers);
     }
 
     /// Sets the client for remote services. Only the first one counts, as with [`Links::bind`].
@@ -127,7 +127,7 @@ impl Links {
 
     /// Calls the service that owns the data: in this process if it runs here, else in another.
     pub async fn call<C: Call>(&self, call: C) -> Result<C::Reply, LinkError> {
-        if let Some(handler) = self.0.answers.get().and_then(Answers::typed::<C>) {
+        if let Some(handler) = self.0.handlers.get().and_then(CallHandlers::typed::<C>) {
             return handler(call).await.map_err(|reason| LinkError::Failed { service: C::SERVICE, call: C::NAME, reason });
         }
         match self.0.remote.get() {
@@ -150,8 +150,8 @@ impl Links {
 
     /// Answers a call from another process with the bound handlers. Never calls a third process, so that calls cannot loop.
     pub async fn serve(&self, service: &str, name: &str, body: Bytes) -> Result<Bytes, ServeError> {
-        match self.0.answers.get() {
-            Some(answers) => answers.serve(service, name, body).await,
+        match self.0.handlers.get() {
+            Some(handlers) => handlers.serve(service, name, body).await,
             None => Err(ServeError::Unknown),
         }
     }

@@ -1,8 +1,8 @@
 //! Checks a process's settings without opening a connection. Each error names the setting to change.
 
-use super::{Apart, Database, KafkaSettings, PostgresSettings, RedisServer};
+use super::{Database, KafkaSettings, PostgresSettings, RedisServer, SplitSettings};
 use crate::{
-    db::postgres_place,
+    db::postgres_display_url,
     engine::Fault,
     kafka::{Cluster, KafkaError},
     redis,
@@ -11,31 +11,31 @@ use crate::{
 /// A setting that a process cannot start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting}: {reason}")]
-pub struct Refusal {
+pub struct SettingError {
     pub setting: &'static str,
     pub reason: String,
 }
 
-impl From<Refusal> for Fault {
-    fn from(setting_error: Refusal) -> Fault {
+impl From<SettingError> for Fault {
+    fn from(setting_error: SettingError) -> Fault {
         Fault::Setting(setting_error.to_string())
     }
 }
 
 /// The settings that must fit together.
-pub struct Outline<'s> {
+pub struct Topology<'s> {
     pub database: &'s Database,
     pub kafka: Option<&'s KafkaSettings>,
     pub redis: Option<&'s RedisServer>,
-    pub apart: Option<&'s Apart>,
+    pub apart: Option<&'s SplitSettings>,
 }
 
-impl Outline<'_> {
+impl Topology<'_> {
     /// Checks that a process of a mall with these services could start. Opens nothing.
     ///
     /// # Errors
     /// The first setting that is invalid or conflicts with another one.
-    pub fn check(&self, services: &[&str]) -> Result<(), Refusal> {
+    pub fn check(&self, services: &[&str]) -> Result<(), SettingError> {
         if let Database::Postgres(postgres) = self.database {
             check_urls(postgres)?;
         }
@@ -48,7 +48,7 @@ impl Outline<'_> {
         self.redis.map_or(Ok(()), check_redis)
     }
 
-    fn check_apart(&self, Apart { only, peers }: &Apart, services: &[&str]) -> Result<(), Refusal> {
+    fn check_apart(&self, SplitSettings { only, peers }: &SplitSettings, services: &[&str]) -> Result<(), SettingError> {
         if matches!(self.database, Database::Sqlite { .. }) {
             return Err(setting_error("only", "services apart need PostgreSQL; set database_url".into()));
         }
@@ -70,7 +70,7 @@ impl Outline<'_> {
         }
     }
 
-    fn check_kafka(&self, kafka: &KafkaSettings) -> Result<(), Refusal> {
+    fn check_kafka(&self, kafka: &KafkaSettings) -> Result<(), SettingError> {
         if matches!(self.database, Database::Sqlite { .. }) {
             return Err(setting_error("kafka", "streams over Kafka need PostgreSQL; set database_url".into()));
         }
@@ -85,16 +85,16 @@ impl Outline<'_> {
     }
 }
 
-fn check_urls(postgres: &PostgresSettings) -> Result<(), Refusal> {
-    postgres_place(&postgres.url).map_err(|reason| setting_error("database_url", reason))?;
+fn check_urls(postgres: &PostgresSettings) -> Result<(), SettingError> {
+    postgres_display_url(&postgres.url).map_err(|reason| setting_error("database_url", reason))?;
     for (service, url) in &postgres.own {
-        postgres_place(url).map_err(|reason| setting_error("databases", format!("{service}: {reason}")))?;
+        postgres_display_url(url).map_err(|reason| setting_error("databases", format!("{service}: {reason}")))?;
     }
     Ok(())
 }
 
-fn check_redis(server: &RedisServer) -> Result<(), Refusal> {
-    redis::place(&server.url).map_err(|error| setting_error("redis", error.to_string()))?;
+fn check_redis(server: &RedisServer) -> Result<(), SettingError> {
+    redis::display_url(&server.url).map_err(|error| setting_error("redis", error.to_string()))?;
     // Braces would change which keys a partitioned server keeps together. Any other unusual character is probably a typing error.
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':' | b'/');
     if server.prefix.is_empty() || server.prefix.len() > MAX_PREFIX || !server.prefix.bytes().all(is_allowed) {
@@ -107,6 +107,6 @@ fn check_redis(server: &RedisServer) -> Result<(), Refusal> {
 /// In bytes. The prefix is part of every key, and Redis keeps keys in memory.
 const MAX_PREFIX: usize = 64;
 
-fn setting_error(setting: &'static str, reason: String) -> Refusal {
-    Refusal { setting, reason }
+fn setting_error(setting: &'static str, reason: String) -> SettingError {
+    SettingError { setting, reason }
 }

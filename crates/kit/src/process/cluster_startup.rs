@@ -4,12 +4,13 @@ use super::{PostgresSettings, ProcessSettings, thread_error};
 use crate::{
     batch::Queue,
     engine::{
-        Engine, Fault, Feed, RunningEngine, Wires, lanes::Lanes, prepare, relay::Relay, sequencer::Sequencer, steward::Steward, streams,
+        Engine, Fault, MessageSource, Notifications, RunningEngine, assignment::PartitionAssignment, lease_connection::LeaseConnection,
+        prepare, reader, relay::Relay, sequencer::Sequencer,
     },
     kafka::{Cluster, KafkaError, Topics},
     ports::new_id,
     service::{Kit, Service},
-    tasks::{Crew, Shutdown},
+    tasks::{Shutdown, TaskTracker},
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -22,20 +23,20 @@ pub(super) struct Node {
     /// The name of this process in leases.
     pub(super) instance: Uuid,
     /// One lease connection for each database.
-    common: Steward,
-    own: HashMap<&'static str, Steward>,
+    common: LeaseConnection,
+    own: HashMap<&'static str, LeaseConnection>,
     /// The tasks that give leases back when the process stops.
-    pub(super) tasks: Crew,
+    pub(super) tasks: TaskTracker,
 }
 
 impl Node {
     pub(super) fn new(kit: &Kit) -> Node {
-        let own = kit.databases.iter().map(|(name, db)| (*name, Steward::new(db.clone()))).collect();
-        Node { instance: new_id(), common: Steward::new(kit.db.clone()), own, tasks: Crew::default() }
+        let own = kit.databases.iter().map(|(name, db)| (*name, LeaseConnection::new(db.clone()))).collect();
+        Node { instance: new_id(), common: LeaseConnection::new(kit.db.clone()), own, tasks: TaskTracker::default() }
     }
 
     /// The connection that holds this service's leases.
-    pub(super) fn lease_connection(&self, service: &str) -> Steward {
+    pub(super) fn lease_connection(&self, service: &str) -> LeaseConnection {
         self.own.get(service).unwrap_or(&self.common).clone()
     }
 }
@@ -55,12 +56,12 @@ pub(super) struct ClusterStartup<'s> {
 impl ClusterStartup<'_> {
     pub(super) async fn start(&self) -> Result<Vec<RunningEngine>, Fault> {
         self.prepare_databases().await?;
-        let notifications = Wires::new(contracts::SERVICES.iter().copied());
+        let notifications = Notifications::new(contracts::SERVICES.iter().copied());
         let message_source = self.message_source().await?;
         let subscriptions: HashSet<(&str, &str)> = self
             .services
             .iter()
-            .flat_map(|service| streams::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
+            .flat_map(|service| reader::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
             .collect();
         let subscriptions = Arc::new(subscriptions);
         let queues: Vec<Queue> = self.services.iter().map(|_| Queue::new(self.settings.queue)).collect();
@@ -68,45 +69,51 @@ impl ClusterStartup<'_> {
         let mut engines = Vec::with_capacity(queues.len());
         for (service, queue) in self.services.iter().zip(queues) {
             let (instance, subscriptions) = (self.node.instance, Arc::clone(&subscriptions));
-            let assignment =
-                Lanes::new(instance, notifications.clone(), message_source.clone(), subscriptions, service.as_ref(), &self.kit.batch)?;
+            let assignment = PartitionAssignment::new(
+                instance,
+                notifications.clone(),
+                message_source.clone(),
+                subscriptions,
+                service.as_ref(),
+                &self.kit.batch,
+            )?;
             let (clock, faults) = (Arc::clone(&self.settings.clock), self.settings.faults.clone());
             let db = self.kit.db_of(service.name());
             let engine = Engine::open(db, vec![Arc::clone(service)], clock, self.settings.engine.clone(), faults, Some(assignment)).await?;
             engines.push(engine.start(queue).map_err(thread_error)?);
         }
         self.connect_notifications(&notifications);
-        if let Feed::Kafka { cluster, topics, .. } = &message_source {
+        if let MessageSource::Kafka { cluster, topics, .. } = &message_source {
             self.start_relays(&notifications, cluster, topics)?;
         }
         Ok(engines)
     }
 
     /// The source of messages: Kafka if it is set. Otherwise the outbox tables, all of which this process must then reach.
-    async fn message_source(&self) -> Result<Feed, Fault> {
+    async fn message_source(&self) -> Result<MessageSource, Fault> {
         let Some(kafka) = &self.settings.kafka else {
             let here = self.services.iter().map(|service| service.name());
-            return Ok(Feed::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
+            return Ok(MessageSource::Tables(here.map(|name| (name, self.kit.db_of(name).clone())).collect()));
         };
         let unusable = |error: KafkaError| Fault::Setting(format!("kafka: {error}"));
         let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(unusable)?;
         let partitions = self.postgres.partitions;
-        let read = self.services.iter().flat_map(|service| streams::sources(service.as_ref())).map(|(source, _)| source);
+        let read = self.services.iter().flat_map(|service| reader::sources(service.as_ref())).map(|(source, _)| source);
         let names: BTreeSet<&'static str> = self.services.iter().map(|service| service.name()).chain(read).collect();
         let number = i32::try_from(partitions).unwrap_or(i32::MAX);
         self.topics.ensure(&cluster, names.into_iter().collect(), number, self.shutdown).await.map_err(unusable)?;
-        Ok(Feed::Kafka { cluster, partitions, topics: self.topics.clone() })
+        Ok(MessageSource::Kafka { cluster, partitions, topics: self.topics.clone() })
     }
 
-    fn start_relays(&self, notifications: &Wires, cluster: &Cluster, topics: &Topics) -> Result<(), Fault> {
+    fn start_relays(&self, notifications: &Notifications, cluster: &Cluster, topics: &Topics) -> Result<(), Fault> {
         let producer = Arc::new(cluster.producer().map_err(|error| Fault::Setting(format!("kafka: {error}")))?);
         for service in self.services {
             let name = service.name();
             let relay = Relay {
                 service: name,
                 db: self.kit.db_of(name).clone(),
-                steward: self.node.lease_connection(name),
-                wires: notifications.clone(),
+                lease_connection: self.node.lease_connection(name),
+                notifications: notifications.clone(),
                 producer: Arc::clone(&producer),
                 topics: topics.clone(),
                 instance: self.node.instance,
@@ -133,15 +140,15 @@ impl ClusterStartup<'_> {
         Ok(())
     }
 
-    fn connect_notifications(&self, notifications: &Wires) {
+    fn connect_notifications(&self, notifications: &Notifications) {
         for service in self.services {
             let (name, service) = (service.name(), Arc::clone(service));
-            notifications.on_notice(name, Arc::new(move |text| service.noticed(text)));
+            notifications.set_notification_handler(name, Arc::new(move |text| service.on_notification(text)));
             let sequencer = Sequencer {
                 service: name,
                 db: self.kit.db_of(name).clone(),
-                steward: self.node.lease_connection(name),
-                wires: notifications.clone(),
+                lease_connection: self.node.lease_connection(name),
+                notifications: notifications.clone(),
                 instance: self.node.instance,
             };
             sequencer.start(self.shutdown.clone(), &self.node.tasks);

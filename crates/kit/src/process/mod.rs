@@ -9,10 +9,12 @@ mod databases;
 mod presence;
 mod settings;
 
-pub use check::{Outline, Refusal};
+pub use check::{SettingError, Topology};
 pub use databases::Databases;
 pub use presence::{Presence, presences};
-pub use settings::{Apart, DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings, RedisServer};
+pub use settings::{
+    DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings, RedisServer, SplitSettings,
+};
 
 use crate::{
     Db,
@@ -26,13 +28,13 @@ use crate::{
         Cursors,
         client::{Client, ClientSettings},
     },
-    jobs::{Job, Turn},
-    kafka::{Cluster, Requests, Topics},
-    links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
+    jobs::{Job, JobLease},
+    kafka::{Cluster, RequestLogs, Topics},
+    links::{CallHandlers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::Clock,
     redis::{Redis, RedisSettings},
     service::{Kit, Service},
-    tasks::{self, Leaving, Shutdown, ShutdownTrigger},
+    tasks::{self, Draining, Shutdown, ShutdownTrigger},
 };
 use cluster_startup::{ClusterStartup, Node};
 use std::sync::Arc;
@@ -69,7 +71,7 @@ impl Process {
             cursors: Cursors::new(&settings.secret),
             redis: settings.redis.as_ref().map(|server| connect_redis(server, &settings.clock)).transpose()?,
             requests: open_request_logs(&settings, &topics)?,
-            leaving: Leaving::default(),
+            draining: Draining::default(),
         };
         let all = build(&kit);
         settings.topology().check(&all.iter().map(|service| service.name()).collect::<Vec<_>>())?;
@@ -91,16 +93,16 @@ impl Process {
             }
         };
 
-        let mut answers = Answers::default();
+        let mut handlers = CallHandlers::default();
         let mut router = OpenApiRouter::new();
         for service in &services {
-            Arc::clone(service).answers(&mut answers);
+            Arc::clone(service).register_calls(&mut handlers);
             if let Some(node) = &node {
-                answers.introduce(service.name(), node.instance);
+                handlers.advertise(service.name(), node.instance);
             }
             router = router.merge(Arc::clone(service).router());
         }
-        kit.links.bind(answers);
+        kit.links.bind(handlers);
         let (mut router, mut openapi) = router.split_for_parts();
         let mut signer = None;
         if let Some(apart) = &settings.apart {
@@ -118,7 +120,7 @@ impl Process {
             Arc::clone(service).start().await?;
         }
         for service in &remote {
-            Arc::clone(service).start_elsewhere();
+            Arc::clone(service).start_remote();
         }
         Ok(Process { kit, services, remote, router, openapi, engines, node, trigger })
     }
@@ -135,9 +137,9 @@ impl Process {
                 continue;
             }
             let turn = match &self.node {
-                None => Turn::always(),
+                None => JobLease::always(),
                 Some(node) => {
-                    Turn::by_lease(node.lease_connection(service.name()), service.name(), node.instance, shutdown.clone(), &node.tasks)
+                    JobLease::maintain(node.lease_connection(service.name()), service.name(), node.instance, shutdown.clone(), &node.tasks)
                 }
             };
             for job in jobs {
@@ -168,28 +170,28 @@ fn connect_redis(RedisServer { url, prefix }: &RedisServer, clock: &Arc<dyn Cloc
     Redis::connect(url, settings, Arc::clone(clock)).map_err(|error| Fault::Setting(format!("redis: {error}")))
 }
 
-fn open_request_logs(settings: &ProcessSettings, topics: &Topics) -> Result<Option<Requests>, Fault> {
+fn open_request_logs(settings: &ProcessSettings, topics: &Topics) -> Result<Option<RequestLogs>, Fault> {
     let (Some(kafka), Database::Postgres(postgres)) = (&settings.kafka, &settings.database) else { return Ok(None) };
     let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(|error| Fault::Setting(format!("kafka: {error}")))?;
-    Ok(Some(Requests::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
+    Ok(Some(RequestLogs::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
 }
 
 type ServiceList = Vec<Arc<dyn Service>>;
 
 /// The services that run here, and those that run in other processes.
-fn split_services(all: ServiceList, apart: Option<&Apart>) -> (ServiceList, ServiceList) {
+fn split_services(all: ServiceList, apart: Option<&SplitSettings>) -> (ServiceList, ServiceList) {
     match apart {
         None => (all, Vec::new()),
-        Some(Apart { only, .. }) => all.into_iter().partition(|service| only.iter().any(|name| name == service.name())),
+        Some(SplitSettings { only, .. }) => all.into_iter().partition(|service| only.iter().any(|name| name == service.name())),
     }
 }
 
 /// Connects to other processes: the links for calls, the gateway for requests.
-fn connect_remote(settings: &ProcessSettings, apart: &Apart, kit: &Kit) -> (Signer, Gateway) {
+fn connect_remote(settings: &ProcessSettings, apart: &SplitSettings, kit: &Kit) -> (Signer, Gateway) {
     let pool = Pool::new(&apart.peers, Client::new(ClientSettings::default()), BreakerSettings::default(), &settings.clock);
     let signer = Signer::new(&settings.secret, Arc::clone(&settings.clock));
     kit.links.connect(Remote::new(pool.clone(), signer.clone(), RemoteSettings::default()));
-    let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), kit.leaving.clone(), GatewaySettings::default());
+    let gateway = Gateway::new(pool, kit.auth.clone(), signer.clone(), kit.draining.clone(), GatewaySettings::default());
     (signer, gateway)
 }
 
@@ -228,6 +230,6 @@ pub fn detached_kit() -> Kit {
         cursors: Cursors::new(&[0; 32]),
         redis: None,
         requests: None,
-        leaving: Leaving::default(),
+        draining: Draining::default(),
     }
 }

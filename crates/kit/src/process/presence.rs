@@ -2,7 +2,7 @@
 
 use crate::{
     db::{Db, DbError},
-    engine::{lanes, lease},
+    engine::{assignment, lease},
 };
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Presence {
     /// The shares of other services' streams that this process reads.
-    pub lanes: Vec<i64>,
+    pub partitions: Vec<i64>,
     /// Duties that one process has at a time: `jobs`, `relay`, `sequencer`.
     pub duties: Vec<String>,
 }
@@ -21,9 +21,9 @@ pub async fn presences(db: &Db, service: &str) -> Result<BTreeMap<Uuid, Presence
     let mut found: BTreeMap<Uuid, Presence> = BTreeMap::new();
     for (name, holder) in lease::running(&mut *db.reader().await?, service, "").await? {
         let presence = found.entry(holder).or_default();
-        if let Some(lane) = lanes::lane_of(&name) {
-            presence.lanes.push(lane);
-        } else if !name.starts_with(lanes::PRESENCE) {
+        if let Some(partition) = assignment::leased_partition(&name) {
+            presence.partitions.push(partition);
+        } else if !name.starts_with(assignment::INSTANCE_LEASE_PREFIX) {
             presence.duties.push(name);
         }
     }

@@ -1,6 +1,6 @@
 //! Settings of a process: its databases, its services, and its connections to other processes.
 
-use super::Outline;
+use super::Topology;
 use crate::{db::Synchronous, engine::EngineSettings, links::Peers, ports::Clock, testing::Faults};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
@@ -69,7 +69,7 @@ impl std::fmt::Debug for RedisServer {
 
 /// Settings of services that run in separate processes: the services of this process, and the addresses of the others.
 #[derive(Clone, Debug)]
-pub struct Apart {
+pub struct SplitSettings {
     pub only: Vec<String>,
     pub peers: Peers,
 }
@@ -80,7 +80,7 @@ pub struct ProcessSettings {
     /// `None`: readers read the outbox tables.
     pub kafka: Option<KafkaSettings>,
     /// `None`: every service runs here.
-    pub apart: Option<Apart>,
+    pub apart: Option<SplitSettings>,
     /// `None`: rate limits and caches work for this process alone.
     pub redis: Option<RedisServer>,
     pub engine: EngineSettings,
@@ -93,7 +93,7 @@ pub struct ProcessSettings {
 }
 
 impl ProcessSettings {
-    pub(super) fn topology(&self) -> Outline<'_> {
-        Outline { database: &self.database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
+    pub(super) fn topology(&self) -> Topology<'_> {
+        Topology { database: &self.database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.apart.as_ref() }
     }
 }

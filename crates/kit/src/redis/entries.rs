@@ -1,7 +1,7 @@
 //! Copies of database values in Redis, for all processes.
 //!
 //! An entry holds bytes under a name, for a limited time. Two rules keep an entry from being older than a change announced with
-//! [`Shared::forget`]. First, a copy is stored only under the generation seen *before* the database was read, and an invalidation starts
+//! [`SharedEntries::invalidate`]. First, a copy is stored only under the generation seen *before* the database was read, and an invalidation starts
 //! a new generation. Second, a process does not read a name in Redis while its own invalidation has not arrived there. This module loads
 //! nothing and decides nothing.
 
@@ -67,10 +67,10 @@ return 1",
 
 /// Result of a read.
 #[derive(Debug)]
-pub enum Found {
+pub enum EntryLookup {
     Value(Vec<u8>),
     /// No value. The caller may store a value under this generation if it reads the database from now on.
-    Nothing(Generation),
+    Missing(Generation),
     /// Redis gives no answer. The caller reads the database and stores nothing.
     Unknown,
 }
@@ -81,7 +81,7 @@ pub struct Generation(String);
 
 /// A named group of entries. Cheap to clone. Clones and all processes with the same Redis and name share the entries.
 #[derive(Clone)]
-pub struct Shared(Arc<Inner>);
+pub struct SharedEntries(Arc<Inner>);
 
 struct Inner {
     redis: Redis,
@@ -101,41 +101,43 @@ struct PendingInvalidations {
     last: u64,
 }
 
-impl Shared {
+impl SharedEntries {
     /// `name` separates these entries from others. An entry lives for `ttl` at most. Starts a task, so it must be called within the
     /// runtime.
-    pub fn new(redis: Redis, name: &str, ttl: Duration) -> Shared {
+    pub fn new(redis: Redis, name: &str, ttl: Duration) -> SharedEntries {
         let wake = Arc::new(Notify::new());
         let era_key = redis.key("era", name);
         let inner = Inner { redis, name: name.to_owned(), era_key, ttl, pending: Mutex::default(), wake: Arc::clone(&wake) };
         let inner = Arc::new(inner);
         crate::tasks::spawn("redis.entries.invalidate", flush_pending(Arc::downgrade(&inner), wake));
-        Shared(inner)
+        SharedEntries(inner)
     }
 
-    pub async fn look(&self, name: &str) -> Found {
+    pub async fn get(&self, name: &str) -> EntryLookup {
         let inner = &*self.0;
         if inner.pending().covers(name) {
-            return Found::Unknown;
+            return EntryLookup::Unknown;
         }
         let key = inner.key(name);
         let answer: Result<(bool, Vec<u8>), RedisError> =
             inner.redis.run(GET_SCRIPT.key(key).key(&inner.era_key).arg(random_token()).arg(to_millis(MAX_LOAD))).await;
         match answer {
             // This process may have announced a change while the answer was on its way.
-            Ok(_) if inner.pending().covers(name) => Found::Unknown,
-            Ok((true, value)) => Found::Value(value),
-            Ok((false, generation)) => String::from_utf8(generation).map_or(Found::Unknown, |text| Found::Nothing(Generation(text))),
+            Ok(_) if inner.pending().covers(name) => EntryLookup::Unknown,
+            Ok((true, value)) => EntryLookup::Value(value),
+            Ok((false, generation)) => {
+                String::from_utf8(generation).map_or(EntryLookup::Unknown, |text| EntryLookup::Missing(Generation(text)))
+            }
             Err(error) => {
                 tracing::debug!(%error, entries = inner.name, "read from Redis failed");
-                Found::Unknown
+                EntryLookup::Unknown
             }
         }
     }
 
     /// Stores a copy unless its name was invalidated since `generation` was issued. Expiry times vary, so that entries loaded together do
     /// not expire together. Returns no error, because a lost copy costs only time.
-    pub async fn keep(&self, name: &str, generation: Generation, value: &[u8]) {
+    pub async fn put(&self, name: &str, generation: Generation, value: &[u8]) {
         let inner = &*self.0;
         if inner.pending().covers(name) {
             return;
@@ -151,7 +153,7 @@ impl Shared {
     /// Announces a change of the value behind this name. From now on reads of this process do not return the old copy. Other processes
     /// stop as soon as Redis knows, which is at once if it answers. Otherwise they may read the old copy until it expires. Commit hooks
     /// may call this.
-    pub fn forget(&self, name: &str) {
+    pub fn invalidate(&self, name: &str) {
         let mut pending = self.0.pending();
         if pending.names.len() >= MAX_PENDING {
             pending.add_all();
@@ -164,8 +166,8 @@ impl Shared {
     }
 
     /// Announces a change and waits until Redis knows. After an error a background task continues.
-    pub async fn forget_now(&self, name: &str) -> Result<(), RedisError> {
-        self.forget(name);
+    pub async fn invalidate_now(&self, name: &str) -> Result<(), RedisError> {
+        self.invalidate(name);
         let number = self.0.pending().names.get(name).map(|(number, _)| *number);
         self.0.invalidate_in_redis(name).await?;
         if let Some(number) = number {
@@ -175,7 +177,7 @@ impl Shared {
     }
 
     /// Announces a change of every name.
-    pub fn forget_all(&self) {
+    pub fn invalidate_all(&self) {
         self.0.pending().add_all();
         self.0.wake.notify_one();
     }
@@ -271,7 +273,7 @@ async fn flush_pending(entries: Weak<Inner>, wake: Arc<Notify>) {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("name", &self.0.name).finish_non_exhaustive()
     }

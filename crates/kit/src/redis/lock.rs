@@ -3,7 +3,7 @@
 //! Guarantee, while Redis keeps its data: there is at most one holder at a time. Each holder gets a higher number than the one before.
 //! The lock does **not** guarantee exclusion. A holder may have paused for longer than its lease. Redis may have lost its data, or an old
 //! replica may have answered. Then two holders both believe they hold the lock. So the lock only saves work and keeps order. A holder
-//! that writes must call [`fence::check`](super::fence::check) with [`Guard::fence`] in the writing transaction; the late holder then
+//! that writes must call [`fence::check`](super::fence::check) with [`LockGuard::fence`] in the writing transaction; the late holder then
 //! rolls back.
 //!
 //! Numbers rise even if Redis loses them. A new number is above the last one in Redis and above the caller's floor, which is the last
@@ -71,8 +71,8 @@ impl Lock {
 
     /// Waits up to `wait` for the lock, and holds it for `lease` at most. `None`: other holders had it all the time. `Err`: Redis did not
     /// answer, so the lock may or may not be taken. It is then released as soon as Redis answers again, or by its lease.
-    pub async fn acquire(&self, wait: Duration, lease: Duration) -> Result<Option<Guard>, RedisError> {
-        let mut guard = Guard { lock: self.clone(), token: random_token(), fence: 0, may_hold: false };
+    pub async fn acquire(&self, wait: Duration, lease: Duration) -> Result<Option<LockGuard>, RedisError> {
+        let mut guard = LockGuard { lock: self.clone(), token: random_token(), fence: 0, may_hold: false };
         let waited = Stopwatch::start();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -108,16 +108,16 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause * chance / 512
 }
 
-/// A taken lock. Dropping it releases the lock in the background; [`Guard::release`] waits for that.
+/// A taken lock. Dropping it releases the lock in the background; [`LockGuard::release`] waits for that.
 #[derive(Debug)]
-pub struct Guard {
+pub struct LockGuard {
     lock: Lock,
     token: String,
     fence: i64,
     may_hold: bool,
 }
 
-impl Guard {
+impl LockGuard {
     /// The number of this holder, above all earlier ones.
     pub fn fence(&self) -> i64 {
         self.fence
@@ -141,7 +141,7 @@ async fn release(lock: &Lock, token: &str) -> Result<bool, RedisError> {
     lock.redis.run(RELEASE_SCRIPT.key(&lock.key).arg(token)).await
 }
 
-impl Drop for Guard {
+impl Drop for LockGuard {
     fn drop(&mut self) {
         // Outside the runtime, and while the process ends, only the lease releases the lock.
         if !self.may_hold || tokio::runtime::Handle::try_current().is_err() {

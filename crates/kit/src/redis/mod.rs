@@ -12,10 +12,6 @@ pub mod lock;
 pub mod rate_limit;
 pub mod web_sessions;
 
-pub use entries as shared;
-pub use rate_limit as limit;
-pub use web_sessions as sessions;
-
 pub use ::redis::{Cmd, FromRedisValue, Script, ScriptInvocation, ToRedisArgs, cmd};
 
 use crate::{
@@ -42,7 +38,7 @@ const RECONNECTS: usize = 1;
 pub const DEFAULT_PREFIX: &str = "onrush:";
 
 /// A URL for people: host, port and database without the password. Opens no connection.
-pub fn place(url: &str) -> Result<String, RedisError> {
+pub fn display_url(url: &str) -> Result<String, RedisError> {
     let client = Client::open(url).map_err(|error| RedisError::Address(error.to_string()))?;
     let info = client.get_connection_info();
     let password = if info.redis_settings().password().is_some() { "***@" } else { "" };

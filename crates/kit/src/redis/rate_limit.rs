@@ -53,7 +53,7 @@ pub struct RateLimited {
 /// Permits at most `limit` events for each key and window. Cheap to clone. Clones share their counts, and so do all processes with the
 /// same Redis and name.
 #[derive(Clone)]
-pub struct Limit {
+pub struct RateLimit {
     redis: Option<Redis>,
     name: &'static str,
     limit: u32,
@@ -62,12 +62,12 @@ pub struct Limit {
     clock: Arc<dyn Clock>,
 }
 
-impl Limit {
+impl RateLimit {
     /// `name` separates this limit from others in Redis. A limit of 0 permits nothing.
-    pub fn new(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> Limit {
+    pub fn new(redis: Option<Redis>, name: &'static str, limit: u32, window: Duration, clock: Arc<dyn Clock>) -> RateLimit {
         let keys = (MAX_INSTANTS / u64::from(limit.max(1))).clamp(1, MAX_KEYS);
         let local = Cache::builder().max_capacity(keys).eviction_policy(EvictionPolicy::lru()).build();
-        Limit { redis, name, limit, window, local, clock }
+        RateLimit { redis, name, limit, window, local, clock }
     }
 
     /// Counts one event if the limit permits it. It counts before the caller knows the outcome, so concurrent attempts cannot pass
@@ -103,7 +103,7 @@ impl Limit {
     }
 
     /// Removes all events of this key.
-    pub async fn forget(&self, key: &str) {
+    pub async fn reset(&self, key: &str) {
         self.local.invalidate(key);
         if let Some(redis) = &self.redis
             && let Err(error) = redis.call::<()>(super::cmd("DEL").arg(self.redis_key(redis, key))).await
@@ -147,13 +147,17 @@ impl Limit {
     }
 
     fn report_fallback(&self, error: &RedisError) {
-        metrics::counter!("onrush_limit_unshared_total", "name" => self.name).increment(1);
+        metrics::counter!("onrush_rate_limit_local_fallback_total", "name" => self.name).increment(1);
         tracing::debug!(%error, limit = self.name, "rate limit counted in this process alone");
     }
 }
 
-impl fmt::Debug for Limit {
+impl fmt::Debug for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limit").field("name", &self.name).field("limit", &self.limit).field("window", &self.window).finish_non_exhaustive()
+        f.debug_struct("RateLimit")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
 }

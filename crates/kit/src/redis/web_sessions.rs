@@ -1,19 +1,19 @@
 //! Web sessions, shared by all processes (A13).
 //!
-//! A session is a secret in a cookie, and a small value on the server. The database holds the truth, behind [`SessionTruth`]. Redis holds
+//! A session is a secret in a cookie, and a small value on the server. The database holds the truth, behind [`SessionSource`]. Redis holds
 //! short-lived copies, so that a page does not cost a query. Both store only the secret's digest, so a reader of either cannot sign in.
 //! Copies are signed, so a writer to Redis cannot forge a session. Losing Redis costs one load from the database for each session.
 //!
 //! This module owns no table and no cookie. The service that owns accounts decides on the rows, the owners and lifetimes of sessions, and
-//! the cookie's attributes. That service opens and ends sessions itself, and reports ended ones with [`Sessions::forget`].
+//! the cookie's attributes. That service opens and ends sessions itself, and reports ended ones with [`Sessions::invalidate`].
 
 use super::{
     Redis,
-    entries::{Found, Generation, Shared},
+    entries::{EntryLookup, Generation, SharedEntries},
 };
 use crate::{
     cache::Cache,
-    http::{Cursors, TAG},
+    http::{Cursors, TAG_BYTES},
     ports::{Clock, random_bytes},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -73,51 +73,51 @@ impl SessionHash {
 
 /// A session that has neither ended nor expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session<T> {
+pub struct ActiveSession<T> {
     pub data: T,
     pub expires_at: Timestamp,
 }
 
 /// A session, or `None` if there is none.
-pub type Loaded<D, E> = Result<Option<Session<D>>, E>;
+pub type SessionResult<D, E> = Result<Option<ActiveSession<D>>, E>;
 
 /// The source of sessions: rows of a database, by digest.
-pub trait SessionTruth: Send + Sync + 'static {
+pub trait SessionSource: Send + Sync + 'static {
     /// The value of a session: its owner, in a few bytes.
     type Data: Clone + Send + Sync + Serialize + DeserializeOwned + 'static;
     type Error: Send + Sync + 'static;
 
     /// Loads a session. `None`: unknown, ended or expired. A session in use is loaded every minute. If use extends a session's life, this
     /// call moves its end.
-    fn load(&self, id: SessionHash) -> BoxFuture<'_, Loaded<Self::Data, Self::Error>>;
+    fn load(&self, id: SessionHash) -> BoxFuture<'_, SessionResult<Self::Data, Self::Error>>;
 }
 
 /// The sessions of all processes with this Redis and this source. Cheap to clone.
-pub struct Sessions<T: SessionTruth> {
+pub struct Sessions<T: SessionSource> {
     source: Arc<T>,
-    copies: Option<Shared>,
-    loads: Cache<SessionHash, Option<Session<T::Data>>>,
+    copies: Option<SharedEntries>,
+    loads: Cache<SessionHash, Option<ActiveSession<T::Data>>>,
     signer: Cursors,
     clock: Arc<dyn Clock>,
 }
 
-impl<T: SessionTruth> Clone for Sessions<T> {
+impl<T: SessionSource> Clone for Sessions<T> {
     fn clone(&self) -> Self {
         let (source, clock) = (Arc::clone(&self.source), Arc::clone(&self.clock));
         Self { source, copies: self.copies.clone(), loads: self.loads.clone(), signer: self.signer.clone(), clock }
     }
 }
 
-impl<T: SessionTruth> Sessions<T> {
+impl<T: SessionSource> Sessions<T> {
     /// `name` separates these sessions from others in Redis; change it when the encoding of the data changes. `signer` derives from the
     /// mall's secret. With Redis this must be called within the runtime.
     pub fn new(source: T, redis: Option<Redis>, name: &str, signer: Cursors, clock: Arc<dyn Clock>) -> Self {
-        let copies = redis.map(|redis| Shared::new(redis, &format!("session:{name}"), COPY_TTL));
+        let copies = redis.map(|redis| SharedEntries::new(redis, &format!("session:{name}"), COPY_TTL));
         Self { source: Arc::new(source), copies, loads: Cache::new(MAX_SHARED_LOADS, Duration::from_secs(1)), signer, clock }
     }
 
     /// The session of this cookie. `None`: unknown or ended.
-    pub async fn find(&self, cookie: &str) -> Loaded<T::Data, Arc<T::Error>> {
+    pub async fn find(&self, cookie: &str) -> SessionResult<T::Data, Arc<T::Error>> {
         let Some(id) = SessionHash::of_cookie(cookie) else { return Ok(None) };
         let found = match self.look_up_copy(id).await {
             Ok(copy) => Some(copy),
@@ -129,20 +129,20 @@ impl<T: SessionTruth> Sessions<T> {
 
     /// Reports that a session has ended in the database. This process no longer finds it. Other processes stop once Redis knows, which is
     /// at once if it answers. Otherwise they may find it for a minute. Commit hooks may call this.
-    pub fn forget(&self, id: SessionHash) {
-        self.loads.forget(&id);
+    pub fn invalidate(&self, id: SessionHash) {
+        self.loads.invalidate(&id);
         if let Some(copies) = &self.copies {
-            copies.forget(&id.name());
+            copies.invalidate(&id.name());
         }
     }
 
     /// The copy. `Err`: there is no copy; the generation, if any, permits storing one.
-    async fn look_up_copy(&self, id: SessionHash) -> Result<Session<T::Data>, Option<Generation>> {
+    async fn look_up_copy(&self, id: SessionHash) -> Result<ActiveSession<T::Data>, Option<Generation>> {
         let Some(copies) = &self.copies else { return Err(None) };
-        match copies.look(&id.name()).await {
-            Found::Value(copy) => self.verify_copy(id, &copy).ok_or(None),
-            Found::Nothing(generation) => Err(Some(generation)),
-            Found::Unknown => Err(None),
+        match copies.get(&id.name()).await {
+            EntryLookup::Value(copy) => self.verify_copy(id, &copy).ok_or(None),
+            EntryLookup::Missing(generation) => Err(Some(generation)),
+            EntryLookup::Unknown => Err(None),
         }
     }
 
@@ -153,9 +153,9 @@ impl<T: SessionTruth> Sessions<T> {
         copy
     }
 
-    fn verify_copy(&self, id: SessionHash, copy: &[u8]) -> Option<Session<T::Data>> {
-        let (tag, bytes) = copy.split_at_checked(TAG)?;
-        if !self.signer.is_tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat(), tag) {
+    fn verify_copy(&self, id: SessionHash, copy: &[u8]) -> Option<ActiveSession<T::Data>> {
+        let (tag, bytes) = copy.split_at_checked(TAG_BYTES)?;
+        if !self.signer.verify_tag(SIGNATURE_CONTEXT, &[&id.0, bytes].concat(), tag) {
             tracing::error!("session copy in Redis rejected: not signed by this mall");
             return None;
         }
@@ -163,7 +163,7 @@ impl<T: SessionTruth> Sessions<T> {
     }
 
     /// Loads from the source. Concurrent callers for the same session share one load.
-    async fn load_shared(&self, id: SessionHash, generation: Option<Generation>) -> Loaded<T::Data, Arc<T::Error>> {
+    async fn load_shared(&self, id: SessionHash, generation: Option<Generation>) -> SessionResult<T::Data, Arc<T::Error>> {
         let loaded = self
             .loads
             .get_or_load(id, async {
@@ -171,18 +171,18 @@ impl<T: SessionTruth> Sessions<T> {
                 if let (Some(copies), Some(generation), Some(session)) = (&self.copies, generation, &found)
                     && let Ok(bytes) = serde_json::to_vec(session)
                 {
-                    copies.keep(&id.name(), generation, &self.sign_copy(id, &bytes)).await;
+                    copies.put(&id.name(), generation, &self.sign_copy(id, &bytes)).await;
                 }
                 Ok(found)
             })
             .await;
         // Only concurrent callers share the result. The next caller loads again.
-        self.loads.forget(&id);
+        self.loads.invalidate(&id);
         loaded
     }
 }
 
-impl<T: SessionTruth> fmt::Debug for Sessions<T> {
+impl<T: SessionSource> fmt::Debug for Sessions<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sessions").field("copies", &self.copies).finish_non_exhaustive()
     }

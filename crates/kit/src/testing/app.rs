@@ -4,7 +4,7 @@ use super::{
     AppBuilder, Faults, TempFolder, TestRequest,
     quiescence::{self, Quiescence},
     shape::{Processes, Shape, TestBackends, round_robin},
-    stub_service::{Emit, Puppet},
+    stub_service::{Emit, StubService},
 };
 use crate::{
     auth::Role,
@@ -69,7 +69,7 @@ impl App {
         let router = round_robin(routers.clone());
         let app =
             App { process, other_processes: all, servers, clock, faults, router, routers, folder, partitions, backends, shape, quiescence };
-        app.rest().await;
+        app.wait_until_quiescent().await;
         app
     }
 
@@ -107,7 +107,7 @@ impl App {
     }
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
-    pub async fn beside(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
         let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
         assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
@@ -149,14 +149,14 @@ impl App {
 
     /// Waits until only held messages are in flight. On SQLite it returns at once: later hops belong to the same transaction, or the test
     /// waits for them with [`App::eventually`].
-    pub async fn rest(&self) {
+    pub async fn wait_until_quiescent(&self) {
         if self.is_postgres() {
             self.quiescence.wait().await;
         }
     }
 
     /// True when no message is in flight or held, on any database.
-    pub async fn is_at_rest(&self) -> bool {
+    pub async fn is_quiescent(&self) -> bool {
         self.quiescence.lag().await.is_ok_and(|lag| lag == 0)
     }
 
@@ -212,15 +212,15 @@ impl App {
 
     pub async fn emit_all(&self, source: &'static str, key: impl Into<Uuid>, messages: Vec<Message>) {
         let kit = self.kit_of(source);
-        let stub = Puppet::named(kit, source);
+        let stub = StubService::named(kit, source);
         let reply = kit.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
         assert!(matches!(reply, Ok(Reply::Answer(_))), "the message was not written: {reply:?}");
-        self.rest().await;
+        self.wait_until_quiescent().await;
     }
 
     /// All messages of a service's stream.
     pub async fn messages(&self, source: &str) -> Vec<(Uuid, Message)> {
-        self.rest().await;
+        self.wait_until_quiescent().await;
         let rows: Vec<(Uuid, String, String)> =
             self.rows(&format!("select key, kind, data from {source}_outbox order by epoch, seq, partition")).await;
         rows.into_iter().map(|(key, kind, data)| (key, Message::decode(&kind, &data).expect("stored messages decode"))).collect()
@@ -231,7 +231,7 @@ impl App {
         let mut jobs = self.processes().flat_map(Process::jobs);
         let job = jobs.find(|job| job.name == name).unwrap_or_else(|| panic!("there is no job {name}"));
         job.drain().await.expect("the job succeeds");
-        self.rest().await;
+        self.wait_until_quiescent().await;
     }
 
     pub async fn rows<T: FromRow>(&self, sql: &str) -> Vec<T> {

@@ -32,11 +32,11 @@ impl TestDatabase {
 
     /// The result of a query for one BIGINT.
     pub async fn number(&self, sql: &str) -> i64 {
-        self.bystander().await.query_one(sql, &[]).await.expect("the query runs").get(0)
+        self.open_client().await.query_one(sql, &[]).await.expect("the query runs").get(0)
     }
 
     /// A connection outside the product, such as an operator's `psql`.
-    pub async fn bystander(&self) -> Client {
+    pub async fn open_client(&self) -> Client {
         connect(&self.url()).await
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 mod one_reader;
-pub(crate) use one_reader::{Course, ReaderGuard};
+pub(crate) use one_reader::{ReaderGuard, TaskScope};
 
 /// Aborts the process if `ONRUSH_CRASH_POINT` names this point. `name:3` aborts at the third passage.
 #[cfg(feature = "testing")]
@@ -35,7 +35,7 @@ pub fn crash_point(_name: &str) {}
 
 /// The treatment of a message by a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FaultAction {
     Pass,
     /// The handler fails with a technical error.
     Fail,
@@ -60,17 +60,17 @@ impl Faults {
     pub(crate) fn is_held(&self, _reader: &str, _kind: &str) -> bool {
         false
     }
-    pub(crate) fn hold_anything(&self) -> bool {
+    pub(crate) fn has_held_messages(&self) -> bool {
         false
     }
-    pub(crate) fn verdict(&self, _reader: &str, _kind: &str) -> Verdict {
-        Verdict::Pass
+    pub(crate) fn next_action(&self, _reader: &str, _kind: &str) -> FaultAction {
+        FaultAction::Pass
     }
 }
 
 #[cfg(feature = "testing")]
 mod plan {
-    use super::{Faults, Verdict};
+    use super::{FaultAction, Faults};
     use std::{
         collections::{HashMap, HashSet},
         sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -84,7 +84,7 @@ mod plan {
     #[derive(Default)]
     struct PlanState {
         held: HashSet<ReaderAndKind>,
-        planned: HashMap<ReaderAndKind, (Verdict, u32)>,
+        planned: HashMap<ReaderAndKind, (FaultAction, u32)>,
         applied: HashMap<ReaderAndKind, u32>,
     }
 
@@ -107,39 +107,39 @@ mod plan {
             }
         }
         /// True if the plan holds any messages.
-        pub(crate) fn hold_anything(&self) -> bool {
+        pub(crate) fn has_held_messages(&self) -> bool {
             self.state().is_some_and(|state| !state.held.is_empty())
         }
         /// The handler fails the next `times` times.
         pub fn fail(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
-                state.planned.insert((reader.into(), kind.into()), (Verdict::Fail, times));
+                state.planned.insert((reader.into(), kind.into()), (FaultAction::Fail, times));
             }
         }
         /// The handler gets each of the next `times` messages twice.
         pub fn repeat(&self, reader: &str, kind: &str, times: u32) {
             if let Some(mut state) = self.state() {
-                state.planned.insert((reader.into(), kind.into()), (Verdict::Repeat, times));
+                state.planned.insert((reader.into(), kind.into()), (FaultAction::Repeat, times));
             }
         }
         /// The number of planned faults that took effect for this reader and kind.
-        pub fn struck(&self, reader: &str, kind: &str) -> u32 {
+        pub fn times_applied(&self, reader: &str, kind: &str) -> u32 {
             self.state().and_then(|state| state.applied.get(&(reader.into(), kind.into())).copied()).unwrap_or(0)
         }
         pub(crate) fn is_held(&self, reader: &str, kind: &str) -> bool {
             self.state().is_some_and(|state| state.held.contains(&(reader.into(), kind.into())))
         }
-        pub(crate) fn verdict(&self, reader: &str, kind: &str) -> Verdict {
-            let Some(mut state) = self.state() else { return Verdict::Pass };
+        pub(crate) fn next_action(&self, reader: &str, kind: &str) -> FaultAction {
+            let Some(mut state) = self.state() else { return FaultAction::Pass };
             let key = (reader.to_owned(), kind.to_owned());
-            let Some((verdict, times)) = state.planned.get_mut(&key) else { return Verdict::Pass };
+            let Some((action, times)) = state.planned.get_mut(&key) else { return FaultAction::Pass };
             if *times == 0 {
-                return Verdict::Pass;
+                return FaultAction::Pass;
             }
             *times -= 1;
-            let verdict = *verdict;
+            let action = *action;
             *state.applied.entry(key).or_default() += 1;
-            verdict
+            action
         }
     }
 }
@@ -183,8 +183,8 @@ pub use shape::Shape;
 #[cfg(feature = "testing")]
 pub use slips::slip_outcomes;
 #[cfg(feature = "testing")]
-pub use stub_service::Puppet;
+pub use stub_service::StubService;
 #[cfg(feature = "testing")]
-pub use tcp_proxy::Wire;
+pub use tcp_proxy::TcpProxy;
 #[cfg(feature = "testing")]
 pub use topics::TestTopics;

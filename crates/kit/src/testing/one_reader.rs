@@ -2,7 +2,7 @@
 //! each other. Under the feature `testing` the second request panics, even if a connection is free, so that any test exposes it.
 
 #[cfg(feature = "testing")]
-pub(crate) use checked::{Course, ReaderGuard};
+pub(crate) use checked::{ReaderGuard, TaskScope};
 
 #[cfg(feature = "testing")]
 mod checked {
@@ -20,10 +20,10 @@ mod checked {
 
     /// A sequence of steps: a request, a background task, a writer. Not the same as a task, which may serve several requests.
     #[derive(Default)]
-    pub(crate) struct Course(Arc<AtomicBool>);
+    pub(crate) struct TaskScope(Arc<AtomicBool>);
 
-    impl Course {
-        pub(crate) fn go_on<T>(&self, step: impl FnOnce() -> T) -> T {
+    impl TaskScope {
+        pub(crate) fn enter<T>(&self, step: impl FnOnce() -> T) -> T {
             HOLDS_READER.sync_scope(Arc::clone(&self.0), step)
         }
 
@@ -32,16 +32,16 @@ mod checked {
         }
     }
 
-    /// The one reader of a [`Course`]. Outside of a scope, as in the body of a test, other readers are unknown.
+    /// The one reader of a [`TaskScope`]. Outside of a scope, as in the body of a test, other readers are unknown.
     #[derive(Debug)]
     pub(crate) struct ReaderGuard(Option<Arc<AtomicBool>>);
 
     impl ReaderGuard {
         pub(crate) fn begin() -> ReaderGuard {
-            let course = HOLDS_READER.try_with(Arc::clone).ok();
-            let is_second = course.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
+            let scope = HOLDS_READER.try_with(Arc::clone).ok();
+            let is_second = scope.as_ref().is_some_and(|holds| holds.swap(true, Ordering::SeqCst));
             assert!(!is_second, "a second reader requested while the first one is held: drop the first one before");
-            ReaderGuard(course)
+            ReaderGuard(scope)
         }
     }
 
@@ -55,18 +55,18 @@ mod checked {
 }
 
 #[cfg(not(feature = "testing"))]
-pub(crate) use unchecked::{Course, ReaderGuard};
+pub(crate) use unchecked::{ReaderGuard, TaskScope};
 
 #[cfg(not(feature = "testing"))]
 mod unchecked {
     use std::future::Future;
 
     #[derive(Default)]
-    pub(crate) struct Course;
+    pub(crate) struct TaskScope;
 
-    impl Course {
+    impl TaskScope {
         #[inline(always)]
-        pub(crate) fn go_on<T>(&self, step: impl FnOnce() -> T) -> T {
+        pub(crate) fn enter<T>(&self, step: impl FnOnce() -> T) -> T {
             step()
         }
 
@@ -89,7 +89,7 @@ mod unchecked {
 
 #[cfg(test)]
 mod tests {
-    use super::{Course, ReaderGuard};
+    use super::{ReaderGuard, TaskScope};
     use futures::FutureExt;
     use std::panic::AssertUnwindSafe;
 
@@ -102,13 +102,13 @@ mod tests {
     // F11
     #[tokio::test]
     async fn a_second_reader_while_holding_one_panics() {
-        assert!(AssertUnwindSafe(Course::run(nested())).catch_unwind().await.is_err());
-        let course = Course::default();
-        let held = course.go_on(ReaderGuard::begin);
-        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| course.go_on(ReaderGuard::begin))).is_err(), "also in a later step");
+        assert!(AssertUnwindSafe(TaskScope::run(nested())).catch_unwind().await.is_err());
+        let scope = TaskScope::default();
+        let held = scope.enter(ReaderGuard::begin);
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(|| scope.enter(ReaderGuard::begin))).is_err(), "also in a later step");
         // The guard may be dropped on any thread.
         std::thread::spawn(move || drop(held)).join().unwrap();
-        course.go_on(|| drop(ReaderGuard::begin()));
+        scope.enter(|| drop(ReaderGuard::begin()));
     }
 
     // F11
@@ -120,6 +120,6 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        futures::join!(Course::run(one_by_one()), Course::run(one_by_one()));
+        futures::join!(TaskScope::run(one_by_one()), TaskScope::run(one_by_one()));
     }
 }

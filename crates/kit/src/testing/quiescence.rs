@@ -5,7 +5,7 @@
 use super::Faults;
 use crate::{
     db::DbError,
-    engine::streams::sources,
+    engine::reader::sources,
     service::{Kit, Service},
 };
 use std::{
@@ -84,7 +84,7 @@ impl Quiescence {
 
     /// True if the test holds all waiting messages.
     async fn is_held(&self) -> bool {
-        let Some(faults) = self.faults.get().filter(|faults| faults.hold_anything()) else { return false };
+        let Some(faults) = self.faults.get().filter(|faults| faults.has_held_messages()) else { return false };
         let next = async {
             let mut reader = self.kit.db.reader().await?;
             reader.query::<(String, String)>(&self.next_sql, &[]).await

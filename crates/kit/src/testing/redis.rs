@@ -53,7 +53,7 @@ impl TestRedis {
     }
 
     /// A client with a long timeout, whose breaker never opens.
-    pub fn patient(&self) -> Redis {
+    pub fn patient_client(&self) -> Redis {
         let breaker = BreakerSettings { min_calls: usize::MAX, window: usize::MAX, ..BreakerSettings::default() };
         let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: "onrush:".into(), breaker };
         Redis::connect(&self.url(), settings, Arc::new(SystemClock)).expect("the address is valid")
@@ -86,7 +86,7 @@ impl TestRedis {
     }
 
     async fn is_up(&mut self) -> bool {
-        let probe = self.patient();
+        let probe = self.patient_client();
         for _ in 0..600 {
             if self.child.try_wait().expect("it was started here").is_some() {
                 return false;

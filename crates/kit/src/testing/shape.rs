@@ -6,7 +6,7 @@ use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
     ports::new_id,
-    process::{Apart, Database, PostgresSettings, Process, ProcessSettings},
+    process::{Database, PostgresSettings, Process, ProcessSettings, SplitSettings},
     service::{Kit, Service},
     tasks::{self, ShutdownTrigger},
 };
@@ -119,7 +119,7 @@ async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Ar
     let peers: crate::links::Peers = peers.join(",").parse().expect("the list is well-formed");
     let (mut all, mut servers, mut routers) = (Vec::new(), Vec::new(), Vec::new());
     for (services, listener) in SPLIT_GROUPS.into_iter().zip(listeners) {
-        let apart = Apart { only: services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
+        let apart = SplitSettings { only: services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
         let process = Process::start(ProcessSettings { apart: Some(apart), ..settings.clone() }, build).await?;
         let router = layers(process.router.clone());
         let (trigger, shutdown) = tasks::shutdown();

@@ -3,7 +3,7 @@
 use super::App;
 use contracts::{
     Message, OrderId,
-    messages::{Outcome, RoutingSlip},
+    messages::{RoutingSlip, StepOutcome},
 };
 
 impl App {
@@ -21,10 +21,10 @@ impl App {
 
 /// `done`, `undone`, or the refusal's code, for every entry of a slip.
 pub fn slip_outcomes(slip: &RoutingSlip) -> Vec<&'static str> {
-    let outcome = |outcome: &Outcome| match outcome {
-        Outcome::Done => "done",
-        Outcome::Undone => "undone",
-        Outcome::Refused(refusal) => refusal.code.slug(),
+    let outcome = |outcome: &StepOutcome| match outcome {
+        StepOutcome::Done => "done",
+        StepOutcome::Undone => "undone",
+        StepOutcome::Refused(refusal) => refusal.code.slug(),
     };
     slip.log.iter().map(|visit| outcome(&visit.outcome)).collect()
 }

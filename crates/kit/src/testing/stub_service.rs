@@ -10,23 +10,23 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 /// Stands in for a service that is not part of a test. It owns only a stream, into which the test writes.
-pub struct Puppet {
+pub struct StubService {
     kit: Kit,
     name: &'static str,
 }
 
-impl Puppet {
+impl StubService {
     #[expect(clippy::new_ret_no_self, reason = "a stub is only used as a service")]
     pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
         Self::named(kit, name)
     }
 
-    pub(super) fn named(kit: &Kit, name: &'static str) -> Arc<Puppet> {
-        Arc::new(Puppet { kit: kit.clone(), name })
+    pub(super) fn named(kit: &Kit, name: &'static str) -> Arc<StubService> {
+        Arc::new(StubService { kit: kit.clone(), name })
     }
 }
 
-impl Service for Puppet {
+impl Service for StubService {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -47,10 +47,10 @@ pub(super) struct Emit {
 }
 
 impl Command for Emit {
-    type Service = Puppet;
+    type Service = StubService;
     const OPERATION: &'static str = "stub_service.emit";
 
-    async fn handle<'a>(_: &'a Puppet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+    async fn handle<'a>(_: &'a StubService, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         for command in commands {
             for message in &command.messages {
                 work.emit(command.key, message.clone())?;

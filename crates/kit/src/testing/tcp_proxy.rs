@@ -16,14 +16,14 @@ enum LinkState {
     Delayed(Duration),
 }
 
-pub struct Wire {
+pub struct TcpProxy {
     state: Arc<watch::Sender<LinkState>>,
     port: u16,
 }
 
-impl Wire {
+impl TcpProxy {
     /// A proxy to the server at this address, such as `127.0.0.1:6379`.
-    pub async fn to(server: String) -> Wire {
+    pub async fn to(server: String) -> TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let state = Arc::new(watch::Sender::new(LinkState::Normal));
@@ -40,7 +40,7 @@ impl Wire {
                 }
             }
         });
-        Wire { state, port }
+        TcpProxy { state, port }
     }
 
     pub fn port(&self) -> u16 {
@@ -53,11 +53,11 @@ impl Wire {
     }
 
     /// Delays answers by this time from now on. Requests reach the server at once.
-    pub fn lengthen(&self, delay: Duration) {
+    pub fn delay_answers(&self, delay: Duration) {
         self.state.send_replace(LinkState::Delayed(delay));
     }
 
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.state.send_replace(LinkState::Normal);
     }
 }

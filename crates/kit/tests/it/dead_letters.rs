@@ -145,7 +145,7 @@ async fn a_dead_letter_lists_its_message_and_state() {
     world.emit_for_orders(reserve(bad, 3)).await;
     world.app.eventually("select count(*) from stock_dead_letters", 1).await;
     let mut reader = world.app.kit().db.reader().await.unwrap();
-    let letters = kit::engine::dead_letters(&mut reader, "stock").await.unwrap();
+    let letters = kit::engine::list_dead_letters(&mut reader, "stock").await.unwrap();
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!((letter.reader.as_str(), letter.source.as_str(), letter.seq, letter.key), ("stock", "orders", 1, bad.into()));
     assert_eq!((letter.kind.as_str(), letter.state.as_str()), ("stock.reserve", "dead"));

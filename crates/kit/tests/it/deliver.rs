@@ -31,7 +31,7 @@ async fn commands_are_answered_while_a_reader_catches_up() {
     blocked.resume().await;
     super::world::answer(count.await);
     assert!(world.position("stock", "orders").await < 10_000, "the command waited for the whole backlog");
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     world.app.eventually("select seq from stock_positions where source='orders'", 10_000).await;
     world.app.eventually("select seq from orders_positions where source='stock'", 10_000).await;
     check_log(&world, true).await;
@@ -43,7 +43,7 @@ async fn a_transient_failure_is_retried() {
         world.app.faults.fail("stock", "stock.reserve", 2);
         world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
-        assert_eq!(world.app.faults.struck("stock", "stock.reserve"), 2);
+        assert_eq!(world.app.faults.times_applied("stock", "stock.reserve"), 2);
         assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, 0);
         assert_eq!(world.units_left().await, super::world::STOCK - 1);
         world.app.eventually("select seq from orders_positions where source='coupons'", 1).await;
@@ -66,7 +66,10 @@ async fn messages_of_a_key_arrive_in_order() {
     }
     world.app.eventually("select seq from stock_positions where source='orders'", 15).await;
     let mut seen = world.seen_by_stock().await;
-    assert_eq!((world.app.faults.struck("stock", "stock.release"), world.app.faults.struck("stock", "stock.reserve")), (2, 3));
+    assert_eq!(
+        (world.app.faults.times_applied("stock", "stock.release"), world.app.faults.times_applied("stock", "stock.reserve")),
+        (2, 3)
+    );
     seen.dedup();
     assert_eq!(seen, (1..=15).collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 //! Streams with a new epoch, and new readers.
 
 use super::world::{Failure, World, commit, new_order, release, reserve};
-use kit::engine::{Place, begin_at, request_redrive};
+use kit::engine::{StreamPartition, begin_at, request_redrive};
 use std::time::Duration;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -95,7 +95,7 @@ async fn a_new_reader_of_a_pruned_stream_stops_until_told_where() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 0, "the reader skipped messages");
     assert_eq!(world.app.sql_i64("select count(*) from stock_positions where source='orders'").await, 0);
-    let place = Place { source: "orders", epoch: 1, partition: 0 };
+    let place = StreamPartition { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
     begin_at(&mut tx, "stock", place, 6, world.app.clock_now()).await.unwrap();
     assert!(begin_at(&mut tx, "stock", place, 7, world.app.clock_now()).await.is_err(), "a position is never changed");

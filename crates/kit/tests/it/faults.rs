@@ -55,7 +55,7 @@ async fn a_rolled_back_message_leaves_no_gap() {
     let asks = orders.iter().zip(0..).map(|(order, n)| Ask { broken: n % 3 == 1, ..Ask::one(*order) });
     let results = submit_together(&world, asks).await;
     assert_eq!(results.iter().filter(|result| **result == Err(SubmitError::Failed)).count(), 3);
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     // Five asks, each followed by the hold of its coupon.
     assert_eq!(world.app.sql_i64("select max(seq) from orders_outbox").await, 10);
     assert_eq!(world.app.sql_i64("select count(*) from stock_reservations").await, 5);
@@ -126,7 +126,7 @@ async fn a_long_exchange_continues_in_later_transactions() {
     let before = world.orders.committed();
     let order_id = new_order();
     assert_eq!(answer(world.submit(Laps { order_id, laps: 150 }).await).status, 202);
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     world.app.eventually("select laps from orders_asks", 0).await;
     world.app.eventually("select seq from orders_positions where source='stock'", 151).await;
     let transactions = world.orders.committed() - before;

@@ -48,7 +48,7 @@ async fn run(world: &World, orders: &[OrderId]) -> Vec<u16> {
     world.execute("update stock_shelf set units=10").await;
     let asks = orders.iter().zip(0..).map(|(order, n)| Ask { quantity: 1 + n % 3, ..Ask::one(*order) });
     let statuses = submit_together(world, asks).await.iter().map(status).collect();
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     for order in orders {
         for message in [commit(*order), release(*order), reserve(*order, 1), hold(*order)] {
             world.emit_for_orders(message).await;
@@ -113,7 +113,7 @@ async fn a_repeated_message_has_one_effect() {
         world.app.faults.repeat("stock", "stock.reserve", 1);
         let order = world.ask().await;
         world.app.eventually("select count(*) from orders_asks where state='HELD'", 1).await;
-        assert_eq!(world.app.faults.struck("stock", "stock.reserve"), 1);
+        assert_eq!(world.app.faults.times_applied("stock", "stock.reserve"), 1);
         assert_eq!(world.seen_by_stock().await, [1, 1]);
         assert_eq!(world.units_left().await, super::world::STOCK - 1);
         world.app.eventually("select seq from orders_positions where source='stock'", 2).await;

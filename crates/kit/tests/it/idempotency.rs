@@ -6,7 +6,7 @@ use futures::future::join_all;
 use kit::{
     Answer, Reply,
     batch::SubmitError,
-    idempotency::{self, IdempotencyKey, Settled},
+    idempotency::{self, Completion, IdempotencyKey},
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -171,13 +171,13 @@ async fn an_open_key_is_completed_once() {
     let (key, now) = (key(1, "k", 1), world.app.clock_now());
     let mut tx = world.second_writer().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &[(&key, None)], now).await.unwrap();
-    assert!(matches!(idempotency::claim(&mut tx, "orders", "orders.ask", &key).await.unwrap(), idempotency::Claim::Running));
+    assert!(matches!(idempotency::look_up(&mut tx, "orders", "orders.ask", &key).await.unwrap(), idempotency::KeyState::Running));
     let (one, other) = (Answer::empty(204), Answer::empty(409));
-    fn settled<'s>(key: &'s str, answer: &'s Answer) -> [Settled<'s>; 1] {
-        [Settled { operation: "orders.ask", scope: Uuid::from_u128(1), key, answer }]
+    fn settled<'s>(key: &'s str, answer: &'s Answer) -> [Completion<'s>; 1] {
+        [Completion { operation: "orders.ask", scope: Uuid::from_u128(1), key, answer }]
     }
-    assert_eq!(idempotency::settle(&mut tx, "orders", &settled("k", &one)).await.unwrap(), [true]);
-    assert_eq!(idempotency::settle(&mut tx, "orders", &settled("k", &other)).await.unwrap(), [false]);
+    assert_eq!(idempotency::complete(&mut tx, "orders", &settled("k", &one)).await.unwrap(), [true]);
+    assert_eq!(idempotency::complete(&mut tx, "orders", &settled("k", &other)).await.unwrap(), [false]);
     let stored = idempotency::answer(&mut tx, "orders", "orders.ask", key.scope, "k").await.unwrap();
     assert_eq!(stored, Some(one));
     assert_eq!(idempotency::answer(&mut tx, "orders", "orders.ask", key.scope, "other").await.unwrap(), None);
@@ -192,7 +192,7 @@ async fn keys_are_kept_for_exactly_a_day() {
     }
     let mut tx = world.second_writer().await;
     idempotency::store(&mut tx, "orders", "orders.ask", &[(&key(9, "open", 1), None)], stored).await.unwrap();
-    let day = stored.after(idempotency::KEPT);
+    let day = stored.after(idempotency::RETENTION);
     assert_eq!(idempotency::prune(&mut tx, "orders", day, 100).await.unwrap(), 0);
     let later = day.after(Duration::from_micros(1));
     assert_eq!(idempotency::prune(&mut tx, "orders", later, 2).await.unwrap(), 2, "no more than the limit");
@@ -205,7 +205,7 @@ async fn a_key_expires_after_a_day() {
     let world = World::start().await;
     let key = key(1, "k", 1);
     answer(count(&world, 5, &key).await);
-    world.app.clock.advance(idempotency::KEPT + Duration::from_secs(600));
+    world.app.clock.advance(idempotency::RETENTION + Duration::from_secs(600));
     world.app.eventually("select count(*) from orders_idempotency", 0).await;
     assert!(!answer(count(&world, 5, &key).await).replayed);
     assert_eq!(total(&world).await, 10);

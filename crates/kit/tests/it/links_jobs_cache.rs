@@ -9,8 +9,8 @@ use futures::FutureExt;
 use kit::{
     Kit,
     cache::Cache,
-    jobs::{Job, Pass, Turn},
-    links::{Answers, LinkError},
+    jobs::{Job, JobLease, Pass},
+    links::{CallHandlers, LinkError},
     tasks,
 };
 use std::{
@@ -47,8 +47,8 @@ async fn a_failed_call_says_why() {
 #[tokio::test]
 async fn the_first_registered_handler_answers() {
     let world = World::start().await;
-    let mut usurper = Answers::default();
-    usurper.add::<GetAvailability, _, _, _>(|_| async { Err("usurped") });
+    let mut usurper = CallHandlers::default();
+    usurper.register::<GetAvailability, _, _, _>(|_| async { Err("usurped") });
     world.app.kit().links.bind(usurper);
     assert!(world.app.kit().links.call(GetAvailability { skus: vec![Sku(Uuid::nil())] }).await.is_ok());
 }
@@ -78,7 +78,7 @@ async fn a_schedule_survives_failed_passes_until_shutdown() {
         async move { if pass.is_multiple_of(2) { Err("every second one") } else { Ok(Pass::More) } }
     });
     let (trigger, shutdown) = tasks::shutdown();
-    job.start(shutdown.clone(), Turn::always());
+    job.start(shutdown.clone(), JobLease::always());
     while passes.load(Ordering::SeqCst) < 20 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -107,12 +107,12 @@ async fn concurrent_misses_load_once() {
     let found = futures::future::join_all((0..20).map(|_| cache.get_or_load(1, load()))).await;
     assert!(found.into_iter().all(|found| found == Ok(7)));
     assert_eq!(loads.load(Ordering::SeqCst), 1);
-    cache.forget(&1);
+    cache.invalidate(&1);
     assert_eq!(cache.get(&1).await, None);
     assert_eq!(cache.get_or_load(1, load()).await, Ok(7));
     assert_eq!(loads.load(Ordering::SeqCst), 2);
     cache.insert(2, 8).await;
-    cache.forget_all();
+    cache.invalidate_all();
     assert_eq!((cache.get(&1).await, cache.get(&2).await), (None, None));
 }
 

@@ -2,7 +2,7 @@
 
 use super::world::{World, commit, new_order};
 use contracts::Timestamp;
-use kit::engine::{Place, prune, prune_deliveries};
+use kit::engine::{StreamPartition, prune, prune_deliveries};
 use std::time::Duration;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -14,7 +14,7 @@ async fn numbers(world: &World, stream: &str) -> Vec<i64> {
 
 /// Rows pruned from the orders stream and from its two readers' deliveries, after both read everything.
 async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
-    let place = Place { source: "orders", epoch: 1, partition: 0 };
+    let place = StreamPartition { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
     let mut dropped = prune(&mut tx, place, i64::MAX, now, limit).await.unwrap();
     for reader in ["stock", "coupons"] {

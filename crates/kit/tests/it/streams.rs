@@ -12,7 +12,7 @@ async fn with_unread_orders(count: usize) -> World {
     for _ in 0..count {
         assert!(matches!(world.submit(Ask::one(new_order())).await, Ok(Reply::Pending(_))));
     }
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     world
 }
 
@@ -103,7 +103,7 @@ async fn a_reader_without_a_position_is_fenced_too() {
     }
     world.app.faults.release("stock", "stock.reserve");
     world.app.eventually("select count(*) from stock_outbox", 1).await;
-    world.app.rest().await;
+    world.app.wait_until_quiescent().await;
     assert_eq!(world.app.sql_i64("select count(*) from orders_seen where source='stock'").await, 0);
     assert_eq!(world.app.sql_i64("select count(*) from orders_deliveries where source='stock'").await, 0);
 }

@@ -172,15 +172,15 @@ async fn the_lag_of_a_reader_is_known_within_seconds() {
     let producer = world.producer().unwrap();
     producer.publish("orders", &records(0, 1, 30)).await.unwrap();
     let mut consumer = world.consumer().unwrap();
-    assert_eq!(consumer.behind("orders", 0), None, "the partition is not assigned");
+    assert_eq!(consumer.lag("orders", 0), None, "the partition is not assigned");
     consumer.assign("orders", 0, None).unwrap();
     until(&mut consumer, "all of them", |consumer| (consumer.peek("orders", 0, 100).unwrap().len() == 30).then_some(()));
-    until(&mut consumer, "their end", |consumer| (consumer.behind("orders", 0) == Some(30)).then_some(()));
+    until(&mut consumer, "their end", |consumer| (consumer.lag("orders", 0) == Some(30)).then_some(()));
     consumer.advance_past("orders", 0, 19);
-    assert_eq!(consumer.behind("orders", 0), Some(10));
+    assert_eq!(consumer.lag("orders", 0), Some(10));
     consumer.advance_past("orders", 0, 29);
-    assert_eq!(consumer.behind("orders", 0), Some(0));
+    assert_eq!(consumer.lag("orders", 0), Some(0));
     // Records not fetched yet count, too.
     producer.publish("orders", &records(0, 31, 35)).await.unwrap();
-    until(&mut consumer, "the new end", |consumer| (consumer.behind("orders", 0) == Some(5)).then_some(()));
+    until(&mut consumer, "the new end", |consumer| (consumer.lag("orders", 0) == Some(5)).then_some(()));
 }

@@ -20,7 +20,7 @@ async fn a_topic_is_made_once() {
     world.ensure_topic("orders", 3).await.unwrap();
     for wanted in [2, 4] {
         let refused = world.ensure_topic("orders", wanted).await.unwrap_err();
-        let KafkaError::OtherPartitions { topic, found: 3, wanted: told } = refused else { panic!("{refused}") };
+        let KafkaError::PartitionCountMismatch { topic, found: 3, wanted: told } = refused else { panic!("{refused}") };
         assert_eq!((topic, told), (world.topic("orders"), wanted));
     }
     world.ensure_topic("orders", 3).await.unwrap();
@@ -149,5 +149,5 @@ async fn a_wrong_topic_found_in_the_background_is_an_error() {
     trigger.stop();
     // If the broker answers at once, the error is returned at once.
     let refused = Topics::default().ensure(&world, vec!["orders"], 5, &shutdown).await.unwrap_err();
-    assert!(matches!(refused, KafkaError::OtherPartitions { .. }), "{refused}");
+    assert!(matches!(refused, KafkaError::PartitionCountMismatch { .. }), "{refused}");
 }

@@ -82,7 +82,7 @@ pub use crate::broker::{BOUND, admin_options};
 pub fn mock() -> (MockCluster<'static, DefaultProducerContext>, Cluster) {
     let mock = MockCluster::new(3).unwrap();
     mock.create_topic("onrush.orders", 4, 3).unwrap();
-    let cluster = Cluster::new(&mock.bootstrap_servers(), "onrush").unwrap().patience(Duration::from_secs(2));
+    let cluster = Cluster::new(&mock.bootstrap_servers(), "onrush").unwrap().ack_timeout(Duration::from_secs(2));
     (mock, cluster)
 }
 

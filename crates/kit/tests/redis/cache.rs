@@ -7,7 +7,7 @@ use kit::{
     ports::SystemClock,
     redis::{
         Redis, cmd,
-        shared::{Found, Shared},
+        entries::{EntryLookup, SharedEntries},
     },
 };
 use std::{
@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 const LONG: Duration = Duration::from_secs(600);
 
 fn cache(redis: &Redis) -> Cache<String, u32> {
-    Cache::shared(100, LONG, Some(redis.clone()), "things", LONG)
+    Cache::with_redis(100, LONG, Some(redis.clone()), "things", LONG)
 }
 
 /// The source of values, with a counter of loads.
@@ -64,7 +64,7 @@ async fn one_instance_loads_for_all() {
     assert_eq!(source.loads(), 1, "a single flight");
     assert_eq!(get(&two, &source).await, 7);
     assert_eq!(source.loads(), 1, "from Redis");
-    let other: Cache<String, u32> = Cache::shared(100, LONG, Some(instance(&prefix)), "other things", LONG);
+    let other: Cache<String, u32> = Cache::with_redis(100, LONG, Some(instance(&prefix)), "other things", LONG);
     get(&other, &source).await;
     assert_eq!(source.loads(), 2, "another cache has entries of its own");
 }
@@ -75,7 +75,7 @@ async fn an_invalidated_entry_is_reloaded_by_all() {
     let (one, two, source) = (cache(&instance(&prefix)), cache(&instance(&prefix)), Source::default());
     get(&one, &source).await;
     source.set(8);
-    one.forget(&"a".to_owned());
+    one.invalidate(&"a".to_owned());
     assert_eq!(get(&one, &source).await, 8, "at once, regardless of Redis");
     eventually("Redis has the change", || async { get(&two, &source).await == 8 }).await;
 }
@@ -88,7 +88,7 @@ async fn a_whole_cache_can_be_invalidated() {
     let one = cache(&redis);
     get(&one, &source).await;
     source.set(9);
-    one.forget_all();
+    one.invalidate_all();
     assert_eq!(get(&one, &source).await, 9);
     // A new instance with an empty memory.
     eventually("no instance finds the old entry", || async { get(&cache(&redis), &source).await == 9 }).await;
@@ -115,7 +115,7 @@ async fn a_stale_load_is_not_cached_in_redis() {
         read.notified().await;
         source.set(2);
         // One instance announces the change, another runs the load.
-        two.forget(&"a".to_owned());
+        two.invalidate(&"a".to_owned());
         assert_eq!(get(&two, &source).await, 2);
         go.notify_one();
     };
@@ -124,7 +124,7 @@ async fn a_stale_load_is_not_cached_in_redis() {
     // The announcement may still be in flight, so each attempt uses a new instance with an empty memory.
     let redis = instance(&prefix);
     eventually("Redis has the new entry or none", || async { get(&cache(&redis), &source).await == 2 }).await;
-    one.forget(&"a".to_owned());
+    one.invalidate(&"a".to_owned());
     assert_eq!(get(&one, &source).await, 2);
 }
 
@@ -134,7 +134,7 @@ async fn a_stale_load_is_not_cached_in_memory() {
     let cache: Cache<String, u32> = Cache::new(100, LONG);
     source.set(2);
     let load = async {
-        cache.forget(&"a".to_owned());
+        cache.invalidate(&"a".to_owned());
         Ok::<u32, Infallible>(1)
     };
     assert_eq!(cache.get_or_load("a".to_owned(), load).await.unwrap(), 1);
@@ -144,27 +144,27 @@ async fn a_stale_load_is_not_cached_in_memory() {
 #[tokio::test]
 async fn a_generation_is_valid_once_and_until_a_change() {
     let server = Server::start().await;
-    let redis = server.patient();
-    let entries = Shared::new(redis.clone(), "shelf", LONG);
+    let redis = server.patient_client();
+    let entries = SharedEntries::new(redis.clone(), "shelf", LONG);
     let generation = |found| match found {
-        Found::Nothing(generation) => generation,
+        EntryLookup::Missing(generation) => generation,
         other => panic!("{other:?}"),
     };
-    let before_change = generation(entries.look("a").await);
-    let with_it = generation(entries.look("a").await);
-    entries.forget_now("a").await.unwrap();
-    entries.keep("a", before_change, b"old").await;
-    assert!(matches!(entries.look("a").await, Found::Nothing(_)));
+    let before_change = generation(entries.get("a").await);
+    let with_it = generation(entries.get("a").await);
+    entries.invalidate_now("a").await.unwrap();
+    entries.put("a", before_change, b"old").await;
+    assert!(matches!(entries.get("a").await, EntryLookup::Missing(_)));
     flush(&redis).await;
-    entries.keep("a", with_it, b"old").await;
-    let new = generation(entries.look("a").await);
-    entries.keep("a", new, b"new").await;
-    assert!(matches!(entries.look("a").await, Found::Value(value) if value == b"new"));
+    entries.put("a", with_it, b"old").await;
+    let new = generation(entries.get("a").await);
+    entries.put("a", new, b"new").await;
+    assert!(matches!(entries.get("a").await, EntryLookup::Value(value) if value == b"new"));
     let left: i64 = redis.call(cmd("PTTL").arg(redis.key("copy", "shelf:a"))).await.unwrap();
     assert!((400_000..=600_000).contains(&left), "{left}");
     // The era was evicted, so its entries are invalid.
     redis.call::<()>(cmd("DEL").arg(redis.key("era", "shelf"))).await.unwrap();
-    assert!(matches!(entries.look("a").await, Found::Nothing(_)));
+    assert!(matches!(entries.get("a").await, EntryLookup::Missing(_)));
 }
 
 // F15: the change is announced during the outage, and Redis returns with the old entry
@@ -177,20 +177,20 @@ async fn changes_during_a_redis_outage_are_not_lost() {
     assert_eq!(get(&one, &source).await, 1);
     server.freeze();
     source.set(2);
-    one.forget(&"a".to_owned());
+    one.invalidate(&"a".to_owned());
     assert_eq!(get(&one, &source).await, 2, "without Redis");
-    one.forget(&"a".to_owned());
+    one.invalidate(&"a".to_owned());
     server.thaw();
     assert_eq!(get(&one, &source).await, 2, "the entry in Redis may still be the old one");
     eventually("other instances find the new entry, too", || async {
-        two.forget_all();
+        two.invalidate_all();
         get(&two, &source).await == 2
     })
     .await;
-    let third = cache(&server.patient());
+    let third = cache(&server.patient_client());
     eventually("Redis has the change", || async {
         let value = get(&third, &source).await;
-        third.forget_all();
+        third.invalidate_all();
         value == 2
     })
     .await;
@@ -199,7 +199,7 @@ async fn changes_during_a_redis_outage_are_not_lost() {
 #[tokio::test]
 async fn an_entry_of_another_type_is_reloaded() {
     let redis = redis();
-    let texts: Cache<String, String> = Cache::shared(100, LONG, Some(redis.clone()), "things", LONG);
+    let texts: Cache<String, String> = Cache::with_redis(100, LONG, Some(redis.clone()), "things", LONG);
     texts.get_or_load("a".to_owned(), async { Ok::<_, Infallible>("text".to_owned()) }).await.unwrap();
     let source = Source::default();
     source.set(5);

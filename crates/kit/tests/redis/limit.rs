@@ -8,20 +8,20 @@ use kit::{
     auth::LoginAttempts,
     breaker::BreakerSettings,
     ports::{Clock, SystemClock},
-    redis::{Redis, limit::Limit},
+    redis::{Redis, rate_limit::RateLimit},
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn limit(redis: &Redis, limit: u32, window: Duration) -> Limit {
-    Limit::new(Some(redis.clone()), "test", limit, window, Arc::new(SystemClock))
+fn limit(redis: &Redis, limit: u32, window: Duration) -> RateLimit {
+    RateLimit::new(Some(redis.clone()), "test", limit, window, Arc::new(SystemClock))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn instances_share_the_count() {
     let prefix = prefix();
-    let instances: Vec<Limit> = (0..2).map(|_| limit(&instance(&prefix), 10, HOUR)).collect();
+    let instances: Vec<RateLimit> = (0..2).map(|_| limit(&instance(&prefix), 10, HOUR)).collect();
     let tries = join_all((0..60).map(|number| {
         let limit = instances[number % 2].clone();
         async move { limit.take("somebody").await }
@@ -44,7 +44,7 @@ async fn returned_attempts_are_not_counted() {
     one.give_back("a").await;
     two.take("a").await.unwrap();
     one.take("a").await.unwrap_err();
-    two.forget("a").await;
+    two.reset("a").await;
     for _ in 0..2 {
         one.take("a").await.expect("the other instance reset the count for both");
     }
@@ -80,7 +80,7 @@ async fn a_limit_of_zero_rejects_everything() {
 async fn without_redis_each_instance_limits_itself() {
     let mut server = Server::start().await;
     let (clock, shared_clock) = manual_clock();
-    let new = || Limit::new(Some(server.connect(never_open(), Arc::new(SystemClock))), "test", 3, HOUR, Arc::clone(&shared_clock));
+    let new = || RateLimit::new(Some(server.connect(never_open(), Arc::new(SystemClock))), "test", 3, HOUR, Arc::clone(&shared_clock));
     let (one, two) = (new(), new());
     one.take("a").await.unwrap();
     two.take("a").await.unwrap();
@@ -89,7 +89,7 @@ async fn without_redis_each_instance_limits_itself() {
     for limit in [&one, &two] {
         let passed = join_all((0..5).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();
         assert_eq!(passed, 2);
-        limit.forget("b").await;
+        limit.reset("b").await;
         limit.give_back("a").await;
         limit.take("a").await.expect("one attempt was returned");
         assert_eq!(limit.take("a").await.unwrap_err().wait, HOUR);
@@ -97,7 +97,7 @@ async fn without_redis_each_instance_limits_itself() {
     clock.advance(HOUR);
     one.take("a").await.expect("the local window slides");
     server.restart().await;
-    let redis = server.patient();
+    let redis = server.patient_client();
     eventually("the count is shared again", || async {
         one.take("b").await.unwrap();
         one.give_back("b").await;
@@ -111,7 +111,7 @@ async fn without_redis_each_instance_limits_itself() {
 #[tokio::test]
 async fn an_emptied_redis_restarts_the_count() {
     let server = Server::start().await;
-    let redis = server.patient();
+    let redis = server.patient_client();
     let limit = limit(&redis, 1, HOUR);
     limit.take("a").await.unwrap();
     limit.take("a").await.unwrap_err();
@@ -143,7 +143,7 @@ async fn wrong_passwords_count_at_every_instance() {
     // Five attempts and these two. A right password resets the count on all instances.
     two.succeeded("a@example.com", address).await;
     one.begin("a@example.com", address).await.expect("the count was reset");
-    one.not_looked_at("a@example.com", address).await;
+    one.not_verified("a@example.com", address).await;
 }
 
 // F16
@@ -152,7 +152,7 @@ async fn a_hanging_redis_does_not_lift_the_limit() {
     let server = Server::start().await;
     let (_clock, clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), Arc::clone(&clock));
-    let limit = Limit::new(Some(redis), "test", 4, HOUR, clock);
+    let limit = RateLimit::new(Some(redis), "test", 4, HOUR, clock);
     limit.take("a").await.unwrap();
     server.freeze();
     let passed = join_all((0..20).map(|_| limit.take("a"))).await.into_iter().filter(Result::is_ok).count();

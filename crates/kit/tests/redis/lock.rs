@@ -7,7 +7,7 @@ use kit::{
     db::params,
     redis::{
         cmd, fence,
-        lock::{Guard, Lock},
+        lock::{Lock, LockGuard},
     },
     testing::TempFolder,
 };
@@ -23,7 +23,7 @@ use tokio::sync::Mutex;
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 
-async fn acquire(lock: &Lock, lease: Duration) -> Guard {
+async fn acquire(lock: &Lock, lease: Duration) -> LockGuard {
     lock.acquire(LONG, lease).await.unwrap().expect("the lock is acquired in time")
 }
 
@@ -154,7 +154,7 @@ async fn fences_rise_across_an_emptied_redis() {
     let folder = TempFolder::new();
     let mut tx = database(&folder).await;
     let mut server = Server::start().await;
-    let redis = server.patient();
+    let redis = server.patient_client();
     let mut numbers = Vec::new();
     for round in 0..3 {
         let floor = fence::last(&mut tx, "kit", "report").await.unwrap();

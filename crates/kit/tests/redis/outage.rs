@@ -74,7 +74,7 @@ async fn scripts_survive_restarts_and_flushes() {
     let count = async || redis.run::<i64>(&script.key("count")).await;
     assert_eq!(count().await.unwrap(), 1);
     assert_eq!(count().await.unwrap(), 2);
-    let all = server.patient();
+    let all = server.patient_client();
     flush(&all).await;
     all.call::<()>(cmd("SCRIPT").arg("FLUSH")).await.unwrap();
     assert_eq!(count().await.unwrap(), 1, "the script is loaded again");
@@ -90,7 +90,7 @@ async fn a_server_demoted_to_replica_counts_as_down() {
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
     // The named master does not exist.
-    server.patient().call::<()>(cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await.unwrap();
+    server.patient_client().call::<()>(cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await.unwrap();
     let mut write = cmd("SET");
     write.arg("a").arg(1);
     let refused = redis.call::<()>(&write).await;
@@ -107,7 +107,7 @@ async fn a_full_redis_refuses_writes_and_keeps_reading() {
     let server = Server::start().await;
     let (_clock, shared_clock) = manual_clock();
     let redis = server.connect(BreakerSettings::default(), shared_clock);
-    let admin = server.patient();
+    let admin = server.patient_client();
     admin.call::<()>(cmd("CONFIG").arg("SET").arg("maxmemory-policy").arg("noeviction")).await.unwrap();
     admin.call::<()>(cmd("CONFIG").arg("SET").arg("maxmemory").arg("1")).await.unwrap();
     for _ in 0..20 {
@@ -132,7 +132,7 @@ async fn a_wrong_command_does_not_open_the_breaker() {
 #[tokio::test]
 async fn a_refused_password_is_tried_again() {
     let server = Server::start().await;
-    let admin = server.patient();
+    let admin = server.patient_client();
     let url = server.url().replace("redis://", "redis://:right@");
     let settings = RedisSettings { call_timeout: Duration::from_secs(10), prefix: String::new(), breaker: never_open() };
     admin.call::<()>(cmd("CONFIG").arg("SET").arg("requirepass").arg("other")).await.unwrap();

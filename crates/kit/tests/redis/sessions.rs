@@ -3,11 +3,11 @@
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix};
 use futures::future::{BoxFuture, join_all};
 use kit::{
-    http::{Cursors, TAG},
+    http::{Cursors, TAG_BYTES},
     ports::{Clock, SystemClock},
     redis::{
         Redis, cmd,
-        sessions::{Loaded, Session, SessionHash, SessionSecret, SessionTruth, Sessions},
+        web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSecret, SessionSource, Sessions},
     },
 };
 use std::{
@@ -27,7 +27,7 @@ struct Rows(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    rows: Mutex<HashMap<[u8; 32], Session<String>>>,
+    rows: Mutex<HashMap<[u8; 32], ActiveSession<String>>>,
     loads: AtomicU32,
     down: AtomicBool,
 }
@@ -35,7 +35,7 @@ struct Inner {
 impl Rows {
     fn open(&self, name: &str, clock: &Arc<dyn Clock>) -> String {
         let secret = SessionSecret::fresh();
-        let session = Session { data: name.to_owned(), expires_at: clock.now().after(LIFETIME) };
+        let session = ActiveSession { data: name.to_owned(), expires_at: clock.now().after(LIFETIME) };
         self.0.rows.lock().unwrap().insert(secret.hash().0, session);
         secret.text()
     }
@@ -44,7 +44,7 @@ impl Rows {
     fn end(&self, cookie: &str, sessions: &Sessions<Rows>) {
         let id = SessionHash::of_cookie(cookie).unwrap();
         self.0.rows.lock().unwrap().remove(&id.0);
-        sessions.forget(id);
+        sessions.invalidate(id);
     }
 
     fn loads(&self) -> u32 {
@@ -52,11 +52,11 @@ impl Rows {
     }
 }
 
-impl SessionTruth for Rows {
+impl SessionSource for Rows {
     type Data = String;
     type Error = &'static str;
 
-    fn load(&self, id: SessionHash) -> BoxFuture<'_, Loaded<String, &'static str>> {
+    fn load(&self, id: SessionHash) -> BoxFuture<'_, SessionResult<String, &'static str>> {
         Box::pin(async move {
             self.0.loads.fetch_add(1, Ordering::SeqCst);
             if self.0.down.load(Ordering::SeqCst) {
@@ -170,7 +170,7 @@ async fn a_forged_cache_entry_is_ignored() {
         fields.into_iter().find(|(_, value)| value.ends_with(b"}")).expect("a copy is JSON behind a signature")
     };
     let (field, copy) = kept(&own).await;
-    let (signature, text) = copy.split_at(TAG);
+    let (signature, text) = copy.split_at(TAG_BYTES);
     let changed = String::from_utf8_lossy(text).replace("member 1", "operator");
     for forged in [kept(&owners).await.1, [signature, changed.as_bytes()].concat(), changed.clone().into_bytes(), Vec::new()] {
         let _: i64 = redis.call(cmd("HSET").arg(&own).arg(&field).arg(forged)).await.unwrap();

@@ -2,7 +2,7 @@ use crate::support::{
     Double, FaultyProxy, Installation, ProxyMode, SECRET, Server, TIME_LIMIT, answering, clock, get, numbers, unused_address, within,
 };
 use axum::{Router, extract::Request, middleware, routing};
-use kit::links::{Answers, LinkError, Links, RemoteSettings, ServeError};
+use kit::links::{CallHandlers, LinkError, Links, RemoteSettings, ServeError};
 use std::{
     sync::{
         Arc, Mutex,
@@ -15,9 +15,9 @@ use std::{
 async fn a_call_is_answered_locally_if_the_service_is_local() {
     let (server, asked) = numbers(&clock(), SECRET).await;
     let links = Installation::new(&format!("numbers={}", server.url())).links(RemoteSettings::default());
-    let mut answers = Answers::default();
-    answers.add(async |Double(number)| Ok::<_, String>(number * 2 + 1));
-    links.bind(answers);
+    let mut handlers = CallHandlers::default();
+    handlers.register(async |Double(number)| Ok::<_, String>(number * 2 + 1));
+    links.bind(handlers);
     assert_eq!(links.call(Double(4)).await.expect("an answer"), 9);
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
@@ -182,9 +182,9 @@ async fn calls_carry_the_trace_of_their_request() {
 
 #[tokio::test]
 async fn json_calls_are_answered_or_refused() {
-    let mut answers = Answers::default();
-    answers.add(async |Double(number)| if number == 13 { Err("unlucky") } else { Ok(number * 2) });
-    let serve = |service, name, body: &'static str| answers.serve(service, name, body.into());
+    let mut handlers = CallHandlers::default();
+    handlers.register(async |Double(number)| if number == 13 { Err("unlucky") } else { Ok(number * 2) });
+    let serve = |service, name, body: &'static str| handlers.serve(service, name, body.into());
     assert_eq!(serve("numbers", "double", "21").await.expect("an answer"), "42");
     assert_eq!(serve("numbers", "double", "13").await, Err(ServeError::Failed("unlucky".into())));
     assert_eq!(serve("numbers", "halve", "21").await, Err(ServeError::Unknown));

@@ -13,9 +13,9 @@ use kit::{
         client::{Client, ClientError, ClientSettings},
         layers, serve,
     },
-    links::{Answers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
+    links::{CallHandlers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
     ports::{Clock, ManualClock},
-    tasks::{self, Leaving, ShutdownTrigger},
+    tasks::{self, Draining, ShutdownTrigger},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -188,7 +188,7 @@ impl Installation {
     }
 
     pub fn gateway(&self, settings: GatewaySettings) -> Gateway {
-        Gateway::new(self.pool.clone(), self.auth.clone(), self.signer.clone(), Leaving::default(), settings)
+        Gateway::new(self.pool.clone(), self.auth.clone(), self.signer.clone(), Draining::default(), settings)
     }
 
     /// A gateway that forwards the operations of [`document`] to `things`.
@@ -233,9 +233,9 @@ where
     R: Future<Output = Result<i64, String>> + Send + 'static,
 {
     let links = Links::default();
-    let mut answers = Answers::default();
-    answers.add(answer);
-    links.bind(answers);
+    let mut handlers = CallHandlers::default();
+    handlers.register(answer);
+    links.bind(handlers);
     accept_origins(internal_router(links, signer(secret, clock)), signer(secret, clock))
 }
 

@@ -76,7 +76,7 @@ pub fn checks() -> Vec<Invariant> {
 
 /// Result of an audit.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct AuditReport {
     pub clean: bool,
     /// Reason why `Quiet` checks were skipped. `None`: all checks ran.
     pub not_quiet: Option<String>,
@@ -104,14 +104,14 @@ pub enum AuditError {
 }
 
 /// Audits the SQLite file of these settings as it is now. [`run_any`] also supports PostgreSQL.
-pub fn run(settings: &Settings, now: Timestamp) -> rusqlite::Result<Report> {
+pub fn run(settings: &Settings, now: Timestamp) -> rusqlite::Result<AuditReport> {
     run_files(&settings.database(), &settings.provider_book(), now)
 }
 
 /// Audits the data of these settings as they are now, on SQLite or PostgreSQL.
-pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<Report, AuditError> {
+pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<AuditReport, AuditError> {
     let book = settings.provider_book();
-    let blocking = |check: Box<dyn FnOnce() -> rusqlite::Result<Report> + Send>| tokio::task::spawn_blocking(check);
+    let blocking = |check: Box<dyn FnOnce() -> rusqlite::Result<AuditReport> + Send>| tokio::task::spawn_blocking(check);
     let report = if settings.postgres.is_some() {
         let copy = copied::copy(settings, now).await?;
         blocking(Box::new(move || check_file(&copy.database(), &book, now, copy.moved.clone()))).await
@@ -123,12 +123,12 @@ pub async fn run_any(settings: &Settings, now: Timestamp) -> Result<Report, Audi
 }
 
 /// Audits a database file, and the ledger of the test provider if it exists.
-pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusqlite::Result<Report> {
+pub fn run_files(database: &Path, provider_book: &Path, now: Timestamp) -> rusqlite::Result<AuditReport> {
     check_file(database, provider_book, now, None)
 }
 
 /// `moved` is the reason why the services in the file were copied at different moments.
-fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Option<String>) -> rusqlite::Result<Report> {
+fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Option<String>) -> rusqlite::Result<AuditReport> {
     // Not opened read-only: reading beside a writer needs the shared-memory file, which a read-only connection cannot create.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
@@ -141,7 +141,7 @@ fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Opti
         Some(moved) => Some(moved),
         None => streams::not_quiet_reason(&connection, now)?,
     };
-    let mut report = Report { clean: true, not_quiet, checked: 0, violations: Vec::new() };
+    let mut report = AuditReport { clean: true, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
         let left_out = match check.when {
             HoldsWhen::Always => false,

@@ -1,5 +1,5 @@
 use super::Invariant;
-use orders::model::State;
+use orders::model::OrderState;
 
 const PAID_STATES: &str = "('PAID','PREPARING','SHIPPING','DELIVERED','CONFIRMED')";
 const ENDED_STATES: &str = "('CANCELLED','FAILED','EXPIRED')";
@@ -119,7 +119,7 @@ pub fn checks() -> Vec<Invariant> {
 }
 
 fn legal_transitions() -> String {
-    let pairs: Vec<String> = State::LEGAL.iter().map(|(from, to)| format!("('{}','{}')", from.as_str(), to.as_str())).collect();
+    let pairs: Vec<String> = OrderState::TRANSITIONS.iter().map(|(from, to)| format!("('{}','{}')", from.as_str(), to.as_str())).collect();
     format!(
         "with legal(a, b) as (values {}),
          moves as (select order_id, n, from_state, to_state, lag(to_state) over (partition by order_id order by n) as before,

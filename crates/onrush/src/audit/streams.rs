@@ -1,5 +1,5 @@
 use super::{Invariant, SERVICES, orders};
-use crate::documents::readings;
+use crate::documents::subscriptions;
 use contracts::Timestamp;
 use rusqlite::Connection;
 
@@ -10,7 +10,7 @@ use rusqlite::Connection;
 /// older epoch are never read, so they are a violation (I-M5).
 pub fn not_quiet_reason(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option<String>> {
     let mut undelivered = 0i64;
-    for (reader, source, _) in readings() {
+    for (reader, source, _) in subscriptions() {
         let sql = format!(
             "select coalesce(sum(max(h.seq-coalesce(p.seq,0), 0)), 0) from ({}) h left join {reader}_positions p
              on p.source='{source}' and p.epoch=h.epoch and p.partition=h.partition",
@@ -38,7 +38,7 @@ fn stream_heads(source: &str, epochs: &str) -> String {
 }
 
 pub fn checks() -> Vec<Invariant> {
-    let pairs = readings();
+    let pairs = subscriptions();
     let each_pair = |make: &dyn Fn(&str, &str, &[&str]) -> String| {
         pairs.iter().map(|(reader, source, kinds)| make(reader, source, kinds)).collect::<Vec<_>>().join("\nunion all\n")
     };

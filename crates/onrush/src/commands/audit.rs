@@ -2,8 +2,8 @@
 
 use super::{CommandError, print_line};
 use crate::{
-    audit::{self, Report},
-    settings::{Given, Settings},
+    audit::{self, AuditReport},
+    settings::{RawSettings, Settings},
 };
 use kit::ports::{Clock, Stopwatch, SystemClock};
 use std::{process::ExitCode, time::Duration};
@@ -11,7 +11,7 @@ use std::{process::ExitCode, time::Duration};
 #[derive(clap::Args)]
 pub struct AuditArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +40,7 @@ impl AuditArgs {
 }
 
 /// Repeats the audit until a quiet moment, a violation, or the end of `patience`.
-pub(super) async fn audit_when_quiet(settings: &Settings, patience: Duration) -> Result<Report, CommandError> {
+pub(super) async fn audit_when_quiet(settings: &Settings, patience: Duration) -> Result<AuditReport, CommandError> {
     let waiting = Stopwatch::start();
     loop {
         let report =
@@ -52,7 +52,7 @@ pub(super) async fn audit_when_quiet(settings: &Settings, patience: Duration) ->
     }
 }
 
-pub(super) fn report_text(report: &Report) -> String {
+pub(super) fn report_text(report: &AuditReport) -> String {
     let mut text = String::new();
     for violation in &report.violations {
         text.push_str(&format!("{} VIOLATED: {}\n", violation.id, violation.title));

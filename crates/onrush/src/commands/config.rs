@@ -2,8 +2,8 @@
 //! answer and fit.
 
 use super::{CommandError, print_line};
-use crate::settings::{Given, Settings};
-use kit::{db::postgres_place, redis};
+use crate::settings::{RawSettings, Settings};
+use kit::{db::postgres_display_url, redis};
 use std::{fmt::Display, process::ExitCode};
 
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ enum ConfigCommand {
     /// Check the settings and show their values; secrets are masked
     Check {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
     },
 }
 
@@ -54,12 +54,12 @@ fn location_lines(settings: &Settings) -> Vec<SettingLine> {
     let mut own: Vec<String> = postgres
         .into_iter()
         .flat_map(|postgres| &postgres.own)
-        .map(|(name, url)| format!("{name}={}", shown_address(postgres_place(url))))
+        .map(|(name, url)| format!("{name}={}", shown_address(postgres_display_url(url))))
         .collect();
     own.sort();
     vec![
         ("data_dir", settings.data_dir.display().to_string()),
-        ("database_url", or_none(postgres.map(|postgres| shown_address(postgres_place(&postgres.url))))),
+        ("database_url", or_none(postgres.map(|postgres| shown_address(postgres_display_url(&postgres.url))))),
         ("databases", or_none((!own.is_empty()).then(|| own.join(",")))),
         ("readers", or_none(postgres.map(|postgres| postgres.readers))),
         ("partitions", or_none(postgres.map(|postgres| postgres.partitions))),
@@ -73,7 +73,7 @@ fn connection_lines(settings: &Settings) -> Vec<SettingLine> {
     vec![
         ("kafka", or_none(kafka.map(|kafka| &kafka.bootstrap))),
         ("kafka_prefix", or_none(kafka.map(|kafka| &kafka.prefix))),
-        ("redis", or_none(redis.map(|server| shown_address(redis::place(&server.url))))),
+        ("redis", or_none(redis.map(|server| shown_address(redis::display_url(&server.url))))),
         ("redis_prefix", or_none(redis.map(|server| &server.prefix))),
         ("only", split.map_or_else(|| "all services".to_owned(), |split| split.only.join(","))),
         ("peers", or_none(split.map(|split| &split.peers).filter(|peers| !peers.is_empty()))),

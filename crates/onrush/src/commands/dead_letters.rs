@@ -4,9 +4,9 @@ use super::{CommandError, print_line};
 use crate::{
     copy::{mall_databases, served_services},
     mall::{Mall, MallError},
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
-use kit::engine::{DeadLetter, dead_letters, request_redrive};
+use kit::engine::{DeadLetter, list_dead_letters, request_redrive};
 use std::{process::ExitCode, time::Duration};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ enum DeadLettersCommand {
     /// List the dead letters and the messages parked behind them
     List {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
@@ -29,7 +29,7 @@ enum DeadLettersCommand {
     /// Retry all dead letters, or those of one key; with or without a running server
     Redrive {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
         /// Retry only messages of this key, such as an order id
         #[arg(long)]
         key: Option<Uuid>,
@@ -83,7 +83,7 @@ async fn unresolved_letters(settings: &Settings) -> Result<Vec<DeadLetter>, Comm
     for database in mall_databases(settings)? {
         let mut reader = database.db.reader().await?;
         for service in database.services {
-            found.extend(dead_letters(&mut reader, service).await?);
+            found.extend(list_dead_letters(&mut reader, service).await?);
         }
     }
     Ok(found)
@@ -97,7 +97,8 @@ async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, Com
         for service in database.services {
             marked += request_redrive(&mut tx, service, key).await?;
             // Letters marked by an earlier redrive count too, because no process may have retried them.
-            waits |= !served.contains(&service) && dead_letters(&mut tx, service).await?.iter().any(|letter| letter.state == "redrive");
+            waits |=
+                !served.contains(&service) && list_dead_letters(&mut tx, service).await?.iter().any(|letter| letter.state == "redrive");
         }
     }
     print_line(format!("{marked} marked for retry"));

@@ -4,7 +4,7 @@ use super::{CommandError, print_line, serve::serve_until_stopped};
 use crate::{
     demo,
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use kit::http::layers;
 use std::{fs, path::Path, process::ExitCode};
@@ -12,7 +12,7 @@ use std::{fs, path::Path, process::ExitCode};
 #[derive(clap::Args)]
 pub struct DemoArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
 }
 
 /// Marker file of a demo folder, which the next start may empty.

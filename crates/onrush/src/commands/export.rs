@@ -5,7 +5,7 @@ use crate::{
     audit,
     copy::{self, ExportSummary, mall_databases, served_services},
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use kit::ports::{Clock, SystemClock};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -13,7 +13,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 #[derive(clap::Args)]
 pub struct ExportArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// The file to write; it must not exist
     #[arg(long)]
     to: PathBuf,

@@ -2,9 +2,9 @@
 
 use super::{CommandError, audit::report_text, print_line};
 use crate::{
-    audit::{self, Report},
+    audit::{self, AuditReport},
     copy::{self, CopiedTable, ImportSource},
-    settings::{Given, Settings, SettingsError},
+    settings::{RawSettings, Settings, SettingsError},
 };
 use kit::ports::{Clock, SystemClock};
 use std::{
@@ -15,7 +15,7 @@ use std::{
 #[derive(clap::Args)]
 pub struct ImportArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// The folder of a mall that is not running, or a file written by `onrush export`
     #[arg(long)]
     from: PathBuf,
@@ -28,7 +28,7 @@ impl ImportArgs {
 }
 
 /// Exit code 0 if all rows were copied and the audit finds the same violations on both sides.
-pub(super) async fn import(raw: &Given, from: &Path) -> Result<ExitCode, CommandError> {
+pub(super) async fn import(raw: &RawSettings, from: &Path) -> Result<ExitCode, CommandError> {
     let (settings, secret) = load_settings(raw)?;
     if settings.postgres.is_none() {
         return Err(CommandError::Other("an import goes to PostgreSQL: set --database-url".into()));
@@ -49,10 +49,10 @@ pub(super) async fn import(raw: &Given, from: &Path) -> Result<ExitCode, Command
 }
 
 /// Loads the settings and the secret. `None`: no secret is set. An import signs nothing, so it needs none.
-fn load_settings(raw: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
+fn load_settings(raw: &RawSettings) -> Result<(Settings, Option<[u8; 32]>), CommandError> {
     match Settings::load(raw) {
         Err(SettingsError::Unusable { setting: "secret", .. }) if raw.secret.is_none() => {
-            let unsigned = Given { secret: Some("0".repeat(64)), ..raw.clone() };
+            let unsigned = RawSettings { secret: Some("0".repeat(64)), ..raw.clone() };
             Ok((Settings::load(&unsigned)?, None))
         }
         loaded => {
@@ -63,7 +63,7 @@ fn load_settings(raw: &Given) -> Result<(Settings, Option<[u8; 32]>), CommandErr
     }
 }
 
-fn audit_or_error<E: std::fmt::Display>(from: &Path, report: Result<Report, E>) -> Result<Report, CommandError> {
+fn audit_or_error<E: std::fmt::Display>(from: &Path, report: Result<AuditReport, E>) -> Result<AuditReport, CommandError> {
     report.map_err(|error| CommandError::Other(format!("cannot audit {}: {error}", from.display())))
 }
 

@@ -4,7 +4,7 @@ use super::{CommandError, import::import, print_line};
 use crate::{
     copy,
     mall::{self, MallError},
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use kit::ports::{Clock, SystemClock};
 use std::{path::PathBuf, process::ExitCode};
@@ -12,7 +12,7 @@ use std::{path::PathBuf, process::ExitCode};
 #[derive(clap::Args)]
 pub struct MigrateArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// Copy the mall in this folder, or this exported file, to the database of --to
     #[arg(long, requires = "to")]
     from: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub struct MigrateArgs {
 impl MigrateArgs {
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         if let (Some(from), Some(to)) = (&self.from, self.to) {
-            let raw = Given { database_url: Some(to), ..self.raw };
+            let raw = RawSettings { database_url: Some(to), ..self.raw };
             return import(&raw, from).await;
         }
         let settings = Settings::load(&self.raw)?;

@@ -4,12 +4,12 @@ use super::{CommandError, print_line};
 use crate::{
     copy::mall_databases,
     documents,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use contracts::Message;
 use kit::{
     Tx,
-    engine::{Place, begin_at, find_by_number, publish_again},
+    engine::{StreamPartition, begin_at, publish_again, reset_offsets},
     ports::{Clock, SystemClock},
 };
 use std::process::ExitCode;
@@ -25,7 +25,7 @@ enum RepairCommand {
     /// Start a new reader at the first message that the stream still has, because earlier ones were deleted
     Begin {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
         /// The service that reads the stream
         #[arg(long)]
         reader: String,
@@ -45,7 +45,7 @@ enum RepairCommand {
     /// Let a reader over Kafka find its position by message numbers, after a topic was recreated
     FindPlace {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
         /// The service that reads the stream
         #[arg(long)]
         reader: String,
@@ -56,7 +56,7 @@ enum RepairCommand {
     /// Publish the messages of a service to Kafka again, as far back as its database has them
     PublishAgain {
         #[command(flatten)]
-        raw: Box<Given>,
+        raw: Box<RawSettings>,
         /// The service that writes the stream
         #[arg(long)]
         source: String,
@@ -69,7 +69,7 @@ impl RepairArgs {
         match self.command {
             RepairCommand::Begin { raw, reader, source, partition, epoch, first } => {
                 let (mut tx, (reader, source)) = (open(&raw, &reader).await?, check_subscription(&reader, &source)?);
-                let place = Place { source, epoch, partition };
+                let place = StreamPartition { source, epoch, partition };
                 let begun = async {
                     tx.begin().await?;
                     begin_at(&mut tx, reader, place, first, SystemClock.now()).await?;
@@ -82,7 +82,7 @@ impl RepairArgs {
             }
             RepairCommand::FindPlace { raw, reader, source } => {
                 let (mut tx, (reader, source)) = (open(&raw, &reader).await?, check_subscription(&reader, &source)?);
-                let partitions = find_by_number(&mut tx, reader, source).await?;
+                let partitions = reset_offsets(&mut tx, reader, source).await?;
                 print_line(format!("{reader} looks for its position in {partitions} partitions of {source}"));
             }
             RepairCommand::PublishAgain { raw, source } => {
@@ -96,7 +96,7 @@ impl RepairArgs {
 }
 
 /// Opens a write connection to the tables of a service. `Err`: the tables do not exist.
-async fn open(raw: &Given, service: &str) -> Result<Tx, CommandError> {
+async fn open(raw: &RawSettings, service: &str) -> Result<Tx, CommandError> {
     let all = mall_databases(&Settings::load(raw)?)?;
     let database = all.into_iter().find(|database| database.services.contains(&service));
     let database = database.ok_or_else(|| CommandError::Other(format!("there is no service “{service}”")))?;

@@ -4,9 +4,9 @@ use super::{CommandError, print_line};
 use crate::{
     in_process::{InProcessClient, PostRequest},
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
-use accounts::{Accounts, AccountsSettings, Imported, NewMember};
+use accounts::{Accounts, AccountsSettings, ImportedMember, NewMember};
 use contracts::MemberId;
 use kit::{auth::Role, http::layers, ports::new_id};
 use serde_json::json;
@@ -21,7 +21,7 @@ use std::{
 #[derive(clap::Args)]
 pub struct SeedArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// Number of shoppers
     #[arg(long)]
     members: u32,
@@ -54,17 +54,17 @@ impl SeedArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn charge(&self, mall: &Mall, members: &[Imported]) -> Result<(), String> {
+    async fn charge(&self, mall: &Mall, members: &[ImportedMember]) -> Result<(), String> {
         let in_process = InProcessClient::new(layers(mall.process.router.clone()));
         if self.cash > 0 {
             let charge =
-                |member: &Imported| PostRequest::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
+                |member: &ImportedMember| PostRequest::new("/v1/wallet/charges", Some(&member.access_token), json!({"amount": self.cash}));
             in_process.post_all(members.iter().map(charge)).await?;
         }
         if self.points > 0 {
             let kit = &mall.process.kit;
             let operator = kit.auth.issue(MemberId(new_id()), Role::Operator, new_id(), kit.clock.now());
-            let grant = |member: &Imported| {
+            let grant = |member: &ImportedMember| {
                 let body = json!({"member_id": member.member_id, "amount": self.points, "reason": "seed"});
                 PostRequest::new("/v1/wallet/grants", Some(&operator), body)
             };
@@ -75,7 +75,7 @@ impl SeedArgs {
 }
 
 /// Imports members numbered from 1. Members of an earlier import are reused.
-pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<Imported>, String> {
+pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<ImportedMember>, String> {
     let accounts = Arc::new(Accounts::new(mall.process.kit.clone(), AccountsSettings::default()));
     let member = |n: u32| NewMember {
         member_id: MemberId(new_id()),
@@ -85,7 +85,7 @@ pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<Imported>, St
     accounts.import((1..=count).map(member).collect()).await.map_err(|error| error.to_string())
 }
 
-fn write_tokens(path: &PathBuf, members: &[Imported]) -> Result<(), CommandError> {
+fn write_tokens(path: &PathBuf, members: &[ImportedMember]) -> Result<(), CommandError> {
     let file = File::create(path).map_err(|error| CommandError::Other(format!("cannot write {}: {error}", path.display())))?;
     let mut out = BufWriter::new(file);
     for member in members {

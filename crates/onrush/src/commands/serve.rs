@@ -4,12 +4,12 @@ use super::{CommandError, print_line};
 use crate::{
     documents,
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use axum::{Router, response::Redirect, routing::get};
 use kit::{
     http::{ServerLimits, layers, listen, ops, serve},
-    tasks::{self, Leaving, Shutdown, ShutdownTrigger},
+    tasks::{self, Draining, Shutdown, ShutdownTrigger},
 };
 use std::{process::ExitCode, time::Duration};
 use utoipa_swagger_ui::SwaggerUi;
@@ -17,7 +17,7 @@ use utoipa_swagger_ui::SwaggerUi;
 #[derive(clap::Args)]
 pub struct ServeArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
 }
 
 impl ServeArgs {
@@ -56,7 +56,7 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
         }
     };
     mall.process.start_jobs(&shutdown);
-    stop_on_signal(trigger, readiness.clone(), mall.process.kit.leaving.clone(), shutdown.clone());
+    stop_on_signal(trigger, readiness.clone(), mall.process.kit.draining.clone(), shutdown.clone());
     readiness.set(true);
     ready(address);
     serve(listener, layers(api), ServerLimits::default(), shutdown).await?;
@@ -73,7 +73,7 @@ fn document_routes(mall: &Mall) -> Router {
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
-fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: Leaving, mut shutdown: Shutdown) {
+fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, draining: Draining, mut shutdown: Shutdown) {
     tasks::spawn("signals", async move {
         tokio::select! {
             () = wait_for_signal() => {}
@@ -81,7 +81,7 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, leaving: 
         }
         tracing::info!("stopping: no new requests, requests in flight finish");
         readiness.set(false);
-        leaving.begin();
+        draining.begin();
         // Load balancers see the end of readiness before connections are refused.
         tokio::time::sleep(UNREADY_BEFORE_STOP).await;
         trigger.stop();

@@ -3,14 +3,14 @@
 use super::{CommandError, print_line};
 use crate::{
     documents,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use kit::{
     Db,
     http::client::{Client, ClientSettings},
-    links::{Signer, whereabouts},
+    links::{Signer, discover},
     ports::SystemClock,
-    process::{Apart, Database, Databases, presences},
+    process::{Database, Databases, SplitSettings, presences},
 };
 use std::{fmt::Write, process::ExitCode, sync::Arc};
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 #[derive(clap::Args)]
 pub struct ServicesArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
 }
 
 impl ServicesArgs {
@@ -52,13 +52,13 @@ impl ServicesArgs {
 
 /// Asks the processes in `peers`, one after the other.
 struct PeerProbe<'s> {
-    split: &'s Apart,
+    split: &'s SplitSettings,
     client: Client,
     signer: Signer,
 }
 
 impl<'s> PeerProbe<'s> {
-    fn new(settings: &Settings, split: &'s Apart) -> Result<PeerProbe<'s>, CommandError> {
+    fn new(settings: &Settings, split: &'s SplitSettings) -> Result<PeerProbe<'s>, CommandError> {
         let secret = settings.secret.ok_or_else(|| CommandError::Other("secret: it signs requests to other processes; set it".into()))?;
         let signer = Signer::new(&secret, Arc::new(SystemClock));
         Ok(PeerProbe { split, client: Client::new(ClientSettings::default()), signer })
@@ -70,7 +70,7 @@ impl<'s> PeerProbe<'s> {
             lines.push("here, by these settings".to_owned());
         }
         for address in self.split.peers.addresses(service) {
-            lines.push(match whereabouts(&self.client, &self.signer, address, service).await {
+            lines.push(match discover(&self.client, &self.signer, address, service).await {
                 Ok(found) => format!("{address}  process {}, version {}", short_id(found.instance), found.version),
                 Err(reason) => format!("{address}  {reason}"),
             });
@@ -86,7 +86,7 @@ async fn lease_lines(db: &Db, service: &str) -> Vec<String> {
         Ok(found) if found.is_empty() => vec!["no process runs it now".to_owned()],
         Ok(found) => {
             let line = |(instance, presence): (&Uuid, &kit::process::Presence)| {
-                let lanes: Vec<String> = presence.lanes.iter().map(i64::to_string).collect();
+                let lanes: Vec<String> = presence.partitions.iter().map(i64::to_string).collect();
                 let lanes = if lanes.is_empty() { "no lanes".to_owned() } else { format!("lanes {}", lanes.join(" ")) };
                 format!("process {}  {lanes}; {}", short_id(*instance), presence.duties.join(", ")).trim_end_matches("; ").to_owned()
             };

@@ -3,7 +3,7 @@
 use super::schema::ColumnKind;
 use kit::{
     DbError, Param, Row,
-    db::{FromColumn, FromRow, Value},
+    db::{ColumnValue, FromColumn, FromRow},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -17,12 +17,12 @@ pub enum CellValue {
 }
 
 impl FromColumn for CellValue {
-    fn from_column(value: Value<'_>) -> Result<Self, String> {
+    fn from_column(value: ColumnValue<'_>) -> Result<Self, String> {
         Ok(match value {
-            Value::Null => CellValue::Null,
-            Value::Int(number) => CellValue::Int(number),
-            Value::Text(text) => CellValue::Text(text.to_owned()),
-            Value::Bytes(bytes) => CellValue::Bytes(bytes.to_owned()),
+            ColumnValue::Null => CellValue::Null,
+            ColumnValue::Int(number) => CellValue::Int(number),
+            ColumnValue::Text(text) => CellValue::Text(text.to_owned()),
+            ColumnValue::Bytes(bytes) => CellValue::Bytes(bytes.to_owned()),
         })
     }
 }

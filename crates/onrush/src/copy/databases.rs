@@ -94,7 +94,7 @@ pub struct DatabaseSnapshot(SnapshotConnection);
 #[derive(Debug)]
 enum SnapshotConnection {
     Own(Tx),
-    Pooled(kit::db::Reader),
+    Pooled(kit::db::PooledReader),
 }
 
 impl Deref for DatabaseSnapshot {

@@ -1,7 +1,7 @@
 //! Positions of streams and their readers, which show the messages under way between services.
 
 use super::{CopyError, MallDatabase, databases::open_snapshot};
-use crate::documents::readings;
+use crate::documents::subscriptions;
 use kit::Tx;
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl StreamPositions {
     /// Number of unread messages. Each message counts once for each of its readers.
     pub fn undelivered(&self) -> i64 {
         let mut undelivered = self.pending;
-        for (reader, source, _) in readings() {
+        for (reader, source, _) in subscriptions() {
             for ((_, epoch, partition), head) in self.heads.iter().filter(|((name, ..), _)| name == source) {
                 let place = (reader.to_owned(), source.to_owned(), *epoch, *partition);
                 undelivered += (head - self.positions.get(&place).copied().unwrap_or(0)).max(0);

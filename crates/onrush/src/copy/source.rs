@@ -85,7 +85,7 @@ impl ImportSource {
 }
 
 fn book_beside(database: &Path) -> PathBuf {
-    payments::ProviderBook::beside(database).path
+    payments::TestLedger::beside(database).path
 }
 
 /// Waits until every reader has read all messages.
@@ -123,12 +123,12 @@ pub(super) fn copy_provider_book(from: &Path, to: &Path) -> Result<bool, CopyErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Given;
+    use crate::settings::RawSettings;
     use kit::testing::TempFolder;
 
     #[tokio::test]
     async fn a_path_without_a_mall_is_refused_by_name() {
-        let settings = Settings::load(&Given::default()).expect("the defaults are good");
+        let settings = Settings::load(&RawSettings::default()).expect("the defaults are good");
         let folder = TempFolder::new();
         let empty = ImportSource::open(folder.path(), &settings).await.expect_err("an empty folder").to_string();
         assert!(empty.contains("has no file onrush.db"), "{empty}");
@@ -140,8 +140,8 @@ mod tests {
     #[tokio::test]
     async fn a_folder_in_use_is_refused() {
         let folder = TempFolder::new();
-        let given = Given { data_dir: Some(folder.path().to_owned()), ..Given::default() };
-        let settings = Settings::load(&given).expect("the settings are good");
+        let raw = RawSettings { data_dir: Some(folder.path().to_owned()), ..RawSettings::default() };
+        let settings = Settings::load(&raw).expect("the settings are good");
         let mall = Mall::open(&settings).await.expect("it opens");
         for from in [folder.path().to_owned(), settings.database()] {
             let refused = ImportSource::open(&from, &settings).await.expect_err("it is in use").to_string();

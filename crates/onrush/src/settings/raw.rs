@@ -11,7 +11,7 @@ use std::{
 /// Settings as given. Absent ones have a default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Given {
+pub struct RawSettings {
     /// Folder of the database and the signing key [default: ./data]
     #[arg(long, env = "ONRUSH_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
@@ -93,10 +93,10 @@ pub struct Given {
     pub config: Option<PathBuf>,
 }
 
-impl Given {
+impl RawSettings {
     /// Takes absent settings from `other`.
-    pub(super) fn or(self, other: Given) -> Given {
-        Given {
+    pub(super) fn or(self, other: RawSettings) -> RawSettings {
+        RawSettings {
             data_dir: self.data_dir.or(other.data_dir),
             database_url: self.database_url.or(other.database_url),
             databases: self.databases.or(other.databases),
@@ -127,7 +127,7 @@ impl Given {
     }
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Given, SettingsError> {
+pub(super) fn read_file(path: &Path) -> Result<RawSettings, SettingsError> {
     let name = path.display().to_string();
     let text =
         std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable { path: name.clone(), reason: error.to_string() })?;
@@ -135,7 +135,7 @@ pub(super) fn read_file(path: &Path) -> Result<Given, SettingsError> {
 }
 
 /// Rejects settings that have no effect, because another setting is missing or excludes them. Most likely the other one is a mistake.
-pub(super) fn reject_without_effect(raw: &Given) -> Result<(), SettingsError> {
+pub(super) fn reject_without_effect(raw: &RawSettings) -> Result<(), SettingsError> {
     let database = ("database_url", raw.database_url.is_some());
     for (setting, is_given, (needed, is_there)) in [
         ("peers", raw.peers.is_some(), ("only", raw.only.is_some())),
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn the_command_line_overrides_the_file() {
-        let file: Given = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
-        let raw = Given { max_batch: Some(9), ..Given::default() }.or(file);
+        let file: RawSettings = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
+        let raw = RawSettings { max_batch: Some(9), ..RawSettings::default() }.or(file);
         assert_eq!((raw.fold, raw.max_batch), (Some(false), Some(9)));
     }
 }

@@ -42,7 +42,7 @@ async fn migrate_creates_the_tables_and_can_run_again() {
     let migrate = || run_command(onrush(&["migrate"]).env("ONRUSH_DATABASE_URL", database.url()).env("ONRUSH_SECRET", "5".repeat(64)));
     migrate().expect_code(0).assert_shows("up to date");
     migrate().expect_code(0).assert_shows("up to date");
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let row = client.query_one("select count(*) from orders.orders_heads", &[]).await.expect("the tables are there");
     assert_eq!(row.get::<_, i64>(0), 4, "a stream of four partitions");
 }

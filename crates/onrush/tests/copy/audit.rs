@@ -14,7 +14,7 @@ async fn imported() -> (SoloMall, TestDatabase) {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_in_postgresql_are_found() {
     let (solo, database) = imported().await;
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let faults = [
         ("drop trigger wallet_entries_append_only on wallet.wallet_entries", "trigger wallet_entries_append_only is missing"),
         ("alter table wallet.wallet_transactions disable trigger user", "trigger wallet_transactions_no_truncate is missing"),
@@ -34,7 +34,7 @@ async fn faults_in_postgresql_are_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_messages_under_way_it_is_not_quiet() {
     let (solo, database) = imported().await;
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let audit = || run_command(&mut solo.command(&["audit", "--patience", "0"], &database));
     let pending = "insert into orders.orders_pending (partition, key, kind, data, at)
                    values (3, '00000000-0000-0000-0000-000000000001', 'stock.commit', '{}', 0)";
@@ -57,7 +57,7 @@ async fn services_with_databases_of_their_own_are_audited_together() {
     let audit = || run_command(solo.command(&["audit"], &common).env("ONRUSH_DATABASES", &own));
     audit().expect_code(0).assert_shows("0 violated: clean");
     // Visible only across both services: the wallet paid for an order without a payment.
-    let client = common.bystander().await;
+    let client = common.open_client().await;
     client
         .batch_execute("update payments.payments_payments set captured_at=null, state='FAILED', code='x' where state='APPROVED'")
         .await

@@ -34,7 +34,7 @@ async fn a_solo_mall_moves_to_postgresql_and_continues_there() {
     running.stop().await;
 
     // Numbers of the new epoch begin at 1, and no message of the old epoch was read again.
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let row = client.query_one("select max(epoch), min(seq) filter (where epoch=2) from orders.orders_outbox", &[]).await.expect("it runs");
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2, 1));
     let old = "select count(*), coalesce(max(to_seq),0) from stock.stock_deliveries where source='orders' and epoch=1";
@@ -109,7 +109,7 @@ async fn undelivered_messages_are_delivered_first() {
     assert!(solo.open().query_row(undelivered, [], |row| row.get::<_, i64>(0)).expect("it runs") > 0, "the test holds no message back");
 
     run_command(&mut solo.import(&database)).expect_code(0).assert_shows("the same on both sides");
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let held = client.query_one("select count(*) from stock.stock_holds where state='ACTIVE'", &[]).await.expect("it runs");
     assert_eq!(held.get::<_, i64>(0), 0, "the stock of the cancelled order is free");
 }

@@ -11,7 +11,7 @@ use kit::{
 use onrush::{
     in_process::{InProcessClient, PostRequest},
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -147,11 +147,11 @@ impl SoloMall {
     }
 
     pub fn on_postgres(&self, database: &TestDatabase) -> Settings {
-        let raw = Given {
+        let raw = RawSettings {
             database_url: Some(database.url()),
             secret: Some(self.secret()),
             data_dir: Some(self.path().join("elsewhere")),
-            ..Given::default()
+            ..RawSettings::default()
         };
         Settings::load(&raw).expect("the settings are good")
     }
@@ -173,7 +173,7 @@ impl SoloMall {
 }
 
 pub fn settings(folder: &Path) -> Settings {
-    let raw = Given { data_dir: Some(folder.to_owned()), ..Given::default() };
+    let raw = RawSettings { data_dir: Some(folder.to_owned()), ..RawSettings::default() };
     Settings::load(&raw).expect("the settings are good")
 }
 
@@ -220,7 +220,7 @@ pub fn counts_of_file(path: &Path) -> BTreeMap<String, i64> {
 
 /// Row counts of all data tables of a PostgreSQL database.
 pub async fn counts_of_postgres(database: &TestDatabase) -> BTreeMap<String, i64> {
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     let sql = "select cast(schemaname as text), cast(tablename as text) from pg_tables where schemaname not in ('pg_catalog','information_schema')";
     let mut counts = BTreeMap::new();
     for row in client.query(sql, &[]).await.expect("it runs") {

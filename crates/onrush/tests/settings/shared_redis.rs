@@ -3,7 +3,7 @@
 use kit::{http::layers, testing::TempFolder};
 use onrush::{
     mall::Mall,
-    settings::{Given, Settings},
+    settings::{RawSettings, Settings},
 };
 use tower::ServiceExt;
 
@@ -13,7 +13,7 @@ const ATTEMPTS: usize = 5;
 async fn open(folder: &TempFolder, prefix: &str) -> Mall {
     let redis = std::env::var("ONRUSH_TEST_REDIS").expect("set ONRUSH_TEST_REDIS, or run ./scripts/services run -- cargo test …");
     let (data_dir, redis_prefix) = (Some(folder.path().to_owned()), Some(prefix.to_owned()));
-    let raw = Given { data_dir, redis: Some(redis), redis_prefix, ..Given::default() };
+    let raw = RawSettings { data_dir, redis: Some(redis), redis_prefix, ..RawSettings::default() };
     Mall::open(&Settings::load(&raw).expect("the settings are good")).await.expect("the mall opens")
 }
 

@@ -15,7 +15,7 @@ use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::Seller,
-    batch::{Later, TraceId},
+    batch::{Deferred, TraceId},
     engine::Fault,
     http::{self, Input, Path, Problem, ProblemBody, Trace},
 };
@@ -75,8 +75,8 @@ impl Command for AdvanceOrder {
         loaded::apply_changes(orders, work, commands).await
     }
 
-    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, later, |_| None).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, deferred, |_| None).await
     }
 }
 

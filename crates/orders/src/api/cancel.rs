@@ -13,7 +13,7 @@ use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
     auth::{Caller, Role, SignedIn},
-    batch::{Later, TraceId},
+    batch::{Deferred, TraceId},
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
@@ -69,8 +69,8 @@ impl Command for CancelOrder {
         loaded::apply_changes(orders, work, commands).await
     }
 
-    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, later, |command| Some(command.wait)).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, deferred, |command| Some(command.wait)).await
     }
 }
 

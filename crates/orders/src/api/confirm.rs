@@ -12,7 +12,7 @@ use contracts::{Code, MemberId, OrderId, Refusal, Timestamp};
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
-    batch::{Later, TraceId},
+    batch::{Deferred, TraceId},
     engine::Fault,
     http::{self, Empty, Input, Path, Problem, ProblemBody, Trace},
 };
@@ -52,8 +52,8 @@ impl Command for ConfirmOrder {
         loaded::apply_changes(orders, work, commands).await
     }
 
-    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, later, |_| None).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, deferred, |_| None).await
     }
 }
 

@@ -16,7 +16,7 @@ use contracts::{Code, MemberId, OrderId, PaymentId, Timestamp, messages::Payment
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
-    batch::Later,
+    batch::Deferred,
     engine::Fault,
     http::{self, Input, Problem, ProblemBody, Trace},
     ports::new_id,
@@ -110,8 +110,8 @@ impl Command for CreateOrder {
         Ok(outcomes)
     }
 
-    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, later, |command| Some(command.wait)).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, deferred, |command| Some(command.wait)).await
     }
 }
 
@@ -132,7 +132,7 @@ impl CreateOrder {
         let order = self.order(purchase, orders.settings.saga, now, now.after(orders.settings.unpaid_timeout));
         work.stash::<LoadedOrders>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
         loaded::emit_outgoing(work, self.id)?;
-        Ok(Outcome::Later(self.id.0))
+        Ok(Outcome::Deferred(self.id.0))
     }
 
     fn order(&self, purchase: &Purchase, saga: SagaMode, now: Timestamp, expires_at: Timestamp) -> Order {

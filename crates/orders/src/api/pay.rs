@@ -13,7 +13,7 @@ use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won, mes
 use kit::{
     Answer, Command, Outcome, Work,
     auth::SignedIn,
-    batch::{Later, TraceId},
+    batch::{Deferred, TraceId},
     engine::Fault,
     http::{Input, Path, Problem, ProblemBody, Trace},
     ports::new_id,
@@ -63,8 +63,8 @@ impl Command for PayOrder {
         loaded::apply_changes(orders, work, commands).await
     }
 
-    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, later, |command| Some(command.wait)).await
+    async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+        wait::resolve(work, deferred, |command| Some(command.wait)).await
     }
 }
 

@@ -8,7 +8,7 @@
 use super::{Checkout, SagaState, SagaStep};
 use contracts::{
     Code, Timestamp,
-    messages::{Message, Outcome, RoutingSlip, Stop},
+    messages::{Message, RoutingSlip, SlipStep, StepOutcome},
 };
 
 impl Checkout {
@@ -62,17 +62,19 @@ impl Checkout {
             // Clocks differ between processes, so times are clamped to keep the history ascending.
             let at = entry.at.min(now).max(self.order.updated_at);
             match &entry.outcome {
-                Outcome::Done => match slip_step {
-                    Stop::Payment(request) => self.payment_approved(request.payment_id, at),
+                StepOutcome::Done => match slip_step {
+                    SlipStep::Payment(request) => self.payment_approved(request.payment_id, at),
                     _ => self.step_done(step, at),
                 },
                 // An echo: a repeat of this slip was refused by the tombstone of an undo. The slip with the real refusal is still to come.
-                Outcome::Refused(refusal) if refusal.code == Code::StepTimedOut && self.order.saga_state == SagaState::Running => return,
-                Outcome::Refused(refusal) => match slip_step {
-                    Stop::Payment(request) => self.payment_failed(request.payment_id, refusal.clone().into(), at),
+                StepOutcome::Refused(refusal) if refusal.code == Code::StepTimedOut && self.order.saga_state == SagaState::Running => {
+                    return;
+                }
+                StepOutcome::Refused(refusal) => match slip_step {
+                    SlipStep::Payment(request) => self.payment_failed(request.payment_id, refusal.clone().into(), at),
                     _ => self.step_refused(step, refusal.clone().into(), at),
                 },
-                Outcome::Undone => self.step_undone(step, at),
+                StepOutcome::Undone => self.step_undone(step, at),
             }
         }
     }
@@ -85,7 +87,7 @@ impl Checkout {
     }
 
     /// Requests of the steps before `end`. Waiting for the buyer has none.
-    fn requests_before(&self, end: usize) -> Vec<Stop> {
+    fn requests_before(&self, end: usize) -> Vec<SlipStep> {
         let steps = self.order.itinerary[..end].iter().filter(|step| **step != SagaStep::AwaitPayment);
         steps.map(|step| self.request_for(*step)).collect()
     }

@@ -4,8 +4,8 @@ use super::{Checkout, SagaStep};
 use contracts::{
     PaymentId, Won,
     messages::{
-        CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, StockLine, StockPolicy,
-        StockReserve, StockTake, Stop,
+        CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, SlipStep, StockLine,
+        StockPolicy, StockReserve, StockTake,
     },
 };
 use std::time::Duration;
@@ -15,18 +15,18 @@ const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
 
 impl Checkout {
     /// The request of a step.
-    pub(super) fn request_for(&self, step: SagaStep) -> Stop {
+    pub(super) fn request_for(&self, step: SagaStep) -> SlipStep {
         let (order_id, member_id) = (self.order.id, self.order.member_id);
         let expires_at = self.order.expires_at.after(HOLD_MARGIN);
         match step {
-            SagaStep::StockReserve => Stop::StockReserve(StockReserve {
+            SagaStep::StockReserve => SlipStep::StockReserve(StockReserve {
                 order_id,
                 reserve: self.stock_lines(StockPolicy::ReserveOnOrder),
                 check_only: self.stock_lines(StockPolicy::DeductOnPayment),
                 expires_at,
             }),
             SagaStep::StockTake => {
-                Stop::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at })
+                SlipStep::StockTake(StockTake { order_id, lines: self.stock_lines(StockPolicy::DeductOnPayment), expires_at })
             }
             SagaStep::CouponHold => {
                 let coupons = self
@@ -39,10 +39,10 @@ impl Checkout {
                         store_id: coupon.store_id,
                     })
                     .collect();
-                Stop::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
+                SlipStep::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
             }
-            SagaStep::PointsHold => Stop::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
-            SagaStep::AwaitPayment | SagaStep::Payment => Stop::Payment(self.payment_request()),
+            SagaStep::PointsHold => SlipStep::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
+            SagaStep::AwaitPayment | SagaStep::Payment => SlipStep::Payment(self.payment_request()),
         }
     }
 

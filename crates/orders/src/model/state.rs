@@ -47,7 +47,7 @@ states! {
 
 impl OrderState {
     /// All legal transitions. Others are refused with `illegal-transition`.
-    pub const LEGAL: &'static [(OrderState, OrderState)] = &[
+    pub const TRANSITIONS: &'static [(OrderState, OrderState)] = &[
         (OrderState::Pending, OrderState::AwaitingPayment),
         (OrderState::Pending, OrderState::Paying),
         (OrderState::Pending, OrderState::Failed),
@@ -68,7 +68,7 @@ impl OrderState {
     ];
 
     pub fn may_become(self, next: OrderState) -> bool {
-        OrderState::LEGAL.contains(&(self, next))
+        OrderState::TRANSITIONS.contains(&(self, next))
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
             assert!(OrderState::ALL.iter().all(|next| !end.may_become(*next)), "{end:?}");
         }
         for state in OrderState::ALL.iter().filter(|state| **state != OrderState::Pending) {
-            assert!(OrderState::LEGAL.iter().any(|(_, to)| to == state), "{state:?}");
+            assert!(OrderState::TRANSITIONS.iter().any(|(_, to)| to == state), "{state:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
 };
 use contracts::{
     Message, OrderId,
-    messages::{Outcome, RoutingSlip, Visit},
+    messages::{RoutingSlip, SlipEntry, StepOutcome},
 };
 use orders::SagaMode::{Choreographed, Orchestrated};
 use serde_json::json;
@@ -112,7 +112,7 @@ async fn cancelling_undoes_all_steps_the_slip_may_have_reached() {
         // The first slip arrives late. Its run is older than that of the undo slip, so it changes nothing.
         let mut late = slips(&world, id).await.swap_remove(0);
         late.next = None;
-        late.log = (0..late.stops.len()).map(|stop| Visit { stop, outcome: Outcome::Done, at: world.app.clock_now() }).collect();
+        late.log = (0..late.stops.len()).map(|stop| SlipEntry { stop, outcome: StepOutcome::Done, at: world.app.clock_now() }).collect();
         let before = world.get(id).await;
         world.app.emit("payments", id, slip_message("payments", late)).await;
         let read =
@@ -143,7 +143,7 @@ const READINGS: [(&str, &str); 13] = [
 /// Waits until the fault has occurred. Without folding, some readers reach a slip after the order is at rest.
 async fn wait_for_fault(world: &World, reader: &str, kind: &str) {
     for _ in 0..500 {
-        if world.app.faults.struck(reader, kind) == 1 {
+        if world.app.faults.times_applied(reader, kind) == 1 {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

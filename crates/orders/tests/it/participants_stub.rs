@@ -3,10 +3,10 @@
 use contracts::{
     Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
-    messages::{PaymentApproved, PaymentRefused, RoutingSlip, StepCommand, StepDone, StepRefused, StockPolicy, Stop, Way},
+    messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, SlipStep, StepCommand, StepDone, StepRefused, StockPolicy},
 };
 use futures::future::BoxFuture;
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, links::Answers, ports::new_id};
+use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, links::CallHandlers, ports::new_id};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -183,21 +183,21 @@ impl ParticipantService {
 
     /// Reacts to each step of a slip as to the same request of an orchestrated order, and passes the slip on.
     fn advance_slip(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
-        if slip.call(self.name).is_none() {
+        if slip.next_step(self.name).is_none() {
             return Ok(());
         }
-        while let Some((direction, slip_step)) = slip.call(self.name) {
+        while let Some((direction, slip_step)) = slip.next_step(self.name) {
             let request = match direction {
-                Way::Forward => slip_step.clone().into(),
-                Way::Back => undo_message(slip_step),
+                Direction::Forward => slip_step.clone().into(),
+                Direction::Back => undo_message(slip_step),
             };
             let reaction = self.participants.reaction(&request);
             self.record_received(work, slip.order_id.0, request);
             match (reaction, direction) {
                 (Reaction::Silence, _) => return Ok(()),
-                (_, Way::Back) => slip.undone(work.now),
-                (Reaction::Comply, _) => slip.answer(Ok(()), work.now),
-                (Reaction::Refuse(code), _) => slip.answer(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
+                (_, Direction::Back) => slip.record_undone(work.now),
+                (Reaction::Comply, _) => slip.record_result(Ok(()), work.now),
+                (Reaction::Refuse(code), _) => slip.record_result(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
             }
         }
         work.emit(slip.order_id, slip_message(self.name, slip))
@@ -205,14 +205,14 @@ impl ParticipantService {
 }
 
 /// The message that undoes a step of a slip.
-fn undo_message(slip_step: &Stop) -> Message {
+fn undo_message(slip_step: &SlipStep) -> Message {
     let command = |order_id| StepCommand { order_id };
     match slip_step {
-        Stop::StockReserve(request) => Message::StockRelease(command(request.order_id)),
-        Stop::CouponHold(request) => Message::CouponUnhold(command(request.order_id)),
-        Stop::PointsHold(request) => Message::PointsUnhold(command(request.order_id)),
-        Stop::Payment(request) => Message::PaymentCancel(command(request.order_id)),
-        Stop::StockTake(_) => panic!("undone with the reservation"),
+        SlipStep::StockReserve(request) => Message::StockRelease(command(request.order_id)),
+        SlipStep::CouponHold(request) => Message::CouponUnhold(command(request.order_id)),
+        SlipStep::PointsHold(request) => Message::PointsUnhold(command(request.order_id)),
+        SlipStep::Payment(request) => Message::PaymentCancel(command(request.order_id)),
+        SlipStep::StockTake(_) => panic!("undone with the reservation"),
     }
 }
 
@@ -258,21 +258,21 @@ impl Service for ParticipantService {
             Ok(())
         })
     }
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         let participants = self.participants.clone();
         match self.name {
-            "catalog" => answers.add::<GetPrices, _, _, _>(move |call| {
+            "catalog" => handlers.register::<GetPrices, _, _, _>(move |call| {
                 let found = participants.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect();
                 async move { Ok::<_, String>(found) }
             }),
-            "coupons" => answers.add::<GetIssuedCoupons, _, _, _>(move |call| {
+            "coupons" => handlers.register::<GetIssuedCoupons, _, _, _>(move |call| {
                 let state = participants.state();
                 let own =
                     state.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
                 let found = own.map(|(_, terms)| terms.clone()).collect();
                 async move { Ok::<_, String>(found) }
             }),
-            "stores" => answers.add::<GetStore, _, _, _>(move |call| {
+            "stores" => handlers.register::<GetStore, _, _, _>(move |call| {
                 let found = participants.state().stores.iter().find(|store| store.store_id == call.store_id).cloned();
                 async move { Ok::<_, String>(found) }
             }),

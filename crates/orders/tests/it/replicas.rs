@@ -24,7 +24,7 @@ async fn two_processes(partitions: i64, saga: SagaMode) -> (World, World) {
     let app = App::builder().on_postgres().await.partitions(partitions).start(|kit| services(&participants, kit, saga)).await;
     let (buyer, seller) = (MemberId(new_id()), MemberId(new_id()));
     let (token, store) = (app.token(buyer, Role::Customer), participants.open_store(seller));
-    let second = app.beside(|kit| services(&participants, kit, saga)).await;
+    let second = app.start_another_process(|kit| services(&participants, kit, saga)).await;
     let other = World { app: second, participants: participants.clone(), buyer, token: token.clone(), store, seller, saga };
     (World { app, participants, buyer, token, store, seller, saga }, other)
 }

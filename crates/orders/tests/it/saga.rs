@@ -57,7 +57,7 @@ async fn repeated_answers_change_nothing() {
             let world = World::with_fold(fold).await;
             world.app.faults.repeat("orders", kind, 1);
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
-            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            assert_eq!(world.app.faults.times_applied("orders", kind), 1);
             let kinds = [&DOS[..], &["stock.commit", "coupon.use", "points.use", "order.paid"]].concat();
             assert_eq!(world.emitted_kinds(id).await, kinds, "{kind}");
             world.audit().await;
@@ -74,7 +74,7 @@ async fn repeated_refusals_and_undo_answers_change_nothing() {
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
             world.app.faults.repeat("orders", kind, 1);
             let _ = world.cancel(id, "c").await.expect(200);
-            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            assert_eq!(world.app.faults.times_applied("orders", kind), 1);
             let kinds = world.emitted_kinds(id).await;
             assert_eq!(kinds[9..], ["payment.cancel", "points.unhold", "coupon.unhold", "stock.release", "order.cancelled"], "{kind}");
             world.audit().await;
@@ -87,7 +87,7 @@ async fn repeated_refusals_and_undo_answers_change_nothing() {
             world.app.faults.repeat("orders", answer, 1);
             let refused = world.order("k", &world.full_paid()).await.expect_problem(409, "out-of-stock");
             let id: OrderId = refused.body["order_id"].as_str().and_then(|id| id.parse().ok()).expect("it names the order");
-            assert_eq!(world.app.faults.struck("orders", answer), 1);
+            assert_eq!(world.app.faults.times_applied("orders", answer), 1);
             assert_eq!(world.emitted_kinds(id).await, [&DOS[..=index], &undos(index, false), &["order.failed"]].concat(), "{kind}");
             world.audit().await;
         }
@@ -102,7 +102,7 @@ async fn repeated_requests_change_nothing() {
             let world = World::with_fold(fold).await;
             world.app.faults.repeat(reader, kind, 1);
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
-            assert_eq!(world.app.faults.struck(reader, kind), 1);
+            assert_eq!(world.app.faults.times_applied(reader, kind), 1);
             assert_eq!(world.emitted_kinds(id).await.len(), 9, "{kind}");
             world.audit().await;
         }
@@ -117,7 +117,7 @@ async fn a_failing_handler_is_retried() {
             let world = World::with_fold(fold).await;
             world.app.faults.fail("orders", kind, 1);
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
-            assert_eq!(world.app.faults.struck("orders", kind), 1);
+            assert_eq!(world.app.faults.times_applied("orders", kind), 1);
             assert_eq!(world.emitted_kinds(id).await.len(), 9, "{kind}");
             world.audit().await;
         }

@@ -8,7 +8,7 @@ mod replies;
 use super::payment::{Cancellation, Payment, PaymentState, ProviderStatus, Refund, RefundState, provider_key};
 use contracts::{
     Code, Message, OrderId, PaymentId, Refusal, Timestamp, Won,
-    messages::{PaymentMethod, PaymentRequest, RoutingSlip, Stop, Way},
+    messages::{Direction, PaymentMethod, PaymentRequest, RoutingSlip, SlipStep},
 };
 use replies::{reply_approved, reply_cancelled, reply_failed, transfer};
 use std::{collections::HashMap, time::Duration};
@@ -142,9 +142,9 @@ impl LoadedPayments {
         rules: &PaymentRules,
         now: Timestamp,
     ) -> Result<NextAction, PaymentInvariantViolation> {
-        match slip.call("payments") {
-            Some((Way::Forward, Stop::Payment(request))) => self.start_payment(request, Some(slip), rules, now),
-            Some((Way::Back, _)) => self.undo_payment(slip.order_id, Some(slip), refund_id, rules, now),
+        match slip.next_step("payments") {
+            Some((Direction::Forward, SlipStep::Payment(request))) => self.start_payment(request, Some(slip), rules, now),
+            Some((Direction::Back, _)) => self.undo_payment(slip.order_id, Some(slip), refund_id, rules, now),
             _ => Ok(NextAction::Nothing),
         }
     }

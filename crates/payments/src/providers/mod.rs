@@ -4,7 +4,7 @@
 
 mod test;
 
-pub use test::{ProviderBook, TestProvider};
+pub use test::{TestLedger, TestProvider};
 
 use contracts::{OrderId, Won};
 use futures::future::BoxFuture;

@@ -26,11 +26,11 @@ const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 /// Ledger file of the test provider. The audit compares its table `psp_charges` (psp_key, psp_ref, order_ref, amount, captured, refunded …)
 /// with our payments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderBook {
+pub struct TestLedger {
     pub path: PathBuf,
 }
 
-impl ProviderBook {
+impl TestLedger {
     /// The ledger file beside Onrush's database file.
     pub fn beside(database: &Path) -> Self {
         Self { path: database.with_file_name("test-provider.db") }
@@ -65,7 +65,7 @@ enum AnswerBehavior {
 }
 
 impl TestProvider {
-    pub fn new(ledger: &ProviderBook, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(ledger: &TestLedger, clock: Arc<dyn Clock>) -> Self {
         Self { database: Db::sqlite(&ledger.path, Synchronous::Full), connection: Arc::default(), clock }
     }
 

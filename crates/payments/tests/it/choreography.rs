@@ -3,13 +3,13 @@
 use super::{Purchase, app, audit, pass_time, restarted, start};
 use contracts::{
     Message,
-    messages::{Outcome, PaymentMethod, RoutingSlip, Stop, Way},
+    messages::{Direction, PaymentMethod, RoutingSlip, SlipStep, StepOutcome},
 };
 use kit::testing::App;
 
-fn payment_steps(purchase: &Purchase, method: PaymentMethod, token: Option<&str>) -> Vec<Stop> {
+fn payment_steps(purchase: &Purchase, method: PaymentMethod, token: Option<&str>) -> Vec<SlipStep> {
     match purchase.request(method, token) {
-        Message::PaymentRequest(request) => vec![Stop::Payment(request)],
+        Message::PaymentRequest(request) => vec![SlipStep::Payment(request)],
         other => panic!("{other:?}"),
     }
 }
@@ -24,9 +24,9 @@ async fn emitted(app: &App, purchase: &Purchase) -> Vec<String> {
     let own = messages.iter().filter(|(key, _)| *key == purchase.order_id.0);
     own.map(|(_, message)| match message.slip().and_then(|slip| slip.log.last()) {
         Some(entry) => match &entry.outcome {
-            Outcome::Done => "approved".to_owned(),
-            Outcome::Undone => "cancelled".to_owned(),
-            Outcome::Refused(refusal) => refusal.code.slug().to_owned(),
+            StepOutcome::Done => "approved".to_owned(),
+            StepOutcome::Undone => "cancelled".to_owned(),
+            StepOutcome::Refused(refusal) => refusal.code.slug().to_owned(),
         },
         None => message.kind().to_owned(),
     })
@@ -53,7 +53,7 @@ async fn a_slip_waits_for_the_outcome_over_a_restart() {
         assert_eq!(emitted(&app, &paid).await[1..], ["approved"]);
         assert_eq!(emitted(&app, &poor).await[1..], ["insufficient-funds"]);
         let slips: Vec<RoutingSlip> = app.messages("payments").await.iter().filter_map(|(_, message)| message.slip().cloned()).collect();
-        assert!(slips.iter().all(|slip| (slip.run, slip.next, slip.way) == (3, None, Way::Forward)), "{slips:?}");
+        assert!(slips.iter().all(|slip| (slip.run, slip.next, slip.way) == (3, None, Direction::Forward)), "{slips:?}");
     }
 }
 

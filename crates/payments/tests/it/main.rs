@@ -16,7 +16,7 @@ use kit::{
     db::{FromRow, Synchronous},
     ports::new_id,
     service::{Kit, Service},
-    testing::{App, AppBuilder, Puppet},
+    testing::{App, AppBuilder, StubService},
 };
 use payments::{Payments, PaymentsSettings};
 use std::{
@@ -31,7 +31,7 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Payments with stubs of its neighbours. `ledger`: file of the test provider. `None`: the provider is disabled.
 pub fn services(kit: &Kit, ledger: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
     let settings = PaymentsSettings { test_provider: ledger.is_some(), book: ledger, call_timeout: CALL_TIMEOUT };
-    vec![Payments::new(kit.clone(), settings), Puppet::new(kit, "orders"), Puppet::new(kit, "wallet")]
+    vec![Payments::new(kit.clone(), settings), StubService::new(kit, "orders"), StubService::new(kit, "wallet")]
 }
 
 pub async fn app() -> App {

@@ -11,7 +11,7 @@ async fn two_processes() -> (App, App) {
     let builder = App::builder().on_postgres().await.partitions(4);
     let ledger = ledger_path(&builder.folder());
     let one = builder.start(|kit| services(kit, Some(ledger.clone()))).await;
-    let other = one.beside(|kit| services(kit, Some(ledger.clone()))).await;
+    let other = one.start_another_process(|kit| services(kit, Some(ledger.clone()))).await;
     (one, other)
 }
 

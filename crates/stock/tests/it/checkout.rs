@@ -241,7 +241,7 @@ async fn a_message_delivered_twice_acts_once() {
         assert_eq!(world.levels(sku).await, [5, 0, 5, 0]);
         assert_eq!(world.count_messages("stock.reserved").await, 2);
         for kind in ["stock.reserve", "stock.commit", "stock.release"] {
-            assert_eq!(world.app.faults.struck("stock", kind), 1, "{kind} was repeated");
+            assert_eq!(world.app.faults.times_applied("stock", kind), 1, "{kind} was repeated");
         }
         world.audit().await;
     }
@@ -255,7 +255,7 @@ async fn a_failed_attempt_leaves_no_trace() {
     let of = order();
     world.send(of, vec![world.reserve(of, &[(sku, 2)]), commit(of)]).await;
     world.app.eventually("select count(*) from stock_reservations where state='COMMITTED'", 1).await;
-    assert_eq!(world.app.faults.struck("stock", "stock.commit"), 2);
+    assert_eq!(world.app.faults.times_applied("stock", "stock.commit"), 2);
     assert_eq!(world.levels(sku).await, [3, 0, 3, 2]);
     world.audit().await;
 }

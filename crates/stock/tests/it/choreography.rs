@@ -3,15 +3,15 @@
 use crate::world::{World, commit, lines, order};
 use contracts::{
     Code, Message, OrderId, Sku,
-    messages::{RoutingSlip, StockPolicy, StockTake, Stop, Way},
+    messages::{Direction, RoutingSlip, SlipStep, StockPolicy, StockTake},
 };
 use kit::testing::{App, slip_outcomes};
 
 /// Converts commands to stops.
-fn stops(commands: Vec<Message>) -> Vec<Stop> {
+fn stops(commands: Vec<Message>) -> Vec<SlipStep> {
     let stop = |command| match command {
-        Message::StockReserve(ask) => Stop::StockReserve(ask),
-        Message::StockTake(ask) => Stop::StockTake(ask),
+        Message::StockReserve(ask) => SlipStep::StockReserve(ask),
+        Message::StockTake(ask) => SlipStep::StockTake(ask),
         other => panic!("{} is no stop of stock", other.kind()),
     };
     commands.into_iter().map(stop).collect()
@@ -46,7 +46,7 @@ async fn the_stops_of_a_slip_are_done_once() {
         world.app.eventually("select count(*) from stock_outbox", 2).await;
         let passed = emitted_slips(&world, of).await;
         for slip in &passed {
-            assert_eq!((slip.next, slip.way, slip_outcomes(slip)), (None, Way::Forward, vec!["done", "done"]));
+            assert_eq!((slip.next, slip.way, slip_outcomes(slip)), (None, Direction::Forward, vec!["done", "done"]));
         }
         assert_eq!((world.levels(now).await, world.levels(late).await), ([5, 2, 3, 0], [3, 1, 2, 0]));
 
@@ -69,7 +69,7 @@ async fn a_refusal_turns_the_slip_back() {
     let asks = stops(vec![world.reserve(of, &[(now, 2)]), take(&world, of, late, 4)]);
     world.send(of, vec![Message::OrdersSlip(RoutingSlip::forward(of, 1, asks, 0, false))]).await;
     let slip = emitted_slips(&world, of).await.swap_remove(0);
-    assert_eq!((slip.next, slip.way, slip_outcomes(&slip)), (None, Way::Back, vec!["done", "out-of-stock", "undone"]));
+    assert_eq!((slip.next, slip.way, slip_outcomes(&slip)), (None, Direction::Back, vec!["done", "out-of-stock", "undone"]));
     assert_eq!((world.levels(now).await, world.levels(late).await), ([5, 0, 5, 0], [3, 0, 3, 0]));
     world.audit().await;
 }

@@ -31,7 +31,7 @@ async fn listing_again_changes_nothing() {
         world.list(&[(old, 50), (new, 1)], StockPolicy::ReserveOnOrder).await;
         world.app.eventually("select count(*) from stock_items", 2).await;
         assert_eq!((world.levels(old).await, world.levels(new).await), ([5, 0, 5, 0], [1, 0, 1, 0]));
-        assert_eq!(world.app.faults.struck("stock", "skus.listed"), 1);
+        assert_eq!(world.app.faults.times_applied("stock", "skus.listed"), 1);
         world.audit().await;
     }
 }

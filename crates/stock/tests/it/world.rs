@@ -9,9 +9,9 @@ use kit::{
     Kit, Service,
     auth::Role,
     db::Migration,
-    links::Answers,
+    links::CallHandlers,
     ports::new_id,
-    testing::{App, AppBuilder, Puppet},
+    testing::{App, AppBuilder, StubService},
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -36,8 +36,8 @@ impl Service for StoresStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        answers.add::<GetStore, _, _, _>(move |call| {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register::<GetStore, _, _, _>(move |call| {
             let store = (call.store_id == self.store.store_id).then(|| self.store.clone());
             async move { Ok::<_, String>(store) }
         });
@@ -54,8 +54,8 @@ pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Service>> {
     vec![
         Arc::new(stock::Stock::new(kit.clone())),
         Arc::new(StoresStub { kit: kit.clone(), store }),
-        Puppet::new(kit, "orders"),
-        Puppet::new(kit, "catalog"),
+        StubService::new(kit, "orders"),
+        StubService::new(kit, "catalog"),
     ]
 }
 

@@ -3,13 +3,13 @@
 use super::{Member, app, app_with, audit, new_order, step};
 use contracts::{
     Code, Message, OrderId,
-    messages::{RoutingSlip, Stop},
+    messages::{RoutingSlip, SlipStep},
 };
 use wallet::WalletSettings;
 
-fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<Stop> {
+fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<SlipStep> {
     match member.hold(order, amount) {
-        Message::PointsHold(ask) => vec![Stop::PointsHold(ask)],
+        Message::PointsHold(ask) => vec![SlipStep::PointsHold(ask)],
         other => panic!("{other:?}"),
     }
 }

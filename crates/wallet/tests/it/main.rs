@@ -16,7 +16,7 @@ use contracts::{
 use kit::{
     auth::Role,
     ports::new_id,
-    testing::{App, Puppet, TestResponse},
+    testing::{App, StubService, TestResponse},
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub async fn app() -> App {
 pub async fn app_with(settings: WalletSettings, fold: bool) -> App {
     App::builder()
         .fold(fold)
-        .start(|kit| vec![Arc::new(Wallet::new(kit.clone(), settings)), Puppet::new(kit, "orders"), Puppet::new(kit, "payments")])
+        .start(|kit| vec![Arc::new(Wallet::new(kit.clone(), settings)), StubService::new(kit, "orders"), StubService::new(kit, "payments")])
         .await
 }
 

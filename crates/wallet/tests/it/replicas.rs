@@ -5,20 +5,20 @@ use contracts::{Message, OrderId};
 use futures::future::join_all;
 use kit::{
     Kit, Service,
-    testing::{App, Puppet},
+    testing::{App, StubService},
 };
 use std::sync::Arc;
 use wallet::{Wallet, WalletSettings};
 
 fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
     let wallet = Wallet::new(kit.clone(), WalletSettings::default());
-    vec![Arc::new(wallet), Puppet::new(kit, "orders"), Puppet::new(kit, "payments")]
+    vec![Arc::new(wallet), StubService::new(kit, "orders"), StubService::new(kit, "payments")]
 }
 
 /// Two processes, each with some of the partitions.
 async fn two_processes() -> (App, App) {
     let one = App::builder().on_postgres().await.partitions(4).start(services).await;
-    let other = one.beside(services).await;
+    let other = one.start_another_process(services).await;
     (one, other)
 }
 

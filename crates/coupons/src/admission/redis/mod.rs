@@ -34,7 +34,7 @@ pub use rebuild::{CouponSource, DatabaseSource, GateSnapshot, MemberCounts};
 pub use updates::{GateUpdate, UpdateGuard};
 
 use crate::model::Definition;
-use contracts::{Code, CouponId, MemberId, Timestamp, messages::ClaimPlace};
+use contracts::{Code, CouponId, MemberId, Timestamp, messages::ClaimSlot};
 use kit::{
     ports::{Stopwatch, new_id},
     redis::{Redis, RedisError, Script, ScriptInvocation},
@@ -170,12 +170,12 @@ pub struct SlotToken {
 }
 
 impl SlotToken {
-    pub fn to_message(&self) -> ClaimPlace {
-        ClaimPlace { era: self.era.clone(), nth: self.nth, held_at: self.held_at }
+    pub fn to_message(&self) -> ClaimSlot {
+        ClaimSlot { era: self.era.clone(), nth: self.nth, held_at: self.held_at }
     }
 
-    pub fn of(coupon_id: CouponId, member_id: MemberId, slot: &ClaimPlace) -> SlotToken {
-        let ClaimPlace { era, nth, held_at } = slot.clone();
+    pub fn of(coupon_id: CouponId, member_id: MemberId, slot: &ClaimSlot) -> SlotToken {
+        let ClaimSlot { era, nth, held_at } = slot.clone();
         SlotToken { coupon_id, member_id, era, nth, held_at }
     }
 

@@ -46,7 +46,7 @@ pub struct CaseRun<'a> {
 impl<'a> CaseRun<'a> {
     /// No fault yet. Cases prepare first, then call [`CaseRun::arm_fault`].
     pub async fn of(mall: &'a Mall, message: Option<ReaderMessage>, fault: DeliveryFault) -> CaseRun<'a> {
-        let hits_before = message.map_or(0, |message| mall.app.faults.struck(message.reader, message.kind));
+        let hits_before = message.map_or(0, |message| mall.app.faults.times_applied(message.reader, message.kind));
         let sent_before = sent(mall).await;
         CaseRun { mall, message, fault, hits_before, was_released: AtomicBool::new(false), sent_before, orders: Mutex::default() }
     }
@@ -67,7 +67,7 @@ impl<'a> CaseRun<'a> {
     pub fn assert_fault_hit(&self, context: &str) {
         let Some(ReaderMessage { reader, kind, .. }) = self.message else { return };
         let faults = &self.mall.app.faults;
-        let hits = faults.struck(reader, kind) - self.hits_before;
+        let hits = faults.times_applied(reader, kind) - self.hits_before;
         match self.fault {
             DeliveryFault::Late => assert!(self.was_released.load(Ordering::SeqCst), "{context}: the fault never happened"),
             DeliveryFault::Fail => assert_eq!(hits, 1, "{context}"),

@@ -1,6 +1,6 @@
 //! Encodes and decodes values in the server's binary format.
 
-use crate::db::{Param, row::Value};
+use crate::db::{Param, row::ColumnValue};
 use std::{collections::HashSet, error::Error, ops::Range};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use uuid::Uuid;
@@ -47,7 +47,7 @@ fn is_text(wanted: &Type) -> bool {
 }
 
 /// The value of a column.
-pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<Value<'_>, String> {
+pub fn column(row: &tokio_postgres::Row, index: usize) -> Result<ColumnValue<'_>, String> {
     match row.try_get::<_, RawColumn<'_>>(index) {
         Ok(RawColumn(value)) => Ok(value),
         Err(error) => Err(error.source().map_or_else(|| error.to_string(), ToString::to_string)),
@@ -59,24 +59,24 @@ pub fn integer_column(row: &tokio_postgres::Row, index: usize) -> Result<i64, to
     row.try_get(index)
 }
 
-struct RawColumn<'a>(Value<'a>);
+struct RawColumn<'a>(ColumnValue<'a>);
 
 impl<'a> FromSql<'a> for RawColumn<'a> {
     fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, ConversionError> {
         Ok(RawColumn(match *kind {
-            Type::INT8 => Value::Int(i64::from_be_bytes(raw.try_into()?)),
-            Type::INT4 => Value::Int(i32::from_be_bytes(raw.try_into()?).into()),
-            Type::INT2 => Value::Int(i16::from_be_bytes(raw.try_into()?).into()),
-            Type::BOOL => Value::Int(i64::from(raw != [0])),
-            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => Value::Text(std::str::from_utf8(raw)?),
-            Type::BYTEA | Type::UUID => Value::Bytes(raw),
+            Type::INT8 => ColumnValue::Int(i64::from_be_bytes(raw.try_into()?)),
+            Type::INT4 => ColumnValue::Int(i32::from_be_bytes(raw.try_into()?).into()),
+            Type::INT2 => ColumnValue::Int(i16::from_be_bytes(raw.try_into()?).into()),
+            Type::BOOL => ColumnValue::Int(i64::from(raw != [0])),
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => ColumnValue::Text(std::str::from_utf8(raw)?),
+            Type::BYTEA | Type::UUID => ColumnValue::Bytes(raw),
             Type::NUMERIC => return Err("a NUMERIC, which sums of BIGINT are here: cast the sum to BIGINT".into()),
             ref other => return Err(format!("the type {other} is not read here: cast it").into()),
         }))
     }
 
     fn from_sql_null(_: &Type) -> Result<Self, ConversionError> {
-        Ok(RawColumn(Value::Null))
+        Ok(RawColumn(ColumnValue::Null))
     }
 
     fn accepts(_: &Type) -> bool {

@@ -72,7 +72,7 @@ async fn a_commit_is_unknown_if_the_server_stays_unreachable() {
 #[tokio::test]
 async fn a_commit_before_a_server_crash_is_unknown() {
     let (database, proxy, mut tx) = writer_through_proxy().await;
-    database.bystander().await.execute("select pg_stat_reset_shared('wal')", &[]).await.unwrap();
+    database.open_client().await.execute("select pg_stat_reset_shared('wal')", &[]).await.unwrap();
     let unknown = cut(&proxy, &mut tx, Cut::AfterCommit).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");
 }
@@ -81,7 +81,7 @@ async fn a_commit_before_a_server_crash_is_unknown() {
 #[tokio::test]
 async fn a_commit_with_a_reused_transaction_id_is_unknown() {
     let (database, proxy, mut tx) = writer_through_proxy().await;
-    let bystander = database.bystander().await;
+    let bystander = database.open_client().await;
     bystander.execute("select pg_stat_reset_shared('wal')", &[]).await.unwrap();
     let unknown = cut(&proxy, &mut tx, Cut::SilentlyBeforeCommit).await;
     assert!(matches!(unknown, Err(DbError::Unknown)), "{unknown:?}");

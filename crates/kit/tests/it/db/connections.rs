@@ -53,7 +53,7 @@ async fn begin_commit_and_rollback_exclude_each_other(test_db: TestDb) {
     insert(&mut tx, 1, 1).await.unwrap();
     assert!(tx.begin().await.is_err(), "a transaction is open");
     tx.commit().await.unwrap();
-    tx.revive().await.expect("nothing was lost");
+    tx.reconnect_if_lost().await.expect("nothing was lost");
     assert_eq!(count(&mut tx).await, 1);
     // Dropped in the middle, the transaction leaves nothing.
     tx.begin().await.unwrap();
@@ -97,7 +97,7 @@ async fn on_postgres() -> (TestDatabase, Db, Tx) {
 async fn end_all(database: &TestDatabase) {
     let sql =
         "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname=current_database() and application_name='onrush'";
-    database.bystander().await.execute(sql, &[]).await.unwrap();
+    database.open_client().await.execute(sql, &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_writer_survives_a_lost_connection() {
     insert(&mut tx, 1, 1).await.unwrap();
     tx.commit().await.unwrap();
     end_all(&database).await;
-    tx.revive().await.unwrap();
+    tx.reconnect_if_lost().await.unwrap();
     insert(&mut tx, 2, 1).await.unwrap();
     assert_eq!(count(&mut tx).await, 2);
 }

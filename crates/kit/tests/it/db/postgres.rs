@@ -99,7 +99,7 @@ async fn a_server_without_synchronous_commit_is_refused() {
     let db = Db::postgres(&database.url(), &[]).unwrap();
     db.check().await.unwrap();
     let sql = format!("alter database {} set synchronous_commit = off", database.name());
-    database.bystander().await.batch_execute(&sql).await.unwrap();
+    database.open_client().await.batch_execute(&sql).await.unwrap();
     let refused = db.check().await;
     assert!(matches!(&refused, Err(DbError::Open(text)) if text.contains("synchronous_commit = on")), "{refused:?}");
 }
@@ -108,7 +108,7 @@ async fn a_server_without_synchronous_commit_is_refused() {
 async fn a_database_without_utf8_is_refused() {
     let database = TestDatabase::create().await;
     let name = format!("{}_ascii", database.name());
-    let client = database.bystander().await;
+    let client = database.open_client().await;
     client.batch_execute(&format!("create database {name} encoding 'SQL_ASCII' locale 'C' template template0")).await.unwrap();
     let refused = Db::postgres(&database.url().replace(database.name(), &name), &[]).unwrap().check().await;
     client.batch_execute(&format!("drop database {name} with (force)")).await.unwrap();
@@ -250,7 +250,7 @@ async fn listeners_get_committed_notifications_until_disconnected() {
     assert_eq!(listener.next().await.as_deref(), Some("one"));
     assert_eq!(listener.next().await.as_deref(), Some("둘"));
     let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname=current_database() and query like 'listen %'";
-    assert_eq!(database.bystander().await.execute(sql, &[]).await.unwrap(), 1);
+    assert_eq!(database.open_client().await.execute(sql, &[]).await.unwrap(), 1);
     assert_eq!(listener.next().await, None);
 }
 
@@ -261,7 +261,7 @@ async fn a_listener_that_lags_too_far_is_disconnected() {
     let mut listener = db.notifications("news").await.unwrap();
     let mut tx = db.open_writer().await.unwrap();
     tx.batch("select pg_notify('news', n::text) from generate_series(1, 5000) as n").await.unwrap();
-    let bystander = database.bystander().await;
+    let bystander = database.open_client().await;
     let sql = "select 1 from pg_stat_activity where datname=current_database() and query like 'listen %'";
     for _ in 0..600 {
         if bystander.query(sql, &[]).await.unwrap().is_empty() {

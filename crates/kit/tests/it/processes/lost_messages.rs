@@ -5,7 +5,7 @@ use super::{
     world::{Instance, Mall, Transport},
 };
 use kit::{
-    engine::{find_by_number, publish_again},
+    engine::{publish_again, reset_offsets},
     telemetry,
 };
 use std::time::Duration;
@@ -56,7 +56,7 @@ async fn repair(mall: &Mall) {
     let mut tx = mall.second_writer().await;
     publish_again(&mut tx, "orders").await.unwrap();
     for reader in ["stock", "coupons"] {
-        find_by_number(&mut tx, reader, "orders").await.unwrap();
+        reset_offsets(&mut tx, reader, "orders").await.unwrap();
     }
 }
 

@@ -112,7 +112,7 @@ impl World {
     pub async fn ask(&self) -> OrderId {
         let order = new_order();
         self.submit(Ask::one(order)).await.expect("the command is committed");
-        self.app.rest().await;
+        self.app.wait_until_quiescent().await;
         order
     }
 

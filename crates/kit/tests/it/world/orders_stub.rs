@@ -14,7 +14,7 @@ use kit::{
     batch::Answer,
     db::{Migration, params},
     engine::Envelope,
-    idempotency::{self, Settled},
+    idempotency::{self, Completion},
 };
 use std::sync::{
     Arc,
@@ -92,7 +92,7 @@ impl OrdersStub {
         let sql = "select scope, key from orders_asks where id=$1 and key is not null";
         let waiting: Option<(Uuid, String)> = work.tx.query_opt(sql, &params![order]).await?;
         if let Some((scope, key)) = waiting {
-            idempotency::settle(&mut work.tx, "orders", &[Settled { operation: "orders.ask", scope, key: &key, answer }]).await?;
+            idempotency::complete(&mut work.tx, "orders", &[Completion { operation: "orders.ask", scope, key: &key, answer }]).await?;
         }
         Ok(())
     }

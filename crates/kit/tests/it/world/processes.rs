@@ -82,7 +82,7 @@ impl Mall {
         let transport = if topics.is_some() { Transport::Kafka } else { Transport::Tables };
         // Idle connections would block the copy. The loop uses a connection to another database, so that this database has none.
         let beside = TestDatabase::create().await;
-        let server = beside.bystander().await;
+        let server = beside.open_client().await;
         let cut_off = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname=$1";
         while server.query_one(cut_off, &[&database.name()]).await.unwrap().get::<_, i64>(0) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,7 +9,7 @@ use kit::{
     DbError, Fault, Kit, Service, Tx, Work,
     db::{Migration, params},
     engine::Envelope,
-    links::Answers,
+    links::CallHandlers,
 };
 use std::{
     collections::HashMap,
@@ -201,8 +201,8 @@ impl Service for StockStub {
         })
     }
 
-    fn answers(self: Arc<Self>, answers: &mut Answers) {
-        answers.add::<GetAvailability, _, _, _>(move |call| {
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register::<GetAvailability, _, _, _>(move |call| {
             let me = Arc::clone(&self);
             async move { me.availability(call).await }
         });

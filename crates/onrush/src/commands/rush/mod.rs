@@ -4,7 +4,7 @@
 mod test_mall;
 
 use super::{CommandError, audit::audit_when_quiet, print_line};
-use crate::settings::{Given, Settings};
+use crate::settings::{RawSettings, Settings};
 use clap::{Args, Subcommand};
 use rush::{BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -67,7 +67,7 @@ enum ScenarioCommand {
 #[derive(Args, Clone)]
 struct CommonArgs {
     #[command(flatten)]
-    raw: Given,
+    raw: RawSettings,
     /// Address of a running mall, or of its processes, separated by commas. Without it, a test mall is started and removed afterwards;
     /// with --database-url, it is in a new database on the same server
     #[arg(long)]

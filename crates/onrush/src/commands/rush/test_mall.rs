@@ -1,6 +1,6 @@
 //! The test mall of a rush: a new folder or database, seeded shoppers, server processes. All are removed at the end.
 
-use crate::{commands::CommandError, settings::Given};
+use crate::{commands::CommandError, settings::RawSettings};
 use axum::{Router, routing::get};
 use kit::{
     db::ScratchDatabase,
@@ -34,7 +34,7 @@ pub struct TestMall {
     pub url: String,
     pub tokens: PathBuf,
     /// Settings of this mall.
-    pub raw: Given,
+    pub raw: RawSettings,
     folder: PathBuf,
     servers: Vec<ServeProcess>,
     database: Option<ScratchDatabase>,
@@ -55,11 +55,11 @@ impl Drop for ServeProcess {
 impl TestMall {
     /// Starts a mall with these settings but with its own data: on PostgreSQL, in a new database on the same server.
     /// Must be called on a thread that may block on the runtime.
-    pub fn start(raw: &Given, layout: MallLayout, members: u32) -> Result<TestMall, CommandError> {
+    pub fn start(raw: &RawSettings, layout: MallLayout, members: u32) -> Result<TestMall, CommandError> {
         let name = new_id().simple().to_string();
         let folder = std::env::temp_dir().join(format!("onrush-rush-{name}"));
         std::fs::create_dir_all(&folder)?;
-        let raw = Given {
+        let raw = RawSettings {
             data_dir: Some(folder.clone()),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),

@@ -13,7 +13,7 @@ pub fn transfer(payment: &Payment) -> WalletTransfer {
 
 pub fn reply_approved(payment: &Payment, now: Timestamp) -> NextAction {
     if let Some(slip) = &payment.slip {
-        return pass_on(slip, |slip| slip.answer(Ok(()), now));
+        return pass_on(slip, |slip| slip.record_result(Ok(()), now));
     }
     let approved = PaymentApproved { order_id: payment.order_id, payment_id: payment.id, amount: payment.amount };
     NextAction::Emit(payment.order_id, Message::PaymentApproved(approved))
@@ -21,7 +21,7 @@ pub fn reply_approved(payment: &Payment, now: Timestamp) -> NextAction {
 
 pub fn reply_failed(payment: &Payment, now: Timestamp) -> NextAction {
     if let Some(slip) = &payment.slip {
-        return pass_on(slip, |slip| slip.answer(Err(payment.refusal()), now));
+        return pass_on(slip, |slip| slip.record_result(Err(payment.refusal()), now));
     }
     let Refusal { code, detail } = payment.refusal();
     NextAction::Emit(
@@ -32,7 +32,7 @@ pub fn reply_failed(payment: &Payment, now: Timestamp) -> NextAction {
 
 pub fn reply_cancelled(order_id: OrderId, slip: Option<&RoutingSlip>, now: Timestamp) -> NextAction {
     if let Some(slip) = slip {
-        return pass_on(slip, |slip| slip.undone(now));
+        return pass_on(slip, |slip| slip.record_undone(now));
     }
     NextAction::Emit(order_id, Message::PaymentCancelled(StepDone { order_id }))
 }

@@ -5,7 +5,7 @@ use super::{
 use contracts::OrderId;
 use kit::{
     Fault, Work,
-    batch::{Answer, Command, Later, Outcome},
+    batch::{Answer, Command, Deferred, Outcome},
     db::params,
 };
 use uuid::Uuid;
@@ -42,14 +42,14 @@ impl Command for Ask {
             if ask.broken {
                 return Err(Fault::Bug("planned fault".into()));
             }
-            outcomes.push(Outcome::Later(ask.order_id.into()));
+            outcomes.push(Outcome::Deferred(ask.order_id.into()));
         }
         Ok(outcomes)
     }
 
-    async fn resolve<'a>(_: &'a OrdersStub, work: &'a mut Work, later: &'a [Later<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
+    async fn resolve<'a>(_: &'a OrdersStub, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
         let mut answers = Vec::new();
-        for Later { command, key, id } in later {
+        for Deferred { command, key, id } in deferred {
             let (state,): (String,) = work.tx.query_one("select state from orders_asks where id=$1", &params![*id]).await?;
             answers.push(match state.as_str() {
                 "HELD" => Some(held(command.order_id)?),

@@ -52,7 +52,7 @@ impl Command for Count {
     type Service = OrdersStub;
     const OPERATION: &'static str = "orders.count";
 
-    fn alone(&self) -> bool {
+    fn is_exclusive(&self) -> bool {
         self.is_exclusive
     }
 

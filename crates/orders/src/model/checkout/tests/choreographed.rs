@@ -5,7 +5,7 @@ use super::{
     simulation::{CheckoutSimulation, ParticipantHoldings, assert_all_or_nothing},
     *,
 };
-use contracts::messages::{RoutingSlip, Stop, Way};
+use contracts::messages::{Direction, RoutingSlip, SlipStep};
 
 const NAMES: [&str; 5] = ["orders", "stock", "coupons", "wallet", "payments"];
 const ORDERS: usize = 0;
@@ -33,17 +33,17 @@ impl SlipParticipant {
     /// Acts on a slip as long as it calls this participant, and returns it to pass on. `None`: not called, or the outcome is not known yet.
     fn advance_slip(&mut self, name: &str, slip: &RoutingSlip, accepts: bool) -> Option<RoutingSlip> {
         let mut slip = slip.clone();
-        slip.call(name)?;
-        while let Some((direction, slip_step)) = slip.call(name) {
+        slip.next_step(name)?;
+        while let Some((direction, slip_step)) = slip.next_step(name) {
             match direction {
-                Way::Forward => {
+                Direction::Forward => {
                     let slip_step = slip_step.clone();
                     match self.perform(&slip_step, &slip, accepts) {
-                        Some(outcome) => slip.answer(outcome, NOW),
+                        Some(outcome) => slip.record_result(outcome, NOW),
                         None => return None,
                     }
                 }
-                Way::Back => {
+                Direction::Back => {
                     self.tombstone = true;
                     if self.open.is_some() {
                         // The outcome of the payment must be known before its undo.
@@ -52,17 +52,17 @@ impl SlipParticipant {
                     }
                     self.holds.clear();
                     self.is_final = false;
-                    slip.undone(NOW);
+                    slip.record_undone(NOW);
                 }
             }
         }
         Some(slip)
     }
 
-    fn perform(&mut self, slip_step: &Stop, slip: &RoutingSlip, accepts: bool) -> RequestOutcome {
+    fn perform(&mut self, slip_step: &SlipStep, slip: &RoutingSlip, accepts: bool) -> RequestOutcome {
         let step = SagaStep::parse(slip_step.step()).expect("a known step");
         let attempt = match slip_step {
-            Stop::Payment(request) => Some(request.payment_id),
+            SlipStep::Payment(request) => Some(request.payment_id),
             _ => None,
         };
         if self.open.is_some() {
@@ -93,19 +93,19 @@ impl SlipParticipant {
     fn decide(&mut self, approved: bool) -> Option<RoutingSlip> {
         let mut slip = self.open.take()?;
         let attempt = match slip.next.map(|next| &slip.stops[next]) {
-            Some(Stop::Payment(request)) => request.payment_id,
+            Some(SlipStep::Payment(request)) => request.payment_id,
             other => panic!("{other:?} is not a payment"),
         };
         let wanted = self.waiting_undo.is_none();
         self.past_answers.insert((SagaStep::Payment, Some(attempt)), approved && wanted);
         if let Some(mut back) = self.waiting_undo.take() {
-            back.undone(NOW);
+            back.record_undone(NOW);
             return Some(back);
         }
         if approved {
             self.holds.push(SagaStep::Payment);
         }
-        slip.answer(if approved { Ok(()) } else { Err(Code::InsufficientFunds.into()) }, NOW);
+        slip.record_result(if approved { Ok(()) } else { Err(Code::InsufficientFunds.into()) }, NOW);
         Some(slip)
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of the slips of a choreographed checkout, by example.
 
 use super::*;
-use contracts::messages::{Outcome, RoutingSlip, Stop, Way};
+use contracts::messages::{Direction, RoutingSlip, SlipStep, StepOutcome};
 
 /// The slip that the order sends. Panics when it sends anything else.
 fn sent_slip(checkout: &mut Checkout) -> RoutingSlip {
@@ -11,12 +11,12 @@ fn sent_slip(checkout: &mut Checkout) -> RoutingSlip {
 }
 
 fn steps(slip: &RoutingSlip) -> Vec<&'static str> {
-    slip.stops.iter().map(Stop::step).collect()
+    slip.stops.iter().map(SlipStep::step).collect()
 }
 
 fn all_done(mut slip: RoutingSlip) -> RoutingSlip {
     while slip.next.is_some() {
-        slip.answer(Ok(()), NOW);
+        slip.record_result(Ok(()), NOW);
     }
     slip
 }
@@ -44,7 +44,7 @@ fn the_last_slip_may_arrive_first() {
     let mut slip = sent_slip(&mut checkout);
     let mut passed_on = Vec::new();
     while slip.next.is_some() {
-        slip.answer(Ok(()), NOW.after(Duration::from_secs(slip.log.len() as u64)));
+        slip.record_result(Ok(()), NOW.after(Duration::from_secs(slip.log.len() as u64)));
         passed_on.push(slip.clone());
     }
     let later = NOW.after(Duration::from_secs(9));
@@ -78,17 +78,17 @@ fn all_steps_a_slip_may_have_reached_are_undone() {
             checkout.on_deadline(NOW.after(STEP_DEADLINE));
         }
         let mut back = sent_slip(&mut checkout);
-        assert_eq!((back.run, back.way, back.next, back.stops.len()), (2, Way::Back, Some(4), 5));
+        assert_eq!((back.run, back.way, back.next, back.stops.len()), (2, Direction::Back, Some(4), 5));
         checkout.apply_slip(&all_done(forward), NOW);
         assert_eq!((checkout.order.saga_state, checkout.order.paid_at), (SagaState::Undoing, None), "an older slip changes nothing");
         // The undo slip is not answered in time: it is sent again from the current step, and may be answered twice.
-        back.undone(NOW);
+        back.record_undone(NOW);
         checkout.apply_slip(&back, NOW);
         checkout.on_deadline(NOW.after(STEP_DEADLINE * 3));
         let mut again = sent_slip(&mut checkout);
         assert_eq!((again.run, again.next.map(|next| again.stops[next].step())), (2, Some("points.hold")));
         while again.next.is_some() {
-            again.undone(NOW);
+            again.record_undone(NOW);
         }
         checkout.apply_slip(&again, NOW);
         checkout.apply_slip(&again, NOW);
@@ -102,12 +102,12 @@ fn all_steps_a_slip_may_have_reached_are_undone() {
 fn the_echo_of_a_refusal_is_not_the_reason() {
     let mut checkout = OrderShape::FULL.place_in_mode(Some(0));
     let mut slip = sent_slip(&mut checkout);
-    slip.answer(Ok(()), NOW);
+    slip.record_result(Ok(()), NOW);
     let mut echo = slip.clone();
-    slip.answer(Err(Code::CouponUsed.into()), NOW);
-    slip.undone(NOW);
-    echo.answer(Err(Code::StepTimedOut.into()), NOW);
-    echo.undone(NOW);
+    slip.record_result(Err(Code::CouponUsed.into()), NOW);
+    slip.record_undone(NOW);
+    echo.record_result(Err(Code::StepTimedOut.into()), NOW);
+    echo.record_undone(NOW);
     checkout.apply_slip(&echo, NOW);
     assert_eq!((checkout.order.state, checkout.current_step()), (OrderState::Pending, Some(SagaStep::CouponHold)));
     checkout.apply_slip(&slip, NOW);
@@ -122,7 +122,7 @@ fn a_slip_of_an_older_attempt_is_ignored() {
     checkout.apply_slip(&placed, NOW);
     checkout.pay(payment(1), NOW).expect("it awaits payment");
     let mut first = sent_slip(&mut checkout);
-    first.answer(Err(Code::InsufficientFunds.into()), NOW);
+    first.record_result(Err(Code::InsufficientFunds.into()), NOW);
     checkout.apply_slip(&first, NOW);
     assert_eq!(checkout.order.state, OrderState::AwaitingPayment);
     checkout.pay(payment(2), NOW).expect("it may be tried again");
@@ -130,7 +130,7 @@ fn a_slip_of_an_older_attempt_is_ignored() {
     assert_eq!((second.run, second.next), (3, Some(1)));
     checkout.apply_slip(&first, NOW);
     assert_eq!(checkout.order.state, OrderState::Paying);
-    assert!(first.log.iter().any(|entry| matches!(entry.outcome, Outcome::Refused(_))));
+    assert!(first.log.iter().any(|entry| matches!(entry.outcome, StepOutcome::Refused(_))));
     checkout.apply_slip(&all_done(second), NOW);
     assert_eq!(checkout.order.state, OrderState::Paid);
 }
