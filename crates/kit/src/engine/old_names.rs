@@ -1,6 +1,6 @@
 //! Former names, for code outside the engine that still uses them.
 
-pub(crate) use super::reader as streams;
+pub(crate) use super::subscriptions as streams;
 pub use super::{
     MessageSource as Feed, Notifications as Wires, StreamPartition as Place, list_dead_letters as dead_letters,
     reset_offsets as find_by_number,
