@@ -63,6 +63,9 @@ pub use tables::prepare;
 pub use work::Work;
 pub use writer::RunningEngine;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{db::Db, ports::Clock, service::Service, testing::Faults};
 use assignment::PartitionAssignment;
 use readers::Readers;
