@@ -6,14 +6,12 @@
 //! transaction (folded), or in a transaction of the reader.
 
 pub mod auth;
-pub mod batch;
 pub mod breaker;
 pub mod cache;
 pub mod db;
 pub mod engine;
 pub mod gateway;
 pub mod http;
-pub mod idempotency;
 pub mod jobs;
 pub mod kafka;
 pub mod links;
@@ -25,7 +23,16 @@ pub mod tasks;
 pub mod telemetry;
 pub mod testing;
 
-pub use batch::{Answer, Command, Outcome, Reply};
+/// The queue of commands in front of a writer.
+pub mod batch {
+    pub use crate::engine::{
+        TraceId,
+        answer::Answer,
+        command::{Command, Deferred, Outcome, Reply, SubmitError},
+        queue::{Batch, Queue},
+    };
+}
+
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Fault, Work};
+pub use engine::{Answer, Command, Fault, Outcome, Reply, Work, idempotency};
 pub use service::{Kit, Service};

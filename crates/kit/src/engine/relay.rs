@@ -5,10 +5,12 @@
 //! readers recognize the repeats by their sequence numbers. A number is never published without all numbers before it.
 
 use super::{
-    Fault, lease,
+    fault::Fault,
+    lease,
     lease_connection::LeaseConnection,
-    log::{self, Stream, StreamPartition},
+    log,
     notify::Notifications,
+    position::{Stream, StreamPartition},
     source,
 };
 use crate::{

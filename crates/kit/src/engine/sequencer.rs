@@ -8,12 +8,7 @@
 //! The lease chooses the sequencer. The `fence` in `<service>_stream` stops an outdated one: a new holder raises the fence, and each
 //! transaction of the sequencer checks it under its row lock.
 
-use super::{
-    Fault, lease,
-    lease_connection::LeaseConnection,
-    log::{self, Stream},
-    notify::Notifications,
-};
+use super::{fault::Fault, lease, lease_connection::LeaseConnection, log, notify::Notifications, position::Stream};
 use crate::{
     db::{Db, Tx, params},
     ports::Stopwatch,

@@ -3,16 +3,13 @@
 //! Commands that arrive during a commit form the next transaction. So there is no timer, and no added latency when idle. Commands of one
 //! operation are handled together, in arrival order, by one call of [`Command::handle`]. Their answers leave only after the commit.
 
-mod answer;
-mod command;
-mod group;
-
-pub use answer::Answer;
-pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
-pub(crate) use group::{AnyCommand, AnyGroup};
-
-use crate::{idempotency::IdempotencyKey, service::Service};
-use group::QueuedCommand;
+use super::{
+    command::{Command, Reply, SubmitError},
+    envelope::TraceId,
+    group::{AnyCommand, QueuedCommand},
+    idempotency::IdempotencyKey,
+};
+use crate::service::Service;
 use std::{
     collections::HashMap,
     sync::{
@@ -21,7 +18,6 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 /// The queues of a process's writers: one for all services, or one for each.
 #[derive(Clone, Default)]
@@ -106,6 +102,3 @@ impl Batch {
         }
     }
 }
-
-/// W3C trace id of the request that caused a change.
-pub type TraceId = Uuid;

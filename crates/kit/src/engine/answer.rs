@@ -1,6 +1,6 @@
 //! The answer to a command.
 
-use crate::engine::Fault;
+use super::fault::Fault;
 use bytes::Bytes;
 use contracts::Refusal;
 use serde::Serialize;
