@@ -121,8 +121,8 @@ impl Service for Accounts {
         api::router(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
-        &["store.created"]
+    fn reads(&self) -> &'static [contracts::Kind] {
+        &[contracts::Kind::StoreCreated]
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -113,7 +113,7 @@ impl Service for Coupons {
         api::router(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [contracts::Kind] {
         messages::READS
     }
 

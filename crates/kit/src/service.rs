@@ -14,6 +14,7 @@ use crate::{
     redis::Redis,
     tasks::Draining,
 };
+use contracts::Kind;
 use futures::future::BoxFuture;
 use std::{collections::HashMap, sync::Arc};
 use utoipa_axum::router::OpenApiRouter;
@@ -76,9 +77,14 @@ pub trait Service: Send + Sync + 'static {
     /// Routes with their documentation.
     fn router(self: Arc<Self>) -> OpenApiRouter;
 
-    /// The kinds of messages it acts on, such as `stock.reserve`.
-    fn reads(&self) -> &'static [&'static str] {
+    /// The kinds of messages it acts on.
+    fn reads(&self) -> &'static [Kind] {
         &[]
+    }
+
+    /// True if it acts on messages of this kind.
+    fn acts_on(&self, kind: &str) -> bool {
+        self.reads().iter().any(|read| read.as_str() == kind)
     }
 
     /// Acts on messages, inside a transaction that also advances the reader's position. Must be safe to repeat.

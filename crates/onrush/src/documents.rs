@@ -117,7 +117,7 @@ fn messages(services: &[Arc<dyn Service>]) -> String {
          | Type | Written by | Acted on by | Meaning |\n|---|---|---|---|\n",
     );
     for (kind, source, meaning) in Message::TABLE {
-        let readers: Vec<&str> = services.iter().filter(|service| service.reads().contains(kind)).map(|service| service.name()).collect();
+        let readers: Vec<&str> = services.iter().filter(|service| service.acts_on(kind)).map(|service| service.name()).collect();
         let readers = if readers.is_empty() { "–".to_owned() } else { readers.join(", ") };
         let _ = writeln!(text, "| `{kind}` | {source} | {readers} | {} |", meaning.trim());
     }
@@ -129,7 +129,7 @@ pub fn subscriptions() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
     let mut found: Vec<(&'static str, &'static str, Vec<&'static str>)> = Vec::new();
     for service in all_services().unwrap_or_default() {
         let streams = Message::TABLE.iter().filter(|(_, source, _)| contracts::SERVICES.contains(source));
-        for (kind, source, _) in streams.filter(|(kind, ..)| service.reads().contains(kind)) {
+        for (kind, source, _) in streams.filter(|(kind, ..)| service.acts_on(kind)) {
             match found.iter_mut().find(|(reader, from, _)| *reader == service.name() && from == source) {
                 Some((.., kinds)) => kinds.push(kind),
                 None => found.push((service.name(), source, vec![kind])),
@@ -144,7 +144,7 @@ pub fn services() -> Result<String, String> {
     let mut text = String::new();
     let _ = writeln!(text, "{:<10} {:>10}  acts on", "service", "operations");
     for service in all_services()? {
-        let (name, reads) = (service.name(), service.reads().join(" "));
+        let (name, reads) = (service.name(), service.reads().iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" "));
         let operations = operations(&service.router().split_for_parts().1).len();
         let _ = writeln!(text, "{name:<10} {operations:>10}  {}", if reads.is_empty() { "–" } else { &reads });
     }

@@ -85,7 +85,7 @@ impl Service for Orders {
         api::routes(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [contracts::Kind] {
         messages::READS
     }
 

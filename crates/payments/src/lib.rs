@@ -122,7 +122,7 @@ impl Service for Payments {
         api::router(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [contracts::Kind] {
         messages::READS
     }
 

@@ -6,23 +6,23 @@ use crate::{
     store,
 };
 use contracts::{
-    Message, OrderId, PaymentId, Refusal,
+    Kind, Message, OrderId, PaymentId, Refusal,
     messages::{Direction, SlipStep},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::collections::BTreeSet;
 
 /// Message kinds that the service reads.
-pub const READS: &[&str] = &[
-    "payment.request",
-    "payment.cancel",
-    "wallet.debited",
-    "wallet.refused",
-    "wallet.credited",
-    "orders.slip",
-    "stock.slip",
-    "coupons.slip",
-    "wallet.slip",
+pub const READS: &[Kind] = &[
+    Kind::PaymentRequest,
+    Kind::PaymentCancel,
+    Kind::WalletDebited,
+    Kind::WalletRefused,
+    Kind::WalletCredited,
+    Kind::OrdersSlip,
+    Kind::StockSlip,
+    Kind::CouponsSlip,
+    Kind::WalletSlip,
 ];
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {

@@ -61,7 +61,7 @@ impl Service for Stock {
         api::router(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [contracts::Kind] {
         messages::READS
     }
 

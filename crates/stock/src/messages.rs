@@ -8,22 +8,22 @@ use crate::{
     store,
 };
 use contracts::{
-    Message, OrderId, Refusal, Sku, Timestamp,
+    Kind, Message, OrderId, Refusal, Sku, Timestamp,
     messages::{Direction, RoutingSlip, SlipStep, StepRefused},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::sync::Arc;
 
-pub const READS: &[&str] = &[
-    "skus.listed",
-    "stock.reserve",
-    "stock.take",
-    "stock.release",
-    "stock.commit",
-    "orders.slip",
-    "coupons.slip",
-    "wallet.slip",
-    "payments.slip",
+pub const READS: &[Kind] = &[
+    Kind::SkusListed,
+    Kind::StockReserve,
+    Kind::StockTake,
+    Kind::StockRelease,
+    Kind::StockCommit,
+    Kind::OrdersSlip,
+    Kind::CouponsSlip,
+    Kind::WalletSlip,
+    Kind::PaymentsSlip,
 ];
 
 const SERVICE: &str = "stock";

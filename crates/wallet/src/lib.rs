@@ -75,7 +75,7 @@ impl Service for Wallet {
         api::router(self)
     }
 
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [contracts::Kind] {
         messages::READS
     }
 

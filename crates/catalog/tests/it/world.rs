@@ -1,7 +1,7 @@
 //! The catalogue with stubs of the stores and stock services.
 
 use contracts::{
-    MemberId, Message, ProductId, Sku, StoreId,
+    Kind, MemberId, Message, ProductId, Sku, StoreId,
     calls::{GetAvailability, GetPrices, GetStockVersion, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
     ids::MALL_STORE,
 };
@@ -107,8 +107,8 @@ impl Service for StockStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &["skus.listed"]
+    fn reads(&self) -> &'static [Kind] {
+        &[Kind::SkusListed]
     }
     fn consume<'a>(&'a self, _: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
         for envelope in messages {

@@ -1,7 +1,7 @@
 //! Stubs of the services around orders: participants with the reactions that a test sets, and prices, coupons and stores to look up.
 
 use contracts::{
-    Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
+    Code, CouponId, IssuedCouponId, Kind, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
     messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, SlipStep, StepCommand, StepDone, StepRefused, StockPolicy},
 };
@@ -36,21 +36,36 @@ struct StubState {
 }
 
 /// The stubbed services, and the message kinds they read.
-const PARTICIPANTS: &[(&str, &[&str])] = &[
+const PARTICIPANTS: &[(&str, &[Kind])] = &[
     (
         "stock",
-        &["stock.reserve", "stock.take", "stock.release", "stock.commit", "orders.slip", "coupons.slip", "wallet.slip", "payments.slip"],
+        &[
+            Kind::StockReserve,
+            Kind::StockTake,
+            Kind::StockRelease,
+            Kind::StockCommit,
+            Kind::OrdersSlip,
+            Kind::CouponsSlip,
+            Kind::WalletSlip,
+            Kind::PaymentsSlip,
+        ],
     ),
-    ("coupons", &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"]),
-    ("wallet", &["points.hold", "points.unhold", "points.use", "orders.slip", "stock.slip", "coupons.slip", "payments.slip"]),
-    ("payments", &["payment.request", "payment.cancel", "orders.slip", "stock.slip", "coupons.slip", "wallet.slip"]),
+    (
+        "coupons",
+        &[Kind::CouponHold, Kind::CouponUnhold, Kind::CouponUse, Kind::OrdersSlip, Kind::StockSlip, Kind::WalletSlip, Kind::PaymentsSlip],
+    ),
+    (
+        "wallet",
+        &[Kind::PointsHold, Kind::PointsUnhold, Kind::PointsUse, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::PaymentsSlip],
+    ),
+    ("payments", &[Kind::PaymentRequest, Kind::PaymentCancel, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::WalletSlip]),
     ("catalog", &[]),
     ("stores", &[]),
 ];
 
 impl ParticipantsStub {
     pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
-        let stub = |(name, reads): &(&'static str, &'static [&'static str])| {
+        let stub = |(name, reads): &(&'static str, &'static [Kind])| {
             Arc::new(ParticipantService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
         };
         PARTICIPANTS.iter().map(stub).collect()
@@ -170,7 +185,7 @@ pub fn refusing_answer(request: &Message, code: Code) -> Message {
 struct ParticipantService {
     kit: Kit,
     name: &'static str,
-    reads: &'static [&'static str],
+    reads: &'static [Kind],
     participants: ParticipantsStub,
 }
 
@@ -240,7 +255,7 @@ impl Service for ParticipantService {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [Kind] {
         self.reads
     }
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -1,5 +1,5 @@
 use super::stock_stub::PlannedFailures;
-use contracts::{Message, messages::StepDone};
+use contracts::{Kind, Message, messages::StepDone};
 use futures::future::BoxFuture;
 use kit::{
     Fault, Kit, Service, Work,
@@ -70,8 +70,8 @@ impl Service for CouponsStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &["coupon.hold"]
+    fn reads(&self) -> &'static [Kind] {
+        &[Kind::CouponHold]
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -7,7 +7,7 @@ pub use count::{BlockWriter, CommandFault, Count, Fill};
 pub use lap::Lap;
 
 use super::{hold, release};
-use contracts::{Code, Message, OrderId, Refusal};
+use contracts::{Code, Kind, Message, OrderId, Refusal};
 use futures::future::BoxFuture;
 use kit::{
     Fault, Kit, Service, Work,
@@ -142,8 +142,8 @@ impl Service for OrdersStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserved", "stock.refused", "stock.released", "coupon.held"]
+    fn reads(&self) -> &'static [Kind] {
+        &[Kind::StockReserved, Kind::StockRefused, Kind::StockReleased, Kind::CouponHeld]
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

@@ -1,6 +1,6 @@
 use super::STOCK;
 use contracts::{
-    Code, Message, OrderId, Sku,
+    Code, Kind, Message, OrderId, Sku,
     calls::GetAvailability,
     messages::{StepDone, StepRefused},
 };
@@ -163,8 +163,8 @@ impl Service for StockStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserve", "stock.release", "stock.commit"]
+    fn reads(&self) -> &'static [Kind] {
+        &[Kind::StockReserve, Kind::StockRelease, Kind::StockCommit]
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {

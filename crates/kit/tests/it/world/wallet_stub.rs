@@ -1,3 +1,4 @@
+use contracts::Kind;
 use futures::future::BoxFuture;
 use kit::{
     Fault, Kit, Service, Work,
@@ -42,8 +43,8 @@ impl Service for WalletStub {
     fn router(self: Arc<Self>) -> OpenApiRouter {
         OpenApiRouter::new()
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserved", "coupon.held"]
+    fn reads(&self) -> &'static [Kind] {
+        &[Kind::StockReserved, Kind::CouponHeld]
     }
 
     fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
