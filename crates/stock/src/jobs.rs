@@ -49,7 +49,7 @@ mod tests {
     async fn only_holds_past_their_deadline_are_overdue() {
         let app = App::start(|kit| {
             let stock = Arc::new(Stock::new(kit.clone())) as Arc<dyn Service>;
-            vec![stock, StubService::new(kit, "orders"), StubService::new(kit, "catalog")]
+            vec![stock, Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "catalog"))]
         })
         .await;
         let (product_id, sku) = (ProductId(new_id()), Sku(new_id()));

@@ -17,7 +17,7 @@ pub const PASSWORD: &str = "seoul-rain-47-lantern";
 pub const OTHER_PASSWORD: &str = "busan-tide-82-compass";
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
-    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), StubService::new(kit, "stores")]
+    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), Arc::new(StubService::new(kit, "stores"))]
 }
 
 pub async fn app() -> App {

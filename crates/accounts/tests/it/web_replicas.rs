@@ -94,7 +94,10 @@ async fn cookies_work_on_processes_without_accounts() {
     for redis in [None, Some(redis.patient_client())] {
         let build = |kit: &Kit| -> Vec<Arc<dyn Service>> {
             let kit = kit_with_redis(kit, redis.clone());
-            let others = contracts::SERVICES.iter().filter(|name| **name != "accounts").map(|name| StubService::new(&kit, name));
+            let others = contracts::SERVICES
+                .iter()
+                .filter(|name| **name != "accounts")
+                .map(|name| Arc::new(StubService::new(&kit, name)) as Arc<dyn Service>);
             others.chain([Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())) as Arc<dyn Service>]).collect()
         };
         let app = App::builder().start_in(Shape::Split, build).await;

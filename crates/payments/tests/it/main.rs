@@ -31,7 +31,7 @@ const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Payments with stubs of its neighbours. `ledger`: file of the test provider. `None`: the provider is disabled.
 pub fn services(kit: &Kit, ledger: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
     let settings = PaymentsSettings { test_provider: ledger.is_some(), book: ledger, call_timeout: CALL_TIMEOUT };
-    vec![Payments::new(kit.clone(), settings), StubService::new(kit, "orders"), StubService::new(kit, "wallet")]
+    vec![Payments::new(kit.clone(), settings), Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "wallet"))]
 }
 
 pub async fn app() -> App {

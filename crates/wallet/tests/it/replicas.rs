@@ -12,7 +12,7 @@ use wallet::{Wallet, WalletSettings};
 
 fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
     let wallet = Wallet::new(kit.clone(), WalletSettings::default());
-    vec![Arc::new(wallet), StubService::new(kit, "orders"), StubService::new(kit, "payments")]
+    vec![Arc::new(wallet), Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "payments"))]
 }
 
 /// Two processes, each with some of the partitions.
