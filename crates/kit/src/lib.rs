@@ -17,15 +17,15 @@ pub mod idempotency;
 pub mod jobs;
 pub mod kafka;
 pub mod links;
+pub mod module;
 pub mod ports;
 pub mod process;
 pub mod redis;
-pub mod service;
 pub mod tasks;
 pub mod telemetry;
 pub mod testing;
 
 pub use batch::{Answer, Command, Outcome, Reply};
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Fault, Work};
-pub use service::{Kit, Service};
+pub use engine::{Fault, Service, Work};
+pub use module::{Kit, Module};

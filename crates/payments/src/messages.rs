@@ -36,6 +36,12 @@ pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope
     Ok(())
 }
 
+/// Saves the rows that the transaction changed.
+pub async fn flush(_: &Payments, work: &mut Work) -> Result<(), Fault> {
+    let loaded = work.take_stash::<LoadedPayments>();
+    store::save(&mut work.tx, *loaded).await
+}
+
 async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut payments: BTreeSet<PaymentId> = BTreeSet::new();
     let mut orders: BTreeSet<OrderId> = BTreeSet::new();

@@ -41,6 +41,12 @@ pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -
     Ok(())
 }
 
+/// Saves the rows that the transaction changed.
+pub async fn flush(_: &Wallet, work: &mut Work) -> Result<(), Fault> {
+    let ledger = work.take_stash::<Ledger>();
+    store::save(&mut work.tx, *ledger).await
+}
+
 /// Loads holds and causes first, because they determine the accounts.
 async fn load(tx: &mut Tx, ledger: &mut Ledger, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut orders: BTreeSet<OrderId> = BTreeSet::new();

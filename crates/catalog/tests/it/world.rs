@@ -6,7 +6,7 @@ use contracts::{
     ids::MALL_STORE,
 };
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
     ports::new_id,
     testing::{App, AppBuilder, StubService, TestResponse},
@@ -84,7 +84,7 @@ pub struct World {
     available: Arc<StockLevels>,
 }
 
-fn services(kit: &Kit, stores_state: &Arc<StoresState>, available: &Arc<StockLevels>) -> Vec<Arc<dyn Service>> {
+fn services(kit: &Kit, stores_state: &Arc<StoresState>, available: &Arc<StockLevels>) -> Vec<Arc<dyn Module>> {
     vec![Arc::new(catalog::Catalog::new(kit.clone())), Arc::new(stores_stub(kit, stores_state)), Arc::new(stock_stub(kit, available))]
 }
 

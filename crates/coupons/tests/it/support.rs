@@ -11,7 +11,7 @@ use coupons::{
 };
 use futures::future::join_all;
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
     breaker::BreakerSettings,
     kafka::RequestLogs,
@@ -76,7 +76,7 @@ impl Setup {
     }
 }
 
-pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Module>> {
     let mut kit = kit.clone();
     kit.redis = setup.redis();
     kit.requests = setup.requests.clone().or(kit.requests);

@@ -2,9 +2,8 @@
 
 use super::Answer;
 use crate::{
-    engine::{Fault, Work},
+    engine::{Fault, Service, Work},
     idempotency::IdempotencyKey,
-    service::Service,
 };
 use contracts::{Code, Refusal};
 use std::future::Future;

@@ -2,10 +2,9 @@
 
 use super::{Answer, Command, Deferred, Outcome, Reply, SubmitError, TraceId};
 use crate::{
-    engine::{Fault, Work},
+    engine::{Fault, Service, Work},
     idempotency::{self, IdempotencyKey, KeyState},
     ports::Stopwatch,
-    service::Service,
 };
 use contracts::Code;
 use futures::future::BoxFuture;

@@ -11,7 +11,7 @@ pub use answer::Answer;
 pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub(crate) use group::{AnyCommand, AnyGroup};
 
-use crate::{idempotency::IdempotencyKey, service::Service};
+use crate::{engine::Service, idempotency::IdempotencyKey};
 use group::QueuedCommand;
 use std::{
     collections::HashMap,

@@ -2,7 +2,7 @@
 //! positions, not from the leases.
 
 use super::{Engine, Fault, MessageSource, lease, notify::Notifications, reader::sources, wakeup::Wakeup};
-use crate::{batch::Batch, kafka::Consumer, ports::Stopwatch, service::Service};
+use crate::{batch::Batch, engine::Service, kafka::Consumer, ports::Stopwatch};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,

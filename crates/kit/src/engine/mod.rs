@@ -22,6 +22,7 @@ mod redrive;
 pub(crate) mod relay;
 mod retention;
 pub(crate) mod sequencer;
+mod service;
 mod skipping;
 mod source;
 mod stalls;
@@ -36,13 +37,13 @@ pub use fault::Fault;
 pub use log::{StoredMessage, Stream, StreamPartition, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
 pub use notify::Notifications;
 pub use readers::prepare;
+pub use service::Service;
 pub use source::MessageSource;
 pub use work::{Envelope, Work};
 pub use writer::RunningEngine;
 
 use crate::{
     ports::{Clock, Stopwatch},
-    service::Service,
     testing::Faults,
 };
 use assignment::PartitionAssignment;

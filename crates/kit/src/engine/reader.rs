@@ -1,7 +1,7 @@
 //! A reader: one service's position in one partition of one stream.
 
 use super::{StreamPartition, log};
-use crate::{ports::Stopwatch, service::Service};
+use crate::{engine::Service, ports::Stopwatch};
 use contracts::Message;
 use std::{collections::HashSet, sync::Arc};
 use uuid::Uuid;

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     db::{Db, Tx, migrate},
+    engine::Service,
     ports::Clock,
-    service::Service,
     testing::Faults,
 };
 use contracts::{Timestamp, messages};

@@ -2,8 +2,8 @@
 
 use super::{Engine, Envelope, Fault, log, reader::Position};
 use crate::{
+    engine::Service,
     ports::{Stopwatch, random_bytes},
-    service::Service,
     testing::crash_point,
 };
 use std::{panic::AssertUnwindSafe, time::Duration};

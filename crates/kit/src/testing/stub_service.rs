@@ -2,15 +2,13 @@
 
 use crate::{
     batch::{Answer, Command, Outcome},
-    db::Migration,
-    engine::{Envelope, Fault, Work},
+    engine::{Envelope, Fault, Service, Work},
     links::CallHandlers,
-    service::{Kit, Service},
+    module::{Kit, Module},
 };
 use contracts::{Kind, Message, calls::Call};
 use futures::future::{BoxFuture, ready};
 use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 type OnMessage = dyn Fn(&mut Work, &Envelope) -> Result<(), Fault> + Send + Sync;
@@ -74,15 +72,6 @@ impl Service for StubService {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
     fn reads(&self) -> &'static [Kind] {
         self.reads
     }
@@ -91,6 +80,12 @@ impl Service for StubService {
     }
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(ready((self.on_flush)(work)))
+    }
+}
+
+impl Module for StubService {
+    fn kit(&self) -> &Kit {
+        &self.kit
     }
     fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
         self.calls.iter().for_each(|register| register(handlers));

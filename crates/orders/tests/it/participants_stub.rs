@@ -5,7 +5,7 @@ use contracts::{
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
     messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, SlipStep, StepCommand, StepDone, StepRefused, StockPolicy},
 };
-use kit::{Fault, Kit, Service, Work, engine::Envelope, ports::new_id, testing::StubService};
+use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id, testing::StubService};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -62,8 +62,8 @@ const PARTICIPANTS: &[(&str, &[Kind])] = &[
 ];
 
 impl ParticipantsStub {
-    pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
-        PARTICIPANTS.iter().map(|(name, reads)| Arc::new(self.service(kit, name, reads)) as Arc<dyn Service>).collect()
+    pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Module>> {
+        PARTICIPANTS.iter().map(|(name, reads)| Arc::new(self.service(kit, name, reads)) as Arc<dyn Module>).collect()
     }
 
     fn service(&self, kit: &Kit, name: &'static str, reads: &'static [Kind]) -> StubService {

@@ -6,7 +6,7 @@ use contracts::{
     messages::{SkuListed, SkusListed, StepCommand, StockLine, StockPolicy, StockReserve, StockTake},
 };
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
     ports::new_id,
     testing::{App, AppBuilder, StubService},
@@ -20,7 +20,7 @@ pub struct World {
     pub seller_id: MemberId,
 }
 
-pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Module>> {
     let stores = StubService::new(kit, "stores");
     vec![
         Arc::new(stock::Stock::new(kit.clone())),

@@ -6,6 +6,7 @@ mod entries;
 mod grant;
 mod ledger;
 mod messages;
+mod migrations;
 mod read;
 mod replicas;
 
