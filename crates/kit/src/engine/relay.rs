@@ -57,8 +57,8 @@ impl RelayLease {
 }
 
 impl Relay {
-    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
-        crew.spawn("relay", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
+        tasks.spawn("relay", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {

@@ -46,8 +46,8 @@ struct SequencerLease {
 }
 
 impl Sequencer {
-    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
-        crew.spawn("sequencer", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
+        tasks.spawn("sequencer", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {
