@@ -16,8 +16,9 @@ const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most sessions, and most cookies, deleted by one transaction. Shoppers wait meanwhile, and a session can have a few hundred used tokens.
 const BATCH_SIZE: usize = 50;
 
-pub fn prune_sessions(accounts: Arc<Accounts>) -> Job {
-    Job::new("accounts.prune_sessions", INTERVAL, move || {
+pub fn all(accounts: &Arc<Accounts>) -> Vec<Job> {
+    let accounts = Arc::clone(accounts);
+    let prune_sessions = move || {
         let accounts = Arc::clone(&accounts);
         async move {
             let reply = accounts.kit.submit(&accounts, PruneSessions, None, Uuid::nil()).await?;
@@ -27,7 +28,8 @@ pub fn prune_sessions(accounts: Arc<Accounts>) -> Job {
             };
             Ok::<_, SubmitError>(if pruned == BATCH_SIZE { Pass::More } else { Pass::Done })
         }
-    })
+    };
+    vec![Job::new("accounts.prune_sessions", INTERVAL, prune_sessions)]
 }
 
 /// Deletes one batch. Answers with the larger of two numbers: the deleted sessions and the deleted cookies.

@@ -18,22 +18,13 @@ mod store;
 pub use import::{ImportError, ImportedMember, NewMember};
 
 use cache::{revocations, web_sessions::WebSessions};
-use contracts::{
-    MemberId,
-    calls::{GetEndedSessions, GetWebSession},
-};
-use futures::future::BoxFuture;
+use contracts::MemberId;
 use kit::{
-    Fault, Kit, Service, Work,
+    Fault, Kit, Work,
     auth::{LoginAttempts, PasswordGate, cookie::Cookies},
-    db::Migration,
-    engine::Envelope,
-    jobs::Job,
-    links::CallHandlers,
 };
 use model::EndReason;
 use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 /// Settings of the accounts service.
@@ -56,6 +47,10 @@ impl Accounts {
         let attempts = LoginAttempts::shared(kit.redis.clone(), Arc::clone(&kit.clock));
         let web_sessions = Arc::new(WebSessions::new(&kit));
         Accounts { kit, settings, passwords: PasswordGate::default(), attempts, web_sessions }
+    }
+
+    fn cookie_authority(&self) -> Arc<dyn Cookies> {
+        Arc::clone(&self.web_sessions) as _
     }
 
     /// Ends sessions. The transaction marks them in the database. After the commit, this process and the others refuse their
@@ -100,58 +95,18 @@ impl Accounts {
     }
 }
 
-impl Service for Accounts {
-    fn name(&self) -> &'static str {
-        "accounts"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[
-            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-            Migration::new(2, "web_sessions", include_str!("../migrations/V2__web_sessions.sql")),
-        ];
-        MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::router(self)
-    }
-
-    fn reads(&self) -> &'static [&'static str] {
-        &["store.created"]
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(work, messages))
-    }
-
-    fn on_notification(&self, text: Option<&str>) {
-        revocations::apply_notification(&self.kit, text);
-    }
-
-    fn jobs(self: Arc<Self>) -> Vec<Job> {
-        vec![jobs::prune_sessions(self)]
-    }
-
-    fn cookies(self: Arc<Self>) -> Option<Arc<dyn Cookies>> {
-        Some(Arc::clone(&self.web_sessions) as _)
-    }
-
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        let accounts = Arc::clone(&self);
-        handlers.register::<GetWebSession, _, _, _>(move |call| links::web_session(Arc::clone(&accounts), call));
-        handlers.register::<GetEndedSessions, _, _, _>(move |call| links::ended_sessions(Arc::clone(&self), call));
-    }
-
-    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        Box::pin(start::start(self))
-    }
-
-    fn start_remote(self: Arc<Self>) {
-        revocations::start_remote(&self);
+kit::module! {
+    impl Module for Accounts {
+        name: "accounts",
+        migrations: kit::migrations!("init", "web_sessions"),
+        reads: messages::READS,
+        consume: messages::consume,
+        on_notification: revocations::on_notification,
+        router: api::router,
+        calls: links::register,
+        jobs: jobs::all,
+        cookies: Accounts::cookie_authority,
+        start: start::start,
+        start_remote: revocations::start_remote,
     }
 }

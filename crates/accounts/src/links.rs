@@ -5,13 +5,18 @@ use contracts::{
     Timestamp,
     calls::{GetEndedSessions, GetWebSession, WebSession},
 };
-use kit::{Answer, Command, DbError, Fault, Outcome, Work};
+use kit::{Answer, Command, DbError, Fault, Outcome, Work, links::CallHandlers};
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
+pub fn register(accounts: &Arc<Accounts>, handlers: &mut CallHandlers) {
+    handlers.register_for(accounts, web_session);
+    handlers.register_for(accounts, ended_sessions);
+}
+
 /// Reads the session of a cookie from the database, and extends the cookie because its browser is active.
 /// `None`: the cookie is unknown or expired, or its session has ended.
-pub async fn web_session(accounts: Arc<Accounts>, call: GetWebSession) -> Result<Option<WebSession>, DbError> {
+async fn web_session(accounts: Arc<Accounts>, call: GetWebSession) -> Result<Option<WebSession>, DbError> {
     let now = accounts.kit.clock.now();
     let found = store::web_sessions::find(&mut *accounts.kit.db.reader().await?, &call.hash, now).await?;
     let Some(mut found) = found else { return Ok(None) };
@@ -32,7 +37,7 @@ pub async fn web_session(accounts: Arc<Accounts>, call: GetWebSession) -> Result
 }
 
 /// Reads the sessions that ended at or after `since`, with their times.
-pub async fn ended_sessions(accounts: Arc<Accounts>, call: GetEndedSessions) -> Result<Vec<(Uuid, Timestamp)>, DbError> {
+async fn ended_sessions(accounts: Arc<Accounts>, call: GetEndedSessions) -> Result<Vec<(Uuid, Timestamp)>, DbError> {
     store::sessions::revoked_since(&mut *accounts.kit.db.reader().await?, call.since).await
 }
 

@@ -1,10 +1,13 @@
 //! Effects of other services' messages: a member who runs a store becomes a seller, from its next access token on.
 
-use crate::store;
-use contracts::Message;
+use crate::{Accounts, store};
+use contracts::{Kind, Message};
 use kit::{Fault, Work, engine::Envelope};
 
-pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+/// Message kinds that the service reads.
+pub const READS: &[Kind] = &[Kind::StoreCreated];
+
+pub async fn consume(_: &Accounts, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let sellers = messages.iter().filter_map(|envelope| match &envelope.message {
         Message::StoreCreated(created) => created.seller_id,
         _ => None,

@@ -5,16 +5,14 @@
 
 mod api;
 mod cache;
+mod links;
 mod model;
 mod queries;
 mod store;
 mod view;
 
 use cache::CatalogCache;
-use contracts::calls::GetPrices;
-use kit::{Kit, Service, db::Migration, links::CallHandlers};
-use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
+use kit::Kit;
 
 pub struct Catalog {
     kit: Kit,
@@ -28,27 +26,11 @@ impl Catalog {
     }
 }
 
-impl Service for Catalog {
-    fn name(&self) -> &'static str {
-        "catalog"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        store::MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::router(self)
-    }
-
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        handlers.register::<GetPrices, _, _, _>(move |call| {
-            let catalog = Arc::clone(&self);
-            async move { catalog.prices(&call.skus).await }
-        });
+kit::module! {
+    impl Module for Catalog {
+        name: "catalog",
+        migrations: kit::migrations!("init"),
+        router: api::router,
+        calls: links::register,
     }
 }

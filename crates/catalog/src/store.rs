@@ -7,11 +7,9 @@ use crate::model::{Product, ProductFilter, ProductOption, ProductPosition, SaleS
 use contracts::{ProductId, Sku, StoreId, Won, calls::PricedSku, messages::StockPolicy};
 use kit::{
     Fault,
-    db::{DbError, FromRow, Migration, Param, Row, Tx, params},
+    db::{DbError, FromRow, Param, Row, Tx, params},
 };
 use std::{collections::HashMap, fmt::Write};
-
-pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "init", include_str!("../migrations/V1__init.sql"))];
 
 macro_rules! product_sql {
     () => {

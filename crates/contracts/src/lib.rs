@@ -15,6 +15,6 @@ pub const SERVICES: &[&str] = &["accounts", "stores", "catalog", "orders", "stoc
 
 pub use errors::{Code, Refusal};
 pub use ids::*;
-pub use messages::Message;
+pub use messages::{Kind, Message};
 pub use money::Won;
 pub use time::Timestamp;

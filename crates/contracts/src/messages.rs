@@ -26,6 +26,24 @@ pub enum DecodeError {
 
 macro_rules! messages {
     ($($(#[doc = $doc:literal])* $source:literal => $name:ident($payload:ty) = $kind:literal;)*) => {
+        /// Kind of a message: its type without its data. In tables and on the wire it is a text such as `stock.reserve`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind { $($(#[doc = $doc])* $name,)* }
+
+        impl Kind {
+            /// All kinds, in the order of the table.
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)*];
+
+            /// The CloudEvents `type`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Kind::$name => $kind,)* }
+            }
+            /// `None`: the type is unknown to this version.
+            pub fn parse(text: &str) -> Option<Kind> {
+                match text { $($kind => Some(Kind::$name),)* _ => None }
+            }
+        }
+
         /// All messages.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Message { $($(#[doc = $doc])* $name($payload),)* }
@@ -189,6 +207,14 @@ mod tests {
         });
         let data = message.encode().expect("plain data encodes");
         assert_eq!(Message::decode(message.kind(), &data).expect("it was just encoded"), message);
+    }
+
+    #[test]
+    fn a_kind_reads_back_and_has_the_name_of_its_table_row() {
+        let rows: Vec<&str> = Message::TABLE.iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(), rows);
+        assert!(Kind::ALL.iter().all(|kind| Kind::parse(kind.as_str()) == Some(*kind)));
+        assert_eq!((Kind::parse("no.such"), Kind::StockTakeRefused.as_str()), (None, "stock.take_refused"));
     }
 
     #[test]

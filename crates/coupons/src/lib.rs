@@ -4,7 +4,7 @@
 //! store, minimum and discount. It never issues more than the quantity, and never serves a later ticket before an earlier one. It never
 //! issues a coupon after its end, and never touches money.
 //!
-//! Rooms; each imports only from those after it: `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`, `store`, `model`.
+//! Rooms; each imports only from those after it: `start`, `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`, `store`, `model`.
 //! (All of them know [`Coupons`], the service itself.)
 //!
 //! Reading order:
@@ -24,6 +24,7 @@ mod links;
 mod loaded;
 mod messages;
 mod model;
+mod start;
 mod store;
 mod waitlist;
 
@@ -32,12 +33,9 @@ use admission::{
     redis::{DatabaseSource, GateTimes, SharedGate},
 };
 use claims::deferred::HeldSlots;
-use contracts::calls::GetIssuedCoupons;
-use futures::future::BoxFuture;
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, links::CallHandlers};
+use kit::Kit;
 use serde::Deserialize;
 use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 
 /// The way of claims to the database (C25). All strategies give the same answers, and one conformance suite tests them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -91,57 +89,16 @@ impl Coupons {
     }
 }
 
-impl Service for Coupons {
-    fn name(&self) -> &'static str {
-        "coupons"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[
-            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-            Migration::new(2, "claims", include_str!("../migrations/V2__claims.sql")),
-            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
-        ];
-        MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::router(self)
-    }
-
-    fn reads(&self) -> &'static [&'static str] {
-        messages::READS
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(self, work, messages))
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(self.save(work))
-    }
-
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        handlers.register::<GetIssuedCoupons, _, _, _>(move |call| {
-            let coupons = Arc::clone(&self);
-            async move { links::issued_coupons(&coupons, call).await }
-        });
-    }
-
-    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        Box::pin(async move {
-            if self.settings.strategy == Strategy::Redis && self.gate.is_none() {
-                return Err(Fault::Setting("claim_strategy: redis needs a Redis; set redis to its URL".into()));
-            }
-            Ok(())
-        })
-    }
-
-    fn jobs(self: Arc<Self>) -> Vec<Job> {
-        jobs::all(&self)
+kit::module! {
+    impl Module for Coupons {
+        name: "coupons",
+        migrations: kit::migrations!("init", "claims", postgres "room"),
+        reads: messages::READS,
+        consume: messages::consume,
+        flush: Coupons::save,
+        router: api::router,
+        calls: links::register,
+        jobs: jobs::all,
+        start: start::start,
     }
 }

@@ -8,11 +8,15 @@ use contracts::{
     CouponId,
     calls::{GetIssuedCoupons, IssuedCouponTerms},
 };
-use kit::DbError;
-use std::collections::HashMap;
+use kit::{DbError, links::CallHandlers};
+use std::{collections::HashMap, sync::Arc};
+
+pub fn register(coupons: &Arc<Coupons>, handlers: &mut CallHandlers) {
+    handlers.register_for(coupons, issued_coupons);
+}
 
 /// Returns those of the coupons that the member owns, with the reason why each cannot be used now.
-pub async fn issued_coupons(coupons: &Coupons, call: GetIssuedCoupons) -> Result<Vec<IssuedCouponTerms>, DbError> {
+async fn issued_coupons(coupons: Arc<Coupons>, call: GetIssuedCoupons) -> Result<Vec<IssuedCouponTerms>, DbError> {
     let now = coupons.kit.clock.now();
     let mut reader = coupons.kit.db.reader().await?;
     let own = issued::owned(&mut reader, call.member_id, &call.ids).await?;

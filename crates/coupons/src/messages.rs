@@ -8,13 +8,21 @@ use crate::{
     waitlist::{expire_in, promote_in},
 };
 use contracts::{
-    CouponId, IssuedCouponId, Message, OrderId, Refusal, Timestamp,
+    CouponId, IssuedCouponId, Kind, Message, OrderId, Refusal, Timestamp,
     messages::{ClaimRequested, CouponHold, Direction, RoutingSlip, SlipStep, StepDone, StepRefused},
 };
 use kit::{Fault, Work, engine::Envelope};
 
-pub const READS: &[&str] =
-    &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip", "coupon.claim"];
+pub const READS: &[Kind] = &[
+    Kind::CouponHold,
+    Kind::CouponUnhold,
+    Kind::CouponUse,
+    Kind::OrdersSlip,
+    Kind::StockSlip,
+    Kind::WalletSlip,
+    Kind::PaymentsSlip,
+    Kind::ClaimRequested,
+];
 
 const SERVICE: &str = "coupons";
 

@@ -15,10 +15,10 @@ pub mod http;
 pub mod jobs;
 pub mod kafka;
 pub mod links;
+pub mod module;
 pub mod ports;
 pub mod process;
 pub mod redis;
-pub mod service;
 pub mod tasks;
 pub mod telemetry;
 pub mod testing;
@@ -34,5 +34,5 @@ pub mod batch {
 }
 
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Answer, Command, Fault, Outcome, Reply, Work, idempotency};
-pub use service::{Kit, Service};
+pub use engine::{Answer, Command, Fault, Outcome, Reply, Service, Work, idempotency};
+pub use module::{Kit, Module};

@@ -6,7 +6,7 @@ use catalog::Catalog;
 use contracts::Won;
 use coupons::{Coupons, CouponsSettings};
 use kit::{
-    Kit, Service,
+    Kit, Module,
     engine::{EngineSettings, Fault},
     ports::{Clock, SystemClock, random_bytes},
     process::{Process, ProcessSettings},
@@ -38,7 +38,7 @@ pub enum MallError {
 }
 
 /// All services, in the order in which a checkout needs them.
-pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Module>> {
     vec![
         Arc::new(Accounts::new(kit.for_service("accounts"), AccountsSettings { operator: settings.operator.clone() })),
         Arc::new(Stores::new(kit.for_service("stores"))),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// Maximum orders handled by one pass. When a pass is full, the next one follows at once.
 const MAX_PER_PASS: u32 = 200;
 
-pub fn jobs(orders: &Arc<Orders>) -> Vec<Job> {
+pub fn all(orders: &Arc<Orders>) -> Vec<Job> {
     let orders = Arc::clone(orders);
     let due = move || {
         let orders = Arc::clone(&orders);

@@ -13,16 +13,8 @@ mod view;
 mod wait;
 
 use contracts::OrderId;
-use futures::future::BoxFuture;
-use kit::{
-    Kit, Service, Work,
-    cache::Cache,
-    db::Migration,
-    engine::{Envelope, Fault},
-    jobs::Job,
-};
+use kit::{Kit, cache::Cache};
 use std::{sync::Arc, time::Duration};
-use utoipa_axum::router::OpenApiRouter;
 
 pub use view::{OrderSummary, OrderView};
 
@@ -63,48 +55,15 @@ impl Orders {
     }
 }
 
-impl Service for Orders {
-    fn name(&self) -> &'static str {
-        "orders"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[
-            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-            Migration::new(2, "slips", include_str!("../migrations/V2__slips.sql")),
-            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
-        ];
-        MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::routes(self)
-    }
-
-    fn reads(&self) -> &'static [&'static str] {
-        messages::READS
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(self, work, messages))
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(loaded::flush(self, work))
-    }
-
-    fn on_notification(&self, text: Option<&str>) {
-        match text.map(uuid::Uuid::try_parse) {
-            Some(Ok(id)) => self.waiters.wake(OrderId(id)),
-            _ => self.waiters.wake_all(),
-        }
-    }
-
-    fn jobs(self: Arc<Self>) -> Vec<Job> {
-        jobs::jobs(&self)
+kit::module! {
+    impl Module for Orders {
+        name: "orders",
+        migrations: kit::migrations!("init", "slips", postgres "room"),
+        reads: messages::READS,
+        consume: messages::consume,
+        flush: loaded::flush,
+        on_notification: wait::on_notification,
+        router: api::router,
+        jobs: jobs::all,
     }
 }

@@ -6,32 +6,32 @@ use crate::{
     loaded::{self, LoadedOrders},
     model::{Checkout, Reason, SagaStep},
 };
-use contracts::{Message, OrderId, Refusal, Timestamp, messages::StepRefused};
+use contracts::{Kind, Message, OrderId, Refusal, Timestamp, messages::StepRefused};
 use kit::{
     Work,
     engine::{Envelope, Fault},
 };
 
 /// Message kinds that the service reads.
-pub const READS: &[&str] = &[
-    "stock.reserved",
-    "stock.refused",
-    "stock.taken",
-    "stock.take_refused",
-    "stock.released",
-    "coupon.held",
-    "coupon.refused",
-    "coupon.released",
-    "points.held",
-    "points.refused",
-    "points.released",
-    "payment.approved",
-    "payment.failed",
-    "payment.cancelled",
-    "stock.slip",
-    "coupons.slip",
-    "wallet.slip",
-    "payments.slip",
+pub const READS: &[Kind] = &[
+    Kind::StockReserved,
+    Kind::StockRefused,
+    Kind::StockTaken,
+    Kind::StockTakeRefused,
+    Kind::StockReleased,
+    Kind::CouponHeld,
+    Kind::CouponRefused,
+    Kind::CouponReleased,
+    Kind::PointsHeld,
+    Kind::PointsRefused,
+    Kind::PointsReleased,
+    Kind::PaymentApproved,
+    Kind::PaymentFailed,
+    Kind::PaymentCancelled,
+    Kind::StockSlip,
+    Kind::CouponsSlip,
+    Kind::WalletSlip,
+    Kind::PaymentsSlip,
 ];
 
 pub async fn consume(orders: &Orders, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {

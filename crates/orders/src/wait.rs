@@ -103,6 +103,14 @@ impl Drop for WaitGuard {
     }
 }
 
+/// Wakes the callers that wait for an order, because another process brought it to rest. `None`: wakes all.
+pub fn on_notification(orders: &Orders, text: Option<&str>) {
+    match text.map(Uuid::try_parse) {
+        Some(Ok(id)) => orders.waiters.wake(OrderId(id)),
+        _ => orders.waiters.wake_all(),
+    }
+}
+
 /// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent or unreadable.
 pub fn parse_prefer(headers: &axum::http::HeaderMap, trace: Trace) -> WaitPreference {
     let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());

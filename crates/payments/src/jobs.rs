@@ -14,18 +14,32 @@ use crate::{
     store,
 };
 use contracts::{Code, PaymentId, Refusal};
-use kit::{DbError, Reply, jobs::Pass, ports::new_id, tasks, testing::crash_point};
+use kit::{
+    DbError, Reply,
+    jobs::{Job, Pass},
+    ports::new_id,
+    tasks,
+    testing::crash_point,
+};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::sync::{Semaphore, mpsc::Receiver};
 use uuid::Uuid;
 
+/// Interval of the job `payments.reconcile`.
+const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 /// Maximum concurrent first calls. Further ones wait.
 const MAX_CONCURRENT_CALLS: usize = 32;
 /// Maximum payments, and maximum refunds, that one pass handles.
 const MAX_PER_PASS: u32 = 50;
+
+pub fn all(payments: &Arc<Payments>) -> Vec<Job> {
+    let payments = Arc::clone(payments);
+    vec![Job::new("payments.reconcile", RECONCILE_EVERY, move || Arc::clone(&payments).reconcile())]
+}
 
 /// A call to the provider, queued after the commit.
 #[derive(Clone, Copy, Debug)]

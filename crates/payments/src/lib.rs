@@ -8,28 +8,25 @@ mod jobs;
 mod messages;
 mod model;
 mod providers;
+mod start;
 mod store;
 
 pub use providers::TestLedger;
 
-use futures::future::BoxFuture;
 use jobs::{InFlight, ProviderTask};
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, tasks};
-use model::{LoadedPayments, NextAction, PaymentRules};
+use kit::{Fault, Kit, Work};
+use model::{NextAction, PaymentRules};
 use providers::{Provider, TestProvider};
 use serde::Deserialize;
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use utoipa_axum::router::OpenApiRouter;
 
 /// Maximum queued provider tasks. `payments.reconcile` finds those that do not fit.
 const TASK_QUEUE_CAPACITY: usize = 1_024;
-/// Interval of the job `payments.reconcile`.
-const RECONCILE_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,59 +97,15 @@ impl Payments {
     }
 }
 
-impl Service for Payments {
-    fn name(&self) -> &'static str {
-        "payments"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[
-            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-            Migration::new(2, "slips", include_str!("../migrations/V2__slips.sql")),
-            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
-        ];
-        MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::router(self)
-    }
-
-    fn reads(&self) -> &'static [&'static str] {
-        messages::READS
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(self, work, messages))
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            let loaded = work.take_stash::<LoadedPayments>();
-            store::save(&mut work.tx, *loaded).await
-        })
-    }
-
-    fn jobs(self: Arc<Self>) -> Vec<Job> {
-        vec![Job::new("payments.reconcile", RECONCILE_EVERY, move || Arc::clone(&self).reconcile())]
-    }
-
-    fn start(self: Arc<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        Box::pin(async move {
-            if self.settings.test_provider && self.provider.is_none() {
-                return Err(Fault::Setting(
-                    "test_provider: its ledger needs a file, and there is no database file to keep it beside: set book".into(),
-                ));
-            }
-            let task_receiver = self.task_receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(task_receiver) = task_receiver {
-                tasks::spawn("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&self), task_receiver));
-            }
-            Ok(())
-        })
+kit::module! {
+    impl Module for Payments {
+        name: "payments",
+        migrations: kit::migrations!("init", "slips", postgres "room"),
+        reads: messages::READS,
+        consume: messages::consume,
+        flush: messages::flush,
+        router: api::router,
+        jobs: jobs::all,
+        start: start::start,
     }
 }

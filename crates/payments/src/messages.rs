@@ -6,23 +6,23 @@ use crate::{
     store,
 };
 use contracts::{
-    Message, OrderId, PaymentId, Refusal,
+    Kind, Message, OrderId, PaymentId, Refusal,
     messages::{Direction, SlipStep},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::collections::BTreeSet;
 
 /// Message kinds that the service reads.
-pub const READS: &[&str] = &[
-    "payment.request",
-    "payment.cancel",
-    "wallet.debited",
-    "wallet.refused",
-    "wallet.credited",
-    "orders.slip",
-    "stock.slip",
-    "coupons.slip",
-    "wallet.slip",
+pub const READS: &[Kind] = &[
+    Kind::PaymentRequest,
+    Kind::PaymentCancel,
+    Kind::WalletDebited,
+    Kind::WalletRefused,
+    Kind::WalletCredited,
+    Kind::OrdersSlip,
+    Kind::StockSlip,
+    Kind::CouponsSlip,
+    Kind::WalletSlip,
 ];
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
@@ -34,6 +34,12 @@ pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope
     }
     work.put_stash(loaded);
     Ok(())
+}
+
+/// Saves the rows that the transaction changed.
+pub async fn flush(_: &Payments, work: &mut Work) -> Result<(), Fault> {
+    let loaded = work.take_stash::<LoadedPayments>();
+    store::save(&mut work.tx, *loaded).await
 }
 
 async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&Envelope]) -> Result<(), Fault> {

@@ -39,7 +39,7 @@ mod tests {
         messages::{SkuListed, SkusListed, StepCommand, StockLine, StockPolicy, StockReserve},
     };
     use kit::{
-        Service,
+        Module,
         ports::new_id,
         testing::{App, START, StubService},
     };
@@ -48,8 +48,8 @@ mod tests {
     #[tokio::test]
     async fn only_holds_past_their_deadline_are_overdue() {
         let app = App::start(|kit| {
-            let stock = Arc::new(Stock::new(kit.clone())) as Arc<dyn Service>;
-            vec![stock, StubService::new(kit, "orders"), StubService::new(kit, "catalog")]
+            let stock = Arc::new(Stock::new(kit.clone())) as Arc<dyn Module>;
+            vec![stock, Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "catalog"))]
         })
         .await;
         let (product_id, sku) = (ProductId(new_id()), Sku(new_id()));

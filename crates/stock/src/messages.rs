@@ -3,27 +3,27 @@
 //! Handles messages in order of arrival, on rows that are loaded once per transaction. [`flush`] saves them once.
 
 use crate::{
-    cache::AvailabilityCache,
+    Stock,
     model::{CommitOutcome, LoadedStock, NotLoaded, ReservationState},
     store,
 };
 use contracts::{
-    Message, OrderId, Refusal, Sku, Timestamp,
+    Kind, Message, OrderId, Refusal, Sku, Timestamp,
     messages::{Direction, RoutingSlip, SlipStep, StepRefused},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::sync::Arc;
 
-pub const READS: &[&str] = &[
-    "skus.listed",
-    "stock.reserve",
-    "stock.take",
-    "stock.release",
-    "stock.commit",
-    "orders.slip",
-    "coupons.slip",
-    "wallet.slip",
-    "payments.slip",
+pub const READS: &[Kind] = &[
+    Kind::SkusListed,
+    Kind::StockReserve,
+    Kind::StockTake,
+    Kind::StockRelease,
+    Kind::StockCommit,
+    Kind::OrdersSlip,
+    Kind::CouponsSlip,
+    Kind::WalletSlip,
+    Kind::PaymentsSlip,
 ];
 
 const SERVICE: &str = "stock";
@@ -34,7 +34,7 @@ impl From<NotLoaded> for Fault {
     }
 }
 
-pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+pub async fn consume(_: &Stock, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut loaded = work.take_stash::<LoadedStock>();
     load(work, &mut loaded, messages).await?;
     for envelope in messages {
@@ -144,12 +144,12 @@ fn report_missing_hold(order_id: OrderId, outcome: CommitOutcome) {
 }
 
 /// Saves the changes of this transaction, and updates the cache after the commit.
-pub async fn flush(work: &mut Work, availability: &Arc<AvailabilityCache>) -> Result<(), Fault> {
+pub async fn flush(stock: &Stock, work: &mut Work) -> Result<(), Fault> {
     let loaded = work.take_stash::<LoadedStock>();
     store::save(&mut work.tx, &loaded).await?;
     let changed: Vec<(Sku, i64)> = loaded.changes().items.iter().map(|(item, _)| (item.sku, item.available())).collect();
     if !changed.is_empty() {
-        let availability = Arc::clone(availability);
+        let availability = Arc::clone(&stock.availability);
         work.after_commit(move || availability.insert_committed(&changed));
     }
     Ok(())

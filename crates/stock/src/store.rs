@@ -9,14 +9,9 @@ use crate::model::{LineState, LoadedStock, Movement, Reservation, ReservationLin
 use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
 use kit::{
     Fault,
-    db::{DbError, FromRow, Migration, Row, Tx, params},
+    db::{DbError, FromRow, Row, Tx, params},
 };
 use std::collections::HashMap;
-
-pub const MIGRATIONS: &[Migration] = &[
-    Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-    Migration::only_postgres(2, "room", include_str!("../migrations/V2__room.postgres.sql")),
-];
 
 impl FromRow for StockItem {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {

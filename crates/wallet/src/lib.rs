@@ -19,12 +19,8 @@ pub use model::account::{GENESIS, MALL, ledger_hash};
 pub use model::charge::{MAX_CHARGE, MIN_CHARGE};
 
 use contracts::Won;
-use futures::future::BoxFuture;
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope};
-use model::Ledger;
+use kit::Kit;
 use serde::Deserialize;
-use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,41 +48,13 @@ impl Wallet {
     }
 }
 
-impl Service for Wallet {
-    fn name(&self) -> &'static str {
-        "wallet"
-    }
-
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] = &[
-            Migration::new(1, "init", include_str!("../migrations/V1__init.sql")),
-            Migration::new(2, "append_only", include_str!("../migrations/V2__append_only.sql"))
-                .on_postgres(include_str!("../migrations/V2__append_only.postgres.sql")),
-            Migration::only_postgres(3, "room", include_str!("../migrations/V3__room.postgres.sql")),
-        ];
-        MIGRATIONS
-    }
-
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        api::router(self)
-    }
-
-    fn reads(&self) -> &'static [&'static str] {
-        messages::READS
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(messages::consume(self, work, messages))
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            let ledger = work.take_stash::<Ledger>();
-            store::save(&mut work.tx, *ledger).await
-        })
+kit::module! {
+    impl Module for Wallet {
+        name: "wallet",
+        migrations: kit::migrations!("init", separate "append_only", postgres "room"),
+        reads: messages::READS,
+        consume: messages::consume,
+        flush: messages::flush,
+        router: api::router,
     }
 }

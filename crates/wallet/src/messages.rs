@@ -8,25 +8,25 @@ use crate::{
     store,
 };
 use contracts::{
-    Message, OrderId, Timestamp,
+    Kind, Message, OrderId, Timestamp,
     messages::{Direction, RoutingSlip, SlipStep, StepDone, StepRefused, WalletMoved, WalletRefused},
 };
 use kit::{Fault, Tx, Work, engine::Envelope};
 use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
-pub const READS: &[&str] = &[
-    "points.hold",
-    "points.unhold",
-    "points.use",
-    "order.confirmed",
-    "order.cancelled",
-    "wallet.debit",
-    "wallet.credit",
-    "orders.slip",
-    "stock.slip",
-    "coupons.slip",
-    "payments.slip",
+pub const READS: &[Kind] = &[
+    Kind::PointsHold,
+    Kind::PointsUnhold,
+    Kind::PointsUse,
+    Kind::OrderConfirmed,
+    Kind::OrderCancelled,
+    Kind::WalletDebit,
+    Kind::WalletCredit,
+    Kind::OrdersSlip,
+    Kind::StockSlip,
+    Kind::CouponsSlip,
+    Kind::PaymentsSlip,
 ];
 
 const SERVICE: &str = "wallet";
@@ -39,6 +39,12 @@ pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -
     }
     work.put_stash(ledger);
     Ok(())
+}
+
+/// Saves the rows that the transaction changed.
+pub async fn flush(_: &Wallet, work: &mut Work) -> Result<(), Fault> {
+    let ledger = work.take_stash::<Ledger>();
+    store::save(&mut work.tx, *ledger).await
 }
 
 /// Loads holds and causes first, because they determine the accounts.

@@ -25,7 +25,11 @@ pub fn notification_texts(ended: &[Uuid]) -> impl Iterator<Item = String> {
 }
 
 /// Revokes the sessions that another process announced. `None`: a notification may have been lost, so reload the list.
-pub fn apply_notification(kit: &Kit, text: Option<&str>) {
+pub fn on_notification(accounts: &Accounts, text: Option<&str>) {
+    apply_notification(&accounts.kit, text);
+}
+
+fn apply_notification(kit: &Kit, text: Option<&str>) {
     let now = kit.clock.now();
     match text {
         Some(text) => {

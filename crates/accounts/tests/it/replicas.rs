@@ -4,7 +4,7 @@ use crate::support::{PASSWORD, Tokens, broken_families, has_access, operator, se
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::MemberId;
 use futures::future::join_all;
-use kit::{Kit, Service, ports::new_id, process::presences, testing::App};
+use kit::{Kit, Module, ports::new_id, process::presences, testing::App};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
@@ -122,7 +122,7 @@ async fn an_address_opens_one_account() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_is_created_once() {
     let (one, _) = two_processes().await;
-    let with_operator = |kit: &Kit| -> Vec<Arc<dyn Service>> {
+    let with_operator = |kit: &Kit| -> Vec<Arc<dyn Module>> {
         let settings = AccountsSettings { operator: Some(("ops@example.com".into(), PASSWORD.into())) };
         vec![Arc::new(Accounts::new(kit.clone(), settings))]
     };

@@ -1,9 +1,9 @@
 use crate::support::{OTHER_PASSWORD, PASSWORD, app, sign_in, sign_up, try_sign_in};
 use accounts::{Accounts, AccountsSettings};
-use kit::{Fault, Kit, Service, testing::App};
+use kit::{Fault, Kit, Module, testing::App};
 use std::sync::Arc;
 
-fn with_operator(email: &'static str, password: &'static str) -> impl Fn(&Kit) -> Vec<Arc<dyn Service>> {
+fn with_operator(email: &'static str, password: &'static str) -> impl Fn(&Kit) -> Vec<Arc<dyn Module>> {
     move |kit| {
         let settings = AccountsSettings { operator: Some((email.into(), password.into())) };
         vec![Arc::new(Accounts::new(kit.clone(), settings))]

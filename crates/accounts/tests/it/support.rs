@@ -4,7 +4,7 @@ use accounts::{Accounts, AccountsSettings};
 use axum::{Extension, Router};
 use contracts::MemberId;
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
     http::Peer,
     ports::new_id,
@@ -16,8 +16,8 @@ use std::{sync::Arc, time::Duration};
 pub const PASSWORD: &str = "seoul-rain-47-lantern";
 pub const OTHER_PASSWORD: &str = "busan-tide-82-compass";
 
-pub fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
-    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), StubService::new(kit, "stores")]
+pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
+    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), Arc::new(StubService::new(kit, "stores"))]
 }
 
 pub async fn app() -> App {

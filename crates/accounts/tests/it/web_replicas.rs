@@ -3,7 +3,7 @@
 use crate::support::*;
 use accounts::{Accounts, AccountsSettings};
 use kit::{
-    Kit, Service,
+    Kit, Module,
     redis::Redis,
     testing::{App, Shape, StubService, TestRedis},
 };
@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// Services of a process with its own Redis connection.
-fn services_with_redis(redis: Option<Redis>) -> impl Fn(&Kit) -> Vec<Arc<dyn Service>> {
+fn services_with_redis(redis: Option<Redis>) -> impl Fn(&Kit) -> Vec<Arc<dyn Module>> {
     move |kit| services(&kit_with_redis(kit, redis.clone()))
 }
 
@@ -92,10 +92,13 @@ async fn losing_redis_ends_no_session() {
 async fn cookies_work_on_processes_without_accounts() {
     let redis = TestRedis::start().await;
     for redis in [None, Some(redis.patient_client())] {
-        let build = |kit: &Kit| -> Vec<Arc<dyn Service>> {
+        let build = |kit: &Kit| -> Vec<Arc<dyn Module>> {
             let kit = kit_with_redis(kit, redis.clone());
-            let others = contracts::SERVICES.iter().filter(|name| **name != "accounts").map(|name| StubService::new(&kit, name));
-            others.chain([Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())) as Arc<dyn Service>]).collect()
+            let others = contracts::SERVICES
+                .iter()
+                .filter(|name| **name != "accounts")
+                .map(|name| Arc::new(StubService::new(&kit, name)) as Arc<dyn Module>);
+            others.chain([Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())) as Arc<dyn Module>]).collect()
         };
         let app = App::builder().start_in(Shape::Split, build).await;
         sign_up(&app, "minji@example.com").await;

@@ -1,19 +1,15 @@
 //! The catalogue with stubs of the stores and stock services.
 
 use contracts::{
-    MemberId, Message, ProductId, Sku, StoreId,
+    Kind, MemberId, Message, ProductId, Sku, StoreId,
     calls::{GetAvailability, GetPrices, GetStockVersion, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
     ids::MALL_STORE,
 };
-use futures::future::BoxFuture;
 use kit::{
-    Fault, Kit, Service, Work,
+    Kit, Module,
     auth::Role,
-    db::Migration,
-    engine::Envelope,
-    links::CallHandlers,
     ports::new_id,
-    testing::{App, AppBuilder, TestResponse},
+    testing::{App, AppBuilder, StubService, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{
@@ -23,62 +19,30 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use utoipa_axum::router::OpenApiRouter;
-
-/// Stub of the stores service, with the calls that the catalogue makes.
-#[derive(Clone)]
-pub struct StoresStub {
-    kit: Kit,
-    stores_state: Arc<StoresState>,
-}
 
 #[derive(Default)]
 struct StoresState {
     stores: Mutex<Vec<StoreCard>>,
-    /// Calls fail.
+    /// Calls for several stores fail.
     is_unavailable: AtomicBool,
 }
 
-impl Service for StoresStub {
-    fn name(&self) -> &'static str {
-        "stores"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        let find = |stores: &Arc<Self>, wanted: &dyn Fn(&StoreCard) -> bool| -> Vec<StoreCard> {
-            stores.stores_state.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
-        };
-        let stores = Arc::clone(&self);
-        handlers.register::<GetStore, _, _, _>(move |call| {
-            let found = find(&stores, &|store| store.store_id == call.store_id).pop();
-            async move { Ok::<_, String>(found) }
-        });
-        let stores = Arc::clone(&self);
-        handlers.register::<GetStores, _, _, _>(move |call| {
-            let found = find(&stores, &|store| call.store_ids.contains(&store.store_id));
-            let is_unavailable = stores.stores_state.is_unavailable.load(Ordering::SeqCst);
-            async move { if is_unavailable { Err("away".to_owned()) } else { Ok(found) } }
-        });
-        handlers.register::<GetStoresOfSeller, _, _, _>(move |call| {
-            let found = find(&self, &|store| store.seller_id == Some(call.seller_id));
-            async move { Ok::<_, String>(found) }
-        });
+impl StoresState {
+    fn find(&self, wanted: impl Fn(&StoreCard) -> bool) -> Vec<StoreCard> {
+        self.stores.lock().expect("not poisoned").iter().filter(|store| wanted(store)).cloned().collect()
     }
 }
 
-/// Stub of the stock service, with the calls that the catalogue makes. Listed stock is available until a test changes it.
-#[derive(Clone)]
-pub struct StockStub {
-    kit: Kit,
-    available: Arc<StockLevels>,
+/// Stub of the stores service, with the calls that the catalogue makes.
+fn stores_stub(kit: &Kit, stores: &Arc<StoresState>) -> StubService {
+    let [one, many, of_seller] = std::array::from_fn(|_| Arc::clone(stores));
+    StubService::new(kit, "stores")
+        .answers::<GetStore>(move |call| Ok(one.find(|store| store.store_id == call.store_id).pop()))
+        .answers::<GetStores>(move |call| match many.is_unavailable.load(Ordering::SeqCst) {
+            true => Err("away".into()),
+            false => Ok(many.find(|store| call.store_ids.contains(&store.store_id))),
+        })
+        .answers::<GetStoresOfSeller>(move |call| Ok(of_seller.find(|store| store.seller_id == Some(call.seller_id))))
 }
 
 #[derive(Default)]
@@ -94,39 +58,22 @@ impl StockLevels {
     }
 }
 
-impl Service for StockStub {
-    fn name(&self) -> &'static str {
-        "stock"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        &["skus.listed"]
-    }
-    fn consume<'a>(&'a self, _: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        for envelope in messages {
-            if let Message::SkusListed(listed) = &envelope.message {
-                self.available.set(listed.skus.iter().map(|listed| (listed.sku, listed.stock)));
+/// Stub of the stock service, with the calls that the catalogue makes. Listed stock is available until a test changes it.
+fn stock_stub(kit: &Kit, available: &Arc<StockLevels>) -> StubService {
+    let [listed, version, levels] = std::array::from_fn(|_| Arc::clone(available));
+    StubService::new(kit, "stock")
+        .reads(&[Kind::SkusListed])
+        .on_message(move |_, envelope| {
+            if let Message::SkusListed(skus) = &envelope.message {
+                listed.set(skus.skus.iter().map(|sku| (sku.sku, sku.stock)));
             }
-        }
-        Box::pin(async { Ok(()) })
-    }
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        let levels = Arc::clone(&self.available);
-        handlers.register::<GetStockVersion, _, _, _>(move |_| std::future::ready(Ok::<_, String>(levels.version.load(Ordering::SeqCst))));
-        handlers.register::<GetAvailability, _, _, _>(move |call| {
-            let known = self.available.known.lock().expect("not poisoned");
-            let found = call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect();
-            async move { Ok::<_, String>(found) }
-        });
-    }
+            Ok(())
+        })
+        .answers::<GetStockVersion>(move |_| Ok(version.version.load(Ordering::SeqCst)))
+        .answers::<GetAvailability>(move |call| {
+            let known = levels.known.lock().expect("not poisoned");
+            Ok(call.skus.iter().filter_map(|sku| Some((*sku, *known.get(sku)?))).collect())
+        })
 }
 
 pub struct World {
@@ -137,12 +84,8 @@ pub struct World {
     available: Arc<StockLevels>,
 }
 
-fn services(kit: &Kit, stores_state: &Arc<StoresState>, available: &Arc<StockLevels>) -> Vec<Arc<dyn Service>> {
-    vec![
-        Arc::new(catalog::Catalog::new(kit.clone())),
-        Arc::new(StoresStub { kit: kit.clone(), stores_state: Arc::clone(stores_state) }),
-        Arc::new(StockStub { kit: kit.clone(), available: Arc::clone(available) }),
-    ]
+fn services(kit: &Kit, stores_state: &Arc<StoresState>, available: &Arc<StockLevels>) -> Vec<Arc<dyn Module>> {
+    vec![Arc::new(catalog::Catalog::new(kit.clone())), Arc::new(stores_stub(kit, stores_state)), Arc::new(stock_stub(kit, available))]
 }
 
 impl World {

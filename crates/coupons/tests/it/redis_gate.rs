@@ -6,13 +6,11 @@ use coupons::{
     Strategy,
     admission::redis::{CouponSource, DatabaseSource, GateTimes, GateVerdict, MemberCounts, SharedGate},
 };
-use futures::future::BoxFuture;
 use kit::{
-    DbError, Fault, Kit, Service, Work,
-    db::Migration,
+    DbError, Kit,
     ports::{Stopwatch, SystemClock, new_id},
     redis::{Redis, RedisSettings, cmd},
-    testing::{App, TcpProxy, TestResponse},
+    testing::{App, StubService, TcpProxy, TestResponse},
 };
 use serde_json::json;
 use std::{
@@ -23,7 +21,6 @@ use std::{
     },
     time::Duration,
 };
-use utoipa_axum::router::OpenApiRouter;
 
 fn database(mall: &Mall) -> DatabaseSource {
     DatabaseSource(mall.app.process.kit.db.clone())
@@ -177,28 +174,12 @@ async fn changes_by_another_strategy_are_found() {
 }
 
 /// Fails transactions after all other work in them is done.
-struct FailingService {
-    kit: Kit,
-    failures: Arc<AtomicU32>,
-}
-
-impl Service for FailingService {
-    fn name(&self) -> &'static str {
-        "failing"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn flush<'a>(&'a self, _: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        let fails = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        Box::pin(async move { if fails { Err(DbError::Retry("injected conflict".into()).into()) } else { Ok(()) } })
-    }
+fn failing_service(kit: &Kit, failures: &Arc<AtomicU32>) -> StubService {
+    let failures = Arc::clone(failures);
+    StubService::new(kit, "failing").on_flush(move |_| {
+        let fails = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if fails { Err(DbError::Retry("injected conflict".into()).into()) } else { Ok(()) }
+    })
 }
 
 // C25: a known rollback does not invalidate the gate
@@ -207,7 +188,7 @@ async fn a_retried_transaction_does_not_rebuild_the_gate() {
     let (setup, failures) = (Setup::of(Strategy::Redis), Arc::new(AtomicU32::new(0)));
     let start = |kit: &Kit| {
         let mut all = services(kit, &setup);
-        all.push(Arc::new(FailingService { kit: kit.clone(), failures: Arc::clone(&failures) }));
+        all.push(Arc::new(failing_service(kit, &failures)));
         all
     };
     // On SQLite all services write in one transaction.

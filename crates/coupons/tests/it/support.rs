@@ -11,19 +11,16 @@ use coupons::{
 };
 use futures::future::join_all;
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
     breaker::BreakerSettings,
-    db::Migration,
     kafka::RequestLogs,
-    links::CallHandlers,
     ports::{SystemClock, new_id},
     redis::{Redis, RedisSettings},
     testing::{App, StubService, TcpProxy, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -79,41 +76,25 @@ impl Setup {
     }
 }
 
-pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Module>> {
     let mut kit = kit.clone();
     kit.redis = setup.redis();
     kit.requests = setup.requests.clone().or(kit.requests);
     let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy: setup.strategy, gate: setup.gate });
     let kit = &kit;
-    vec![Arc::new(coupons), StubService::new(kit, "orders"), Arc::new(Stores(kit.clone()))]
+    vec![Arc::new(coupons), Arc::new(StubService::new(kit, "orders")), Arc::new(stores_stub(kit))]
 }
 
 /// A stub that knows the sellers of stores.
-struct Stores(Kit);
-
-impl Service for Stores {
-    fn name(&self) -> &'static str {
-        "stores"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.0
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        handlers.register::<GetStore, _, _, _>(|call| async move {
-            let seller_id = match call.store_id {
-                STORE => Some(SELLER),
-                OTHER_STORE => Some(MemberId(Uuid::from_u128(0x62))),
-                _ => return Ok::<_, String>(None),
-            };
-            Ok(Some(StoreCard { store_id: call.store_id, name: "a store".into(), seller_id }))
-        });
-    }
+fn stores_stub(kit: &Kit) -> StubService {
+    StubService::new(kit, "stores").answers::<GetStore>(|call| {
+        let seller_id = match call.store_id {
+            STORE => Some(SELLER),
+            OTHER_STORE => Some(MemberId(Uuid::from_u128(0x62))),
+            _ => return Ok(None),
+        };
+        Ok(Some(StoreCard { store_id: call.store_id, name: "a store".into(), seller_id }))
+    })
 }
 
 impl Mall {

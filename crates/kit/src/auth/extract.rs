@@ -3,7 +3,7 @@
 use super::{Auth, Caller, Role};
 use crate::{
     http::{Problem, Trace},
-    service::Service,
+    module::Module,
 };
 use axum::extract::FromRequestParts;
 use contracts::Code;
@@ -45,7 +45,7 @@ async fn require_role(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Resul
 
 macro_rules! extractor {
     ($name:ident, $allowed:expr) => {
-        impl<S: Service> FromRequestParts<Arc<S>> for $name {
+        impl<S: Module> FromRequestParts<Arc<S>> for $name {
             type Rejection = Problem;
             async fn from_request_parts(parts: &mut Parts, service: &Arc<S>) -> Result<Self, Problem> {
                 require_role(&service.kit().auth, parts, $allowed).await.map($name)
@@ -58,7 +58,7 @@ extractor!(SignedIn, &Role::ALL);
 extractor!(Seller, &[Role::Seller, Role::Operator]);
 extractor!(Operator, &[Role::Operator]);
 
-impl<S: Service> FromRequestParts<Arc<S>> for MaybeSignedIn {
+impl<S: Module> FromRequestParts<Arc<S>> for MaybeSignedIn {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, service: &Arc<S>) -> Result<Self, Problem> {
         service.kit().auth.caller(&parts.headers).map(MaybeSignedIn)

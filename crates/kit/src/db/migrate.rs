@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// A numbered, named SQL text, the same for both databases where possible. On PostgreSQL ` without rowid` is removed. The types (`UUID`,
 /// `BIGINT`, `TEXT`, `BOOLEAN`, `BYTEA`) leave integers, text and bytes as they are on SQLite.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
     number: u32,
     name: &'static str,
@@ -30,6 +30,56 @@ impl Migration {
         self.postgres = Some(sql);
         self
     }
+}
+
+/// The migrations of a service, from the SQL files in the folder `migrations` of its crate. They are numbered in this order.
+///
+/// - `"name"` is the file `V1__name.sql`, for both databases.
+/// - `postgres "name"` is the file `V1__name.postgres.sql`. SQLite skips this number.
+/// - `separate "name"` is both files, one for each database.
+///
+/// An applied migration must not change: not its number, its name or its text.
+#[macro_export]
+macro_rules! migrations {
+    ($($names:tt)*) => {{
+        const MIGRATIONS: &[$crate::db::Migration] =
+            &$crate::numbered_migrations!([1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20] [] $($names)*);
+        MIGRATIONS
+    }};
+}
+
+/// Takes the next number for the next name, until no name is left.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! numbered_migrations {
+    ($numbers:tt [$($done:expr,)*]) => { [$($done,)*] };
+    ([$number:literal $($numbers:literal)*] [$($done:expr,)*] $name:literal $(, $($names:tt)*)?) => {
+        $crate::numbered_migrations!([$($numbers)*] [
+            $($done,)*
+            $crate::db::Migration::new($number, $name, $crate::migration_text!($number, $name, ".sql")),
+        ] $($($names)*)?)
+    };
+    ([$number:literal $($numbers:literal)*] [$($done:expr,)*] postgres $name:literal $(, $($names:tt)*)?) => {
+        $crate::numbered_migrations!([$($numbers)*] [
+            $($done,)*
+            $crate::db::Migration::only_postgres($number, $name, $crate::migration_text!($number, $name, ".postgres.sql")),
+        ] $($($names)*)?)
+    };
+    ([$number:literal $($numbers:literal)*] [$($done:expr,)*] separate $name:literal $(, $($names:tt)*)?) => {
+        $crate::numbered_migrations!([$($numbers)*] [
+            $($done,)*
+            $crate::db::Migration::new($number, $name, $crate::migration_text!($number, $name, ".sql"))
+                .on_postgres($crate::migration_text!($number, $name, ".postgres.sql")),
+        ] $($($names)*)?)
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! migration_text {
+    ($number:literal, $name:literal, $ending:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/V", $number, "__", $name, $ending))
+    };
 }
 
 /// Migrates one service's tables. The history is in `<service>_migrations`. On PostgreSQL everything is in the schema `<service>`.

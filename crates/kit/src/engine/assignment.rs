@@ -11,7 +11,7 @@ use super::{
     subscriptions::sources,
     wakeup::Wakeup,
 };
-use crate::{db::Tx, kafka::Consumer, ports::Stopwatch, service::Service};
+use crate::{db::Tx, engine::Service, kafka::Consumer, ports::Stopwatch};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,

@@ -1,7 +1,7 @@
 //! Commands: mutating operations, and their outcomes.
 
 use super::{answer::Answer, fault::Fault, idempotency::IdempotencyKey, work::Work};
-use crate::service::Service;
+use crate::engine::Service;
 use contracts::{Code, Refusal};
 use std::future::Future;
 use uuid::Uuid;

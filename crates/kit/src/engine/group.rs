@@ -8,7 +8,7 @@ use super::{
     idempotency::{self, IdempotencyKey, KeyState},
     work::Work,
 };
-use crate::{ports::Stopwatch, service::Service};
+use crate::{engine::Service, ports::Stopwatch};
 use contracts::Code;
 use futures::future::BoxFuture;
 use std::{

@@ -36,6 +36,7 @@ mod redrive;
 pub(crate) mod relay;
 mod retention;
 pub(crate) mod sequencer;
+mod service;
 mod setup;
 mod source;
 mod stalls;
@@ -55,6 +56,7 @@ pub use log::{StoredMessage, begin_at, prune, prune_deliveries, publish_again, r
 pub use notify::Notifications;
 pub use position::{Stream, StreamPartition};
 pub use queue::{Batch, Queue};
+pub use service::Service;
 pub use setup::EngineSettings;
 pub use source::MessageSource;
 pub use tables::prepare;
@@ -64,7 +66,7 @@ pub use writer::RunningEngine;
 #[cfg(test)]
 mod tests;
 
-use crate::{db::Db, ports::Clock, service::Service, testing::Faults};
+use crate::{db::Db, ports::Clock, testing::Faults};
 use assignment::PartitionAssignment;
 use readers::Readers;
 use setup::{EngineSetup, Services};

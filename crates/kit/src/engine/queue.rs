@@ -9,7 +9,7 @@ use super::{
     group::{AnyCommand, QueuedCommand},
     idempotency::IdempotencyKey,
 };
-use crate::service::Service;
+use crate::engine::Service;
 use std::{
     collections::HashMap,
     sync::{

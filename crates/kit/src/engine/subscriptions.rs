@@ -1,7 +1,6 @@
 //! Subscriptions: the streams a service reads, and the message kinds it acts on.
 
-use super::log;
-use crate::service::Service;
+use super::{log, service::Service};
 use contracts::Message;
 use std::collections::HashSet;
 
@@ -24,7 +23,7 @@ pub(super) fn data_sql_for(kinds: &HashSet<&'static str>, source: &str) -> Strin
 pub(crate) fn sources(service: &dyn Service) -> Vec<(&'static str, HashSet<&'static str>)> {
     let mut found: Vec<(&'static str, HashSet<&'static str>)> = Vec::new();
     for (kind, source, _) in Message::TABLE {
-        if !service.reads().contains(kind) {
+        if !service.acts_on(kind) {
             continue;
         }
         match found.iter_mut().find(|(name, _)| name == source) {

@@ -3,7 +3,7 @@
 use super::{fault::Fault, log, position::Stream};
 use crate::{
     db::{DbError, Tx, migrate, migrate_text},
-    service::Service,
+    engine::Service,
 };
 use contracts::Timestamp;
 

@@ -11,41 +11,29 @@ use super::{
     work::Work,
 };
 use crate::{
-    db::{Db, Migration, Synchronous, params},
+    db::{Db, Synchronous, params},
+    engine::Service,
     ports::ManualClock,
-    process::detached_kit,
-    service::{Kit, Service},
     testing::{START, TempFolder},
 };
-use contracts::{Message, OrderId, messages::StockReserve};
+use contracts::{Kind, Message, OrderId, messages::StockReserve};
 use futures::executor::block_on;
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 struct TestService {
-    kit: Kit,
     name: &'static str,
-    reads: &'static [&'static str],
+    reads: &'static [Kind],
 }
 
 impl Service for TestService {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
+    fn reads(&self) -> &'static [Kind] {
         self.reads
     }
 }
@@ -79,9 +67,9 @@ fn stored(seq: i64) -> StoredMessage {
 
 impl World {
     fn open() -> World {
-        let reads: [(&str, &[&str]); 4] =
-            [("orders", &[]), ("stock", &["stock.reserve"]), ("coupons", &["coupon.hold"]), ("payments", &["payment.request"])];
-        let service = |(name, reads)| Arc::new(TestService { kit: detached_kit(), name, reads }) as Arc<dyn Service>;
+        let reads: [(&str, &[Kind]); 4] =
+            [("orders", &[]), ("stock", &[Kind::StockReserve]), ("coupons", &[Kind::CouponHold]), ("payments", &[Kind::PaymentRequest])];
+        let service = |(name, reads)| Arc::new(TestService { name, reads }) as Arc<dyn Service>;
         let services: Services = reads.into_iter().map(service).collect();
         let folder = TempFolder::new();
         let db = Db::sqlite(folder.path().join("engine.db"), Synchronous::Normal);

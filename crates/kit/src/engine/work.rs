@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     db::{DbError, Tx},
-    service::Service,
+    engine::Service,
 };
 use contracts::{Message, Timestamp};
 use std::{

@@ -36,7 +36,7 @@ pub use server::{ServerLimits, listen, serve};
 use crate::{
     batch::{Answer, Command, Reply},
     idempotency::IdempotencyKey,
-    service::Service,
+    module::Module,
 };
 use axum::{body::Body, response::Response};
 use contracts::Code;
@@ -47,7 +47,7 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Submits a command and answers with its outcome. A durable command with an open outcome is answered `202` with the id to poll.
-pub async fn run<C: Command>(
+pub async fn run<C: Command<Service: Module>>(
     service: &Arc<C::Service>,
     command: C,
     key: Option<IdempotencyKey>,

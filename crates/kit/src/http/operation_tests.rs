@@ -2,7 +2,7 @@
 
 use super::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules, run};
 use crate::{
-    Answer, Command, Fault, Kit, Outcome, Service, Work,
+    Answer, Command, Fault, Kit, Module, Outcome, Work,
     auth::{MaybeSignedIn, Operator, Role, Seller, SignedIn},
     db::{Migration, Synchronous, params},
     engine::EngineSettings,
@@ -31,19 +31,19 @@ struct Notes {
     kit: Kit,
 }
 
-impl Service for Notes {
-    fn name(&self) -> &'static str {
-        "notes"
+const MIGRATIONS: &[Migration] =
+    &[Migration::new(1, "init", "create table notes_notes (id UUID not null primary key, text TEXT not null) without rowid;")];
+
+crate::module! {
+    impl Module for Notes {
+        name: "notes",
+        migrations: MIGRATIONS,
+        router: Notes::routes,
     }
-    fn migrations(&self) -> &'static [Migration] {
-        const MIGRATIONS: &[Migration] =
-            &[Migration::new(1, "init", "create table notes_notes (id UUID not null primary key, text TEXT not null) without rowid;")];
-        MIGRATIONS
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
+}
+
+impl Notes {
+    fn routes(self: Arc<Self>) -> OpenApiRouter {
         let routes: Router<Arc<Notes>> = Router::new()
             .route("/v1/notes", get(list).post(write))
             .route("/v1/notes/{id}", get(|Path(id): Path<MemberId>| async move { id.to_string() }))
@@ -165,7 +165,7 @@ impl TestApp {
             clock: Arc::new(ManualClock::at(Timestamp(1_795_132_800_000_000))),
             faults: Faults::default(),
         };
-        let build = |kit: &Kit| vec![Arc::new(Notes { kit: kit.clone() }) as Arc<dyn Service>];
+        let build = |kit: &Kit| vec![Arc::new(Notes { kit: kit.clone() }) as Arc<dyn Module>];
         let process = Process::start(settings, build).await.expect("it starts");
         let router = layers(process.router.clone());
         let token = token(&process, Role::Customer, 1);

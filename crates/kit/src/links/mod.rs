@@ -92,6 +92,19 @@ impl CallHandlers {
         self.typed.insert(TypeId::of::<C>(), Box::new(handler));
     }
 
+    /// Registers a function of a service as the handler of a call.
+    pub fn register_for<S, C, F, R, E>(&mut self, service: &Arc<S>, answer: F)
+    where
+        S: Send + Sync + 'static,
+        C: Call,
+        F: Fn(Arc<S>, C) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<C::Reply, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let service = Arc::clone(service);
+        self.register::<C, _, _, _>(move |call| answer(Arc::clone(&service), call));
+    }
+
     /// Answers a call from another process: JSON in, JSON out.
     pub async fn serve(&self, service: &str, name: &str, body: Bytes) -> Result<Bytes, ServeError> {
         let handler = self.json.get(&(service, name)).ok_or(ServeError::Unknown)?;

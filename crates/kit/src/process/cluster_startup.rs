@@ -4,12 +4,12 @@ use super::{PostgresSettings, ProcessSettings, thread_error};
 use crate::{
     batch::Queue,
     engine::{
-        Engine, Fault, MessageSource, Notifications, RunningEngine, assignment::PartitionAssignment, lease_connection::LeaseConnection,
-        prepare, relay::Relay, sequencer::Sequencer, subscriptions,
+        Engine, Fault, MessageSource, Notifications, RunningEngine, Service, assignment::PartitionAssignment,
+        lease_connection::LeaseConnection, prepare, relay::Relay, sequencer::Sequencer, subscriptions,
     },
     kafka::{Cluster, KafkaError, Topics},
+    module::{Kit, Module},
     ports::new_id,
-    service::{Kit, Service},
     tasks::{Shutdown, TaskTracker},
 };
 use std::{
@@ -46,7 +46,7 @@ pub(super) struct ClusterStartup<'s> {
     pub(super) settings: &'s ProcessSettings,
     pub(super) postgres: &'s PostgresSettings,
     pub(super) kit: &'s Kit,
-    pub(super) services: &'s [Arc<dyn Service>],
+    pub(super) services: &'s [Arc<dyn Module>],
     pub(super) node: &'s Node,
     /// This process sends and reads nothing over Kafka before these are ready.
     pub(super) topics: &'s Topics,
@@ -79,7 +79,8 @@ impl ClusterStartup<'_> {
             )?;
             let (clock, faults) = (Arc::clone(&self.settings.clock), self.settings.faults.clone());
             let db = self.kit.db_of(service.name());
-            let engine = Engine::open(db, vec![Arc::clone(service)], clock, self.settings.engine.clone(), faults, Some(assignment)).await?;
+            let service: Arc<dyn Service> = Arc::clone(service) as _;
+            let engine = Engine::open(db, vec![service], clock, self.settings.engine.clone(), faults, Some(assignment)).await?;
             engines.push(engine.start(queue).map_err(thread_error)?);
         }
         self.connect_notifications(&notifications);

@@ -22,7 +22,7 @@ use crate::{
     batch::{Batch, Queue},
     breaker::BreakerSettings,
     db::Synchronous,
-    engine::{Engine, Fault, RunningEngine, lease},
+    engine::{Engine, Fault, RunningEngine, Service, lease},
     gateway::{Gateway, GatewaySettings, accept_origins},
     http::{
         Cursors,
@@ -31,9 +31,9 @@ use crate::{
     jobs::{Job, JobLease},
     kafka::{Cluster, RequestLogs, Topics},
     links::{CallHandlers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
+    module::{Kit, Module},
     ports::Clock,
     redis::{Redis, RedisSettings},
-    service::{Kit, Service},
     tasks::{self, Draining, Shutdown, ShutdownTrigger},
 };
 use cluster_startup::{ClusterStartup, Node};
@@ -43,9 +43,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub struct Process {
     pub kit: Kit,
-    pub services: Vec<Arc<dyn Service>>,
+    pub services: Vec<Arc<dyn Module>>,
     /// Services that run only in other processes. This process needs their routes and cookies.
-    remote: Vec<Arc<dyn Service>>,
+    remote: Vec<Arc<dyn Module>>,
     /// All operations, without the layers that every request passes.
     pub router: axum::Router,
     pub openapi: OpenApi,
@@ -57,7 +57,7 @@ pub struct Process {
 
 impl Process {
     /// Opens the databases, starts the writers, connects the services and lets each of them prepare.
-    pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Process, Fault> {
+    pub async fn start(settings: ProcessSettings, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> Result<Process, Fault> {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
         let topics = Topics::default();
@@ -176,7 +176,7 @@ fn open_request_logs(settings: &ProcessSettings, topics: &Topics) -> Result<Opti
     Ok(Some(RequestLogs::new(&cluster, postgres.partitions, topics, Arc::clone(&settings.clock))))
 }
 
-type ServiceList = Vec<Arc<dyn Service>>;
+type ServiceList = Vec<Arc<dyn Module>>;
 
 /// The services that run here, and those that run in other processes.
 fn split_services(all: ServiceList, apart: Option<&SplitSettings>) -> (ServiceList, ServiceList) {
@@ -196,7 +196,7 @@ fn connect_remote(settings: &ProcessSettings, apart: &SplitSettings, kit: &Kit) 
 }
 
 /// Adds routes that forward operations of remote services.
-fn add_remote_routes(gateway: &Gateway, remote: &[Arc<dyn Service>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
+fn add_remote_routes(gateway: &Gateway, remote: &[Arc<dyn Module>], mut router: axum::Router, openapi: &mut OpenApi) -> axum::Router {
     for service in remote {
         let (_, document) = Arc::clone(service).router().split_for_parts();
         router = router.merge(gateway.routes(service.name(), &document));
@@ -205,11 +205,12 @@ fn add_remote_routes(gateway: &Gateway, remote: &[Arc<dyn Service>], mut router:
     router
 }
 
-async fn start_single_writer(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Service>]) -> Result<RunningEngine, Fault> {
+async fn start_single_writer(settings: &ProcessSettings, kit: &Kit, services: &[Arc<dyn Module>]) -> Result<RunningEngine, Fault> {
     let queue = Queue::new(settings.queue);
     kit.batch.bind(services.iter().map(|service| (service.name(), &queue)));
     let (clock, faults) = (Arc::clone(&settings.clock), settings.faults.clone());
-    let engine = Engine::open(&kit.db, services.to_vec(), clock, settings.engine.clone(), faults, None).await?;
+    let services = services.iter().map(|service| Arc::clone(service) as Arc<dyn Service>).collect();
+    let engine = Engine::open(&kit.db, services, clock, settings.engine.clone(), faults, None).await?;
     engine.start(queue).map_err(thread_error)
 }
 

@@ -11,9 +11,9 @@ use crate::{
     batch::Reply,
     db::{FromRow, Synchronous},
     engine::EngineSettings,
+    module::{Kit, Module},
     ports::{ManualClock, new_id},
     process::{DEFAULT_QUEUE, PostgresSettings, Process},
-    service::{Kit, Service},
     tasks::ShutdownTrigger,
 };
 use axum::Router;
@@ -73,18 +73,18 @@ impl App {
         app
     }
 
-    pub async fn start(build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start(build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         Self::builder().start(build).await
     }
 
     /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
-    pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let (builder, _) = self.stop_processes().await;
         builder.start(build).await
     }
 
     /// Stops everything and starts it again in the same shape.
-    pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let (builder, shape) = self.stop_processes().await;
         builder.start_in(shape, build).await
     }
@@ -107,7 +107,7 @@ impl App {
     }
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
-    pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
         assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
@@ -212,7 +212,7 @@ impl App {
 
     pub async fn emit_all(&self, source: &'static str, key: impl Into<Uuid>, messages: Vec<Message>) {
         let kit = self.kit_of(source);
-        let stub = StubService::named(kit, source);
+        let stub = Arc::new(StubService::new(kit, source));
         let reply = kit.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
         assert!(matches!(reply, Ok(Reply::Answer(_))), "the message was not written: {reply:?}");
         self.wait_until_quiescent().await;

@@ -8,9 +8,9 @@ use super::{
 use crate::{
     db::Synchronous,
     engine::EngineSettings,
+    module::{Kit, Module},
     ports::{ManualClock, new_id},
     process::{Database, PostgresSettings, Process, ProcessSettings},
-    service::{Kit, Service},
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -124,7 +124,7 @@ impl AppBuilder {
         self.folder.0.clone()
     }
     /// Starts one process.
-    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let backends = match self.backends.take() {
             Some(backends) => backends,
             None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },

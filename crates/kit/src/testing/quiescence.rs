@@ -6,7 +6,7 @@ use super::Faults;
 use crate::{
     db::DbError,
     engine::subscriptions::sources,
-    service::{Kit, Service},
+    module::{Kit, Module},
 };
 use std::{
     sync::{Arc, OnceLock},
@@ -30,7 +30,7 @@ pub(super) struct Quiescence {
 }
 
 impl Quiescence {
-    pub fn of(kit: &Kit, services: &[Arc<dyn Service>]) -> Quiescence {
+    pub fn of(kit: &Kit, services: &[Arc<dyn Module>]) -> Quiescence {
         let (mut counts, mut next) = (Vec::new(), Vec::new());
         for service in services {
             let reader = service.name();

@@ -5,9 +5,9 @@ use super::{app::App, builder::AppBuilder, database::TestDatabase, quiescence::Q
 use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
+    module::{Kit, Module},
     ports::new_id,
     process::{Database, PostgresSettings, Process, ProcessSettings, SplitSettings},
-    service::{Kit, Service},
     tasks::{self, ShutdownTrigger},
 };
 use axum::Router;
@@ -62,12 +62,12 @@ pub(super) struct Processes {
 
 impl AppBuilder {
     /// Starts a mall in the shape that the environment selects.
-    pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let shape = Shape::of_environment();
         self.start_in(shape, build).await
     }
 
-    pub async fn start_in(mut self, shape: Shape, build: impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> App {
+    pub async fn start_in(mut self, shape: Shape, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         if shape == Shape::Solo {
             return self.start(build).await;
         }
@@ -97,7 +97,7 @@ pub(super) async fn create_backends(shape: Shape) -> TestBackends {
     TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
 }
 
-async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> Result<Processes, Fault> {
     let mut all = Vec::new();
     for _ in 0..REPLICAS {
         all.push(Process::start(settings.clone(), build).await?);
@@ -107,7 +107,7 @@ async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec
     Ok(Processes { all, routers, servers: Vec::new(), quiescence })
 }
 
-async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Service>>) -> Result<Processes, Fault> {
+async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> Result<Processes, Fault> {
     let mut listeners = Vec::new();
     let mut peers = Vec::new();
     for services in SPLIT_GROUPS {
@@ -133,7 +133,7 @@ async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Ar
         servers.push(trigger);
         all.push(process);
     }
-    let services: Vec<Arc<dyn Service>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
+    let services: Vec<Arc<dyn Module>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
     let quiescence = Arc::new(Quiescence::of(&all[0].kit, &services));
     Ok(Processes { all, routers, servers, quiescence })
 }

@@ -1,28 +1,70 @@
+//! Stub of a service that is not part of a test.
+
 use crate::{
     batch::{Answer, Command, Outcome},
-    db::Migration,
-    engine::{Fault, Work},
-    service::{Kit, Service},
+    engine::{Envelope, Fault, Service, Work},
+    links::CallHandlers,
+    module::{Kit, Module},
 };
-use contracts::Message;
+use contracts::{Kind, Message, calls::Call};
+use futures::future::{BoxFuture, ready};
 use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-/// Stands in for a service that is not part of a test. It owns only a stream, into which the test writes.
+type OnMessage = dyn Fn(&mut Work, &Envelope) -> Result<(), Fault> + Send + Sync;
+type OnFlush = dyn Fn(&mut Work) -> Result<(), Fault> + Send + Sync;
+type RegisterCall = dyn Fn(&mut CallHandlers) + Send + Sync;
+
+/// Stands in for a service that is not part of a test. It owns only a stream, into which the test writes. It reacts to messages and calls
+/// as the test says.
 pub struct StubService {
     kit: Kit,
     name: &'static str,
+    reads: &'static [Kind],
+    on_message: Box<OnMessage>,
+    on_flush: Box<OnFlush>,
+    calls: Vec<Box<RegisterCall>>,
 }
 
 impl StubService {
-    #[expect(clippy::new_ret_no_self, reason = "a stub is only used as a service")]
-    pub fn new(kit: &Kit, name: &'static str) -> Arc<dyn Service> {
-        Self::named(kit, name)
+    pub fn new(kit: &Kit, name: &'static str) -> StubService {
+        StubService {
+            kit: kit.clone(),
+            name,
+            reads: &[],
+            on_message: Box::new(|_, _| Ok(())),
+            on_flush: Box::new(|_| Ok(())),
+            calls: Vec::new(),
+        }
     }
 
-    pub(super) fn named(kit: &Kit, name: &'static str) -> Arc<StubService> {
-        Arc::new(StubService { kit: kit.clone(), name })
+    /// Sets the kinds of messages that it acts on.
+    #[must_use]
+    pub fn reads(self, reads: &'static [Kind]) -> StubService {
+        StubService { reads, ..self }
+    }
+
+    /// Sets its reaction to a message.
+    #[must_use]
+    pub fn on_message(self, react: impl Fn(&mut Work, &Envelope) -> Result<(), Fault> + Send + Sync + 'static) -> StubService {
+        StubService { on_message: Box::new(react), ..self }
+    }
+
+    /// Runs at the end of each transaction.
+    #[must_use]
+    pub fn on_flush(self, react: impl Fn(&mut Work) -> Result<(), Fault> + Send + Sync + 'static) -> StubService {
+        StubService { on_flush: Box::new(react), ..self }
+    }
+
+    /// Adds the answer to a call. `Err`: the call fails for this reason.
+    #[must_use]
+    pub fn answers<C: Call>(mut self, answer: impl Fn(C) -> Result<C::Reply, String> + Send + Sync + 'static) -> StubService {
+        let answer = Arc::new(answer);
+        self.calls.push(Box::new(move |handlers| {
+            let answer = Arc::clone(&answer);
+            handlers.register::<C, _, _, _>(move |call| ready(answer(call)));
+        }));
+        self
     }
 }
 
@@ -30,14 +72,23 @@ impl Service for StubService {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
+    fn reads(&self) -> &'static [Kind] {
+        self.reads
     }
+    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(ready(messages.iter().try_for_each(|envelope| (self.on_message)(work, envelope))))
+    }
+    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(ready((self.on_flush)(work)))
+    }
+}
+
+impl Module for StubService {
     fn kit(&self) -> &Kit {
         &self.kit
     }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
+    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
+        self.calls.iter().for_each(|register| register(handlers));
     }
 }
 

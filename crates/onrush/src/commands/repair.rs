@@ -107,7 +107,7 @@ async fn open(raw: &RawSettings, service: &str) -> Result<Tx, CommandError> {
 /// The names of both services. `Err`: `reader` does not read the stream of `source`.
 fn check_subscription(reader: &str, source: &str) -> Result<(&'static str, &'static str), CommandError> {
     for service in documents::all_services().map_err(CommandError::Other)? {
-        let read = Message::TABLE.iter().find(|(kind, from, _)| *from == source && service.reads().contains(kind));
+        let read = Message::TABLE.iter().find(|(kind, from, _)| *from == source && service.acts_on(kind));
         if let Some((_, source, _)) = read
             && service.name() == reader
         {

@@ -18,7 +18,7 @@ use crate::Orders;
 use std::sync::Arc;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub fn routes(orders: Arc<Orders>) -> OpenApiRouter {
+pub fn router(orders: Arc<Orders>) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(get_cart::get_cart))
         .routes(routes!(add_cart_item::add_cart_item))

@@ -1,17 +1,15 @@
 //! Stubs of the services around orders: participants with the reactions that a test sets, and prices, coupons and stores to look up.
 
 use contracts::{
-    Code, CouponId, IssuedCouponId, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
+    Code, CouponId, IssuedCouponId, Kind, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
     messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, SlipStep, StepCommand, StepDone, StepRefused, StockPolicy},
 };
-use futures::future::BoxFuture;
-use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, links::CallHandlers, ports::new_id};
+use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id, testing::StubService};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
 };
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 /// Reaction of a participant to a request.
@@ -36,24 +34,55 @@ struct StubState {
 }
 
 /// The stubbed services, and the message kinds they read.
-const PARTICIPANTS: &[(&str, &[&str])] = &[
+const PARTICIPANTS: &[(&str, &[Kind])] = &[
     (
         "stock",
-        &["stock.reserve", "stock.take", "stock.release", "stock.commit", "orders.slip", "coupons.slip", "wallet.slip", "payments.slip"],
+        &[
+            Kind::StockReserve,
+            Kind::StockTake,
+            Kind::StockRelease,
+            Kind::StockCommit,
+            Kind::OrdersSlip,
+            Kind::CouponsSlip,
+            Kind::WalletSlip,
+            Kind::PaymentsSlip,
+        ],
     ),
-    ("coupons", &["coupon.hold", "coupon.unhold", "coupon.use", "orders.slip", "stock.slip", "wallet.slip", "payments.slip"]),
-    ("wallet", &["points.hold", "points.unhold", "points.use", "orders.slip", "stock.slip", "coupons.slip", "payments.slip"]),
-    ("payments", &["payment.request", "payment.cancel", "orders.slip", "stock.slip", "coupons.slip", "wallet.slip"]),
+    (
+        "coupons",
+        &[Kind::CouponHold, Kind::CouponUnhold, Kind::CouponUse, Kind::OrdersSlip, Kind::StockSlip, Kind::WalletSlip, Kind::PaymentsSlip],
+    ),
+    (
+        "wallet",
+        &[Kind::PointsHold, Kind::PointsUnhold, Kind::PointsUse, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::PaymentsSlip],
+    ),
+    ("payments", &[Kind::PaymentRequest, Kind::PaymentCancel, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::WalletSlip]),
     ("catalog", &[]),
     ("stores", &[]),
 ];
 
 impl ParticipantsStub {
-    pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Service>> {
-        let stub = |(name, reads): &(&'static str, &'static [&'static str])| {
-            Arc::new(ParticipantService { kit: kit.clone(), name, reads, participants: self.clone() }) as Arc<dyn Service>
-        };
-        PARTICIPANTS.iter().map(stub).collect()
+    pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Module>> {
+        PARTICIPANTS.iter().map(|(name, reads)| Arc::new(self.service(kit, name, reads)) as Arc<dyn Module>).collect()
+    }
+
+    fn service(&self, kit: &Kit, name: &'static str, reads: &'static [Kind]) -> StubService {
+        let [reactions, prices, coupons, stores] = std::array::from_fn(|_| self.clone());
+        let stub = StubService::new(kit, name).reads(reads).on_message(move |work, envelope| reactions.handle(name, work, envelope));
+        match name {
+            "catalog" => stub.answers::<GetPrices>(move |call| {
+                Ok(prices.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect())
+            }),
+            "coupons" => stub.answers::<GetIssuedCoupons>(move |call| {
+                let state = coupons.state();
+                let own =
+                    state.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
+                Ok(own.map(|(_, terms)| terms.clone()).collect())
+            }),
+            "stores" => stub
+                .answers::<GetStore>(move |call| Ok(stores.state().stores.iter().find(|store| store.store_id == call.store_id).cloned())),
+            _ => stub,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, StubState> {
@@ -167,31 +196,36 @@ pub fn refusing_answer(request: &Message, code: Code) -> Message {
     }
 }
 
-struct ParticipantService {
-    kit: Kit,
-    name: &'static str,
-    reads: &'static [&'static str],
-    participants: ParticipantsStub,
-}
+impl ParticipantsStub {
+    /// Handles a message as the participant `name`.
+    fn handle(&self, name: &str, work: &mut Work, envelope: &Envelope) -> Result<(), Fault> {
+        if let Some(slip) = envelope.message.slip() {
+            return self.advance_slip(name, work, slip.clone());
+        }
+        if let Some(answer) = self.answer(&envelope.message) {
+            work.emit(envelope.key, answer)?;
+        }
+        self.record_received(work, envelope.key, envelope.message.clone());
+        Ok(())
+    }
 
-impl ParticipantService {
     /// Records a received message after the commit.
     fn record_received(&self, work: &mut Work, key: Uuid, message: Message) {
-        let participants = self.participants.clone();
+        let participants = self.clone();
         work.after_commit(move || participants.state().received.push((key, message)));
     }
 
     /// Reacts to each step of a slip as to the same request of an orchestrated order, and passes the slip on.
-    fn advance_slip(&self, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
-        if slip.next_step(self.name).is_none() {
+    fn advance_slip(&self, name: &str, work: &mut Work, mut slip: RoutingSlip) -> Result<(), Fault> {
+        if slip.next_step(name).is_none() {
             return Ok(());
         }
-        while let Some((direction, slip_step)) = slip.next_step(self.name) {
+        while let Some((direction, slip_step)) = slip.next_step(name) {
             let request = match direction {
                 Direction::Forward => slip_step.clone().into(),
                 Direction::Back => undo_message(slip_step),
             };
-            let reaction = self.participants.reaction(&request);
+            let reaction = self.reaction(&request);
             self.record_received(work, slip.order_id.0, request);
             match (reaction, direction) {
                 (Reaction::Silence, _) => return Ok(()),
@@ -200,7 +234,7 @@ impl ParticipantService {
                 (Reaction::Refuse(code), _) => slip.record_result(Err(Refusal::new(code, format!("No: {}.", code.slug()))), work.now),
             }
         }
-        work.emit(slip.order_id, slip_message(self.name, slip))
+        work.emit(slip.order_id, slip_message(name, slip))
     }
 }
 
@@ -224,59 +258,5 @@ pub fn slip_message(by: &str, slip: RoutingSlip) -> Message {
         "wallet" => Message::WalletSlip(slip),
         "payments" => Message::PaymentsSlip(slip),
         other => panic!("{other} passes nothing on"),
-    }
-}
-
-impl Service for ParticipantService {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        self.reads
-    }
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            for envelope in messages {
-                if let Some(slip) = envelope.message.slip() {
-                    self.advance_slip(work, slip.clone())?;
-                    continue;
-                }
-                if let Some(answer) = self.participants.answer(&envelope.message) {
-                    work.emit(envelope.key, answer)?;
-                }
-                self.record_received(work, envelope.key, envelope.message.clone());
-            }
-            Ok(())
-        })
-    }
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        let participants = self.participants.clone();
-        match self.name {
-            "catalog" => handlers.register::<GetPrices, _, _, _>(move |call| {
-                let found = participants.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect();
-                async move { Ok::<_, String>(found) }
-            }),
-            "coupons" => handlers.register::<GetIssuedCoupons, _, _, _>(move |call| {
-                let state = participants.state();
-                let own =
-                    state.coupons.iter().filter(|(owner, terms)| *owner == call.member_id && call.ids.contains(&terms.issued_coupon_id));
-                let found = own.map(|(_, terms)| terms.clone()).collect();
-                async move { Ok::<_, String>(found) }
-            }),
-            "stores" => handlers.register::<GetStore, _, _, _>(move |call| {
-                let found = participants.state().stores.iter().find(|store| store.store_id == call.store_id).cloned();
-                async move { Ok::<_, String>(found) }
-            }),
-            _ => {}
-        }
     }
 }

@@ -6,13 +6,13 @@ use crate::{
 };
 use contracts::{MemberId, Sku};
 use futures::future::join_all;
-use kit::{Kit, Service, auth::Role, ports::new_id, testing::App};
+use kit::{Kit, Module, auth::Role, ports::new_id, testing::App};
 use orders::{Orders, OrdersSettings, SagaMode};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 /// Stubs that are shared by all processes, and an orders service of each process.
-fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Service>> {
+fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Module>> {
     let mut services = participants.services(kit);
     services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
     services

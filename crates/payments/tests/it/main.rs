@@ -12,10 +12,9 @@ use contracts::{
     messages::{PaymentMethod, PaymentRequest, StepCommand, WalletMoved, WalletRefused},
 };
 use kit::{
-    Db,
+    Db, Kit, Module,
     db::{FromRow, Synchronous},
     ports::new_id,
-    service::{Kit, Service},
     testing::{App, AppBuilder, StubService},
 };
 use payments::{Payments, PaymentsSettings};
@@ -29,9 +28,9 @@ use std::{
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Payments with stubs of its neighbours. `ledger`: file of the test provider. `None`: the provider is disabled.
-pub fn services(kit: &Kit, ledger: Option<PathBuf>) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, ledger: Option<PathBuf>) -> Vec<Arc<dyn Module>> {
     let settings = PaymentsSettings { test_provider: ledger.is_some(), book: ledger, call_timeout: CALL_TIMEOUT };
-    vec![Payments::new(kit.clone(), settings), StubService::new(kit, "orders"), StubService::new(kit, "wallet")]
+    vec![Payments::new(kit.clone(), settings), Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "wallet"))]
 }
 
 pub async fn app() -> App {

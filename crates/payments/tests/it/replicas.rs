@@ -3,7 +3,7 @@
 use super::{Purchase, audit, ledger_path, provider_rows, services};
 use contracts::{Message, messages::PaymentMethod};
 use futures::future::join_all;
-use kit::{Fault, Service, testing::App};
+use kit::{Fault, Module, testing::App};
 use payments::{Payments, PaymentsSettings};
 use std::time::Duration;
 

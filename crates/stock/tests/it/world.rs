@@ -6,43 +6,13 @@ use contracts::{
     messages::{SkuListed, SkusListed, StepCommand, StockLine, StockPolicy, StockReserve, StockTake},
 };
 use kit::{
-    Kit, Service,
+    Kit, Module,
     auth::Role,
-    db::Migration,
-    links::CallHandlers,
     ports::new_id,
     testing::{App, AppBuilder, StubService},
 };
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use utoipa_axum::router::OpenApiRouter;
-
-/// Stub of the stores service: one store with one seller.
-struct StoresStub {
-    kit: Kit,
-    store: StoreCard,
-}
-
-impl Service for StoresStub {
-    fn name(&self) -> &'static str {
-        "stores"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        &[]
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        handlers.register::<GetStore, _, _, _>(move |call| {
-            let store = (call.store_id == self.store.store_id).then(|| self.store.clone());
-            async move { Ok::<_, String>(store) }
-        });
-    }
-}
 
 pub struct World {
     pub app: App,
@@ -50,12 +20,13 @@ pub struct World {
     pub seller_id: MemberId,
 }
 
-pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit, store: StoreCard) -> Vec<Arc<dyn Module>> {
+    let stores = StubService::new(kit, "stores");
     vec![
         Arc::new(stock::Stock::new(kit.clone())),
-        Arc::new(StoresStub { kit: kit.clone(), store }),
-        StubService::new(kit, "orders"),
-        StubService::new(kit, "catalog"),
+        Arc::new(stores.answers::<GetStore>(move |call| Ok((call.store_id == store.store_id).then(|| store.clone())))),
+        Arc::new(StubService::new(kit, "orders")),
+        Arc::new(StubService::new(kit, "catalog")),
     ]
 }
 

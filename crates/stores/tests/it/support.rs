@@ -1,12 +1,12 @@
 //! Helpers of the stores tests.
 
 use contracts::{MemberId, StoreId};
-use kit::{Kit, Service, auth::Role, ports::new_id, testing::App};
+use kit::{Kit, Module, auth::Role, ports::new_id, testing::App};
 use serde_json::json;
 use std::sync::Arc;
 use stores::Stores;
 
-pub fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
+pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
     vec![Arc::new(Stores::new(kit.clone()))]
 }
 

@@ -6,6 +6,7 @@ mod entries;
 mod grant;
 mod ledger;
 mod messages;
+mod migrations;
 mod read;
 mod replicas;
 
@@ -32,7 +33,13 @@ pub async fn app() -> App {
 pub async fn app_with(settings: WalletSettings, fold: bool) -> App {
     App::builder()
         .fold(fold)
-        .start(|kit| vec![Arc::new(Wallet::new(kit.clone(), settings)), StubService::new(kit, "orders"), StubService::new(kit, "payments")])
+        .start(|kit| {
+            vec![
+                Arc::new(Wallet::new(kit.clone(), settings)),
+                Arc::new(StubService::new(kit, "orders")),
+                Arc::new(StubService::new(kit, "payments")),
+            ]
+        })
         .await
 }
 

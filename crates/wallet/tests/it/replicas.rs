@@ -4,15 +4,15 @@ use super::{Member, answers, audit, new_order, new_payment};
 use contracts::{Message, OrderId};
 use futures::future::join_all;
 use kit::{
-    Kit, Service,
+    Kit, Module,
     testing::{App, StubService},
 };
 use std::sync::Arc;
 use wallet::{Wallet, WalletSettings};
 
-fn services(kit: &Kit) -> Vec<Arc<dyn Service>> {
+fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
     let wallet = Wallet::new(kit.clone(), WalletSettings::default());
-    vec![Arc::new(wallet), StubService::new(kit, "orders"), StubService::new(kit, "payments")]
+    vec![Arc::new(wallet), Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "payments"))]
 }
 
 /// Two processes, each with some of the partitions.

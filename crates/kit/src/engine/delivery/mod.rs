@@ -6,7 +6,7 @@
 mod batch;
 
 use super::{fault::Fault, log::StoredMessage, readers::Readers, setup::EngineSetup, transaction::Transaction, work::Work};
-use crate::{DbError, service::Service};
+use crate::{DbError, engine::Service};
 use batch::{DeliveryBatch, attempt_delivery, dead_letter_store};
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use super::{
     },
     Readers, StreamReader,
 };
-use crate::{db::Tx, service::Service};
+use crate::{db::Tx, engine::Service};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,

@@ -8,7 +8,7 @@ use super::super::{
     stalls::ReaderPosition,
     subscriptions::{data_sql_for, handles},
 };
-use crate::{ports::Stopwatch, service::Service};
+use crate::{engine::Service, ports::Stopwatch};
 use contracts::messages;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use uuid::Uuid;

@@ -1,15 +1,13 @@
 use super::stock_stub::PlannedFailures;
-use contracts::{Message, messages::StepDone};
-use futures::future::BoxFuture;
+use contracts::{Kind, Message, messages::StepDone};
 use kit::{
-    Fault, Kit, Service, Work,
+    Fault, Kit, Work,
     batch::{Answer, Command, Outcome},
     db::{Migration, params},
     engine::Envelope,
     jobs::{Job, Pass},
 };
 use std::{sync::Arc, time::Duration};
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 /// The stub of service `coupons`: holds once per order, and deletes rows of a heap periodically.
@@ -57,37 +55,32 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
      create table coupons_heap (id BIGINT primary key) without rowid;",
 )];
 
-impl Service for CouponsStub {
-    fn name(&self) -> &'static str {
-        "coupons"
+kit::module! {
+    impl Module for CouponsStub {
+        name: "coupons",
+        migrations: MIGRATIONS,
+        reads: &[Kind::CouponHold],
+        consume: CouponsStub::hold,
+        jobs: CouponsStub::all_jobs,
     }
-    fn migrations(&self) -> &'static [Migration] {
-        MIGRATIONS
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        &["coupon.hold"]
+}
+
+impl CouponsStub {
+    async fn hold(&self, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+        for envelope in messages {
+            self.failures.check(envelope)?;
+            let Message::CouponHold(hold) = &envelope.message else { return Err(Fault::Bug("only holds are expected".into())) };
+            let sql = "insert into coupons_holds (order_id) values ($1) on conflict do nothing";
+            work.tx.execute(sql, &params![hold.order_id]).await?;
+            work.emit(hold.order_id, Message::CouponHeld(StepDone { order_id: hold.order_id }))?;
+        }
+        Ok(())
     }
 
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            for envelope in messages {
-                self.failures.check(envelope)?;
-                let Message::CouponHold(hold) = &envelope.message else { return Err(Fault::Bug("only holds are expected".into())) };
-                let sql = "insert into coupons_holds (order_id) values ($1) on conflict do nothing";
-                work.tx.execute(sql, &params![hold.order_id]).await?;
-                work.emit(hold.order_id, Message::CouponHeld(StepDone { order_id: hold.order_id }))?;
-            }
-            Ok(())
-        })
-    }
-
-    fn jobs(self: Arc<Self>) -> Vec<Job> {
-        vec![Job::new("coupons.sweep", Duration::from_secs(60), move || Arc::clone(&self).sweep())]
+    fn all_jobs(self: &Arc<Self>) -> Vec<Job> {
+        vec![Job::new("coupons.sweep", Duration::from_secs(60), {
+            let coupons = Arc::clone(self);
+            move || Arc::clone(&coupons).sweep()
+        })]
     }
 }

@@ -21,7 +21,7 @@ use contracts::{
 use coupons_stub::CouponsStub;
 use futures::future::join_all;
 use kit::{
-    Command, Db, Kit, Reply, Service, Tx,
+    Command, Db, Kit, Module, Reply, Tx,
     batch::SubmitError,
     db::Synchronous,
     idempotency::IdempotencyKey,
@@ -92,7 +92,7 @@ impl World {
     }
 
     // One test needs this order: coupons handles its messages, and emits, before stock.
-    fn build(kit: &Kit, failures: &PlannedFailures, made: &mut Option<(Arc<OrdersStub>, Arc<StockStub>)>) -> Vec<Arc<dyn Service>> {
+    fn build(kit: &Kit, failures: &PlannedFailures, made: &mut Option<(Arc<OrdersStub>, Arc<StockStub>)>) -> Vec<Arc<dyn Module>> {
         let orders = Arc::new(OrdersStub::new(kit.clone()));
         let stock = Arc::new(StockStub::new(kit.clone(), failures.clone()));
         let coupons = Arc::new(CouponsStub::new(kit.clone(), failures.clone()));

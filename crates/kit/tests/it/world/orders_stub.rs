@@ -7,10 +7,9 @@ pub use count::{BlockWriter, CommandFault, Count, Fill};
 pub use lap::Lap;
 
 use super::{hold, release};
-use contracts::{Code, Message, OrderId, Refusal};
-use futures::future::BoxFuture;
+use contracts::{Code, Kind, Message, OrderId, Refusal};
 use kit::{
-    Fault, Kit, Service, Work,
+    Fault, Kit, Work,
     batch::Answer,
     db::{Migration, params},
     engine::Envelope,
@@ -20,7 +19,6 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 /// The stub of service `orders`: counts, and asks the other services.
@@ -129,42 +127,32 @@ const MIGRATIONS: &[Migration] = &[
     ),
 ];
 
-impl Service for OrdersStub {
-    fn name(&self) -> &'static str {
-        "orders"
+kit::module! {
+    impl Module for OrdersStub {
+        name: "orders",
+        migrations: MIGRATIONS,
+        reads: &[Kind::StockReserved, Kind::StockRefused, Kind::StockReleased, Kind::CouponHeld],
+        consume: OrdersStub::handle_messages,
+        flush: OrdersStub::count_transaction,
     }
-    fn migrations(&self) -> &'static [Migration] {
-        MIGRATIONS
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserved", "stock.refused", "stock.released", "coupon.held"]
+}
+
+impl OrdersStub {
+    async fn handle_messages(&self, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+        for envelope in messages {
+            let sql = "insert into orders_seen (source, seq, kind, key) values ($1,$2,$3,$4)";
+            work.tx.execute(sql, &params![envelope.source, envelope.seq, envelope.message.kind(), envelope.key]).await?;
+            self.handle_message(work, envelope).await?;
+        }
+        Ok(())
     }
 
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            for envelope in messages {
-                let sql = "insert into orders_seen (source, seq, kind, key) values ($1,$2,$3,$4)";
-                work.tx.execute(sql, &params![envelope.source, envelope.seq, envelope.message.kind(), envelope.key]).await?;
-                self.handle_message(work, envelope).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            self.tried.fetch_add(1, Ordering::SeqCst);
-            let committed = Arc::clone(&self.committed);
-            work.after_commit(move || {
-                committed.fetch_add(1, Ordering::SeqCst);
-            });
-            Ok(())
-        })
+    async fn count_transaction(&self, work: &mut Work) -> Result<(), Fault> {
+        self.tried.fetch_add(1, Ordering::SeqCst);
+        let committed = Arc::clone(&self.committed);
+        work.after_commit(move || {
+            committed.fetch_add(1, Ordering::SeqCst);
+        });
+        Ok(())
     }
 }

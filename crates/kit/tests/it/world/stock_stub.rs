@@ -1,12 +1,11 @@
 use super::STOCK;
 use contracts::{
-    Code, Message, OrderId, Sku,
+    Code, Kind, Message, OrderId, Sku,
     calls::GetAvailability,
     messages::{StepDone, StepRefused},
 };
-use futures::future::BoxFuture;
 use kit::{
-    DbError, Fault, Kit, Service, Tx, Work,
+    DbError, Fault, Kit, Tx, Work,
     db::{Migration, params},
     engine::Envelope,
     links::CallHandlers,
@@ -19,7 +18,6 @@ use std::{
         mpsc,
     },
 };
-use utoipa_axum::router::OpenApiRouter;
 
 /// Planned failure of a handler for one key.
 #[derive(Clone, Copy)]
@@ -150,72 +148,58 @@ const MIGRATIONS: &[Migration] = &[
 ];
 const _: () = assert!(STOCK == 100_000);
 
-impl Service for StockStub {
-    fn name(&self) -> &'static str {
-        "stock"
-    }
-    fn migrations(&self) -> &'static [Migration] {
-        MIGRATIONS
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserve", "stock.release", "stock.commit"]
-    }
-
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            self.offered.fetch_add(u32::try_from(messages.len()).unwrap(), Ordering::SeqCst);
-            for envelope in messages {
-                self.failures.wait(envelope);
-                // Written before the failure, so that the rollback has to remove it.
-                Self::record(&mut work.tx, envelope).await?;
-                self.failures.check(envelope)?;
-                match &envelope.message {
-                    Message::StockReserve(ask) => {
-                        let quantity = ask.reserve.iter().map(|line| i64::from(line.quantity)).sum();
-                        self.reserve(work, ask.order_id, quantity).await?;
-                    }
-                    Message::StockRelease(step) => {
-                        work.emit(step.order_id, Message::StockReleased(StepDone { order_id: step.order_id }))?;
-                    }
-                    Message::StockCommit(_) => {}
-                    other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
-                }
-            }
-            Ok(())
-        })
-    }
-
-    fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            if let Some(units) = work.stash::<Units>().0 {
-                work.tx.execute("update stock_shelf set units=$1", &params![units]).await?;
-            }
-            Ok(())
-        })
-    }
-
-    fn register_calls(self: Arc<Self>, handlers: &mut CallHandlers) {
-        handlers.register::<GetAvailability, _, _, _>(move |call| {
-            let me = Arc::clone(&self);
-            async move { me.availability(call).await }
-        });
+kit::module! {
+    impl Module for StockStub {
+        name: "stock",
+        migrations: MIGRATIONS,
+        reads: &[Kind::StockReserve, Kind::StockRelease, Kind::StockCommit],
+        consume: StockStub::handle_messages,
+        flush: StockStub::save_units,
+        calls: StockStub::register,
     }
 }
 
 impl StockStub {
-    async fn availability(&self, call: GetAvailability) -> Result<HashMap<Sku, i64>, Fault> {
+    async fn handle_messages(&self, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.offered.fetch_add(u32::try_from(messages.len()).unwrap(), Ordering::SeqCst);
+        for envelope in messages {
+            self.failures.wait(envelope);
+            // Written before the failure, so that the rollback has to remove it.
+            Self::record(&mut work.tx, envelope).await?;
+            self.failures.check(envelope)?;
+            match &envelope.message {
+                Message::StockReserve(ask) => {
+                    let quantity = ask.reserve.iter().map(|line| i64::from(line.quantity)).sum();
+                    self.reserve(work, ask.order_id, quantity).await?;
+                }
+                Message::StockRelease(step) => {
+                    work.emit(step.order_id, Message::StockReleased(StepDone { order_id: step.order_id }))?;
+                }
+                Message::StockCommit(_) => {}
+                other => return Err(Fault::Bug(format!("unexpected message {}", other.kind()))),
+            }
+        }
+        Ok(())
+    }
+
+    async fn save_units(&self, work: &mut Work) -> Result<(), Fault> {
+        if let Some(units) = work.stash::<Units>().0 {
+            work.tx.execute("update stock_shelf set units=$1", &params![units]).await?;
+        }
+        Ok(())
+    }
+
+    async fn availability(self: Arc<Self>, call: GetAvailability) -> Result<HashMap<Sku, i64>, Fault> {
         if call.skus.is_empty() {
             return Err(Fault::Bug("no SKUs in the call".into()));
         }
         let mut reader = self.kit.db.reader().await?;
         let (units,): (i64,) = reader.query_one("select units from stock_shelf", &[]).await?;
         Ok(call.skus.into_iter().map(|sku| (sku, units)).collect())
+    }
+
+    fn register(self: &Arc<Self>, handlers: &mut CallHandlers) {
+        handlers.register_for(self, StockStub::availability);
     }
 }

@@ -1,11 +1,9 @@
-use futures::future::BoxFuture;
+use contracts::Kind;
 use kit::{
-    Fault, Kit, Service, Work,
+    Fault, Kit, Work,
     db::{Migration, params},
     engine::Envelope,
 };
-use std::sync::Arc;
-use utoipa_axum::router::OpenApiRouter;
 
 /// The stub of service `wallet`: records the messages of two streams in order of delivery.
 pub struct WalletStub {
@@ -29,29 +27,20 @@ const MIGRATIONS: &[Migration] = &[Migration::new(
          seq BIGINT not null, key UUID not null);",
 )];
 
-impl Service for WalletStub {
-    fn name(&self) -> &'static str {
-        "wallet"
+kit::module! {
+    impl Module for WalletStub {
+        name: "wallet",
+        migrations: MIGRATIONS,
+        reads: &[Kind::StockReserved, Kind::CouponHeld],
+        consume: WalletStub::record,
     }
-    fn migrations(&self) -> &'static [Migration] {
-        MIGRATIONS
-    }
-    fn kit(&self) -> &Kit {
-        &self.kit
-    }
-    fn router(self: Arc<Self>) -> OpenApiRouter {
-        OpenApiRouter::new()
-    }
-    fn reads(&self) -> &'static [&'static str] {
-        &["stock.reserved", "coupon.held"]
-    }
+}
 
-    fn consume<'a>(&'a self, work: &'a mut Work, messages: &'a [&'a Envelope]) -> BoxFuture<'a, Result<(), Fault>> {
-        Box::pin(async move {
-            let (call,): (i64,) = work.tx.query_one("select coalesce(max(call), 0) + 1 from wallet_seen", &[]).await?;
-            let rows = messages.iter().map(|envelope| params![call, envelope.source, envelope.seq, envelope.key]);
-            work.tx.execute_many("insert into wallet_seen (call, source, seq, key) values ($1,$2,$3,$4)", rows).await?;
-            Ok(())
-        })
+impl WalletStub {
+    async fn record(&self, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+        let (call,): (i64,) = work.tx.query_one("select coalesce(max(call), 0) + 1 from wallet_seen", &[]).await?;
+        let rows = messages.iter().map(|envelope| params![call, envelope.source, envelope.seq, envelope.key]);
+        work.tx.execute_many("insert into wallet_seen (call, source, seq, key) values ($1,$2,$3,$4)", rows).await?;
+        Ok(())
     }
 }
