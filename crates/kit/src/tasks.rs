@@ -27,8 +27,9 @@ impl ShutdownTrigger {
 }
 
 impl Shutdown {
+    /// True once the process stops, or its trigger is dropped: a task of a dropped process must not run on.
     pub fn is_stopping(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() || self.0.has_changed().is_err()
     }
     /// Returns when the process must stop, or when its trigger is gone.
     pub async fn stopping(&mut self) {
@@ -103,4 +104,18 @@ where
             tracing::error!(task = name, "task panicked");
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_trigger_stops_its_tasks() {
+        let (trigger, mut shutdown) = shutdown();
+        assert!(!shutdown.is_stopping());
+        drop(trigger);
+        shutdown.stopping().await;
+        assert!(shutdown.is_stopping());
+    }
 }
