@@ -4,6 +4,10 @@
 //!
 //! The transaction's messages are numbered into the service's outbox and dispatched to their readers. This happens inside the same
 //! transaction (folded), or in a transaction of the reader.
+//!
+//! Modules import one way, bottom to top: `contracts` | [`ports`], `trace`, [`keys`], `failpoints`, `one_reader`, [`tasks`],
+//! [`telemetry`], [`breaker`] | [`db`] | [`kafka`], [`redis`], [`cache`] | [`engine`] with [`batch`] and [`idempotency`], [`jobs`] |
+//! [`http`] | [`auth`] | [`links`], [`gateway`] | [`service`], [`extract`], [`submit`], [`process`] | [`testing`].
 
 pub mod auth;
 pub mod batch;
@@ -11,19 +15,25 @@ pub mod breaker;
 pub mod cache;
 pub mod db;
 pub mod engine;
+pub mod extract;
+mod failpoints;
 pub mod gateway;
 pub mod http;
 pub mod idempotency;
 pub mod jobs;
 pub mod kafka;
+pub mod keys;
 pub mod links;
+mod one_reader;
 pub mod ports;
 pub mod process;
 pub mod redis;
 pub mod service;
+pub mod submit;
 pub mod tasks;
 pub mod telemetry;
 pub mod testing;
+mod trace;
 
 pub use batch::{Answer, Command, Outcome, Reply};
 pub use db::{Db, DbError, Param, Row, Tx};

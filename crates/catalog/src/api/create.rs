@@ -11,7 +11,8 @@ use contracts::{Code, ProductId, Sku, StoreId, Timestamp, Won, calls::GetStoresO
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::{Caller, Role, Seller},
+    auth::{Caller, Role},
+    extract::Seller,
     http::{Input, Problem, ProblemBody, Trace, rules},
     ports::new_id,
 };
@@ -88,7 +89,7 @@ pub async fn create(
         options: Vec::new(),
     };
     product.add_options(&options, "/options").map_err(|invalid| Problem::field(invalid.pointer, invalid.code, invalid.message))?;
-    kit::http::run(&catalog, CreateProduct { product, options }, key, trace).await
+    kit::submit::run(&catalog, CreateProduct { product, options }, key, trace).await
 }
 
 fn options(input: &mut ProductInput) -> Result<Vec<NewOption>, Problem> {

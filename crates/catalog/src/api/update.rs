@@ -11,7 +11,7 @@ use contracts::{Code, ProductId, Sku, Won};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
 use serde::Deserialize;
@@ -89,7 +89,7 @@ pub async fn update(
 ) -> Result<Response, Problem> {
     check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
+    kit::submit::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
 }
 
 struct UpdateProduct {

@@ -7,6 +7,7 @@ mod answer;
 mod command;
 mod group;
 
+pub use crate::trace::TraceId;
 pub use answer::Answer;
 pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub(crate) use group::{AnyCommand, AnyGroup};
@@ -21,7 +22,6 @@ use std::{
     },
 };
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 /// The queues of a process's writers: one for all services, or one for each.
 #[derive(Clone, Default)]
@@ -106,6 +106,3 @@ impl Batch {
         }
     }
 }
-
-/// W3C trace id of the request that caused a change.
-pub type TraceId = Uuid;

@@ -1,9 +1,6 @@
 //! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
 
-use super::{
-    Fault,
-    log::{StoredMessage, StreamPartition},
-};
+use super::{Fault, StreamPartition, log::StoredMessage};
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::Timestamp;
 use serde::Serialize;

@@ -11,7 +11,7 @@ use super::{
     stalls::{StallReason, Stalls},
     writer::TICK,
 };
-use crate::{ports::Stopwatch, service::Service, testing::FaultAction};
+use crate::{failpoints::FaultAction, ports::Stopwatch, service::Service};
 use std::{sync::Arc, time::Duration};
 
 /// Messages a reader takes in one transaction.

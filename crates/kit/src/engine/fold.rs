@@ -1,7 +1,7 @@
 //! Folding: dispatches the messages that a transaction emits to their readers before it commits.
 
 use super::{Engine, Envelope, Fault, dead_letters, log, reader::Position};
-use crate::testing::FaultAction;
+use crate::failpoints::FaultAction;
 use std::iter::repeat_n;
 
 /// Most dispatch rounds in one transaction. A checkout takes about ten. Messages left after the last round wait in the outbox.

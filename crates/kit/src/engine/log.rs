@@ -2,7 +2,10 @@
 
 use super::{Envelope, Fault, reader::Position};
 use crate::db::{DbError, FromRow, Row, Tx, params};
-use contracts::{Message, Timestamp};
+use contracts::{
+    Message, Timestamp,
+    streams::{Stream, StreamPartition},
+};
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
@@ -10,21 +13,6 @@ use uuid::Uuid;
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The only partition of a stream that a sole writer numbers.
 pub(super) const SOLE_PARTITION: i64 = 0;
-
-/// A service's stream: its current epoch, and the number of partitions that its keys are spread over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
-    pub epoch: i64,
-    pub partitions: i64,
-}
-
-impl Stream {
-    /// The partition for messages of this key. Ids are time-ordered, so only their random tail is used.
-    pub fn partition_of(&self, key: Uuid) -> i64 {
-        let tail = key.as_u64_pair().1;
-        i64::try_from(tail % self.partitions.unsigned_abs().max(1)).unwrap_or(0)
-    }
-}
 
 /// Opens a service's stream, and creates it with this number of partitions if it is new. An existing stream keeps its number.
 pub(super) async fn open_stream(tx: &mut Tx, service: &str, partitions: i64, now: Timestamp) -> Result<Stream, DbError> {
@@ -92,14 +80,6 @@ fn encode<'e>(messages: &[&'e Envelope]) -> Result<Vec<(&'e Envelope, String)>, 
     let data =
         |envelope: &Envelope| envelope.message.encode().map_err(|error| Fault::Bug(format!("a message does not serialize: {error}")));
     messages.iter().map(|envelope| Ok((*envelope, data(envelope)?))).collect()
-}
-
-/// One partition of one stream in one epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamPartition {
-    pub source: &'static str,
-    pub epoch: i64,
-    pub partition: i64,
 }
 
 /// A reader's move over one partition.

@@ -10,6 +10,7 @@ pub(crate) mod assignment;
 mod dead_letters;
 mod delivery;
 mod fault;
+pub mod fence;
 mod fold;
 pub(crate) mod lease;
 pub(crate) mod lease_connection;
@@ -31,9 +32,10 @@ mod wakeup;
 mod work;
 mod writer;
 
+pub use contracts::streams::{Stream, StreamPartition};
 pub use dead_letters::{DeadLetter, list_dead_letters, request_redrive};
 pub use fault::Fault;
-pub use log::{StoredMessage, Stream, StreamPartition, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
+pub use log::{StoredMessage, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
 pub use notify::Notifications;
 pub use readers::prepare;
 pub use source::MessageSource;
@@ -41,9 +43,9 @@ pub use work::{Envelope, Work};
 pub use writer::RunningEngine;
 
 use crate::{
+    failpoints::Faults,
     ports::{Clock, Stopwatch},
     service::Service,
-    testing::Faults,
 };
 use assignment::PartitionAssignment;
 use contracts::Timestamp;

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     db::{Db, Tx, migrate},
+    failpoints::Faults,
     ports::Clock,
     service::Service,
-    testing::Faults,
 };
 use contracts::{Timestamp, messages};
 use std::{

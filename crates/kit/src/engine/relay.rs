@@ -4,19 +4,13 @@
 //! A relay may crash between publishing and storing, and two instances may publish for a moment. Messages are then published twice, and
 //! readers recognize the repeats by their sequence numbers. A number is never published without all numbers before it.
 
-use super::{
-    Fault, lease,
-    lease_connection::LeaseConnection,
-    log::{self, Stream, StreamPartition},
-    notify::Notifications,
-    source,
-};
+use super::{Fault, Stream, StreamPartition, lease, lease_connection::LeaseConnection, log, notify::Notifications, source};
 use crate::{
     db::{Db, params},
+    failpoints::crash_point,
     kafka::{Producer, Record, Topics},
     ports::Stopwatch,
     tasks::{Shutdown, TaskTracker},
-    testing::crash_point,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Notify;

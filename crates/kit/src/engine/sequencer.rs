@@ -8,17 +8,12 @@
 //! The lease chooses the sequencer. The `fence` in `<service>_stream` stops an outdated one: a new holder raises the fence, and each
 //! transaction of the sequencer checks it under its row lock.
 
-use super::{
-    Fault, lease,
-    lease_connection::LeaseConnection,
-    log::{self, Stream},
-    notify::Notifications,
-};
+use super::{Fault, Stream, lease, lease_connection::LeaseConnection, log, notify::Notifications};
 use crate::{
     db::{Db, Tx, params},
+    failpoints::crash_point,
     ports::Stopwatch,
     tasks::{Shutdown, TaskTracker},
-    testing::crash_point,
 };
 use std::time::Duration;
 use uuid::Uuid;

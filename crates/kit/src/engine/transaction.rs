@@ -2,9 +2,9 @@
 
 use super::{Engine, Envelope, Fault, log, reader::Position};
 use crate::{
+    failpoints::crash_point,
     ports::{Stopwatch, random_bytes},
     service::Service,
-    testing::crash_point,
 };
 use std::{panic::AssertUnwindSafe, time::Duration};
 

@@ -1,7 +1,7 @@
 use crate::{
-    batch::TraceId,
     db::{DbError, Tx},
     engine::Fault,
+    trace::TraceId,
 };
 use contracts::{Message, Timestamp};
 use std::{

@@ -4,8 +4,8 @@ use super::{Engine, Fault};
 use crate::{
     batch::{AnyCommand, AnyGroup, Queue, QueueItem, QueueSender, SubmitError},
     db::DbError,
+    one_reader::TaskScope,
     ports::Stopwatch,
-    testing::TaskScope,
 };
 use std::{any::TypeId, collections::HashMap, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
