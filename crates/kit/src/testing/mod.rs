@@ -6,9 +6,13 @@ pub use crate::failpoints::{FaultAction, Faults, crash_point};
 #[cfg(feature = "testing")]
 mod app;
 #[cfg(feature = "testing")]
+mod backends;
+#[cfg(feature = "testing")]
 mod builder;
 #[cfg(feature = "testing")]
 mod database;
+#[cfg(feature = "testing")]
+mod launch;
 #[cfg(feature = "testing")]
 pub mod proxy;
 #[cfg(feature = "testing")]
@@ -17,8 +21,6 @@ mod quiescence;
 mod redis;
 #[cfg(feature = "testing")]
 mod request;
-#[cfg(feature = "testing")]
-mod shape;
 #[cfg(feature = "testing")]
 mod slips;
 #[cfg(feature = "testing")]
@@ -30,6 +32,8 @@ mod topics;
 #[cfg(feature = "testing")]
 pub use app::{App, START};
 #[cfg(feature = "testing")]
+pub use backends::Shape;
+#[cfg(feature = "testing")]
 pub use builder::{AppBuilder, TempFolder};
 #[cfg(feature = "testing")]
 pub use database::TestDatabase;
@@ -37,8 +41,6 @@ pub use database::TestDatabase;
 pub use redis::TestRedis;
 #[cfg(feature = "testing")]
 pub use request::{TestRequest, TestResponse};
-#[cfg(feature = "testing")]
-pub use shape::Shape;
 #[cfg(feature = "testing")]
 pub use slips::slip_outcomes;
 #[cfg(feature = "testing")]
