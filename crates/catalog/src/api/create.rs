@@ -32,6 +32,7 @@ pub struct ProductInput {
     #[schema(max_length = 5_000)]
     description: String,
     /// In won.
+    #[serde(deserialize_with = "contracts::money::whole_won")]
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: i64,

@@ -37,6 +37,7 @@ pub struct ProductChangeInput {
     #[garde(custom(rules::long_text(MAX_DESCRIPTION)))]
     #[schema(max_length = 5_000)]
     description: Option<String>,
+    #[serde(default, deserialize_with = "contracts::money::optional_whole_won")]
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: Option<i64>,
