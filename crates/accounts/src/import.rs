@@ -1,6 +1,6 @@
 //! Bulk import of members for `onrush seed` and `onrush demo`: thousands of accounts in seconds, each with a session and an access token.
 //!
-//! ImportedMember members have no password, so only these tokens give access. A second import of an address returns the account
+//! Imported members have no password, so only these tokens give access. A second import of an address returns the account
 //! of the first one with another session. An address that a person signed up with is never touched.
 
 use crate::{

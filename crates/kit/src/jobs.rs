@@ -101,10 +101,10 @@ impl JobLease {
         service: &'static str,
         instance: Uuid,
         mut shutdown: Shutdown,
-        crew: &TaskTracker,
+        tasks: &TaskTracker,
     ) -> JobLease {
         let (sender, receiver) = watch::channel(false);
-        crew.spawn("jobs-lease", async move {
+        tasks.spawn("jobs-lease", async move {
             while !shutdown.is_stopping() {
                 let is_held = match try_acquire(&connection, service, instance).await {
                     Ok(is_held) => is_held,

@@ -6,11 +6,10 @@
 //! transaction (folded), or in a transaction of the reader.
 //!
 //! Modules import one way, bottom to top: `contracts` | [`ports`], `trace`, [`keys`], `failpoints`, `one_reader`, [`tasks`],
-//! [`telemetry`], [`breaker`] | [`db`] | [`kafka`], [`redis`], [`cache`] | [`engine`] with [`batch`] and [`idempotency`], [`jobs`] |
-//! [`http`] | [`auth`] | [`links`], [`gateway`] | [`service`], [`extract`], [`submit`], [`process`] | [`testing`].
+//! [`telemetry`], [`breaker`] | [`db`] | [`kafka`], [`redis`], [`cache`] | [`engine`], [`jobs`] | [`http`] | [`auth`] | [`links`],
+//! [`gateway`] | [`service`], [`extract`], [`submit`], [`process`] | [`testing`].
 
 pub mod auth;
-pub mod batch;
 pub mod breaker;
 pub mod cache;
 pub mod db;
@@ -19,7 +18,6 @@ pub mod extract;
 mod failpoints;
 pub mod gateway;
 pub mod http;
-pub mod idempotency;
 pub mod jobs;
 pub mod kafka;
 pub mod keys;
@@ -35,7 +33,16 @@ pub mod telemetry;
 pub mod testing;
 mod trace;
 
-pub use batch::{Answer, Command, Outcome, Reply};
+/// The queue of commands in front of a writer.
+pub mod batch {
+    pub use crate::engine::{
+        TraceId,
+        answer::Answer,
+        command::{Command, Deferred, Outcome, Reply, SubmitError},
+        queue::{Batch, Queue},
+    };
+}
+
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Fault, Work};
+pub use engine::{Answer, Command, Fault, Outcome, Reply, Work, idempotency};
 pub use service::{Kit, Service};

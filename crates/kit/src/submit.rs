@@ -1,9 +1,8 @@
 //! The last step of a handler: submits a command and answers with its outcome.
 
 use crate::{
-    batch::Command,
+    engine::{Command, idempotency::IdempotencyKey},
     http::{Problem, Trace, reply},
-    idempotency::IdempotencyKey,
     service::Service,
 };
 use axum::response::Response;

@@ -69,8 +69,8 @@ pub async fn consume(work: &mut Work, messages: &[&Envelope]) -> Result<(), Faul
 
 /// Carries out the steps that a slip has for stock, one or several in a row, because reserve and take may be neighbours.
 fn advance_slip(loaded: &mut LoadedStock, mut slip: RoutingSlip, now: Timestamp) -> Result<RoutingSlip, NotLoaded> {
-    while let Some((way, stop)) = slip.next_step(SERVICE) {
-        let answer = match (way, stop) {
+    while let Some((direction, step)) = slip.next_step(SERVICE) {
+        let answer = match (direction, step) {
             (Direction::Back, _) => {
                 loaded.release(slip.order_id, now)?;
                 None

@@ -149,8 +149,8 @@ fn handle(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, message: &Messa
 
 /// Carries out the steps that a slip has for the wallet.
 fn advance_slip(ledger: &mut Ledger, mut slip: RoutingSlip, at: Timestamp) -> Result<RoutingSlip, LedgerViolation> {
-    while let Some((way, stop)) = slip.next_step(SERVICE) {
-        match (way, stop) {
+    while let Some((direction, step)) = slip.next_step(SERVICE) {
+        match (direction, step) {
             (Direction::Back, _) => {
                 ledger.unhold_points(slip.order_id, at)?;
                 slip.record_undone(at);

@@ -158,10 +158,10 @@ async fn presences_list_the_processes_that_run_accounts() {
     let (one, other) = two_processes().await;
     let seen = async || {
         let found = presences(&one.kit().db, "accounts").await.expect("leases can be read");
-        let mut lanes: Vec<i64> = found.values().flat_map(|presence| presence.partitions.clone()).collect();
-        lanes.sort_unstable();
+        let mut partitions: Vec<i64> = found.values().flat_map(|presence| presence.partitions.clone()).collect();
+        partitions.sort_unstable();
         let sequencers = found.values().filter(|presence| presence.duties.iter().any(|duty| duty == "sequencer")).count();
-        (found.len(), lanes, sequencers)
+        (found.len(), partitions, sequencers)
     };
     wait_until(async || seen().await == (2, vec![0, 1, 2, 3], 1)).await;
     other.stop().await;

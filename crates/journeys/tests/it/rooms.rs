@@ -116,7 +116,8 @@ fn graphs(source: &Path) -> BTreeMap<Module, Graph> {
     graphs
 }
 
-/// The rooms that remain when those without an arrow to a remaining one are taken away, again and again: the circles, and whatever uses them.
+/// The rooms that remain when those without an arrow to a remaining one are taken away, again and again: the circles, and the rooms that
+/// use them.
 fn circles(graph: &Graph) -> BTreeSet<String> {
     let mut left: BTreeSet<String> = graph.keys().cloned().collect();
     loop {

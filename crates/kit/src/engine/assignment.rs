@@ -1,8 +1,17 @@
 //! Assignment of stream partitions to the instances of a service. Leases spread the partitions evenly. Safety comes from the fenced
 //! positions, not from the leases.
 
-use super::{Engine, Fault, MessageSource, lease, notify::Notifications, reader::sources, wakeup::Wakeup};
-use crate::{batch::Batch, kafka::Consumer, ports::Stopwatch, service::Service};
+use super::{
+    fault::Fault,
+    lease,
+    notify::Notifications,
+    position::{Position, StreamPartition},
+    queue::Batch,
+    source::{MessageSource, kafka_fault},
+    subscriptions::sources,
+    wakeup::Wakeup,
+};
+use crate::{db::Tx, kafka::Consumer, ports::Stopwatch, service::Service};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -26,12 +35,12 @@ pub type Subscriptions = Arc<HashSet<(&'static str, &'static str)>>;
 
 /// State that an engine needs when it is one of several.
 pub struct PartitionAssignment {
-    pub instance: Uuid,
-    pub notifications: Notifications,
-    pub message_source: MessageSource,
+    instance: Uuid,
+    pub(super) notifications: Notifications,
+    pub(super) message_source: MessageSource,
     /// Which service reads which stream, over all services of the mall.
     subscriptions: Subscriptions,
-    pub(super) consumer: Option<Consumer>,
+    consumer: Option<Consumer>,
     partitions: BTreeSet<i64>,
     since_balance: Option<Stopwatch>,
     /// Time since the leases were last renewed.
@@ -113,55 +122,47 @@ impl PartitionAssignment {
     }
 }
 
-impl Engine {
-    /// Renews this instance's leases, takes free partitions and releases those above its share. Does nothing where the engine is the only
-    /// one.
-    pub(super) fn balance_partitions(&mut self) {
-        let is_due = self
-            .assignment
-            .as_ref()
-            .is_some_and(|assignment| assignment.since_balance.is_none_or(|since| since.elapsed() >= BALANCE_INTERVAL));
-        if !is_due {
-            return;
-        }
-        let Some(mut assignment) = self.assignment.take() else { return };
-        let service = Arc::clone(&self.services[0]);
-        let chosen = futures::executor::block_on(self.choose_partitions(&mut assignment, service.as_ref()));
-        assignment.since_balance = Some(Stopwatch::start());
-        assignment.since_renewal = assignment.since_balance;
-        self.assignment = Some(assignment);
-        match chosen {
-            Ok(partitions) => self.apply_assignment(partitions),
-            // This instance keeps its partitions. If its leases run out, the fenced positions keep a late write from doing harm.
-            Err(fault) => tracing::warn!(service = service.name(), error = %fault, "partition balancing failed"),
-        }
+/// Leases.
+impl PartitionAssignment {
+    /// True when the leases must be renewed and the spread balanced.
+    pub(super) fn is_balance_due(&self) -> bool {
+        self.since_balance.is_none_or(|since| since.elapsed() >= BALANCE_INTERVAL)
     }
 
-    /// Renews the leases in the middle of long work. Leaves the readers as they are, because they may be in the middle of a delivery.
-    pub(super) fn renew_leases(&mut self) {
-        let name = self.services[0].name();
-        let Some(assignment) = &mut self.assignment else { return };
-        if assignment.since_renewal.is_none_or(|since| since.elapsed() < BALANCE_INTERVAL) {
+    /// Renews this instance's leases, takes free partitions and releases those above its share. Returns the partitions it has then.
+    pub(super) async fn balance(&mut self, tx: &mut Tx, service: &dyn Service) -> Result<BTreeSet<i64>, Fault> {
+        let chosen = self.choose_partitions(tx, service).await;
+        self.since_balance = Some(Stopwatch::start());
+        self.since_renewal = self.since_balance;
+        chosen
+    }
+
+    /// Replaces the assigned partitions. Returns those of before.
+    pub(super) fn replace_partitions(&mut self, partitions: BTreeSet<i64>) -> BTreeSet<i64> {
+        std::mem::replace(&mut self.partitions, partitions)
+    }
+
+    /// Renews the leases when they are due, in the middle of long work.
+    pub(super) fn renew_leases(&mut self, tx: &mut Tx, service: &str) {
+        if self.since_renewal.is_none_or(|since| since.elapsed() < BALANCE_INTERVAL) {
             return;
         }
-        assignment.since_renewal = Some(Stopwatch::start());
-        let (instance, tx) = (assignment.instance, &mut self.work.tx);
+        self.since_renewal = Some(Stopwatch::start());
         let renewed = futures::executor::block_on(async {
             tx.reconnect_if_lost().await?;
-            lease::renew(tx, name, instance).await
+            lease::renew(tx, service, self.instance).await
         });
         if let Err(error) = renewed {
-            tracing::debug!(service = name, %error, "lease renewal failed");
+            tracing::debug!(service, %error, "lease renewal failed");
         }
     }
 
-    async fn choose_partitions(&mut self, assignment: &mut PartitionAssignment, service: &dyn Service) -> Result<BTreeSet<i64>, Fault> {
-        let (name, instance) = (service.name(), assignment.instance);
-        let count = assignment.partition_count(service).await?;
-        let tx = &mut self.work.tx;
+    async fn choose_partitions(&self, tx: &mut Tx, service: &dyn Service) -> Result<BTreeSet<i64>, Fault> {
+        let (name, instance) = (service.name(), self.instance);
+        let count = self.partition_count(service).await?;
         tx.reconnect_if_lost().await?;
         lease::renew(tx, name, instance).await?;
-        if !assignment.message_source.is_ready() {
+        if !self.message_source.is_ready() {
             // Takes no share, because this instance cannot read yet; the other instances keep the partitions.
             return Ok(BTreeSet::new());
         }
@@ -191,41 +192,61 @@ impl Engine {
         Ok(partitions)
     }
 
-    fn apply_assignment(&mut self, partitions: BTreeSet<i64>) {
-        let Some(assignment) = &mut self.assignment else { return };
-        let before = std::mem::replace(&mut assignment.partitions, partitions.clone());
-        if let Some(consumer) = &mut assignment.consumer {
-            for reader in self.readers.iter().filter(|reader| !partitions.contains(&reader.stream.partition)) {
-                consumer.unassign(reader.stream.source, reader.stream.partition);
-            }
-        }
-        self.readers.retain(|reader| partitions.contains(&reader.stream.partition));
-        self.stalls.retain_partitions(|partition| partitions.contains(&partition));
-        for partition in partitions {
-            // A partition without any reader is opened again: its streams may have been absent the first time.
-            let is_new = !before.contains(&partition) || !self.readers.iter().any(|reader| reader.stream.partition == partition);
-            if is_new && let Err(fault) = futures::executor::block_on(self.open_partition(partition)) {
-                tracing::warn!(service = self.services[0].name(), partition, error = %fault, "partition not opened");
-                self.readers.retain(|reader| reader.stream.partition != partition);
-            }
-        }
-    }
-
     /// Releases all leases, so that other instances need not wait until they expire.
-    pub(super) fn release_partitions(&mut self) {
-        let Some(assignment) = self.assignment.take() else { return };
-        let name = self.services[0].name();
-        let mut names: Vec<String> = assignment.partitions.iter().map(|partition| format!("{PARTITION_LEASE_PREFIX}{partition}")).collect();
-        names.push(format!("{INSTANCE_LEASE_PREFIX}{}", assignment.instance));
-        let tx = &mut self.work.tx;
+    pub(super) fn release(&self, tx: &mut Tx, service: &str) {
+        let mut names: Vec<String> = self.partitions.iter().map(|partition| format!("{PARTITION_LEASE_PREFIX}{partition}")).collect();
+        names.push(format!("{INSTANCE_LEASE_PREFIX}{}", self.instance));
         let released = futures::executor::block_on(async {
             for lease in &names {
-                lease::release(tx, name, lease, assignment.instance).await?;
+                lease::release(tx, service, lease, self.instance).await?;
             }
             Ok::<(), Fault>(())
         });
         if let Err(fault) = released {
-            tracing::warn!(service = name, error = %fault, "lease release failed, leases expire by themselves");
+            tracing::warn!(service, error = %fault, "lease release failed, leases expire by themselves");
         }
+    }
+}
+
+/// The Kafka consumer. Each method does nothing where messages are read from tables.
+impl PartitionAssignment {
+    pub(super) fn reads_kafka(&self) -> bool {
+        self.consumer.is_some()
+    }
+
+    pub(super) fn consumer(&mut self) -> Option<&mut Consumer> {
+        self.consumer.as_mut()
+    }
+
+    /// Assigns a partition to the consumer, from behind this position.
+    pub(super) fn consume_from(&mut self, stream: StreamPartition, position: Position, is_request_log: bool) -> Result<(), Fault> {
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
+        let StreamPartition { source, partition, .. } = stream;
+        let assigned = match position.offset {
+            offset if is_request_log => consumer.assign_log(source, partition, offset),
+            // Without an offset, the sequence numbers tell which message is next: the stream was read from tables before, or the
+            // offsets were deleted.
+            None if position.seq > 0 => consumer.assign_oldest(source, partition),
+            offset => consumer.assign(source, partition, offset),
+        };
+        assigned.map_err(kafka_fault)
+    }
+
+    pub(super) fn stop_consuming(&mut self, stream: StreamPartition) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.unassign(stream.source, stream.partition);
+        }
+    }
+
+    /// Releases the messages up to this offset from the consumer's buffer.
+    pub(super) fn advance_past(&mut self, stream: StreamPartition, offset: i64) {
+        if let Some(consumer) = &mut self.consumer {
+            consumer.advance_past(stream.source, stream.partition, offset);
+        }
+    }
+
+    /// Messages of a topic's partition behind the consumer. `None`: unknown, or messages are read from tables.
+    pub(super) fn behind(&self, stream: StreamPartition) -> Option<i64> {
+        self.consumer.as_ref()?.lag(stream.source, stream.partition)
     }
 }

@@ -1,6 +1,6 @@
 //! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
 
-use super::{Fault, StreamPartition, log::StoredMessage};
+use super::{fault::Fault, log::StoredMessage, position::StreamPartition};
 use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::Timestamp;
 use serde::Serialize;

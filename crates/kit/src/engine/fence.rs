@@ -3,7 +3,7 @@
 //! The writing transaction checks the number. A holder whose lock passed to another holder therefore changes nothing (F16). The check
 //! also locks the name's row until the commit. So the database decides between two holders that both believe they hold the lock.
 
-use super::Fault;
+use super::fault::Fault;
 use crate::db::{DbError, Tx, params};
 
 /// Checks that no higher number has written under this name. The same number may write any number of times.

@@ -1,18 +1,17 @@
 //! SQL of streams and reader positions.
 
-use super::{Envelope, Fault, reader::Position};
-use crate::db::{DbError, FromRow, Row, Tx, params};
-use contracts::{
-    Message, Timestamp,
-    streams::{Stream, StreamPartition},
+use super::{
+    envelope::Envelope,
+    fault::Fault,
+    position::{Position, PositionUpdate, SOLE_PARTITION, Stream, StreamPartition},
 };
+use crate::db::{DbError, FromRow, Row, Tx, params};
+use contracts::{Message, Timestamp};
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// Retention of messages that every reader has passed, kept for investigations.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The only partition of a stream that a sole writer numbers.
-pub(super) const SOLE_PARTITION: i64 = 0;
 
 /// Opens a service's stream, and creates it with this number of partitions if it is new. An existing stream keeps its number.
 pub(super) async fn open_stream(tx: &mut Tx, service: &str, partitions: i64, now: Timestamp) -> Result<Stream, DbError> {
@@ -80,14 +79,6 @@ fn encode<'e>(messages: &[&'e Envelope]) -> Result<Vec<(&'e Envelope, String)>, 
     let data =
         |envelope: &Envelope| envelope.message.encode().map_err(|error| Fault::Bug(format!("a message does not serialize: {error}")));
     messages.iter().map(|envelope| Ok((*envelope, data(envelope)?))).collect()
-}
-
-/// A reader's move over one partition.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PositionUpdate {
-    pub stream: StreamPartition,
-    pub from: i64,
-    pub to: Position,
 }
 
 /// Advances a reader's positions. `Err`: another instance moved the reader, and the transaction must roll back.

@@ -5,90 +5,108 @@
 //! transaction.
 //!
 //! The engine never looks at the meaning of a command or a message.
+//!
+//! Order of the modules, top to bottom; each uses only those after it:
+//! ```text
+//! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
+//! > answer > setup > work > relay, sequencer > source > lease, lease_connection, lock_budget, notify, stalls, wakeup > dead_letters
+//! > tables > subscriptions > log > fence, position, envelope, fault
+//! ```
 
+pub mod answer;
 pub(crate) mod assignment;
+pub mod command;
 mod dead_letters;
 mod delivery;
+mod envelope;
 mod fault;
 pub mod fence;
+mod flushing;
 mod fold;
+mod group;
+pub mod idempotency;
 pub(crate) mod lease;
 pub(crate) mod lease_connection;
 mod lock_budget;
 mod log;
 pub(crate) mod notify;
-pub(crate) mod reader;
+mod position;
+pub mod queue;
 mod readers;
 mod redrive;
 pub(crate) mod relay;
 mod retention;
 pub(crate) mod sequencer;
-mod skipping;
+mod setup;
 mod source;
 mod stalls;
+pub(crate) mod subscriptions;
 mod tables;
 mod transaction;
 mod wakeup;
 mod work;
 mod writer;
 
-pub use contracts::streams::{Stream, StreamPartition};
+pub use answer::Answer;
+pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub use dead_letters::{DeadLetter, list_dead_letters, request_redrive};
+pub use envelope::{Envelope, TraceId};
 pub use fault::Fault;
 pub use log::{StoredMessage, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
 pub use notify::Notifications;
-pub use readers::prepare;
+pub use position::{Stream, StreamPartition};
+pub use queue::{Batch, Queue};
+pub use setup::EngineSettings;
 pub use source::MessageSource;
-pub use work::{Envelope, Work};
+pub use tables::prepare;
+pub use work::Work;
 pub use writer::RunningEngine;
 
-use crate::{
-    failpoints::Faults,
-    ports::{Clock, Stopwatch},
-    service::Service,
-};
+#[cfg(test)]
+mod tests;
+
+use crate::{db::Db, failpoints::Faults, ports::Clock, service::Service};
 use assignment::PartitionAssignment;
-use contracts::Timestamp;
-use lock_budget::LockBudget;
-use reader::StreamReader;
-use stalls::Stalls;
-use std::{collections::HashMap, sync::Arc};
+use readers::Readers;
+use setup::{EngineSetup, Services};
+use std::sync::Arc;
+use transaction::Transaction;
+use writer::Writer;
 
-/// Settings of an engine.
-#[derive(Clone, Debug)]
-pub struct EngineSettings {
-    /// Dispatches messages to their readers inside the writing transaction. Off: each hop is a transaction of its own. Has an effect only
-    /// where a sole writer numbers the streams.
-    pub fold: bool,
-    /// Most commands executed in one transaction, which bounds the time a caller waits for others.
-    pub max_batch: usize,
-}
-
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self { fold: true, max_batch: 512 }
-    }
-}
-
+/// An engine that is open and does not run yet.
 pub struct Engine {
-    work: Work,
-    clock: Arc<dyn Clock>,
-    settings: EngineSettings,
-    services: Vec<Arc<dyn Service>>,
-    readers: Vec<StreamReader>,
-    /// The streams of `services`.
-    streams: HashMap<&'static str, Stream>,
-    /// Sequence numbers of the last committed messages, where this engine assigns them.
-    heads: HashMap<&'static str, i64>,
-    faults: Faults,
-    stalls: Stalls,
-    lock_budget: LockBudget,
-    /// Time since the last failed flush of skipped positions.
-    last_flush_failure: Option<Stopwatch>,
-    /// Time of the next retention pass.
-    next_retention_at: Timestamp,
-    /// Time since reader lag was last reported.
-    since_lag_report: Option<Stopwatch>,
-    /// `None`: this engine is the only one.
-    assignment: Option<PartitionAssignment>,
+    readers: Readers,
+    transaction: Transaction,
+    writer: Writer,
+}
+
+impl Engine {
+    /// Opens the engine of these services with their streams and readers.
+    ///
+    /// With `assignment` it is one of several engines, each for one service that is already prepared. Without, it is the only one.
+    pub async fn open(
+        db: &Db,
+        services: Vec<Arc<dyn Service>>,
+        clock: Arc<dyn Clock>,
+        settings: EngineSettings,
+        faults: Faults,
+        assignment: Option<PartitionAssignment>,
+    ) -> Result<Engine, Fault> {
+        let services: Services = services.into();
+        let is_sole_writer = assignment.is_none();
+        // Only a sole writer numbers its messages as it writes, and can dispatch them before the commit.
+        let settings = EngineSettings { fold: settings.fold && is_sole_writer, ..settings };
+        let mut transaction = Transaction::open(db, Arc::clone(&services), clock, is_sole_writer).await?;
+        let mut readers = Readers::new(Arc::clone(&services), assignment);
+        if is_sole_writer {
+            let (tx, streams) = transaction.tx_and_streams();
+            readers.open_sole(tx, streams).await?;
+        }
+        Ok(Engine { readers, transaction, writer: Writer::new(EngineSetup { services, settings, faults }) })
+    }
+
+    /// Starts the engine's writer on a thread of its own.
+    pub fn start(self, queue: Queue) -> std::io::Result<RunningEngine> {
+        self.writer.start(self.readers, self.transaction, queue)
+    }
 }

@@ -4,7 +4,15 @@
 //! A relay may crash between publishing and storing, and two instances may publish for a moment. Messages are then published twice, and
 //! readers recognize the repeats by their sequence numbers. A number is never published without all numbers before it.
 
-use super::{Fault, Stream, StreamPartition, lease, lease_connection::LeaseConnection, log, notify::Notifications, source};
+use super::{
+    fault::Fault,
+    lease,
+    lease_connection::LeaseConnection,
+    log,
+    notify::Notifications,
+    position::{Stream, StreamPartition},
+    source,
+};
 use crate::{
     db::{Db, params},
     failpoints::crash_point,
@@ -51,8 +59,8 @@ impl RelayLease {
 }
 
 impl Relay {
-    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
-        crew.spawn("relay", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
+        tasks.spawn("relay", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {

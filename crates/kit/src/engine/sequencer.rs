@@ -8,7 +8,7 @@
 //! The lease chooses the sequencer. The `fence` in `<service>_stream` stops an outdated one: a new holder raises the fence, and each
 //! transaction of the sequencer checks it under its row lock.
 
-use super::{Fault, Stream, lease, lease_connection::LeaseConnection, log, notify::Notifications};
+use super::{fault::Fault, lease, lease_connection::LeaseConnection, log, notify::Notifications, position::Stream};
 use crate::{
     db::{Db, Tx, params},
     failpoints::crash_point,
@@ -41,8 +41,8 @@ struct SequencerLease {
 }
 
 impl Sequencer {
-    pub fn start(self, shutdown: Shutdown, crew: &TaskTracker) {
-        crew.spawn("sequencer", self.run(shutdown));
+    pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
+        tasks.spawn("sequencer", self.run(shutdown));
     }
 
     async fn run(self, mut shutdown: Shutdown) {

@@ -2,7 +2,7 @@
 //!
 //! A stalled reader skips nothing. It reloads its position every few seconds, so that a repair takes effect without a restart.
 
-use super::{Engine, StreamPartition, reader::StreamReader};
+use super::position::StreamPartition;
 use crate::ports::Stopwatch;
 use std::{collections::HashMap, time::Duration};
 
@@ -54,12 +54,6 @@ pub(super) struct Stalls(HashMap<StallKey, Stall>);
 impl ReaderPosition {
     fn key(&self) -> StallKey {
         (self.reader, self.stream.source, self.stream.partition)
-    }
-}
-
-impl StreamReader {
-    pub(super) fn reader_position(&self) -> ReaderPosition {
-        ReaderPosition { reader: self.service.name(), stream: self.stream, position: self.position.seq }
     }
 }
 
@@ -118,7 +112,7 @@ impl Stalls {
     }
 
     /// True at each reload interval of a stalled reader.
-    fn is_reload_due(&mut self, at: ReaderPosition) -> bool {
+    pub fn is_reload_due(&mut self, at: ReaderPosition) -> bool {
         match self.0.get_mut(&at.key()) {
             // A reader that waits for a lock has a valid position.
             Some(stall) if stall.reason != StallReason::Lock && stall.since_reload.elapsed() >= RELOAD_INTERVAL => {
@@ -127,21 +121,6 @@ impl Stalls {
             }
             _ => false,
         }
-    }
-}
-
-impl Engine {
-    /// Reloads the positions of stalled readers, because an operator may have repaired them.
-    pub(super) fn reload_stalled_readers(&mut self) {
-        let mut readers = std::mem::take(&mut self.readers);
-        for reader in &mut readers {
-            if self.stalls.is_reload_due(reader.reader_position())
-                && let Err(fault) = futures::executor::block_on(self.load_position(reader))
-            {
-                tracing::debug!(reader = reader.service.name(), error = %fault, "position reload failed");
-            }
-        }
-        self.readers = readers;
     }
 }
 

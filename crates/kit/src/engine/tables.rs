@@ -1,6 +1,11 @@
 //! The engine's tables for each service: stream, positions, deliveries, dead letters, idempotency keys and leases.
 
-use crate::db::{DbError, Tx, migrate_text};
+use super::{fault::Fault, log, position::Stream};
+use crate::{
+    db::{DbError, Tx, migrate, migrate_text},
+    service::Service,
+};
+use contracts::Timestamp;
 
 /// Tables of a service. Only idempotency keys have a row id on SQLite: an answer of two kilobytes does not fit a page of a keyed table,
 /// and would take an overflow page of its own.
@@ -56,7 +61,14 @@ fn pending_table(service: &str) -> String {
     )
 }
 
-pub(super) async fn migrate_kit(tx: &mut Tx, service: &str) -> Result<(), DbError> {
+/// Migrates a service's tables and opens its stream. A new stream gets this number of partitions.
+pub async fn prepare(tx: &mut Tx, service: &dyn Service, partitions: i64, now: Timestamp) -> Result<Stream, Fault> {
+    migrate_kit(tx, service.name()).await?;
+    migrate(tx, service.name(), service.migrations()).await?;
+    Ok(log::open_stream(tx, service.name(), partitions, now).await?)
+}
+
+async fn migrate_kit(tx: &mut Tx, service: &str) -> Result<(), DbError> {
     let mut steps = vec![(1, "kit", base_tables(service)), (2, "instances", instance_tables(service))];
     if tx.is_postgres() {
         steps.push((3, "pending", pending_table(service)));

@@ -1,6 +1,6 @@
 //! Wakes an engine when a stream it reads has new messages.
 
-use super::reader::handles;
+use super::subscriptions::handles;
 use std::{
     collections::HashSet,
     sync::atomic::{AtomicBool, Ordering},

@@ -1,7 +1,12 @@
+//! A transaction in progress, as services see it.
+
+use super::{
+    envelope::{Envelope, TraceId},
+    fault::Fault,
+};
 use crate::{
     db::{DbError, Tx},
-    engine::Fault,
-    trace::TraceId,
+    service::Service,
 };
 use contracts::{Message, Timestamp};
 use std::{
@@ -10,22 +15,8 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A message in its stream.
-#[derive(Clone, Debug)]
-pub struct Envelope {
-    pub source: &'static str,
-    /// Sequence number, dense within source and partition, starting at 1. 0: the sequencer numbers the message after its commit.
-    pub seq: i64,
-    /// The entity that the message is about. Order is kept within a key.
-    pub key: Uuid,
-    pub message: Message,
-    pub at: Timestamp,
-    /// The request that caused the message, if known.
-    pub trace: Option<TraceId>,
-}
-
 /// Called with true when the transaction is durable.
-type AtEnd = Box<dyn FnOnce(bool) + Send>;
+pub(super) type AtEnd = Box<dyn FnOnce(bool) + Send>;
 
 /// A transaction in progress, in which commands are handled and messages delivered.
 pub struct Work {
@@ -33,39 +24,41 @@ pub struct Work {
     /// One instant for the whole transaction.
     pub now: Timestamp,
     /// The service whose code runs now. Its messages go to its own stream.
-    pub(super) service: &'static str,
+    service: &'static str,
     /// Sequence numbers of the last messages. `None`: the sequencer assigns them.
-    pub(super) heads: Option<HashMap<&'static str, i64>>,
+    heads: Option<HashMap<&'static str, i64>>,
     /// Emitted and not yet dispatched to the readers of this transaction.
-    pub(super) emitted: Vec<Envelope>,
+    emitted: Vec<Envelope>,
     /// Emitted and dispatched.
-    pub(super) dispatched: Vec<Envelope>,
-    pub(super) at_end: Vec<AtEnd>,
-    /// Services whose messages the sequencer must number after the commit.
-    pub(super) emitting_services: Vec<&'static str>,
-    pub(super) notifications: Vec<(&'static str, String)>,
+    dispatched: Vec<Envelope>,
+    at_end: Vec<AtEnd>,
+    notifications: Vec<(&'static str, String)>,
     traces: HashMap<Uuid, TraceId>,
     stash: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
 impl Work {
-    pub(super) fn new(tx: Tx) -> Self {
+    /// `numbers_messages`: the transaction assigns sequence numbers, because its engine is the sole writer.
+    pub(super) fn new(tx: Tx, numbers_messages: bool) -> Self {
         Self {
             tx,
             now: Timestamp(0),
             service: "",
-            heads: None,
+            heads: numbers_messages.then(HashMap::new),
             emitted: Vec::new(),
             dispatched: Vec::new(),
             at_end: Vec::new(),
-            emitting_services: Vec::new(),
             notifications: Vec::new(),
             traces: HashMap::new(),
             stash: HashMap::new(),
         }
     }
 
-    pub(super) async fn begin(&mut self, now: Timestamp) -> Result<(), DbError> {
+    /// Begins a transaction. Its sequence numbers follow `heads`.
+    pub(super) async fn begin(&mut self, now: Timestamp, heads: &HashMap<&'static str, i64>) -> Result<(), DbError> {
+        if let Some(own) = &mut self.heads {
+            own.clone_from(heads);
+        }
         self.clear();
         self.now = now;
         self.tx.begin().await
@@ -75,10 +68,54 @@ impl Work {
         self.emitted.clear();
         self.dispatched.clear();
         self.at_end.clear();
-        self.emitting_services.clear();
         self.notifications.clear();
         self.traces.clear();
         self.stash.clear();
+    }
+
+    /// Runs the code of this service from now on.
+    pub(super) fn act_as(&mut self, service: &'static str) {
+        self.service = service;
+    }
+
+    /// Dispatches messages to a service. Messages emitted for the same keys inherit the trace of their cause.
+    pub(super) async fn dispatch(&mut self, service: &dyn Service, messages: &[&Envelope]) -> Result<(), Fault> {
+        self.act_as(service.name());
+        self.traces.extend(messages.iter().filter_map(|envelope| Some((envelope.key, envelope.trace?))));
+        service.consume(self, messages).await
+    }
+
+    /// Takes the messages that were emitted and are not dispatched yet.
+    pub(super) fn take_emitted(&mut self) -> Vec<Envelope> {
+        std::mem::take(&mut self.emitted)
+    }
+
+    /// Keeps dispatched messages for the outbox.
+    pub(super) fn keep_dispatched(&mut self, messages: Vec<Envelope>) {
+        self.dispatched.extend(messages);
+    }
+
+    /// Takes all messages for the outbox, in the order in which they were emitted.
+    pub(super) fn take_messages(&mut self) -> Vec<Envelope> {
+        let mut messages = std::mem::take(&mut self.dispatched);
+        messages.append(&mut self.emitted);
+        messages
+    }
+
+    /// Hands the sequence numbers of the last messages over to `heads`, because the transaction has committed.
+    pub(super) fn hand_over_heads(&mut self, heads: &mut HashMap<&'static str, i64>) {
+        if let Some(own) = &mut self.heads {
+            std::mem::swap(own, heads);
+        }
+    }
+
+    pub(super) fn take_hooks(&mut self) -> Vec<AtEnd> {
+        std::mem::take(&mut self.at_end)
+    }
+
+    /// The notifications to other instances: service and text.
+    pub(super) fn notifications(&self) -> &[(&'static str, String)] {
+        &self.notifications
     }
 
     /// Writes a message into the running service's stream. It is read only if this transaction commits.
@@ -106,11 +143,6 @@ impl Work {
     /// hint that may get lost. Does nothing where the process is the only one.
     pub fn notify(&mut self, text: impl Into<String>) {
         self.notifications.push((self.service, text.into()));
-    }
-
-    /// Assigns messages emitted for the keys of these messages to the requests that caused them.
-    pub(super) fn propagate_traces(&mut self, messages: &[&Envelope]) {
-        self.traces.extend(messages.iter().filter_map(|envelope| Some((envelope.key, envelope.trace?))));
     }
 
     /// Runs `action` once the transaction is durable, and drops it after a rollback. For gates, caches and waiters, never for effects.

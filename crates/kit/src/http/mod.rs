@@ -32,7 +32,7 @@ pub(crate) use problem::RETRY_AFTER_SECS;
 pub use query::Query;
 pub use server::{ServerLimits, listen, serve};
 
-use crate::batch::{Answer, Reply};
+use crate::engine::{Answer, Reply};
 use axum::{body::Body, response::Response};
 use contracts::{Code, problem::code_of};
 use http::{HeaderValue, header};

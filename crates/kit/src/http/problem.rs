@@ -2,7 +2,10 @@
 //! or a cause chain.
 
 use super::PROBLEM_JSON;
-use crate::{batch::SubmitError, db::DbError, engine::Fault};
+use crate::{
+    db::DbError,
+    engine::{Fault, SubmitError},
+};
 use axum::{
     body::Body,
     response::{IntoResponse, Response},

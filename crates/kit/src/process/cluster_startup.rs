@@ -5,7 +5,7 @@ use crate::{
     batch::Queue,
     engine::{
         Engine, Fault, MessageSource, Notifications, RunningEngine, assignment::PartitionAssignment, lease_connection::LeaseConnection,
-        prepare, reader, relay::Relay, sequencer::Sequencer,
+        prepare, relay::Relay, sequencer::Sequencer, subscriptions,
     },
     kafka::{Cluster, KafkaError, Topics},
     ports::new_id,
@@ -61,7 +61,7 @@ impl ClusterStartup<'_> {
         let subscriptions: HashSet<(&str, &str)> = self
             .services
             .iter()
-            .flat_map(|service| reader::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
+            .flat_map(|service| subscriptions::sources(service.as_ref()).into_iter().map(|(source, _)| (service.name(), source)))
             .collect();
         let subscriptions = Arc::new(subscriptions);
         let queues: Vec<Queue> = self.services.iter().map(|_| Queue::new(self.settings.queue)).collect();
@@ -98,7 +98,7 @@ impl ClusterStartup<'_> {
         let unusable = |error: KafkaError| Fault::Setting(format!("kafka: {error}"));
         let cluster = Cluster::new(&kafka.bootstrap, &kafka.prefix).map_err(unusable)?;
         let partitions = self.postgres.partitions;
-        let read = self.services.iter().flat_map(|service| reader::sources(service.as_ref())).map(|(source, _)| source);
+        let read = self.services.iter().flat_map(|service| subscriptions::sources(service.as_ref())).map(|(source, _)| source);
         let names: BTreeSet<&'static str> = self.services.iter().map(|service| service.name()).chain(read).collect();
         let number = i32::try_from(partitions).unwrap_or(i32::MAX);
         self.topics.ensure(&cluster, names.into_iter().collect(), number, self.shutdown).await.map_err(unusable)?;

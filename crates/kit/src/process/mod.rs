@@ -136,14 +136,14 @@ impl Process {
             if jobs.is_empty() {
                 continue;
             }
-            let turn = match &self.node {
+            let lease = match &self.node {
                 None => JobLease::always(),
                 Some(node) => {
                     JobLease::maintain(node.lease_connection(service.name()), service.name(), node.instance, shutdown.clone(), &node.tasks)
                 }
             };
             for job in jobs {
-                job.start(shutdown.clone(), turn.clone());
+                job.start(shutdown.clone(), lease.clone());
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::Faults;
 use crate::{
     db::DbError,
-    engine::reader::sources,
+    engine::subscriptions::sources,
     service::{Kit, Service},
 };
 use std::{

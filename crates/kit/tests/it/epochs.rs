@@ -95,10 +95,10 @@ async fn a_new_reader_of_a_pruned_stream_stops_until_told_where() {
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(world.app.sql_i64("select count(*) from stock_seen").await, 0, "the reader skipped messages");
     assert_eq!(world.app.sql_i64("select count(*) from stock_positions where source='orders'").await, 0);
-    let place = StreamPartition { source: "orders", epoch: 1, partition: 0 };
+    let stream_partition = StreamPartition { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
-    begin_at(&mut tx, "stock", place, 6, world.app.clock_now()).await.unwrap();
-    assert!(begin_at(&mut tx, "stock", place, 7, world.app.clock_now()).await.is_err(), "a position is never changed");
+    begin_at(&mut tx, "stock", stream_partition, 6, world.app.clock_now()).await.unwrap();
+    assert!(begin_at(&mut tx, "stock", stream_partition, 7, world.app.clock_now()).await.is_err(), "a position is never changed");
     world.app.eventually("select count(*) from orders_asks where state='HELD'", 4).await;
     assert_eq!(world.app.sql_i64("select count(*) from orders_asks where state='ASKED'").await, 0, "{order}");
     world.app.eventually("select seq from stock_positions where source='orders'", 8).await;

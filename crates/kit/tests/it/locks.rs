@@ -146,11 +146,11 @@ async fn a_long_row_lock_rejects_only_commands_for_that_row() {
     let hot = all[40];
     all[70] = hot;
     world.app.eventually("select count(*) from orders_leases where name like 'lane:%'", 1).await;
-    let lanes = held_partition_leases(&world).await;
+    let leases = held_partition_leases(&world).await;
     let mut operator = world.open_transaction(&row_of(hot)).await;
     let watching = async {
         for _ in 0..40 {
-            assert_eq!(held_partition_leases(&world).await, lanes, "the leases are still held");
+            assert_eq!(held_partition_leases(&world).await, leases, "the leases are still held");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -294,14 +294,15 @@ async fn lock_timeouts_never_dead_letter_a_message() {
 async fn a_locked_position_does_not_block_others() {
     let mall = Mall::new(Transport::Tables, 2).await;
     let instance = mall.join().await;
-    let position = |lane| format!("select coalesce(max(seq), 0) from coupons_positions where source='orders' and partition={lane}");
-    for lane in 0..2 {
-        emit_in_partition(&mall, lane, release).await;
-        mall.eventually(&position(lane), 1).await;
+    let position =
+        |partition| format!("select coalesce(max(seq), 0) from coupons_positions where source='orders' and partition={partition}");
+    for partition in 0..2 {
+        emit_in_partition(&mall, partition, release).await;
+        mall.eventually(&position(partition), 1).await;
     }
     let mut operator = mall.open_transaction("select seq from coupons_positions where source='orders' and partition=0 for update").await;
-    for lane in 0..2 {
-        emit_in_partition(&mall, lane, release).await;
+    for partition in 0..2 {
+        emit_in_partition(&mall, partition, release).await;
     }
     mall.eventually(&position(1), 2).await;
     assert_eq!(mall.number(&position(0)).await, 1);

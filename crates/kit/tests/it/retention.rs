@@ -14,11 +14,11 @@ async fn numbers(world: &World, stream: &str) -> Vec<i64> {
 
 /// Rows pruned from the orders stream and from its two readers' deliveries, after both read everything.
 async fn pruned(world: &World, now: Timestamp, limit: i64) -> u64 {
-    let place = StreamPartition { source: "orders", epoch: 1, partition: 0 };
+    let stream_partition = StreamPartition { source: "orders", epoch: 1, partition: 0 };
     let mut tx = world.second_writer().await;
-    let mut dropped = prune(&mut tx, place, i64::MAX, now, limit).await.unwrap();
+    let mut dropped = prune(&mut tx, stream_partition, i64::MAX, now, limit).await.unwrap();
     for reader in ["stock", "coupons"] {
-        dropped += prune_deliveries(&mut tx, reader, place, now, limit).await.unwrap();
+        dropped += prune_deliveries(&mut tx, reader, stream_partition, now, limit).await.unwrap();
     }
     dropped
 }

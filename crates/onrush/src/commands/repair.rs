@@ -69,10 +69,10 @@ impl RepairArgs {
         match self.command {
             RepairCommand::Begin { raw, reader, source, partition, epoch, first } => {
                 let (mut tx, (reader, source)) = (open(&raw, &reader).await?, check_subscription(&reader, &source)?);
-                let place = StreamPartition { source, epoch, partition };
+                let stream_partition = StreamPartition { source, epoch, partition };
                 let begun = async {
                     tx.begin().await?;
-                    begin_at(&mut tx, reader, place, first, SystemClock.now()).await?;
+                    begin_at(&mut tx, reader, stream_partition, first, SystemClock.now()).await?;
                     Ok(tx.commit().await?)
                 };
                 begun.await.map_err(|fault: kit::Fault| CommandError::Other(fault.to_string()))?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PaymentView {
+pub struct PaymentDetail {
     pub id: PaymentId,
     pub order_id: OrderId,
     pub method: PaymentMethod,
@@ -36,7 +36,7 @@ pub struct PaymentView {
 /// Its owner. Others get `not-found`.
 #[utoipa::path(get, path = "/v1/payments/{id}", operation_id = "payments.read", tag = "payments",
     params(("id" = PaymentId, Path, description = "the payment")),
-    responses((status = 200, body = PaymentView),
+    responses((status = 200, body = PaymentDetail),
         (status = 401, description = "unauthenticated", body = kit::http::ProblemBody),
         (status = 404, description = "not-found", body = kit::http::ProblemBody)),
     security(("bearer" = [])))]
@@ -44,11 +44,11 @@ pub async fn read(
     State(payments): State<Arc<Payments>>,
     SignedIn(caller): SignedIn,
     Path(id): Path<PaymentId>,
-) -> Result<Json<PaymentView>, Problem> {
+) -> Result<Json<PaymentDetail>, Problem> {
     let mut reader = payments.kit.db.reader().await?;
     let payment = store::payment(&mut reader, id).await?.filter(|payment| payment.member_id == caller.member_id).ok_or(Code::NotFound)?;
     let has_failed = payment.state == PaymentState::Failed;
-    Ok(Json(PaymentView {
+    Ok(Json(PaymentDetail {
         id,
         order_id: payment.order_id,
         method: payment.method,

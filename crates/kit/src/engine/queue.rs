@@ -3,17 +3,13 @@
 //! Commands that arrive during a commit form the next transaction. So there is no timer, and no added latency when idle. Commands of one
 //! operation are handled together, in arrival order, by one call of [`Command::handle`]. Their answers leave only after the commit.
 
-mod answer;
-mod command;
-mod group;
-
-pub use crate::trace::TraceId;
-pub use answer::Answer;
-pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
-pub(crate) use group::{AnyCommand, AnyGroup};
-
-use crate::{idempotency::IdempotencyKey, service::Service};
-use group::QueuedCommand;
+use super::{
+    command::{Command, Reply, SubmitError},
+    envelope::TraceId,
+    group::{AnyCommand, QueuedCommand},
+    idempotency::IdempotencyKey,
+};
+use crate::service::Service;
 use std::{
     collections::HashMap,
     sync::{

@@ -3,10 +3,8 @@
 //! A key belongs to a member and an operation. A repeat is refused while the answer is still open, for instance during a checkout that
 //! the caller waits for.
 
-use crate::{
-    batch::Answer,
-    db::{DbError, FromRow, Row, Tx, params},
-};
+use super::answer::Answer;
+use crate::db::{DbError, FromRow, Row, Tx, params};
 use contracts::Timestamp;
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;

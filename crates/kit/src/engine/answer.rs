@@ -1,6 +1,6 @@
 //! The answer to a command.
 
-use crate::engine::Fault;
+use super::fault::Fault;
 use bytes::Bytes;
 use contracts::{Refusal, problem::problem_body};
 use serde::Serialize;

@@ -1,12 +1,14 @@
 //! The commands of one operation within a batch: their keys, outcomes and answers.
 
-use super::{Answer, Command, Deferred, Outcome, Reply, SubmitError, TraceId};
-use crate::{
-    engine::{Fault, Work},
+use super::{
+    answer::Answer,
+    command::{Command, Deferred, Outcome, Reply, SubmitError},
+    envelope::TraceId,
+    fault::Fault,
     idempotency::{self, IdempotencyKey, KeyState},
-    ports::Stopwatch,
-    service::Service,
+    work::Work,
 };
+use crate::{ports::Stopwatch, service::Service};
 use contracts::Code;
 use futures::future::BoxFuture;
 use std::{

@@ -1,11 +1,7 @@
 //! Commands: mutating operations, and their outcomes.
 
-use super::Answer;
-use crate::{
-    engine::{Fault, Work},
-    idempotency::IdempotencyKey,
-    service::Service,
-};
+use super::{answer::Answer, fault::Fault, idempotency::IdempotencyKey, work::Work};
+use crate::service::Service;
 use contracts::{Code, Refusal};
 use std::future::Future;
 use uuid::Uuid;
