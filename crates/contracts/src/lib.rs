@@ -8,6 +8,8 @@ pub mod errors;
 pub mod ids;
 pub mod messages;
 pub mod money;
+pub mod problem;
+pub mod streams;
 pub mod time;
 
 /// Names of all services. A name is the prefix of the service's tables, its schema and its stream.

@@ -1,11 +1,14 @@
 //! Money: whole won as 64-bit integers with checked arithmetic. No floating point.
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, Unexpected, Visitor},
+};
 use std::fmt;
 use utoipa::ToSchema;
 
 /// An amount of whole Korean won. Differences may be negative; prices and balances are not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(transparent)]
 pub struct Won(pub i64);
 
@@ -48,6 +51,39 @@ impl Won {
     }
 }
 
+impl<'de> Deserialize<'de> for Won {
+    /// A fraction gets a problem of its own, because won have none.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Won, D::Error> {
+        struct WholeWon;
+        impl Visitor<'_> for WholeWon {
+            type Value = Won;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("i64")
+            }
+            fn visit_i64<E: Error>(self, amount: i64) -> Result<Won, E> {
+                Ok(Won(amount))
+            }
+            fn visit_u64<E: Error>(self, amount: u64) -> Result<Won, E> {
+                i64::try_from(amount).map(Won).map_err(|_| E::invalid_value(Unexpected::Unsigned(amount), &self))
+            }
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Won, E> {
+                Err(E::custom("invalid-amount: must be whole won"))
+            }
+        }
+        deserializer.deserialize_i64(WholeWon)
+    }
+}
+
+/// Deserializes a plain number of won, with the problems of [`Won`].
+pub fn whole_won<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Won::deserialize(deserializer).map(|won| won.0)
+}
+
+/// Like [`whole_won`], for a field that may be absent.
+pub fn optional_whole_won<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Option::<Won>::deserialize(deserializer).map(|won| won.map(|won| won.0))
+}
+
 impl fmt::Display for Won {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -57,6 +93,18 @@ impl fmt::Display for Won {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // row 45
+    #[test]
+    fn a_fraction_of_won_is_refused_by_its_own_problem() {
+        let refusal = |text: &str| serde_json::from_str::<Won>(text).expect_err("it is no amount").to_string();
+        for fraction in ["0.5", "1.0", "1e3"] {
+            assert!(refusal(fraction).starts_with("invalid-amount: "), "{fraction}");
+        }
+        assert!(refusal("9223372036854775808").starts_with("invalid value: integer"));
+        assert!(refusal("\"5\"").starts_with("invalid type: string"));
+        assert_eq!(serde_json::from_str::<[Won; 2]>("[-5, 9223372036854775807]").expect("whole numbers"), [Won(-5), Won(i64::MAX)]);
+    }
 
     #[test]
     fn overflow_is_an_error_and_never_wraps() {

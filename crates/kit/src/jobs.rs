@@ -3,8 +3,8 @@
 use crate::{
     db::DbError,
     engine::{lease, lease_connection::LeaseConnection},
+    one_reader::TaskScope,
     tasks::{self, Shutdown, TaskTracker},
-    testing::TaskScope,
 };
 use futures::future::BoxFuture;
 use std::{future::Future, sync::Arc, time::Duration};

@@ -4,24 +4,34 @@
 //!
 //! The transaction's messages are numbered into the service's outbox and dispatched to their readers. This happens inside the same
 //! transaction (folded), or in a transaction of the reader.
+//!
+//! Modules import one way, bottom to top: `contracts` | [`ports`], `trace`, [`keys`], `failpoints`, `one_reader`, [`tasks`],
+//! [`telemetry`], [`breaker`] | [`db`] | [`kafka`], [`redis`], [`cache`] | [`engine`], [`jobs`] | [`http`] | [`auth`] | [`links`],
+//! [`gateway`] | [`module`], [`extract`], [`submit`], [`process`] | [`testing`].
 
 pub mod auth;
 pub mod breaker;
 pub mod cache;
 pub mod db;
 pub mod engine;
+pub mod extract;
+mod failpoints;
 pub mod gateway;
 pub mod http;
 pub mod jobs;
 pub mod kafka;
+pub mod keys;
 pub mod links;
 pub mod module;
+mod one_reader;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod submit;
 pub mod tasks;
 pub mod telemetry;
 pub mod testing;
+mod trace;
 
 /// The queue of commands in front of a writer.
 pub mod batch {

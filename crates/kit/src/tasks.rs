@@ -1,6 +1,6 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
-use crate::testing::{ReaderGuard, TaskScope};
+use crate::one_reader::{ReaderGuard, TaskScope};
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},

@@ -11,7 +11,7 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Empty, Input, Problem, ProblemBody, State, Trace},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -31,7 +31,7 @@ pub async fn close_me(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    kit::http::run(&accounts, CloseAccount { member_id: caller.member_id }, key, trace).await
+    kit::submit::run(&accounts, CloseAccount { member_id: caller.member_id }, key, trace).await
 }
 
 struct CloseAccount {

@@ -15,7 +15,8 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::{Caller, SignedIn, password},
+    auth::{Caller, password},
+    extract::SignedIn,
     http::{Input, Peer, Problem, ProblemBody, State, Trace, rules},
 };
 use serde::{Deserialize, Deserializer};
@@ -82,7 +83,7 @@ pub async fn edit_me(
     };
     let key = accounts.protect_request_hash(input.key(caller.member_id));
     let changes = MemberChanges { name, phone, password };
-    kit::http::run(&accounts, EditAccount { member_id: caller.member_id, session_id: caller.session_id, changes }, key, trace).await
+    kit::submit::run(&accounts, EditAccount { member_id: caller.member_id, session_id: caller.session_id, changes }, key, trace).await
 }
 
 async fn new_password(accounts: &Accounts, caller: &Caller, peer: Peer, new: &str, current: &str) -> Result<NewPassword, Problem> {

@@ -5,7 +5,7 @@ use crate::{Accounts, store};
 use axum::Json;
 use contracts::{Code, MemberId};
 use kit::{
-    auth::Operator,
+    extract::Operator,
     http::{Path, Problem, ProblemBody, State},
 };
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::{Accounts, model::Member, store};
 use axum::Json;
 use contracts::Code;
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Problem, ProblemBody, State},
 };
 use std::sync::Arc;

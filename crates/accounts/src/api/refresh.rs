@@ -41,7 +41,7 @@ pub struct ShownToken {
 pub async fn refresh(State(accounts): State<Arc<Accounts>>, trace: Trace, input: Input<ShownToken>) -> Result<Response, Problem> {
     let shown = RefreshSecret::parse(&input.value.refresh_token).ok_or(Code::Unauthenticated)?;
     let command = RefreshSession { shown: shown.digest(), next: RefreshSecret::generate() };
-    let answer = kit::http::run(&accounts, command, None, trace).await?;
+    let answer = kit::submit::run(&accounts, command, None, trace).await?;
     Ok(no_store(answer))
 }
 

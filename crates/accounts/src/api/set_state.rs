@@ -12,7 +12,7 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Operator,
+    extract::Operator,
     http::{Input, Path, Problem, ProblemBody, State, Trace},
 };
 use serde::Deserialize;
@@ -55,7 +55,7 @@ pub async fn set_state(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let command = SetAccountState { member_id: id, by: caller.member_id, active: input.value.state == WantedState::Active };
-    kit::http::run(&accounts, command, key, trace).await
+    kit::submit::run(&accounts, command, key, trace).await
 }
 
 struct SetAccountState {

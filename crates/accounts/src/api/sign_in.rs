@@ -16,9 +16,9 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
+    auth::web_sessions::SessionHash,
     http::{Input, Peer, Problem, ProblemBody, State, Trace, rules},
     ports,
-    redis::web_sessions::SessionHash,
 };
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
@@ -54,7 +54,7 @@ pub async fn sign_in(
     input: Input<Credentials>,
 ) -> Result<Response, Problem> {
     let command = accounts.open_session(&input.value, peer, SessionCredential::Tokens(RefreshSecret::generate())).await?;
-    let answer = kit::http::run(&accounts, command, None, trace).await?;
+    let answer = kit::submit::run(&accounts, command, None, trace).await?;
     Ok(no_store(answer))
 }
 

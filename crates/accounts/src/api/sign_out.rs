@@ -4,7 +4,7 @@ use crate::{Accounts, model::EndReason};
 use axum::response::Response;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Empty, Input, Problem, ProblemBody, State, Trace},
 };
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub async fn sign_out(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    kit::http::run(&accounts, EndSession { session_id: caller.session_id }, key, trace).await
+    kit::submit::run(&accounts, EndSession { session_id: caller.session_id }, key, trace).await
 }
 
 pub(super) struct EndSession {

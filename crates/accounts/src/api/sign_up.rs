@@ -61,7 +61,7 @@ pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input:
     let key = accounts.protect_request_hash(input.key(anonymous_key_scope(&email.normalized)));
     let password_hash = accounts.hash(&form.password).await?;
     let command = SignUp { id: MemberId(ports::new_id()), email, name, phone, password_hash, role: Role::Customer, trace: trace.0 };
-    kit::http::run(&accounts, command, key, trace).await
+    kit::submit::run(&accounts, command, key, trace).await
 }
 
 pub fn checked_phone(text: &str) -> Result<String, Problem> {

@@ -11,9 +11,8 @@ use super::{
 use crate::{Accounts, model::SESSION_LIFETIME};
 use axum::{http::StatusCode, response::Response};
 use kit::{
-    auth::cookie,
+    auth::{cookie, web_sessions::SessionSecret},
     http::{Input, Peer, Problem, ProblemBody, State, Trace},
-    redis::web_sessions::SessionSecret,
 };
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ pub async fn web_sign_in(
 ) -> Result<Response, Problem> {
     let secret = SessionSecret::fresh();
     let command = accounts.open_session(&input.value, peer, SessionCredential::Cookie(secret.hash())).await?;
-    let mut answer = no_store(kit::http::run(&accounts, command, None, trace).await?);
+    let mut answer = no_store(kit::submit::run(&accounts, command, None, trace).await?);
     if answer.status() == StatusCode::OK {
         // The browser keeps the cookie for the longest session; the server decides when it expires.
         cookie::set(answer.headers_mut(), &secret.text(), SESSION_LIFETIME);

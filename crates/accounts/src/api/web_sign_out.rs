@@ -4,7 +4,8 @@ use super::sign_out::EndSession;
 use crate::Accounts;
 use axum::{http::StatusCode, response::Response};
 use kit::{
-    auth::{SignedIn, cookie},
+    auth::cookie,
+    extract::SignedIn,
     http::{Empty, Input, Problem, ProblemBody, State, Trace},
 };
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub async fn web_sign_out(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let mut answer = kit::http::run(&accounts, EndSession { session_id: caller.session_id }, key, trace).await?;
+    let mut answer = kit::submit::run(&accounts, EndSession { session_id: caller.session_id }, key, trace).await?;
     if answer.status() == StatusCode::NO_CONTENT {
         cookie::clear(answer.headers_mut());
     }

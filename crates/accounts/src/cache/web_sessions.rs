@@ -11,11 +11,14 @@ use contracts::{Code, MemberId, calls::GetWebSession};
 use futures::future::BoxFuture;
 use kit::{
     Kit,
-    auth::{Role, cookie::Cookies},
+    auth::{
+        Role,
+        cookie::Cookies,
+        web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSource, Sessions},
+    },
     cache::Cache,
     http::Problem,
     links::LinkError,
-    redis::web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSource, Sessions},
 };
 use serde::{Deserialize, Serialize};
 use std::{convert::Infallible, sync::Arc, time::Duration};

@@ -11,7 +11,8 @@ use contracts::{Code, ProductId, Sku, StoreId, Timestamp, Won, calls::GetStoresO
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::{Caller, Role, Seller},
+    auth::{Caller, Role},
+    extract::Seller,
     http::{Input, Problem, ProblemBody, Trace, rules},
     ports::new_id,
 };
@@ -31,6 +32,7 @@ pub struct ProductInput {
     #[schema(max_length = 5_000)]
     description: String,
     /// In won.
+    #[serde(deserialize_with = "contracts::money::whole_won")]
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: i64,
@@ -88,7 +90,7 @@ pub async fn create(
         options: Vec::new(),
     };
     product.add_options(&options, "/options").map_err(|invalid| Problem::field(invalid.pointer, invalid.code, invalid.message))?;
-    kit::http::run(&catalog, CreateProduct { product, options }, key, trace).await
+    kit::submit::run(&catalog, CreateProduct { product, options }, key, trace).await
 }
 
 fn options(input: &mut ProductInput) -> Result<Vec<NewOption>, Problem> {

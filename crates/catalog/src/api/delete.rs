@@ -10,7 +10,7 @@ use axum::{extract::State, response::Response};
 use contracts::{Code, ProductId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
 };
 use std::{collections::HashSet, sync::Arc};
@@ -33,7 +33,7 @@ pub async fn delete(
 ) -> Result<Response, Problem> {
     check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&catalog, DeleteProduct { id }, key, trace).await
+    kit::submit::run(&catalog, DeleteProduct { id }, key, trace).await
 }
 
 struct DeleteProduct {

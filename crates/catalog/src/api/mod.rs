@@ -56,7 +56,7 @@ pub struct OptionInput {
     #[schema(max_length = 200)]
     name: String,
     /// Added to the product's price; may be negative.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "contracts::money::whole_won")]
     #[garde(range(min = -MAX_PRICE, max = MAX_PRICE))]
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000)]
     price_delta: i64,

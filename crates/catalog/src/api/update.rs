@@ -11,7 +11,7 @@ use contracts::{Code, ProductId, Sku, Won};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
 use serde::Deserialize;
@@ -37,6 +37,7 @@ pub struct ProductChangeInput {
     #[garde(custom(rules::long_text(MAX_DESCRIPTION)))]
     #[schema(max_length = 5_000)]
     description: Option<String>,
+    #[serde(default, deserialize_with = "contracts::money::optional_whole_won")]
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: Option<i64>,
@@ -89,7 +90,7 @@ pub async fn update(
 ) -> Result<Response, Problem> {
     check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
+    kit::submit::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
 }
 
 struct UpdateProduct {

@@ -8,7 +8,7 @@ use contracts::{Code, CouponId, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
 use serde::Deserialize;
@@ -56,7 +56,7 @@ pub async fn change(
     may_manage(&coupons, &caller, definition.terms.store_id).await?;
     // Checked on fields that never change, so the result still holds in the transaction.
     reject_mistakes(definition.mistakes_in(&change))?;
-    let answer = kit::http::run(&coupons, ChangeCoupon { id, change }, key, trace).await;
+    let answer = kit::submit::run(&coupons, ChangeCoupon { id, change }, key, trace).await;
     coupons.flush_gate().await;
     answer
 }

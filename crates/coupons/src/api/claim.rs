@@ -19,8 +19,8 @@ use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{ClaimId, CouponId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::SignedIn,
     batch::SubmitError,
+    extract::SignedIn,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
     kafka::RequestLogs,

@@ -14,7 +14,8 @@ use contracts::{
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::{Caller, Role, Seller},
+    auth::{Caller, Role},
+    extract::Seller,
     http::{Input, Problem, ProblemBody, Trace, rules},
     ports::new_id,
 };
@@ -126,7 +127,7 @@ pub async fn create(
     let key = input.key(caller.member_id);
     let new = input.value.into_definition()?;
     check_store(&coupons, &caller, new.terms.store_id).await?;
-    kit::http::run(&coupons, CreateCoupon { new }, key, trace).await
+    kit::submit::run(&coupons, CreateCoupon { new }, key, trace).await
 }
 
 impl NewCoupon {

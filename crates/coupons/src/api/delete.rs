@@ -8,7 +8,7 @@ use axum::{extract::State, response::Response};
 use contracts::{Code, CouponId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
 };
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub async fn delete(
     let key = input.key(caller.member_id);
     let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
     may_manage(&coupons, &caller, found.terms.store_id).await?;
-    let answer = kit::http::run(&coupons, DeleteCoupon { id }, key, trace).await;
+    let answer = kit::submit::run(&coupons, DeleteCoupon { id }, key, trace).await;
     coupons.flush_gate().await;
     answer
 }

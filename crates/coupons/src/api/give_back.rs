@@ -12,7 +12,7 @@ use axum::{extract::State, response::Response};
 use contracts::{Code, CouponId, IssuedCouponId, MemberId, Message, Timestamp};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Empty, Input, Path, Problem, ProblemBody, Trace},
 };
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub async fn give_back(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let answer = kit::http::run(&coupons, GiveBackCoupon { coupon_id, member_id: caller.member_id }, key, trace).await;
+    let answer = kit::submit::run(&coupons, GiveBackCoupon { coupon_id, member_id: caller.member_id }, key, trace).await;
     coupons.flush_gate().await;
     answer
 }

@@ -16,7 +16,7 @@ use contracts::{
     calls::{CouponScope, Discount},
 };
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Problem, ProblemBody, Query, page_limit},
 };
 use serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ use axum::{
 use contracts::{ClaimId, Code, CouponId};
 use kit::{
     Answer,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Path, Problem, ProblemBody},
 };
 use serde::Serialize;

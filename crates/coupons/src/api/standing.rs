@@ -9,7 +9,7 @@ use axum::{Json, extract::State};
 use contracts::{Code, CouponId, IssuedCouponId, OrderId, Timestamp};
 use kit::{
     DbError, Tx,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Path, Problem, ProblemBody},
 };
 use serde::{Deserialize, Serialize};

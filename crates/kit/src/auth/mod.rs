@@ -5,16 +5,15 @@
 
 mod attempts;
 pub mod cookie;
-mod extract;
 mod hs256;
 pub mod password;
 mod revoked;
 mod site;
 mod token;
 mod verified;
+pub mod web_sessions;
 
 pub use attempts::{AttemptLimit, LoginAttempts};
-pub use extract::{MaybeSignedIn, Operator, Seller, SignedIn};
 pub use password::PasswordGate;
 pub use token::TOKEN_LIFETIME;
 

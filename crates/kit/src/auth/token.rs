@@ -1,7 +1,7 @@
 //! Access tokens: JWTs with one algorithm and one key, verified without a lookup.
 
 use super::{Caller, Role, hs256};
-use crate::http::derive_key;
+use crate::keys::derive_key;
 use contracts::{MemberId, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};

@@ -14,17 +14,19 @@ mod postgres;
 mod row;
 mod sqlite;
 mod tx;
+mod value;
 
 pub use crate::params;
 pub use error::DbError;
 pub use migrate::{Migration, migrate, migrate_text};
 pub use param::Param;
 pub use postgres::{Listener, ScratchDatabase, display_url as postgres_display_url};
-pub use row::{ColumnValue, FromColumn, FromRow, Row};
+pub use row::{FromColumn, FromRow, Row};
 pub use sqlite::Synchronous;
 pub use tx::Tx;
+pub use value::ColumnValue;
 
-use crate::testing::ReaderGuard;
+use crate::one_reader::ReaderGuard;
 use std::{
     path::{Path, PathBuf},
     time::Duration,

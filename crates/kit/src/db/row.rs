@@ -1,6 +1,6 @@
 //! Result rows: columns as types of the product, from either database.
 
-use super::{DbError, postgres};
+use super::{DbError, postgres, value::ColumnValue};
 use contracts::{Timestamp, Won};
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
@@ -49,48 +49,6 @@ fn sqlite_value(value: ValueRef<'_>) -> Result<ColumnValue<'_>, String> {
         ValueRef::Blob(bytes) => ColumnValue::Bytes(bytes),
         ValueRef::Real(_) => return Err("a floating-point number, which nothing here stores".into()),
     })
-}
-
-/// A column's value, from either database. Ids are 16 bytes, booleans 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColumnValue<'a> {
-    Null,
-    Int(i64),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-}
-
-impl<'a> ColumnValue<'a> {
-    fn int(self) -> Result<i64, String> {
-        match self {
-            ColumnValue::Int(number) => Ok(number),
-            other => Err(other.is_not("a whole number")),
-        }
-    }
-
-    fn text(self) -> Result<&'a str, String> {
-        match self {
-            ColumnValue::Text(text) => Ok(text),
-            other => Err(other.is_not("text")),
-        }
-    }
-
-    fn bytes(self) -> Result<&'a [u8], String> {
-        match self {
-            ColumnValue::Bytes(bytes) => Ok(bytes),
-            other => Err(other.is_not("bytes")),
-        }
-    }
-
-    fn is_not(self, wanted: &str) -> String {
-        let is = match self {
-            ColumnValue::Null => "null",
-            ColumnValue::Int(_) => "a whole number",
-            ColumnValue::Text(_) => "text",
-            ColumnValue::Bytes(_) => "bytes",
-        };
-        format!("is {is}, not {wanted}")
-    }
 }
 
 /// A type that a column can be read as.

@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use bytes::Bytes;
-use contracts::Refusal;
+use contracts::{Refusal, problem::problem_body};
 use serde::Serialize;
 
 /// Answer to a caller: status, JSON body and, for something new, its location. Made inside the transaction and stored with the
@@ -27,7 +27,7 @@ impl Answer {
     }
 
     pub fn refusal(refusal: &Refusal) -> Answer {
-        let body = crate::http::problem_body(refusal, &[], &[]);
+        let body = problem_body(refusal, &[], &[]);
         Answer { status: refusal.code.status(), body: body.into(), location: None, replayed: false }
     }
 

@@ -3,8 +3,7 @@
 use contracts::{Message, Timestamp};
 use uuid::Uuid;
 
-/// W3C trace id of the request that caused a change.
-pub type TraceId = Uuid;
+pub use crate::trace::TraceId;
 
 /// A message in its stream.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use super::{
     dead_letters::DeadLetterStore, envelope::Envelope, fault::Fault, log::StoredMessage, position::Position, readers::Readers,
     setup::EngineSetup, work::Work,
 };
-use crate::testing::{FaultAction, Faults};
+use crate::failpoints::{FaultAction, Faults};
 use std::iter::repeat_n;
 
 /// Most dispatch rounds in one transaction. A checkout takes about ten. Messages left after the last round wait in the outbox.

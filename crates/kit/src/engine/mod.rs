@@ -10,7 +10,7 @@
 //! ```text
 //! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
 //! > answer > setup > work > relay, sequencer > source > lease, lease_connection, lock_budget, notify, stalls, wakeup > dead_letters
-//! > tables > subscriptions > log > position, envelope, fault
+//! > tables > subscriptions > log > fence, position, envelope, fault
 //! ```
 
 pub mod answer;
@@ -20,6 +20,7 @@ mod dead_letters;
 mod delivery;
 mod envelope;
 mod fault;
+pub mod fence;
 mod flushing;
 mod fold;
 mod group;
@@ -66,7 +67,7 @@ pub use writer::RunningEngine;
 #[cfg(test)]
 mod tests;
 
-use crate::{db::Db, ports::Clock, testing::Faults};
+use crate::{db::Db, failpoints::Faults, ports::Clock};
 use assignment::PartitionAssignment;
 use readers::Readers;
 use setup::{EngineSetup, Services};

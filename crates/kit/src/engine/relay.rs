@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     db::{Db, params},
+    failpoints::crash_point,
     kafka::{Producer, Record, Topics},
     ports::Stopwatch,
     tasks::{Shutdown, TaskTracker},
-    testing::crash_point,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Notify;

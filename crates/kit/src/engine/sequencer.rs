@@ -11,9 +11,9 @@
 use super::{fault::Fault, lease, lease_connection::LeaseConnection, log, notify::Notifications, position::Stream};
 use crate::{
     db::{Db, Tx, params},
+    failpoints::crash_point,
     ports::Stopwatch,
     tasks::{Shutdown, TaskTracker},
-    testing::crash_point,
 };
 use std::time::Duration;
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! The fixed parts of an engine: its services, its settings, and the faults that tests inject.
 
-use super::{fault::Fault, work::Work};
-use crate::{engine::Service, testing::Faults};
+use super::{fault::Fault, service::Service, work::Work};
+use crate::failpoints::Faults;
 use std::sync::Arc;
 
 /// The services of one engine, shared by its parts.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     db::{Db, Tx},
+    failpoints::crash_point,
     ports::{Clock, Stopwatch, random_bytes},
-    testing::crash_point,
 };
 use contracts::Timestamp;
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};

@@ -3,10 +3,8 @@
 use super::origin::ORIGIN;
 use crate::{
     http::Peer,
-    links::{
-        SIGNATURE,
-        trace::{request_id, traceparent},
-    },
+    links::SIGNATURE,
+    trace::{request_id, traceparent},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;

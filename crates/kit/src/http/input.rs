@@ -1,7 +1,7 @@
 //! Body of a mutating request: read within limits, parsed strictly, validated by the rules of its fields.
 
 use super::{FieldError, Problem, json, rules::parse_message};
-use crate::idempotency::{IdempotencyKey, MAX_KEY_LENGTH};
+use crate::engine::idempotency::{IdempotencyKey, MAX_KEY_LENGTH};
 use axum::{
     body::{Body, HttpBody},
     extract::{FromRequest, Request},

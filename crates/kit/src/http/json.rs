@@ -182,9 +182,6 @@ fn describe_error(pointer: &str, error: &serde_json::Error) -> Problem {
         return Problem::field(pointer, Code::InvalidField, "must be one of the listed choices");
     }
     if let Some((found, expected)) = text.strip_prefix("invalid ").and_then(|rest| rest.split_once(", expected ")) {
-        if found.starts_with("type: floating point") && is_amount_field(pointer) {
-            return Problem::field(pointer, Code::InvalidAmount, "must be whole won");
-        }
         return Problem::field(pointer, Code::InvalidField, describe_expected(found, expected));
     }
     match parse_message(text) {
@@ -240,13 +237,6 @@ fn describe_expected(found: &str, expected: &str) -> String {
         _ => return "has an unacceptable value".into(),
     };
     format!("must be {kind}")
-}
-
-/// True for fields that hold money. A fraction there gets the problem `invalid-amount`, because won have no fractions.
-fn is_amount_field(pointer: &str) -> bool {
-    let name = pointer.rsplit('/').next().unwrap_or_default();
-    matches!(name, "amount" | "price" | "won" | "points" | "total" | "cash" | "fee" | "price_delta" | "min_order")
-        || ["_won", "_amount", "_price", "_total", "_fee"].iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It is one hand-written future without a box, because at ten thousand requests a second a stack of ten layers would dominate the latency.
 
 use super::{Problem, Trace, problem::add_trace};
-use crate::{ports::Stopwatch, testing::TaskScope};
+use crate::{one_reader::TaskScope, ports::Stopwatch};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
@@ -119,7 +119,7 @@ impl Future for RequestFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let trace = self.trace;
-        let _current = crate::links::trace::enter(trace);
+        let _current = crate::trace::enter(trace);
         let RequestFuture { state, scope, .. } = &mut *self;
         let response = match state {
             RequestState::Refused(problem) => problem.take().unwrap_or_else(|| Code::Internal.into()).into_response(),

@@ -10,8 +10,6 @@ mod input;
 mod json;
 mod layer;
 pub(crate) mod openapi;
-#[cfg(test)]
-mod operation_tests;
 pub mod ops;
 mod page;
 mod parts;
@@ -24,37 +22,23 @@ mod server_tests;
 
 pub use axum::extract::State;
 pub(crate) use body::read_whole;
+pub use contracts::problem::{FieldError, ProblemBody, ProblemField, problem_body};
 pub use input::{BODY_LIMIT, Empty, Input};
 pub use layer::layers;
-pub(crate) use page::derive_key;
-pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, TAG_BYTES, page_limit};
+pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, page_limit};
 pub use parts::{Path, Peer, Trace};
-pub use problem::{FieldError, Problem, ProblemBody, ProblemField, problem_body};
+pub use problem::Problem;
+pub(crate) use problem::RETRY_AFTER_SECS;
 pub use query::Query;
 pub use server::{ServerLimits, listen, serve};
 
-use crate::{
-    batch::{Answer, Command, Reply},
-    idempotency::IdempotencyKey,
-    module::Module,
-};
+use crate::engine::{Answer, Reply};
 use axum::{body::Body, response::Response};
-use contracts::Code;
+use contracts::{Code, problem::code_of};
 use http::{HeaderValue, header};
-use std::sync::Arc;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-/// Submits a command and answers with its outcome. A durable command with an open outcome is answered `202` with the id to poll.
-pub async fn run<C: Command<Service: Module>>(
-    service: &Arc<C::Service>,
-    command: C,
-    key: Option<IdempotencyKey>,
-    trace: Trace,
-) -> Result<Response, Problem> {
-    service.kit().submit(service, command, key, trace.0).await.map(reply).map_err(Problem::from)
-}
 
 /// Builds the response for the outcome of a command.
 pub fn reply(reply: Reply) -> Response {
@@ -71,7 +55,7 @@ pub fn reply(reply: Reply) -> Response {
 pub fn answer(reply: Answer) -> Response {
     let status = http::StatusCode::from_u16(reply.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let problem = reply.is_problem();
-    let code = if problem { problem::code_of(&reply.body) } else { None };
+    let code = if problem { code_of(&reply.body) } else { None };
     let has_body = !reply.body.is_empty();
     let mut response = Response::new(Body::from(reply.body));
     *response.status_mut() = status;

@@ -1,18 +1,15 @@
 //! Pages of a list. A cursor holds the start of the next page. It is signed, so that a caller cannot forge one to bypass a filter.
 
 use super::Problem;
+use crate::keys::{TAG_BYTES, TagKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::Code;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::Sha256;
 use utoipa::ToSchema;
 
 pub const DEFAULT_LIMIT: u32 = 20;
 /// Largest page size; it bounds the work of one request.
 pub const MAX_LIMIT: u32 = 100;
-/// Bytes of the signature in a cursor. 128 bits cannot be guessed.
-pub const TAG_BYTES: usize = 16;
 /// Longest cursor, in characters. A cursor holds a sort key and an id; longer texts are forged.
 const MAX_CURSOR: usize = 1024;
 
@@ -40,13 +37,12 @@ pub fn page_limit(limit: Option<i64>) -> Result<u32, Problem> {
 /// `kind` names the list, with its owner or sort order if needed. A cursor of another kind is refused.
 #[derive(Clone)]
 pub struct Cursors {
-    key: Hmac<Sha256>,
+    key: TagKey,
 }
 
 impl Cursors {
     pub fn new(secret: &[u8; 32]) -> Cursors {
-        let key = derive_key(secret, b"onrush page cursors");
-        Cursors { key: Hmac::new_from_slice(&key).expect("HMAC takes keys of any length") }
+        Cursors { key: TagKey::derive(secret, b"onrush page cursors") }
     }
 
     pub fn encode(&self, kind: &str, position: &impl Serialize) -> String {
@@ -54,7 +50,7 @@ impl Cursors {
             tracing::error!(kind, %error, "page position not serialized");
             Vec::new()
         });
-        let mut text = self.sign(kind, &body).finalize().into_bytes()[..TAG_BYTES].to_vec();
+        let mut text = self.key.tag(kind, &body).to_vec();
         text.extend_from_slice(&body);
         URL_SAFE_NO_PAD.encode(text)
     }
@@ -66,28 +62,20 @@ impl Cursors {
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused())?;
         let (tag, body) = bytes.split_at_checked(TAG_BYTES).ok_or_else(refused)?;
-        self.sign(kind, body).verify_truncated_left(tag).map_err(|_| refused())?;
+        if !self.key.verify_tag(kind, body, tag) {
+            return Err(refused());
+        }
         serde_json::from_slice(body).map_err(|_| refused())
     }
 
-    /// Signature of `body`, to recognize ids that were never stored. `kind` names the purpose.
+    /// Signature of `body`, see [`TagKey::tag`].
     pub fn tag(&self, kind: &str, body: &[u8]) -> [u8; TAG_BYTES] {
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(&self.sign(kind, body).finalize().into_bytes()[..TAG_BYTES]);
-        tag
+        self.key.tag(kind, body)
     }
 
     /// True when `tag` is the signature of `body`.
     pub fn verify_tag(&self, kind: &str, body: &[u8], tag: &[u8]) -> bool {
-        tag.len() == TAG_BYTES && self.sign(kind, body).verify_truncated_left(tag).is_ok()
-    }
-
-    fn sign(&self, kind: &str, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.key.clone();
-        mac.update(kind.as_bytes());
-        mac.update(&[0]);
-        mac.update(body);
-        mac
+        self.key.verify_tag(kind, body, tag)
     }
 }
 
@@ -95,13 +83,6 @@ impl std::fmt::Debug for Cursors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Cursors")
     }
-}
-
-/// Derives a key for one purpose, so that a signature for one purpose is invalid for another.
-pub(crate) fn derive_key(secret: &[u8; 32], purpose: &[u8]) -> [u8; 32] {
-    let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(purpose);
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 use super::{Cluster, KafkaError, LoggedRequest, Producer, Topics};
 use crate::{
     breaker::{Breaker, BreakerSettings},
+    failpoints::crash_point,
     ports::Clock,
-    testing::crash_point,
 };
+use contracts::streams::Stream;
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -51,7 +52,7 @@ impl RequestLogs {
             return Err(KafkaError::Unreachable("its topics are not checked yet".to_owned()));
         }
         let permit = self.0.breaker.acquire().map_err(|open| KafkaError::Unreachable(open.to_string()))?;
-        let partition = crate::engine::Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
+        let partition = Stream { epoch: 1, partitions: self.0.partitions }.partition_of(request.key);
         crash_point(&format!("{log}.before_write"));
         let written = match self.producer() {
             Ok(producer) => producer.append_request(log, partition, request).await,

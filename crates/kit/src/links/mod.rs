@@ -10,7 +10,6 @@ pub mod peers;
 pub mod pool;
 mod remote;
 pub mod sign;
-pub(crate) mod trace;
 
 pub use discovery::{Discovery, discover};
 pub use internal::{CALL_LIMIT, SIGNATURE, internal_router};
@@ -19,8 +18,9 @@ pub use pool::Pool;
 pub use remote::{Remote, RemoteSettings};
 pub use sign::Signer;
 
+use crate::http::{Problem, RETRY_AFTER_SECS};
 use bytes::Bytes;
-use contracts::calls::Call;
+use contracts::{Code, calls::Call};
 use futures::future::BoxFuture;
 use std::{
     any::{Any, TypeId},
@@ -42,6 +42,13 @@ pub enum LinkError {
     /// No process that runs the service answered in time.
     #[error("{service} is unavailable for {call}: {reason}")]
     Unavailable { service: &'static str, call: &'static str, reason: String },
+}
+
+impl From<LinkError> for Problem {
+    fn from(error: LinkError) -> Self {
+        tracing::error!(%error, "call to another service failed");
+        Problem::from(Code::ServiceUnavailable).retry_after(RETRY_AFTER_SECS)
+    }
 }
 
 /// Reason for a failed call from another process.

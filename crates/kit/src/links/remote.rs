@@ -5,9 +5,8 @@ use super::{
     internal::{SIGNATURE, path_of, signed_parts},
     pool::{Pool, record_outcome},
     sign::Signer,
-    trace,
 };
-use crate::{http::client::ClientError, ports::Stopwatch};
+use crate::{http::client::ClientError, ports::Stopwatch, trace};
 use bytes::Bytes;
 use contracts::calls::Call;
 use http::{Method, Request, Response, StatusCode, header};

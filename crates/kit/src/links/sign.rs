@@ -3,7 +3,7 @@
 //! A signature proves that a process with the secret made the request within the last minute. It encrypts nothing and does not prevent a
 //! replay within that minute, so use it only for requests that are safe to repeat.
 
-use crate::{http::derive_key, ports::Clock};
+use crate::{keys::derive_key, ports::Clock};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;

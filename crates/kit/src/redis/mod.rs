@@ -7,10 +7,8 @@
 //! Calls belong on the process's runtime. A commit hook runs on a writer's thread and must not call Redis. It hands its change to a task.
 
 pub mod entries;
-pub mod fence;
 pub mod lock;
 pub mod rate_limit;
-pub mod web_sessions;
 
 pub use ::redis::{Cmd, FromRedisValue, Script, ScriptInvocation, ToRedisArgs, cmd};
 

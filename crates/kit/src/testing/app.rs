@@ -1,9 +1,9 @@
 //! The mall of a test, or a part of it: services on a database of their own, behind the real router.
 
 use super::{
-    AppBuilder, Faults, TempFolder, TestRequest,
+    AppBuilder, TempFolder, TestRequest,
+    backends::{Processes, Shape, TestBackends, round_robin},
     quiescence::{self, Quiescence},
-    shape::{Processes, Shape, TestBackends, round_robin},
     stub_service::{Emit, StubService},
 };
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     batch::Reply,
     db::{FromRow, Synchronous},
     engine::EngineSettings,
-    module::{Kit, Module},
+    failpoints::Faults,
+    module::Kit,
     ports::{ManualClock, new_id},
     process::{DEFAULT_QUEUE, PostgresSettings, Process},
     tasks::ShutdownTrigger,
@@ -39,8 +40,8 @@ pub struct App {
     servers: Vec<ShutdownTrigger>,
     folder: TempFolder,
     /// Partitions of each stream. With Kafka all processes must use the same number.
-    partitions: i64,
-    backends: TestBackends,
+    pub(super) partitions: i64,
+    pub(super) backends: TestBackends,
     shape: Shape,
     quiescence: Arc<Quiescence>,
 }
@@ -73,28 +74,12 @@ impl App {
         app
     }
 
-    pub async fn start(build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        Self::builder().start(build).await
-    }
-
-    /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
-    pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        let (builder, _) = self.stop_processes().await;
-        builder.start(build).await
-    }
-
-    /// Stops everything and starts it again in the same shape.
-    pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        let (builder, shape) = self.stop_processes().await;
-        builder.start_in(shape, build).await
-    }
-
     /// Stops all processes.
     pub async fn stop(self) {
         let _ = self.stop_processes().await;
     }
 
-    async fn stop_processes(self) -> (AppBuilder, Shape) {
+    pub(super) async fn stop_processes(self) -> (AppBuilder, Shape) {
         let App { process, other_processes, servers, clock, folder, partitions, backends, shape, .. } = self;
         for server in servers {
             server.stop();
@@ -104,15 +89,6 @@ impl App {
             process.stop().await;
         }
         (AppBuilder { folder, clock, partitions, backends: Some(backends), ..Self::builder() }, shape)
-    }
-
-    /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
-    pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
-        assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
-        let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
-        let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };
-        builder.start(build).await
     }
 
     /// The product's settings for this test's database. `None`: the database is a SQLite file.

@@ -1,16 +1,15 @@
-//! Builds the mall of a test.
+//! Settings of a test's mall.
 
 use super::{
-    App, Faults, TestDatabase, TestTopics,
-    quiescence::Quiescence,
-    shape::{Processes, Shape, TestBackends, create_backends},
+    TestDatabase,
+    backends::{Shape, TestBackends, create_backends},
 };
 use crate::{
     db::Synchronous,
     engine::EngineSettings,
-    module::{Kit, Module},
+    failpoints::Faults,
     ports::{ManualClock, new_id},
-    process::{Database, PostgresSettings, Process, ProcessSettings},
+    process::{Database, ProcessSettings},
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -32,15 +31,6 @@ impl TempFolder {
 impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// True if `ONRUSH_TEST_DATABASE=postgres` selects PostgreSQL for the tests of a service, so that all of them can run there.
-fn is_postgres_wanted() -> bool {
-    match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
-        Ok("postgres") => true,
-        Ok("sqlite") | Err(_) => false,
-        Ok(other) => panic!("ONRUSH_TEST_DATABASE is “{other}”: it must be sqlite or postgres"),
     }
 }
 
@@ -122,23 +112,5 @@ impl AppBuilder {
     /// The folder of the database, for services that keep a file beside it.
     pub fn folder(&self) -> PathBuf {
         self.folder.0.clone()
-    }
-    /// Starts one process.
-    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        let backends = match self.backends.take() {
-            Some(backends) => backends,
-            None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => TestBackends { database: None, kafka: None },
-        };
-        let mut settings = self.process_settings();
-        if let Some(database) = &backends.database {
-            let postgres = PostgresSettings { readers: self.readers, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
-            settings.database = Database::Postgres(postgres);
-            settings.kafka = backends.kafka.as_deref().map(TestTopics::settings);
-        }
-        let process = Process::start(settings, build).await.expect("the services start");
-        let routers = vec![crate::http::layers(process.router.clone())];
-        let quiescence = Arc::new(Quiescence::of(&process.kit, &process.services));
-        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), quiescence }, backends, Shape::Solo).await
     }
 }

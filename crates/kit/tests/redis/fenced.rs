@@ -2,12 +2,7 @@
 
 use crate::support::{instance, prefix, redis};
 use futures::future::join_all;
-use kit::{
-    Db, Fault, Tx,
-    db::params,
-    redis::{fence, lock::Lock},
-    testing::TestDatabase,
-};
+use kit::{Db, Fault, Tx, db::params, engine::fence, redis::lock::Lock, testing::TestDatabase};
 use std::{
     sync::{
         Arc,

@@ -5,8 +5,9 @@ use futures::future::join_all;
 use kit::{
     Fault, Tx,
     db::params,
+    engine::fence,
     redis::{
-        cmd, fence,
+        cmd,
         lock::{Lock, LockGuard},
     },
     testing::TempFolder,

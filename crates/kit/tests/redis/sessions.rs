@@ -3,12 +3,11 @@
 use crate::support::{Server, eventually, flush, instance, manual_clock, never_open, prefix};
 use futures::future::{BoxFuture, join_all};
 use kit::{
-    http::{Cursors, TAG_BYTES},
+    auth::web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSecret, SessionSource, Sessions},
+    http::Cursors,
+    keys::TAG_BYTES,
     ports::{Clock, SystemClock},
-    redis::{
-        Redis, cmd,
-        web_sessions::{ActiveSession, SessionHash, SessionResult, SessionSecret, SessionSource, Sessions},
-    },
+    redis::{Redis, cmd},
 };
 use std::{
     collections::HashMap,

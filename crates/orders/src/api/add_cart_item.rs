@@ -11,9 +11,9 @@ use contracts::{MemberId, Refusal, Sku};
 use garde::Validate;
 use kit::{
     Command, Outcome, Work,
-    auth::SignedIn,
     engine::Fault,
-    http::{self, Input, Problem, ProblemBody, Trace},
+    extract::SignedIn,
+    http::{Input, Problem, ProblemBody, Trace},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub async fn add_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let AddItem { sku, quantity } = input.value;
-    http::run(&orders, AddCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
+    kit::submit::run(&orders, AddCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
 }
 
 pub struct AddCartItem {

@@ -14,10 +14,10 @@ use contracts::{Code, OrderId, Refusal, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
-    auth::Seller,
     batch::{Deferred, TraceId},
     engine::Fault,
-    http::{self, Input, Path, Problem, ProblemBody, Trace},
+    extract::Seller,
+    http::{Input, Path, Problem, ProblemBody, Trace},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub async fn advance(
     for store_id in stores {
         check_runs_store(&orders, caller, store_id).await?;
     }
-    http::run(&orders, AdvanceOrder { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
+    kit::submit::run(&orders, AdvanceOrder { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
 }
 
 pub struct AdvanceOrder {

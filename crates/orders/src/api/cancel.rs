@@ -12,9 +12,10 @@ use contracts::{Code, OrderId, Refusal, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
-    auth::{Caller, Role, SignedIn},
+    auth::{Caller, Role},
     batch::{Deferred, TraceId},
     engine::Fault,
+    extract::SignedIn,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
 use serde::Deserialize;

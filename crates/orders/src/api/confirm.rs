@@ -11,10 +11,10 @@ use axum::{extract::State, response::Response};
 use contracts::{Code, MemberId, OrderId, Refusal, Timestamp};
 use kit::{
     Answer, Command, Outcome, Work,
-    auth::SignedIn,
     batch::{Deferred, TraceId},
     engine::Fault,
-    http::{self, Empty, Input, Path, Problem, ProblemBody, Trace},
+    extract::SignedIn,
+    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
 };
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub async fn confirm(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    http::run(&orders, ConfirmOrder { order_id: id, member_id: caller.member_id, trace: trace.0 }, key, trace).await
+    kit::submit::run(&orders, ConfirmOrder { order_id: id, member_id: caller.member_id, trace: trace.0 }, key, trace).await
 }
 
 pub struct ConfirmOrder {

@@ -15,9 +15,9 @@ use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{Code, MemberId, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
 use kit::{
     Answer, Command, Outcome, Work,
-    auth::SignedIn,
     batch::Deferred,
     engine::Fault,
+    extract::SignedIn,
     http::{self, Input, Problem, ProblemBody, Trace},
     ports::new_id,
 };

@@ -7,7 +7,8 @@ use crate::{
 use axum::{Json, extract::State};
 use contracts::{Code, OrderId};
 use kit::{
-    auth::{Role, SignedIn},
+    auth::Role,
+    extract::SignedIn,
     http::{Path, Problem, ProblemBody},
 };
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use contracts::{
     ProductId, Sku, StoreId, Won,
     calls::{GetPrices, PricedSku},
 };
-use kit::{auth::SignedIn, http::Problem};
+use kit::{extract::SignedIn, http::Problem};
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
 use utoipa::ToSchema;

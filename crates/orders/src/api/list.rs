@@ -4,7 +4,7 @@ use crate::{OrderSummary, Orders, model::OrderState, store};
 use axum::{Json, extract::State};
 use contracts::OrderId;
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Listing, Problem, ProblemBody, Query, page_limit},
 };
 use serde::Deserialize;

@@ -7,7 +7,8 @@ use crate::{
 use axum::{Json, extract::State};
 use contracts::{Code, OrderId, StoreId, calls::GetStore};
 use kit::{
-    auth::{Caller, Role, Seller},
+    auth::{Caller, Role},
+    extract::Seller,
     http::{Listing, Path, Problem, ProblemBody, Query, page_limit},
 };
 use serde::Deserialize;

@@ -12,9 +12,9 @@ use axum::{extract::State, http::HeaderMap, response::Response};
 use contracts::{Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won, messages::PaymentMethod};
 use kit::{
     Answer, Command, Outcome, Work,
-    auth::SignedIn,
     batch::{Deferred, TraceId},
     engine::Fault,
+    extract::SignedIn,
     http::{Input, Path, Problem, ProblemBody, Trace},
     ports::new_id,
 };

@@ -16,7 +16,7 @@ use contracts::{
 };
 use garde::Validate;
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Input, Problem, ProblemBody, rules},
 };
 use serde::{Deserialize, Serialize};

@@ -10,9 +10,9 @@ use axum::{extract::State, response::Response};
 use contracts::{MemberId, Refusal, Sku};
 use kit::{
     Command, Outcome, Work,
-    auth::SignedIn,
     engine::Fault,
-    http::{self, Empty, Input, Path, Problem, Trace},
+    extract::SignedIn,
+    http::{Empty, Input, Path, Problem, Trace},
 };
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub async fn remove_cart_item(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    http::run(&orders, RemoveCartItem { member_id: caller.member_id, sku }, key, trace).await
+    kit::submit::run(&orders, RemoveCartItem { member_id: caller.member_id, sku }, key, trace).await
 }
 
 pub struct RemoveCartItem {

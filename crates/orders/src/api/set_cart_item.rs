@@ -11,9 +11,9 @@ use contracts::{MemberId, Refusal, Sku};
 use garde::Validate;
 use kit::{
     Command, Outcome, Work,
-    auth::SignedIn,
     engine::Fault,
-    http::{self, Input, Path, Problem, ProblemBody, Trace},
+    extract::SignedIn,
+    http::{Input, Path, Problem, ProblemBody, Trace},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub async fn set_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let quantity = u32::try_from(input.value.quantity).unwrap_or(0);
-    http::run(&orders, SetCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
+    kit::submit::run(&orders, SetCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
 }
 
 pub struct SetCartItem {

@@ -4,7 +4,7 @@ use crate::{Payments, model::PaymentState, store};
 use axum::Json;
 use contracts::{Code, OrderId, PaymentId, Timestamp, Won, messages::PaymentMethod};
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Path, Problem, State},
 };
 use serde::Serialize;

@@ -11,7 +11,7 @@ use contracts::Sku;
 use garde::Validate;
 use kit::{
     Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace, rules},
 };
 use serde::Deserialize;
@@ -60,7 +60,7 @@ pub async fn adjust(
     find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
     let AdjustStock { delta, reason } = input.value;
-    kit::http::run(&stock, AdjustOnHand { sku, delta, reason }, key, trace).await
+    kit::submit::run(&stock, AdjustOnHand { sku, delta, reason }, key, trace).await
 }
 
 struct AdjustOnHand {

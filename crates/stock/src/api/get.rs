@@ -5,7 +5,7 @@ use crate::Stock;
 use axum::{Json, extract::State};
 use contracts::Sku;
 use kit::{
-    auth::Seller,
+    extract::Seller,
     http::{Path, Problem, ProblemBody},
 };
 use std::sync::Arc;

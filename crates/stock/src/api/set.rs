@@ -11,7 +11,7 @@ use contracts::Sku;
 use garde::Validate;
 use kit::{
     Command, Fault, Outcome, Work,
-    auth::Seller,
+    extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace},
 };
 use serde::Deserialize;
@@ -47,7 +47,7 @@ pub async fn set(
 ) -> Result<Response, Problem> {
     find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
-    kit::http::run(&stock, SetOnHand { sku, on_hand: input.value.on_hand }, key, trace).await
+    kit::submit::run(&stock, SetOnHand { sku, on_hand: input.value.on_hand }, key, trace).await
 }
 
 struct SetOnHand {

@@ -6,7 +6,7 @@ use axum::response::Response;
 use contracts::{MemberId, Message, StoreId, messages::StoreCreated};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Operator,
+    extract::Operator,
     http::{Input, Problem, ProblemBody, State, Trace, rules},
     ports,
 };
@@ -48,7 +48,7 @@ pub async fn create(
     let key = input.key(caller.member_id);
     let NewStore { name, seller_id } = input.value;
     let command = CreateStore { id: StoreId(ports::new_id()), name: name.trim().to_owned(), seller_id, trace: trace.0 };
-    kit::http::run(&stores, command, key, trace).await
+    kit::submit::run(&stores, command, key, trace).await
 }
 
 struct CreateStore {

@@ -12,7 +12,7 @@ use contracts::{MemberId, Won};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Input, Problem, State, Trace},
     ports::new_id,
 };
@@ -57,7 +57,7 @@ pub async fn charge(
     let key = input.required_key(caller.member_id)?;
     let amount = input.value.amount;
     check_charge(amount, wallet.settings.charge_unit).map_err(|refusal| Problem::field("/amount", refusal.code, refusal.detail))?;
-    kit::http::run(&wallet, ChargeCash { member_id: caller.member_id, amount }, Some(key), trace).await
+    kit::submit::run(&wallet, ChargeCash { member_id: caller.member_id, amount }, Some(key), trace).await
 }
 
 /// Adds money to a member's cash account.

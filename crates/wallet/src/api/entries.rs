@@ -8,7 +8,7 @@ use crate::{
 use axum::Json;
 use contracts::{Code, MemberId, OrderId, Timestamp, Won};
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Listing, Problem, Query, State, page_limit},
 };
 use serde::{Deserialize, Serialize};

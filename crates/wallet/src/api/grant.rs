@@ -10,7 +10,7 @@ use contracts::{Code, MemberId, Won};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    auth::Operator,
+    extract::Operator,
     http::{Input, Problem, State, Trace, rules},
     ports::new_id,
 };
@@ -68,7 +68,7 @@ pub async fn grant(
     if amount.0 < 1 || amount > MAX_GRANT {
         return Err(Problem::field("/amount", Code::AmountOutOfRange, format!("A grant is 1 to {MAX_GRANT} points")));
     }
-    kit::http::run(&wallet, GrantPoints { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
+    kit::submit::run(&wallet, GrantPoints { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
 }
 
 /// Adds points to a member's reward account.

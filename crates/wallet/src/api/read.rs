@@ -4,7 +4,7 @@ use crate::{Wallet, model::AccountKind, store};
 use axum::Json;
 use contracts::Won;
 use kit::{
-    auth::SignedIn,
+    extract::SignedIn,
     http::{Problem, State},
 };
 use serde::Serialize;

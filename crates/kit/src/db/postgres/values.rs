@@ -1,6 +1,6 @@
 //! Encodes and decodes values in the server's binary format.
 
-use crate::db::{Param, row::ColumnValue};
+use crate::db::{Param, value::ColumnValue};
 use std::{collections::HashSet, error::Error, ops::Range};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use uuid::Uuid;

@@ -4,7 +4,7 @@ use super::super::{
     dead_letters::DeadLetterStore, envelope::Envelope, fault::Fault, fold::fold, log::StoredMessage, position::Position, readers::Readers,
     setup::EngineSetup, transaction::Transaction, work::Work,
 };
-use crate::testing::{FaultAction, Faults};
+use crate::failpoints::{FaultAction, Faults};
 use contracts::Timestamp;
 
 /// The messages that one reader delivers in a transaction, up to `last`. The parked ones wait behind a dead letter.

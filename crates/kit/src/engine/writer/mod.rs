@@ -13,7 +13,7 @@ use super::{
     setup::EngineSetup,
     transaction::Transaction,
 };
-use crate::{ports::Stopwatch, testing::TaskScope};
+use crate::{one_reader::TaskScope, ports::Stopwatch};
 use commands::CommandExecution;
 use std::{sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 

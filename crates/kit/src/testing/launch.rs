@@ -1,66 +1,76 @@
-//! The deployment shapes of a mall within one test: one process on SQLite, three replicas on PostgreSQL, or four processes that run
-//! different services and share Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
+//! Starts the mall of a test: one process on SQLite, three replicas on PostgreSQL, or four processes that run different services and
+//! share Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
 
-use super::{app::App, builder::AppBuilder, database::TestDatabase, quiescence::Quiescence, topics::TestTopics};
+use super::{
+    app::App,
+    backends::{Processes, Shape, TestBackends},
+    builder::AppBuilder,
+    database::TestDatabase,
+    quiescence::Quiescence,
+    topics::TestTopics,
+};
 use crate::{
     engine::Fault,
     http::{ServerLimits, layers, serve},
     module::{Kit, Module},
-    ports::new_id,
     process::{Database, PostgresSettings, Process, ProcessSettings, SplitSettings},
-    tasks::{self, ShutdownTrigger},
+    tasks,
 };
-use axum::Router;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 use tokio::net::TcpListener;
-use tower::{ServiceExt, service_fn};
-
-/// The layout of a mall's processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// One process on SQLite.
-    Solo,
-    /// Three processes with all services on one PostgreSQL.
-    Replicas,
-    /// Four processes with different services, and Kafka between them.
-    Split,
-}
 
 /// The services of each process in the split shape.
 const SPLIT_GROUPS: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
 const REPLICAS: usize = 3;
 const PARTITIONS: i64 = 2;
 
-impl Shape {
-    pub fn of_environment() -> Shape {
-        match std::env::var("ONRUSH_TEST_SHAPE").as_deref() {
-            Ok("solo") | Err(_) => Shape::Solo,
-            Ok("replicas") => Shape::Replicas,
-            Ok("split") => Shape::Split,
-            Ok(other) => panic!("ONRUSH_TEST_SHAPE is “{other}”: it must be solo, replicas or split"),
-        }
+impl App {
+    pub async fn start(build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
+        Self::builder().start(build).await
+    }
+
+    /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
+    pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
+        let (builder, _) = self.stop_processes().await;
+        builder.start(build).await
+    }
+
+    /// Stops everything and starts it again in the same shape.
+    pub async fn restart_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
+        let (builder, shape) = self.stop_processes().await;
+        builder.start_in(shape, build).await
+    }
+
+    /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
+    pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
+        let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
+        assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
+        let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
+        let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };
+        builder.start(build).await
     }
 }
 
-/// The servers that the processes of one mall share.
-pub(super) struct TestBackends {
-    pub database: Option<Arc<TestDatabase>>,
-    pub kafka: Option<Arc<TestTopics>>,
-}
-
-/// The processes of a mall.
-pub(super) struct Processes {
-    pub all: Vec<Process>,
-    /// The router of each process.
-    pub routers: Vec<Router>,
-    pub servers: Vec<ShutdownTrigger>,
-    pub quiescence: Arc<Quiescence>,
-}
-
 impl AppBuilder {
+    /// Starts one process.
+    pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
+        let backends = match self.backends.take() {
+            Some(backends) => backends,
+            None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
+            None => TestBackends { database: None, kafka: None },
+        };
+        let mut settings = self.process_settings();
+        if let Some(database) = &backends.database {
+            let postgres = PostgresSettings { readers: self.readers, partitions: self.partitions, ..PostgresSettings::at(database.url()) };
+            settings.database = Database::Postgres(postgres);
+            settings.kafka = backends.kafka.as_deref().map(TestTopics::settings);
+        }
+        let process = Process::start(settings, build).await.expect("the services start");
+        let routers = vec![layers(process.router.clone())];
+        let quiescence = Arc::new(Quiescence::of(&process.kit, &process.services));
+        App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), quiescence }, backends, Shape::Solo).await
+    }
+
     /// Starts a mall in the shape that the environment selects.
     pub async fn start_mall(self, build: impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let shape = Shape::of_environment();
@@ -88,13 +98,13 @@ impl AppBuilder {
     }
 }
 
-pub(super) async fn create_backends(shape: Shape) -> TestBackends {
-    let kafka = (shape == Shape::Split).then(|| {
-        let bootstrap = std::env::var("ONRUSH_TEST_KAFKA")
-            .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>");
-        Arc::new(TestTopics::new(&bootstrap, &format!("test{}", new_id().simple())))
-    });
-    TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
+/// True if `ONRUSH_TEST_DATABASE=postgres` selects PostgreSQL for the tests of a service, so that all of them can run there.
+fn is_postgres_wanted() -> bool {
+    match std::env::var("ONRUSH_TEST_DATABASE").as_deref() {
+        Ok("postgres") => true,
+        Ok("sqlite") | Err(_) => false,
+        Ok(other) => panic!("ONRUSH_TEST_DATABASE is “{other}”: it must be sqlite or postgres"),
+    }
 }
 
 async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> Result<Processes, Fault> {
@@ -136,16 +146,4 @@ async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Ar
     let services: Vec<Arc<dyn Module>> = all.iter().flat_map(|process| process.services.iter().cloned()).collect();
     let quiescence = Arc::new(Quiescence::of(&all[0].kit, &services));
     Ok(Processes { all, routers, servers, quiescence })
-}
-
-/// Sends each request to the next process, so that every client reaches all processes.
-pub(super) fn round_robin(routers: Vec<Router>) -> Router {
-    if let [only] = routers.as_slice() {
-        return only.clone();
-    }
-    let (routers, next) = (Arc::new(routers), Arc::new(AtomicUsize::new(0)));
-    Router::new().fallback_service(service_fn(move |request| {
-        let router = routers[next.fetch_add(1, Ordering::Relaxed) % routers.len()].clone();
-        router.oneshot(request)
-    }))
 }

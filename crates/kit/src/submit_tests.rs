@@ -1,14 +1,16 @@
 //! End-to-end test of the HTTP machinery: a small service behind the real router, writer and database.
 
-use super::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules, run};
+use super::run;
 use crate::{
     Answer, Command, Fault, Kit, Module, Outcome, Work,
-    auth::{MaybeSignedIn, Operator, Role, Seller, SignedIn},
+    auth::Role,
     db::{Migration, Synchronous, params},
     engine::EngineSettings,
+    extract::{MaybeSignedIn, Operator, Seller, SignedIn},
+    failpoints::Faults,
+    http::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules},
     ports::{ManualClock, new_id},
     process::{Database, Process, ProcessSettings},
-    testing::Faults,
 };
 use axum::{
     Json, Router,

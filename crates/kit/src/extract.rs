@@ -1,7 +1,7 @@
 //! Extractors that put the roles allowed to call an operation into the handler's signature.
 
-use super::{Auth, Caller, Role};
 use crate::{
+    auth::{Auth, Caller, Role},
     http::{Problem, Trace},
     module::Module,
 };

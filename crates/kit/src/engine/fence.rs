@@ -1,12 +1,10 @@
-//! The database's half of a lock: the highest fencing number that has written under each name, in `<service>_fences`.
+//! The database's half of a lock in Redis: the highest fencing number that has written under each name, in `<service>_fences`.
 //!
 //! The writing transaction checks the number. A holder whose lock passed to another holder therefore changes nothing (F16). The check
 //! also locks the name's row until the commit. So the database decides between two holders that both believe they hold the lock.
 
-use crate::{
-    Fault,
-    db::{DbError, Tx, params},
-};
+use super::fault::Fault;
+use crate::db::{DbError, Tx, params};
 
 /// Checks that no higher number has written under this name. The same number may write any number of times.
 ///
@@ -24,7 +22,7 @@ pub async fn check(tx: &mut Tx, service: &str, name: &str, fence: i64) -> Result
 }
 
 /// The highest number that has written, or 0. It is the floor for the next holder's number, see
-/// [`Lock::above`](super::lock::Lock::above).
+/// `redis::lock::Lock::above`.
 pub async fn last(tx: &mut Tx, service: &str, name: &str) -> Result<i64, DbError> {
     let sql = format!("select fence from {service}_fences where name=$1");
     let found: Option<(i64,)> = tx.query_opt(&sql, &params![name]).await?;

@@ -7,14 +7,15 @@
 //! This module owns no table and no cookie. The service that owns accounts decides on the rows, the owners and lifetimes of sessions, and
 //! the cookie's attributes. That service opens and ends sessions itself, and reports ended ones with [`Sessions::invalidate`].
 
-use super::{
-    Redis,
-    entries::{EntryLookup, Generation, SharedEntries},
-};
 use crate::{
     cache::Cache,
-    http::{Cursors, TAG_BYTES},
+    http::Cursors,
+    keys::TAG_BYTES,
     ports::{Clock, random_bytes},
+    redis::{
+        Redis,
+        entries::{EntryLookup, Generation, SharedEntries},
+    },
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::Timestamp;

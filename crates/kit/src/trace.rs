@@ -7,6 +7,9 @@ use http::HeaderValue;
 use std::cell::Cell;
 use uuid::Uuid;
 
+/// W3C trace id of the request that caused a change.
+pub type TraceId = Uuid;
+
 thread_local! {
     static CURRENT: Cell<Option<Uuid>> = const { Cell::new(None) };
 }
