@@ -1,11 +1,8 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
 use crate::testing::{ReaderGuard, TaskScope};
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 
 /// Tells every task that the process is stopping.
@@ -72,12 +69,12 @@ impl TaskTracker {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spawn(name, future));
+        self.0.lock().push(spawn(name, future));
     }
 
     /// Waits for all tasks to end. `false`: some still run after this time.
     pub async fn wait_until_ended(&self, within: Duration) -> bool {
-        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.0.lock());
         tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_ok()
     }
 }

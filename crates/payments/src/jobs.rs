@@ -15,9 +15,10 @@ use crate::{
 };
 use contracts::{Code, PaymentId, Refusal};
 use kit::{DbError, Reply, jobs::Pass, ports::new_id, tasks, testing::crash_point};
+use parking_lot::Mutex;
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 use tokio::sync::{Semaphore, mpsc::Receiver};
 use uuid::Uuid;
@@ -48,14 +49,14 @@ pub struct InFlightGuard<'a> {
 impl InFlight {
     /// `None`: already in flight.
     fn begin(&self, id: Uuid) -> Option<InFlightGuard<'_>> {
-        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let is_new = self.0.lock().insert(id);
         is_new.then_some(InFlightGuard { in_flight: self, id })
     }
 }
 
 impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.in_flight.0.lock().remove(&self.id);
     }
 }
 

@@ -16,11 +16,12 @@ use futures::future::BoxFuture;
 use jobs::{InFlight, ProviderTask};
 use kit::{Fault, Kit, Service, Work, db::Migration, engine::Envelope, jobs::Job, tasks};
 use model::{LoadedPayments, NextAction, PaymentRules};
+use parking_lot::Mutex;
 use providers::{Provider, TestProvider};
 use serde::Deserialize;
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -148,7 +149,7 @@ impl Service for Payments {
                     "test_provider: its ledger needs a file, and there is no database file to keep it beside: set book".into(),
                 ));
             }
-            let task_receiver = self.task_receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let task_receiver = self.task_receiver.lock().take();
             if let Some(task_receiver) = task_receiver {
                 tasks::spawn("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&self), task_receiver));
             }
