@@ -130,7 +130,7 @@ impl Notifications {
         tasks::spawn("notify-listener", self.clone().listen(db.clone(), services.to_vec(), shutdown.clone()));
     }
 
-    async fn listen(self, db: Db, services: Vec<&'static str>, mut shutdown: Shutdown) {
+    async fn listen(self, db: Db, services: Vec<&'static str>, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = self.listen_until_disconnected(&db, &services) => {}
@@ -195,7 +195,7 @@ impl Channel {
     }
 }
 
-async fn run_sender(db: Db, sender: Arc<NotifySender>, mut shutdown: Shutdown) {
+async fn run_sender(db: Db, sender: Arc<NotifySender>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = sender.woken.notified() => {}

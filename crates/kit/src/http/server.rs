@@ -88,7 +88,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the shutdown begins. Then accepts no more connections, lets running requests finish, and returns.
-pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, mut shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: Shutdown) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.max_connections as usize));
     let connections = Arc::new(Connections::default());
     let timeouts = limits.timeouts();
