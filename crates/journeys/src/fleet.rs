@@ -7,10 +7,10 @@ use crate::{
     retrying_client::Addresses,
 };
 use kit::ports::random_bytes;
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{SocketAddr, TcpListener},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -215,7 +215,7 @@ fn split_processes() -> Vec<FleetProcess> {
 /// A free port below the ephemeral range, so that no outgoing connection takes it while its process is down.
 fn free_address() -> SocketAddr {
     static TAKEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut taken = TAKEN.lock();
     (0..1_000)
         .map(|_| SocketAddr::from(([127, 0, 0, 1], 12_000 + u16::from_le_bytes(random_bytes()) % 8_000)))
         .find(|address| TcpListener::bind(address).is_ok() && taken.insert(*address))

@@ -6,13 +6,11 @@ use crate::{
     retrying_client::{Addresses, RetryingClient},
 };
 use kit::ports::{Stopwatch, new_id};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -226,7 +224,7 @@ impl LoadTest {
             let answer = client.send(&request).expect(200);
             if answer.body["state"] != "pending" {
                 let answered = RecordedAnswer { member: member.clone(), claimed: Some(which), request, answer: answer.clone() };
-                self.recorded.lock().unwrap_or_else(PoisonError::into_inner).push(answered);
+                self.recorded.lock().push(answered);
                 return answer.body["answer"].clone();
             }
             assert!(time.elapsed() < 2 * crate::client::TIME_LIMIT, "the claim is not settled: {path}");
@@ -263,14 +261,14 @@ impl LoadTest {
     ) -> BlockingResponse {
         let answer = client.send(&request);
         let answered = RecordedAnswer { member: member.clone(), claimed, request, answer: answer.clone() };
-        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).push(answered);
+        self.recorded.lock().push(answered);
         answer
     }
 
     /// Compares the recorded answers with the mall: same answers to repeats, orders paid, coupon numbers without gaps.
     pub fn verify(&self) {
         self.verify_answers_repeat();
-        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = self.recorded.lock();
         let first_come = || recorded.iter().filter(|answered| answered.claimed == Some(ClaimedCoupon::FirstCome));
         let numbers: Vec<i64> = first_come().filter_map(|answered| answered.outcome().1["number"].as_i64()).collect();
         let distinct: BTreeSet<i64> = numbers.iter().copied().collect();
@@ -283,7 +281,7 @@ impl LoadTest {
 
     /// Repeats every request, expects the same bytes, and reads the resource that the answer promised.
     pub fn verify_answers_repeat(&self) {
-        let recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = self.recorded.lock();
         assert!(!recorded.is_empty(), "no answers recorded");
         std::thread::scope(|scope| {
             for share in recorded.chunks(recorded.len().div_ceil(self.options.connections)) {

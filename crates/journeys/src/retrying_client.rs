@@ -2,11 +2,12 @@
 
 use crate::client::{BlockingClient, BlockingRequest, BlockingResponse, TIME_LIMIT};
 use kit::ports::Stopwatch;
+use parking_lot::RwLock;
 use std::{
     io::ErrorKind,
     net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -46,7 +47,7 @@ impl Addresses {
 
     /// Sets new addresses, after the mall has moved.
     pub fn replace(&self, addresses: Vec<SocketAddr>) {
-        *self.0.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *self.0.addresses.write() = addresses;
     }
 
     pub fn counts(&self) -> &RetryCounts {
@@ -63,7 +64,7 @@ impl Addresses {
     }
 
     fn address(&self, at: usize) -> SocketAddr {
-        let addresses = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        let addresses = self.0.addresses.read();
         addresses[at % addresses.len()]
     }
 }

@@ -1,21 +1,19 @@
 //! The servers that malls run on. Tests stop, kill and restart them.
 
-use std::{
-    process::Command,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::process::Command;
 
 /// Tests that stop a server take this lock exclusively, so that all other tests of this program wait.
 static SERVERS: RwLock<()> = RwLock::new(());
 
 /// For tests that need running servers.
 pub fn shared() -> RwLockReadGuard<'static, ()> {
-    SERVERS.read().unwrap_or_else(PoisonError::into_inner)
+    SERVERS.read()
 }
 
 /// For tests that stop a server.
 pub fn exclusive() -> RwLockWriteGuard<'static, ()> {
-    SERVERS.write().unwrap_or_else(PoisonError::into_inner)
+    SERVERS.write()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

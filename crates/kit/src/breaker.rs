@@ -6,13 +6,8 @@
 use crate::ports::Clock;
 use contracts::Timestamp;
 use metrics::{Counter, Gauge};
-use std::{
-    collections::VecDeque,
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
 
 /// Rules for opening and closing a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +173,7 @@ impl BreakerPhase {
 
 impl Inner {
     fn lock_current(&self) -> MutexGuard<'_, CurrentPhase> {
-        // Each change is complete before the lock is released, so a poisoned lock still guards consistent state.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     fn change_phase(&self, current: &mut CurrentPhase, phase: BreakerPhase) {

@@ -68,9 +68,10 @@ impl Faults {
 #[cfg(feature = "testing")]
 mod plan {
     use super::{FaultAction, Faults};
+    use parking_lot::{Mutex, MutexGuard};
     use std::{
         collections::{HashMap, HashSet},
-        sync::{Arc, Mutex, MutexGuard, PoisonError},
+        sync::Arc,
     };
 
     type ReaderAndKind = (String, String);
@@ -90,7 +91,7 @@ mod plan {
             Faults { plan: Some(Arc::default()) }
         }
         fn state(&self) -> Option<MutexGuard<'_, PlanState>> {
-            self.plan.as_ref().map(|plan| plan.0.lock().unwrap_or_else(PoisonError::into_inner))
+            self.plan.as_ref().map(|plan| plan.0.lock())
         }
         /// Keeps messages of this kind from the reader, and with them all later messages.
         pub fn hold(&self, reader: &str, kind: &str) {

@@ -57,7 +57,7 @@ impl Job {
     }
 
     /// Starts the schedule, which pauses while another instance holds the lease. A failed pass is logged and retried one period later.
-    pub fn start(self, mut shutdown: Shutdown, mut lease: JobLease) {
+    pub fn start(self, shutdown: Shutdown, mut lease: JobLease) {
         tasks::spawn(self.name, async move {
             loop {
                 tokio::select! {
@@ -100,7 +100,7 @@ impl JobLease {
         connection: LeaseConnection,
         service: &'static str,
         instance: Uuid,
-        mut shutdown: Shutdown,
+        shutdown: Shutdown,
         tasks: &TaskTracker,
     ) -> JobLease {
         let (sender, receiver) = watch::channel(false);

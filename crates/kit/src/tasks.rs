@@ -1,71 +1,68 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
 use crate::one_reader::{ReaderGuard, TaskScope};
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::{sync::watch, task::JoinHandle};
+use std::{future::Future, time::Duration};
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task};
 
 /// Tells every task that the process is stopping.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Receiver<bool>);
+pub struct Shutdown(CancellationToken);
 
+/// Stops the process on request, and when it is dropped.
 #[derive(Debug)]
-pub struct ShutdownTrigger(watch::Sender<bool>);
+pub struct ShutdownTrigger(CancellationToken);
 
 pub fn shutdown() -> (ShutdownTrigger, Shutdown) {
-    let (sender, receiver) = watch::channel(false);
-    (ShutdownTrigger(sender), Shutdown(receiver))
+    let token = CancellationToken::new();
+    (ShutdownTrigger(token.clone()), Shutdown(token))
 }
 
 impl ShutdownTrigger {
     pub fn stop(&self) {
-        self.0.send_replace(true);
+        self.0.cancel();
+    }
+}
+
+impl Drop for ShutdownTrigger {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 
 impl Shutdown {
     /// True once the process stops, or its trigger is dropped: a task of a dropped process must not run on.
     pub fn is_stopping(&self) -> bool {
-        *self.0.borrow() || self.0.has_changed().is_err()
+        self.0.is_cancelled()
     }
     /// Returns when the process must stop, or when its trigger is gone.
-    pub async fn stopping(&mut self) {
-        let _ = self.0.wait_for(|stop| *stop).await;
+    pub async fn stopping(&self) {
+        self.0.cancelled().await;
     }
 }
 
 /// Signals that shutdown has begun: handlers that hold a long poll answer with the present state. Clones share the signal.
-#[derive(Clone, Debug)]
-pub struct Draining(Arc<watch::Sender<bool>>);
+#[derive(Clone, Debug, Default)]
+pub struct Draining(CancellationToken);
 
 /// Time that long polls may go on after shutdown has begun. The server cuts requests off some seconds later.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
 
-impl Default for Draining {
-    fn default() -> Draining {
-        Draining(Arc::new(watch::Sender::new(false)))
-    }
-}
-
 impl Draining {
     pub fn begin(&self) {
-        self.0.send_replace(true);
+        self.0.cancel();
     }
 
     /// Returns when long polls must end.
     pub async fn deadline(&self) {
-        // This cannot fail: the sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|draining| *draining).await;
+        self.0.cancelled().await;
         tokio::time::sleep(DRAIN_TIME).await;
     }
 }
 
 /// Tasks that give something back when the process stops, so the process waits for them. Clones share the tasks.
 #[derive(Clone, Debug, Default)]
-pub struct TaskTracker(Arc<Mutex<Vec<JoinHandle<()>>>>);
+pub struct TaskTracker(task::TaskTracker);
 
 impl TaskTracker {
     /// Starts a named task that ends soon after the process is told to stop.
@@ -73,13 +70,13 @@ impl TaskTracker {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(spawn(name, future));
+        spawn(name, self.0.track_future(future));
     }
 
     /// Waits for all tasks to end. `false`: some still run after this time.
     pub async fn wait_until_ended(&self, within: Duration) -> bool {
-        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::time::timeout(within, futures::future::join_all(tasks)).await.is_ok()
+        self.0.close();
+        tokio::time::timeout(within, self.0.wait()).await.is_ok()
     }
 }
 
@@ -112,7 +109,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_trigger_stops_its_tasks() {
-        let (trigger, mut shutdown) = shutdown();
+        let (trigger, shutdown) = shutdown();
         assert!(!shutdown.is_stopping());
         drop(trigger);
         shutdown.stopping().await;

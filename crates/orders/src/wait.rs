@@ -21,12 +21,8 @@ use kit::{
     http::{self, Problem, Trace},
     idempotency::{self, IdempotencyKey},
 };
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::{Notify, futures::OwnedNotified};
 use uuid::Uuid;
 
@@ -87,7 +83,7 @@ impl Waiters {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrderId, WaitSlot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

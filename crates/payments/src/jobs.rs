@@ -21,9 +21,10 @@ use kit::{
     tasks,
     testing::crash_point,
 };
+use parking_lot::Mutex;
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::sync::{Semaphore, mpsc::Receiver};
@@ -62,14 +63,14 @@ pub struct InFlightGuard<'a> {
 impl InFlight {
     /// `None`: already in flight.
     fn begin(&self, id: Uuid) -> Option<InFlightGuard<'_>> {
-        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let is_new = self.0.lock().insert(id);
         is_new.then_some(InFlightGuard { in_flight: self, id })
     }
 }
 
 impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
-        self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.in_flight.0.lock().remove(&self.id);
     }
 }
 

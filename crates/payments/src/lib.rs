@@ -16,11 +16,12 @@ pub use providers::TestLedger;
 use jobs::{InFlight, ProviderTask};
 use kit::{Fault, Kit, Work};
 use model::{NextAction, PaymentRules};
+use parking_lot::Mutex;
 use providers::{Provider, TestProvider};
 use serde::Deserialize;
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::sync::mpsc::{Receiver, Sender, channel};

@@ -2,7 +2,7 @@
 
 use crate::{Payments, jobs};
 use kit::{Fault, tasks};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 pub async fn start(payments: Arc<Payments>) -> Result<(), Fault> {
     if payments.settings.test_provider && payments.provider.is_none() {
@@ -10,7 +10,7 @@ pub async fn start(payments: Arc<Payments>) -> Result<(), Fault> {
             "test_provider: its ledger needs a file, and there is no database file to keep it beside: set book".into(),
         ));
     }
-    let task_receiver = payments.task_receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let task_receiver = payments.task_receiver.lock().take();
     if let Some(task_receiver) = task_receiver {
         tasks::spawn("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&payments), task_receiver));
     }

@@ -5,12 +5,10 @@
 
 use contracts::Sku;
 use kit::ports::{Stopwatch, random_bytes};
+use parking_lot::RwLock;
 use std::{
     collections::HashMap,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -60,7 +58,7 @@ impl AvailabilityCache {
     /// The cached quantities of `skus`, and the SKUs that are missing or expired.
     pub fn get(&self, skus: &[Sku]) -> (HashMap<Sku, i64>, Vec<Sku>) {
         let now = self.now();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read();
         let mut found = HashMap::with_capacity(skus.len());
         let mut missing = Vec::new();
         for sku in skus {
@@ -79,14 +77,14 @@ impl AvailabilityCache {
     pub fn insert_committed(&self, changes: &[(Sku, i64)]) {
         let at = self.now();
         let quantities = changes.iter().map(|(sku, available)| (*sku, CachedQuantity { available: *available, at }));
-        self.known.write().unwrap_or_else(PoisonError::into_inner).extend(quantities);
+        self.known.write().extend(quantities);
         // After the quantities: a reader of the new version reads the new quantities.
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Inserts quantities from the database, whose read began `at` that time. Newer entries stay.
     pub fn insert_read(&self, read: &[(Sku, i64)], at: CacheTime) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         for (sku, available) in read {
             let quantity = known.entry(*sku).or_insert(CachedQuantity { available: *available, at });
             if quantity.at < at {
@@ -128,6 +126,6 @@ mod tests {
         let later = availability.now();
         availability.insert_read(&[(sku, 2)], later);
         availability.insert_read(&[(sku, 9)], before);
-        assert_eq!(availability.known.read().unwrap()[&sku].available, 2, "an older quantity does not replace it");
+        assert_eq!(availability.known.read()[&sku].available, 2, "an older quantity does not replace it");
     }
 }

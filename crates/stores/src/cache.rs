@@ -6,11 +6,8 @@
 use crate::{model::Store, store};
 use contracts::{MemberId, StoreId};
 use kit::{Db, DbError, ports::Stopwatch};
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use parking_lot::RwLock;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Lifetime of a snapshot that another process may have changed.
 pub const SHARED_TTL: Duration = Duration::from_millis(500);
@@ -44,7 +41,7 @@ impl StoreCache {
 
     /// Drops the snapshot. Callers run this after the commit of a change.
     pub fn invalidate(&self) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         state.changes += 1;
         state.snapshot = None;
     }
@@ -52,7 +49,7 @@ impl StoreCache {
     /// The stores at the time of this call, or later. Changes by other processes may be missing for half a second.
     pub async fn snapshot(&self, db: &Db) -> Result<Arc<StoreSnapshot>, DbError> {
         let changes = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.state.read();
             if let Some((age, snapshot)) = &state.snapshot
                 && self.ttl.is_none_or(|ttl| age.elapsed() < ttl)
             {
@@ -66,7 +63,7 @@ impl StoreCache {
             store::all(&mut reader).await?
         };
         let snapshot = Arc::new(StoreSnapshot::new(stores));
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if state.changes == changes {
             state.snapshot = Some((age, Arc::clone(&snapshot)));
         }

@@ -12,12 +12,10 @@ use crate::{
 };
 use contracts::{Code, CouponId, MemberId, Timestamp};
 use kit::{DbError, Kit, ports::Stopwatch};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{
     collections::HashMap,
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -180,11 +178,11 @@ impl RefusalCache {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<CouponId, KnownCoupon>> {
-        self.coupons.read().unwrap_or_else(PoisonError::into_inner)
+        self.coupons.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<CouponId, KnownCoupon>> {
-        self.coupons.write().unwrap_or_else(PoisonError::into_inner)
+        self.coupons.write()
     }
 }
 

@@ -35,9 +35,10 @@ use kit::{
     kafka::{LoggedRequest, RequestLogs},
     ports::{Stopwatch, random_bytes},
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use uuid::Builder;
 
@@ -101,7 +102,7 @@ pub struct HeldSlots(Mutex<HashMap<ClaimId, Arc<Slot>>>);
 
 impl HeldSlots {
     fn lock(&self) -> MutexGuard<'_, HashMap<ClaimId, Arc<Slot>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

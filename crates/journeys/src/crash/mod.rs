@@ -9,13 +9,11 @@ pub mod scenarios;
 
 use crash_client::CrashClient;
 use crash_points::CrashPoint;
+use parking_lot::Mutex;
 use scenarios::{CrashScenario, PreparedMall};
 use std::{
     collections::BTreeMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// Scenarios that run in parallel. Each waits for the disk more than it computes.
@@ -118,11 +116,11 @@ pub fn run_all(work: Vec<impl Fn() -> Result<(), String> + Sync>) -> Vec<String>
             scope.spawn(|| {
                 while let Some(job) = work.get(next.fetch_add(1, Ordering::SeqCst)) {
                     if let Err(failure) = job() {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                        failures.lock().push(failure);
                     }
                 }
             });
         }
     });
-    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+    failures.into_inner()
 }

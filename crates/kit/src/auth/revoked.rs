@@ -2,13 +2,11 @@
 
 use super::token::{TOKEN_LIFETIME, TokenClaims};
 use contracts::{MemberId, Timestamp};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{
-        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::Duration,
 };
 use uuid::Uuid;
@@ -73,14 +71,14 @@ impl Revocations {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, RevocationLists> {
-        let lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let lists = self.lists.write();
         // Set under the lock, so that a reader who sees the flag waits for the revocation.
         self.has_any.store(true, Ordering::Release);
         lists
     }
 
     fn read(&self) -> RwLockReadGuard<'_, RevocationLists> {
-        self.lists.read().unwrap_or_else(PoisonError::into_inner)
+        self.lists.read()
     }
 }
 

@@ -1,10 +1,8 @@
 //! Cache of tokens with verified signatures. A fixed table: each token has one slot, and a later token with the same slot replaces it.
 
 use super::token::TokenClaims;
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::hash::{BuildHasher, RandomState};
 
 /// Slots of the table: enough for the shoppers of a busy hour. A full table uses some 16 MB.
 const SLOTS: usize = 1 << 15;
@@ -28,12 +26,12 @@ impl VerifiedTokens {
     }
 
     pub fn get(&self, token: &str) -> Option<TokenClaims> {
-        let slot = self.slot(token).lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.slot(token).lock();
         slot.as_ref().filter(|entry| *entry.token == *token).map(|entry| entry.claims)
     }
 
     pub fn insert(&self, token: &str, claims: TokenClaims) {
-        *self.slot(token).lock().unwrap_or_else(PoisonError::into_inner) = Some(VerifiedEntry { token: token.into(), claims });
+        *self.slot(token).lock() = Some(VerifiedEntry { token: token.into(), claims });
     }
 
     fn slot(&self, token: &str) -> &Mutex<Option<VerifiedEntry>> {

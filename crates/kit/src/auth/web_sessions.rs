@@ -97,7 +97,7 @@ pub trait SessionSource: Send + Sync + 'static {
 pub struct Sessions<T: SessionSource> {
     source: Arc<T>,
     copies: Option<SharedEntries>,
-    loads: Cache<SessionHash, Option<ActiveSession<T::Data>>>,
+    loads: Cache<SessionHash, Option<ActiveSession<T::Data>>, T::Error>,
     signer: Cursors,
     clock: Arc<dyn Clock>,
 }

@@ -4,10 +4,11 @@ use super::{
     DbError, FromRow, Param, Row, Tx,
     portable::{numbered, without_lock},
 };
+use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, OpenFlags, config::DbConfig, params_from_iter};
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -53,7 +54,7 @@ pub struct PoolSlot {
 
 impl PoolSlot {
     pub fn return_connection(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.idle.lock().push(connection);
     }
 }
 
@@ -96,7 +97,7 @@ impl File {
                 waited.map_err(|_| DbError::Busy)?.map_err(|_| DbError::Busy)?
             }
         };
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
             None => self.open_reader()?,

@@ -6,10 +6,11 @@ use crate::{
     db::{Db, params},
     tasks::{self, Shutdown},
 };
+use parking_lot::{Mutex, RwLock};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -46,11 +47,11 @@ struct NotifySender {
 
 impl NotifySender {
     fn enqueue(&self, text: String) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(text);
+        self.waiting.lock().insert(text);
         self.woken.notify_one();
     }
     fn drain(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 
@@ -89,7 +90,7 @@ impl Notifications {
 
     pub(crate) fn subscribe(&self, service: &str, wake: WakeFn) {
         if let Some(channel) = self.0.get(service) {
-            channel.wake_fns.write().unwrap_or_else(PoisonError::into_inner).push(wake);
+            channel.wake_fns.write().push(wake);
         }
     }
 
@@ -129,7 +130,7 @@ impl Notifications {
         tasks::spawn("notify-listener", self.clone().listen(db.clone(), services.to_vec(), shutdown.clone()));
     }
 
-    async fn listen(self, db: Db, services: Vec<&'static str>, mut shutdown: Shutdown) {
+    async fn listen(self, db: Db, services: Vec<&'static str>, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = self.listen_until_disconnected(&db, &services) => {}
@@ -173,7 +174,7 @@ impl Notifications {
 impl Channel {
     fn wake_readers(&self, kinds: Option<&str>) {
         let kinds: Option<Vec<&str>> = kinds.map(|kinds| kinds.split(',').collect());
-        for wake in self.wake_fns.read().unwrap_or_else(PoisonError::into_inner).iter() {
+        for wake in self.wake_fns.read().iter() {
             wake(kinds.as_deref());
         }
     }
@@ -194,7 +195,7 @@ impl Channel {
     }
 }
 
-async fn run_sender(db: Db, sender: Arc<NotifySender>, mut shutdown: Shutdown) {
+async fn run_sender(db: Db, sender: Arc<NotifySender>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = sender.woken.notified() => {}

@@ -63,7 +63,7 @@ impl Relay {
         tasks.spawn("relay", self.run(shutdown));
     }
 
-    async fn run(self, mut shutdown: Shutdown) {
+    async fn run(self, shutdown: Shutdown) {
         let woken = Arc::new(Notify::new());
         let wake = Arc::clone(&woken);
         self.notifications.subscribe(self.service, Arc::new(move |_| wake.notify_one()));

@@ -45,7 +45,7 @@ impl Sequencer {
         tasks.spawn("sequencer", self.run(shutdown));
     }
 
-    async fn run(self, mut shutdown: Shutdown) {
+    async fn run(self, shutdown: Shutdown) {
         let mut lease: Option<SequencerLease> = None;
         let mut is_woken = true;
         while !shutdown.is_stopping() {

@@ -1,6 +1,11 @@
 //! Body of a mutating request: read within limits, parsed strictly, validated by the rules of its fields.
 
-use super::{FieldError, Problem, json, rules::parse_message};
+use super::{
+    FieldError, Problem,
+    body::{read_whole, too_large},
+    json,
+    rules::parse_message,
+};
 use crate::engine::idempotency::{IdempotencyKey, MAX_KEY_LENGTH};
 use axum::{
     body::{Body, HttpBody},
@@ -11,17 +16,14 @@ use contracts::Code;
 use flate2::read::MultiGzDecoder;
 use garde::Validate;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use http_body_util::BodyExt;
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use std::{io::Read, time::Duration};
+use std::io::Read;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Largest body in bytes, after decompression. The largest legitimate request, an order of 100 lines, has some 10 KiB.
 pub const BODY_LIMIT: usize = 256 * 1024;
-/// Timeout for a complete body, so that a client that sends a byte a second cannot hold a connection for long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -29,8 +31,11 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Debug)]
 pub struct Input<T> {
     pub value: T,
-    key: Option<(String, [u8; 32])>,
+    key: Option<KeyOfRequest>,
 }
+
+/// The idempotency key, and the hash of its request.
+type KeyOfRequest = (String, [u8; 32]);
 
 /// Body of operations without input: absent, or `{}`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Validate, ToSchema)]
@@ -57,22 +62,29 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let key = read_key(&parts.headers)?;
-        let body = read_body(&parts.headers, body, BODY_TIMEOUT).await?;
-        let value: T = if body.is_empty() {
-            // Operations without required fields accept an absent body.
-            json::parse(b"{}").map_err(|_| Problem::new(Code::MalformedJson, "A JSON body is required."))?
-        } else {
-            json::parse(&body)?
-        };
-        value.validate().map_err(validation_problem)?;
-        let key = key.map(|key| {
-            let hash = request_hash(&parts.method, &parts.uri, &body);
-            (key, hash)
-        });
-        Ok(Input { value, key })
+        let (body, key) = read(request).await?;
+        Ok(Input { value: parse_valid(&body)?, key })
     }
+}
+
+/// Does all that is independent of the body's type, so that it is compiled once.
+async fn read(request: Request) -> Result<(Bytes, Option<KeyOfRequest>), Problem> {
+    let (parts, body) = request.into_parts();
+    let key = read_key(&parts.headers)?;
+    let body = read_body(&parts.headers, body).await?;
+    let key = key.map(|key| (key, request_hash(&parts.method, &parts.uri, &body)));
+    Ok((body, key))
+}
+
+fn parse_valid<T: DeserializeOwned + Validate<Context = ()>>(body: &[u8]) -> Result<T, Problem> {
+    // Operations without required fields accept an absent body.
+    let value: T = if body.is_empty() { json::parse(b"{}").map_err(|_| body_required())? } else { json::parse(body)? };
+    value.validate().map_err(validation_problem)?;
+    Ok(value)
+}
+
+fn body_required() -> Problem {
+    Problem::new(Code::MalformedJson, "A JSON body is required.")
 }
 
 fn read_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -99,7 +111,7 @@ fn request_hash(method: &Method, uri: &Uri, body: &[u8]) -> [u8; 32] {
 }
 
 /// Reads the whole body and decompresses it. Empty when the request has no body.
-async fn read_body(headers: &HeaderMap, body: Body, time: Duration) -> Result<Bytes, Problem> {
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -110,13 +122,7 @@ async fn read_body(headers: &HeaderMap, body: Body, time: Duration) -> Result<By
     {
         return Err(unsupported("The body must be application/json."));
     }
-    if body.size_hint().lower() > BODY_LIMIT as u64 {
-        return Err(too_large());
-    }
-    let received = match tokio::time::timeout(time, collect(body)).await {
-        Ok(received) => received?,
-        Err(_) => return Err(Problem::new(Code::Timeout, "The body did not arrive in time.")),
-    };
+    let received = read_whole(body, BODY_LIMIT).await?;
     if received.is_empty() {
         return Ok(received);
     }
@@ -126,26 +132,6 @@ async fn read_body(headers: &HeaderMap, body: Body, time: Duration) -> Result<By
     if gzip { decompress(&received) } else { Ok(received) }
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Problem> {
-    let mut first = Bytes::new();
-    let mut whole: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::new(Code::BadRequest, "The body ended early or is not framed as declared."))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if first.len().max(whole.len()) + data.len() > BODY_LIMIT {
-            return Err(too_large());
-        }
-        // A body usually arrives in one piece, which is returned without a copy.
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-        } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok(if whole.is_empty() { first } else { whole.into() })
-}
-
 /// Decompresses a body. The limit applies to the result, because ten kilobytes can expand to a gigabyte.
 fn decompress(packed: &[u8]) -> Result<Bytes, Problem> {
     let mut whole = Vec::new();
@@ -153,7 +139,7 @@ fn decompress(packed: &[u8]) -> Result<Bytes, Problem> {
         .take(BODY_LIMIT as u64 + 1)
         .read_to_end(&mut whole)
         .map_err(|_| Problem::new(Code::BadRequest, "The body is not valid gzip."))?;
-    if whole.len() > BODY_LIMIT { Err(too_large()) } else { Ok(whole.into()) }
+    if whole.len() > BODY_LIMIT { Err(too_large(BODY_LIMIT)) } else { Ok(whole.into()) }
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
@@ -182,10 +168,6 @@ fn is_json(value: &HeaderValue) -> bool {
 
 fn unsupported(detail: &str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, detail)
-}
-
-fn too_large() -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("The body may have at most {BODY_LIMIT} bytes."))
 }
 
 /// Problem that names all fields that violate a rule.
@@ -300,15 +282,6 @@ mod tests {
         for encoding in ["br", "deflate", "gzip, gzip", "zstd"] {
             assert_eq!(code(&[JSON, ("content-encoding", encoding)], body).await, Code::UnsupportedMediaType, "{encoding}");
         }
-    }
-
-    // row 15
-    #[tokio::test]
-    async fn a_body_that_does_not_arrive_times_out() {
-        let headers = request(&[JSON], "").headers().clone();
-        let never = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        let problem = read_body(&headers, never, Duration::from_millis(20)).await.expect_err("it never comes");
-        assert_eq!((problem.code(), problem.code().status()), (Code::Timeout, 408));
     }
 
     // row 8; I9

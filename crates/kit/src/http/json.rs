@@ -16,6 +16,12 @@ use std::{collections::HashSet, fmt};
 const MAX_DEPTH: usize = 64;
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let text = check(body)?;
+    serde_json::from_str(text).map_err(|_| explain::<T>(text))
+}
+
+/// Returns the text of a body whose encoding and nesting are acceptable.
+fn check(body: &[u8]) -> Result<&str, Problem> {
     let text = std::str::from_utf8(body).map_err(|_| Problem::new(Code::BadEncoding, "The body is not valid UTF-8."))?;
     if is_too_deep(body) {
         return Err(Problem::new(Code::TooDeep, format!("The body is nested more than {MAX_DEPTH} levels deep.")));
@@ -24,7 +30,7 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.contains(&b'\\') && text.contains("\\u0000") {
         check_any_json(text)?;
     }
-    serde_json::from_str(text).map_err(|_| explain::<T>(text))
+    Ok(text)
 }
 
 fn is_too_deep(body: &[u8]) -> bool {

@@ -13,6 +13,7 @@ use axum::{
 use contracts::Code;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use metrics::{Counter, Histogram};
+use percent_encoding::percent_decode_str;
 use std::{
     any::Any,
     convert::Infallible,
@@ -172,30 +173,12 @@ fn check_request(request: &Request, is_routed: bool) -> Option<Problem> {
 }
 
 fn check_unrouted(path: &str) -> Option<Problem> {
-    let decoded = path.bytes().any(|byte| byte == b'%').then(|| percent_decode(path));
-    if decoded.is_some_and(|bytes| std::str::from_utf8(&bytes).is_err()) {
+    if percent_decode_str(path).decode_utf8().is_err() {
         return Some(Problem::new(Code::BadEncoding, "The path is not valid UTF-8."));
     }
     let version = path.strip_prefix("/v")?.split('/').next()?;
     let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     (is_version && version != "1").then(|| Problem::new(Code::UnknownVersion, "This API has only the version v1."))
-}
-
-fn percent_decode(path: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let hex = |at: usize| tail.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (first, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &tail[2..];
-            }
-            _ => bytes.push(*first),
-        }
-    }
-    bytes
 }
 
 /// True when the most specific media range in `Accept` that matches `kind` has a weight above zero.

@@ -4,11 +4,12 @@ use super::{FieldError, Problem, json, rules::parse_message};
 use axum::extract::FromRequestParts;
 use contracts::Code;
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor,
     value::{MapAccessDeserializer, StringDeserializer},
 };
-use std::{collections::HashSet, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 /// Parameters of the query string. Unknown parameters are refused even if `T` would ignore them.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        parameters.push((percent_decode(name)?, percent_decode(value)?));
+        parameters.push((decode(name)?, decode(value)?));
     }
     let mut seen = HashSet::new();
     for (name, value) in &parameters {
@@ -60,29 +61,11 @@ fn pointer(name: &str) -> String {
     pointer
 }
 
-/// Decodes percent escapes and plus signs. `Err`: the result is not UTF-8.
-fn percent_decode(text: &str) -> Result<String, Problem> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-                match digits.filter(|digits| !digits.starts_with('+')).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                    Some(byte) => {
-                        bytes.push(byte);
-                        rest = &tail[2..];
-                    }
-                    // A percent sign without two hex digits stays as it is.
-                    None => bytes.push(b'%'),
-                }
-            }
-            other => bytes.push(*other),
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| Problem::new(Code::BadEncoding, "The query is not valid UTF-8."))
+/// Decodes percent escapes and plus signs. A percent sign without two hex digits stays as it is. `Err`: the result is not UTF-8.
+fn decode(text: &str) -> Result<String, Problem> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Cow::into_owned).map_err(|_| Problem::new(Code::BadEncoding, "The query is not valid UTF-8."))
 }
 
 #[derive(Debug)]
@@ -267,9 +250,17 @@ mod tests {
     // row 20
     #[test]
     fn special_characters_in_a_search_are_plain_text() {
-        for (query, text) in
-            [("q=%27+or+1%3D1--", "' or 1=1--"), ("q=%", "%"), ("q=%zz_", "%zz_"), ("q=%5C", "\\"), ("q=%25", "%"), ("q=%+1", "% 1")]
-        {
+        for (query, text) in [
+            ("q=%27+or+1%3D1--", "' or 1=1--"),
+            ("q=%", "%"),
+            ("q=%zz_", "%zz_"),
+            ("q=%5C", "\\"),
+            ("q=%25", "%"),
+            ("q=%+1", "% 1"),
+            ("q=%2", "%2"),
+            ("q=%2B%2b", "++"),
+            ("q=%2520", "%20"),
+        ] {
             assert_eq!(parse::<List>(query).expect("fine").q.as_deref(), Some(text));
         }
     }

@@ -14,6 +14,7 @@ use hyper::{
     service::Service as HyperService,
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     convert::Infallible,
@@ -22,7 +23,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -87,7 +88,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the shutdown begins. Then accepts no more connections, lets running requests finish, and returns.
-pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, mut shutdown: Shutdown) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: Shutdown) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.max_connections as usize));
     let connections = Arc::new(Connections::default());
     let timeouts = limits.timeouts();
@@ -185,13 +186,13 @@ impl Connections {
     /// Registers the task of a connection. A task keeps its waker for life, so it registers once.
     fn register(self: &Arc<Self>, waker: Waker) -> Registration {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, waker);
+        self.wakers.lock().insert(id, waker);
         Registration { id, connections: Arc::clone(self) }
     }
 
     fn set_phase(&self, phase: u8) {
         self.phase.store(phase, Ordering::SeqCst);
-        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for waker in self.wakers.lock().values() {
             waker.wake_by_ref();
         }
     }
@@ -204,7 +205,7 @@ struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.connections.wakers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.connections.wakers.lock().remove(&self.id);
     }
 }
 

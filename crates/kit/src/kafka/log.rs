@@ -2,11 +2,9 @@
 //! is worse than a warning. Callers that need the cluster get an error of their own.
 
 use super::error::is_transient;
+use parking_lot::Mutex;
 use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError as ClientError};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 #[derive(Default)]
 pub(super) struct ClientLog {
@@ -19,11 +17,11 @@ pub(super) struct EndOffsets(Arc<Mutex<HashMap<(String, i32), i64>>>);
 
 impl EndOffsets {
     pub fn of(&self, topic: &str, partition: i32) -> Option<i64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(topic.to_owned(), partition)).copied()
+        self.0.lock().get(&(topic.to_owned(), partition)).copied()
     }
 
     fn update(&self, statistics: Statistics) {
-        let mut end_offsets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut end_offsets = self.0.lock();
         for (topic, known) in statistics.topics {
             // Unknown offsets are negative.
             let partitions = known.partitions.into_iter().filter(|(_, partition)| partition.hi_offset >= 0);

@@ -10,16 +10,13 @@ use super::{
     log::ClientLog,
     wire,
 };
+use parking_lot::Mutex;
 use rdkafka::{
     error::{KafkaError as ClientError, RDKafkaErrorCode},
     message::OwnedHeaders,
     producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig},
 };
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Messages that may wait in the client library, for all streams of a process. Faster publishers wait.
 const QUEUED_MESSAGES: &str = "20000";
@@ -90,7 +87,7 @@ impl Producer {
     }
 
     fn client(&self) -> Result<Arc<ProducerClient>, KafkaError> {
-        let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.client.lock();
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
@@ -100,12 +97,12 @@ impl Producer {
     }
 
     fn is_current(&self, client: &Arc<ProducerClient>) -> bool {
-        let slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.client.lock();
         slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, client))
     }
 
     fn discard(&self, client: &Arc<ProducerClient>) {
-        let mut slot = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.client.lock();
         slot.take_if(|current| Arc::ptr_eq(current, client));
         // Concurrent publishers on this client fail at once.
         client.purge(PurgeConfig::default().queue().inflight());

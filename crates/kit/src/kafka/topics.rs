@@ -74,7 +74,7 @@ impl RequiredTopics {
         Ok(())
     }
 
-    async fn ensure_in_background(self, topics: Topics, mut shutdown: Shutdown) {
+    async fn ensure_in_background(self, topics: Topics, shutdown: Shutdown) {
         let mut pause = FIRST_PAUSE;
         loop {
             tokio::select! {

@@ -1,8 +1,9 @@
 //! Wakes the thread that polls a consumer. Each partition has its own queue in the client library, and a thread cannot wait on several
 //! queues.
 
+use parking_lot::{Condvar, Mutex};
 use std::{
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -36,7 +37,7 @@ pub(super) struct ConsumerWakeup {
 
 impl ConsumerWakeup {
     fn notify(&self, why: impl FnOnce(&mut WakeReasons)) {
-        why(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner));
+        why(&mut self.reasons.lock());
         self.changed.notify_all();
     }
 
@@ -59,9 +60,9 @@ impl ConsumerWakeup {
 
     /// Waits for a reason, at most for `timeout`, and clears the reasons.
     pub fn wait(&self, timeout: Duration) -> WakeReasons {
-        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reasons = self.reasons.lock();
         let silent = |reasons: &mut WakeReasons| !(reasons.has_arrivals || reasons.is_woken || reasons.has_client_events);
-        let (mut reasons, _) = self.changed.wait_timeout_while(reasons, timeout, silent).unwrap_or_else(PoisonError::into_inner);
+        self.changed.wait_while_for(&mut reasons, silent, timeout);
         std::mem::take(&mut *reasons)
     }
 }

@@ -7,10 +7,11 @@
 
 use super::{Redis, RedisError, Script, random_token, to_millis};
 use crate::ports::{Stopwatch, random_bytes};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, LazyLock, Weak},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -223,7 +224,7 @@ impl PendingInvalidations {
 
 impl Inner {
     fn pending(&self) -> MutexGuard<'_, PendingInvalidations> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 
     fn key(&self, name: &str) -> String {

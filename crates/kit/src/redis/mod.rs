@@ -20,12 +20,8 @@ use ::redis::{
     Client, ErrorKind, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use parking_lot::RwLock;
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 /// Calls that may wait for the connection at the same time. With fewer, the calls of a traffic spike would wait for each other.
 const PIPELINE_CAPACITY: usize = 1_024;
@@ -154,12 +150,12 @@ impl Redis {
 
 impl Inner {
     fn connection(&self) -> ManagedConnection {
-        self.connection.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.connection.read().clone()
     }
 
     /// Opens a new connection where the library would keep the old one: after a refused password, and if the server became a replica.
     fn reconnect(&self, generation: u64) {
-        let mut current = self.connection.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.connection.write();
         if current.generation != generation {
             return;
         }

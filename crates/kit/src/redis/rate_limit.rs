@@ -9,11 +9,12 @@ use crate::ports::Clock;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::Timestamp;
 use moka::{policy::EvictionPolicy, sync::Cache};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -93,7 +94,7 @@ impl RateLimit {
     /// Removes the latest event, because it should not have counted.
     pub async fn give_back(&self, key: &str) {
         if let Some(instants) = self.local.get(key) {
-            instants.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+            instants.lock().pop_back();
         }
         if let Some(redis) = &self.redis
             && let Err(error) = redis.call::<()>(super::cmd("LPOP").arg(self.redis_key(redis, key))).await
@@ -120,7 +121,7 @@ impl RateLimit {
     fn take_local(&self, key: &str) -> Result<(), RateLimited> {
         let now = self.clock.now();
         let instants = self.local.get_with_by_ref(key, Arc::default);
-        let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instants = instants.lock();
         while instants.front().is_some_and(|oldest| oldest.after(self.window) <= now) {
             instants.pop_front();
         }
@@ -134,7 +135,7 @@ impl RateLimit {
     /// Records an event that Redis permitted, for times when Redis is away.
     fn record_local(&self, key: &str) {
         let instants = self.local.get_with_by_ref(key, Arc::default);
-        let mut instants = instants.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut instants = instants.lock();
         if instants.len() >= self.limit as usize {
             instants.pop_front();
         }

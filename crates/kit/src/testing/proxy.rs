@@ -1,8 +1,9 @@
 //! A proxy between the product and PostgreSQL that cuts the connection at the commit.
 
 use crate::tasks;
+use parking_lot::Mutex;
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use tokio::{
@@ -64,7 +65,7 @@ impl Proxy {
     }
 
     pub fn cut_next(&self, cut: Cut) {
-        *self.state.planned.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+        *self.state.planned.lock() = cut;
     }
 
     /// The number of connections cut so far.
@@ -108,7 +109,7 @@ impl ProxyState {
     }
 
     fn take_planned_cut(&self) -> Cut {
-        let cut = std::mem::replace(&mut *self.planned.lock().unwrap_or_else(PoisonError::into_inner), Cut::Nothing);
+        let cut = std::mem::replace(&mut *self.planned.lock(), Cut::Nothing);
         if cut != Cut::Nothing {
             self.cuts.fetch_add(1, Ordering::SeqCst);
         }

@@ -97,12 +97,12 @@ async fn a_panic_in_a_task_is_contained() {
 
 #[tokio::test]
 async fn concurrent_misses_load_once() {
-    let cache: Cache<u32, u32> = Cache::new(100, Duration::from_secs(60));
+    let cache: Cache<u32, u32, String> = Cache::new(100, Duration::from_secs(60));
     let loads = AtomicU32::new(0);
     let load = || async {
         loads.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
-        Ok::<u32, String>(7)
+        Ok(7)
     };
     let found = futures::future::join_all((0..20).map(|_| cache.get_or_load(1, load()))).await;
     assert!(found.into_iter().all(|found| found == Ok(7)));
@@ -118,9 +118,9 @@ async fn concurrent_misses_load_once() {
 
 #[tokio::test]
 async fn a_failed_load_is_not_cached_and_entries_expire() {
-    let cache: Cache<u32, u32> = Cache::new(100, Duration::from_millis(20));
+    let cache: Cache<u32, u32, &str> = Cache::new(100, Duration::from_millis(20));
     assert_eq!(cache.get_or_load(1, async { Err("down") }).await, Err(Arc::new("down")));
-    assert_eq!(cache.get_or_load(1, async { Ok::<u32, &str>(7) }).await, Ok(7));
+    assert_eq!(cache.get_or_load(1, async { Ok(7) }).await, Ok(7));
     while cache.get(&1).await.is_some() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -209,7 +209,8 @@ async fn an_entry_of_another_type_is_reloaded() {
 #[tokio::test]
 async fn a_failed_load_is_not_cached() {
     let redis = redis();
-    let (one, source) = (cache(&redis), Source::default());
+    let source = Source::default();
+    let one: Cache<String, u32, &str> = Cache::with_redis(100, LONG, Some(redis.clone()), "things", LONG);
     assert_eq!(*one.get_or_load("a".to_owned(), async { Err("down") }).await.unwrap_err(), "down");
     source.set(3);
     assert_eq!(get(&cache(&redis), &source).await, 3);

@@ -73,7 +73,7 @@ fn document_routes(mall: &Mall) -> Router {
     Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
 }
 
-fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, draining: Draining, mut shutdown: Shutdown) {
+fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, draining: Draining, shutdown: Shutdown) {
     tasks::spawn("signals", async move {
         tokio::select! {
             () = wait_for_signal() => {}

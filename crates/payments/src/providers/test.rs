@@ -12,9 +12,10 @@ use kit::{
     db::{Synchronous, params},
     ports::{Clock, new_id},
 };
+use parking_lot::Mutex;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -76,7 +77,7 @@ impl TestProvider {
     ) -> Result<T, ProviderError> {
         let (database, connection, now) = (self.database.clone(), Arc::clone(&self.connection), self.clock.now());
         let done = tokio::task::spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut connection = connection.lock();
             futures::executor::block_on(async {
                 if connection.is_none() {
                     let mut opened = database.open_writer().await?;

@@ -12,10 +12,11 @@ pub mod workload;
 use crate::{RushError, run_clock::RunClock, system};
 use connection::{ExchangeFailure, HttpConnection, TargetServer};
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 use stats::{IterationRecord, Stats};
 use std::{
     sync::{
-        Arc, Barrier, Mutex, PoisonError,
+        Arc, Barrier,
         atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -158,7 +159,7 @@ async fn run_workers<P: Workload>(load_run: &Arc<LoadRun<P>>, connections: Vec<H
     }
     workers.join_all().await;
     let merged = Arc::into_inner(stats).expect("the workers that shared the stats have ended");
-    merged.into_inner().unwrap_or_else(PoisonError::into_inner)
+    merged.into_inner()
 }
 
 /// Runs iterations on one connection until the workload has no more.
@@ -170,7 +171,7 @@ async fn run_worker<P: Workload>(load_run: Arc<LoadRun<P>>, mut connection: Http
         let ended = run_iteration(&load_run, &mut connection, iteration, request).await;
         load_run.done.fetch_add(1, Ordering::Relaxed);
         // Only tasks of this thread share the stats, and none awaits while it holds the lock.
-        let mut stats = stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stats = stats.lock();
         ended.count(&mut stats, load_run.workload.operation(iteration), started);
     }
 }

@@ -3,10 +3,11 @@
 use super::{ClaimLimits, SharedGate, Slot, SlotToken, call, scripts, write_limits};
 use contracts::{CouponId, MemberId};
 use kit::redis::{Redis, RedisError, ScriptInvocation};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{HashSet, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -153,7 +154,7 @@ impl UpdateQueue {
     }
 
     fn queued(&self) -> MutexGuard<'_, QueuedCommands> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queued.lock()
     }
 
     /// Clears the invalid gates and sends the queued commands. `Err`: Redis failed to clear a gate, try again later.

@@ -21,7 +21,8 @@ use crate::tasks;
 use bulk::Bulk;
 use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use futures::future::BoxFuture;
-use std::{collections::HashMap, fmt, future::Future, str::FromStr, sync::Arc, sync::Mutex, time::Duration};
+use parking_lot::Mutex;
+use std::{collections::HashMap, fmt, future::Future, str::FromStr, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_postgres::{
     Client, Config, NoTls, SimpleQueryMessage,

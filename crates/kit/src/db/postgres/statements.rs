@@ -9,10 +9,7 @@ use super::{
 use crate::db::Param;
 use deadpool_postgres::ClientWrapper;
 use futures::{StreamExt, TryStreamExt, stream::FuturesOrdered};
-use std::{
-    ops::Range,
-    sync::{Arc, PoisonError},
-};
+use std::{ops::Range, sync::Arc};
 use tokio_postgres::{Row, Statement, types::Type};
 
 /// Statements in flight at a time: enough to hide the network latency, and a bound for the buffers.
@@ -77,13 +74,13 @@ async fn find_bulk(server: &PgServer, client: &ClientWrapper, sql: &str, rows: &
     if rows.len() < 2 {
         return Ok(None);
     }
-    let known = server.0.bulks.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+    let known = server.0.bulks.lock().get(sql).cloned();
     let bulk = match known {
         Some(bulk) => bulk,
         None => {
             let statement = prepare(server, client, sql).await?;
             let bulk = Bulk::of(sql, statement.params()).map(Arc::new);
-            server.0.bulks.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), bulk.clone());
+            server.0.bulks.lock().insert(sql.to_owned(), bulk.clone());
             bulk
         }
     };
@@ -130,12 +127,12 @@ async fn prepare(server: &PgServer, client: &ClientWrapper, sql: &str) -> Result
         Hints::Types(types) => return client.prepare_typed_cached(sql, &types).await,
         Hints::Ask(probe, wide) => (probe, wide),
     };
-    let known = server.0.types.lock().unwrap_or_else(PoisonError::into_inner).get(sql).cloned();
+    let known = server.0.types.lock().get(sql).cloned();
     let types: Arc<[Type]> = match known {
         Some(types) => types,
         None => {
             let types: Arc<[Type]> = client.prepare_typed(&probe, &wide).await?.params().into();
-            server.0.types.lock().unwrap_or_else(PoisonError::into_inner).insert(sql.to_owned(), Arc::clone(&types));
+            server.0.types.lock().insert(sql.to_owned(), Arc::clone(&types));
             types
         }
     };

@@ -4,30 +4,25 @@
 //! With a second level, other processes find a loaded value in Redis. The cache asks Redis only if memory has no entry, and asks the
 //! database if Redis does not answer. This cache does not reach the memory of other processes. They invalidate their entries with
 //! [`Cache::invalidate`] when they read the message about the change.
+//!
+//! [`Cache`] is a thin typed shell. The store and its single flight are in `memory.rs`.
+
+mod memory;
 
 use crate::redis::{
     Redis,
     entries::{EntryLookup, SharedEntries},
 };
+use memory::{Entry, Failure, Load, Memory};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{
-    future::Future,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, hash::Hash, marker::PhantomData, sync::Arc, time::Duration};
 
-/// Number of change counters that keys share. The cache drops a load if an invalidation raised the key's counter meanwhile.
-const STRIPES: usize = 64;
-
-#[derive(Clone)]
-pub struct Cache<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static> {
-    memory: moka::future::Cache<K, V>,
-    counters: Arc<ChangeCounters>,
+/// Values of one type by keys of one type. `E` is the error of its loads, one type as well, because concurrent callers share the outcome.
+/// Clones share the entries.
+pub struct Cache<K, V, E = Infallible> {
+    memory: Arc<Memory>,
     second_level: Option<Arc<SecondLevel<K, V>>>,
+    error: PhantomData<fn() -> E>,
 }
 
 /// Copies in Redis, and the encoding of keys and values there.
@@ -38,21 +33,20 @@ struct SecondLevel<K, V> {
     decode: fn(&[u8]) -> Option<V>,
 }
 
-/// Counts invalidations.
-struct ChangeCounters {
-    stripes: [AtomicU64; STRIPES],
-    hasher: RandomState,
+impl<K, V, E> Clone for Cache<K, V, E> {
+    fn clone(&self) -> Self {
+        Self { memory: Arc::clone(&self.memory), second_level: self.second_level.clone(), error: PhantomData }
+    }
 }
 
-impl<K, V> Cache<K, V>
+impl<K, V, E> Cache<K, V, E>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
 {
     pub fn new(capacity: u64, time_to_live: Duration) -> Self {
-        let memory = moka::future::Cache::builder().max_capacity(capacity).time_to_live(time_to_live).build();
-        let counters = ChangeCounters { stripes: [const { AtomicU64::new(0) }; STRIPES], hasher: RandomState::new() };
-        Self { memory, counters: Arc::new(counters), second_level: None }
+        Self { memory: Arc::new(Memory::new(capacity, time_to_live)), second_level: None, error: PhantomData }
     }
 
     /// A cache with Redis behind the memory, if there is a Redis. `name` separates this cache from others in Redis; change it when the
@@ -75,23 +69,32 @@ where
         cache
     }
 
-    pub async fn get_or_load<E, F>(&self, key: K, load: F) -> Result<V, Arc<E>>
+    pub async fn get_or_load<F>(&self, key: K, load: F) -> Result<V, Arc<E>>
     where
-        K: Clone,
-        E: Send + Sync + 'static,
-        F: Future<Output = Result<V, E>>,
+        F: Future<Output = Result<V, E>> + Send,
     {
-        let count_before = self.counters.of(&key).load(Ordering::Acquire);
-        let value = self.memory.try_get_with_by_ref(&key, self.load_through(&key, load)).await?;
-        if self.counters.of(&key).load(Ordering::Acquire) != count_before {
-            // An invalidation came during the load. This caller asked before the change, but the next caller must not get the old value.
-            self.memory.invalidate(&key).await;
+        let hash = self.memory.hash(&key);
+        if let Some(entry) = self.memory.get(hash).await {
+            return Ok(Self::value_of(&entry));
         }
-        Ok(value)
+        let load: Load<'_> = Box::pin(async move {
+            match self.load_through(&key, load).await {
+                Ok(value) => Ok(Arc::new(value) as Entry),
+                Err(error) => Err(Arc::new(error) as Failure),
+            }
+        });
+        match self.memory.load(hash, load).await {
+            Ok(entry) => Ok(Self::value_of(&entry)),
+            Err(failure) => Err(failure.downcast().expect("all loads of a cache have one error type")),
+        }
+    }
+
+    fn value_of(entry: &Entry) -> V {
+        entry.downcast_ref::<V>().expect("all entries of a cache have one type").clone()
     }
 
     /// Loads from the second level, or else from the source.
-    async fn load_through<E>(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
+    async fn load_through(&self, key: &K, load: impl Future<Output = Result<V, E>>) -> Result<V, E> {
         let Some((second_level, name)) =
             self.second_level.as_ref().and_then(|second_level| Some((second_level, (second_level.key_name)(key)?)))
         else {
@@ -117,41 +120,32 @@ where
 
     /// The value in memory.
     pub async fn get(&self, key: &K) -> Option<V> {
-        self.memory.get(key).await
+        self.memory.get(self.memory.hash(key)).await.map(|entry| Self::value_of(&entry))
     }
 
     /// Puts a value into memory.
     pub async fn insert(&self, key: K, value: V) {
-        self.memory.insert(key, value).await;
+        self.memory.insert(self.memory.hash(&key), Arc::new(value)).await;
     }
 
     /// Drops an entry at once and discards loads in progress. Commit hooks may call it, because it is not async. A background task tells
     /// Redis; until Redis knows, this process does not read this key there.
     pub fn invalidate(&self, key: &K) {
-        self.counters.of(key).fetch_add(1, Ordering::AcqRel);
+        let hash = self.memory.hash(key);
+        self.memory.discard_loads(hash);
         if let Some(second_level) = &self.second_level
             && let Some(name) = (second_level.key_name)(key)
         {
             second_level.entries.invalidate(&name);
         }
-        // `invalidate` of the async cache awaits only listeners, and this cache has none.
-        futures::executor::block_on(self.memory.invalidate(key));
+        self.memory.remove(hash);
     }
 
     pub fn invalidate_all(&self) {
-        for stripe in &self.counters.stripes {
-            stripe.fetch_add(1, Ordering::AcqRel);
-        }
+        self.memory.discard_all_loads();
         if let Some(second_level) = &self.second_level {
             second_level.entries.invalidate_all();
         }
-        self.memory.invalidate_all();
-    }
-}
-
-impl ChangeCounters {
-    fn of<K: Hash>(&self, key: &K) -> &AtomicU64 {
-        let at = usize::try_from(self.hasher.hash_one(key) % STRIPES as u64).unwrap_or(0);
-        &self.stripes[at]
+        self.memory.remove_all();
     }
 }
