@@ -1,4 +1,7 @@
-//! The fence in PostgreSQL, where holders write concurrently and not one after the other (X1, F16).
+//! Conformance of the lock's fence in PostgreSQL, where holders write concurrently and not one after the other (X1, F16).
+//!
+//! Contract: after a later holder has written, no earlier one writes under the same name, even if its transaction began before. The rows
+//! therefore carry rising numbers.
 
 use crate::support::{instance, prefix, redis};
 use futures::future::join_all;

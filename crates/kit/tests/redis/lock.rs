@@ -1,4 +1,8 @@
-//! The lock with its fencing number (X1, F16).
+//! Conformance of the distributed lock (X1, F16): a library for services, which no service uses yet.
+//!
+//! Contract: at most one holder at a time while Redis keeps its data. The caller chooses the wait and the lease. Each holder gets a
+//! higher fencing number than the one before. Only the holder extends or releases the lock. A holder that writes checks its number in
+//! the writing transaction, which refuses a late holder.
 
 use crate::support::{Server, database, eventually, flush, instance, prefix, redis};
 use futures::future::join_all;
