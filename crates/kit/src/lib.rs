@@ -5,9 +5,11 @@
 //! The transaction's messages are numbered into the service's outbox and dispatched to their readers. This happens inside the same
 //! transaction (folded), or in a transaction of the reader.
 //!
-//! Modules import one way, bottom to top: `contracts` | [`ports`], `trace`, [`keys`], `failpoints`, `one_reader`, [`tasks`],
-//! [`telemetry`], [`breaker`] | [`db`] | [`kafka`], [`redis`], [`cache`] | [`engine`], [`jobs`] | [`http`] | [`auth`] | [`links`],
-//! [`gateway`] | [`module`], [`extract`], [`submit`], [`process`] | [`testing`].
+//! Order of the modules, bottom to top; each imports only those before it:
+//! ```text
+//! contracts | ports, trace, keys, failpoints, one_reader, tasks, telemetry, breaker | db | kafka, redis, cache | engine, jobs
+//! | http | auth | links, gateway | module, extract, submit, process | testing
+//! ```
 
 pub mod auth;
 pub mod breaker;

@@ -140,8 +140,9 @@ fn a_rollback_leaves_every_position_as_it_was() {
 #[test]
 fn a_position_moved_by_another_instance_fences_the_writer() {
     let mut world = World::open();
-    let sql = "insert into stock_positions (source, epoch, partition, seq) values ('orders', 1, 0, 7)";
-    block_on(world.transaction.tx().execute(sql, &params![])).unwrap();
+    let reader = world.readers.get(STOCK).name();
+    let sql = format!("insert into {reader}_positions (source, epoch, partition, seq) values ('orders', 1, 0, 7)");
+    block_on(world.transaction.tx().execute(&sql, &params![])).unwrap();
     let body = async |_: &mut Work, readers: &mut Readers| {
         readers.stage(STOCK, at(1));
         readers.stage(COUPONS, at(1));
