@@ -50,6 +50,18 @@ async fn a_product_without_options_gets_one() {
     assert_eq!(world.detail(id(&none)).await["available"], 0);
 }
 
+// P5
+#[tokio::test]
+async fn a_price_with_a_fraction_is_refused() {
+    let world = World::new().await;
+    for body in
+        [json!({"name": "Rose", "price": 100.5}), json!({"name": "Rose", "price": 100, "options": [{"name": "large", "price_delta": 0.5}]})]
+    {
+        let _ = world.create(&body).await.expect_problem(422, "invalid-amount");
+    }
+    assert_eq!(world.app.sql_i64("select count(*) from catalog_products").await, 0);
+}
+
 // P1 rows 37, 40
 #[tokio::test]
 async fn sellers_use_their_own_stores_and_operators_any() {

@@ -96,7 +96,10 @@ async fn a_transaction_that_always_conflicts_is_rejected() {
 
 /// Waits until a transaction waits for a lock.
 async fn wait_for_lock_waiter(world: &World) {
-    world.app.eventually("select count(*) from pg_locks where not granted and locktype in ('transactionid', 'tuple')", 1).await;
+    // Locks on transactions belong to no database, so their sessions tell this test's waiters from those of other tests.
+    let waiters = "select count(*) from pg_locks join pg_stat_activity using (pid) \
+                   where not granted and locktype in ('transactionid', 'tuple') and datname=current_database()";
+    world.app.eventually(waiters, 1).await;
 }
 
 // F12: a real deadlock, between a batch and an operator.
