@@ -46,5 +46,5 @@ pub mod batch {
 }
 
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Answer, Command, Fault, Outcome, Reply, Service, Work, idempotency};
+pub use engine::{Answer, Command, Fault, Invariant, Outcome, Reply, Service, Work, idempotency};
 pub use module::{Kit, Module};

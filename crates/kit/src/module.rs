@@ -104,6 +104,7 @@ pub trait Module: Service {
 ///
 /// - `name`: the name of the service and its stream, and the prefix of its tables.
 /// - `migrations`: a table of migrations, made by [`migrations!`](crate::migrations!).
+/// - `checks`: a `fn() -> Vec<Invariant>`.
 /// - `reads`: the kinds of messages it acts on.
 /// - `consume`: an `async fn(&S, &mut Work, &[&Envelope]) -> Result<(), Fault>`.
 /// - `flush`: an `async fn(&S, &mut Work) -> Result<(), Fault>`.
@@ -121,6 +122,7 @@ macro_rules! module {
     (impl Module for $module:ty {
         name: $name:expr,
         $(migrations: $migrations:expr,)?
+        $(checks: $checks:path,)?
         $(reads: $reads:expr,)?
         $(consume: $consume:path,)?
         $(flush: $flush:path,)?
@@ -138,6 +140,9 @@ macro_rules! module {
             }
             $(fn migrations(&self) -> &'static [$crate::db::Migration] {
                 $migrations
+            })?
+            $(fn checks() -> Vec<$crate::engine::Invariant> {
+                $checks()
             })?
             $(fn reads(&self) -> &'static [$crate::module::macro_types::Kind] {
                 $reads

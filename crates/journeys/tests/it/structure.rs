@@ -1,6 +1,7 @@
 //! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
-use onrush::{audit::SERVICES, documents};
+use contracts::SERVICES;
+use onrush::documents;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
