@@ -1,6 +1,6 @@
 //! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
-use contracts::SERVICES;
+use contracts::{SERVICES, SplitGroup, split_groups};
 use onrush::documents;
 use serde_json::Value;
 use std::{
@@ -122,6 +122,27 @@ fn services_name_their_own_tables_only() {
         foreign.extend(tables_named(&text).filter(|word| tables.contains(*word)).map(|word| format!("{} names {word}", file.display())));
     }
     assert!(foreign.is_empty(), "{}", foreign.join("\n"));
+}
+
+#[test]
+fn compose_runs_each_group_in_its_process() {
+    let text = read(&crates().join("../compose.yaml"));
+    let (mut process, mut found) = ("", Vec::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("  ").and_then(|rest| rest.strip_suffix(':')).filter(|name| !name.starts_with(' ')) {
+            process = name;
+        } else if let Some(only) = line.trim().strip_prefix("ONRUSH_ONLY: ") {
+            found.push((process.to_owned(), only.split(',').map(str::to_owned).collect::<Vec<_>>()));
+        }
+    }
+    let groups = split_groups();
+    let expected = groups.iter().map(|group| (group.name.to_owned(), group.services.iter().map(|name| (*name).to_owned()).collect()));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    let peers = text.split_once("ONRUSH_PEERS: \"").and_then(|(_, rest)| rest.split_once('"')).expect("the peers").0;
+    let peers: BTreeSet<String> = peers.split(',').map(|peer| peer.replace(['\\', '\n', ' '], "")).collect();
+    let peer_lists =
+        |SplitGroup { name, services }: SplitGroup| services.into_iter().map(move |service| format!("{service}=http://{name}:8080"));
+    assert_eq!(peers, groups.into_iter().flat_map(peer_lists).collect());
 }
 
 #[test]
