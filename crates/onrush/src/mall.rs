@@ -39,7 +39,7 @@ pub enum MallError {
 
 /// A service of the mall.
 pub struct MallService {
-    name: &'static str,
+    pub name: &'static str,
     build: fn(Kit, &Settings) -> Arc<dyn Module>,
     /// The invariants of its tables.
     pub checks: fn() -> Vec<Invariant>,
@@ -70,6 +70,7 @@ pub const SERVICES: &[MallService] = &[
     }),
 ];
 
+/// Builds every service, each with its own kit.
 pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Module>> {
     SERVICES.iter().map(|service| (service.build)(kit.for_service(service.name), settings)).collect()
 }

@@ -1,7 +1,7 @@
 //! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
 use contracts::{SERVICES, SplitGroup, split_groups};
-use onrush::documents;
+use onrush::{documents, mall};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -122,6 +122,12 @@ fn services_name_their_own_tables_only() {
         foreign.extend(tables_named(&text).filter(|word| tables.contains(*word)).map(|word| format!("{} names {word}", file.display())));
     }
     assert!(foreign.is_empty(), "{}", foreign.join("\n"));
+}
+
+#[test]
+fn the_mall_has_the_services_of_contracts() {
+    let names: BTreeSet<&str> = mall::SERVICES.iter().map(|service| service.name).collect();
+    assert_eq!(names, SERVICES.iter().copied().collect());
 }
 
 #[test]
