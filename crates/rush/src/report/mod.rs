@@ -114,6 +114,7 @@ pub struct PhaseReport {
     pub percentiles: Vec<(f64, u64)>,
 }
 
+/// Times in microseconds, each with three significant digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     pub count: u64,
@@ -126,7 +127,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub fn of<const BITS: u32>(histogram: &Histogram<BITS>) -> Self {
+    pub fn of(histogram: &Histogram) -> Self {
         let us = |nanos: u64| nanos.div_ceil(1_000);
         Self {
             count: histogram.count(),
@@ -177,6 +178,7 @@ pub struct TimelinePoint {
     pub per_second: f64,
     /// Answers that gave the shopper the requested thing.
     pub won_per_second: f64,
+    /// Two significant digits, like `p99_us`.
     pub p50_us: u64,
     pub p99_us: u64,
 }
