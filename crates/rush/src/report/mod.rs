@@ -8,7 +8,7 @@ pub mod table;
 use crate::{
     check::Check,
     load::{LoadResult, histogram::Histogram, stats::OperationStats},
-    system::Machine,
+    system::{BuildProfile, Machine},
 };
 use contracts::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct RushReport {
     pub started_at: Timestamp,
     pub url: String,
     pub machine: Machine,
+    /// `None`: the caller did not state it.
+    pub profile: Option<BuildProfile>,
     pub members: usize,
     pub concurrency: usize,
     pub threads: usize,
