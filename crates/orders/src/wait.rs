@@ -18,7 +18,7 @@ use kit::{
     Answer, Command, Outcome, Reply, Work,
     batch::Deferred,
     engine::Fault,
-    http::{self, Problem, Trace},
+    http::{self, Preferences, Problem, Trace},
     idempotency::{self, IdempotencyKey},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -107,15 +107,9 @@ pub fn on_notification(orders: &Orders, text: Option<&str>) {
     }
 }
 
-/// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent or unreadable.
+/// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent.
 pub fn parse_prefer(headers: &axum::http::HeaderMap, trace: Trace) -> WaitPreference {
-    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let seconds = texts
-        .flat_map(|text| text.split(','))
-        .filter_map(|part| part.split_once('='))
-        .find_map(|(name, value)| if name.trim().eq_ignore_ascii_case("wait") { value.trim().parse().ok() } else { None })
-        .unwrap_or(0);
-    WaitPreference { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
+    WaitPreference { at_most: Preferences::of(headers).wait.min(MAX_WAIT), trace: trace.0 }
 }
 
 /// Submits a command about an order, and answers when the order comes to rest or the wait ends.

@@ -21,7 +21,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     batch::SubmitError,
     extract::SignedIn,
-    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+    http::{Empty, Input, Path, Preferences, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
     kafka::RequestLogs,
 };
@@ -67,7 +67,7 @@ pub async fn claim(
 ) -> Result<Response, Problem> {
     let (member_id, key) = (caller.member_id, input.key(caller.member_id));
     let claimant = Claimant { coupon_id, member_id };
-    if deferred::is_preferred(&headers)
+    if Preferences::of(&headers).respond_async
         && let Some(log) = coupons.claims_log()
     {
         return claim_later(&coupons, log, claimant, key, trace).await;
