@@ -122,7 +122,7 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
 ) -> Result<Response, Problem> {
     // Registered before the order can come to rest, so that no wake-up is lost.
     let mut waiting = orders.waiters.register(id);
-    let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
+    let id = match orders.kit.batch.submit(orders, command, Some(key.clone()), wait.trace).await? {
         Reply::Answer(answer) => return Ok(http::answer(answer)),
         Reply::Pending(id) => OrderId(id),
     };
@@ -150,7 +150,7 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
         }
     }
     let open = OpenAnswer { order_id: id, operation: C::OPERATION.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
-    orders.kit.submit(orders, EndWait { open }, None, wait.trace).await?;
+    orders.kit.batch.submit(orders, EndWait { open }, None, wait.trace).await?;
     // Read back from the database, because another transaction may have stored the answer first.
     let settled = stored_answer(orders, C::OPERATION, &key).await?;
     settled.map(http::answer).ok_or_else(|| Code::Internal.into())

@@ -112,7 +112,7 @@ async fn claim_now(
     let is_exclusive = coupons.settings.strategy == Strategy::RowLock;
     for _ in 0..MAX_ADMISSIONS {
         let permit = coupons.admit(request).await?;
-        match coupons.kit.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
+        match coupons.kit.batch.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
             // The permit expired in the queue. Ask for another one.
             Err(SubmitError::Stale) => {}
             reply => return Ok(kit::http::reply(reply?)),

@@ -95,7 +95,7 @@ impl Service<Request> for RequestService {
             Some(problem) => RequestState::Refused(Some(problem)),
             None => RequestState::Running(self.inner.call(request)),
         };
-        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::default() }
+        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::new() }
     }
 }
 
