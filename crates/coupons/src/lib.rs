@@ -93,7 +93,7 @@ kit::module! {
     impl Module for Coupons {
         name: "coupons",
         migrations: kit::migrations!("init", "claims", postgres "room"),
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: Coupons::save,
         router: api::router,

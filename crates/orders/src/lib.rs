@@ -59,7 +59,7 @@ kit::module! {
     impl Module for Orders {
         name: "orders",
         migrations: kit::migrations!("init", "slips", postgres "room"),
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: loaded::flush,
         on_notification: wait::on_notification,

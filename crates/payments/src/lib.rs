@@ -102,7 +102,7 @@ kit::module! {
     impl Module for Payments {
         name: "payments",
         migrations: kit::migrations!("init", "slips", postgres "room"),
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,

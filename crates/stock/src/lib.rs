@@ -31,7 +31,7 @@ kit::module! {
     impl Module for Stock {
         name: "stock",
         migrations: kit::migrations!("init", postgres "room"),
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,

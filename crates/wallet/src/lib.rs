@@ -52,7 +52,7 @@ kit::module! {
     impl Module for Wallet {
         name: "wallet",
         migrations: kit::migrations!("init", separate "append_only", postgres "room"),
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,
