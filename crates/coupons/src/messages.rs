@@ -20,7 +20,7 @@ pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| saga_reads("coupons", &
 struct CouponStep<'l> {
     loaded: &'l mut LoadedCoupons,
     /// Coupons that an undo gave back to their owners.
-    released: Vec<IssuedCouponId>,
+    released: &'l mut Vec<IssuedCouponId>,
 }
 
 impl Participant for CouponStep<'_> {
@@ -59,9 +59,8 @@ pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope])
         .collect();
     if !claims.is_empty() {
         // The holds are locked before the coupons of the claims, as in all transactions.
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_holds(&mut work.tx, tasks(&orders).map(|task| task.order_id)).await?;
-        work.put_stash(loaded);
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_holds(tx, tasks(&orders).map(|task| task.order_id)).await?;
         coupons.settle_from_log(work, &claims).await?;
     }
     if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }
@@ -72,23 +71,23 @@ fn tasks<'m>(messages: &'m [&'m Envelope]) -> impl Iterator<Item = SagaTask<Coup
 }
 
 async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut loaded = work.take_stash::<LoadedCoupons>();
-    load(work, &mut loaded, messages).await?;
-    let mut participant = CouponStep { loaded: &mut loaded, released: Vec::new() };
+    load(work, messages).await?;
+    let now = work.now;
+    let mut released = Vec::new();
     for envelope in messages {
-        let Ok(answer) = execute_tasks(&mut participant, &envelope.message, work.now);
+        let mut step = CouponStep { loaded: work.loaded(), released: &mut released };
+        let Ok(answer) = execute_tasks(&mut step, &envelope.message, now);
         if let Some(answer) = answer {
             work.emit(envelope.key, answer)?;
         }
     }
-    let released = participant.released;
-    expire_released(work, &mut loaded, &released).await?;
-    work.put_stash(loaded);
-    Ok(())
+    expire_released(work, &released).await
 }
 
 /// Loads all rows on which these messages are decided, each once.
-async fn load(work: &mut Work, loaded: &mut LoadedCoupons, messages: &[&Envelope]) -> Result<(), Fault> {
+async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let orders: Vec<OrderId> = tasks(messages).map(|task| task.order_id).collect();
     let requests = tasks(messages).filter_map(|task| match task.action {
         SagaAction::Do(CouponsRequest::CouponHold(asked)) => Some(asked),
@@ -96,15 +95,15 @@ async fn load(work: &mut Work, loaded: &mut LoadedCoupons, messages: &[&Envelope
     });
     let to_hold: Vec<IssuedCouponId> =
         requests.flat_map(|asked| asked.coupons.iter().map(|application| application.issued_coupon_id)).collect();
-    loaded.load_holds(&mut work.tx, orders.iter().copied()).await?;
+    loaded.load_holds(tx, orders.iter().copied()).await?;
     let held: Vec<IssuedCouponId> =
         orders.iter().filter_map(|order| loaded.holds.get(*order)).flat_map(|hold| hold.coupons.iter().copied()).collect();
     // A coupon that is released after its end changes its definition, too. The definition is locked first.
-    let coupon_ids = issued::definitions_past_end(&mut work.tx, &held, work.now).await?;
-    loaded.load_definitions(&mut work.tx, coupon_ids).await?;
-    loaded.load_issued(&mut work.tx, to_hold.iter().chain(&held).copied()).await?;
+    let coupon_ids = issued::definitions_past_end(tx, &held, now).await?;
+    loaded.load_definitions(tx, coupon_ids).await?;
+    loaded.load_issued(tx, to_hold.iter().chain(&held).copied()).await?;
     let definitions: Vec<CouponId> = to_hold.iter().filter_map(|id| Some(loaded.issued.get(*id)?.coupon_id)).collect();
-    loaded.load_terms(&mut work.tx, definitions).await?;
+    loaded.load_terms(tx, definitions).await?;
     Ok(())
 }
 
@@ -114,7 +113,7 @@ fn hold(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> Resul
     }
     let hold = decide(loaded, asked, now);
     let answer = hold.answer();
-    loaded.holds.add_new(asked.order_id, hold);
+    loaded.holds.put(asked.order_id, hold);
     answer
 }
 
@@ -150,7 +149,7 @@ fn unhold(loaded: &mut LoadedCoupons, order_id: OrderId, now: Timestamp) -> Vec<
     let mut released = Vec::new();
     match loaded.holds.get_mut(order_id) {
         Some(hold) => released.extend_from_slice(hold.release()),
-        None => loaded.holds.add_new(order_id, OrderHold::tombstone(order_id, now)),
+        None => loaded.holds.put(order_id, OrderHold::tombstone(order_id, now)),
     }
     for id in &released {
         if let Some(coupon) = loaded.issued.get_mut(*id) {
@@ -161,17 +160,18 @@ fn unhold(loaded: &mut LoadedCoupons, order_id: OrderId, now: Timestamp) -> Vec<
 }
 
 /// Expires released coupons that are past their end, and promotes waiting members to their units (C18).
-async fn expire_released(work: &mut Work, loaded: &mut LoadedCoupons, released: &[IssuedCouponId]) -> Result<(), Fault> {
+async fn expire_released(work: &mut Work, released: &[IssuedCouponId]) -> Result<(), Fault> {
     let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let due = released.iter().filter_map(|id| loaded.issued.get(*id)).filter(|coupon| coupon.is_due(now));
     let (due, coupon_ids): (Vec<IssuedCouponId>, Vec<CouponId>) = due.map(|coupon| (coupon.id, coupon.coupon_id)).unzip();
     if due.is_empty() {
         return Ok(());
     }
-    loaded.load_definitions(&mut work.tx, coupon_ids.iter().copied()).await?;
+    loaded.load_definitions(tx, coupon_ids.iter().copied()).await?;
     for id in due {
-        expire_in(work, loaded, id)?;
+        expire_in(work, id)?;
     }
-    promote_in(work, loaded, coupon_ids).await?;
+    promote_in(work, coupon_ids).await?;
     Ok(())
 }

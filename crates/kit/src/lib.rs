@@ -7,7 +7,7 @@
 //!
 //! Order of the modules, bottom to top; each imports only those before it:
 //! ```text
-//! contracts | ports, trace, keys, failpoints, one_reader, tasks, telemetry, breaker | db | kafka, redis, cache | engine, jobs
+//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, telemetry, breaker | db | kafka, redis, cache | engine, jobs
 //! | http | auth | links, gateway | module, extract, submit, process | testing
 //! ```
 
@@ -29,6 +29,7 @@ mod one_reader;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod rows;
 pub mod submit;
 pub mod tasks;
 pub mod telemetry;

@@ -53,7 +53,7 @@ impl Command for HandleDueOrders {
         for command in commands {
             loaded::load(orders, work, command.ids.iter().copied()).await?;
             for id in &command.ids {
-                if let Some(checkout) = work.stash::<LoadedOrders>().get_mut(*id) {
+                if let Some(checkout) = work.loaded::<LoadedOrders>().get_mut(*id) {
                     checkout.on_deadline(now);
                 }
                 loaded::emit_outgoing(work, *id)?;

@@ -189,11 +189,10 @@ impl Command for EndWait {
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         loaded::load(orders, work, commands.iter().map(|command| command.open.order_id)).await?;
-        let loaded: Box<LoadedOrders> = work.take_stash();
+        let (tx, loaded) = work.rows::<LoadedOrders>();
         let settled: Vec<(&Checkout, &OpenAnswer)> =
             commands.iter().map(|EndWait { open }| Ok((loaded.require(open.order_id)?, open))).collect::<Result<_, Fault>>()?;
-        loaded::complete_answers(work, &settled).await?;
-        work.put_stash(loaded);
+        loaded::complete_answers(tx, &settled).await?;
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }
 }
@@ -204,7 +203,7 @@ pub async fn resolve<C: Command>(
     deferred: &[Deferred<'_, C>],
     wait: impl Fn(&C) -> Option<WaitPreference>,
 ) -> Result<Vec<Option<Answer>>, Fault> {
-    let loaded: Box<LoadedOrders> = work.take_stash();
+    let (tx, loaded) = work.rows::<LoadedOrders>();
     let (mut open, mut ready) = (Vec::new(), Vec::new());
     for (index, Deferred { command, key, id }) in deferred.iter().enumerate() {
         let checkout = loaded.require(OrderId(*id))?;
@@ -216,14 +215,13 @@ pub async fn resolve<C: Command>(
             _ => ready.push((index, checkout)),
         }
     }
-    store::add_open_answers(&mut work.tx, &open).await?;
+    store::add_open_answers(tx, &open).await?;
     let checkouts: Vec<&Checkout> = ready.iter().map(|(_, checkout)| *checkout).collect();
-    let histories = OrderHistory::load_with_unsaved(&mut work.tx, &checkouts).await?;
+    let histories = OrderHistory::load_with_unsaved(tx, &checkouts).await?;
     let mut answers = vec![None; deferred.len()];
     for ((index, checkout), history) in ready.into_iter().zip(&histories) {
         answers[index] = Some(view::answer_for(checkout, history, C::OPERATION, None)?);
     }
-    work.put_stash(loaded);
     Ok(answers)
 }
 

@@ -2,11 +2,11 @@
 
 use crate::{
     Payments,
-    model::{LoadedPayments, NextAction, ProviderStatus},
+    model::{LoadedPayments, NextAction, PaymentRules, ProviderStatus},
     store,
 };
 use contracts::{
-    Kind, Message, OrderId, PaymentId, Refusal,
+    Kind, Message, OrderId, PaymentId, Refusal, Timestamp,
     messages::{PaymentsRequest, SagaAction, saga_reads, saga_tasks},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
@@ -17,20 +17,20 @@ pub static READS: LazyLock<Vec<Kind>> =
     LazyLock::new(|| saga_reads("payments", &[Kind::WalletDebited, Kind::WalletRefused, Kind::WalletCredited]));
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut loaded = work.take_stash::<LoadedPayments>();
-    load_rows_for(&mut work.tx, &mut loaded, messages).await?;
+    let (tx, loaded) = work.rows::<LoadedPayments>();
+    load_rows_for(tx, loaded, messages).await?;
+    let (rules, now) = (payments.rules(), work.now);
     for envelope in messages {
-        let next = decide(payments, work, &mut loaded, &envelope.message)?;
+        let next = decide(work.loaded(), &envelope.message, rules, now)?;
         payments.perform(work, next)?;
     }
-    work.put_stash(loaded);
     Ok(())
 }
 
 /// Saves the rows that the transaction changed.
 pub async fn flush(_: &Payments, work: &mut Work) -> Result<(), Fault> {
-    let loaded = work.take_stash::<LoadedPayments>();
-    store::save(&mut work.tx, *loaded).await
+    let (tx, loaded) = work.rows::<LoadedPayments>();
+    store::save(tx, loaded).await
 }
 
 async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&Envelope]) -> Result<(), Fault> {
@@ -81,20 +81,19 @@ pub async fn load(
     Ok(store::load_cancellations(tx, loaded, &orders).await?)
 }
 
-fn decide(payments: &Payments, work: &Work, loaded: &mut LoadedPayments, message: &Message) -> Result<NextAction, Fault> {
-    let (rules, now) = (payments.rules(), work.now);
+fn decide(loaded: &mut LoadedPayments, message: &Message, rules: &PaymentRules, now: Timestamp) -> Result<NextAction, Fault> {
     Ok(match message {
         Message::WalletDebited(moved) => {
-            loaded.settle(moved.payment_id, &ProviderStatus::Charged { reference: None }, new_id(), &rules, now)?
+            loaded.settle(moved.payment_id, &ProviderStatus::Charged { reference: None }, new_id(), rules, now)?
         }
         Message::WalletRefused(refused) => {
             let refusal = Refusal { code: refused.code, detail: refused.detail.clone() };
-            loaded.settle(refused.payment_id, &ProviderStatus::Refused(refusal), new_id(), &rules, now)?
+            loaded.settle(refused.payment_id, &ProviderStatus::Refused(refusal), new_id(), rules, now)?
         }
         Message::WalletCredited(moved) => loaded.complete_refund(moved.payment_id, None, now)?,
         other => match saga_tasks(other).next().map(|task| (task.order_id, task.action)) {
-            Some((_, SagaAction::Do(PaymentsRequest::Payment(request)))) => loaded.request(request, other.slip(), &rules, now)?,
-            Some((order_id, SagaAction::Undo(_))) => loaded.cancel(order_id, other.slip(), new_id(), &rules, now)?,
+            Some((_, SagaAction::Do(PaymentsRequest::Payment(request)))) => loaded.request(request, other.slip(), rules, now)?,
+            Some((order_id, SagaAction::Undo(_))) => loaded.cancel(order_id, other.slip(), new_id(), rules, now)?,
             Some((_, SagaAction::Commit)) | None => NextAction::Nothing,
         },
     })

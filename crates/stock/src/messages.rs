@@ -51,7 +51,7 @@ pub async fn consume(_: &Stock, work: &mut Work, messages: &[&Envelope]) -> Resu
     load(work, messages).await?;
     let now = work.now;
     for envelope in messages {
-        let loaded = work.stash::<LoadedStock>();
+        let loaded = work.loaded::<LoadedStock>();
         if let Message::SkusListed(listed) = &envelope.message {
             loaded.list_skus(listed, now);
         } else if let Some(answer) = execute_tasks(loaded, &envelope.message, now)? {
@@ -79,10 +79,9 @@ async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
             }
         }
     }
-    let mut loaded = work.take_stash::<LoadedStock>();
-    skus.extend(store::load_orders(&mut work.tx, &mut loaded, orders).await?);
-    store::load_items(&mut work.tx, &mut loaded, skus).await?;
-    work.put_stash(loaded);
+    let (tx, loaded) = work.rows::<LoadedStock>();
+    skus.extend(store::load_orders(tx, loaded, orders).await?);
+    store::load_items(tx, loaded, skus).await?;
     Ok(())
 }
 
@@ -101,9 +100,8 @@ fn report_missing_hold(order_id: OrderId, outcome: CommitOutcome) {
 
 /// Saves the changes of this transaction, and updates the cache after the commit.
 pub async fn flush(stock: &Stock, work: &mut Work) -> Result<(), Fault> {
-    let loaded = work.take_stash::<LoadedStock>();
-    store::save(&mut work.tx, &loaded).await?;
-    let changed: Vec<(Sku, i64)> = loaded.changes().items.iter().map(|(item, _)| (item.sku, item.available())).collect();
+    let (tx, loaded) = work.rows::<LoadedStock>();
+    let changed: Vec<(Sku, i64)> = store::save(tx, loaded).await?;
     if !changed.is_empty() {
         let availability = Arc::clone(&stock.availability);
         work.after_commit(move || availability.insert_committed(&changed));

@@ -43,19 +43,21 @@ impl Participant for Ledger {
 }
 
 pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut ledger = work.take_stash::<Ledger>();
-    load(&mut work.tx, &mut ledger, messages).await?;
+    let (tx, ledger) = work.rows::<Ledger>();
+    load(tx, ledger, messages).await?;
+    let now = work.now;
     for envelope in messages {
-        handle(wallet, work, &mut ledger, envelope)?;
+        if let Some(answer) = handle(wallet, work.loaded(), &envelope.message, now)? {
+            work.emit(envelope.key, answer)?;
+        }
     }
-    work.put_stash(ledger);
     Ok(())
 }
 
 /// Saves the rows that the transaction changed.
 pub async fn flush(_: &Wallet, work: &mut Work) -> Result<(), Fault> {
-    let ledger = work.take_stash::<Ledger>();
-    store::save(&mut work.tx, *ledger).await
+    let (tx, ledger) = work.rows::<Ledger>();
+    store::save(tx, ledger).await
 }
 
 /// Loads holds and causes first, because they determine the accounts.
@@ -113,26 +115,23 @@ fn needed_accounts(ledger: &Ledger, messages: &[&Envelope]) -> Result<BTreeSet<A
     Ok(accounts)
 }
 
-fn handle(wallet: &Wallet, work: &mut Work, ledger: &mut Ledger, envelope: &Envelope) -> Result<(), Fault> {
-    let at = work.now;
-    match &envelope.message {
+/// Handles a message, and returns the answer to emit.
+fn handle(wallet: &Wallet, ledger: &mut Ledger, message: &Message, at: Timestamp) -> Result<Option<Message>, Fault> {
+    match message {
         Message::WalletDebit(request) => {
             let payment_id = request.payment_id;
-            let answer = match ledger.debit(request, at)? {
+            return Ok(Some(match ledger.debit(request, at)? {
                 Ok(()) => Message::WalletDebited(WalletMoved { payment_id }),
                 Err(refusal) => Message::WalletRefused(WalletRefused { payment_id, code: refusal.code, detail: refusal.detail }),
-            };
-            work.emit(request.order_id, answer)
+            }));
         }
         Message::WalletCredit(request) => {
             ledger.credit(request, at)?;
-            work.emit(request.order_id, Message::WalletCredited(WalletMoved { payment_id: request.payment_id }))
+            return Ok(Some(Message::WalletCredited(WalletMoved { payment_id: request.payment_id })));
         }
-        Message::OrderConfirmed(order) => Ok(ledger.earn(order, wallet.settings.earn_basis_points, at)?),
-        Message::OrderCancelled(order) => Ok(ledger.take_back_earned(order.order_id, order.member_id, at)?),
-        other => match execute_tasks(ledger, other, at)? {
-            Some(answer) => work.emit(envelope.key, answer),
-            None => Ok(()),
-        },
+        Message::OrderConfirmed(order) => ledger.earn(order, wallet.settings.earn_basis_points, at)?,
+        Message::OrderCancelled(order) => ledger.take_back_earned(order.order_id, order.member_id, at)?,
+        other => return Ok(execute_tasks(ledger, other, at)?),
     }
+    Ok(None)
 }

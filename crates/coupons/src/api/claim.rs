@@ -138,15 +138,14 @@ impl Command for ClaimCoupon {
     }
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.claimant.coupon_id)).await?;
-        let recorded = claims::find(&mut work.tx, commands.iter().filter_map(|command| command.id)).await?;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, commands.iter().map(|command| command.claimant.coupon_id)).await?;
+        let recorded = claims::find(tx, commands.iter().filter_map(|command| command.id)).await?;
         // The rows are locked now, so the permits can be checked.
         let steps: Vec<ClaimStep> = commands.iter().map(|command| command.next_step(&recorded)).collect();
         let to_settle: Vec<&ClaimCoupon> =
             commands.iter().zip(&steps).filter(|(_, step)| matches!(step, ClaimStep::Settle)).map(|(command, _)| *command).collect();
-        let answers = settle_all(work, &mut loaded, &to_settle).await?;
-        work.put_stash(loaded);
+        let answers = settle_all(work, &to_settle).await?;
         Ok(outcomes(steps, answers))
     }
 }
@@ -177,12 +176,13 @@ impl ClaimCoupon {
 }
 
 /// Settles the claims in their order, and records the answers of those that the log may contain.
-async fn settle_all(work: &mut Work, loaded: &mut LoadedCoupons, commands: &[&ClaimCoupon]) -> Result<Vec<Answer>, Fault> {
+async fn settle_all(work: &mut Work, commands: &[&ClaimCoupon]) -> Result<Vec<Answer>, Fault> {
+    let loaded = work.loaded::<LoadedCoupons>();
     for command in commands {
         loaded.settle_permit(command.claimant.coupon_id, &command.permit);
     }
     let claimants: Vec<Claimant> = commands.iter().map(|command| command.claimant).collect();
-    let answers = settle(work, loaded, &claimants).await?;
+    let answers = settle(work, &claimants).await?;
     let records: Vec<SettledClaim> = commands.iter().zip(&answers).filter_map(|(command, answer)| command.record(answer)).collect();
     claims::insert(&mut work.tx, &records, work.now).await?;
     Ok(answers)

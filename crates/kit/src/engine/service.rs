@@ -30,7 +30,7 @@ pub trait Service: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// Writes back the rows kept in [`Work::stash`] during the transaction. Runs before answers are completed. Must not emit messages.
+    /// Writes back the rows kept in [`Work::rows`] during the transaction. Runs before answers are completed. Must not emit messages.
     fn flush<'a>(&'a self, work: &'a mut Work) -> BoxFuture<'a, Result<(), Fault>> {
         let _ = work;
         Box::pin(async { Ok(()) })
