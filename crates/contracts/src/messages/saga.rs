@@ -91,12 +91,12 @@ trait RefusedData<R> {
     fn refusal(&self) -> Refusal;
 }
 
-/// A request whose answers name only the order.
-trait PlainRequest {
+/// A request about one order.
+trait RequestOfOrder {
     fn order_id(&self) -> OrderId;
 }
 
-impl<R: PlainRequest> DoneData<R> for StepDone {
+impl<R: RequestOfOrder> DoneData<R> for StepDone {
     fn answer_to(request: &R) -> Self {
         Self { order_id: request.order_id() }
     }
@@ -105,7 +105,7 @@ impl<R: PlainRequest> DoneData<R> for StepDone {
     }
 }
 
-impl<R: PlainRequest> RefusedData<R> for StepRefused {
+impl<R: RequestOfOrder> RefusedData<R> for StepRefused {
     fn answer_to(request: &R, Refusal { code, detail }: Refusal) -> Self {
         Self { order_id: request.order_id(), code, detail }
     }
@@ -247,6 +247,12 @@ macro_rules! saga {
             }
         }
 
+        $($(impl RequestOfOrder for $request {
+            fn order_id(&self) -> OrderId {
+                self.order_id
+            }
+        })*)*
+
         $(
             #[doc = concat!("Requests of the steps that ", $service, " executes.")]
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,18 +366,6 @@ saga! {
         }
     }
 }
-
-macro_rules! plain_requests {
-    ($($request:ident)*) => {
-        $(impl PlainRequest for $request {
-            fn order_id(&self) -> OrderId {
-                self.order_id
-            }
-        })*
-    };
-}
-
-plain_requests!(StockReserve StockTake CouponHold PointsHold);
 
 impl SagaStep {
     pub fn parse(text: &str) -> Option<SagaStep> {

@@ -1,7 +1,8 @@
 use super::{Invariant, SERVICES, orders};
 use crate::documents::subscriptions;
-use contracts::Timestamp;
+use contracts::{Kind, OrderId, Timestamp, messages::SagaStep};
 use rusqlite::Connection;
+use uuid::Uuid;
 
 /// Reason why this is not a quiet moment: messages under way, or running sagas. `None`: it is quiet. A stuck saga does not count, because
 /// waiting does not end it.
