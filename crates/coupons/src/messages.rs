@@ -59,8 +59,9 @@ pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope])
         .collect();
     if !claims.is_empty() {
         // The holds are locked before the coupons of the claims, as in all transactions.
+        let ids: Vec<OrderId> = tasks(&orders).map(|task| task.order_id).collect();
         let (tx, loaded) = work.rows::<LoadedCoupons>();
-        loaded.load_holds(tx, tasks(&orders).map(|task| task.order_id)).await?;
+        loaded.load_holds(tx, ids).await?;
         coupons.settle_from_log(work, &claims).await?;
     }
     if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }

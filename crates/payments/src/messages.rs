@@ -21,7 +21,7 @@ pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope
     load_rows_for(tx, loaded, messages).await?;
     let (rules, now) = (payments.rules(), work.now);
     for envelope in messages {
-        let next = decide(work.loaded(), &envelope.message, rules, now)?;
+        let next = decide(work.loaded(), &envelope.message, &rules, now)?;
         payments.perform(work, next)?;
     }
     Ok(())

@@ -38,7 +38,7 @@ pub fn execute_tasks<P: Participant>(participant: &mut P, message: &Message, now
     if let Some(slip) = message.slip() {
         return advance_slip(participant, slip, now);
     }
-    let Some(task) = P::Request::in_command(message) else { return Ok(None) };
+    let Some(task) = <P::Request<'_>>::in_command(message) else { return Ok(None) };
     match task.action {
         SagaAction::Do(request) => Ok(Some(request.answer(participant.execute(request, now)?))),
         SagaAction::Undo(step) => {
@@ -54,7 +54,7 @@ pub fn execute_tasks<P: Participant>(participant: &mut P, message: &Message, now
 
 /// Executes the next steps of a slip that are this participant's. Neighbours are executed at once.
 fn advance_slip<P: Participant>(participant: &mut P, slip: &RoutingSlip, now: Timestamp) -> Result<Option<Message>, P::Error> {
-    if slip.next_step(P::Request::SERVICE).is_none() {
+    if slip.next_step(<P::Request<'_>>::SERVICE).is_none() {
         return Ok(None);
     }
     let mut slip = slip.clone();
@@ -70,7 +70,7 @@ fn advance_slip<P: Participant>(participant: &mut P, slip: &RoutingSlip, now: Ti
             }
         }
     }
-    Ok(Some(P::Request::pass_on(slip)))
+    Ok(Some(<P::Request<'_>>::pass_on(slip)))
 }
 
 /// The answer to a request. `slip`: the slip in which it came, if any.

@@ -78,11 +78,11 @@ impl RoutingSlip {
 
     /// The steps that the service of `R` has to execute now, up to the first one of another service.
     pub fn next_tasks<'m, R: ServiceRequest<'m>>(&'m self) -> impl Iterator<Item = SagaTask<R>> {
-        let following = |at: &usize| match self.way {
+        let following = move |at: &usize| match self.way {
             Direction::Forward => Some(at + 1),
             Direction::Back => self.undo_before(*at),
         };
-        std::iter::successors(self.next, following).map_while(|at| {
+        std::iter::successors(self.next, following).map_while(move |at| {
             let step = self.stops.get(at)?;
             let request = R::in_slip(step)?;
             let action = if self.way == Direction::Forward { SagaAction::Do(request) } else { SagaAction::Undo(step.step()) };
