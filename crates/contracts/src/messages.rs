@@ -9,11 +9,18 @@
 //!
 //! Every handler tolerates repeats. `docs/messages.md` is generated from the table at the end of this file.
 
+mod participant;
 mod payloads;
+mod saga;
 mod slip;
 
+pub use participant::{Participant, execute_tasks, reply_result, reply_undone, saga_tasks};
 pub use payloads::*;
-pub use slip::{Direction, RoutingSlip, SlipEntry, SlipStep, StepOutcome};
+pub use saga::{
+    CouponsRequest, PaymentsRequest, SagaAction, SagaAnswer, SagaStep, SagaTask, ServiceRequest, SlipStep, StepOutcome, StockRequest,
+    WalletRequest, saga_reads,
+};
+pub use slip::{Direction, RoutingSlip, SlipEntry};
 
 /// A stored message cannot be decoded: its type is unknown to this version, or its data does not fit the type.
 #[derive(Debug, thiserror::Error)]
@@ -176,20 +183,6 @@ messages! {
 
 /// Logs of client requests, written before the requests are executed. Kafka numbers them, and no outbox holds them.
 pub const REQUEST_LOGS: &[&str] = &["coupons.claims"];
-
-impl Message {
-    /// The routing slip in this message, from any service.
-    pub fn slip(&self) -> Option<&RoutingSlip> {
-        match self {
-            Message::OrdersSlip(slip)
-            | Message::StockSlip(slip)
-            | Message::CouponsSlip(slip)
-            | Message::WalletSlip(slip)
-            | Message::PaymentsSlip(slip) => Some(slip),
-            _ => None,
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -95,7 +95,7 @@ kit::module! {
         name: "coupons",
         migrations: kit::migrations!("init", "claims", postgres "room"),
         checks: checks::checks,
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: Coupons::save,
         router: api::router,

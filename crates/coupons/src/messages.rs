@@ -9,22 +9,42 @@ use crate::{
 };
 use contracts::{
     CouponId, IssuedCouponId, Kind, Message, OrderId, Refusal, Timestamp,
-    messages::{ClaimRequested, CouponHold, Direction, RoutingSlip, SlipStep, StepDone, StepRefused},
+    messages::{ClaimRequested, CouponHold, CouponsRequest, Participant, SagaAction, SagaTask, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Work, engine::Envelope};
+use std::{convert::Infallible, sync::LazyLock};
 
-pub const READS: &[Kind] = &[
-    Kind::CouponHold,
-    Kind::CouponUnhold,
-    Kind::CouponUse,
-    Kind::OrdersSlip,
-    Kind::StockSlip,
-    Kind::WalletSlip,
-    Kind::PaymentsSlip,
-    Kind::ClaimRequested,
-];
+pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| saga_reads("coupons", &[Kind::ClaimRequested]));
 
-const SERVICE: &str = "coupons";
+/// The coupon step of the loaded orders.
+struct CouponStep<'l> {
+    loaded: &'l mut LoadedCoupons,
+    /// Coupons that an undo gave back to their owners.
+    released: &'l mut Vec<IssuedCouponId>,
+}
+
+impl Participant for CouponStep<'_> {
+    type Request<'m> = CouponsRequest<'m>;
+    type Error = Infallible;
+
+    fn execute(
+        &mut self,
+        CouponsRequest::CouponHold(asked): CouponsRequest<'_>,
+        now: Timestamp,
+    ) -> Result<Result<(), Refusal>, Infallible> {
+        Ok(hold(self.loaded, asked, now))
+    }
+
+    fn undo(&mut self, order_id: OrderId, now: Timestamp) -> Result<(), Infallible> {
+        self.released.extend(unhold(self.loaded, order_id, now));
+        Ok(())
+    }
+
+    fn commit(&mut self, order_id: OrderId, _: Timestamp) -> Result<(), Infallible> {
+        use_up(self.loaded, order_id);
+        Ok(())
+    }
+}
 
 /// Settles claims from the log, then handles the messages of orders, both in their order.
 pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
@@ -39,86 +59,56 @@ pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope])
         .collect();
     if !claims.is_empty() {
         // The holds are locked before the coupons of the claims, as in all transactions.
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_holds(&mut work.tx, orders.iter().filter_map(|envelope| order_of(&envelope.message))).await?;
-        work.put_stash(loaded);
+        let ids: Vec<OrderId> = tasks(&orders).map(|task| task.order_id).collect();
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_holds(tx, ids).await?;
         coupons.settle_from_log(work, &claims).await?;
     }
     if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }
 }
 
-/// The order whose coupons a message is about.
-fn order_of(message: &Message) -> Option<OrderId> {
-    match message {
-        Message::CouponHold(asked) => Some(asked.order_id),
-        Message::CouponUse(step) | Message::CouponUnhold(step) => Some(step.order_id),
-        other => other.slip().filter(|slip| slip.next_step(SERVICE).is_some()).map(|slip| slip.order_id),
-    }
+fn tasks<'m>(messages: &'m [&'m Envelope]) -> impl Iterator<Item = SagaTask<CouponsRequest<'m>>> {
+    messages.iter().flat_map(|envelope| saga_tasks(&envelope.message))
 }
 
 async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut loaded = work.take_stash::<LoadedCoupons>();
-    load(work, &mut loaded, messages).await?;
+    load(work, messages).await?;
+    let now = work.now;
     let mut released = Vec::new();
     for envelope in messages {
-        match &envelope.message {
-            Message::CouponHold(asked) => hold(work, &mut loaded, asked)?,
-            Message::CouponUse(step) => use_up(&mut loaded, step.order_id),
-            Message::CouponUnhold(step) => {
-                released.extend(unhold(&mut loaded, step.order_id, work.now));
-                work.emit(step.order_id, Message::CouponReleased(StepDone { order_id: step.order_id }))?;
-            }
-            other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) {
-                    let slip = advance_slip(&mut loaded, slip.clone(), &mut released, work.now);
-                    work.emit(slip.order_id, Message::CouponsSlip(slip))?;
-                }
-            }
+        let mut step = CouponStep { loaded: work.loaded(), released: &mut released };
+        let Ok(answer) = execute_tasks(&mut step, &envelope.message, now);
+        if let Some(answer) = answer {
+            work.emit(envelope.key, answer)?;
         }
     }
-    work.put_stash(loaded);
     expire_released(work, &released).await
 }
 
 /// Loads all rows on which these messages are decided, each once.
-async fn load(work: &mut Work, loaded: &mut LoadedCoupons, messages: &[&Envelope]) -> Result<(), Fault> {
-    let orders: Vec<OrderId> = messages.iter().filter_map(|envelope| order_of(&envelope.message)).collect();
-    let mut coupons = Vec::with_capacity(messages.len());
-    let mut to_hold: Vec<IssuedCouponId> = Vec::new();
-    for envelope in messages {
-        match &envelope.message {
-            Message::CouponHold(asked) => to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id)),
-            other => {
-                let Some(slip) = other.slip() else { continue };
-                if let Some((Direction::Forward, SlipStep::CouponHold(asked))) = slip.next_step(SERVICE) {
-                    to_hold.extend(asked.coupons.iter().map(|application| application.issued_coupon_id));
-                }
-            }
-        }
-    }
-    loaded.load_holds(&mut work.tx, orders.iter().copied()).await?;
+async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
+    let orders: Vec<OrderId> = tasks(messages).map(|task| task.order_id).collect();
+    let requests = tasks(messages).filter_map(|task| match task.action {
+        SagaAction::Do(CouponsRequest::CouponHold(asked)) => Some(asked),
+        SagaAction::Undo(_) | SagaAction::Commit => None,
+    });
+    let to_hold: Vec<IssuedCouponId> =
+        requests.flat_map(|asked| asked.coupons.iter().map(|application| application.issued_coupon_id)).collect();
+    loaded.load_holds(tx, orders.iter().copied()).await?;
     let held: Vec<IssuedCouponId> =
         orders.iter().filter_map(|order| loaded.holds.get(*order)).flat_map(|hold| hold.coupons.iter().copied()).collect();
     // A coupon that is released after its end changes its definition, too. The definition is locked first.
-    let coupon_ids = issued::definitions_past_end(&mut work.tx, &held, work.now).await?;
-    loaded.load_definitions(&mut work.tx, coupon_ids).await?;
-    coupons.extend(to_hold.iter().chain(&held));
-    loaded.load_issued(&mut work.tx, coupons).await?;
+    let coupon_ids = issued::definitions_past_end(tx, &held, now).await?;
+    loaded.load_definitions(tx, coupon_ids).await?;
+    loaded.load_issued(tx, to_hold.iter().chain(&held).copied()).await?;
     let definitions: Vec<CouponId> = to_hold.iter().filter_map(|id| Some(loaded.issued.get(*id)?.coupon_id)).collect();
-    loaded.load_terms(&mut work.tx, definitions).await?;
+    loaded.load_terms(tx, definitions).await?;
     Ok(())
 }
 
-fn hold(work: &mut Work, loaded: &mut LoadedCoupons, asked: &CouponHold) -> Result<(), Fault> {
-    let order_id = asked.order_id;
-    let message = match hold_for(loaded, asked, work.now) {
-        Ok(()) => Message::CouponHeld(StepDone { order_id }),
-        Err(refusal) => Message::CouponRefused(StepRefused { order_id, code: refusal.code, detail: refusal.detail }),
-    };
-    work.emit(order_id, message)
-}
-
-fn hold_for(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> Result<(), Refusal> {
+fn hold(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> Result<(), Refusal> {
     if let Some(hold) = loaded.holds.get(asked.order_id) {
         return hold.answer();
     }
@@ -126,24 +116,6 @@ fn hold_for(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> R
     let answer = hold.answer();
     loaded.holds.put(asked.order_id, hold);
     answer
-}
-
-/// Does or undoes the steps of coupons in a slip. Adds the released coupons to `released`.
-fn advance_slip(loaded: &mut LoadedCoupons, mut slip: RoutingSlip, released: &mut Vec<IssuedCouponId>, now: Timestamp) -> RoutingSlip {
-    while let Some((direction, step)) = slip.next_step(SERVICE) {
-        match (direction, step) {
-            (Direction::Back, _) => {
-                released.extend(unhold(loaded, slip.order_id, now));
-                slip.record_undone(now);
-            }
-            (Direction::Forward, SlipStep::CouponHold(asked)) => {
-                let answer = hold_for(loaded, asked, now);
-                slip.record_result(answer, now);
-            }
-            (Direction::Forward, _) => break,
-        }
-    }
-    slip
 }
 
 fn decide(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> OrderHold {

@@ -62,7 +62,7 @@ kit::module! {
         name: "orders",
         migrations: kit::migrations!("init", "slips", postgres "room"),
         checks: checks::checks,
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: loaded::flush,
         on_notification: wait::on_notification,

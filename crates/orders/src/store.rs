@@ -11,13 +11,12 @@ pub mod cart;
 pub use answers::{OpenAnswer, add_open_answers, close_answers, open_answers};
 
 use crate::model::{
-    AppliedCoupon, Checkout, Order, OrderEvent, OrderLine, OrderState, PaymentAttempt, Reason, SagaState, SagaStep, StepKind, StepRecord,
-    StepResult,
+    AppliedCoupon, Checkout, Order, OrderEvent, OrderLine, OrderState, PaymentAttempt, Reason, SagaState, StepKind, StepRecord, StepResult,
 };
 use contracts::{
     Code, MemberId, OrderId, PaymentId, StoreId, Timestamp,
     calls::CouponScope,
-    messages::{PaymentMethod, StockPolicy},
+    messages::{PaymentMethod, SagaStep, StockPolicy},
 };
 use kit::{DbError, Param, Row, Tx, db::FromRow, params};
 use std::collections::HashMap;

@@ -104,7 +104,7 @@ kit::module! {
         name: "payments",
         migrations: kit::migrations!("init", "slips", postgres "room"),
         checks: checks::checks,
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,

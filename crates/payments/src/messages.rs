@@ -2,37 +2,28 @@
 
 use crate::{
     Payments,
-    model::{LoadedPayments, NextAction, ProviderStatus},
+    model::{LoadedPayments, NextAction, PaymentRules, ProviderStatus},
     store,
 };
 use contracts::{
-    Kind, Message, OrderId, PaymentId, Refusal,
-    messages::{Direction, SlipStep},
+    Kind, Message, OrderId, PaymentId, Refusal, Timestamp,
+    messages::{PaymentsRequest, SagaAction, saga_reads, saga_tasks},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 /// Message kinds that the service reads.
-pub const READS: &[Kind] = &[
-    Kind::PaymentRequest,
-    Kind::PaymentCancel,
-    Kind::WalletDebited,
-    Kind::WalletRefused,
-    Kind::WalletCredited,
-    Kind::OrdersSlip,
-    Kind::StockSlip,
-    Kind::CouponsSlip,
-    Kind::WalletSlip,
-];
+pub static READS: LazyLock<Vec<Kind>> =
+    LazyLock::new(|| saga_reads("payments", &[Kind::WalletDebited, Kind::WalletRefused, Kind::WalletCredited]));
 
 pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut loaded = work.take_stash::<LoadedPayments>();
-    load_rows_for(&mut work.tx, &mut loaded, messages).await?;
+    let (tx, loaded) = work.rows::<LoadedPayments>();
+    load_rows_for(tx, loaded, messages).await?;
+    let (rules, now) = (payments.rules(), work.now);
     for envelope in messages {
-        let next = decide(payments, work, &mut loaded, &envelope.message)?;
+        let next = decide(work.loaded(), &envelope.message, &rules, now)?;
         payments.perform(work, next)?;
     }
-    work.put_stash(loaded);
     Ok(())
 }
 
@@ -48,13 +39,6 @@ async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&En
     let mut refunds: BTreeSet<PaymentId> = BTreeSet::new();
     for envelope in messages {
         match &envelope.message {
-            Message::PaymentRequest(request) => {
-                payments.insert(request.payment_id);
-                orders.insert(request.order_id);
-            }
-            Message::PaymentCancel(step) => {
-                orders.insert(step.order_id);
-            }
             Message::WalletDebited(moved) => {
                 payments.insert(moved.payment_id);
             }
@@ -66,12 +50,11 @@ async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&En
                 refunds.insert(moved.payment_id);
             }
             other => {
-                let Some((slip, (direction, slip_step))) = other.slip().and_then(|slip| Some((slip, slip.next_step("payments")?))) else {
-                    continue;
-                };
-                orders.insert(slip.order_id);
-                if let (Direction::Forward, SlipStep::Payment(request)) = (direction, slip_step) {
-                    payments.insert(request.payment_id);
+                for task in saga_tasks(other) {
+                    orders.insert(task.order_id);
+                    if let SagaAction::Do(PaymentsRequest::Payment(request)) = task.action {
+                        payments.insert(request.payment_id);
+                    }
                 }
             }
         }
@@ -98,22 +81,20 @@ pub async fn load(
     Ok(store::load_cancellations(tx, loaded, &orders).await?)
 }
 
-fn decide(payments: &Payments, work: &Work, loaded: &mut LoadedPayments, message: &Message) -> Result<NextAction, Fault> {
-    let (rules, now) = (payments.rules(), work.now);
+fn decide(loaded: &mut LoadedPayments, message: &Message, rules: &PaymentRules, now: Timestamp) -> Result<NextAction, Fault> {
     Ok(match message {
-        Message::PaymentRequest(request) => loaded.request(request, &rules, now)?,
-        Message::PaymentCancel(step) => loaded.cancel(step.order_id, new_id(), &rules, now)?,
         Message::WalletDebited(moved) => {
-            loaded.settle(moved.payment_id, &ProviderStatus::Charged { reference: None }, new_id(), &rules, now)?
+            loaded.settle(moved.payment_id, &ProviderStatus::Charged { reference: None }, new_id(), rules, now)?
         }
         Message::WalletRefused(refused) => {
             let refusal = Refusal { code: refused.code, detail: refused.detail.clone() };
-            loaded.settle(refused.payment_id, &ProviderStatus::Refused(refusal), new_id(), &rules, now)?
+            loaded.settle(refused.payment_id, &ProviderStatus::Refused(refusal), new_id(), rules, now)?
         }
         Message::WalletCredited(moved) => loaded.complete_refund(moved.payment_id, None, now)?,
-        other => match other.slip() {
-            Some(slip) => loaded.advance_slip(slip, new_id(), &rules, now)?,
-            None => NextAction::Nothing,
+        other => match saga_tasks(other).next().map(|task| (task.order_id, task.action)) {
+            Some((_, SagaAction::Do(PaymentsRequest::Payment(request)))) => loaded.request(request, other.slip(), rules, now)?,
+            Some((order_id, SagaAction::Undo(_))) => loaded.cancel(order_id, other.slip(), new_id(), rules, now)?,
+            Some((_, SagaAction::Commit)) | None => NextAction::Nothing,
         },
     })
 }

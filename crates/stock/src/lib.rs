@@ -33,7 +33,7 @@ kit::module! {
         name: "stock",
         migrations: kit::migrations!("init", postgres "room"),
         checks: checks::checks,
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,

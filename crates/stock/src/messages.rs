@@ -9,24 +9,12 @@ use crate::{
 };
 use contracts::{
     Kind, Message, OrderId, Refusal, Sku, Timestamp,
-    messages::{Direction, RoutingSlip, SlipStep, StepRefused},
+    messages::{Participant, SagaAction, StockRequest, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Work, engine::Envelope};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-pub const READS: &[Kind] = &[
-    Kind::SkusListed,
-    Kind::StockReserve,
-    Kind::StockTake,
-    Kind::StockRelease,
-    Kind::StockCommit,
-    Kind::OrdersSlip,
-    Kind::CouponsSlip,
-    Kind::WalletSlip,
-    Kind::PaymentsSlip,
-];
-
-const SERVICE: &str = "stock";
+pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| saga_reads("stock", &[Kind::SkusListed]));
 
 impl From<NotLoaded> for Fault {
     fn from(NotLoaded(sku): NotLoaded) -> Self {
@@ -34,99 +22,66 @@ impl From<NotLoaded> for Fault {
     }
 }
 
-pub async fn consume(_: &Stock, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let mut loaded = work.take_stash::<LoadedStock>();
-    load(work, &mut loaded, messages).await?;
-    for envelope in messages {
-        let answer = match &envelope.message {
-            Message::StockReserve(request) => (request.order_id, loaded.reserve(request)?),
-            Message::StockTake(request) => (request.order_id, loaded.take(request)?),
-            Message::StockRelease(request) => (request.order_id, loaded.release(request.order_id, work.now)?),
-            Message::StockCommit(request) => {
-                report_missing_hold(request.order_id, loaded.commit(request.order_id, work.now)?);
-                continue;
-            }
-            Message::SkusListed(listed) => {
-                loaded.list_skus(listed, work.now);
-                continue;
-            }
-            other => {
-                if let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) {
-                    let slip = advance_slip(&mut loaded, slip.clone(), work.now)?;
-                    work.emit(slip.order_id, Message::StockSlip(slip))?;
-                }
-                continue;
-            }
+impl Participant for LoadedStock {
+    type Request<'m> = StockRequest<'m>;
+    type Error = NotLoaded;
+
+    fn execute(&mut self, request: StockRequest<'_>, _: Timestamp) -> Result<Result<(), Refusal>, NotLoaded> {
+        let result = match request {
+            StockRequest::StockReserve(request) => self.reserve(request)?,
+            StockRequest::StockTake(request) => self.take(request)?,
         };
-        if let Message::StockRefused(refused) | Message::StockTakeRefused(refused) = &answer.1 {
-            count_refusal(refused);
+        if let Err(refusal) = &result {
+            metrics::counter!("onrush_stock_refused_total", "code" => refusal.code.slug()).increment(1);
         }
-        work.emit(answer.0, answer.1)?;
+        Ok(result)
     }
-    work.put_stash(loaded);
+
+    fn undo(&mut self, order_id: OrderId, now: Timestamp) -> Result<(), NotLoaded> {
+        self.release(order_id, now)
+    }
+
+    fn commit(&mut self, order_id: OrderId, now: Timestamp) -> Result<(), NotLoaded> {
+        report_missing_hold(order_id, self.commit(order_id, now)?);
+        Ok(())
+    }
+}
+
+pub async fn consume(_: &Stock, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    load(work, messages).await?;
+    let now = work.now;
+    for envelope in messages {
+        let loaded = work.loaded::<LoadedStock>();
+        if let Message::SkusListed(listed) = &envelope.message {
+            loaded.list_skus(listed, now);
+        } else if let Some(answer) = execute_tasks(loaded, &envelope.message, now)? {
+            work.emit(envelope.key, answer)?;
+        }
+    }
     Ok(())
 }
 
-/// Carries out the steps that a slip has for stock, one or several in a row, because reserve and take may be neighbours.
-fn advance_slip(loaded: &mut LoadedStock, mut slip: RoutingSlip, now: Timestamp) -> Result<RoutingSlip, NotLoaded> {
-    while let Some((direction, step)) = slip.next_step(SERVICE) {
-        let answer = match (direction, step) {
-            (Direction::Back, _) => {
-                loaded.release(slip.order_id, now)?;
-                None
-            }
-            (Direction::Forward, SlipStep::StockReserve(request)) => Some(loaded.reserve(request)?),
-            (Direction::Forward, SlipStep::StockTake(request)) => Some(loaded.take(request)?),
-            (Direction::Forward, _) => break,
-        };
-        match answer {
-            None => slip.record_undone(now),
-            Some(Message::StockRefused(refused) | Message::StockTakeRefused(refused)) => {
-                count_refusal(&refused);
-                slip.record_result(Err(Refusal::new(refused.code, refused.detail)), now);
-            }
-            Some(_) => slip.record_result(Ok(()), now),
-        }
-    }
-    Ok(slip)
-}
-
-fn count_refusal(refused: &StepRefused) {
-    metrics::counter!("onrush_stock_refused_total", "code" => refused.code.slug()).increment(1);
-}
-
-async fn load(work: &mut Work, loaded: &mut LoadedStock, messages: &[&Envelope]) -> Result<(), Fault> {
+async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let mut orders: Vec<OrderId> = Vec::with_capacity(messages.len());
     let mut skus: Vec<Sku> = Vec::with_capacity(messages.len());
     for envelope in messages {
-        match &envelope.message {
-            Message::StockReserve(request) => {
-                orders.push(request.order_id);
-                skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku));
-            }
-            Message::StockTake(request) => {
-                orders.push(request.order_id);
-                skus.extend(request.lines.iter().map(|line| line.sku));
-            }
-            Message::StockRelease(request) | Message::StockCommit(request) => orders.push(request.order_id),
-            Message::SkusListed(listed) => skus.extend(listed.skus.iter().map(|listed| listed.sku)),
-            other => {
-                let Some(slip) = other.slip().filter(|slip| slip.next_step(SERVICE).is_some()) else { continue };
-                orders.push(slip.order_id);
-                for stop in &slip.stops {
-                    match stop {
-                        SlipStep::StockReserve(request) => {
-                            skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku))
-                        }
-                        SlipStep::StockTake(request) => skus.extend(request.lines.iter().map(|line| line.sku)),
-                        _ => {}
-                    }
+        if let Message::SkusListed(listed) = &envelope.message {
+            skus.extend(listed.skus.iter().map(|listed| listed.sku));
+        }
+        for task in saga_tasks::<StockRequest<'_>>(&envelope.message) {
+            orders.push(task.order_id);
+            match task.action {
+                SagaAction::Do(StockRequest::StockReserve(request)) => {
+                    skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku));
                 }
+                SagaAction::Do(StockRequest::StockTake(request)) => skus.extend(request.lines.iter().map(|line| line.sku)),
+                SagaAction::Undo(_) | SagaAction::Commit => {}
             }
         }
     }
-    skus.extend(store::load_orders(&mut work.tx, loaded, orders).await?);
-    store::load_items(&mut work.tx, loaded, skus).await?;
+    let (tx, loaded) = work.rows::<LoadedStock>();
+    skus.extend(store::load_orders(tx, loaded, orders).await?);
+    store::load_items(tx, loaded, skus).await?;
     Ok(())
 }
 

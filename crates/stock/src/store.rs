@@ -5,7 +5,7 @@
 //! the row of an item the numbers of its `stock_movements`. A row that does not exist yet cannot be locked. If two transactions
 //! insert the same new row, the primary key refuses the second, which is repeated and finds the row of the first.
 
-use crate::model::{LineState, LoadedStock, Movement, Reservation, ReservationLine, ReservationState, StockItem, StockStepOutcome};
+use crate::model::{LineState, LoadedStock, Movement, Reservation, ReservationLine, ReservationState, StockItem};
 use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
 use kit::{
     Fault,
@@ -40,8 +40,8 @@ impl FromRow for Reservation {
         let step = |index: usize| {
             Ok::<_, DbError>(match row.get::<Option<String>>(index)?.as_deref() {
                 None => None,
-                Some("DONE") => Some(StockStepOutcome::Done),
-                Some(other) => Some(StockStepOutcome::Refused(refusal.clone().ok_or_else(|| unknown_word(index, other))?)),
+                Some("DONE") => Some(Ok(())),
+                Some(other) => Some(Err(refusal.clone().ok_or_else(|| unknown_word(index, other))?)),
             })
         };
         Ok(Self {
@@ -161,10 +161,10 @@ async fn save_reservations(tx: &mut Tx, reservations: &Changed<'_, Reservation>)
 }
 
 fn reservation_params(row: &Reservation) -> [kit::Param<'_>; 7] {
-    let step = |step: &Option<StockStepOutcome>| {
+    let step = |step: &Option<Result<(), Refusal>>| {
         step.as_ref().map(|step| match step {
-            StockStepOutcome::Done => "DONE",
-            StockStepOutcome::Refused(_) => "REFUSED",
+            Ok(()) => "DONE",
+            Err(_) => "REFUSED",
         })
     };
     let refusal = row.refusal();

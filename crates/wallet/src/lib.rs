@@ -54,7 +54,7 @@ kit::module! {
         name: "wallet",
         migrations: kit::migrations!("init", separate "append_only", postgres "room"),
         checks: checks::checks,
-        reads: messages::READS,
+        reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,

@@ -6,66 +6,12 @@
 //!
 //! Field names are the JSON names of the message.
 
-use super::{CouponHold, DecodeError, Message, PaymentRequest, PointsHold, StockReserve, StockTake};
+use super::{
+    DecodeError,
+    saga::{SagaAction, SagaTask, ServiceRequest, SlipStep, StepOutcome},
+};
 use crate::{OrderId, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};
-
-/// A step of the route, with the same request as the command of that name in an orchestrated checkout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "step", content = "ask")]
-pub enum SlipStep {
-    #[serde(rename = "stock.reserve")]
-    StockReserve(StockReserve),
-    #[serde(rename = "coupon.hold")]
-    CouponHold(CouponHold),
-    #[serde(rename = "points.hold")]
-    PointsHold(PointsHold),
-    #[serde(rename = "stock.take")]
-    StockTake(StockTake),
-    #[serde(rename = "payment.request")]
-    Payment(PaymentRequest),
-}
-
-impl SlipStep {
-    /// Name of the step: the type of the command.
-    pub fn step(&self) -> &'static str {
-        match self {
-            SlipStep::StockReserve(_) => "stock.reserve",
-            SlipStep::CouponHold(_) => "coupon.hold",
-            SlipStep::PointsHold(_) => "points.hold",
-            SlipStep::StockTake(_) => "stock.take",
-            SlipStep::Payment(_) => "payment.request",
-        }
-    }
-
-    /// The service that executes the step.
-    pub fn service(&self) -> &'static str {
-        match self {
-            SlipStep::StockReserve(_) | SlipStep::StockTake(_) => "stock",
-            SlipStep::CouponHold(_) => "coupons",
-            SlipStep::PointsHold(_) => "wallet",
-            SlipStep::Payment(_) => "payments",
-        }
-    }
-
-    /// `stock.take` has no undo: the undo of `stock.reserve` returns everything the order holds or took.
-    fn has_undo(&self) -> bool {
-        !matches!(self, SlipStep::StockTake(_))
-    }
-}
-
-impl From<SlipStep> for Message {
-    /// The command with the same request.
-    fn from(stop: SlipStep) -> Message {
-        match stop {
-            SlipStep::StockReserve(ask) => Message::StockReserve(ask),
-            SlipStep::CouponHold(ask) => Message::CouponHold(ask),
-            SlipStep::PointsHold(ask) => Message::PointsHold(ask),
-            SlipStep::StockTake(ask) => Message::StockTake(ask),
-            SlipStep::Payment(ask) => Message::PaymentRequest(ask),
-        }
-    }
-}
 
 /// Direction in which a slip travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,15 +21,6 @@ pub enum Direction {
     Forward,
     /// Steps are undone, last to first.
     Back,
-}
-
-/// Result of a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum StepOutcome {
-    Done,
-    Refused(Refusal),
-    Undone,
 }
 
 /// Log entry of one executed step.
@@ -133,6 +70,26 @@ impl RoutingSlip {
         (stop.service() == service).then_some((self.way, stop))
     }
 
+    /// The next step and its request. `None`: it is not a step of the service of `R`, or the route has ended.
+    pub fn next_request<'m, R: ServiceRequest<'m>>(&'m self) -> Option<(Direction, R)> {
+        let (way, step) = self.next_step(R::SERVICE)?;
+        Some((way, R::in_slip(step)?))
+    }
+
+    /// The steps that the service of `R` has to execute now, up to the first one of another service.
+    pub fn next_tasks<'m, R: ServiceRequest<'m>>(&'m self) -> impl Iterator<Item = SagaTask<R>> {
+        let following = move |at: &usize| match self.way {
+            Direction::Forward => Some(at + 1),
+            Direction::Back => self.undo_before(*at),
+        };
+        std::iter::successors(self.next, following).map_while(move |at| {
+            let step = self.stops.get(at)?;
+            let request = R::in_slip(step)?;
+            let action = if self.way == Direction::Forward { SagaAction::Do(request) } else { SagaAction::Undo(step.step()) };
+            Some(SagaTask { order_id: self.order_id, action })
+        })
+    }
+
     /// Records that the next step was done or refused, and moves on or turns back.
     pub fn record_result(&mut self, answer: Result<(), Refusal>, at: Timestamp) {
         let Some(here) = self.next else { return };
@@ -170,14 +127,17 @@ impl RoutingSlip {
     }
 
     fn undo_before(&self, end: usize) -> Option<usize> {
-        self.stops.iter().take(end).rposition(SlipStep::has_undo)
+        self.stops.iter().take(end).rposition(|step| step.step().has_undo())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Code, MemberId, PaymentId, Won, messages::PaymentMethod};
+    use crate::{
+        Code, MemberId, PaymentId, Won,
+        messages::{CouponHold, Message, PaymentMethod, PaymentRequest, PointsHold, StockReserve, StockTake},
+    };
     use uuid::Uuid;
 
     const ORDER: OrderId = OrderId(Uuid::from_u128(1));
@@ -199,7 +159,7 @@ mod tests {
     fn advance(mut slip: RoutingSlip, refuse: Option<usize>) -> (Vec<String>, RoutingSlip) {
         let mut calls = Vec::new();
         while let Some((way, stop)) = slip.next.and_then(|next| slip.next_step(slip.stops[next].service())) {
-            calls.push(format!("{} {}", stop.step(), if way == Direction::Forward { "do" } else { "undo" }));
+            calls.push(format!("{} {}", stop.step().as_str(), if way == Direction::Forward { "do" } else { "undo" }));
             match way {
                 Direction::Back => slip.record_undone(NOW),
                 Direction::Forward if slip.next == refuse => slip.record_result(Err(Code::OutOfStock.into()), NOW),

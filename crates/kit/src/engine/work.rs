@@ -171,15 +171,6 @@ impl Work {
     pub fn loaded<T: Any + Send + Default>(&mut self) -> &mut T {
         loaded_rows(&mut self.loaded)
     }
-
-    /// Takes the rows out, to use them beside `tx`. The caller must give it back with [`Work::put_stash`].
-    pub fn take_stash<T: Any + Send + Default>(&mut self) -> Box<T> {
-        self.loaded.remove(&TypeId::of::<T>()).and_then(|slot| slot.downcast().ok()).unwrap_or_default()
-    }
-
-    pub fn put_stash<T: Any + Send>(&mut self, rows: Box<T>) {
-        self.loaded.insert(TypeId::of::<T>(), rows);
-    }
 }
 
 fn loaded_rows<T: Any + Send + Default>(loaded: &mut HashMap<TypeId, Box<dyn Any + Send>>) -> &mut T {

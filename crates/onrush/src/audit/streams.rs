@@ -1,10 +1,11 @@
 //! The streams of all services, and whether messages are under way.
 
 use crate::documents::subscriptions;
-use contracts::{SERVICES, Timestamp};
+use contracts::{Kind, OrderId, SERVICES, Timestamp, messages::SagaStep};
 use kit::Invariant;
 use orders::{RUNNING_SAGA, STUCK_SAGA};
 use rusqlite::Connection;
+use uuid::Uuid;
 
 /// Reason why this is not a quiet moment: messages under way, or running sagas. `None`: it is quiet. A stuck saga does not count, because
 /// waiting does not end it.
@@ -163,22 +164,13 @@ fn keys_in_one_partition(source: &str) -> String {
 }
 
 fn step_order() -> String {
-    let pairs = [
-        ("stock.reserve", "stock.release"),
-        ("stock.reserve", "stock.commit"),
-        ("coupon.hold", "coupon.unhold"),
-        ("coupon.hold", "coupon.use"),
-        ("points.hold", "points.unhold"),
-        ("points.hold", "points.use"),
-        ("payment.request", "payment.cancel"),
-        ("orders.slip", "stock.commit"),
-        ("orders.slip", "coupon.use"),
-        ("orders.slip", "points.use"),
-    ];
+    let commands = SagaStep::MESSAGES.iter().filter_map(|row| row.commands.split_first());
+    let after_request = commands.flat_map(|(request, later)| later.iter().map(|kind| (request.as_str(), kind.as_str())));
+    let commits = SagaStep::ALL.iter().filter_map(|step| step.commit(OrderId(Uuid::nil())));
+    let pairs = after_request.chain(commits.map(|commit| (Kind::OrdersSlip.as_str(), commit.kind())));
     // All messages of a key in one epoch are in one partition, so epoch and number give their order.
     let first = |kind: &str| format!("select key, min((epoch<<40)+seq) as place from orders_outbox where kind='{kind}' group by key");
     pairs
-        .iter()
         .map(|(before, after)| {
             let (first_after, first_before) = (first(after), first(before));
             format!(

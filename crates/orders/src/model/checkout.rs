@@ -6,12 +6,10 @@
 //! Both saga modes follow the same rules. An orchestrated order sends a message to each participant; a choreographed order sends a routing
 //! slip (see `choreography.rs`).
 
-use super::{
-    AppliedCoupon, Order, OrderEvent, OrderLine, OrderState, PaymentAttempt, Reason, SagaState, SagaStep, StepKind, StepRecord, StepResult,
-};
+use super::{AppliedCoupon, Order, OrderEvent, OrderLine, OrderState, PaymentAttempt, Reason, SagaState, StepKind, StepRecord, StepResult};
 use contracts::{
     Code, Message, PaymentId, Refusal, Timestamp,
-    messages::{OrderConfirmed, OrderEnded, StepCommand},
+    messages::{OrderConfirmed, OrderEnded, SagaAnswer, SagaStep, StepOutcome},
 };
 use std::time::Duration;
 
@@ -55,6 +53,17 @@ impl Checkout {
         self.order.itinerary.get(self.order.progress).copied()
     }
 
+    /// Applies a participant's answer.
+    pub fn apply_answer(&mut self, answer: SagaAnswer, now: Timestamp) {
+        match (answer.outcome, answer.payment_id) {
+            (StepOutcome::Done, Some(payment_id)) => self.payment_approved(payment_id, now),
+            (StepOutcome::Done, None) => self.step_done(answer.step, now),
+            (StepOutcome::Refused(refusal), Some(payment_id)) => self.payment_failed(payment_id, refusal.into(), now),
+            (StepOutcome::Refused(refusal), None) => self.step_refused(answer.step, refusal.into(), now),
+            (StepOutcome::Undone, _) => self.step_undone(answer.step, now),
+        }
+    }
+
     /// A participant completed the running step.
     pub fn step_done(&mut self, step: SagaStep, now: Timestamp) {
         if self.order.saga_state != SagaState::Running || self.current_step() != Some(step) {
@@ -80,9 +89,9 @@ impl Checkout {
             return;
         }
         self.record_step(step, StepKind::Undo, StepResult::Ok, None, now);
-        if step == SagaStep::StockReserve && self.order.itinerary.contains(&SagaStep::StockTake) {
-            // `stock.release` undoes both stock steps.
-            self.record_step(SagaStep::StockTake, StepKind::Undo, StepResult::Ok, None, now);
+        let undone_too: Vec<SagaStep> = self.order.itinerary.iter().copied().filter(|other| other.undone_with() == Some(step)).collect();
+        for other in undone_too {
+            self.record_step(other, StepKind::Undo, StepResult::Ok, None, now);
         }
         self.undo_from(self.order.progress.checked_sub(1), now);
     }
@@ -122,14 +131,7 @@ impl Checkout {
         self.order.paid_at = Some(now);
         self.order.reason = None;
         self.move_to(OrderState::Paid, None, now);
-        let command = StepCommand { order_id: self.order.id };
-        self.outgoing.push(Message::StockCommit(command));
-        if self.order.itinerary.contains(&SagaStep::CouponHold) {
-            self.outgoing.push(Message::CouponUse(command));
-        }
-        if self.order.itinerary.contains(&SagaStep::PointsHold) {
-            self.outgoing.push(Message::PointsUse(command));
-        }
+        self.outgoing.extend(self.order.itinerary.iter().filter_map(|step| step.commit(self.order.id)));
         self.outgoing.push(Message::OrderPaid(self.paid_message()));
     }
 
@@ -244,26 +246,19 @@ impl Checkout {
                 self.order.due_at = Some(self.order.expires_at);
                 self.move_to(OrderState::AwaitingPayment, None, now);
             }
-            SagaStep::StockTake => {
-                self.move_to(OrderState::Paying, None, now);
-                self.send_request(step);
-            }
+            SagaStep::StockTake => self.move_to(OrderState::Paying, None, now),
             SagaStep::Payment => {
                 // No deadline: a silent provider is not a refusal, and the payments service finds out the outcome.
                 self.order.due_at = None;
                 if self.order.state != OrderState::Paying {
                     self.move_to(OrderState::Paying, None, now);
                 }
-                self.send_request(step);
             }
-            SagaStep::StockReserve | SagaStep::CouponHold | SagaStep::PointsHold => self.send_request(step),
+            _ => {}
         }
-    }
-
-    /// Requests a step of an orchestrated order. In a choreographed order the slip already contains the request.
-    fn send_request(&mut self, step: SagaStep) {
+        // In a choreographed order the slip already contains the request.
         if !self.is_choreographed() {
-            self.outgoing.push(self.request_for(step).into());
+            self.outgoing.extend(self.request_for(step).map(Message::from));
         }
     }
 
@@ -292,18 +287,9 @@ impl Checkout {
         self.is_changed = true;
         self.order.updated_at = now;
         self.order.due_at = Some(now.after(STEP_DEADLINE));
-        if self.is_choreographed() {
-            return;
+        if !self.is_choreographed() {
+            self.outgoing.extend(self.current_step().and_then(|step| step.undo(self.order.id)));
         }
-        let command = StepCommand { order_id: self.order.id };
-        let undo = match self.current_step() {
-            Some(SagaStep::StockReserve) => Message::StockRelease(command),
-            Some(SagaStep::CouponHold) => Message::CouponUnhold(command),
-            Some(SagaStep::PointsHold) => Message::PointsUnhold(command),
-            Some(SagaStep::Payment) => Message::PaymentCancel(command),
-            Some(SagaStep::AwaitPayment | SagaStep::StockTake) | None => return,
-        };
-        self.outgoing.push(undo);
     }
 
     fn end(&mut self, now: Timestamp) {

@@ -5,10 +5,10 @@
 //! An order that gives up sends an undo slip over every step that its last slip may have reached. Where the undo arrives first, it leaves
 //! a tombstone that refuses the late request.
 
-use super::{Checkout, SagaState, SagaStep};
+use super::{Checkout, SagaState};
 use contracts::{
     Code, Timestamp,
-    messages::{Message, RoutingSlip, SlipStep, StepOutcome},
+    messages::{Message, RoutingSlip, SagaAnswer, SagaStep, SlipStep, StepOutcome},
 };
 
 impl Checkout {
@@ -55,27 +55,15 @@ impl Checkout {
             return;
         }
         for entry in &slip.log {
-            let slip_step = slip.stops.get(entry.stop);
-            let Some((slip_step, step)) = slip_step.and_then(|slip_step| Some((slip_step, SagaStep::parse(slip_step.step())?))) else {
-                continue;
-            };
+            let Some(step) = slip.stops.get(entry.stop) else { continue };
+            let is_running = self.order.saga_state == SagaState::Running;
+            if is_running && matches!(&entry.outcome, StepOutcome::Refused(refusal) if refusal.code == Code::StepTimedOut) {
+                // An echo: a repeat of this slip was refused by the tombstone of an undo. The slip with the real refusal is still to come.
+                return;
+            }
             // Clocks differ between processes, so times are clamped to keep the history ascending.
             let at = entry.at.min(now).max(self.order.updated_at);
-            match &entry.outcome {
-                StepOutcome::Done => match slip_step {
-                    SlipStep::Payment(request) => self.payment_approved(request.payment_id, at),
-                    _ => self.step_done(step, at),
-                },
-                // An echo: a repeat of this slip was refused by the tombstone of an undo. The slip with the real refusal is still to come.
-                StepOutcome::Refused(refusal) if refusal.code == Code::StepTimedOut && self.order.saga_state == SagaState::Running => {
-                    return;
-                }
-                StepOutcome::Refused(refusal) => match slip_step {
-                    SlipStep::Payment(request) => self.payment_failed(request.payment_id, refusal.clone().into(), at),
-                    _ => self.step_refused(step, refusal.clone().into(), at),
-                },
-                StepOutcome::Undone => self.step_undone(step, at),
-            }
+            self.apply_answer(SagaAnswer::in_slip(step, &entry.outcome), at);
         }
     }
 
@@ -88,7 +76,6 @@ impl Checkout {
 
     /// Requests of the steps before `end`. Waiting for the buyer has none.
     fn requests_before(&self, end: usize) -> Vec<SlipStep> {
-        let steps = self.order.itinerary[..end].iter().filter(|step| **step != SagaStep::AwaitPayment);
-        steps.map(|step| self.request_for(*step)).collect()
+        self.order.itinerary[..end].iter().filter_map(|step| self.request_for(*step)).collect()
     }
 }

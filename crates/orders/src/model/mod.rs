@@ -13,5 +13,5 @@ pub use cart::Cart;
 pub use checkout::Checkout;
 pub use order::{AppliedCoupon, Order, OrderEvent, OrderLine, PaymentAttempt, Reason, StepRecord, StepResult};
 pub use pricing::{AppliedDiscount, Basket, BasketItem, MAX_LINES, PricedLine, Quote, quote};
-pub use saga::{SagaState, SagaStep, StepKind, itinerary};
+pub use saga::{SagaState, StepKind, itinerary};
 pub use state::OrderState;

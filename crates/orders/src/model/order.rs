@@ -1,10 +1,10 @@
 //! An order, its lines and its history, as stored.
 
-use super::{OrderState, SagaState, SagaStep, StepKind};
+use super::{OrderState, SagaState, StepKind};
 use contracts::{
     Code, IssuedCouponId, MemberId, OrderId, PaymentId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::CouponScope,
-    messages::{PaymentMethod, StockPolicy},
+    messages::{PaymentMethod, SagaStep, StockPolicy},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]

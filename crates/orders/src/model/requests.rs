@@ -1,10 +1,10 @@
 //! Builds the messages of a checkout: the request of each step, and the `order.paid` event. Decides nothing.
 
-use super::{Checkout, SagaStep};
+use super::Checkout;
 use contracts::{
     PaymentId, Won,
     messages::{
-        CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, SlipStep, StockLine,
+        CouponApplication, CouponHold, OrderLineSold, OrderPaid, PaymentMethod, PaymentRequest, PointsHold, SagaStep, SlipStep, StockLine,
         StockPolicy, StockReserve, StockTake,
     },
 };
@@ -14,11 +14,11 @@ use std::time::Duration;
 const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
 
 impl Checkout {
-    /// The request of a step.
-    pub(super) fn request_for(&self, step: SagaStep) -> SlipStep {
+    /// The request of a step. `None`: no participant acts on it.
+    pub(super) fn request_for(&self, step: SagaStep) -> Option<SlipStep> {
         let (order_id, member_id) = (self.order.id, self.order.member_id);
         let expires_at = self.order.expires_at.after(HOLD_MARGIN);
-        match step {
+        Some(match step {
             SagaStep::StockReserve => SlipStep::StockReserve(StockReserve {
                 order_id,
                 reserve: self.stock_lines(StockPolicy::ReserveOnOrder),
@@ -42,8 +42,9 @@ impl Checkout {
                 SlipStep::CouponHold(CouponHold { order_id, member_id, coupons, expires_at })
             }
             SagaStep::PointsHold => SlipStep::PointsHold(PointsHold { order_id, member_id, amount: self.order.points_used, expires_at }),
-            SagaStep::AwaitPayment | SagaStep::Payment => SlipStep::Payment(self.payment_request()),
-        }
+            SagaStep::Payment => SlipStep::Payment(self.payment_request()),
+            SagaStep::AwaitPayment => return None,
+        })
     }
 
     fn payment_request(&self) -> PaymentRequest {

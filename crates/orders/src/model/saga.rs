@@ -1,51 +1,6 @@
-//! The checkout saga as data: the steps of an order, and their undos.
+//! The checkout saga as data: the state of a saga, and the steps of an order.
 
-use contracts::messages::StockPolicy;
-
-/// A step of the itinerary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SagaStep {
-    /// Reserves lines of policy `reserve_on_order`, and checks the others.
-    StockReserve,
-    CouponHold,
-    PointsHold,
-    /// Waits for the buyer to pay. No participant acts.
-    AwaitPayment,
-    /// Takes lines of policy `deduct_on_payment`.
-    StockTake,
-    Payment,
-}
-
-impl SagaStep {
-    pub const ALL: &'static [SagaStep] = &[
-        SagaStep::StockReserve,
-        SagaStep::CouponHold,
-        SagaStep::PointsHold,
-        SagaStep::AwaitPayment,
-        SagaStep::StockTake,
-        SagaStep::Payment,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SagaStep::StockReserve => "stock.reserve",
-            SagaStep::CouponHold => "coupon.hold",
-            SagaStep::PointsHold => "points.hold",
-            SagaStep::AwaitPayment => "await.payment",
-            SagaStep::StockTake => "stock.take",
-            SagaStep::Payment => "payment.request",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<SagaStep> {
-        SagaStep::ALL.iter().copied().find(|step| step.as_str() == text)
-    }
-
-    /// The step has an undo message of its own. `stock.release` undoes both stock steps and belongs to the first one.
-    pub fn has_undo(self) -> bool {
-        !matches!(self, SagaStep::AwaitPayment | SagaStep::StockTake)
-    }
-}
+use contracts::messages::{SagaStep, StockPolicy};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {

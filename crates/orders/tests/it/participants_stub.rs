@@ -3,7 +3,7 @@
 use contracts::{
     Code, CouponId, IssuedCouponId, Kind, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
-    messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, SlipStep, StepCommand, StepDone, StepRefused, StockPolicy},
+    messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, StepDone, StepRefused, StockPolicy, saga_reads},
 };
 use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id, testing::StubService};
 use std::{
@@ -33,37 +33,16 @@ struct StubState {
     stores: Vec<StoreCard>,
 }
 
-/// The stubbed services, and the message kinds they read.
-const PARTICIPANTS: &[(&str, &[Kind])] = &[
-    (
-        "stock",
-        &[
-            Kind::StockReserve,
-            Kind::StockTake,
-            Kind::StockRelease,
-            Kind::StockCommit,
-            Kind::OrdersSlip,
-            Kind::CouponsSlip,
-            Kind::WalletSlip,
-            Kind::PaymentsSlip,
-        ],
-    ),
-    (
-        "coupons",
-        &[Kind::CouponHold, Kind::CouponUnhold, Kind::CouponUse, Kind::OrdersSlip, Kind::StockSlip, Kind::WalletSlip, Kind::PaymentsSlip],
-    ),
-    (
-        "wallet",
-        &[Kind::PointsHold, Kind::PointsUnhold, Kind::PointsUse, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::PaymentsSlip],
-    ),
-    ("payments", &[Kind::PaymentRequest, Kind::PaymentCancel, Kind::OrdersSlip, Kind::StockSlip, Kind::CouponsSlip, Kind::WalletSlip]),
-    ("catalog", &[]),
-    ("stores", &[]),
-];
+/// The stubbed participants of the saga.
+const PARTICIPANTS: &[&str] = &["stock", "coupons", "wallet", "payments"];
+/// The other stubbed services. They read no message.
+const LOOKED_UP: &[&str] = &["catalog", "stores"];
 
 impl ParticipantsStub {
     pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Module>> {
-        PARTICIPANTS.iter().map(|(name, reads)| Arc::new(self.service(kit, name, reads)) as Arc<dyn Module>).collect()
+        let participants = PARTICIPANTS.iter().map(|name| (*name, &*saga_reads(name, &[]).leak()));
+        let services = participants.chain(LOOKED_UP.iter().map(|name| (*name, &[] as &[Kind])));
+        services.map(|(name, reads)| Arc::new(self.service(kit, name, reads)) as Arc<dyn Module>).collect()
     }
 
     fn service(&self, kit: &Kit, name: &'static str, reads: &'static [Kind]) -> StubService {
@@ -223,7 +202,7 @@ impl ParticipantsStub {
         while let Some((direction, slip_step)) = slip.next_step(name) {
             let request = match direction {
                 Direction::Forward => slip_step.clone().into(),
-                Direction::Back => undo_message(slip_step),
+                Direction::Back => slip_step.step().undo(slip.order_id).expect("only steps with an undo are undone"),
             };
             let reaction = self.reaction(&request);
             self.record_received(work, slip.order_id.0, request);
@@ -235,18 +214,6 @@ impl ParticipantsStub {
             }
         }
         work.emit(slip.order_id, slip_message(name, slip))
-    }
-}
-
-/// The message that undoes a step of a slip.
-fn undo_message(slip_step: &SlipStep) -> Message {
-    let command = |order_id| StepCommand { order_id };
-    match slip_step {
-        SlipStep::StockReserve(request) => Message::StockRelease(command(request.order_id)),
-        SlipStep::CouponHold(request) => Message::CouponUnhold(command(request.order_id)),
-        SlipStep::PointsHold(request) => Message::PointsUnhold(command(request.order_id)),
-        SlipStep::Payment(request) => Message::PaymentCancel(command(request.order_id)),
-        SlipStep::StockTake(_) => panic!("undone with the reservation"),
     }
 }
 

@@ -8,7 +8,7 @@ mod replies;
 use super::payment::{Cancellation, Payment, PaymentState, ProviderStatus, Refund, RefundState, provider_key};
 use contracts::{
     Code, Message, OrderId, PaymentId, Refusal, Timestamp, Won,
-    messages::{Direction, PaymentMethod, PaymentRequest, RoutingSlip, SlipStep},
+    messages::{PaymentMethod, PaymentRequest, RoutingSlip},
 };
 use kit::rows::{Rows, Tracked};
 use replies::{reply_approved, reply_cancelled, reply_failed, transfer};
@@ -84,32 +84,8 @@ impl LoadedPayments {
         Ok(loaded.map(|loaded| &loaded.payment))
     }
 
-    /// Handles a slip that calls payments, like the message for the same step or undo. The reply is the slip, passed on.
-    pub fn advance_slip(
-        &mut self,
-        slip: &RoutingSlip,
-        refund_id: Uuid,
-        rules: &PaymentRules,
-        now: Timestamp,
-    ) -> Result<NextAction, PaymentInvariantViolation> {
-        match slip.next_step("payments") {
-            Some((Direction::Forward, SlipStep::Payment(request))) => self.start_payment(request, Some(slip), rules, now),
-            Some((Direction::Back, _)) => self.undo_payment(slip.order_id, Some(slip), refund_id, rules, now),
-            _ => Ok(NextAction::Nothing),
-        }
-    }
-
-    /// Handles a request to pay an order (saga step).
+    /// Handles a request to pay an order (saga step). `slip`: the slip that requests it, which becomes the reply.
     pub fn request(
-        &mut self,
-        request: &PaymentRequest,
-        rules: &PaymentRules,
-        now: Timestamp,
-    ) -> Result<NextAction, PaymentInvariantViolation> {
-        self.start_payment(request, None, rules, now)
-    }
-
-    fn start_payment(
         &mut self,
         request: &PaymentRequest,
         slip: Option<&RoutingSlip>,
@@ -180,16 +156,6 @@ impl LoadedPayments {
 
     /// Handles the undo of an order's payment (saga undo). A captured payment is refunded; an unknown outcome is awaited first.
     pub fn cancel(
-        &mut self,
-        order_id: OrderId,
-        refund_id: Uuid,
-        rules: &PaymentRules,
-        now: Timestamp,
-    ) -> Result<NextAction, PaymentInvariantViolation> {
-        self.undo_payment(order_id, None, refund_id, rules, now)
-    }
-
-    fn undo_payment(
         &mut self,
         order_id: OrderId,
         slip: Option<&RoutingSlip>,

@@ -1,9 +1,9 @@
 //! The stock rows of a transaction: loaded once, changed by any number of commands and messages, saved once.
 
-use super::{LineState, Movement, Reservation, ReservationLine, ReservationState, StockItem, StockStepOutcome, reservation::StockStep};
+use super::{LineState, Movement, Reservation, ReservationLine, ReservationState, StockItem, reservation::StockStep};
 use contracts::{
-    Code, Message, OrderId, Refusal, Sku, Timestamp,
-    messages::{SkusListed, StepDone, StepRefused, StockLine, StockReserve, StockTake},
+    Code, OrderId, Refusal, Sku, Timestamp,
+    messages::{SkusListed, StockLine, StockReserve, StockTake},
 };
 use kit::rows::Rows;
 use std::{fmt::Write, ops::DerefMut};
@@ -79,21 +79,13 @@ impl LoadedStock {
     }
 
     /// Holds all lines of an order, or none. Lines to check only must be available, but are not held.
-    pub fn reserve(&mut self, request: &StockReserve) -> Result<Message, NotLoaded> {
-        let order_id = request.order_id;
-        Ok(match self.run_step(StockStep::Reserve, order_id, &request.reserve, &request.check_only, request.expires_at)? {
-            StockStepOutcome::Done => Message::StockReserved(StepDone { order_id }),
-            StockStepOutcome::Refused(Refusal { code, detail }) => Message::StockRefused(StepRefused { order_id, code, detail }),
-        })
+    pub fn reserve(&mut self, request: &StockReserve) -> Result<Result<(), Refusal>, NotLoaded> {
+        self.run_step(StockStep::Reserve, request.order_id, &request.reserve, &request.check_only, request.expires_at)
     }
 
     /// Holds the check-only lines right before payment, all or none.
-    pub fn take(&mut self, request: &StockTake) -> Result<Message, NotLoaded> {
-        let order_id = request.order_id;
-        Ok(match self.run_step(StockStep::Take, order_id, &request.lines, &[], request.expires_at)? {
-            StockStepOutcome::Done => Message::StockTaken(StepDone { order_id }),
-            StockStepOutcome::Refused(Refusal { code, detail }) => Message::StockTakeRefused(StepRefused { order_id, code, detail }),
-        })
+    pub fn take(&mut self, request: &StockTake) -> Result<Result<(), Refusal>, NotLoaded> {
+        self.run_step(StockStep::Take, request.order_id, &request.lines, &[], request.expires_at)
     }
 
     /// Sells everything that a paid order holds.
@@ -114,10 +106,10 @@ impl LoadedStock {
     }
 
     /// Undoes an order: releases its holds, or returns its sold units. An unknown order gets a tombstone.
-    pub fn release(&mut self, order_id: OrderId, at: Timestamp) -> Result<Message, NotLoaded> {
+    pub fn release(&mut self, order_id: OrderId, at: Timestamp) -> Result<(), NotLoaded> {
         let Some(reservation) = self.orders.get_mut(order_id) else {
             self.orders.put(order_id, Reservation::tombstone(order_id));
-            return Ok(Message::StockReleased(StepDone { order_id }));
+            return Ok(());
         };
         match reservation.state {
             ReservationState::Held => {
@@ -136,7 +128,7 @@ impl LoadedStock {
             }
             ReservationState::Released | ReservationState::Returned | ReservationState::Refused | ReservationState::Tombstone => {}
         }
-        Ok(Message::StockReleased(StepDone { order_id }))
+        Ok(())
     }
 
     fn run_step(
@@ -146,7 +138,7 @@ impl LoadedStock {
         hold: &[StockLine],
         check: &[StockLine],
         expires_at: Timestamp,
-    ) -> Result<StockStepOutcome, NotLoaded> {
+    ) -> Result<Result<(), Refusal>, NotLoaded> {
         if let Some(known) = self.orders.get(order_id).and_then(|reservation| reservation.known_outcome(step)) {
             return Ok(known);
         }
@@ -159,9 +151,9 @@ impl LoadedStock {
                 item_mut(&mut self.items, line.sku)?.hold(quantity);
                 held.push(ReservationLine { line_no: line.line_no, sku: line.sku, quantity, state: LineState::Active, stored: None });
             }
-            StockStepOutcome::Done
+            Ok(())
         } else {
-            StockStepOutcome::Refused(Refusal::new(Code::OutOfStock, describe(&shortages)))
+            Err(Refusal::new(Code::OutOfStock, describe(&shortages)))
         };
         let reservation = self.orders.get_or_add(order_id, || Reservation::started(order_id, &outcome));
         reservation.lines.append(&mut held);

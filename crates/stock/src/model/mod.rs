@@ -10,4 +10,4 @@ mod tests;
 pub use item::MovementKind;
 pub use item::{MAX_ON_HAND, Movement, StockItem};
 pub use loaded::{CommitOutcome, LoadedStock, NotLoaded};
-pub use reservation::{LineState, Reservation, ReservationLine, ReservationState, StockStepOutcome};
+pub use reservation::{LineState, Reservation, ReservationLine, ReservationState};

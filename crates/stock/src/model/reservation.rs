@@ -82,13 +82,6 @@ impl ReservationLine {
     }
 }
 
-/// Recorded outcome of a saga step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StockStepOutcome {
-    Done,
-    Refused(Refusal),
-}
-
 /// A saga step that may hold units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StockStep {
@@ -101,8 +94,8 @@ pub(super) enum StockStep {
 pub struct Reservation {
     pub order_id: OrderId,
     pub state: ReservationState,
-    pub reserve: Option<StockStepOutcome>,
-    pub take: Option<StockStepOutcome>,
+    pub reserve: Option<Result<(), Refusal>>,
+    pub take: Option<Result<(), Refusal>>,
     /// Deadline by which the saga should have ended the hold.
     pub expires_at: Option<Timestamp>,
     /// While held: the active holds. Once committed: the sold lines.
@@ -115,16 +108,16 @@ impl Reservation {
     }
 
     /// A reservation whose first step had this outcome.
-    pub(super) fn started(order_id: OrderId, outcome: &StockStepOutcome) -> Self {
+    pub(super) fn started(order_id: OrderId, outcome: &Result<(), Refusal>) -> Self {
         let state = match outcome {
-            StockStepOutcome::Done => ReservationState::Held,
-            StockStepOutcome::Refused(_) => ReservationState::Refused,
+            Ok(()) => ReservationState::Held,
+            Err(_) => ReservationState::Refused,
         };
         Self { state, ..Self::tombstone(order_id) }
     }
 
     /// The outcome of a step that is a repeat or comes too late. `None`: the step is still to be decided.
-    pub(super) fn known_outcome(&self, step: StockStep) -> Option<StockStepOutcome> {
+    pub(super) fn known_outcome(&self, step: StockStep) -> Option<Result<(), Refusal>> {
         let recorded = match step {
             StockStep::Reserve => &self.reserve,
             StockStep::Take => &self.take,
@@ -134,15 +127,15 @@ impl Reservation {
         }
         match self.state {
             ReservationState::Held => None,
-            ReservationState::Refused => self.refusal().cloned().map(StockStepOutcome::Refused),
+            ReservationState::Refused => self.refusal().cloned().map(Err),
             ReservationState::Committed | ReservationState::Released | ReservationState::Returned | ReservationState::Tombstone => {
-                Some(StockStepOutcome::Refused(Refusal::new(Code::StepTimedOut, "The order was settled before its stock was asked for")))
+                Some(Err(Refusal::new(Code::StepTimedOut, "The order was settled before its stock was asked for")))
             }
         }
     }
 
     /// Records the outcome of a step. At most one step of an order is ever recorded as refused.
-    pub(super) fn record(&mut self, step: StockStep, outcome: StockStepOutcome, expires_at: Timestamp) {
+    pub(super) fn record(&mut self, step: StockStep, outcome: Result<(), Refusal>, expires_at: Timestamp) {
         self.expires_at = self.expires_at.max(Some(expires_at));
         match step {
             StockStep::Reserve => self.reserve = Some(outcome),
@@ -152,7 +145,7 @@ impl Reservation {
 
     pub fn refusal(&self) -> Option<&Refusal> {
         [&self.reserve, &self.take].into_iter().find_map(|step| match step {
-            Some(StockStepOutcome::Refused(refusal)) => Some(refusal),
+            Some(Err(refusal)) => Some(refusal),
             _ => None,
         })
     }

@@ -3,8 +3,8 @@
 use super::NextAction;
 use crate::model::payment::Payment;
 use contracts::{
-    Message, OrderId, Refusal, Timestamp,
-    messages::{PaymentApproved, PaymentRefused, RoutingSlip, StepDone, WalletTransfer},
+    OrderId, Refusal, Timestamp,
+    messages::{PaymentRequest, PaymentsRequest, RoutingSlip, SagaStep, WalletTransfer, reply_result, reply_undone},
 };
 
 pub fn transfer(payment: &Payment) -> WalletTransfer {
@@ -12,34 +12,28 @@ pub fn transfer(payment: &Payment) -> WalletTransfer {
 }
 
 pub fn reply_approved(payment: &Payment, now: Timestamp) -> NextAction {
-    if let Some(slip) = &payment.slip {
-        return pass_on(slip, |slip| slip.record_result(Ok(()), now));
-    }
-    let approved = PaymentApproved { order_id: payment.order_id, payment_id: payment.id, amount: payment.amount };
-    NextAction::Emit(payment.order_id, Message::PaymentApproved(approved))
+    reply(payment, Ok(()), now)
 }
 
 pub fn reply_failed(payment: &Payment, now: Timestamp) -> NextAction {
-    if let Some(slip) = &payment.slip {
-        return pass_on(slip, |slip| slip.record_result(Err(payment.refusal()), now));
-    }
-    let Refusal { code, detail } = payment.refusal();
-    NextAction::Emit(
-        payment.order_id,
-        Message::PaymentFailed(PaymentRefused { order_id: payment.order_id, payment_id: payment.id, code, detail }),
-    )
+    reply(payment, Err(payment.refusal()), now)
+}
+
+fn reply(payment: &Payment, result: Result<(), Refusal>, now: Timestamp) -> NextAction {
+    let request = PaymentRequest {
+        order_id: payment.order_id,
+        payment_id: payment.id,
+        member_id: payment.member_id,
+        amount: payment.amount,
+        method: payment.method,
+        token: payment.token.clone(),
+    };
+    NextAction::Emit(payment.order_id, reply_result(PaymentsRequest::Payment(&request), payment.slip.as_ref(), result, now))
 }
 
 pub fn reply_cancelled(order_id: OrderId, slip: Option<&RoutingSlip>, now: Timestamp) -> NextAction {
-    if let Some(slip) = slip {
-        return pass_on(slip, |slip| slip.record_undone(now));
+    match reply_undone::<PaymentsRequest<'_>>(SagaStep::Payment, order_id, slip, now) {
+        Some(message) => NextAction::Emit(order_id, message),
+        None => NextAction::Nothing,
     }
-    NextAction::Emit(order_id, Message::PaymentCancelled(StepDone { order_id }))
-}
-
-/// Passes the requesting slip on, with the outcome.
-fn pass_on(slip: &RoutingSlip, settle: impl FnOnce(&mut RoutingSlip)) -> NextAction {
-    let mut slip = slip.clone();
-    settle(&mut slip);
-    NextAction::Emit(slip.order_id, Message::PaymentsSlip(slip))
 }

@@ -69,11 +69,11 @@ impl Tables {
     }
 
     fn request(&mut self, request: &PaymentRequest) -> NextAction {
-        let next = self.run(|loaded, _| loaded.request(request, &RULES, NOW));
+        let next = self.run(|loaded, _| loaded.request(request, None, &RULES, NOW));
         self.record(next)
     }
     fn cancel(&mut self, n: u8) -> NextAction {
-        let next = self.run(|loaded, refund| loaded.cancel(order(n), refund, &RULES, NOW));
+        let next = self.run(|loaded, refund| loaded.cancel(order(n), None, refund, &RULES, NOW));
         self.record(next)
     }
     fn settle(&mut self, n: u8, status: &ProviderStatus) -> NextAction {
@@ -117,7 +117,7 @@ fn each_method_leads_to_its_next_action() {
     assert_eq!(failed_with(&tables.request(&payment_request(5, 5, -1, PaymentMethod::Wallet))), Some(Code::AmountOutOfRange));
     assert_eq!(tables.state(2), PaymentState::Intent);
     let off = PaymentRules { test_provider: false, ..RULES };
-    let next = tables.run(|loaded, _| loaded.request(&payment_request(6, 6, 5, PaymentMethod::Test), &off, NOW));
+    let next = tables.run(|loaded, _| loaded.request(&payment_request(6, 6, 5, PaymentMethod::Test), None, &off, NOW));
     assert_eq!(failed_with(&next), Some(Code::PaymentMethodNotAllowed));
 }
 

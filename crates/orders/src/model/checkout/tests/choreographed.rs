@@ -60,7 +60,7 @@ impl SlipParticipant {
     }
 
     fn perform(&mut self, slip_step: &SlipStep, slip: &RoutingSlip, accepts: bool) -> RequestOutcome {
-        let step = SagaStep::parse(slip_step.step()).expect("a known step");
+        let step = slip_step.step();
         let attempt = match slip_step {
             SlipStep::Payment(request) => Some(request.payment_id),
             _ => None,

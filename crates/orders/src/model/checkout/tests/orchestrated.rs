@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 /// Simulates stock, coupons, the wallet's points, or payments.
 #[derive(Default)]
-struct Participant {
+struct OrchestratedParticipant {
     inbox: VecDeque<Message>,
     answers: VecDeque<StepAnswer>,
     /// Answers given so far, for repeated requests.
@@ -29,7 +29,7 @@ enum StepAnswer {
     Declined(PaymentId),
 }
 
-impl Participant {
+impl OrchestratedParticipant {
     fn handle(&mut self, message: &Message, accepts: bool) {
         let kind = message.kind();
         if kind == "stock.commit" || kind == "coupon.use" || kind == "points.use" {
@@ -69,7 +69,7 @@ struct OrchestratedSimulation {
     checkout: Checkout,
     now: Timestamp,
     attempts: u128,
-    participants: [Participant; 4],
+    participants: [OrchestratedParticipant; 4],
     emitted: Vec<&'static str>,
 }
 

@@ -1,7 +1,7 @@
 //! Tests of the slips of a choreographed checkout, by example.
 
 use super::*;
-use contracts::messages::{Direction, RoutingSlip, SlipStep, StepOutcome};
+use contracts::messages::{Direction, RoutingSlip, StepOutcome};
 
 /// The slip that the order sends. Panics when it sends anything else.
 fn sent_slip(checkout: &mut Checkout) -> RoutingSlip {
@@ -11,7 +11,7 @@ fn sent_slip(checkout: &mut Checkout) -> RoutingSlip {
 }
 
 fn steps(slip: &RoutingSlip) -> Vec<&'static str> {
-    slip.stops.iter().map(SlipStep::step).collect()
+    slip.stops.iter().map(|step| step.step().as_str()).collect()
 }
 
 fn all_done(mut slip: RoutingSlip) -> RoutingSlip {
