@@ -7,11 +7,12 @@
 //!
 //! Order of the modules, bottom to top; each imports only those before it:
 //! ```text
-//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, telemetry, breaker | db | kafka, redis, cache | engine, jobs
-//! | http | auth | links, gateway | module, extract, submit, process | testing
+//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, backoff, telemetry, breaker | db | kafka, redis, cache | engine
+//! | jobs | http | auth | links, gateway | module, extract, submit, process | testing
 //! ```
 
 pub mod auth;
+pub mod backoff;
 pub mod breaker;
 pub mod cache;
 pub mod db;

@@ -2,11 +2,10 @@
 
 use crate::{
     auth::{Auth, cookie::Cookies},
-    batch::{Batch, Command, Reply, SubmitError, TraceId},
+    batch::Batch,
     db::Db,
     engine::{Fault, Service},
     http::Cursors,
-    idempotency::IdempotencyKey,
     jobs::Job,
     kafka::RequestLogs,
     links::{CallHandlers, Links},
@@ -50,17 +49,6 @@ impl Kit {
     /// True when other processes may write the tables that this one reads. Copies in memory must then expire soon.
     pub fn is_shared(&self) -> bool {
         self.db.is_postgres()
-    }
-
-    /// Queues a command of `service` and waits for its durable outcome.
-    pub async fn submit<C: Command>(
-        &self,
-        service: &Arc<C::Service>,
-        command: C,
-        key: Option<IdempotencyKey>,
-        trace: TraceId,
-    ) -> Result<Reply, SubmitError> {
-        self.batch.submit(service, command, key, trace).await
     }
 }
 

@@ -124,6 +124,37 @@ fn services_name_their_own_tables_only() {
     assert!(foreign.is_empty(), "{}", foreign.join("\n"));
 }
 
+/// Names of the files that a `migrations!` table includes.
+fn listed_migrations(table: &str) -> BTreeSet<String> {
+    let entries = table.split(',').filter(|entry| !entry.trim().is_empty());
+    let file_names = entries.enumerate().flat_map(|(index, entry)| {
+        let (kind, name) = entry.trim().trim_end_matches('"').split_once('"').unwrap_or_else(|| panic!("{entry} has no name"));
+        let endings: &[&str] = match kind.trim() {
+            "" => &[".sql"],
+            "postgres" => &[".postgres.sql"],
+            "separate" => &[".sql", ".postgres.sql"],
+            other => panic!("{other} is not a kind of migration"),
+        };
+        endings.iter().map(move |ending| format!("V{}__{name}{ending}", index + 1))
+    });
+    file_names.collect()
+}
+
+// The compiler refuses the reverse, an entry without its file.
+#[test]
+fn every_sql_file_is_in_the_migrations_table_of_its_crate() {
+    let mut count = 0;
+    for folder in fs::read_dir(crates()).expect("crates").map(|entry| entry.expect("a crate").path()) {
+        let file_name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let found: BTreeSet<String> = files(&folder.join("migrations"), "sql").into_iter().filter_map(file_name).collect();
+        let door = read(&folder.join("src/lib.rs"));
+        let table = door.split_once("migrations!(").and_then(|(_, rest)| rest.split_once(')')).map_or("", |(table, _)| table);
+        assert_eq!(found, listed_migrations(table), "{}: the folder and the table differ", folder.display());
+        count += found.len();
+    }
+    assert!(count > 15, "only {count} migrations found");
+}
+
 #[test]
 fn the_mall_has_the_services_of_contracts() {
     let names: BTreeSet<&str> = mall::SERVICES.iter().map(|service| service.name).collect();
