@@ -1,4 +1,4 @@
-//! What an order changed in the other services.
+//! Effects of an order on the rows of other services.
 
 use kit::Invariant;
 
