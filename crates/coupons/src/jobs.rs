@@ -49,7 +49,7 @@ fn job<C: Command<Service = Coupons>>(name: &'static str, every: Duration, coupo
 }
 
 async fn run_pass<C: Command<Service = Coupons>>(coupons: &Arc<Coupons>, command: C) -> Result<Pass, SubmitError> {
-    let reply = coupons.kit.submit(coupons, command, None, Uuid::nil()).await?;
+    let reply = coupons.kit.batch.submit(coupons, command, None, Uuid::nil()).await?;
     Ok(if matches!(reply, Reply::Answer(answer) if answer.status == MORE) { Pass::More } else { Pass::Done })
 }
 
@@ -65,18 +65,18 @@ impl Command for ExpireCoupons {
     const OPERATION: &'static str = "coupons.expire";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        let due = definitions::with_due(&mut work.tx, work.now, MAX_DEFINITIONS).await?;
-        loaded.load_definitions(&mut work.tx, due.iter().copied()).await?;
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        let due = definitions::with_due(tx, now, MAX_DEFINITIONS).await?;
+        loaded.load_definitions(tx, due.iter().copied()).await?;
         let mut rows_left = MAX_ROWS;
         for id in &due {
-            rows_left -= expire_next_in(work, &mut loaded, *id, rows_left).await?;
+            rows_left -= expire_next_in(work, *id, rows_left).await?;
             if rows_left == 0 {
                 break;
             }
         }
-        promote_in(work, &mut loaded, due.iter().copied()).await?;
-        work.put_stash(loaded);
+        promote_in(work, due.iter().copied()).await?;
         Ok(answers(commands.len(), rows_left == 0 || due.len() == MAX_DEFINITIONS as usize))
     }
 }
@@ -86,23 +86,25 @@ impl Command for ExpireCoupons {
 /// Higher numbers were issued later and expire later. So all due numbers are below the first one that is not due. Held coupons are passed,
 /// too: they expire when their order releases them. If the clocks of two processes differ, a number may wait for a lower one that ends
 /// later by that difference. No number is skipped.
-async fn expire_next_in(work: &mut Work, loaded: &mut LoadedCoupons, id: CouponId, limit: u32) -> Result<u32, Fault> {
+async fn expire_next_in(work: &mut Work, id: CouponId, limit: u32) -> Result<u32, Fault> {
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let Some(definition) = loaded.definitions.get(id) else { return Ok(0) };
     let from = definition.expire_number;
-    let rows = issued::by_number(&mut work.tx, id, from, limit).await?;
-    let due = rows.iter().take_while(|(_, _, expires_at)| *expires_at <= work.now).count();
+    let rows = issued::by_number(tx, id, from, limit).await?;
+    let due = rows.iter().take_while(|(_, _, expires_at)| *expires_at <= now).count();
     let mut next_due = rows.get(due).map(|(_, _, expires_at)| *expires_at);
     let next = rows[..due].last().map_or(from, |(_, number, _)| number + 1);
     let passed = u32::try_from(due).unwrap_or(limit);
-    loaded.load_issued(&mut work.tx, rows[..due].iter().map(|(id, _, _)| *id)).await?;
+    loaded.load_issued(tx, rows[..due].iter().map(|(id, _, _)| *id)).await?;
     for (issued_id, _, _) in &rows[..due] {
-        expire_in(work, loaded, *issued_id)?;
+        expire_in(work, *issued_id)?;
     }
     if passed == limit {
         // There may be more. The next pass continues here.
-        next_due = Some(work.now);
+        next_due = Some(now);
     }
-    if let Some(definition) = loaded.definitions.get_mut(id) {
+    if let Some(definition) = work.loaded::<LoadedCoupons>().definitions.get_mut(id) {
         definition.record_expiry_progress(next, next_due);
     }
     Ok(passed)
@@ -115,25 +117,25 @@ impl Command for CloseWaitlists {
     const OPERATION: &'static str = "coupons.close";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        let ended = definitions::with_abandoned_waitlist(&mut work.tx, work.now, MAX_DEFINITIONS).await?;
-        loaded.load_definitions(&mut work.tx, ended.iter().copied()).await?;
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        let ended = definitions::with_abandoned_waitlist(tx, now, MAX_DEFINITIONS).await?;
+        loaded.load_definitions(tx, ended.iter().copied()).await?;
         let mut rows_left = i64::from(MAX_ROWS);
         for id in &ended {
-            let Some(definition) = loaded.definitions.get_mut(*id).filter(|definition| definition.has_abandoned_waitlist(work.now)) else {
+            let Some(definition) = loaded.definitions.get_mut(*id).filter(|definition| definition.has_abandoned_waitlist(now)) else {
                 continue;
             };
-            let next = waiting::first(&mut work.tx, *id, definition.head_ticket, rows_left).await?;
+            let next = waiting::first(tx, *id, definition.head_ticket, rows_left).await?;
             for (ticket, _) in &next {
                 definition.remove_first(*ticket);
             }
-            waiting::set_state(&mut work.tx, *id, next.iter().map(|(ticket, _)| *ticket), TicketState::Closed).await?;
+            waiting::set_state(tx, *id, next.iter().map(|(ticket, _)| *ticket), TicketState::Closed).await?;
             rows_left -= next.len() as i64;
             if rows_left == 0 {
                 break;
             }
         }
-        work.put_stash(loaded);
         Ok(answers(commands.len(), rows_left == 0 || ended.len() == MAX_DEFINITIONS as usize))
     }
 }
@@ -145,12 +147,12 @@ impl Command for PromoteWaiting {
     const OPERATION: &'static str = "coupons.promote";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
         // One definition per pass, because it may promote as many members as one transaction should.
-        let backlog = definitions::with_backlog(&mut work.tx, work.now, 1).await?;
-        loaded.load_definitions(&mut work.tx, backlog.iter().copied()).await?;
-        let served = promote_in(work, &mut loaded, backlog.iter().copied()).await?;
-        work.put_stash(loaded);
+        let backlog = definitions::with_backlog(tx, now, 1).await?;
+        loaded.load_definitions(tx, backlog.iter().copied()).await?;
+        let served = promote_in(work, backlog.iter().copied()).await?;
         Ok(answers(commands.len(), served > 0))
     }
 }

@@ -8,10 +8,10 @@ use crate::{
         redis::{GateUpdate, Slot, UpdateGuard},
     },
     model::{Definition, IssuedCoupon, OrderHold, Terms},
-    store::{definitions, holds, issued, rows::Rows},
+    store::{definitions, holds, issued},
 };
 use contracts::{CouponId, IssuedCouponId, MemberId, OrderId};
-use kit::{DbError, Fault, Tx, Work};
+use kit::{DbError, Fault, Tx, Work, rows::Rows};
 use std::{collections::HashMap, sync::Arc};
 
 #[derive(Debug, Default)]
@@ -127,9 +127,9 @@ impl GateChanges {
 impl Coupons {
     /// Saves the rows that the transaction changed. The gate or the refusal cache learns of them with the commit.
     pub(crate) async fn save(&self, work: &mut Work) -> Result<(), Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
         let mut gate_changes = std::mem::take(&mut loaded.gate_changes);
-        let changed = loaded.save(&mut work.tx).await?;
+        let changed = loaded.save(tx).await?;
         match &self.gate {
             Some(gate) => {
                 let updates = changed.into_iter().map(|definition| gate_changes.take_update(definition)).collect();
@@ -144,7 +144,6 @@ impl Coupons {
                 work.after_commit(move || refusals.apply(windows));
             }
         }
-        work.put_stash(loaded);
         Ok(())
     }
 }

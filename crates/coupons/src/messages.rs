@@ -76,9 +76,8 @@ async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Resul
             }
         }
     }
-    expire_released(work, &mut loaded, &released).await?;
     work.put_stash(loaded);
-    Ok(())
+    expire_released(work, &released).await
 }
 
 /// Loads all rows on which these messages are decided, each once.
@@ -125,7 +124,7 @@ fn hold_for(loaded: &mut LoadedCoupons, asked: &CouponHold, now: Timestamp) -> R
     }
     let hold = decide(loaded, asked, now);
     let answer = hold.answer();
-    loaded.holds.add_new(asked.order_id, hold);
+    loaded.holds.put(asked.order_id, hold);
     answer
 }
 
@@ -179,7 +178,7 @@ fn unhold(loaded: &mut LoadedCoupons, order_id: OrderId, now: Timestamp) -> Vec<
     let mut released = Vec::new();
     match loaded.holds.get_mut(order_id) {
         Some(hold) => released.extend_from_slice(hold.release()),
-        None => loaded.holds.add_new(order_id, OrderHold::tombstone(order_id, now)),
+        None => loaded.holds.put(order_id, OrderHold::tombstone(order_id, now)),
     }
     for id in &released {
         if let Some(coupon) = loaded.issued.get_mut(*id) {
@@ -190,17 +189,18 @@ fn unhold(loaded: &mut LoadedCoupons, order_id: OrderId, now: Timestamp) -> Vec<
 }
 
 /// Expires released coupons that are past their end, and promotes waiting members to their units (C18).
-async fn expire_released(work: &mut Work, loaded: &mut LoadedCoupons, released: &[IssuedCouponId]) -> Result<(), Fault> {
+async fn expire_released(work: &mut Work, released: &[IssuedCouponId]) -> Result<(), Fault> {
     let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let due = released.iter().filter_map(|id| loaded.issued.get(*id)).filter(|coupon| coupon.is_due(now));
     let (due, coupon_ids): (Vec<IssuedCouponId>, Vec<CouponId>) = due.map(|coupon| (coupon.id, coupon.coupon_id)).unzip();
     if due.is_empty() {
         return Ok(());
     }
-    loaded.load_definitions(&mut work.tx, coupon_ids.iter().copied()).await?;
+    loaded.load_definitions(tx, coupon_ids.iter().copied()).await?;
     for id in due {
-        expire_in(work, loaded, id)?;
+        expire_in(work, id)?;
     }
-    promote_in(work, loaded, coupon_ids).await?;
+    promote_in(work, coupon_ids).await?;
     Ok(())
 }

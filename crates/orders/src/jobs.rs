@@ -36,7 +36,7 @@ async fn run_pass(orders: &Arc<Orders>) -> Result<Pass, Problem> {
         return Ok(Pass::Done);
     }
     let is_full = ids.len() == MAX_PER_PASS as usize;
-    orders.kit.submit(orders, HandleDueOrders { ids }, None, Uuid::nil()).await?;
+    orders.kit.batch.submit(orders, HandleDueOrders { ids }, None, Uuid::nil()).await?;
     Ok(if is_full { Pass::More } else { Pass::Done })
 }
 
@@ -53,7 +53,7 @@ impl Command for HandleDueOrders {
         for command in commands {
             loaded::load(orders, work, command.ids.iter().copied()).await?;
             for id in &command.ids {
-                if let Some(checkout) = work.stash::<LoadedOrders>().get_mut(*id) {
+                if let Some(checkout) = work.loaded::<LoadedOrders>().get_mut(*id) {
                     checkout.on_deadline(now);
                 }
                 loaded::emit_outgoing(work, *id)?;

@@ -1,4 +1,4 @@
-//! Orders of the current transaction: each is loaded once, changed in memory through all rounds of its saga, and written once.
+//! Orders and carts of the current transaction: each is loaded once, changed in memory through all rounds of its saga, and written once.
 
 pub mod carts;
 
@@ -8,9 +8,10 @@ use crate::{
     store::{self, OpenAnswer},
     view::{self, OrderHistory},
 };
+use carts::LoadedCarts;
 use contracts::{Code, OrderId, Refusal, Timestamp};
 use kit::{
-    Answer, Outcome, Work,
+    Answer, Outcome, Tx, Work,
     batch::TraceId,
     cache::Cache,
     engine::Fault,
@@ -27,6 +28,7 @@ pub struct LoadedOrders {
     checkouts: HashMap<OrderId, Checkout>,
     /// In order of first use, so that rows are always written in the same order.
     insertion_order: Vec<OrderId>,
+    pub carts: LoadedCarts,
 }
 
 impl LoadedOrders {
@@ -66,24 +68,24 @@ pub fn contents_cache() -> Cache<OrderId, Arc<OrderContents>> {
 
 /// Loads and locks the orders that are not in memory yet, with their lines and coupons. Unknown ids stay missing.
 pub async fn load(orders: &Orders, work: &mut Work, ids: impl Iterator<Item = OrderId>) -> Result<(), Fault> {
-    let loaded: &mut LoadedOrders = work.stash();
+    let (tx, loaded) = work.rows::<LoadedOrders>();
     let mut missing: Vec<OrderId> = ids.filter(|id| !loaded.checkouts.contains_key(id)).collect();
     missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
-    let found = store::load_for_update(&mut work.tx, &missing).await?;
-    let contents = load_contents(orders, work, &found).await?;
+    let found = store::load_for_update(tx, &missing).await?;
+    let contents = load_contents(orders, tx, &found).await?;
     for (order, contents) in found.into_iter().zip(contents) {
         let OrderContents { lines, coupons } = OrderContents::clone(&contents);
         let (events, steps, outgoing) = (Vec::new(), Vec::new(), Vec::new());
-        work.stash::<LoadedOrders>().add(Checkout { order, lines, coupons, events, steps, outgoing, is_new: false, is_changed: false });
+        loaded.add(Checkout { order, lines, coupons, events, steps, outgoing, is_new: false, is_changed: false });
     }
     Ok(())
 }
 
-async fn load_contents(orders: &Orders, work: &mut Work, found: &[Order]) -> Result<Vec<Arc<OrderContents>>, Fault> {
+async fn load_contents(orders: &Orders, tx: &mut Tx, found: &[Order]) -> Result<Vec<Arc<OrderContents>>, Fault> {
     let mut known: HashMap<OrderId, Arc<OrderContents>> = HashMap::new();
     for order in found {
         if let Some(contents) = orders.contents_cache.get(&order.id).await {
@@ -92,8 +94,8 @@ async fn load_contents(orders: &Orders, work: &mut Work, found: &[Order]) -> Res
     }
     let unknown: Vec<OrderId> = found.iter().map(|order| order.id).filter(|id| !known.contains_key(id)).collect();
     if !unknown.is_empty() {
-        let mut lines = store::lines(&mut work.tx, &unknown).await?;
-        let mut coupons = store::coupons(&mut work.tx, &unknown).await?;
+        let mut lines = store::lines(tx, &unknown).await?;
+        let mut coupons = store::coupons(tx, &unknown).await?;
         for id in unknown {
             let contents = OrderContents { lines: lines.remove(&id).unwrap_or_default(), coupons: coupons.remove(&id).unwrap_or_default() };
             let contents = Arc::new(contents);
@@ -122,7 +124,7 @@ pub async fn apply_changes<C: OrderChange>(orders: &Orders, work: &mut Work, com
     let mut outcomes = Vec::with_capacity(commands.len());
     for command in commands {
         let id = command.order_id();
-        let applied = match work.stash::<LoadedOrders>().get_mut(id) {
+        let applied = match work.loaded::<LoadedOrders>().get_mut(id) {
             Some(checkout) => command.apply(checkout, now),
             None => Err(Code::NotFound.into()),
         };
@@ -140,7 +142,7 @@ pub async fn apply_changes<C: OrderChange>(orders: &Orders, work: &mut Work, com
 
 /// Emits the messages that the order has queued since the last call.
 pub fn emit_outgoing(work: &mut Work, id: OrderId) -> Result<(), Fault> {
-    let outgoing = match work.stash::<LoadedOrders>().get_mut(id) {
+    let outgoing = match work.loaded::<LoadedOrders>().get_mut(id) {
         Some(checkout) => std::mem::take(&mut checkout.outgoing),
         None => return Ok(()),
     };
@@ -152,27 +154,8 @@ pub fn emit_outgoing(work: &mut Work, id: OrderId) -> Result<(), Fault> {
 
 /// Writes the changed orders, and completes the open answers of those that are now at rest.
 pub async fn flush(orders: &Orders, work: &mut Work) -> Result<(), Fault> {
-    let loaded: Box<LoadedOrders> = work.take_stash();
-    let changed: Vec<&Checkout> =
-        loaded.insertion_order.iter().filter_map(|id| loaded.checkouts.get(id)).filter(|checkout| checkout.is_changed).collect();
-    carts::flush(work, &changed).await?;
-    if !changed.is_empty() {
-        store::save(&mut work.tx, &changed).await?;
-        let at_rest: Vec<&Checkout> = changed.into_iter().filter(|checkout| !checkout.is_new && checkout.is_at_rest()).collect();
-        complete_waiting_answers(orders, work, &at_rest).await?;
-    }
-    work.put_stash(loaded);
-    Ok(())
-}
-
-async fn complete_waiting_answers(orders: &Orders, work: &mut Work, at_rest: &[&Checkout]) -> Result<(), Fault> {
-    let ids: Vec<OrderId> = at_rest.iter().map(|checkout| checkout.order.id).collect();
-    let open = store::open_answers(&mut work.tx, &ids).await?;
-    let of = |open: &OpenAnswer| at_rest.iter().copied().find(|checkout| checkout.order.id == open.order_id);
-    let settled: Vec<(&Checkout, &OpenAnswer)> = open.iter().filter_map(|open| Some((of(open)?, open))).collect();
-    complete_answers(work, &settled).await?;
-    let answered: BTreeSet<OrderId> = open.iter().map(|open| open.order_id).collect();
-    for id in answered {
+    let (tx, loaded) = work.rows::<LoadedOrders>();
+    for id in save(tx, loaded).await? {
         let waiters = orders.waiters.clone();
         work.after_commit(move || waiters.wake(id));
         // The caller may wait in another process, so all processes are notified.
@@ -181,10 +164,33 @@ async fn complete_waiting_answers(orders: &Orders, work: &mut Work, at_rest: &[&
     Ok(())
 }
 
+/// Returns the orders whose open answers are completed.
+async fn save(tx: &mut Tx, loaded: &mut LoadedOrders) -> Result<BTreeSet<OrderId>, Fault> {
+    let LoadedOrders { checkouts, insertion_order, carts } = loaded;
+    let changed: Vec<&Checkout> =
+        insertion_order.iter().filter_map(|id| checkouts.get(id)).filter(|checkout| checkout.is_changed).collect();
+    carts.save(tx, &changed).await?;
+    if changed.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    store::save(tx, &changed).await?;
+    let at_rest: Vec<&Checkout> = changed.into_iter().filter(|checkout| !checkout.is_new && checkout.is_at_rest()).collect();
+    complete_waiting_answers(tx, &at_rest).await
+}
+
+async fn complete_waiting_answers(tx: &mut Tx, at_rest: &[&Checkout]) -> Result<BTreeSet<OrderId>, Fault> {
+    let ids: Vec<OrderId> = at_rest.iter().map(|checkout| checkout.order.id).collect();
+    let open = store::open_answers(tx, &ids).await?;
+    let of = |open: &OpenAnswer| at_rest.iter().copied().find(|checkout| checkout.order.id == open.order_id);
+    let settled: Vec<(&Checkout, &OpenAnswer)> = open.iter().filter_map(|open| Some((of(open)?, open))).collect();
+    complete_answers(tx, &settled).await?;
+    Ok(open.iter().map(|open| open.order_id).collect())
+}
+
 /// Completes open answers with the current state of their orders. Answers that were completed before stay unchanged.
-pub async fn complete_answers(work: &mut Work, settled: &[(&Checkout, &OpenAnswer)]) -> Result<(), Fault> {
+pub async fn complete_answers(tx: &mut Tx, settled: &[(&Checkout, &OpenAnswer)]) -> Result<(), Fault> {
     let checkouts: Vec<&Checkout> = settled.iter().map(|(checkout, _)| *checkout).collect();
-    let histories = OrderHistory::load_with_unsaved(&mut work.tx, &checkouts).await?;
+    let histories = OrderHistory::load_with_unsaved(tx, &checkouts).await?;
     let answers: Vec<Answer> = settled
         .iter()
         .zip(&histories)
@@ -195,8 +201,8 @@ pub async fn complete_answers(work: &mut Work, settled: &[(&Checkout, &OpenAnswe
         .zip(&answers)
         .map(|((_, open), answer)| Completion { operation: &open.operation, scope: open.scope, key: &open.key, answer })
         .collect();
-    idempotency::complete(&mut work.tx, "orders", &completions).await?;
+    idempotency::complete(tx, "orders", &completions).await?;
     let open: Vec<&OpenAnswer> = settled.iter().map(|(_, open)| *open).collect();
-    store::close_answers(&mut work.tx, &open).await?;
+    store::close_answers(tx, &open).await?;
     Ok(())
 }

@@ -40,7 +40,7 @@ pub async fn consume(orders: &Orders, work: &mut Work, messages: &[&Envelope]) -
     let now = work.now;
     for envelope in messages {
         let id = OrderId(envelope.key);
-        match work.stash::<LoadedOrders>().get_mut(id) {
+        match work.loaded::<LoadedOrders>().get_mut(id) {
             Some(checkout) => apply(checkout, &envelope.message, now),
             None => tracing::warn!(order.id = %id, kind = envelope.message.kind(), "answer ignored: unknown order"),
         }

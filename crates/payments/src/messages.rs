@@ -38,8 +38,8 @@ pub async fn consume(payments: &Payments, work: &mut Work, messages: &[&Envelope
 
 /// Saves the rows that the transaction changed.
 pub async fn flush(_: &Payments, work: &mut Work) -> Result<(), Fault> {
-    let loaded = work.take_stash::<LoadedPayments>();
-    store::save(&mut work.tx, *loaded).await
+    let (tx, loaded) = work.rows::<LoadedPayments>();
+    store::save(tx, loaded).await
 }
 
 async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&Envelope]) -> Result<(), Fault> {

@@ -145,9 +145,8 @@ fn report_missing_hold(order_id: OrderId, outcome: CommitOutcome) {
 
 /// Saves the changes of this transaction, and updates the cache after the commit.
 pub async fn flush(stock: &Stock, work: &mut Work) -> Result<(), Fault> {
-    let loaded = work.take_stash::<LoadedStock>();
-    store::save(&mut work.tx, &loaded).await?;
-    let changed: Vec<(Sku, i64)> = loaded.changes().items.iter().map(|(item, _)| (item.sku, item.available())).collect();
+    let (tx, loaded) = work.rows::<LoadedStock>();
+    let changed: Vec<(Sku, i64)> = store::save(tx, loaded).await?;
     if !changed.is_empty() {
         let availability = Arc::clone(&stock.availability);
         work.after_commit(move || availability.insert_committed(&changed));

@@ -10,6 +10,7 @@ use contracts::{Code, OrderId, Refusal, Sku, Timestamp, messages::StockPolicy};
 use kit::{
     Fault,
     db::{DbError, FromRow, Row, Tx, params},
+    rows::Changed,
 };
 use std::collections::HashMap;
 
@@ -71,29 +72,21 @@ pub async fn available(tx: &mut Tx, skus: &[Sku]) -> Result<Vec<(Sku, i64)>, DbE
 
 /// Locks and loads the items that are not loaded yet.
 pub async fn load_items(tx: &mut Tx, loaded: &mut LoadedStock, skus: Vec<Sku>) -> Result<(), DbError> {
-    let skus = loaded.missing_items(skus);
+    let missing = loaded.items.missing(skus);
     let sql = "select sku, product_id, store_id, policy, on_hand, reserved, sold, moves from stock_items where sku=$1 for update";
-    let found: Vec<StockItem> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
-    let mut found = found.into_iter().peekable();
-    for sku in skus {
-        let row = found.next_if(|item| item.sku == sku);
-        loaded.insert_item(sku, row);
-    }
+    let found: Vec<StockItem> = tx.query_many(sql, missing.iter().map(|sku| params![*sku])).await?;
+    loaded.items.add_found(missing, found.into_iter().map(|item| (item.sku, item)));
     Ok(())
 }
 
 /// Locks and loads the reservations that are not loaded yet. Returns the SKUs of their lines.
 pub async fn load_orders(tx: &mut Tx, loaded: &mut LoadedStock, orders: Vec<OrderId>) -> Result<Vec<Sku>, DbError> {
-    let orders = loaded.missing_orders(orders);
+    let missing = loaded.orders.missing(orders);
     let sql = "select order_id, state, reserve_step, take_step, refusal_code, refusal, expires_at \
                from stock_reservations where order_id=$1 for update";
-    let mut found: Vec<Reservation> = tx.query_many(sql, orders.iter().map(|order_id| params![*order_id])).await?;
+    let mut found: Vec<Reservation> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
     let skus = load_lines(tx, &mut found).await?;
-    let mut found = found.into_iter().peekable();
-    for order_id in orders {
-        let row = found.next_if(|reservation| reservation.order_id == order_id);
-        loaded.insert_order(order_id, row);
-    }
+    loaded.orders.add_found(missing, found.into_iter().map(|reservation| (reservation.order_id, reservation)));
     Ok(skus)
 }
 
@@ -122,24 +115,26 @@ async fn load_lines(tx: &mut Tx, reservations: &mut [Reservation]) -> Result<Vec
     Ok(skus)
 }
 
-/// Writes each changed row once.
-pub async fn save(tx: &mut Tx, loaded: &LoadedStock) -> Result<(), Fault> {
-    let changes = loaded.changes();
-    save_items(tx, &changes.items).await?;
-    insert_movements(tx, changes.movements).await?;
-    save_reservations(tx, &changes.reservations).await?;
-    save_holds(tx, &changes.reservations).await
+/// Writes each changed row once. Returns the available units of the changed items.
+pub async fn save(tx: &mut Tx, loaded: &mut LoadedStock) -> Result<Vec<(Sku, i64)>, Fault> {
+    let items = loaded.items.take_changed();
+    save_items(tx, &items).await?;
+    insert_movements(tx, &std::mem::take(&mut loaded.movements)).await?;
+    let mut reservations = loaded.orders.take_changed();
+    save_reservations(tx, &reservations).await?;
+    save_holds(tx, &mut reservations).await?;
+    Ok(items.new.iter().chain(&items.existing).map(|item| (item.sku, item.available())).collect())
 }
 
-async fn save_items(tx: &mut Tx, items: &[(&StockItem, bool)]) -> Result<(), Fault> {
+async fn save_items(tx: &mut Tx, items: &Changed<'_, StockItem>) -> Result<(), Fault> {
     let insert = "insert into stock_items (sku, product_id, store_id, policy, on_hand, reserved, sold, moves) \
                   values ($1,$2,$3,$4,$5,$6,$7,$8)";
-    let rows = items.iter().filter(|(_, new)| *new).map(|(item, _)| {
+    let rows = items.new.iter().map(|item| {
         params![item.sku, item.product_id, item.store_id, item.policy.as_str(), item.on_hand, item.reserved, item.sold, item.moves]
     });
     tx.execute_many(insert, rows).await?;
     let update = "update stock_items set on_hand=$2, reserved=$3, sold=$4, moves=$5 where sku=$1";
-    let rows = items.iter().filter(|(_, new)| !new).map(|(item, _)| params![item.sku, item.on_hand, item.reserved, item.sold, item.moves]);
+    let rows = items.existing.iter().map(|item| params![item.sku, item.on_hand, item.reserved, item.sold, item.moves]);
     check_all_updated(&tx.execute_many(update, rows).await?, "stock_items")
 }
 
@@ -155,13 +150,13 @@ async fn insert_movements(tx: &mut Tx, movements: &[Movement]) -> Result<(), Fau
     Ok(())
 }
 
-async fn save_reservations(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Result<(), Fault> {
+async fn save_reservations(tx: &mut Tx, reservations: &Changed<'_, Reservation>) -> Result<(), Fault> {
     let insert = "insert into stock_reservations (order_id, state, reserve_step, take_step, refusal_code, refusal, expires_at) \
                   values ($1,$2,$3,$4,$5,$6,$7)";
-    tx.execute_many(insert, reservations.iter().filter(|(_, new)| *new).map(|(row, _)| reservation_params(row))).await?;
+    tx.execute_many(insert, reservations.new.iter().map(|row| reservation_params(row))).await?;
     let update = "update stock_reservations set state=$2, reserve_step=$3, take_step=$4, refusal_code=$5, refusal=$6, expires_at=$7 \
                   where order_id=$1";
-    let rows = reservations.iter().filter(|(_, new)| !new).map(|(row, _)| reservation_params(row));
+    let rows = reservations.existing.iter().map(|row| reservation_params(row));
     check_all_updated(&tx.execute_many(update, rows).await?, "stock_reservations")
 }
 
@@ -178,8 +173,9 @@ fn reservation_params(row: &Reservation) -> [kit::Param<'_>; 7] {
 }
 
 /// Inserts holds that outlive this transaction, and updates earlier holds that ended. A hold that began and ended here is not written.
-async fn save_holds(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Result<(), Fault> {
-    let lines = || reservations.iter().flat_map(|(row, _)| row.lines.iter().map(|line| (row.order_id, line)));
+async fn save_holds(tx: &mut Tx, reservations: &mut Changed<'_, Reservation>) -> Result<(), Fault> {
+    let all = || reservations.existing.iter().chain(&reservations.new);
+    let lines = || all().flat_map(|row| row.lines.iter().map(|line| (row.order_id, line)));
     let insert = "insert into stock_holds (order_id, line_no, sku, quantity, state) values ($1,$2,$3,$4,$5)";
     let rows = lines()
         .filter(|(_, line)| line.stored.is_none() && line.state == LineState::Active)
@@ -189,7 +185,11 @@ async fn save_holds(tx: &mut Tx, reservations: &[(&Reservation, bool)]) -> Resul
     let rows = lines()
         .filter(|(_, line)| line.stored.is_some_and(|stored| stored != line.state))
         .map(|(order_id, line)| params![order_id, line.line_no, line.state.as_str()]);
-    check_all_updated(&tx.execute_many(update, rows).await?, "stock_holds")
+    check_all_updated(&tx.execute_many(update, rows).await?, "stock_holds")?;
+    for line in reservations.existing.iter_mut().chain(&mut reservations.new).flat_map(|row| &mut row.lines) {
+        line.mark_saved();
+    }
+    Ok(())
 }
 
 /// Checks that each update found its row, which this transaction has locked.

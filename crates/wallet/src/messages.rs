@@ -43,8 +43,8 @@ pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -
 
 /// Saves the rows that the transaction changed.
 pub async fn flush(_: &Wallet, work: &mut Work) -> Result<(), Fault> {
-    let ledger = work.take_stash::<Ledger>();
-    store::save(&mut work.tx, *ledger).await
+    let (tx, ledger) = work.rows::<Ledger>();
+    store::save(tx, ledger).await
 }
 
 /// Loads holds and causes first, because they determine the accounts.

@@ -71,23 +71,23 @@ impl Command for ChangeCoupon {
     const OPERATION: &'static str = "coupons.change";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
-            outcomes.push(change_in(work, &mut loaded, command).await?);
+            outcomes.push(change_in(work, command).await?);
         }
-        work.put_stash(loaded);
         Ok(outcomes)
     }
 }
 
-async fn change_in(work: &mut Work, loaded: &mut LoadedCoupons, command: &ChangeCoupon) -> Result<Outcome, Fault> {
-    let Some(definition) = loaded.definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
+async fn change_in(work: &mut Work, command: &ChangeCoupon) -> Result<Outcome, Fault> {
+    let now = work.now;
+    let Some(definition) = work.loaded::<LoadedCoupons>().definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
     if let Err(code) = definition.change(&command.change) {
         return Ok(code.into());
     }
-    promote_in(work, loaded, [command.id]).await?;
-    let Some(definition) = loaded.definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
-    Ok(Answer::json(200, &Coupon::of(definition, work.now))?.into())
+    promote_in(work, [command.id]).await?;
+    let Some(definition) = work.loaded::<LoadedCoupons>().definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
+    Ok(Answer::json(200, &Coupon::of(definition, now))?.into())
 }

@@ -21,7 +21,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     batch::SubmitError,
     extract::SignedIn,
-    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+    http::{Empty, Input, Path, Preferences, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
     kafka::RequestLogs,
 };
@@ -67,7 +67,7 @@ pub async fn claim(
 ) -> Result<Response, Problem> {
     let (member_id, key) = (caller.member_id, input.key(caller.member_id));
     let claimant = Claimant { coupon_id, member_id };
-    if deferred::is_preferred(&headers)
+    if Preferences::of(&headers).respond_async
         && let Some(log) = coupons.claims_log()
     {
         return claim_later(&coupons, log, claimant, key, trace).await;
@@ -112,7 +112,7 @@ async fn claim_now(
     let is_exclusive = coupons.settings.strategy == Strategy::RowLock;
     for _ in 0..MAX_ADMISSIONS {
         let permit = coupons.admit(request).await?;
-        match coupons.kit.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
+        match coupons.kit.batch.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
             // The permit expired in the queue. Ask for another one.
             Err(SubmitError::Stale) => {}
             reply => return Ok(kit::http::reply(reply?)),
@@ -138,15 +138,14 @@ impl Command for ClaimCoupon {
     }
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.claimant.coupon_id)).await?;
-        let recorded = claims::find(&mut work.tx, commands.iter().filter_map(|command| command.id)).await?;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, commands.iter().map(|command| command.claimant.coupon_id)).await?;
+        let recorded = claims::find(tx, commands.iter().filter_map(|command| command.id)).await?;
         // The rows are locked now, so the permits can be checked.
         let steps: Vec<ClaimStep> = commands.iter().map(|command| command.next_step(&recorded)).collect();
         let to_settle: Vec<&ClaimCoupon> =
             commands.iter().zip(&steps).filter(|(_, step)| matches!(step, ClaimStep::Settle)).map(|(command, _)| *command).collect();
-        let answers = settle_all(work, &mut loaded, &to_settle).await?;
-        work.put_stash(loaded);
+        let answers = settle_all(work, &to_settle).await?;
         Ok(outcomes(steps, answers))
     }
 }
@@ -177,12 +176,13 @@ impl ClaimCoupon {
 }
 
 /// Settles the claims in their order, and records the answers of those that the log may contain.
-async fn settle_all(work: &mut Work, loaded: &mut LoadedCoupons, commands: &[&ClaimCoupon]) -> Result<Vec<Answer>, Fault> {
+async fn settle_all(work: &mut Work, commands: &[&ClaimCoupon]) -> Result<Vec<Answer>, Fault> {
+    let loaded = work.loaded::<LoadedCoupons>();
     for command in commands {
         loaded.settle_permit(command.claimant.coupon_id, &command.permit);
     }
     let claimants: Vec<Claimant> = commands.iter().map(|command| command.claimant).collect();
-    let answers = settle(work, loaded, &claimants).await?;
+    let answers = settle(work, &claimants).await?;
     let records: Vec<SettledClaim> = commands.iter().zip(&answers).filter_map(|(command, answer)| command.record(answer)).collect();
     claims::insert(&mut work.tx, &records, work.now).await?;
     Ok(answers)

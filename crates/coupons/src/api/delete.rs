@@ -44,17 +44,17 @@ impl Command for DeleteCoupon {
     const OPERATION: &'static str = "coupons.delete";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.id)).await?;
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
         for command in commands {
             let deleted = match loaded.definitions.get_mut(command.id) {
-                Some(definition) => definition.delete(work.now),
+                Some(definition) => definition.delete(now),
                 None => Err(Code::NotFound),
             };
             outcomes.push(deleted.map_or_else(Outcome::from, |()| Answer::empty(204).into()));
         }
-        work.put_stash(loaded);
         Ok(outcomes)
     }
 }

@@ -50,35 +50,36 @@ impl Command for GiveBackCoupon {
     const OPERATION: &'static str = "coupons.give_back";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, commands.iter().map(|command| command.coupon_id)).await?;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, commands.iter().map(|command| command.coupon_id)).await?;
         // Loads the coupons of all commands at once, sorted, so that all transactions lock in one order.
         let owners: Vec<_> = commands.iter().map(|command| (command.coupon_id, command.member_id)).collect();
-        let ids = issued::ids_of_members(&mut work.tx, &owners).await?;
-        loaded.load_issued(&mut work.tx, ids).await?;
+        let ids = issued::ids_of_members(tx, &owners).await?;
+        loaded.load_issued(tx, ids).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
             // One after the other: the next command might promote the member who leaves here.
-            outcomes.push(give_back_in(work, &mut loaded, command).await?);
+            outcomes.push(give_back_in(work, command).await?);
         }
-        work.put_stash(loaded);
         Ok(outcomes)
     }
 }
 
-async fn give_back_in(work: &mut Work, loaded: &mut LoadedCoupons, command: &GiveBackCoupon) -> Result<Outcome, Fault> {
+async fn give_back_in(work: &mut Work, command: &GiveBackCoupon) -> Result<Outcome, Fault> {
     let &GiveBackCoupon { coupon_id, member_id } = command;
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let Some(definition) = loaded.definitions.get_mut(coupon_id) else { return Ok(Code::NotFound.into()) };
-    let entry = waiting::entry(&mut work.tx, coupon_id, member_id).await?;
+    let entry = waiting::entry(tx, coupon_id, member_id).await?;
     if let Some(WaitlistEntry { ticket, state: TicketState::Waiting, .. }) = entry {
         definition.leave();
-        waiting::leave(&mut work.tx, coupon_id, ticket).await?;
+        waiting::leave(tx, coupon_id, ticket).await?;
         return Ok(Answer::empty(204).into());
     }
-    let coupons = issued::load_of_member(&mut work.tx, coupon_id, member_id).await?;
+    let coupons = issued::load_of_member(tx, coupon_id, member_id).await?;
     let coupons: Vec<&IssuedCoupon> = loaded.issued.add_all_stored(coupons.into_iter().map(|coupon| (coupon.id, coupon)));
-    match coupon_to_return(&coupons, entry, work.now) {
-        Ok(Some(id)) => return_in(work, loaded, id).await,
+    match coupon_to_return(&coupons, entry, now) {
+        Ok(Some(id)) => return_in(work, id).await,
         Ok(None) => Ok(Answer::empty(204).into()),
         Err(code) => Ok(code.into()),
     }
@@ -97,13 +98,15 @@ fn coupon_to_return(coupons: &[&IssuedCoupon], entry: Option<WaitlistEntry>, now
     }
 }
 
-async fn return_in(work: &mut Work, loaded: &mut LoadedCoupons, id: IssuedCouponId) -> Result<Outcome, Fault> {
+async fn return_in(work: &mut Work, id: IssuedCouponId) -> Result<Outcome, Fault> {
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let Some(coupon) = loaded.issued.get_mut(id) else { return Ok(Code::NotFound.into()) };
-    if let Err(code) = coupon.give_back(work.now) {
+    if let Err(code) = coupon.give_back(now) {
         return Ok(code.into());
     }
-    let (coupon_id, member_id) = (coupon.coupon_id, coupon.member_id);
-    work.emit(coupon_id, Message::CouponCancelled(coupon_gone(coupon)))?;
+    let gone = coupon_gone(coupon);
+    let (coupon_id, member_id) = (gone.coupon_id, gone.member_id);
     if let Some(definition) = loaded.definitions.get_mut(coupon_id) {
         definition.return_unit();
         if definition.terms.reissue_after_cancel {
@@ -111,7 +114,8 @@ async fn return_in(work: &mut Work, loaded: &mut LoadedCoupons, id: IssuedCoupon
         }
     }
     // Saved at once: a claim of the same member may follow in this transaction, and reads the table.
-    loaded.save_issued(&mut work.tx).await?;
-    promote_in(work, loaded, [coupon_id]).await?;
+    loaded.save_issued(tx).await?;
+    work.emit(coupon_id, Message::CouponCancelled(gone))?;
+    promote_in(work, [coupon_id]).await?;
     Ok(Answer::empty(204).into())
 }

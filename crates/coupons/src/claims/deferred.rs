@@ -19,17 +19,14 @@ use crate::{
     loaded::LoadedCoupons,
     store::claims::{self, SettledClaim},
 };
-use axum::{
-    http::{HeaderMap, HeaderValue},
-    response::Response,
-};
+use axum::{http::HeaderValue, response::Response};
 use contracts::{
     ClaimId, Code, MemberId, Message,
     messages::{ClaimKey, ClaimRequested},
 };
 use futures::future::join_all;
 use kit::{
-    Answer, DbError, Fault, Kit, Work,
+    Answer, DbError, Fault, Kit, Tx, Work,
     http::{Problem, Trace},
     idempotency::{self, IdempotencyKey},
     kafka::{LoggedRequest, RequestLogs},
@@ -45,12 +42,6 @@ use uuid::Builder;
 const LOG: &str = "coupons.claims";
 /// `Retry-After` of a pending claim, in seconds: most are settled by then.
 pub const RETRY_AFTER_SECS: &str = "1";
-
-/// True: the caller wants the answer before the claim is settled (RFC 7240).
-pub fn is_preferred(headers: &HeaderMap) -> bool {
-    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split([',', ';'])).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
-}
 
 /// Makes the id of a claim. Repeats with the same key get the same id.
 pub fn claim_id(kit: &Kit, claimant: Claimant, key: Option<&IdempotencyKey>) -> ClaimId {
@@ -156,20 +147,19 @@ impl Coupons {
             return Ok(());
         }
         let permits = self.permits(&claims).await;
-        let mut loaded = work.take_stash::<LoadedCoupons>();
-        loaded.load_definitions(&mut work.tx, claims.iter().map(|claim| claim.coupon_id)).await?;
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        loaded.load_definitions(tx, claims.iter().map(|claim| claim.coupon_id)).await?;
         // The rows are locked now, so the permits can be checked.
         if permits.iter().any(|permit| !permit.is_current()) {
             return Err(DbError::Retry("a claim's permit expired before its transaction".into()).into());
         }
-        let answered = answered_before(work, &claims).await?;
+        let answered = answered_before(tx, &claims).await?;
         for (claim, permit) in claims.iter().zip(&permits) {
             loaded.settle_permit(claim.coupon_id, permit);
         }
         let to_settle: Vec<&ClaimRequested> = claims.iter().copied().filter(|claim| !answered.contains_key(&claim.claim_id)).collect();
         let claimants: Vec<Claimant> = to_settle.iter().map(|claim| claimant(claim)).collect();
-        let answers = settle(work, &mut loaded, &claimants).await?;
-        work.put_stash(loaded);
+        let answers = settle(work, &claimants).await?;
         store_keys(work, &to_settle, &answers).await?;
         let mut settled: Vec<SettledClaim> = answered.into_values().collect();
         settled.extend(to_settle.iter().zip(answers).map(|(claim, answer)| settled_claim(claim, answer)));
@@ -250,7 +240,7 @@ fn key_of(claim: &ClaimRequested) -> Option<IdempotencyKey> {
 }
 
 /// Finds the claims that must not be settled: their key has an answer already, or it belongs to another request.
-async fn answered_before(work: &mut Work, claims: &[&ClaimRequested]) -> Result<HashMap<ClaimId, SettledClaim>, Fault> {
+async fn answered_before(tx: &mut Tx, claims: &[&ClaimRequested]) -> Result<HashMap<ClaimId, SettledClaim>, Fault> {
     let mut answered = HashMap::new();
     let mut seen: HashSet<(MemberId, String)> = HashSet::new();
     let mut first: Vec<(&ClaimRequested, IdempotencyKey)> = Vec::new();
@@ -263,7 +253,7 @@ async fn answered_before(work: &mut Work, claims: &[&ClaimRequested]) -> Result<
         }
     }
     let keys: Vec<&IdempotencyKey> = first.iter().map(|(_, key)| key).collect();
-    let states = idempotency::look_up_all(&mut work.tx, "coupons", OPERATION, &keys).await?;
+    let states = idempotency::look_up_all(tx, "coupons", OPERATION, &keys).await?;
     for ((claim, _), state) in first.iter().zip(states) {
         let answer = match state {
             idempotency::KeyState::Fresh => continue,
@@ -281,20 +271,6 @@ mod tests {
     use super::*;
     use contracts::CouponId;
     use uuid::Uuid;
-
-    // RFC 7240
-    #[test]
-    fn respond_async_is_found_among_other_preferences() {
-        let prefers = |texts: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for text in texts {
-                headers.append("prefer", HeaderValue::from_str(text).unwrap());
-            }
-            is_preferred(&headers)
-        };
-        assert!(prefers(&["respond-async"]) && prefers(&["wait=10, Respond-Async"]) && prefers(&["wait=3", "respond-async; x=1"]));
-        assert!(!prefers(&[]) && !prefers(&["wait=10"]) && !prefers(&["respond-asynchronously"]));
-    }
 
     #[test]
     fn a_claim_id_verifies_only_for_its_claimant() {

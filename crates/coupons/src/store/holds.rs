@@ -1,11 +1,11 @@
 //! `coupons_holds`: the coupons of each order.
 
-use super::rows::Changed;
 use crate::model::{OrderHold, OrderHoldState};
 use contracts::{Code, IssuedCouponId, OrderId, Refusal};
 use kit::{
     DbError, Row, Tx,
     db::{FromRow, params},
+    rows::Changed,
 };
 use uuid::Uuid;
 

@@ -10,7 +10,6 @@ pub mod claims;
 pub mod definitions;
 pub mod holds;
 pub mod issued;
-pub mod rows;
 pub mod waiting;
 
 use kit::DbError;

@@ -11,9 +11,10 @@ use super::{
     work::Work,
 };
 use crate::{
-    db::{Db, Synchronous, params},
+    db::{Db, DbError, Synchronous, params},
     engine::Service,
     ports::ManualClock,
+    rows::{Changed, Rows},
     testing::{START, TempFolder},
 };
 use contracts::{Kind, Message, OrderId, messages::StockReserve};
@@ -194,6 +195,38 @@ fn a_rollback_gives_its_sequence_numbers_back() {
         assert_eq!(world.attempt(body).is_err(), has_failed);
         assert_eq!(world.transaction.heads()["orders"], head);
     }
+}
+
+type Shelves = Rows<i64, i64>;
+
+async fn save_shelves(work: &mut Work) -> Result<(), DbError> {
+    let (tx, shelves) = work.rows::<Shelves>();
+    let Changed { new, existing } = shelves.take_changed();
+    tx.execute_many("insert into stock_shelf (id, units) values (1,$1)", new.iter().map(|units| params![**units])).await?;
+    tx.execute_many("update stock_shelf set units=$1 where id=1", existing.iter().map(|units| params![**units])).await?;
+    Ok(())
+}
+
+#[test]
+fn a_row_changed_after_a_save_is_saved_again() {
+    let mut world = World::open();
+    block_on(world.transaction.tx().batch("create table stock_shelf (id BIGINT primary key, units BIGINT not null)")).unwrap();
+    let body = async |work: &mut Work, _: &mut Readers| {
+        for units in [5, 4] {
+            work.loaded::<Shelves>().put(1, units);
+        }
+        save_shelves(work).await?;
+        **work.loaded::<Shelves>().get_mut(1).unwrap() -= 1;
+        Ok(save_shelves(work).await?)
+    };
+    world.attempt(body).unwrap();
+    let (units,): (i64,) = block_on(world.transaction.tx().query_one("select units from stock_shelf", &[])).unwrap();
+    assert_eq!(units, 3);
+    let body = async |work: &mut Work, _: &mut Readers| {
+        assert!(work.loaded::<Shelves>().get(1).is_none(), "rows end with their transaction");
+        Ok(())
+    };
+    world.attempt(body).unwrap();
 }
 
 #[test]

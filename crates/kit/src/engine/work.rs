@@ -34,7 +34,8 @@ pub struct Work {
     at_end: Vec<AtEnd>,
     notifications: Vec<(&'static str, String)>,
     traces: HashMap<Uuid, TraceId>,
-    stash: HashMap<TypeId, Box<dyn Any + Send>>,
+    /// Loaded rows of the services, by type.
+    loaded: HashMap<TypeId, Box<dyn Any + Send>>,
 }
 
 impl Work {
@@ -50,7 +51,7 @@ impl Work {
             at_end: Vec::new(),
             notifications: Vec::new(),
             traces: HashMap::new(),
-            stash: HashMap::new(),
+            loaded: HashMap::new(),
         }
     }
 
@@ -70,7 +71,7 @@ impl Work {
         self.at_end.clear();
         self.notifications.clear();
         self.traces.clear();
-        self.stash.clear();
+        self.loaded.clear();
     }
 
     /// Runs the code of this service from now on.
@@ -160,18 +161,28 @@ impl Work {
         self.at_end.push(Box::new(action));
     }
 
-    /// A service's rows in memory for the length of this transaction, so that a row changed many times is read and written once.
-    pub fn stash<T: Any + Send + Default>(&mut self) -> &mut T {
-        let slot = self.stash.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
-        slot.downcast_mut().expect("slots are keyed by their type")
+    /// The transaction and the rows that a service has loaded in it. They stay in memory until its end, so that a row changed many times
+    /// is read and written once.
+    pub fn rows<T: Any + Send + Default>(&mut self) -> (&mut Tx, &mut T) {
+        (&mut self.tx, loaded_rows(&mut self.loaded))
     }
 
-    /// Takes the stash out, to use it beside `tx`. The caller must give it back with [`Work::put_stash`].
+    /// The rows alone.
+    pub fn loaded<T: Any + Send + Default>(&mut self) -> &mut T {
+        loaded_rows(&mut self.loaded)
+    }
+
+    /// Takes the rows out, to use them beside `tx`. The caller must give it back with [`Work::put_stash`].
     pub fn take_stash<T: Any + Send + Default>(&mut self) -> Box<T> {
-        self.stash.remove(&TypeId::of::<T>()).and_then(|slot| slot.downcast().ok()).unwrap_or_default()
+        self.loaded.remove(&TypeId::of::<T>()).and_then(|slot| slot.downcast().ok()).unwrap_or_default()
     }
 
-    pub fn put_stash<T: Any + Send>(&mut self, stash: Box<T>) {
-        self.stash.insert(TypeId::of::<T>(), stash);
+    pub fn put_stash<T: Any + Send>(&mut self, rows: Box<T>) {
+        self.loaded.insert(TypeId::of::<T>(), rows);
     }
+}
+
+fn loaded_rows<T: Any + Send + Default>(loaded: &mut HashMap<TypeId, Box<dyn Any + Send>>) -> &mut T {
+    let slot = loaded.entry(TypeId::of::<T>()).or_insert_with(|| Box::<T>::default());
+    slot.downcast_mut().expect("slots are keyed by their type")
 }

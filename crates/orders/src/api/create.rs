@@ -3,10 +3,7 @@
 use super::quote::{OrderRequest, PricedOrder, price};
 use crate::{
     Orders, SagaMode,
-    loaded::{
-        self, LoadedOrders,
-        carts::{self, LoadedCarts},
-    },
+    loaded::{self, LoadedOrders},
     model::{Checkout, Order, OrderState, PaymentAttempt, Quote, SagaState, itinerary},
     view::OrderView,
     wait::{self, WaitPreference},
@@ -99,7 +96,8 @@ impl Command for CreateOrder {
 
     async fn handle<'a>(orders: &'a Orders, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let from_cart = commands.iter().filter(|command| command.cart_version().is_some());
-        carts::load(work, from_cart.map(|command| command.member_id)).await?;
+        let (tx, loaded) = work.rows::<LoadedOrders>();
+        loaded.carts.load(tx, from_cart.map(|command| command.member_id)).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
             outcomes.push(match &command.purchase {
@@ -123,14 +121,14 @@ impl CreateOrder {
     fn place(&self, orders: &Orders, work: &mut Work, purchase: &Purchase) -> Result<Outcome, Fault> {
         let now = work.now;
         if let Some(version) = purchase.cart_version
-            && let Err(refusal) = work.stash::<LoadedCarts>().cart_mut(self.member_id).mark_ordered(version)
+            && let Err(refusal) = work.loaded::<LoadedOrders>().carts.cart_mut(self.member_id).mark_ordered(version)
         {
             return Ok(refusal.into());
         }
         work.trace(self.id, self.wait.trace);
         let lines = purchase.quote.lines.iter().map(|priced| priced.line.clone()).collect();
         let order = self.order(purchase, orders.settings.saga, now, now.after(orders.settings.unpaid_timeout));
-        work.stash::<LoadedOrders>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
+        work.loaded::<LoadedOrders>().add(Checkout::place(order, lines, purchase.quote.coupons.clone(), now));
         loaded::emit_outgoing(work, self.id)?;
         Ok(Outcome::Deferred(self.id.0))
     }

@@ -25,10 +25,12 @@ impl Command for SettlePayment {
     const OPERATION: &'static str = "payments.settle";
 
     async fn handle<'a>(payments: &'a Payments, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedPayments>();
+        let (rules, now) = (payments.rules(), work.now);
+        let (tx, loaded) = work.rows::<LoadedPayments>();
         let ids = commands.iter().map(|command| command.payment_id).collect();
-        messages::load(&mut work.tx, &mut loaded, &ids, BTreeSet::new(), &BTreeSet::new()).await?;
+        messages::load(tx, loaded, &ids, BTreeSet::new(), &BTreeSet::new()).await?;
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
+        let mut actions = Vec::with_capacity(commands.len());
         for command in commands {
             let is_outdated = match (command.last_call, loaded.payment(command.payment_id)?) {
                 (Some(last_call), Some(payment)) => payment.last_call() != last_call,
@@ -38,11 +40,10 @@ impl Command for SettlePayment {
                 outcomes.push(Answer::empty(OUTDATED).into());
                 continue;
             }
-            let next = loaded.settle(command.payment_id, &command.status, new_id(), &payments.rules(), work.now)?;
-            payments.perform(work, next)?;
+            actions.push(loaded.settle(command.payment_id, &command.status, new_id(), &rules, now)?);
             outcomes.push(Answer::empty(204).into());
         }
-        work.put_stash(loaded);
+        actions.into_iter().try_for_each(|next| payments.perform(work, next))?;
         Ok(outcomes)
     }
 }

@@ -18,19 +18,18 @@ impl Command for SettleRefund {
     const OPERATION: &'static str = "payments.settle_refund";
 
     async fn handle<'a>(payments: &'a Payments, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedPayments>();
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedPayments>();
         let ids = commands.iter().map(|command| command.payment_id).collect();
-        messages::load(&mut work.tx, &mut loaded, &ids, BTreeSet::new(), &ids).await?;
+        messages::load(tx, loaded, &ids, BTreeSet::new(), &ids).await?;
+        let mut actions = Vec::with_capacity(commands.len());
         for command in commands {
             match &command.reference {
-                Some(reference) => {
-                    let next = loaded.complete_refund(command.payment_id, Some(reference.clone()), work.now)?;
-                    payments.perform(work, next)?;
-                }
-                None => loaded.retry_refund_later(command.payment_id, work.now)?,
+                Some(reference) => actions.push(loaded.complete_refund(command.payment_id, Some(reference.clone()), now)?),
+                None => loaded.retry_refund_later(command.payment_id, now)?,
             }
         }
-        work.put_stash(loaded);
+        actions.into_iter().try_for_each(|next| payments.perform(work, next))?;
         Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
     }
 }

@@ -10,6 +10,7 @@ use contracts::{
     Code, Message, OrderId, PaymentId, Refusal, Timestamp, Won,
     messages::{Direction, PaymentMethod, PaymentRequest, RoutingSlip, SlipStep},
 };
+use kit::rows::{Rows, Tracked};
 use replies::{reply_approved, reply_cancelled, reply_failed, transfer};
 use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
@@ -39,99 +40,48 @@ pub enum NextAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentInvariantViolation(pub String);
 
-/// A refund or cancellation with its change flags.
-struct TrackedRow<T> {
-    row: T,
-    is_stored: bool,
-    is_changed: bool,
+/// A payment with its state in the database. A new payment has its first state here.
+#[derive(Debug)]
+pub struct LoadedPayment {
+    pub payment: Payment,
+    pub stored_state: PaymentState,
 }
 
-/// A payment with its change flag.
-struct TrackedPayment {
-    row: Payment,
-    /// State in the database. `None`: the payment is new.
-    stored_state: Option<PaymentState>,
-    is_changed: bool,
+impl From<Payment> for LoadedPayment {
+    fn from(payment: Payment) -> Self {
+        Self { stored_state: payment.state, payment }
+    }
 }
 
-/// Rows to write, each once. Changed payments carry the state they were read with.
-#[derive(Default)]
-pub struct PaymentChanges {
-    pub new_payments: Vec<Payment>,
-    pub changed_payments: Vec<(PaymentState, Payment)>,
-    pub new_refunds: Vec<Refund>,
-    pub changed_refunds: Vec<Refund>,
-    pub new_cancellations: Vec<Cancellation>,
-    pub changed_cancellations: Vec<Cancellation>,
-}
-
-/// Loaded rows by id; refunds by the id of their payment. A `None` entry was looked up and does not exist.
-#[derive(Default)]
+/// Loaded rows by id; refunds by the id of their payment.
+#[derive(Debug, Default)]
 pub struct LoadedPayments {
-    payments: HashMap<PaymentId, Option<TrackedPayment>>,
-    /// Payment of each order that is approved or has an unknown outcome.
+    pub payments: Rows<PaymentId, LoadedPayment>,
+    pub refunds: Rows<PaymentId, Refund>,
+    pub cancellations: Rows<OrderId, Cancellation>,
+    /// Payment of each order that is approved or has an unknown outcome. `None`: loaded, and the order has none.
     live: HashMap<OrderId, Option<PaymentId>>,
-    refunds: HashMap<PaymentId, Option<TrackedRow<Refund>>>,
-    cancellations: HashMap<OrderId, Option<TrackedRow<Cancellation>>>,
 }
 
 impl LoadedPayments {
-    pub fn has_payment(&self, id: PaymentId) -> bool {
-        self.payments.contains_key(&id)
-    }
     pub fn has_live(&self, order_id: OrderId) -> bool {
         self.live.contains_key(&order_id)
     }
-    pub fn has_refund(&self, id: PaymentId) -> bool {
-        self.refunds.contains_key(&id)
-    }
-    pub fn has_cancellation(&self, order_id: OrderId) -> bool {
-        self.cancellations.contains_key(&order_id)
-    }
 
-    pub fn load_payment(&mut self, id: PaymentId, row: Option<Payment>) {
-        let loaded = row.map(|row| TrackedPayment { stored_state: Some(row.state), row, is_changed: false });
-        self.payments.entry(id).or_insert(loaded);
-    }
-    pub fn load_live(&mut self, order_id: OrderId, row: Option<Payment>) {
-        let id = row.as_ref().map(|payment| payment.id);
-        self.live.entry(order_id).or_insert(id);
-        if let Some(payment) = row {
-            self.load_payment(payment.id, Some(payment));
+    /// Adds the live payments found for these orders.
+    pub fn load_live(&mut self, orders: Vec<OrderId>, found: Vec<Payment>) {
+        for payment in found {
+            self.live.entry(payment.order_id).or_insert(Some(payment.id));
+            self.payments.add_stored(payment.id, payment.into());
         }
-    }
-    pub fn load_refund(&mut self, id: PaymentId, row: Option<Refund>) {
-        self.refunds.entry(id).or_insert(row.map(|row| TrackedRow { row, is_stored: true, is_changed: false }));
-    }
-    pub fn load_cancellation(&mut self, order_id: OrderId, row: Option<Cancellation>) {
-        self.cancellations.entry(order_id).or_insert(row.map(|row| TrackedRow { row, is_stored: true, is_changed: false }));
+        for order_id in orders {
+            self.live.entry(order_id).or_insert(None);
+        }
     }
 
     pub fn payment(&self, id: PaymentId) -> Result<Option<&Payment>, PaymentInvariantViolation> {
-        let slot = self.payments.get(&id).ok_or_else(|| PaymentInvariantViolation(format!("payment {id} was not loaded")))?;
-        Ok(slot.as_ref().map(|loaded| &loaded.row))
-    }
-
-    /// The rows to write. Payments and new rows are sorted by key, because neighbours share pages.
-    pub fn into_changes(self) -> PaymentChanges {
-        let mut changes = PaymentChanges::default();
-        for loaded in self.payments.into_values().flatten().filter(|loaded| loaded.is_changed) {
-            match loaded.stored_state {
-                Some(stored_state) => changes.changed_payments.push((stored_state, loaded.row)),
-                None => changes.new_payments.push(loaded.row),
-            }
-        }
-        for loaded in self.refunds.into_values().flatten().filter(|loaded| loaded.is_changed) {
-            if loaded.is_stored { &mut changes.changed_refunds } else { &mut changes.new_refunds }.push(loaded.row);
-        }
-        for loaded in self.cancellations.into_values().flatten().filter(|loaded| loaded.is_changed) {
-            if loaded.is_stored { &mut changes.changed_cancellations } else { &mut changes.new_cancellations }.push(loaded.row);
-        }
-        changes.new_payments.sort_unstable_by_key(|payment| payment.id);
-        changes.changed_payments.sort_unstable_by_key(|(_, payment)| payment.id);
-        changes.new_refunds.sort_unstable_by_key(|refund| refund.id);
-        changes.new_cancellations.sort_unstable_by_key(|cancellation| cancellation.order_id);
-        changes
+        let loaded = self.payments.get_loaded(id, || PaymentInvariantViolation(format!("payment {id} was not loaded")))?;
+        Ok(loaded.map(|loaded| &loaded.payment))
     }
 
     /// Handles a slip that calls payments, like the message for the same step or undo. The reply is the slip, passed on.
@@ -342,7 +292,7 @@ impl LoadedPayments {
         } else {
             NextAction::Emit(payment.order_id, Message::WalletCredit(transfer(&payment)))
         };
-        self.refunds.insert(payment.id, Some(TrackedRow { row: refund, is_stored: false, is_changed: true }));
+        self.refunds.put(payment.id, refund);
         self.put_payment(payment);
         Ok(next)
     }
@@ -355,11 +305,10 @@ impl LoadedPayments {
         now: Timestamp,
     ) -> Result<NextAction, PaymentInvariantViolation> {
         let Some(refund) = self.refund_mut(id)? else { return Ok(NextAction::Nothing) };
-        if refund.row.state == RefundState::Done {
+        if refund.state == RefundState::Done {
             return Ok(NextAction::Nothing);
         }
-        refund.row.complete(reference, now);
-        refund.is_changed = true;
+        refund.complete(reference, now);
         let mut payment =
             self.payment(id)?.cloned().ok_or_else(|| PaymentInvariantViolation(format!("refunded payment {id} does not exist")))?;
         payment.move_to(PaymentState::Cancelled, now);
@@ -371,24 +320,20 @@ impl LoadedPayments {
     /// Schedules a retry, with the same key, of a refund that the provider did not confirm.
     pub fn retry_refund_later(&mut self, id: PaymentId, now: Timestamp) -> Result<(), PaymentInvariantViolation> {
         if let Some(refund) = self.refund_mut(id)?
-            && refund.row.state == RefundState::Pending
+            && refund.state == RefundState::Pending
         {
-            refund.row.schedule_retry(now);
-            refund.is_changed = true;
+            refund.schedule_retry(now);
         }
         Ok(())
     }
 
-    fn refund_mut(&mut self, id: PaymentId) -> Result<Option<&mut TrackedRow<Refund>>, PaymentInvariantViolation> {
-        self.refunds.get_mut(&id).map(Option::as_mut).ok_or_else(|| PaymentInvariantViolation(format!("the refund of {id} was not loaded")))
+    fn refund_mut(&mut self, id: PaymentId) -> Result<Option<&mut Tracked<Refund>>, PaymentInvariantViolation> {
+        self.refunds.get_loaded(id, || PaymentInvariantViolation(format!("the refund of {id} was not loaded")))?;
+        Ok(self.refunds.get_mut(id))
     }
 
     fn cancellation(&self, order_id: OrderId) -> Result<Option<&Cancellation>, PaymentInvariantViolation> {
-        let slot = self
-            .cancellations
-            .get(&order_id)
-            .ok_or_else(|| PaymentInvariantViolation(format!("the cancellation of {order_id} was not loaded")))?;
-        Ok(slot.as_ref().map(|loaded| &loaded.row))
+        self.cancellations.get_loaded(order_id, || PaymentInvariantViolation(format!("the cancellation of {order_id} was not loaded")))
     }
 
     fn live(&self, order_id: OrderId) -> Result<Option<&Payment>, PaymentInvariantViolation> {
@@ -399,21 +344,20 @@ impl LoadedPayments {
         }
     }
 
-    fn put_payment(&mut self, row: Payment) {
-        if row.state.is_live() {
-            self.live.insert(row.order_id, Some(row.id));
-        } else if self.live.get(&row.order_id) == Some(&Some(row.id)) {
-            self.live.insert(row.order_id, None);
+    fn put_payment(&mut self, payment: Payment) {
+        if payment.state.is_live() {
+            self.live.insert(payment.order_id, Some(payment.id));
+        } else if self.live.get(&payment.order_id) == Some(&Some(payment.id)) {
+            self.live.insert(payment.order_id, None);
         }
-        let slot = self.payments.entry(row.id).or_insert(None);
-        let stored_state = slot.as_ref().and_then(|loaded| loaded.stored_state);
-        *slot = Some(TrackedPayment { row, stored_state, is_changed: true });
+        match self.payments.get_mut(payment.id) {
+            Some(loaded) => loaded.payment = payment,
+            None => self.payments.put(payment.id, payment.into()),
+        }
     }
 
-    fn put_cancellation(&mut self, row: Cancellation) {
-        let slot = self.cancellations.entry(row.order_id).or_insert(None);
-        let is_stored = slot.as_ref().is_some_and(|loaded| loaded.is_stored);
-        *slot = Some(TrackedRow { row, is_stored, is_changed: true });
+    fn put_cancellation(&mut self, cancellation: Cancellation) {
+        self.cancellations.put(cancellation.order_id, cancellation);
     }
 
     /// Completes the order's undo and replies, if one is open and no payment of the order is live.

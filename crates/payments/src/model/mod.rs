@@ -3,5 +3,5 @@
 pub mod loaded;
 pub mod payment;
 
-pub use loaded::{LoadedPayments, NextAction, PaymentInvariantViolation, PaymentRules};
+pub use loaded::{LoadedPayment, LoadedPayments, NextAction, PaymentInvariantViolation, PaymentRules};
 pub use payment::{Cancellation, Payment, PaymentState, ProviderStatus, Refund, RefundState, provider_key, refund_key};

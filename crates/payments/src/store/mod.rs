@@ -45,12 +45,10 @@ fn lock_key(order_id: OrderId) -> [u8; 8] {
 }
 
 /// Writes all changed rows.
-pub async fn save(tx: &mut Tx, loaded: LoadedPayments) -> Result<(), Fault> {
-    let changes = loaded.into_changes();
-    payments::save(tx, &changes.new_payments, &changes.changed_payments).await?;
-    refunds::save(tx, &changes.new_refunds, &changes.changed_refunds).await?;
-    cancellations::save(tx, &changes.new_cancellations, &changes.changed_cancellations).await?;
-    Ok(())
+pub async fn save(tx: &mut Tx, loaded: &mut LoadedPayments) -> Result<(), Fault> {
+    payments::save(tx, loaded.payments.take_changed()).await?;
+    refunds::save(tx, loaded.refunds.take_changed()).await?;
+    cancellations::save(tx, &loaded.cancellations.take_changed()).await
 }
 
 #[cfg(test)]

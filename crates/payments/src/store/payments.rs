@@ -1,13 +1,14 @@
 //! SQL of payments.
 
 use super::slips::{encode_slip, slip_from_row};
-use crate::model::{LoadedPayments, Payment, PaymentState};
+use crate::model::{LoadedPayment, LoadedPayments, Payment, PaymentState};
 use contracts::{Code, OrderId, PaymentId, Timestamp, messages::PaymentMethod};
 use kit::{
     DbError, Fault, Param, Row, Tx,
     db::{FromRow, params},
+    rows::Changed,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 impl FromRow for Payment {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -53,16 +54,13 @@ pub async fn orders_of(tx: &mut Tx, ids: &BTreeSet<PaymentId>) -> Result<Vec<Ord
 
 /// Locks and loads the payments that are not loaded yet.
 pub async fn load_payments(tx: &mut Tx, loaded: &mut LoadedPayments, ids: &BTreeSet<PaymentId>) -> Result<(), DbError> {
-    let missing: Vec<PaymentId> = ids.iter().copied().filter(|id| !loaded.has_payment(*id)).collect();
+    let missing = loaded.payments.missing(ids.iter().copied());
     if missing.is_empty() {
         return Ok(());
     }
     let sql = format!("select {COLUMNS} from payments_payments where id=$1 for update");
     let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|id| params![*id])).await?;
-    let mut found: HashMap<PaymentId, Payment> = found.into_iter().map(|payment| (payment.id, payment)).collect();
-    for id in missing {
-        loaded.load_payment(id, found.remove(&id));
-    }
+    loaded.payments.add_found(missing, found.into_iter().map(|payment| (payment.id, payment.into())));
     Ok(())
 }
 
@@ -76,10 +74,7 @@ pub async fn load_live(tx: &mut Tx, loaded: &mut LoadedPayments, orders: &BTreeS
     let sql =
         format!("select {COLUMNS} from payments_payments where order_id=$1 and state <> 'FAILED' and state <> 'CANCELLED' for update");
     let found: Vec<Payment> = tx.query_many(&sql, missing.iter().map(|order_id| params![*order_id])).await?;
-    let mut found: HashMap<OrderId, Payment> = found.into_iter().map(|payment| (payment.order_id, payment)).collect();
-    for order_id in missing {
-        loaded.load_live(order_id, found.remove(&order_id));
-    }
+    loaded.load_live(missing, found);
     Ok(())
 }
 
@@ -92,12 +87,12 @@ pub async fn due_payments(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec
 
 /// Writes payments. `Err`: the state of a changed payment is no longer the one it was read with. Ended payments are written first, because
 /// an order may have only one live payment.
-pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(PaymentState, Payment)]) -> Result<(), Fault> {
+pub async fn save(tx: &mut Tx, payments: Changed<'_, LoadedPayment>) -> Result<(), Fault> {
+    let Changed { new, mut existing } = payments;
+    existing.sort_by_key(|loaded| loaded.payment.state.is_live());
     let sql = "update payments_payments set state=$2, provider_ref=$3, code=$4, detail=$5, attempts=$6, next_try_at=$7, called_until=$8, \
                updated_at=$9, captured_at=$10 where id=$1 and state=$11";
-    let (live, ended): (Vec<_>, Vec<_>) = changed.iter().partition(|(_, payment)| payment.state.is_live());
-    let ordered: Vec<&(PaymentState, Payment)> = ended.into_iter().chain(live).collect();
-    let rows = ordered.iter().map(|(stored_state, payment)| {
+    let rows = existing.iter().map(|LoadedPayment { payment, stored_state }| {
         params![
             payment.id,
             payment.state.as_str(),
@@ -113,12 +108,15 @@ pub async fn save(tx: &mut Tx, new: &[Payment], changed: &[(PaymentState, Paymen
         ]
     });
     let saved = tx.execute_many(sql, rows).await?;
-    if let Some((_, (_, stale))) = saved.iter().zip(ordered).find(|(rows, _)| **rows != 1) {
-        return Err(DbError::Retry(format!("payment {} was changed since it was read", stale.id)).into());
+    if let Some((_, stale)) = saved.iter().zip(&existing).find(|(rows, _)| **rows != 1) {
+        return Err(DbError::Retry(format!("payment {} was changed since it was read", stale.payment.id)).into());
     }
     let sql = format!("insert into payments_payments ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)");
-    let slips: Vec<Option<String>> = new.iter().map(|payment| encode_slip(payment.slip.as_ref())).collect::<Result<_, _>>()?;
-    tx.execute_many(&sql, new.iter().zip(&slips).map(|(payment, slip)| insert_params(payment, slip.as_deref()))).await?;
+    let slips: Vec<Option<String>> = new.iter().map(|loaded| encode_slip(loaded.payment.slip.as_ref())).collect::<Result<_, _>>()?;
+    tx.execute_many(&sql, new.iter().zip(&slips).map(|(loaded, slip)| insert_params(&loaded.payment, slip.as_deref()))).await?;
+    for loaded in new.into_iter().chain(existing) {
+        loaded.stored_state = loaded.payment.state;
+    }
     Ok(())
 }
 

@@ -5,8 +5,9 @@ use contracts::{PaymentId, Timestamp};
 use kit::{
     DbError, Fault, Param, Row, Tx,
     db::{FromRow, params},
+    rows::Changed,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 impl FromRow for Refund {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -31,16 +32,13 @@ const COLUMNS: &str = "id, payment_id, order_id, amount, state, provider_ref, at
 
 /// Locks and loads the refunds of these payments that are not loaded yet.
 pub async fn load_refunds(tx: &mut Tx, loaded: &mut LoadedPayments, payments: &BTreeSet<PaymentId>) -> Result<(), DbError> {
-    let missing: Vec<PaymentId> = payments.iter().copied().filter(|id| !loaded.has_refund(*id)).collect();
+    let missing = loaded.refunds.missing(payments.iter().copied());
     if missing.is_empty() {
         return Ok(());
     }
     let sql = format!("select {COLUMNS} from payments_refunds where payment_id=$1 for update");
     let found: Vec<Refund> = tx.query_many(&sql, missing.iter().map(|id| params![*id])).await?;
-    let mut found: HashMap<PaymentId, Refund> = found.into_iter().map(|refund| (refund.payment_id, refund)).collect();
-    for id in missing {
-        loaded.load_refund(id, found.remove(&id));
-    }
+    loaded.refunds.add_found(missing, found.into_iter().map(|refund| (refund.payment_id, refund)));
     Ok(())
 }
 
@@ -58,17 +56,20 @@ pub async fn due_refunds(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<
 }
 
 /// Writes refunds. `Err`: a changed refund is no longer pending in the database.
-pub async fn save(tx: &mut Tx, new: &[Refund], changed: &[Refund]) -> Result<(), Fault> {
+pub async fn save(tx: &mut Tx, refunds: Changed<'_, Refund>) -> Result<(), Fault> {
+    let Changed { mut new, existing } = refunds;
+    // Neighbours share pages.
+    new.sort_unstable_by_key(|refund| refund.id);
     let sql = format!("insert into payments_refunds ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)");
-    tx.execute_many(&sql, new.iter().map(insert_params)).await?;
+    tx.execute_many(&sql, new.iter().map(|refund| insert_params(refund))).await?;
     let sql = "update payments_refunds set state=$2, provider_ref=$3, attempts=$4, next_try_at=$5, updated_at=$6 \
                where id=$1 and state='PENDING'";
-    let rows = changed.iter().map(|refund| {
+    let rows = existing.iter().map(|refund| {
         let reference = refund.provider_ref.as_deref();
         params![refund.id, refund.state.as_str(), reference, refund.attempts, refund.next_try_at, refund.updated_at]
     });
     let saved = tx.execute_many(sql, rows).await?;
-    match saved.iter().zip(changed).find(|(rows, _)| **rows != 1) {
+    match saved.iter().zip(&existing).find(|(rows, _)| **rows != 1) {
         Some((_, stale)) => Err(DbError::Retry(format!("refund {} was changed since it was read", stale.id)).into()),
         None => Ok(()),
     }

@@ -60,10 +60,9 @@ impl Command for SetOnHand {
     const OPERATION: &'static str = "stock.set";
 
     async fn handle<'a>(_: &'a Stock, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut loaded = work.take_stash::<LoadedStock>();
-        store::load_items(&mut work.tx, &mut loaded, commands.iter().map(|command| command.sku).collect()).await?;
-        let outcomes = commands.iter().map(|command| item_outcome(loaded.set(command.sku, command.on_hand, work.now))).collect();
-        work.put_stash(loaded);
-        outcomes
+        let now = work.now;
+        let (tx, loaded) = work.rows::<LoadedStock>();
+        store::load_items(tx, loaded, commands.iter().map(|command| command.sku).collect()).await?;
+        commands.iter().map(|command| item_outcome(loaded.set(command.sku, command.on_hand, now))).collect()
     }
 }

@@ -5,34 +5,18 @@ use contracts::{
     Code, Message, OrderId, Refusal, Sku, Timestamp,
     messages::{SkusListed, StepDone, StepRefused, StockLine, StockReserve, StockTake},
 };
-use std::{collections::HashMap, fmt::Write};
+use kit::rows::Rows;
+use std::{fmt::Write, ops::DerefMut};
 
 /// Most lines named by a refusal. The others are counted, to keep the text short.
 const NAMED_LINES: usize = 5;
 
-/// The items and reservations that a transaction has loaded, and its new movements.
+/// The items and reservations that a transaction has loaded, and its unsaved movements.
 #[derive(Debug, Default)]
 pub struct LoadedStock {
-    items: HashMap<Sku, StockRow<StockItem>>,
-    orders: HashMap<OrderId, StockRow<Reservation>>,
-    movements: Vec<Movement>,
-}
-
-/// A loaded row.
-#[derive(Debug)]
-struct StockRow<T> {
-    /// `None`: the row does not exist.
-    row: Option<T>,
-    /// The row exists in the database.
-    is_stored: bool,
-    /// The row differs from the database.
-    is_changed: bool,
-}
-
-impl<T> StockRow<T> {
-    fn loaded(row: Option<T>) -> Self {
-        Self { is_stored: row.is_some(), row, is_changed: false }
-    }
+    pub items: Rows<Sku, StockItem>,
+    pub orders: Rows<OrderId, Reservation>,
+    pub movements: Vec<Movement>,
 }
 
 /// A decision needed the row of this SKU, but the caller had not loaded it: a bug.
@@ -55,61 +39,14 @@ struct Shortage {
     left: i64,
 }
 
-/// Rows to save. `true`: the row is new to the database.
-pub struct StockChanges<'s> {
-    pub items: Vec<(&'s StockItem, bool)>,
-    pub reservations: Vec<(&'s Reservation, bool)>,
-    pub movements: &'s [Movement],
-}
-
 impl LoadedStock {
-    /// The SKUs not loaded yet, sorted so that all transactions lock rows in one order.
-    pub fn missing_items(&self, mut skus: Vec<Sku>) -> Vec<Sku> {
-        skus.retain(|sku| !self.items.contains_key(sku));
-        skus.sort_unstable();
-        skus.dedup();
-        skus
-    }
-
-    /// The orders not loaded yet, sorted so that all transactions lock rows in one order.
-    pub fn missing_orders(&self, mut orders: Vec<OrderId>) -> Vec<OrderId> {
-        orders.retain(|order_id| !self.orders.contains_key(order_id));
-        orders.sort_unstable();
-        orders.dedup();
-        orders
-    }
-
-    pub fn insert_item(&mut self, sku: Sku, row: Option<StockItem>) {
-        self.items.insert(sku, StockRow::loaded(row));
-    }
-
-    pub fn insert_order(&mut self, order_id: OrderId, row: Option<Reservation>) {
-        self.orders.insert(order_id, StockRow::loaded(row));
-    }
-
-    #[cfg(test)]
-    pub fn item(&self, sku: Sku) -> Option<&StockItem> {
-        self.items.get(&sku).and_then(|entry| entry.row.as_ref())
-    }
-
-    /// Rows to save, sorted by key so that neighbours in the database are written together.
-    pub fn changes(&self) -> StockChanges<'_> {
-        let mut items: Vec<_> = changed_rows(self.items.values()).collect();
-        items.sort_unstable_by_key(|(item, _)| item.sku);
-        let mut reservations: Vec<_> = changed_rows(self.orders.values()).collect();
-        reservations.sort_unstable_by_key(|(reservation, _)| reservation.order_id);
-        StockChanges { items, reservations, movements: &self.movements }
-    }
-
     /// Creates new SKUs. Existing ones stay unchanged.
     pub fn list_skus(&mut self, listed: &SkusListed, at: Timestamp) {
         for listed_sku in &listed.skus {
-            let entry = self.items.entry(listed_sku.sku).or_insert(StockRow::loaded(None));
-            if entry.row.is_none() {
+            if self.items.get(listed_sku.sku).is_none() {
                 let (item, first) =
                     StockItem::listed(listed_sku.sku, listed.product_id, listed.store_id, listed.policy, listed_sku.stock.max(0), at);
-                entry.row = Some(item);
-                entry.is_changed = true;
+                self.items.put(listed_sku.sku, item);
                 self.movements.push(first);
             }
         }
@@ -117,23 +54,27 @@ impl LoadedStock {
 
     /// Sets the units on hand. `None`: the SKU is unknown.
     pub fn set(&mut self, sku: Sku, on_hand: i64, at: Timestamp) -> Option<Result<StockItem, Refusal>> {
-        let entry = self.items.get_mut(&sku)?;
-        let item = entry.row.as_mut()?;
-        Some(item.set(on_hand, at).map(|movement| {
-            entry.is_changed |= movement.is_some();
-            self.movements.extend(movement);
-            *item
-        }))
+        self.change_item(sku, |item| item.set(on_hand, at))
     }
 
     /// Adds `delta` to the units on hand. `None`: the SKU is unknown.
     pub fn adjust(&mut self, sku: Sku, delta: i64, reason: &str, at: Timestamp) -> Option<Result<StockItem, Refusal>> {
-        let entry = self.items.get_mut(&sku)?;
-        let item = entry.row.as_mut()?;
-        Some(item.adjust(delta, reason, at).map(|movement| {
-            entry.is_changed = true;
-            self.movements.push(movement);
-            *item
+        self.change_item(sku, |item| item.adjust(delta, reason, at).map(Some))
+    }
+
+    /// Keeps the changed item only with its movement, so that an item without one is not saved.
+    fn change_item(
+        &mut self,
+        sku: Sku,
+        change: impl FnOnce(&mut StockItem) -> Result<Option<Movement>, Refusal>,
+    ) -> Option<Result<StockItem, Refusal>> {
+        let mut item = *self.items.get(sku)?;
+        Some(change(&mut item).map(|movement| {
+            if let Some(movement) = movement {
+                self.items.put(sku, item);
+                self.movements.push(movement);
+            }
+            item
         }))
     }
 
@@ -157,8 +98,7 @@ impl LoadedStock {
 
     /// Sells everything that a paid order holds.
     pub fn commit(&mut self, order_id: OrderId, at: Timestamp) -> Result<CommitOutcome, NotLoaded> {
-        let Some(entry) = self.orders.get_mut(&order_id) else { return Ok(CommitOutcome::NothingHeld(None)) };
-        let Some(reservation) = entry.row.as_mut() else { return Ok(CommitOutcome::NothingHeld(None)) };
+        let Some(reservation) = self.orders.get_mut(order_id) else { return Ok(CommitOutcome::NothingHeld(None)) };
         match reservation.state {
             ReservationState::Held => {}
             ReservationState::Committed => return Ok(CommitOutcome::AlreadyCommitted),
@@ -170,16 +110,13 @@ impl LoadedStock {
             line.state = LineState::Committed;
         }
         reservation.state = ReservationState::Committed;
-        entry.is_changed = true;
         Ok(CommitOutcome::Committed)
     }
 
     /// Undoes an order: releases its holds, or returns its sold units. An unknown order gets a tombstone.
     pub fn release(&mut self, order_id: OrderId, at: Timestamp) -> Result<Message, NotLoaded> {
-        let entry = self.orders.entry(order_id).or_insert(StockRow::loaded(None));
-        let Some(reservation) = entry.row.as_mut() else {
-            entry.row = Some(Reservation::tombstone(order_id));
-            entry.is_changed = true;
+        let Some(reservation) = self.orders.get_mut(order_id) else {
+            self.orders.put(order_id, Reservation::tombstone(order_id));
             return Ok(Message::StockReleased(StepDone { order_id }));
         };
         match reservation.state {
@@ -189,7 +126,6 @@ impl LoadedStock {
                     line.state = LineState::Released;
                 }
                 reservation.state = ReservationState::Released;
-                entry.is_changed = true;
             }
             ReservationState::Committed => {
                 for line in reservation.lines.iter().filter(|line| line.state == LineState::Committed) {
@@ -197,7 +133,6 @@ impl LoadedStock {
                     self.movements.push(item.return_sold(line.quantity, order_id, line.line_no, at));
                 }
                 reservation.state = ReservationState::Returned;
-                entry.is_changed = true;
             }
             ReservationState::Released | ReservationState::Returned | ReservationState::Refused | ReservationState::Tombstone => {}
         }
@@ -212,8 +147,7 @@ impl LoadedStock {
         check: &[StockLine],
         expires_at: Timestamp,
     ) -> Result<StockStepOutcome, NotLoaded> {
-        let entry = self.orders.entry(order_id).or_insert(StockRow::loaded(None));
-        if let Some(known) = entry.row.as_ref().and_then(|reservation| reservation.known_outcome(step)) {
+        if let Some(known) = self.orders.get(order_id).and_then(|reservation| reservation.known_outcome(step)) {
             return Ok(known);
         }
         let shortages = find_shortages(&self.items, hold, check);
@@ -229,30 +163,23 @@ impl LoadedStock {
         } else {
             StockStepOutcome::Refused(Refusal::new(Code::OutOfStock, describe(&shortages)))
         };
-        let reservation = entry.row.get_or_insert_with(|| Reservation::started(order_id, &outcome));
+        let reservation = self.orders.get_or_add(order_id, || Reservation::started(order_id, &outcome));
         reservation.lines.append(&mut held);
         reservation.record(step, outcome.clone(), expires_at);
-        entry.is_changed = true;
         Ok(outcome)
     }
 }
 
-fn changed_rows<'s, T: 's>(rows: impl Iterator<Item = &'s StockRow<T>>) -> impl Iterator<Item = (&'s T, bool)> {
-    rows.filter(|entry| entry.is_changed).filter_map(|entry| Some((entry.row.as_ref()?, !entry.is_stored)))
-}
-
-fn item_mut(items: &mut HashMap<Sku, StockRow<StockItem>>, sku: Sku) -> Result<&mut StockItem, NotLoaded> {
-    let entry = items.get_mut(&sku).ok_or(NotLoaded(sku))?;
-    entry.is_changed = true;
-    entry.row.as_mut().ok_or(NotLoaded(sku))
+fn item_mut(items: &mut Rows<Sku, StockItem>, sku: Sku) -> Result<&mut StockItem, NotLoaded> {
+    items.get_mut(sku).map(DerefMut::deref_mut).ok_or(NotLoaded(sku))
 }
 
 /// Finds the lines that request for too many units. Lines of the same SKU add up. An unknown SKU has none.
-fn find_shortages(items: &HashMap<Sku, StockRow<StockItem>>, hold: &[StockLine], check: &[StockLine]) -> Vec<Shortage> {
+fn find_shortages(items: &Rows<Sku, StockItem>, hold: &[StockLine], check: &[StockLine]) -> Vec<Shortage> {
     let mut wanted: Vec<(Sku, i64)> = Vec::with_capacity(hold.len() + check.len());
     let mut shortages = Vec::new();
     for line in hold.iter().chain(check) {
-        let available = items.get(&line.sku).and_then(|entry| entry.row.as_ref()).map_or(0, StockItem::available);
+        let available = items.get(line.sku).map_or(0, StockItem::available);
         let before: i64 = wanted.iter().filter(|(sku, _)| *sku == line.sku).map(|(_, quantity)| quantity).sum();
         let left = (available - before).max(0);
         // A line with quantity 0 is refused, because it would pass for an unknown SKU as well.

@@ -73,6 +73,15 @@ pub struct ReservationLine {
     pub stored: Option<LineState>,
 }
 
+impl ReservationLine {
+    /// Records that the hold is saved. A hold that began and ended in the transaction has no row.
+    pub fn mark_saved(&mut self) {
+        if self.stored.is_some() || self.state == LineState::Active {
+            self.stored = Some(self.state);
+        }
+    }
+}
+
 /// Recorded outcome of a saga step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StockStepOutcome {

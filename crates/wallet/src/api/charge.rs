@@ -72,18 +72,18 @@ impl Command for ChargeCash {
     const OPERATION: &'static str = "wallet.charge";
 
     async fn handle<'a>(_: &'a Wallet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut ledger = work.take_stash::<Ledger>();
+        let now = work.now;
+        let (tx, ledger) = work.rows::<Ledger>();
         let keys = commands.iter().map(|command| AccountKey::cash(command.member_id)).chain([CASH_IN]).collect();
-        store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
+        store::load_accounts(tx, ledger, &keys).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
             let amount = command.amount;
-            outcomes.push(match ledger.charge(new_id(), command.member_id, amount, work.now)? {
+            outcomes.push(match ledger.charge(new_id(), command.member_id, amount, now)? {
                 Ok(received) => Answer::json(201, &Charged { charge_id: received.tx_id, amount, cash: received.available })?.into(),
                 Err(refusal) => refusal.into(),
             });
         }
-        work.put_stash(ledger);
         Ok(outcomes)
     }
 }

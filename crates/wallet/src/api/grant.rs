@@ -86,21 +86,21 @@ impl Command for GrantPoints {
     const OPERATION: &'static str = "wallet.grant";
 
     async fn handle<'a>(_: &'a Wallet, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let mut ledger = work.take_stash::<Ledger>();
+        let now = work.now;
+        let (tx, ledger) = work.rows::<Ledger>();
         let keys = commands.iter().map(|command| AccountKey::reward(command.member_id)).chain([POINTS_GRANTED]).collect();
-        store::load_accounts(&mut work.tx, &mut ledger, &keys).await?;
+        store::load_accounts(tx, ledger, &keys).await?;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
             let (member_id, amount) = (command.member_id, command.amount);
             let note = Note { reason: Some(command.reason.clone()), granted_by: command.granted_by };
-            outcomes.push(match ledger.grant(new_id(), member_id, amount, note, work.now)? {
+            outcomes.push(match ledger.grant(new_id(), member_id, amount, note, now)? {
                 Ok(received) => {
                     Answer::json(201, &Granted { grant_id: received.tx_id, member_id, amount, points: received.available })?.into()
                 }
                 Err(refusal) => refusal.into(),
             });
         }
-        work.put_stash(ledger);
         Ok(outcomes)
     }
 }

@@ -12,7 +12,8 @@ use contracts::{
     Code, MemberId, OrderId, Refusal, Timestamp, Won,
     messages::{OrderConfirmed, PointsHold, WalletTransfer},
 };
-use std::collections::HashMap;
+use kit::rows::Rows;
+use std::{collections::HashMap, mem};
 use uuid::Uuid;
 
 /// A charge or grant: its transaction, and the balance available afterwards.
@@ -28,67 +29,41 @@ pub struct LedgerViolation(pub String);
 
 type Decision = Result<(), Refusal>;
 
-/// A loaded or new row.
-struct LedgerRow<T> {
-    row: T,
-    /// The row exists in the database.
-    is_stored: bool,
-    /// The row differs from the database.
-    is_changed: bool,
-}
-
-/// Rows to write, each once.
-#[derive(Default)]
-pub struct LedgerChanges {
-    pub new_accounts: Vec<Account>,
-    pub changed_accounts: Vec<Account>,
-    pub new_holds: Vec<WalletHold>,
-    pub changed_holds: Vec<WalletHold>,
-    pub transactions: Vec<LedgerTransaction>,
-    pub entries: Vec<LedgerEntry>,
-}
-
-/// The rows that a transaction has loaded, and its new transactions and entries. `None`: loaded, but no such row exists.
+/// The rows that a transaction has loaded, and its unsaved transactions and entries.
 #[derive(Default)]
 pub struct Ledger {
-    accounts: HashMap<AccountKey, LedgerRow<Account>>,
-    holds: HashMap<OrderId, Option<LedgerRow<WalletHold>>>,
+    /// An account without a row is empty, and new once it changes.
+    pub accounts: Rows<AccountKey, Account>,
+    pub holds: Rows<OrderId, WalletHold>,
+    /// `None`: loaded, but not settled.
     causes: HashMap<(Cause, Uuid), Option<CauseOutcome>>,
     transactions: Vec<LedgerTransaction>,
     entries: Vec<LedgerEntry>,
 }
 
 impl Ledger {
-    pub fn has_account(&self, key: AccountKey) -> bool {
-        self.accounts.contains_key(&key)
-    }
-    pub fn has_hold(&self, order_id: OrderId) -> bool {
-        self.holds.contains_key(&order_id)
-    }
     pub fn has_cause(&self, cause: Cause, reference: Uuid) -> bool {
         self.causes.contains_key(&(cause, reference))
     }
 
-    /// Adds a stored account. Without a row, the account is new and empty.
-    pub fn load_account(&mut self, key: AccountKey, row: Option<Account>) {
-        let is_stored = row.is_some();
-        let row = row.unwrap_or_else(|| Account::empty(key));
-        self.accounts.entry(key).or_insert(LedgerRow { row, is_stored, is_changed: false });
+    /// Adds the accounts found for these keys. The others are new and empty.
+    pub fn load_accounts(&mut self, keys: Vec<AccountKey>, found: Vec<Account>) {
+        self.accounts.add_found([], found.into_iter().map(|account| (account.key, account)));
+        for key in keys {
+            self.accounts.get_or_add(key, || Account::empty(key));
+        }
     }
-    pub fn load_hold(&mut self, order_id: OrderId, row: Option<WalletHold>) {
-        self.holds.entry(order_id).or_insert(row.map(|row| LedgerRow { row, is_stored: true, is_changed: false }));
-    }
+
     pub fn load_cause(&mut self, cause: Cause, reference: Uuid, settled: Option<CauseOutcome>) {
         self.causes.entry((cause, reference)).or_insert(settled);
     }
 
     pub fn account(&self, key: AccountKey) -> Result<&Account, LedgerViolation> {
-        self.accounts.get(&key).map(|loaded| &loaded.row).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))
+        self.accounts.get(key).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))
     }
 
     pub fn hold(&self, order_id: OrderId) -> Result<Option<&WalletHold>, LedgerViolation> {
-        let slot = self.holds.get(&order_id).ok_or_else(|| LedgerViolation(format!("the hold of {order_id} was not loaded")))?;
-        Ok(slot.as_ref().map(|loaded| &loaded.row))
+        self.holds.get_loaded(order_id, || LedgerViolation(format!("the hold of {order_id} was not loaded")))
     }
 
     pub fn outcome_of(&self, cause: Cause, reference: Uuid) -> Result<Option<CauseOutcome>, LedgerViolation> {
@@ -98,22 +73,12 @@ impl Ledger {
             .ok_or_else(|| LedgerViolation(format!("{} {reference} was not loaded", cause.as_str())))
     }
 
-    /// The rows to write, each kind sorted by key because neighbours share database pages.
-    pub fn into_changes(self) -> LedgerChanges {
-        let mut changes = LedgerChanges { transactions: self.transactions, entries: self.entries, ..LedgerChanges::default() };
-        for loaded in self.accounts.into_values().filter(|loaded| loaded.is_changed) {
-            if loaded.is_stored { &mut changes.changed_accounts } else { &mut changes.new_accounts }.push(loaded.row);
-        }
-        for loaded in self.holds.into_values().flatten().filter(|loaded| loaded.is_changed) {
-            if loaded.is_stored { &mut changes.changed_holds } else { &mut changes.new_holds }.push(loaded.row);
-        }
-        changes.new_accounts.sort_unstable_by_key(|account| account.key);
-        changes.changed_accounts.sort_unstable_by_key(|account| account.key);
-        changes.new_holds.sort_unstable_by_key(|hold| hold.order_id);
-        changes.changed_holds.sort_unstable_by_key(|hold| hold.order_id);
-        changes.transactions.sort_unstable_by_key(|transaction| transaction.id);
-        changes.entries.sort_unstable_by_key(|entry| (entry.tx_id, entry.account.owner));
-        changes
+    /// Takes the unsaved transactions and entries, each sorted by key because neighbours share database pages.
+    pub fn take_appended(&mut self) -> (Vec<LedgerTransaction>, Vec<LedgerEntry>) {
+        let (mut transactions, mut entries) = (mem::take(&mut self.transactions), mem::take(&mut self.entries));
+        transactions.sort_unstable_by_key(|transaction| transaction.id);
+        entries.sort_unstable_by_key(|entry| (entry.tx_id, entry.account.owner));
+        (transactions, entries)
     }
 
     /// Adds money from outside to a member. `id` is new.
@@ -287,15 +252,12 @@ impl Ledger {
     }
 
     fn account_mut(&mut self, key: AccountKey) -> Result<&mut Account, LedgerViolation> {
-        let loaded = self.accounts.get_mut(&key).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))?;
-        loaded.is_changed = true;
-        Ok(&mut loaded.row)
+        let account = self.accounts.get_mut(key).ok_or_else(|| LedgerViolation(format!("account {key:?} was not loaded")))?;
+        Ok(account)
     }
 
-    fn set_hold(&mut self, row: WalletHold) {
-        let slot = self.holds.entry(row.order_id).or_insert(None);
-        let is_stored = slot.as_ref().is_some_and(|loaded| loaded.is_stored);
-        *slot = Some(LedgerRow { row, is_stored, is_changed: true });
+    fn set_hold(&mut self, hold: WalletHold) {
+        self.holds.put(hold.order_id, hold);
     }
 
     fn record_transaction(&mut self, transaction: LedgerTransaction) {

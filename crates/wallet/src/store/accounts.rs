@@ -4,8 +4,9 @@ use crate::model::{Account, AccountKey, AccountKind, Ledger};
 use kit::{
     DbError, Fault, Row, Tx,
     db::{FromRow, params},
+    rows::Changed,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 impl FromRow for Account {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -25,33 +26,34 @@ impl FromRow for Account {
 
 /// Locks and loads the accounts that are not loaded yet, in the order of their keys, so that two writers never deadlock.
 pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<AccountKey>) -> Result<(), DbError> {
-    let missing: Vec<AccountKey> = keys.iter().copied().filter(|key| !ledger.has_account(*key)).collect();
+    let missing = ledger.accounts.missing(keys.iter().copied());
     if missing.is_empty() {
         return Ok(());
     }
     let sql = "select owner_id, kind, balance, held, entries, head, last_tx, version from wallet_accounts \
                where owner_id=$1 and kind=$2 for update";
     let found: Vec<Account> = tx.query_many(sql, missing.iter().map(|key| params![key.owner, key.kind.as_str()])).await?;
-    let mut found: HashMap<AccountKey, Account> = found.into_iter().map(|account| (account.key, account)).collect();
-    for key in missing {
-        ledger.load_account(key, found.remove(&key));
-    }
+    ledger.load_accounts(missing, found);
     Ok(())
 }
 
 /// Saves each account once, if its version is unchanged since the read. `Err`: another transaction opened or changed an account
 /// meanwhile, so this one must be repeated.
-pub async fn save_accounts(tx: &mut Tx, new: &[Account], changed: &[Account]) -> Result<(), Fault> {
+pub async fn save_accounts(tx: &mut Tx, accounts: Changed<'_, Account>) -> Result<(), Fault> {
+    let Changed { new, existing } = accounts;
     let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1 \
                where owner_id=$1 and kind=$2 and version=$8";
-    let saved = tx.execute_many(sql, changed.iter().map(row)).await?;
+    let saved = tx.execute_many(sql, existing.iter().map(|account| row(account))).await?;
     let sql = "insert into wallet_accounts (owner_id, kind, balance, held, entries, head, last_tx, version) \
                values ($1,$2,$3,$4,$5,$6,$7,$8+1) on conflict (owner_id, kind) do nothing";
-    let opened = tx.execute_many(sql, new.iter().map(row)).await?;
-    match saved.into_iter().zip(changed).chain(opened.into_iter().zip(new)).find(|(rows, _)| *rows != 1) {
-        Some((_, stale)) => Err(DbError::Retry(format!("account {:?} was changed since it was read", stale.key)).into()),
-        None => Ok(()),
+    let opened = tx.execute_many(sql, new.iter().map(|account| row(account))).await?;
+    for (rows, account) in saved.into_iter().zip(existing).chain(opened.into_iter().zip(new)) {
+        if rows != 1 {
+            return Err(DbError::Retry(format!("account {:?} was changed since it was read", account.key)).into());
+        }
+        account.version += 1;
     }
+    Ok(())
 }
 
 fn row(account: &Account) -> [kit::Param<'_>; 8] {
@@ -80,9 +82,8 @@ mod tests {
         ledger
     }
 
-    async fn save(tx: &mut Tx, ledger: Ledger) -> Result<(), Fault> {
-        let changes = ledger.into_changes();
-        save_accounts(tx, &changes.new_accounts, &changes.changed_accounts).await
+    async fn save(tx: &mut Tx, mut ledger: Ledger) -> Result<(), Fault> {
+        save_accounts(tx, ledger.accounts.take_changed()).await
     }
 
     fn charge(ledger: &mut Ledger, member_id: MemberId, amount: i64) {
@@ -111,7 +112,11 @@ mod tests {
         // A hold adds no entry, but it changes the version.
         let mut account = loaded(&mut tx, &keys).await.account(AccountKey::cash(member_id)).expect("loaded").clone();
         account.hold(Won(10)).expect("covered");
-        save_accounts(&mut tx, &[], std::slice::from_ref(&account)).await.expect("saved");
-        assert!(save_accounts(&mut tx, &[], &[account]).await.is_err());
+        let mut stale = account.clone();
+        save_accounts(&mut tx, Changed { new: vec![], existing: vec![&mut account] }).await.expect("saved");
+        assert!(save_accounts(&mut tx, Changed { new: vec![], existing: vec![&mut stale] }).await.is_err());
+        // After a save, the same transaction may change the account again.
+        account.hold(Won(10)).expect("covered");
+        save_accounts(&mut tx, Changed { new: vec![], existing: vec![&mut account] }).await.expect("saved again");
     }
 }

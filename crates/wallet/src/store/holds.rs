@@ -5,8 +5,9 @@ use contracts::{Code, OrderId};
 use kit::{
     DbError, Row, Tx,
     db::{FromRow, params},
+    rows::Changed,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 impl FromRow for WalletHold {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -26,24 +27,21 @@ impl FromRow for WalletHold {
 }
 
 pub async fn load_holds(tx: &mut Tx, ledger: &mut Ledger, orders: &BTreeSet<OrderId>) -> Result<(), DbError> {
-    let missing: Vec<OrderId> = orders.iter().copied().filter(|order_id| !ledger.has_hold(*order_id)).collect();
+    let missing = ledger.holds.missing(orders.iter().copied());
     if missing.is_empty() {
         return Ok(());
     }
     let sql = "select order_id, member_id, amount, state, refused, expires_at, at from wallet_holds where order_id=$1 for update";
     let found: Vec<WalletHold> = tx.query_many(sql, missing.iter().map(|order_id| params![*order_id])).await?;
-    let mut found: HashMap<OrderId, WalletHold> = found.into_iter().map(|hold| (hold.order_id, hold)).collect();
-    for order_id in missing {
-        ledger.load_hold(order_id, found.remove(&order_id));
-    }
+    ledger.holds.add_found(missing, found.into_iter().map(|hold| (hold.order_id, hold)));
     Ok(())
 }
 
-pub async fn save_holds(tx: &mut Tx, new: &[WalletHold], changed: &[WalletHold]) -> Result<(), DbError> {
+pub async fn save_holds(tx: &mut Tx, holds: &Changed<'_, WalletHold>) -> Result<(), DbError> {
     let sql = "insert into wallet_holds (order_id, member_id, amount, state, refused, expires_at, at) values ($1,$2,$3,$4,$5,$6,$7)";
-    tx.execute_many(sql, new.iter().map(row)).await?;
+    tx.execute_many(sql, holds.new.iter().map(|hold| row(hold))).await?;
     let sql = "update wallet_holds set member_id=$2, amount=$3, state=$4, refused=$5, expires_at=$6, at=$7 where order_id=$1";
-    tx.execute_many(sql, changed.iter().map(row)).await?;
+    tx.execute_many(sql, holds.existing.iter().map(|hold| row(hold))).await?;
     Ok(())
 }
 

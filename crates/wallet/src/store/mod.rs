@@ -25,10 +25,10 @@ impl From<LedgerViolation> for Fault {
 }
 
 /// Writes the changes of a ledger.
-pub async fn save(tx: &mut Tx, ledger: Ledger) -> Result<(), Fault> {
-    let changes = ledger.into_changes();
-    save_accounts(tx, &changes.new_accounts, &changes.changed_accounts).await?;
-    save_holds(tx, &changes.new_holds, &changes.changed_holds).await?;
-    append(tx, &changes.transactions, &changes.entries).await?;
+pub async fn save(tx: &mut Tx, ledger: &mut Ledger) -> Result<(), Fault> {
+    save_accounts(tx, ledger.accounts.take_changed()).await?;
+    save_holds(tx, &ledger.holds.take_changed()).await?;
+    let (transactions, entries) = ledger.take_appended();
+    append(tx, &transactions, &entries).await?;
     Ok(())
 }

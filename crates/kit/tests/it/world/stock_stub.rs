@@ -104,18 +104,18 @@ impl StockStub {
             let refused = StepRefused { order_id: order, code: Code::OutOfStock, detail: format!("{left} left") };
             return work.emit(order, Message::StockRefused(refused));
         }
-        work.stash::<Units>().0 = Some(left - quantity);
+        work.loaded::<Units>().0 = Some(left - quantity);
         work.tx.execute("insert into stock_reservations (order_id, quantity) values ($1,$2)", &params![order, quantity]).await?;
         work.emit(order, Message::StockReserved(done))
     }
 
     async fn units(&self, work: &mut Work) -> Result<i64, Fault> {
-        if let Some(units) = work.stash::<Units>().0 {
+        if let Some(units) = work.loaded::<Units>().0 {
             return Ok(units);
         }
         self.loads.fetch_add(1, Ordering::SeqCst);
         let (units,): (i64,) = work.tx.query_one("select units from stock_shelf for update", &[]).await?;
-        work.stash::<Units>().0 = Some(units);
+        work.loaded::<Units>().0 = Some(units);
         Ok(units)
     }
 
@@ -184,7 +184,7 @@ impl StockStub {
     }
 
     async fn save_units(&self, work: &mut Work) -> Result<(), Fault> {
-        if let Some(units) = work.stash::<Units>().0 {
+        if let Some(units) = work.loaded::<Units>().0 {
             work.tx.execute("update stock_shelf set units=$1", &params![units]).await?;
         }
         Ok(())

@@ -37,22 +37,26 @@ impl Tables {
     fn run<T>(&mut self, decide: impl FnOnce(&mut LoadedPayments, Uuid) -> Result<T, PaymentInvariantViolation>) -> T {
         let mut loaded = LoadedPayments::default();
         for n in 0..8 {
-            loaded.load_payment(payment_id(n), self.payments.get(&payment_id(n)).cloned());
-            loaded.load_refund(payment_id(n), self.refunds.get(&payment_id(n)).cloned());
-            loaded.load_live(order(n), self.payments.values().find(|p| p.order_id == order(n) && p.state.is_live()).cloned());
-            loaded.load_cancellation(order(n), self.cancellations.get(&order(n)).cloned());
+            let (id, order_id) = (payment_id(n), order(n));
+            loaded.payments.add_found([id], self.payments.get(&id).map(|payment| (id, payment.clone().into())));
+            loaded.refunds.add_found([id], self.refunds.get(&id).map(|refund| (id, refund.clone())));
+            let live = self.payments.values().filter(|payment| payment.order_id == order_id && payment.state.is_live());
+            loaded.load_live(vec![order_id], live.cloned().collect());
+            loaded.cancellations.add_found([order_id], self.cancellations.get(&order_id).map(|row| (order_id, row.clone())));
         }
         self.refund_ids += 1;
         let value = decide(&mut loaded, Uuid::from_u128(self.refund_ids)).expect("sound");
-        let changes = loaded.into_changes();
-        for payment in changes.new_payments.into_iter().chain(changes.changed_payments.into_iter().map(|(_, payment)| payment)) {
-            self.payments.insert(payment.id, payment);
+        let payments = loaded.payments.take_changed();
+        for LoadedPayment { payment, .. } in payments.new.into_iter().chain(payments.existing) {
+            self.payments.insert(payment.id, payment.clone());
         }
-        for refund in changes.new_refunds.into_iter().chain(changes.changed_refunds) {
-            self.refunds.insert(refund.payment_id, refund);
+        let refunds = loaded.refunds.take_changed();
+        for refund in refunds.new.into_iter().chain(refunds.existing) {
+            self.refunds.insert(refund.payment_id, refund.clone());
         }
-        for cancellation in changes.new_cancellations.into_iter().chain(changes.changed_cancellations) {
-            self.cancellations.insert(cancellation.order_id, cancellation);
+        let cancellations = loaded.cancellations.take_changed();
+        for cancellation in cancellations.new.into_iter().chain(cancellations.existing) {
+            self.cancellations.insert(cancellation.order_id, cancellation.clone());
         }
         value
     }

@@ -48,10 +48,10 @@ impl StoredLedger {
         let mut ledger = Ledger::default();
         let members = (0..4).flat_map(|n| [AccountKey::cash(member(n)), AccountKey::reward(member(n))]);
         for key in members.chain([CASH_IN, SALES, POINTS_GRANTED, POINTS_SPENT]) {
-            ledger.load_account(key, self.accounts.get(&key).cloned());
+            ledger.load_accounts(vec![key], self.accounts.get(&key).cloned().into_iter().collect());
         }
         for n in 0..6 {
-            ledger.load_hold(order(n), self.holds.get(&order(n)).cloned());
+            ledger.holds.add_found([order(n)], self.holds.get(&order(n)).map(|hold| (order(n), hold.clone())));
             for (cause, reference) in
                 [(Cause::Earn, order(n).0), (Cause::EarnBack, order(n).0), (Cause::Pay, payment(n).0), (Cause::Refund, payment(n).0)]
             {
@@ -62,16 +62,18 @@ impl StoredLedger {
         ledger
     }
 
-    fn save(&mut self, ledger: Ledger) {
-        let changes = ledger.into_changes();
-        for account in changes.new_accounts.into_iter().chain(changes.changed_accounts) {
-            self.accounts.insert(account.key, Account { version: account.version + 1, ..account });
+    fn save(&mut self, mut ledger: Ledger) {
+        let accounts = ledger.accounts.take_changed();
+        for account in accounts.new.into_iter().chain(accounts.existing) {
+            self.accounts.insert(account.key, Account { version: account.version + 1, ..account.clone() });
         }
-        for hold in changes.new_holds.into_iter().chain(changes.changed_holds) {
-            self.holds.insert(hold.order_id, hold);
+        let holds = ledger.holds.take_changed();
+        for hold in holds.new.into_iter().chain(holds.existing) {
+            self.holds.insert(hold.order_id, hold.clone());
         }
-        self.transactions.extend(changes.transactions);
-        self.entries.extend(changes.entries);
+        let (transactions, entries) = ledger.take_appended();
+        self.transactions.extend(transactions);
+        self.entries.extend(entries);
         self.entries.sort_by_key(|entry| (entry.account, entry.n));
     }
 
@@ -241,7 +243,7 @@ fn a_tombstone_refuses_the_late_hold_and_the_late_debit() {
     let debit = WalletTransfer { payment_id: payment(1), order_id: order(1), member_id: member(0), amount: Won(100) };
     let decision = ledger.debit(&debit, Timestamp(2));
     assert_eq!(decision.map(|d| d.map_err(|r| r.code)), Ok(Err(Code::StepTimedOut)));
-    assert!(ledger.into_changes().entries.is_empty());
+    assert!(ledger.take_appended().1.is_empty());
 }
 
 // G4: a refusal is recorded, so that a repeat cannot succeed after the order gave up.
