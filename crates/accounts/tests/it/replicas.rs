@@ -9,7 +9,7 @@ use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
 async fn two_processes() -> (App, App) {
-    let one = App::builder().on_postgres().await.partitions(4).start(services).await;
+    let one = App::builder().on_postgres().partitions(4).start(services).await;
     let other = one.start_another_process(services).await;
     (one, other)
 }

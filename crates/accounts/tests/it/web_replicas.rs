@@ -22,7 +22,7 @@ fn kit_with_redis(kit: &Kit, redis: Option<Redis>) -> Kit {
 }
 
 async fn two_processes(one: Option<Redis>, other: Option<Redis>) -> (App, App) {
-    let one = App::builder().on_postgres().await.partitions(4).start(services_with_redis(one)).await;
+    let one = App::builder().on_postgres().partitions(4).start(services_with_redis(one)).await;
     let other = one.start_another_process(services_with_redis(other)).await;
     sign_up(&one, "minji@example.com").await;
     (one, other)

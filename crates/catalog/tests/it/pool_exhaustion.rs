@@ -40,7 +40,7 @@ fn successes(answers: &[TestResponse]) -> usize {
 // F11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_connections_serve_two_hundred_clients() {
-    let world = World::with(App::builder().readers(2).on_postgres().await).await;
+    let world = World::with(App::builder().readers(2).on_postgres()).await;
     world.product("Rose", 100_000, 5).await;
     assert!(successes(&list_at_once(&world, 0).await) > 0);
     // Both connections wait for a lock: all requests fail, and none hangs.

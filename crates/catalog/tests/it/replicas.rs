@@ -7,7 +7,7 @@ use serde_json::json;
 use std::time::Duration;
 
 async fn two_processes() -> (World, World) {
-    let one = World::with(App::builder().on_postgres().await).await;
+    let one = World::with(App::builder().on_postgres()).await;
     let other = one.beside().await;
     (one, other)
 }

@@ -25,3 +25,4 @@ mod rush;
 mod standing;
 mod support;
 mod waitlist;
+mod without_log;

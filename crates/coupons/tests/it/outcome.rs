@@ -1,27 +1,27 @@
 //! Outcomes of deferred claims (C25): through the gate in Redis, the log on Kafka and PostgreSQL, exactly once.
 
 use crate::support::*;
-use contracts::{ClaimId, CouponId, MemberId};
+use contracts::{CouponId, MemberId};
 use coupons::{Strategy, admission::redis::GateTimes};
 use futures::future::join_all;
 use kit::{
     engine::request_redrive,
-    kafka::{Cluster, LoggedRequest, RequestLogs, Topics},
-    ports::{SystemClock, new_id},
+    kafka::LoggedRequest,
+    ports::new_id,
     testing::{App, TestResponse},
 };
 use serde_json::{Value, json};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
 const CLAIMS: (&str, &str) = ("coupons", "coupon.claim");
 
-fn header<'a>(answer: &'a TestResponse, name: &str) -> Option<&'a str> {
+pub fn header<'a>(answer: &'a TestResponse, name: &str) -> Option<&'a str> {
     answer.headers.get(name).map(|value| value.to_str().expect("plain text"))
 }
 
-async fn mall_at(partitions: i64, setup: Setup) -> Mall {
-    let builder = App::builder().on_kafka().await.partitions(partitions).queue(16_384);
+pub async fn mall_at(partitions: i64, setup: Setup) -> Mall {
+    let builder = App::builder().on_kafka().partitions(partitions).queue(16_384);
     Mall { app: builder.start(|kit| services(kit, &setup)).await, setup }
 }
 
@@ -40,7 +40,7 @@ impl Mall {
         self.app.faults.release(CLAIMS.0, CLAIMS.1);
     }
 
-    async fn claim_later(&self, coupon: CouponId, member: MemberId, key: Option<&str>) -> TestResponse {
+    pub async fn claim_later(&self, coupon: CouponId, member: MemberId, key: Option<&str>) -> TestResponse {
         let mut asked = self.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&self.shopper(member));
         asked = asked.header("prefer", "respond-async");
         if let Some(key) = key {
@@ -49,7 +49,7 @@ impl Mall {
         asked.send().await
     }
 
-    async fn outcome(&self, coupon: CouponId, member: MemberId, claim: &Value) -> TestResponse {
+    pub async fn outcome(&self, coupon: CouponId, member: MemberId, claim: &Value) -> TestResponse {
         let claim = claim.as_str().expect("an id");
         self.app.get(format!("/v1/coupons/{coupon}/claims/{claim}")).bearer(&self.shopper(member)).send().await
     }
@@ -307,44 +307,5 @@ async fn a_failing_claim_does_not_block_others() {
     let mut writer = mall.app.kit().db.open_writer().await.unwrap();
     assert_eq!(request_redrive(&mut writer, "coupons", None).await.unwrap(), 1);
     assert_eq!(mall.all_settled(coupon, &failing).await, ([6].into(), 0));
-    mall.audit().await;
-}
-
-// C25, RFC 7240: a preference that the server cannot honour is ignored
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_gate_or_log_the_answer_comes_at_once() {
-    let without_gate = mall_at(1, Setup::of(Strategy::GroupCommit)).await;
-    let without_log = Mall::open_with(Strategy::Redis).await;
-    for mall in [without_gate, without_log] {
-        let coupon = mall.announce(json!({"quantity": 1})).await;
-        let answer = mall.claim_later(coupon, member(), None).await.expect(201);
-        assert_eq!((&answer.body["number"], header(&answer, "preference-applied")), (&json!(1), None));
-        let _ = mall.claim_later(coupon, member(), None).await.expect_problem(409, "sold-out");
-        assert_eq!(mall.app.sql_i64("select count(*) from coupons_claims").await, 0);
-    }
-}
-
-// C25, I-O14: without a broker claims are settled at once, each under its id; with a key the answer is the same as for a repeat after the
-// broker is back
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_broker_claims_are_settled_at_once() {
-    let cluster = Cluster::new("127.0.0.1:1", "nobody").unwrap();
-    let requests = RequestLogs::new(&cluster, 1, &Topics::ready(), Arc::new(SystemClock));
-    let mall = Mall::open_at(Setup { requests: Some(requests), ..Setup::of(Strategy::Redis) }).await;
-    let coupon = mall.announce(json!({"quantity": 3, "per_member": 2})).await;
-    let owner = member();
-    let taken = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
-    let again = mall.claim_later(coupon, owner, Some("k")).await.expect(202);
-    assert_eq!((&taken.body, header(&taken, "location")), (&again.body, header(&again, "location")));
-    let outcome = mall.outcome(coupon, owner, &taken.body["claim_id"]).await.expect(200).body;
-    assert_eq!((&outcome["state"], &outcome["answer"]["number"]), (&json!("issued"), &json!(1)));
-    let kept: Vec<(ClaimId, i64)> = mall.app.rows("select id, status from coupons_claims").await;
-    assert_eq!((kept.len(), kept[0].1), (1, 201));
-    // A claim without a key has no repeats, so it gets its answer at once.
-    assert_eq!(mall.claim_later(coupon, member(), None).await.expect(201).body["number"], 2);
-    // A key with an answer settles nothing, and that answer counts.
-    let path = format!("/v1/coupons/{coupon}/claims");
-    let now = mall.app.post(path).bearer(&mall.shopper(owner)).key("now").send().await.expect(201);
-    assert_eq!(mall.claim_later(coupon, owner, Some("now")).await.expect(201).body, now.body);
     mall.audit().await;
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 /// Processes on one database, which share its partitions.
 pub async fn malls_at(count: usize, setup: Setup) -> Vec<Mall> {
-    let app = App::builder().on_postgres().await.partitions(4).queue(16_384).start(|kit| services(kit, &setup)).await;
+    let app = App::builder().on_postgres().partitions(4).queue(16_384).start(|kit| services(kit, &setup)).await;
     let mut malls = vec![Mall { app, setup }];
     for _ in 1..count {
         malls.push(malls[0].add_process().await);

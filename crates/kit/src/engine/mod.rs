@@ -62,7 +62,7 @@ pub use queue::{Batch, Queue};
 pub use service::Service;
 pub use setup::EngineSettings;
 pub use source::MessageSource;
-pub use tables::prepare;
+pub use tables::{engine_tables, migrate_tables, prepare};
 pub use work::Work;
 pub use writer::RunningEngine;
 

@@ -63,15 +63,22 @@ fn pending_table(service: &str) -> String {
 
 /// Migrates a service's tables and opens its stream. A new stream gets this number of partitions.
 pub async fn prepare(tx: &mut Tx, service: &dyn Service, partitions: i64, now: Timestamp) -> Result<Stream, Fault> {
-    migrate_kit(tx, service.name()).await?;
-    migrate(tx, service.name(), service.migrations()).await?;
+    migrate_tables(tx, service).await?;
     Ok(log::open_stream(tx, service.name(), partitions, now).await?)
 }
 
-async fn migrate_kit(tx: &mut Tx, service: &str) -> Result<(), DbError> {
+/// Applies the missing migrations of a service: the engine's, then its own.
+pub async fn migrate_tables(tx: &mut Tx, service: &dyn Service) -> Result<(), DbError> {
+    let name = service.name();
+    migrate_text(tx, &format!("{name}_kit"), name, &engine_tables(name, tx.is_postgres())).await?;
+    migrate(tx, name, service.migrations()).await
+}
+
+/// The engine's migrations of a service: number, name and text.
+pub fn engine_tables(service: &str, is_postgres: bool) -> Vec<(u32, &'static str, String)> {
     let mut steps = vec![(1, "kit", base_tables(service)), (2, "instances", instance_tables(service))];
-    if tx.is_postgres() {
+    if is_postgres {
         steps.push((3, "pending", pending_table(service)));
     }
-    migrate_text(tx, &format!("{service}_kit"), service, &steps).await
+    steps
 }

@@ -5,6 +5,7 @@
 
 use super::{Cluster, KafkaError};
 use crate::tasks::{self, Shutdown};
+use futures::future::try_join_all;
 use std::{
     sync::{
         Arc,
@@ -66,12 +67,10 @@ struct RequiredTopics {
 }
 
 impl RequiredTopics {
-    /// Stops at the first error, because each topic would wait for a timeout while brokers are away.
+    /// All topics concurrently, because each waits for the brokers several times. Stops at the first error.
     async fn ensure_all(&self) -> Result<(), KafkaError> {
-        for service in &self.services {
-            self.cluster.ensure_topic(service, self.partitions).await?;
-        }
-        Ok(())
+        let topics = self.services.iter().map(|service| self.cluster.ensure_topic(service, self.partitions));
+        try_join_all(topics).await.map(drop)
     }
 
     async fn ensure_in_background(self, topics: Topics, shutdown: Shutdown) {

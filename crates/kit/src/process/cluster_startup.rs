@@ -3,6 +3,7 @@
 use super::{PostgresSettings, ProcessSettings, thread_error};
 use crate::{
     batch::Queue,
+    db::Db,
     engine::{
         Engine, Fault, MessageSource, Notifications, RunningEngine, Service, assignment::PartitionAssignment,
         lease_connection::LeaseConnection, prepare, relay::Relay, sequencer::Sequencer, subscriptions,
@@ -126,19 +127,33 @@ impl ClusterStartup<'_> {
 
     /// Prepares tables and streams of all services here. Several processes may do this at the same time.
     async fn prepare_databases(&self) -> Result<(), Fault> {
+        let mut databases: Vec<(&Db, Vec<&Arc<dyn Module>>)> = Vec::new();
         for service in self.services {
             let db = self.kit.db_of(service.name());
+            match databases.iter_mut().find(|(known, _)| known.is_same_as(db)) {
+                Some((_, services)) => services.push(service),
+                None => databases.push((db, vec![service])),
+            }
+        }
+        for (db, services) in databases {
             db.check().await?;
             let mut tx = db.open_writer().await?;
-            let stream = prepare(&mut tx, service.as_ref(), self.postgres.partitions, self.settings.clock.now()).await?;
-            if self.settings.kafka.is_some() && stream.partitions != self.postgres.partitions {
-                let (name, there, wanted) = (service.name(), stream.partitions, self.postgres.partitions);
-                let reason =
-                    format!("the stream of {name} has {there} partitions, not {wanted}: all streams on Kafka need the same number");
-                return Err(Fault::Setting(format!("partitions: {reason}")));
+            for service in services {
+                let stream = prepare(&mut tx, service.as_ref(), self.postgres.partitions, self.settings.clock.now()).await?;
+                self.check_partitions(service.name(), stream.partitions)?;
             }
         }
         Ok(())
+    }
+
+    /// `Err`: on Kafka, the stream of this service would have another number of partitions than the others.
+    fn check_partitions(&self, name: &str, there: i64) -> Result<(), Fault> {
+        let wanted = self.postgres.partitions;
+        if self.settings.kafka.is_none() || there == wanted {
+            return Ok(());
+        }
+        let reason = format!("the stream of {name} has {there} partitions, not {wanted}: all streams on Kafka need the same number");
+        Err(Fault::Setting(format!("partitions: {reason}")))
     }
 
     fn connect_notifications(&self, notifications: &Notifications) {

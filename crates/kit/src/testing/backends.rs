@@ -1,7 +1,7 @@
 //! The servers behind a test's mall, and the processes in front of them.
 
 use super::{database::TestDatabase, quiescence::Quiescence, topics::TestTopics};
-use crate::{ports::new_id, process::Process, tasks::ShutdownTrigger};
+use crate::{module::Module, ports::new_id, process::Process, tasks::ShutdownTrigger};
 use axum::Router;
 use std::sync::{
     Arc,
@@ -32,18 +32,38 @@ impl Shape {
 }
 
 /// The servers that the processes of one mall share.
+#[derive(Clone)]
 pub(super) struct TestBackends {
     pub database: Option<Arc<TestDatabase>>,
     pub kafka: Option<Arc<TestTopics>>,
 }
 
-pub(super) async fn create_backends(shape: Shape) -> TestBackends {
+impl TestBackends {
+    pub fn sqlite() -> TestBackends {
+        TestBackends { database: None, kafka: None }
+    }
+
+    /// One PostgreSQL database, which the first process creates.
+    pub fn postgres() -> TestBackends {
+        TestBackends { database: Some(Arc::new(TestDatabase::reserve())), kafka: None }
+    }
+
+    /// The services of a process, after making their tables.
+    pub fn with_tables(&self, services: Vec<Arc<dyn Module>>) -> Vec<Arc<dyn Module>> {
+        if let Some(database) = &self.database {
+            database.create_tables(&services);
+        }
+        services
+    }
+}
+
+pub(super) fn reserve_backends(shape: Shape) -> TestBackends {
     let kafka = (shape == Shape::Split).then(|| {
         let bootstrap = std::env::var("ONRUSH_TEST_KAFKA")
             .expect("set ONRUSH_TEST_KAFKA to the address of a broker, or run ./scripts/services run -- <command>");
         Arc::new(TestTopics::new(&bootstrap, &format!("test{}", new_id().simple())))
     });
-    TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka }
+    TestBackends { kafka, ..TestBackends::postgres() }
 }
 
 /// The processes of a mall.

@@ -1,9 +1,6 @@
 //! Settings of a test's mall.
 
-use super::{
-    TestDatabase,
-    backends::{Shape, TestBackends, create_backends},
-};
+use super::backends::{Shape, TestBackends, reserve_backends};
 use crate::{
     db::Synchronous,
     engine::EngineSettings,
@@ -58,20 +55,20 @@ impl AppBuilder {
         self
     }
     /// On PostgreSQL, regardless of the environment.
-    pub async fn on_postgres(mut self) -> Self {
-        self.backends = Some(TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None });
+    pub fn on_postgres(mut self) -> Self {
+        self.backends = Some(TestBackends::postgres());
         self
     }
 
     /// On PostgreSQL, with Kafka between the services.
-    pub async fn on_kafka(mut self) -> Self {
-        self.backends = Some(create_backends(Shape::Split).await);
+    pub fn on_kafka(mut self) -> Self {
+        self.backends = Some(reserve_backends(Shape::Split));
         self
     }
 
     /// On SQLite, regardless of the environment.
     pub fn on_sqlite(mut self) -> Self {
-        self.backends = Some(TestBackends { database: None, kafka: None });
+        self.backends = Some(TestBackends::sqlite());
         self
     }
 
@@ -90,11 +87,8 @@ impl AppBuilder {
     }
 
     /// The backends from before a restart, or new ones.
-    pub(super) async fn take_or_create_backends(&mut self, shape: Shape) -> TestBackends {
-        match self.backends.take() {
-            Some(backends) => backends,
-            None => create_backends(shape).await,
-        }
+    pub(super) fn take_or_reserve_backends(&mut self, shape: Shape) -> TestBackends {
+        self.backends.take().unwrap_or_else(|| reserve_backends(shape))
     }
 
     pub fn fold(mut self, fold: bool) -> Self {

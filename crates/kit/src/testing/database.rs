@@ -1,33 +1,67 @@
 //! Databases for tests on a PostgreSQL server. Without a server the tests fail, and say how to start one.
 
-use crate::db::ScratchDatabase;
+use super::template;
+use crate::{
+    db::{DbError, ScratchDatabase},
+    module::Module,
+};
+use std::sync::{Arc, OnceLock};
 use tokio_postgres::{Client, NoTls};
 
 /// The variable that holds the server's URL, of a superuser.
 const SERVER_VARIABLE: &str = "ONRUSH_TEST_POSTGRES";
 const NAME_PREFIX: &str = "onrush_test";
 
-/// An empty database on the test server, removed with this value.
+/// A database on the test server, removed with this value.
 #[derive(Debug)]
-pub struct TestDatabase(ScratchDatabase);
+pub struct TestDatabase {
+    database: ScratchDatabase,
+    created: OnceLock<()>,
+}
 
 impl TestDatabase {
+    /// An empty database.
     pub async fn create() -> Self {
-        Self(ScratchDatabase::create(&server(), NAME_PREFIX).await.expect("the test user may make databases"))
+        Self::existing(ScratchDatabase::create(&server(), NAME_PREFIX).await.expect("the test user may make databases"))
+    }
+
+    /// A database that [`TestDatabase::create_tables`] creates, once the services are known.
+    pub(super) fn reserve() -> Self {
+        Self { database: ScratchDatabase::reserve(&server(), NAME_PREFIX), created: OnceLock::new() }
+    }
+
+    fn existing(database: ScratchDatabase) -> Self {
+        Self { database, created: OnceLock::from(()) }
+    }
+
+    /// Creates the database with the tables of these services, unless it exists. Migrating each database anew would take most of the
+    /// time of a short test.
+    pub(super) fn create_tables(&self, services: &[Arc<dyn Module>]) {
+        self.created.get_or_init(|| {
+            let copy_template = async {
+                let server = server();
+                let name = template::provide(&connect(&server).await, &server, services).await?;
+                self.database.create_from(&name).await
+            };
+            std::thread::scope(|scope| {
+                let created = scope.spawn(|| block_on(copy_template)).join().expect("the thread does not panic");
+                created.expect("the test user may make databases");
+            });
+        });
     }
 
     /// The URL of the database, for the server's superuser.
     pub fn url(&self) -> String {
-        self.0.url()
+        self.database.url()
     }
 
     /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self) -> Self {
-        Self(self.0.copy(NAME_PREFIX).await.expect("it has no connections"))
+        Self::existing(self.database.copy(NAME_PREFIX).await.expect("it has no connections"))
     }
 
     pub fn name(&self) -> &str {
-        self.0.name()
+        self.database.name()
     }
 
     /// The result of a query for one BIGINT.
@@ -44,14 +78,16 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     /// On a thread of its own, because the caller may be inside a runtime. If it fails, an unused database remains on the server.
     fn drop(&mut self) {
-        let database = self.0.clone();
-        let dropped = std::thread::spawn(move || {
-            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                let _ = runtime.block_on(database.remove());
-            }
+        std::thread::scope(|scope| {
+            let removed = scope.spawn(|| block_on(self.database.remove()));
+            let _ = removed.join();
         });
-        let _ = dropped.join();
     }
+}
+
+/// Runs the future on a runtime of its own.
+fn block_on(future: impl Future<Output = Result<(), DbError>>) -> Result<(), DbError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made").block_on(future)
 }
 
 fn server() -> String {

@@ -5,7 +5,6 @@ use super::{
     app::App,
     backends::{Processes, Shape, TestBackends},
     builder::AppBuilder,
-    database::TestDatabase,
     quiescence::Quiescence,
     topics::TestTopics,
 };
@@ -42,7 +41,7 @@ impl App {
 
     /// One more process on the same PostgreSQL database, with the same clock and the same planned faults.
     pub async fn start_another_process(&self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
-        let backends = TestBackends { database: self.backends.database.clone(), kafka: self.backends.kafka.clone() };
+        let backends = self.backends.clone();
         assert!(backends.database.is_some(), "only PostgreSQL takes several processes");
         let (clock, faults, partitions) = (self.clock.clone(), self.faults.clone(), self.partitions);
         let builder = AppBuilder { clock, backends: Some(backends), faults, partitions, ..Self::builder() };
@@ -55,8 +54,8 @@ impl AppBuilder {
     pub async fn start(mut self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let backends = match self.backends.take() {
             Some(backends) => backends,
-            None if is_postgres_wanted() => TestBackends { database: Some(Arc::new(TestDatabase::create().await)), kafka: None },
-            None => TestBackends { database: None, kafka: None },
+            None if is_postgres_wanted() => TestBackends::postgres(),
+            None => TestBackends::sqlite(),
         };
         let mut settings = self.process_settings();
         if let Some(database) = &backends.database {
@@ -64,7 +63,7 @@ impl AppBuilder {
             settings.database = Database::Postgres(postgres);
             settings.kafka = backends.kafka.as_deref().map(TestTopics::settings);
         }
-        let process = Process::start(settings, build).await.expect("the services start");
+        let process = Process::start(settings, |kit| backends.with_tables(build(kit))).await.expect("the services start");
         let routers = vec![layers(process.router.clone())];
         let quiescence = Arc::new(Quiescence::of(&process.kit, &process.services));
         App::assemble(self, Processes { all: vec![process], routers, servers: Vec::new(), quiescence }, backends, Shape::Solo).await
@@ -80,7 +79,8 @@ impl AppBuilder {
         if shape == Shape::Solo {
             return self.start(build).await;
         }
-        let backends = self.take_or_create_backends(shape).await;
+        let backends = self.take_or_reserve_backends(shape);
+        let build = |kit: &Kit| backends.with_tables(build(kit));
         let database = backends.database.as_ref().expect("both shapes use a database");
         let postgres = PostgresSettings { readers: self.readers, partitions: PARTITIONS, ..PostgresSettings::at(database.url()) };
         let settings = ProcessSettings {

@@ -30,6 +30,8 @@ mod stub_service;
 #[cfg(feature = "testing")]
 mod tcp_proxy;
 #[cfg(feature = "testing")]
+mod template;
+#[cfg(feature = "testing")]
 mod topics;
 #[cfg(feature = "testing")]
 pub use app::{App, START};

@@ -21,7 +21,7 @@ const BOUND: Duration = Duration::from_secs(30);
 const SHELF: &str = "select units from stock_shelf for update";
 
 async fn world() -> World {
-    World::with(App::builder().on_postgres().await).await
+    World::with(App::builder().on_postgres()).await
 }
 
 /// Inserts this number of orders, without messages.

@@ -21,7 +21,7 @@ fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<A
 /// Two processes with one buyer. With one partition, the first process reads all messages.
 async fn two_processes(partitions: i64, saga: SagaMode) -> (World, World) {
     let participants = ParticipantsStub::default();
-    let app = App::builder().on_postgres().await.partitions(partitions).start(|kit| services(&participants, kit, saga)).await;
+    let app = App::builder().on_postgres().partitions(partitions).start(|kit| services(&participants, kit, saga)).await;
     let (buyer, seller) = (MemberId(new_id()), MemberId(new_id()));
     let (token, store) = (app.token(buyer, Role::Customer), participants.open_store(seller));
     let second = app.start_another_process(|kit| services(&participants, kit, saga)).await;

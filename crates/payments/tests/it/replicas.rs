@@ -8,7 +8,7 @@ use payments::{Payments, PaymentsSettings};
 use std::time::Duration;
 
 async fn two_processes() -> (App, App) {
-    let builder = App::builder().on_postgres().await.partitions(4);
+    let builder = App::builder().on_postgres().partitions(4);
     let ledger = ledger_path(&builder.folder());
     let one = builder.start(|kit| services(kit, Some(ledger.clone()))).await;
     let other = one.start_another_process(|kit| services(kit, Some(ledger.clone()))).await;
@@ -108,7 +108,7 @@ async fn payments_left_open_by_one_process_are_settled_by_another() {
 // Without a database file, the ledger file of the test provider must be set.
 #[tokio::test]
 async fn the_test_provider_requires_a_ledger_file() {
-    let app = App::builder().on_postgres().await.start(|kit| services(kit, None)).await;
+    let app = App::builder().on_postgres().start(|kit| services(kit, None)).await;
     let settings = PaymentsSettings { test_provider: true, ..PaymentsSettings::default() };
     let refused = Payments::new(app.kit().clone(), settings).start().await.expect_err("no ledger file");
     assert!(matches!(&refused, Fault::Setting(text) if text.contains("book")), "{refused}");

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Two processes, each with some of the partitions.
 async fn two_processes() -> (World, World) {
-    let one = World::with(App::builder().on_postgres().await.partitions(4)).await;
+    let one = World::with(App::builder().on_postgres().partitions(4)).await;
     let store = StoreCard { store_id: one.store_id, name: "Cellar".into(), seller_id: Some(one.seller_id) };
     let app = one.app.start_another_process(|kit| services(kit, store.clone())).await;
     let other = World { app, store_id: one.store_id, seller_id: one.seller_id };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_store_reaches_all_processes() {
-    let one = App::builder().on_postgres().await.start(services).await;
+    let one = App::builder().on_postgres().start(services).await;
     let (second, third) = tokio::join!(one.start_another_process(services), one.start_another_process(services));
     assert_eq!(one.sql_i64("select count(*) from stores_stores").await, 1, "the mall's own");
     let seller_id = MemberId(new_id());

@@ -17,7 +17,7 @@ fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
 
 /// Two processes, each with some of the partitions.
 async fn two_processes() -> (App, App) {
-    let one = App::builder().on_postgres().await.partitions(4).start(services).await;
+    let one = App::builder().on_postgres().partitions(4).start(services).await;
     let other = one.start_another_process(services).await;
     (one, other)
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Config;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An empty database with a unique name. It exists until it is removed.
+/// A database with a unique name. It exists until it is removed.
 #[derive(Clone, Debug)]
 pub struct ScratchDatabase {
     server: String,
@@ -15,20 +15,40 @@ pub struct ScratchDatabase {
 }
 
 impl ScratchDatabase {
-    /// `server` is the URL of any database on the server, for a user who may create databases. The name begins with `purpose`.
+    /// An empty database. `server` is the URL of any database on the server, for a user who may create databases. The name begins with
+    /// `purpose`.
     pub async fn create(server: &str, purpose: &str) -> Result<Self, DbError> {
-        Self::from_template(server, purpose, "template0").await
+        let scratch = Self::reserve(server, purpose);
+        scratch.create_from("template0").await?;
+        Ok(scratch)
     }
 
     /// A copy of the database with its contents. The original must have no connections.
     pub async fn copy(&self, purpose: &str) -> Result<Self, DbError> {
-        Self::from_template(&self.server, purpose, &self.name).await
+        let copy = Self::reserve(&self.server, purpose);
+        copy.create_from(&self.name).await?;
+        Ok(copy)
     }
 
-    async fn from_template(server: &str, purpose: &str, template: &str) -> Result<Self, DbError> {
-        let scratch = Self { server: server.to_owned(), name: format!("{purpose}_{}", new_id().simple()) };
-        scratch.run_on_server(&format!("create database {} template {template} encoding 'UTF8'", scratch.name)).await?;
-        Ok(scratch)
+    /// A unique name, without a database yet.
+    pub fn reserve(server: &str, purpose: &str) -> Self {
+        Self::named(server, &format!("{purpose}_{}", new_id().simple()))
+    }
+
+    /// The database of this name, which need not exist.
+    pub fn named(server: &str, name: &str) -> Self {
+        Self { server: server.to_owned(), name: name.to_owned() }
+    }
+
+    /// Creates the database with the contents of another one, which must have no connections.
+    pub async fn create_from(&self, template: &str) -> Result<(), DbError> {
+        self.run_on_server(&format!("create database {} template {template} encoding 'UTF8'", self.name)).await
+    }
+
+    /// Renames the database, which must have no connections.
+    pub async fn rename(self, name: &str) -> Result<Self, DbError> {
+        self.run_on_server(&format!("alter database {} rename to {name}", self.name)).await?;
+        Ok(Self::named(&self.server, name))
     }
 
     /// Removes the database, and closes its connections.

@@ -5,7 +5,7 @@ use kit::testing::App;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_processes_read_an_entry() {
-    let one = App::builder().on_postgres().await.start(services).await;
+    let one = App::builder().on_postgres().start(services).await;
     let other = one.start_another_process(services).await;
     let token = member(&one);
     let created = create(&one, &token, "First").await;
@@ -17,7 +17,7 @@ async fn both_processes_read_an_entry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_counts_once_on_two_processes() {
-    let one = App::builder().on_postgres().await.start(services).await;
+    let one = App::builder().on_postgres().start(services).await;
     let other = one.start_another_process(services).await;
     let token = member(&one);
     for app in [&one, &other] {

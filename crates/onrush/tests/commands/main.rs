@@ -1,0 +1,7 @@
+//! The real binary's commands and settings.
+//!
+//! Needs servers: `ONRUSH_TEST_POSTGRES` and `ONRUSH_TEST_REDIS`, or `./scripts/services run -- cargo test -p onrush --test commands`.
+
+mod binary;
+mod copy;
+mod settings;
