@@ -57,7 +57,7 @@ impl Accounts {
                     Ok(ImportRow { member_id: member.member_id, email, name: member.name.clone(), session_id: ports::new_id() })
                 })
                 .collect::<Result<Vec<ImportRow>, ImportError>>()?;
-            let opened = match self.kit.submit(self, ImportMembers { rows }, None, ports::new_id()).await? {
+            let opened = match self.kit.batch.submit(self, ImportMembers { rows }, None, ports::new_id()).await? {
                 Reply::Answer(answer) if answer.status == 200 => serde_json::from_slice::<Vec<OpenedSession>>(&answer.body)
                     .map_err(|error| ImportError::Unexpected(error.to_string()))?,
                 Reply::Answer(answer) if answer.status == Code::EmailTaken.status() => return Err(ImportError::Taken),

@@ -21,7 +21,7 @@ pub fn all(accounts: &Arc<Accounts>) -> Vec<Job> {
     let prune_sessions = move || {
         let accounts = Arc::clone(&accounts);
         async move {
-            let reply = accounts.kit.submit(&accounts, PruneSessions, None, Uuid::nil()).await?;
+            let reply = accounts.kit.batch.submit(&accounts, PruneSessions, None, Uuid::nil()).await?;
             let pruned: usize = match reply {
                 Reply::Answer(answer) => serde_json::from_slice(&answer.body).unwrap_or(0),
                 Reply::Pending(_) => 0,

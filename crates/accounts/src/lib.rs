@@ -6,6 +6,7 @@
 
 mod api;
 mod cache;
+mod checks;
 mod credentials;
 mod import;
 mod jobs;
@@ -99,6 +100,7 @@ kit::module! {
     impl Module for Accounts {
         name: "accounts",
         migrations: kit::migrations!("init", "web_sessions"),
+        checks: checks::checks,
         reads: messages::READS,
         consume: messages::consume,
         on_notification: revocations::on_notification,

@@ -22,7 +22,7 @@ async fn web_session(accounts: Arc<Accounts>, call: GetWebSession) -> Result<Opt
     let Some(mut found) = found else { return Ok(None) };
     if let Some(end) = found.cookie.extended_until(found.session_ends, now) {
         let command = ExtendCookie { hash: call.hash, session_id: found.cookie.session_id, expires_at: end };
-        match accounts.kit.submit(&accounts, command, None, Uuid::nil()).await {
+        match accounts.kit.batch.submit(&accounts, command, None, Uuid::nil()).await {
             Ok(_) => found.cookie.expires_at = end,
             // The next use of the cookie tries again.
             Err(error) => tracing::warn!(%error, session = %found.cookie.session_id, "cookie not extended"),

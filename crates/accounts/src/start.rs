@@ -32,7 +32,7 @@ async fn ensure_operator(accounts: &Arc<Accounts>, email: &str, password: &str) 
         accounts.hash(password).await.map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
     let id = MemberId(ports::new_id());
     let command = SignUp { id, email: email.clone(), name, phone: None, password_hash, role: Role::Operator, trace: ports::new_id() };
-    match accounts.kit.submit(accounts, command, None, ports::new_id()).await {
+    match accounts.kit.batch.submit(accounts, command, None, ports::new_id()).await {
         Ok(Reply::Answer(answer)) if answer.status == 201 => {
             tracing::info!(target: "audit", member = %id, "operator of the settings created");
             Ok(())

@@ -1,4 +1,5 @@
 //! Synchronous read-only calls between services: a typed request and its typed reply. `kit::links` delivers them in-process or over HTTP.
+//! `docs/messages.md` lists them, generated from the table in this file.
 
 use crate::{Code, CouponId, IssuedCouponId, MemberId, ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -14,24 +15,51 @@ pub trait Call: Serialize + DeserializeOwned + Send + Sync + 'static {
     const NAME: &'static str;
 }
 
-/// Sessions that ended at or after `since`, each with the instant it ended. Every service refuses the access tokens of these sessions.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct GetEndedSessions {
-    pub since: Timestamp,
+macro_rules! calls {
+    ($($(#[doc = $doc:literal])* $service:literal => $request:ident {
+        $($(#[doc = $field_doc:literal])* $field:ident: $type:ty),*
+    } -> $reply:ty = $name:literal;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Clone, Debug, Serialize, Deserialize)]
+            pub struct $request { $($(#[doc = $field_doc])* pub $field: $type,)* }
+
+            impl Call for $request {
+                type Reply = $reply;
+                const SERVICE: &'static str = $service;
+                const NAME: &'static str = $name;
+            }
+        )*
+
+        /// (name, answering service, meaning) of every call.
+        pub const CALLS: &[(&str, &str, &str)] = &[$(($name, $service, concat!($($doc),*)),)*];
+    };
 }
 
-impl Call for GetEndedSessions {
-    type Reply = Vec<(Uuid, Timestamp)>;
-    const SERVICE: &'static str = "accounts";
-    const NAME: &'static str = "get_ended_sessions";
-}
-
-/// Looks up a browser session by the hash of its cookie. Reply `None`: the cookie is unknown, expired or revoked. The lookup counts as use
-/// and may extend the session; a repeat has no further effect.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct GetWebSession {
-    /// SHA-256 of the cookie's secret.
-    pub hash: [u8; 32],
+calls! {
+    /// Sessions that ended at or after `since`, each with the instant it ended. Every service refuses the access tokens of these sessions.
+    "accounts" => GetEndedSessions { since: Timestamp } -> Vec<(Uuid, Timestamp)> = "get_ended_sessions";
+    /// Looks up a browser session by the hash of its cookie. Reply `None`: the cookie is unknown, expired or revoked. The lookup counts as
+    /// use and may extend the session; a repeat has no further effect.
+    "accounts" => GetWebSession {
+        /// SHA-256 of the cookie's secret.
+        hash: [u8; 32]
+    } -> Option<WebSession> = "get_web_session";
+    /// Current prices of these SKUs. The reply omits a SKU that is unknown, deleted or not on sale.
+    "catalog" => GetPrices { skus: Vec<Sku> } -> Vec<PricedSku> = "get_prices";
+    /// Units of each SKU that can be ordered now. The reply omits unknown SKUs.
+    "stock" => GetAvailability { skus: Vec<Sku> } -> HashMap<Sku, i64> = "get_availability";
+    /// Version of the stock, which changes with every change of availability. Cached replies to `get_availability` are current while the
+    /// version read before them is unchanged.
+    "stock" => GetStockVersion {} -> u64 = "get_stock_version";
+    /// Terms and state of the member's coupons among these ids. The reply omits unknown ids and coupons of other members.
+    "coupons" => GetIssuedCoupons { member_id: MemberId, ids: Vec<IssuedCouponId> } -> Vec<IssuedCouponTerms> = "get_issued_coupons";
+    /// Looks up a store. Reply `None`: the store is unknown.
+    "stores" => GetStore { store_id: StoreId } -> Option<StoreCard> = "get_store";
+    /// Names of these stores, for lists. The reply omits unknown ids.
+    "stores" => GetStores { store_ids: Vec<StoreId> } -> Vec<StoreCard> = "get_stores";
+    /// All stores that this member runs.
+    "stores" => GetStoresOfSeller { seller_id: MemberId } -> Vec<StoreCard> = "get_stores_of_seller";
 }
 
 /// The member behind a browser session.
@@ -45,18 +73,6 @@ pub struct WebSession {
     pub expires_at: Timestamp,
 }
 
-impl Call for GetWebSession {
-    type Reply = Option<WebSession>;
-    const SERVICE: &'static str = "accounts";
-    const NAME: &'static str = "get_web_session";
-}
-
-/// Current prices of these SKUs. The reply omits a SKU that is unknown, deleted or not on sale.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetPrices {
-    pub skus: Vec<Sku>,
-}
-
 /// Price and sale terms of a SKU at the time of the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PricedSku {
@@ -68,35 +84,6 @@ pub struct PricedSku {
     /// Unit price in won.
     pub price: Won,
     pub policy: StockPolicy,
-}
-
-impl Call for GetPrices {
-    type Reply = Vec<PricedSku>;
-    const SERVICE: &'static str = "catalog";
-    const NAME: &'static str = "get_prices";
-}
-
-/// Units of each SKU that can be ordered now. The reply omits unknown SKUs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetAvailability {
-    pub skus: Vec<Sku>,
-}
-
-impl Call for GetAvailability {
-    type Reply = HashMap<Sku, i64>;
-    const SERVICE: &'static str = "stock";
-    const NAME: &'static str = "get_availability";
-}
-
-/// Version of the stock, which changes with every change of availability. Cached replies to [`GetAvailability`] are current while the
-/// version read before them is unchanged.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct GetStockVersion {}
-
-impl Call for GetStockVersion {
-    type Reply = u64;
-    const SERVICE: &'static str = "stock";
-    const NAME: &'static str = "get_stock_version";
 }
 
 /// Discount of a coupon.
@@ -154,13 +141,6 @@ impl CouponScope {
     }
 }
 
-/// Terms and state of the member's coupons among these ids. The reply omits unknown ids and coupons of other members.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetIssuedCoupons {
-    pub member_id: MemberId,
-    pub ids: Vec<IssuedCouponId>,
-}
-
 /// Terms of an issued coupon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedCouponTerms {
@@ -177,18 +157,6 @@ pub struct IssuedCouponTerms {
     pub refusal: Option<Code>,
 }
 
-impl Call for GetIssuedCoupons {
-    type Reply = Vec<IssuedCouponTerms>;
-    const SERVICE: &'static str = "coupons";
-    const NAME: &'static str = "get_issued_coupons";
-}
-
-/// Looks up a store. Reply `None`: the store is unknown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetStore {
-    pub store_id: StoreId,
-}
-
 /// A store as other services show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreCard {
@@ -198,44 +166,24 @@ pub struct StoreCard {
     pub seller_id: Option<MemberId>,
 }
 
-impl Call for GetStore {
-    type Reply = Option<StoreCard>;
-    const SERVICE: &'static str = "stores";
-    const NAME: &'static str = "get_store";
-}
-
-/// Names of these stores, for lists. The reply omits unknown ids.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetStores {
-    pub store_ids: Vec<StoreId>,
-}
-
-impl Call for GetStores {
-    type Reply = Vec<StoreCard>;
-    const SERVICE: &'static str = "stores";
-    const NAME: &'static str = "get_stores";
-}
-
-/// All stores that this member runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GetStoresOfSeller {
-    pub seller_id: MemberId,
-}
-
-impl Call for GetStoresOfSeller {
-    type Reply = Vec<StoreCard>;
-    const SERVICE: &'static str = "stores";
-    const NAME: &'static str = "get_stores_of_seller";
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn a_discount_is_between_zero_and_its_base() {
         assert_eq!(Discount::Amount { won: Won(5_000) }.on(Won(3_000)), Won(3_000));
         assert_eq!(Discount::Rate { basis_points: 1_000, max_won: None }.on(Won(999)), Won(99));
         assert_eq!(Discount::Rate { basis_points: 5_000, max_won: Some(Won(100)) }.on(Won(1_000)), Won(100));
+    }
+
+    #[test]
+    fn each_call_has_its_own_path_at_a_known_service() {
+        let paths: BTreeSet<(&str, &str)> = CALLS.iter().map(|(name, service, _)| (*service, *name)).collect();
+        assert_eq!(paths.len(), CALLS.len());
+        assert!(paths.iter().all(|(service, _)| crate::SERVICES.contains(service)), "{paths:?}");
+        assert!(paths.contains(&(GetStore::SERVICE, GetStore::NAME)));
+        assert_eq!(serde_json::to_string(&GetStockVersion {}).expect("plain data encodes"), "{}");
     }
 }

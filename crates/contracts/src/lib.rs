@@ -9,14 +9,13 @@ pub mod ids;
 pub mod messages;
 pub mod money;
 pub mod problem;
+mod services;
 pub mod streams;
 pub mod time;
-
-/// Names of all services. A name is the prefix of the service's tables, its schema and its stream.
-pub const SERVICES: &[&str] = &["accounts", "stores", "catalog", "orders", "stock", "coupons", "wallet", "payments"];
 
 pub use errors::{Code, Refusal};
 pub use ids::*;
 pub use messages::{Kind, Message};
 pub use money::Won;
+pub use services::{SERVICES, SplitGroup, split_groups};
 pub use time::Timestamp;

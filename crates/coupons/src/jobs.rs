@@ -49,7 +49,7 @@ fn job<C: Command<Service = Coupons>>(name: &'static str, every: Duration, coupo
 }
 
 async fn run_pass<C: Command<Service = Coupons>>(coupons: &Arc<Coupons>, command: C) -> Result<Pass, SubmitError> {
-    let reply = coupons.kit.submit(coupons, command, None, Uuid::nil()).await?;
+    let reply = coupons.kit.batch.submit(coupons, command, None, Uuid::nil()).await?;
     Ok(if matches!(reply, Reply::Answer(answer) if answer.status == MORE) { Pass::More } else { Pass::Done })
 }
 

@@ -18,6 +18,7 @@
 
 pub mod admission;
 mod api;
+mod checks;
 mod claims;
 mod jobs;
 mod links;
@@ -93,6 +94,7 @@ kit::module! {
     impl Module for Coupons {
         name: "coupons",
         migrations: kit::migrations!("init", "claims", postgres "room"),
+        checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: Coupons::save,

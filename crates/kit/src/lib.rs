@@ -7,11 +7,12 @@
 //!
 //! Order of the modules, bottom to top; each imports only those before it:
 //! ```text
-//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, telemetry, breaker | db | kafka, redis, cache | engine, jobs
-//! | http | auth | links, gateway | module, extract, submit, process | testing
+//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, backoff, telemetry, breaker | db | kafka, redis, cache | engine
+//! | jobs | http | auth | links, gateway | module, extract, submit, process | testing
 //! ```
 
 pub mod auth;
+pub mod backoff;
 pub mod breaker;
 pub mod cache;
 pub mod db;
@@ -47,5 +48,5 @@ pub mod batch {
 }
 
 pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Answer, Command, Fault, Outcome, Reply, Service, Work, idempotency};
+pub use engine::{Answer, Command, Fault, Invariant, Outcome, Reply, Service, Work, idempotency};
 pub use module::{Kit, Module};

@@ -2,11 +2,10 @@
 
 use crate::{
     auth::{Auth, cookie::Cookies},
-    batch::{Batch, Command, Reply, SubmitError, TraceId},
+    batch::Batch,
     db::Db,
     engine::{Fault, Service},
     http::Cursors,
-    idempotency::IdempotencyKey,
     jobs::Job,
     kafka::RequestLogs,
     links::{CallHandlers, Links},
@@ -51,17 +50,6 @@ impl Kit {
     pub fn is_shared(&self) -> bool {
         self.db.is_postgres()
     }
-
-    /// Queues a command of `service` and waits for its durable outcome.
-    pub async fn submit<C: Command>(
-        &self,
-        service: &Arc<C::Service>,
-        command: C,
-        key: Option<IdempotencyKey>,
-        trace: TraceId,
-    ) -> Result<Reply, SubmitError> {
-        self.batch.submit(service, command, key, trace).await
-    }
 }
 
 /// The part of a service that its process runs: routes, calls, jobs, cookies and the start. The engine runs the rest, [`Service`].
@@ -104,6 +92,7 @@ pub trait Module: Service {
 ///
 /// - `name`: the name of the service and its stream, and the prefix of its tables.
 /// - `migrations`: a table of migrations, made by [`migrations!`](crate::migrations!).
+/// - `checks`: a `fn() -> Vec<Invariant>`.
 /// - `reads`: the kinds of messages it acts on.
 /// - `consume`: an `async fn(&S, &mut Work, &[&Envelope]) -> Result<(), Fault>`.
 /// - `flush`: an `async fn(&S, &mut Work) -> Result<(), Fault>`.
@@ -121,6 +110,7 @@ macro_rules! module {
     (impl Module for $module:ty {
         name: $name:expr,
         $(migrations: $migrations:expr,)?
+        $(checks: $checks:path,)?
         $(reads: $reads:expr,)?
         $(consume: $consume:path,)?
         $(flush: $flush:path,)?
@@ -138,6 +128,9 @@ macro_rules! module {
             }
             $(fn migrations(&self) -> &'static [$crate::db::Migration] {
                 $migrations
+            })?
+            $(fn checks() -> Vec<$crate::engine::Invariant> {
+                $checks()
             })?
             $(fn reads(&self) -> &'static [$crate::module::macro_types::Kind] {
                 $reads

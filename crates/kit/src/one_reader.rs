@@ -19,10 +19,13 @@ mod checked {
     }
 
     /// A sequence of steps: a request, a background task, a writer. Not the same as a task, which may serve several requests.
-    #[derive(Default)]
     pub(crate) struct TaskScope(Arc<AtomicBool>);
 
     impl TaskScope {
+        pub(crate) fn new() -> TaskScope {
+            TaskScope(Arc::default())
+        }
+
         pub(crate) fn enter<T>(&self, step: impl FnOnce() -> T) -> T {
             HOLDS_READER.sync_scope(Arc::clone(&self.0), step)
         }
@@ -61,10 +64,14 @@ pub(crate) use unchecked::{ReaderGuard, TaskScope};
 mod unchecked {
     use std::future::Future;
 
-    #[derive(Default)]
     pub(crate) struct TaskScope;
 
     impl TaskScope {
+        #[inline(always)]
+        pub(crate) fn new() -> TaskScope {
+            TaskScope
+        }
+
         #[inline(always)]
         pub(crate) fn enter<T>(&self, step: impl FnOnce() -> T) -> T {
             step()
@@ -103,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_reader_while_holding_one_panics() {
         assert!(AssertUnwindSafe(TaskScope::run(nested())).catch_unwind().await.is_err());
-        let scope = TaskScope::default();
+        let scope = TaskScope::new();
         let held = scope.enter(ReaderGuard::begin);
         assert!(std::panic::catch_unwind(AssertUnwindSafe(|| scope.enter(ReaderGuard::begin))).is_err(), "also in a later step");
         // The guard may be dropped on any thread.

@@ -15,7 +15,7 @@ pub async fn run<C: Command<Service: Module>>(
     key: Option<IdempotencyKey>,
     trace: Trace,
 ) -> Result<Response, Problem> {
-    service.kit().submit(service, command, key, trace.0).await.map(reply).map_err(Problem::from)
+    service.kit().batch.submit(service, command, key, trace.0).await.map(reply).map_err(Problem::from)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Background tasks of the process. Each has a name, a panic is logged, and all of them see the shutdown signal.
 
 use crate::one_reader::{ReaderGuard, TaskScope};
-use std::{future::Future, time::Duration};
+use std::{any::Any, future::Future, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task};
 
@@ -101,6 +101,12 @@ where
             tracing::error!(task = name, "task panicked");
         }
     })
+}
+
+/// The message of a caught panic.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

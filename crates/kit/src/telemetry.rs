@@ -1,7 +1,7 @@
 //! Logs and metrics of the process. They must never contain secrets, addresses or card numbers.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::{io::IsTerminal, sync::OnceLock, time::Duration};
+use std::{error::Error, fmt::Write, io::IsTerminal, sync::OnceLock, time::Duration};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Format of log lines.
@@ -69,9 +69,39 @@ pub fn metrics_text() -> String {
     METRICS.get().and_then(Option::as_ref).map(PrometheusHandle::render).unwrap_or_default()
 }
 
+/// Text of an error with its causes, because drivers hide the cause in their own messages.
+pub fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Some errors already repeat the text of their cause.
+        if !text.ends_with(&next) {
+            let _ = write!(text, ": {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Failure {
+        text: &'static str,
+        source: Option<std::io::Error>,
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes_but_none_twice() {
+        let failure = |text| Failure { text, source: Some(std::io::Error::other("refused")) };
+        assert_eq!(error_chain(&failure("no connection")), "no connection: refused");
+        assert_eq!(error_chain(&failure("no connection: refused")), "no connection: refused");
+        assert_eq!(error_chain(&Failure { text: "alone", source: None }), "alone");
+    }
 
     // I8
     #[test]

@@ -5,7 +5,7 @@ use crate::{
     mall,
     settings::{RawSettings, Settings},
 };
-use contracts::{Code, Message};
+use contracts::{Code, Message, calls::CALLS};
 use kit::{Module, process::Process};
 use std::{fmt::Write, sync::Arc};
 use utoipa::openapi::{
@@ -120,6 +120,12 @@ fn messages(services: &[Arc<dyn Module>]) -> String {
         let readers: Vec<&str> = services.iter().filter(|service| service.acts_on(kind)).map(|service| service.name()).collect();
         let readers = if readers.is_empty() { "–".to_owned() } else { readers.join(", ") };
         let _ = writeln!(text, "| `{kind}` | {source} | {readers} | {} |", meaning.trim());
+    }
+    text.push_str(
+        "\n## Calls\n\nRead-only calls between services. The caller waits for the reply.\n\n| Call | Answered by | Meaning |\n|---|---|---|\n",
+    );
+    for (name, service, meaning) in CALLS {
+        let _ = writeln!(text, "| `{name}` | {service} | {} |", meaning.trim());
     }
     text
 }

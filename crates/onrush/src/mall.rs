@@ -6,7 +6,7 @@ use catalog::Catalog;
 use contracts::Won;
 use coupons::{Coupons, CouponsSettings};
 use kit::{
-    Kit, Module,
+    Invariant, Kit, Module,
     engine::{EngineSettings, Fault},
     ports::{Clock, SystemClock, random_bytes},
     process::{Process, ProcessSettings},
@@ -37,27 +37,42 @@ pub enum MallError {
     Fault(#[from] Fault),
 }
 
+/// A service of the mall.
+pub struct MallService {
+    pub name: &'static str,
+    build: fn(Kit, &Settings) -> Arc<dyn Module>,
+    /// The invariants of its tables.
+    pub checks: fn() -> Vec<Invariant>,
+}
+
+const fn service<S: Module>(name: &'static str, build: fn(Kit, &Settings) -> Arc<dyn Module>) -> MallService {
+    MallService { name, build, checks: S::checks }
+}
+
 /// All services, in the order in which a checkout needs them.
+pub const SERVICES: &[MallService] = &[
+    service::<Accounts>("accounts", |kit, settings| Arc::new(Accounts::new(kit, AccountsSettings { operator: settings.operator.clone() }))),
+    service::<Stores>("stores", |kit, _| Arc::new(Stores::new(kit))),
+    service::<Catalog>("catalog", |kit, _| Arc::new(Catalog::new(kit))),
+    service::<Orders>("orders", |kit, settings| {
+        Arc::new(Orders::new(kit, OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga }))
+    }),
+    service::<Stock>("stock", |kit, _| Arc::new(Stock::new(kit))),
+    service::<Coupons>("coupons", |kit, settings| {
+        Arc::new(Coupons::new(kit, CouponsSettings { strategy: settings.claim_strategy, ..CouponsSettings::default() }))
+    }),
+    service::<Wallet>("wallet", |kit, settings| {
+        Arc::new(Wallet::new(kit, WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() }))
+    }),
+    service::<Payments>("payments", |kit, settings| {
+        let (test_provider, book) = (settings.test_provider, Some(settings.provider_book()));
+        Payments::new(kit, PaymentsSettings { test_provider, book, ..PaymentsSettings::default() })
+    }),
+];
+
+/// Builds every service, each with its own kit.
 pub fn services(kit: &Kit, settings: &Settings) -> Vec<Arc<dyn Module>> {
-    vec![
-        Arc::new(Accounts::new(kit.for_service("accounts"), AccountsSettings { operator: settings.operator.clone() })),
-        Arc::new(Stores::new(kit.for_service("stores"))),
-        Arc::new(Catalog::new(kit.for_service("catalog"))),
-        Arc::new(Orders::new(kit.for_service("orders"), OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga })),
-        Arc::new(Stock::new(kit.for_service("stock"))),
-        Arc::new(Coupons::new(
-            kit.for_service("coupons"),
-            CouponsSettings { strategy: settings.claim_strategy, ..CouponsSettings::default() },
-        )),
-        Arc::new(Wallet::new(
-            kit.for_service("wallet"),
-            WalletSettings { charge_unit: Won(settings.charge_unit), ..WalletSettings::default() },
-        )),
-        Payments::new(
-            kit.for_service("payments"),
-            PaymentsSettings { test_provider: settings.test_provider, book: Some(settings.provider_book()), ..PaymentsSettings::default() },
-        ),
-    ]
+    SERVICES.iter().map(|service| (service.build)(kit.for_service(service.name), settings)).collect()
 }
 
 /// A running mall, with the lock that keeps other writers out of its folder.

@@ -36,7 +36,7 @@ async fn run_pass(orders: &Arc<Orders>) -> Result<Pass, Problem> {
         return Ok(Pass::Done);
     }
     let is_full = ids.len() == MAX_PER_PASS as usize;
-    orders.kit.submit(orders, HandleDueOrders { ids }, None, Uuid::nil()).await?;
+    orders.kit.batch.submit(orders, HandleDueOrders { ids }, None, Uuid::nil()).await?;
     Ok(if is_full { Pass::More } else { Pass::Done })
 }
 

@@ -4,6 +4,7 @@
 //! their services. It remembers each request, and undoes the completed steps in reverse order when a later step is refused.
 
 mod api;
+mod checks;
 mod jobs;
 mod loaded;
 mod messages;
@@ -16,6 +17,7 @@ use contracts::OrderId;
 use kit::{Kit, cache::Cache};
 use std::{sync::Arc, time::Duration};
 
+pub use checks::{RUNNING_SAGA, STUCK_SAGA};
 pub use view::{OrderSummary, OrderView};
 
 /// Mode of new checkouts (decision 2). Both modes have the same outcomes. An order ends in the mode it began in.
@@ -59,6 +61,7 @@ kit::module! {
     impl Module for Orders {
         name: "orders",
         migrations: kit::migrations!("init", "slips", postgres "room"),
+        checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: loaded::flush,

@@ -18,12 +18,17 @@ use contracts::{
     calls::CouponScope,
     messages::{PaymentMethod, SagaStep, StockPolicy},
 };
-use kit::{DbError, Row, Tx, db::FromRow, params};
+use kit::{DbError, Param, Row, Tx, db::FromRow, params};
 use std::collections::HashMap;
 
-const COLUMNS: &str = "id, member_id, state, subtotal, discount, points_used, shipping, total, itinerary, progress, saga_state, due_at, \
-     expires_at, paid_inline, method, payment_id, payment_token, ending, code, detail, idempotency_key, events, steps, created_at, \
-     updated_at, paid_at, from_cart, slip_run";
+/// Columns of an order that never change. [`CHANGING`] follow them in a row.
+const FIXED: &str = "id, member_id, subtotal, discount, points_used, shipping, total, itinerary, expires_at, paid_inline, idempotency_key, \
+     created_at, from_cart";
+const FIXED_COUNT: usize = 13;
+const CHANGING: &str = "state, progress, saga_state, due_at, method, payment_id, payment_token, ending, code, detail, events, steps, \
+     updated_at, paid_at, slip_run";
+const CHANGING_COUNT: usize = 15;
+const COUNT: usize = FIXED_COUNT + CHANGING_COUNT;
 
 fn parsed<T>(row: &Row<'_>, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, DbError> {
     let text: String = row.get(index)?;
@@ -49,34 +54,34 @@ fn parse_itinerary(text: &str) -> Option<Vec<SagaStep>> {
 
 impl FromRow for Order {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let payment_id: Option<PaymentId> = row.get(15)?;
-        let method = parsed_opt(row, 14, PaymentMethod::parse)?;
-        let token: Option<String> = row.get(16)?;
+        let method = parsed_opt(row, 17, PaymentMethod::parse)?;
+        let payment_id: Option<PaymentId> = row.get(18)?;
+        let token: Option<String> = row.get(19)?;
         Ok(Order {
             id: row.get(0)?,
             member_id: row.get(1)?,
-            state: parsed(row, 2, OrderState::parse)?,
-            subtotal: row.get(3)?,
-            discount: row.get(4)?,
-            points_used: row.get(5)?,
-            shipping: row.get(6)?,
-            total: row.get(7)?,
-            itinerary: parsed(row, 8, parse_itinerary)?,
-            progress: usize::try_from(row.get::<i64>(9)?).unwrap_or(0),
-            saga_state: parsed(row, 10, SagaState::parse)?,
-            due_at: row.get(11)?,
-            expires_at: row.get(12)?,
-            paid_inline: row.get(13)?,
+            subtotal: row.get(2)?,
+            discount: row.get(3)?,
+            points_used: row.get(4)?,
+            shipping: row.get(5)?,
+            total: row.get(6)?,
+            itinerary: parsed(row, 7, parse_itinerary)?,
+            expires_at: row.get(8)?,
+            paid_inline: row.get(9)?,
+            idempotency_key: row.get(10)?,
+            created_at: row.get(11)?,
+            from_cart: row.get(12)?,
+            state: parsed(row, 13, OrderState::parse)?,
+            progress: usize::try_from(row.get::<i64>(14)?).unwrap_or(0),
+            saga_state: parsed(row, 15, SagaState::parse)?,
+            due_at: row.get(16)?,
             payment: payment_id.zip(method).map(|(id, method)| PaymentAttempt { id, method, token }),
-            ending: parsed_opt(row, 17, OrderState::parse)?,
-            reason: reason(row, 18, 19)?,
-            idempotency_key: row.get(20)?,
-            events: row.get(21)?,
-            steps: row.get(22)?,
-            created_at: row.get(23)?,
-            updated_at: row.get(24)?,
-            paid_at: row.get(25)?,
-            from_cart: row.get(26)?,
+            ending: parsed_opt(row, 20, OrderState::parse)?,
+            reason: reason(row, 21, 22)?,
+            events: row.get(23)?,
+            steps: row.get(24)?,
+            updated_at: row.get(25)?,
+            paid_at: row.get(26)?,
             slip_run: row.get(27)?,
         })
     }
@@ -142,7 +147,7 @@ impl FromRow for StepRecord {
 pub async fn load_for_update(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
-    let sql = format!("select {COLUMNS} from orders_orders where id=$1 for update");
+    let sql = format!("select {FIXED}, {CHANGING} from orders_orders where id=$1 for update");
     tx.query_many(&sql, ids.iter().map(|id| params![*id])).await
 }
 
@@ -152,7 +157,7 @@ pub async fn order(tx: &mut Tx, id: OrderId) -> Result<Option<Order>, DbError> {
 
 /// Orders in the order of the ids. Unknown ids are left out.
 pub async fn orders(tx: &mut Tx, ids: &[OrderId]) -> Result<Vec<Order>, DbError> {
-    let sql = format!("select {COLUMNS} from orders_orders where id=$1");
+    let sql = format!("select {FIXED}, {CHANGING} from orders_orders where id=$1");
     tx.query_many(&sql, ids.iter().map(|id| params![*id])).await
 }
 
@@ -208,7 +213,7 @@ pub async fn orders_of_member(
     limit: u32,
 ) -> Result<Vec<Order>, DbError> {
     let sql = format!(
-        "select {COLUMNS} from orders_orders where member_id=$1 and ($2 is null or state=$2) and ($3 is null or id<$3) order by id desc limit $4"
+        "select {FIXED}, {CHANGING} from orders_orders where member_id=$1 and ($2 is null or state=$2) and ($3 is null or id<$3) order by id desc limit $4"
     );
     tx.query(&sql, &params![member_id, state.map(OrderState::as_str), before, limit]).await
 }
@@ -248,76 +253,72 @@ fn detail_of(reason: Option<&Reason>) -> Option<&str> {
     reason.map(|reason| reason.detail.as_str())
 }
 
+/// Values of [`FIXED`].
+fn fixed_params<'a>(order: &'a Order, itinerary: &'a str) -> [Param<'a>; FIXED_COUNT] {
+    params![
+        order.id,
+        order.member_id,
+        order.subtotal,
+        order.discount,
+        order.points_used,
+        order.shipping,
+        order.total,
+        itinerary,
+        order.expires_at,
+        order.paid_inline,
+        &order.idempotency_key,
+        order.created_at,
+        order.from_cart
+    ]
+}
+
+/// Values of [`CHANGING`].
+fn changing_params(order: &Order) -> [Param<'_>; CHANGING_COUNT] {
+    let payment = order.payment.as_ref();
+    params![
+        order.state.as_str(),
+        order.progress as i64,
+        order.saga_state.as_str(),
+        order.due_at,
+        payment.map(|payment| payment.method.as_str()),
+        payment.map(|payment| payment.id),
+        payment.and_then(|payment| payment.token.as_deref()),
+        order.ending.map(OrderState::as_str),
+        slug_of(order.reason.as_ref()),
+        detail_of(order.reason.as_ref()),
+        order.events,
+        order.steps,
+        order.updated_at,
+        order.paid_at,
+        order.slip_run
+    ]
+}
+
 async fn insert_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
-    let sql = format!(
-        "insert into orders_orders ({COLUMNS}) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28)"
-    );
+    let placeholders: Vec<String> = (1..=COUNT).map(|number| format!("${number}")).collect();
+    let sql = format!("insert into orders_orders ({FIXED}, {CHANGING}) values ({})", placeholders.join(","));
     let new: Vec<(&Order, String)> =
         checkouts.iter().filter(|checkout| checkout.is_new).map(|checkout| (&checkout.order, itinerary_text(&checkout.order))).collect();
     let rows = new.iter().map(|(order, itinerary)| {
-        let payment = order.payment.as_ref();
-        params![
-            order.id,
-            order.member_id,
-            order.state.as_str(),
-            order.subtotal,
-            order.discount,
-            order.points_used,
-            order.shipping,
-            order.total,
-            itinerary,
-            order.progress as i64,
-            order.saga_state.as_str(),
-            order.due_at,
-            order.expires_at,
-            order.paid_inline,
-            payment.map(|payment| payment.method.as_str()),
-            payment.map(|payment| payment.id),
-            payment.and_then(|payment| payment.token.as_deref()),
-            order.ending.map(OrderState::as_str),
-            slug_of(order.reason.as_ref()),
-            detail_of(order.reason.as_ref()),
-            &order.idempotency_key,
-            order.events,
-            order.steps,
-            order.created_at,
-            order.updated_at,
-            order.paid_at,
-            order.from_cart,
-            order.slip_run
-        ]
+        let mut row = [Param::Null; COUNT];
+        row[..FIXED_COUNT].copy_from_slice(&fixed_params(order, itinerary));
+        row[FIXED_COUNT..].copy_from_slice(&changing_params(order));
+        row
     });
     tx.execute_many(&sql, rows).await?;
     Ok(())
 }
 
 async fn update_orders(tx: &mut Tx, checkouts: &[&Checkout]) -> Result<(), DbError> {
-    let sql = "update orders_orders set state=$2, progress=$3, saga_state=$4, due_at=$5, method=$6, payment_id=$7, payment_token=$8, \
-               ending=$9, code=$10, detail=$11, events=$12, steps=$13, updated_at=$14, paid_at=$15, slip_run=$16 where id=$1";
+    let set: Vec<String> = CHANGING.split(", ").zip(2..).map(|(column, number)| format!("{column}=${number}")).collect();
+    let sql = format!("update orders_orders set {} where id=$1", set.join(", "));
     let changed = checkouts.iter().filter(|checkout| checkout.is_changed && !checkout.is_new);
     let rows = changed.map(|checkout| {
-        let order = &checkout.order;
-        let payment = order.payment.as_ref();
-        params![
-            order.id,
-            order.state.as_str(),
-            order.progress as i64,
-            order.saga_state.as_str(),
-            order.due_at,
-            payment.map(|payment| payment.method.as_str()),
-            payment.map(|payment| payment.id),
-            payment.and_then(|payment| payment.token.as_deref()),
-            order.ending.map(OrderState::as_str),
-            slug_of(order.reason.as_ref()),
-            detail_of(order.reason.as_ref()),
-            order.events,
-            order.steps,
-            order.updated_at,
-            order.paid_at,
-            order.slip_run
-        ]
+        let mut row = [Param::from(checkout.order.id); 1 + CHANGING_COUNT];
+        row[1..].copy_from_slice(&changing_params(&checkout.order));
+        row
     });
-    tx.execute_many(sql, rows).await?;
+    tx.execute_many(&sql, rows).await?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use kit::{
     Answer, Command, Outcome, Reply, Work,
     batch::Deferred,
     engine::Fault,
-    http::{self, Problem, Trace},
+    http::{self, Preferences, Problem, Trace},
     idempotency::{self, IdempotencyKey},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -107,15 +107,9 @@ pub fn on_notification(orders: &Orders, text: Option<&str>) {
     }
 }
 
-/// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent or unreadable.
+/// Reads `wait=<seconds>` from the `Prefer` headers. Zero when absent.
 pub fn parse_prefer(headers: &axum::http::HeaderMap, trace: Trace) -> WaitPreference {
-    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let seconds = texts
-        .flat_map(|text| text.split(','))
-        .filter_map(|part| part.split_once('='))
-        .find_map(|(name, value)| if name.trim().eq_ignore_ascii_case("wait") { value.trim().parse().ok() } else { None })
-        .unwrap_or(0);
-    WaitPreference { at_most: Duration::from_secs(seconds).min(MAX_WAIT), trace: trace.0 }
+    WaitPreference { at_most: Preferences::of(headers).wait.min(MAX_WAIT), trace: trace.0 }
 }
 
 /// Submits a command about an order, and answers when the order comes to rest or the wait ends.
@@ -128,7 +122,7 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
 ) -> Result<Response, Problem> {
     // Registered before the order can come to rest, so that no wake-up is lost.
     let mut waiting = orders.waiters.register(id);
-    let id = match orders.kit.submit(orders, command, Some(key.clone()), wait.trace).await? {
+    let id = match orders.kit.batch.submit(orders, command, Some(key.clone()), wait.trace).await? {
         Reply::Answer(answer) => return Ok(http::answer(answer)),
         Reply::Pending(id) => OrderId(id),
     };
@@ -156,7 +150,7 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
         }
     }
     let open = OpenAnswer { order_id: id, operation: C::OPERATION.to_owned(), scope: key.scope, key: key.key.clone(), trace: wait.trace };
-    orders.kit.submit(orders, EndWait { open }, None, wait.trace).await?;
+    orders.kit.batch.submit(orders, EndWait { open }, None, wait.trace).await?;
     // Read back from the database, because another transaction may have stored the answer first.
     let settled = stored_answer(orders, C::OPERATION, &key).await?;
     settled.map(http::answer).ok_or_else(|| Code::Internal.into())

@@ -245,13 +245,13 @@ impl Payments {
 
     async fn submit(&self, command: SettlePayment) -> bool {
         let Some(this) = self.weak_self.upgrade() else { return false };
-        check_written(command.payment_id, self.kit.submit(&this, command, None, new_id()).await)
+        check_written(command.payment_id, self.kit.batch.submit(&this, command, None, new_id()).await)
     }
 
     async fn settle_refund(&self, refund: &Refund, reference: Option<String>) -> bool {
         let Some(this) = self.weak_self.upgrade() else { return false };
         let payment_id = refund.payment_id;
-        check_written(payment_id, self.kit.submit(&this, SettleRefund { payment_id, reference }, None, new_id()).await)
+        check_written(payment_id, self.kit.batch.submit(&this, SettleRefund { payment_id, reference }, None, new_id()).await)
     }
 }
 

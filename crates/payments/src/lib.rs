@@ -4,6 +4,7 @@
 //! most once, and never treats a missing answer as a failure. The wallet service moves wallet money on request.
 
 mod api;
+mod checks;
 mod jobs;
 mod messages;
 mod model;
@@ -102,6 +103,7 @@ kit::module! {
     impl Module for Payments {
         name: "payments",
         migrations: kit::migrations!("init", "slips", postgres "room"),
+        checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,

@@ -19,6 +19,7 @@ pub use error::RushError;
 pub use load::histogram::Histogram;
 pub use options::{AuditFn, BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, Scenario};
 pub use report::RushReport;
+pub use system::BuildProfile;
 
 use std::io::Write;
 

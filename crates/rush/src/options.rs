@@ -1,5 +1,6 @@
 //! Options of a rush: the scenario, the server, the shoppers, the load.
 
+use crate::system::BuildProfile;
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// Runs after the load and returns the violated invariants of the server's databases. `Err`: the audit could not run.
@@ -31,6 +32,8 @@ pub struct RushOptions {
     pub durability: Option<String>,
     /// Requests per second of a bare server, measured just before. The report shows the ratio.
     pub baseline_per_second: Option<f64>,
+    /// Build of this process, for the report.
+    pub profile: Option<BuildProfile>,
     /// Show progress on standard error if it is a terminal.
     pub progress: bool,
     pub audit: Option<AuditFn>,
@@ -52,6 +55,7 @@ impl RushOptions {
             server_pids: Vec::new(),
             durability: None,
             baseline_per_second: None,
+            profile: None,
             progress: true,
             audit: None,
         }

@@ -1,4 +1,5 @@
-//! CPU time and peak memory of processes, and the hardware of this machine. Linux only; elsewhere the numbers are absent.
+//! CPU time and peak memory of processes, the hardware of this machine, and the build of this process. The numbers are absent outside
+//! Linux.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -37,6 +38,25 @@ impl Machine {
             line.push_str(&format!(", Linux {kernel}"));
         }
         line
+    }
+}
+
+/// Build of the process that runs the load. A test mall runs the same binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildProfile {
+    /// Folder name of Cargo's profile: `debug`, `release` or `dist`.
+    pub name: String,
+    /// Kind of link-time optimization across crates, such as `thin`. `None`: there is none.
+    pub lto: Option<String>,
+}
+
+impl BuildProfile {
+    /// One line for the head of a report.
+    pub fn line(&self) -> String {
+        match &self.lto {
+            Some(kind) => format!("{} build, {kind} LTO", self.name),
+            None => format!("{} build, without LTO", self.name),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod api;
 mod cache;
+mod checks;
 mod jobs;
 mod links;
 mod messages;
@@ -31,6 +32,7 @@ kit::module! {
     impl Module for Stock {
         name: "stock",
         migrations: kit::migrations!("init", postgres "room"),
+        checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,

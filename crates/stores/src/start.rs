@@ -13,7 +13,7 @@ pub async fn start(stores: Arc<Stores>) -> Result<(), Fault> {
         store::exists(&mut reader, MALL_STORE).await?
     };
     if !known {
-        let reply = stores.kit.submit(&stores, CreateMallStore, None, ports::new_id()).await;
+        let reply = stores.kit.batch.submit(&stores, CreateMallStore, None, ports::new_id()).await;
         reply.map_err(|error| Fault::Bug(format!("the mall's own store was not created: {error}")))?;
     }
     Ok(())

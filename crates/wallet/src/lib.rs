@@ -7,6 +7,7 @@
 //! and a paid one leaves two transactions with four entries.
 
 mod api;
+mod checks;
 mod messages;
 mod model;
 mod store;
@@ -52,6 +53,7 @@ kit::module! {
     impl Module for Wallet {
         name: "wallet",
         migrations: kit::migrations!("init", separate "append_only", postgres "room"),
+        checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,

@@ -21,7 +21,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     batch::SubmitError,
     extract::SignedIn,
-    http::{Empty, Input, Path, Problem, ProblemBody, Trace},
+    http::{Empty, Input, Path, Preferences, Problem, ProblemBody, Trace},
     idempotency::IdempotencyKey,
     kafka::RequestLogs,
 };
@@ -67,7 +67,7 @@ pub async fn claim(
 ) -> Result<Response, Problem> {
     let (member_id, key) = (caller.member_id, input.key(caller.member_id));
     let claimant = Claimant { coupon_id, member_id };
-    if deferred::is_preferred(&headers)
+    if Preferences::of(&headers).respond_async
         && let Some(log) = coupons.claims_log()
     {
         return claim_later(&coupons, log, claimant, key, trace).await;
@@ -112,7 +112,7 @@ async fn claim_now(
     let is_exclusive = coupons.settings.strategy == Strategy::RowLock;
     for _ in 0..MAX_ADMISSIONS {
         let permit = coupons.admit(request).await?;
-        match coupons.kit.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
+        match coupons.kit.batch.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
             // The permit expired in the queue. Ask for another one.
             Err(SubmitError::Stale) => {}
             reply => return Ok(kit::http::reply(reply?)),

@@ -19,10 +19,7 @@ use crate::{
     loaded::LoadedCoupons,
     store::claims::{self, SettledClaim},
 };
-use axum::{
-    http::{HeaderMap, HeaderValue},
-    response::Response,
-};
+use axum::{http::HeaderValue, response::Response};
 use contracts::{
     ClaimId, Code, MemberId, Message,
     messages::{ClaimKey, ClaimRequested},
@@ -45,12 +42,6 @@ use uuid::Builder;
 const LOG: &str = "coupons.claims";
 /// `Retry-After` of a pending claim, in seconds: most are settled by then.
 pub const RETRY_AFTER_SECS: &str = "1";
-
-/// True: the caller wants the answer before the claim is settled (RFC 7240).
-pub fn is_preferred(headers: &HeaderMap) -> bool {
-    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split([',', ';'])).any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
-}
 
 /// Makes the id of a claim. Repeats with the same key get the same id.
 pub fn claim_id(kit: &Kit, claimant: Claimant, key: Option<&IdempotencyKey>) -> ClaimId {
@@ -280,20 +271,6 @@ mod tests {
     use super::*;
     use contracts::CouponId;
     use uuid::Uuid;
-
-    // RFC 7240
-    #[test]
-    fn respond_async_is_found_among_other_preferences() {
-        let prefers = |texts: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for text in texts {
-                headers.append("prefer", HeaderValue::from_str(text).unwrap());
-            }
-            is_preferred(&headers)
-        };
-        assert!(prefers(&["respond-async"]) && prefers(&["wait=10, Respond-Async"]) && prefers(&["wait=3", "respond-async; x=1"]));
-        assert!(!prefers(&[]) && !prefers(&["wait=10"]) && !prefers(&["respond-asynchronously"]));
-    }
 
     #[test]
     fn a_claim_id_verifies_only_for_its_claimant() {

@@ -74,7 +74,7 @@ fn quoted(source: &str, beginning: &str) -> Vec<String> {
 fn sources() -> Vec<String> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut texts = Vec::new();
-    for service in onrush::audit::SERVICES {
+    for service in contracts::SERVICES {
         let mut folders: Vec<PathBuf> = vec![crates.join(service).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).expect("the sources are there") {

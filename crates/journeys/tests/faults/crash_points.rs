@@ -16,13 +16,12 @@ use journeys::{
 
 const SHOPPERS: u32 = 24;
 
-const STREAMS: [&str; 8] = ["orders", "stock", "coupons", "wallet", "payments", "catalog", "stores", "accounts"];
 const STREAM_POINTS: [&str; 5] =
     ["sequencer.before_numbering", "sequencer.after_numbering", "relay.before_publish", "relay.after_publish", "relay.after_mark"];
 
 /// Pairs of stream and point: each stream and each point at least once. In a long run, all pairs.
 fn sampled_points() -> Vec<(&'static str, &'static str)> {
-    let all = STREAMS
+    let all = contracts::SERVICES
         .iter()
         .enumerate()
         .flat_map(|(n, service)| STREAM_POINTS.iter().enumerate().map(move |(m, point)| (n, m, *service, *point)));

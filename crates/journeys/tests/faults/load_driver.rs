@@ -19,6 +19,8 @@ fn run_driver(scenario: &[&str]) -> Value {
     assert!(output.status.success(), "{output_text}\n{}", String::from_utf8_lossy(&output.stderr));
     let report = read(&folder.path().join("report.json"));
     assert_eq!(report["verdict"], "clean", "{output_text}");
+    let build = report["profile"]["name"].as_str().expect("the report names its build");
+    assert!(output_text.contains(&format!("\n{build} build, ")), "{output_text}");
     for rule in ["lost_acknowledgements", "unknown_outcomes", "server_errors"] {
         assert_eq!(report["totals"][rule], 0, "{rule}: {output_text}");
     }

@@ -1,6 +1,7 @@
 //! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
-use onrush::{audit::SERVICES, documents};
+use contracts::{SERVICES, SplitGroup, split_groups};
+use onrush::{documents, mall};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -121,6 +122,64 @@ fn services_name_their_own_tables_only() {
         foreign.extend(tables_named(&text).filter(|word| tables.contains(*word)).map(|word| format!("{} names {word}", file.display())));
     }
     assert!(foreign.is_empty(), "{}", foreign.join("\n"));
+}
+
+/// Names of the files that a `migrations!` table includes.
+fn listed_migrations(table: &str) -> BTreeSet<String> {
+    let entries = table.split(',').filter(|entry| !entry.trim().is_empty());
+    let file_names = entries.enumerate().flat_map(|(index, entry)| {
+        let (kind, name) = entry.trim().trim_end_matches('"').split_once('"').unwrap_or_else(|| panic!("{entry} has no name"));
+        let endings: &[&str] = match kind.trim() {
+            "" => &[".sql"],
+            "postgres" => &[".postgres.sql"],
+            "separate" => &[".sql", ".postgres.sql"],
+            other => panic!("{other} is not a kind of migration"),
+        };
+        endings.iter().map(move |ending| format!("V{}__{name}{ending}", index + 1))
+    });
+    file_names.collect()
+}
+
+// The compiler refuses the reverse, an entry without its file.
+#[test]
+fn every_sql_file_is_in_the_migrations_table_of_its_crate() {
+    let mut count = 0;
+    for folder in fs::read_dir(crates()).expect("crates").map(|entry| entry.expect("a crate").path()) {
+        let file_name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let found: BTreeSet<String> = files(&folder.join("migrations"), "sql").into_iter().filter_map(file_name).collect();
+        let door = read(&folder.join("src/lib.rs"));
+        let table = door.split_once("migrations!(").and_then(|(_, rest)| rest.split_once(')')).map_or("", |(table, _)| table);
+        assert_eq!(found, listed_migrations(table), "{}: the folder and the table differ", folder.display());
+        count += found.len();
+    }
+    assert!(count > 15, "only {count} migrations found");
+}
+
+#[test]
+fn the_mall_has_the_services_of_contracts() {
+    let names: BTreeSet<&str> = mall::SERVICES.iter().map(|service| service.name).collect();
+    assert_eq!(names, SERVICES.iter().copied().collect());
+}
+
+#[test]
+fn compose_runs_each_group_in_its_process() {
+    let text = read(&crates().join("../compose.yaml"));
+    let (mut process, mut found) = ("", Vec::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("  ").and_then(|rest| rest.strip_suffix(':')).filter(|name| !name.starts_with(' ')) {
+            process = name;
+        } else if let Some(only) = line.trim().strip_prefix("ONRUSH_ONLY: ") {
+            found.push((process.to_owned(), only.split(',').map(str::to_owned).collect::<Vec<_>>()));
+        }
+    }
+    let groups = split_groups();
+    let expected = groups.iter().map(|group| (group.name.to_owned(), group.services.iter().map(|name| (*name).to_owned()).collect()));
+    assert_eq!(found, expected.collect::<Vec<_>>());
+    let peers = text.split_once("ONRUSH_PEERS: \"").and_then(|(_, rest)| rest.split_once('"')).expect("the peers").0;
+    let peers: BTreeSet<String> = peers.split(',').map(|peer| peer.replace(['\\', '\n', ' '], "")).collect();
+    let peer_lists =
+        |SplitGroup { name, services }: SplitGroup| services.into_iter().map(move |service| format!("{service}=http://{name}:8080"));
+    assert_eq!(peers, groups.into_iter().flat_map(peer_lists).collect());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The part of a service that the engine runs: its tables, and its reactions to messages.
 
-use super::{Envelope, Fault, Work};
+use super::{Envelope, Fault, Invariant, Work};
 use crate::db::Migration;
 use contracts::Kind;
 use futures::future::BoxFuture;
@@ -12,6 +12,14 @@ pub trait Service: Send + Sync + 'static {
 
     fn migrations(&self) -> &'static [Migration] {
         &[]
+    }
+
+    /// The invariants of its own tables. The audit asks the type, because no service runs beside it.
+    fn checks() -> Vec<Invariant>
+    where
+        Self: Sized,
+    {
+        Vec::new()
     }
 
     /// The kinds of messages it acts on.

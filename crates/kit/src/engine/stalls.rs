@@ -127,29 +127,8 @@ impl Stalls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::CapturedLog;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use std::{
-        io::Write,
-        sync::{Arc, Mutex},
-    };
-
-    #[derive(Clone, Default)]
-    struct CapturedLog(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for CapturedLog {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl CapturedLog {
-        fn count(&self, text: &str) -> usize {
-            String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
-        }
-    }
 
     // F22: the alarm. A stall is logged once, however often the reader retries, and the gauge shows it until it ends.
     #[test]
@@ -157,13 +136,11 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
         let log = CapturedLog::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let at =
             |position| ReaderPosition { reader: "stock", stream: StreamPartition { source: "orders", epoch: 1, partition: 3 }, position };
         let gauge = r#"onrush_reader_stopped{reader="stock",source="orders",partition="3"}"#;
         let mut stalls = Stalls::default();
-        tracing::subscriber::with_default(subscriber, || {
+        tracing::subscriber::with_default(log.subscriber(tracing::Level::INFO), || {
             metrics::with_local_recorder(&recorder, || {
                 for _ in 0..20 {
                     stalls.report(at(7), StallReason::Source, "no answer");

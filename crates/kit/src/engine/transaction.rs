@@ -12,15 +12,19 @@ use super::{
     work::Work,
 };
 use crate::{
+    backoff::Backoff,
     db::{Db, Tx},
     failpoints::crash_point,
-    ports::{Clock, Stopwatch, random_bytes},
+    ports::{Clock, Stopwatch},
+    tasks::panic_text,
 };
 use contracts::Timestamp;
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 /// Tries of a transaction that loses against others, before it counts as failed.
 const MAX_TRIES: u32 = 6;
+/// Pauses between these tries. Others need a few milliseconds to commit, and the writer must not wait long.
+const CONFLICT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(12), Duration::from_millis(60));
 
 /// The writing connection of an engine, and everything that one transaction hands to the next.
 pub(super) struct Transaction {
@@ -109,8 +113,7 @@ impl Transaction {
                 Err(fault) if tries < MAX_TRIES && readers.are_shared() && fault.is_conflict() => {
                     tracing::debug!(error = %fault, tries, "transaction conflict, retrying");
                     metrics::counter!("onrush_transaction_conflicts_total").increment(1);
-                    let [jitter] = random_bytes::<1>();
-                    std::thread::sleep(Duration::from_micros(u64::from(jitter) * 50 * u64::from(tries)));
+                    std::thread::sleep(CONFLICT_BACKOFF.full_jitter(tries - 1));
                 }
                 result => return result,
             }
@@ -132,7 +135,7 @@ impl Transaction {
         let since_begin = Stopwatch::start();
         let run = self.run(readers, names, body, &mut is_committing);
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| futures::executor::block_on(run)))
-            .unwrap_or_else(|panic| Err(Fault::Panic(panic_text(panic.as_ref()))));
+            .unwrap_or_else(|panic| Err(Fault::Panic(panic_text(panic.as_ref()).to_owned())));
         match result {
             Ok(()) => self.on_committed(readers),
             Err(fault) => {
@@ -237,12 +240,4 @@ impl Transaction {
             notifications.notify(service, text);
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
 }

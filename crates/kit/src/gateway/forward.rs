@@ -7,7 +7,7 @@ use super::{
     stall_timeout::with_stall_timeout,
 };
 use crate::{
-    http::{BODY_LIMIT, Peer, Problem, Trace, client::ClientError, read_whole},
+    http::{BODY_LIMIT, Peer, Preferences, Problem, Trace, client::ClientError, read_whole},
     links::pool::{PeerAttempts, record_outcome},
     ports::Stopwatch,
 };
@@ -32,8 +32,8 @@ const MAX_KEYED_RETRIES: u32 = 1;
 const MAX_HOPS: u8 = 3;
 /// Minimum time for another try. With less, the breaker would count a failure of a peer that had no time to answer.
 const MIN_TRY: Duration = Duration::from_millis(100);
-/// Longest `Prefer: wait` that extends the timeout, in seconds.
-const MAX_WAIT_SECS: u64 = 30;
+/// Longest `Prefer: wait` that extends the timeout.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Metrics of one operation's forwarded requests, by outcome.
 pub(super) struct ForwardMetrics {
@@ -158,22 +158,13 @@ async fn prepare(route: &ForwardRoute, parts: Parts, body: axum::body::Body, tra
     // Reads the whole body, which is small. A slow client then occupies no connection to the peer, and the gateway can retry.
     let body = read_whole(body, BODY_LIMIT).await?;
     let retry_safety = RetrySafety::of(&parts.method, &parts.headers);
-    let wait = preferred_wait(&parts.headers);
+    let wait = Preferences::of(&parts.headers).wait.min(MAX_WAIT);
     let peer = parts.extensions.get::<Peer>().copied();
     let mut headers = forwarded_headers(parts.headers, origin::connection_peer(&parts.extensions), trace, hops);
     if let Some(origin) = peer.and_then(|peer| origin::origin_header(&route.gateway.0.signer, &parts.method, &parts.uri, peer)) {
         headers.insert(ORIGIN, origin);
     }
     Ok(ForwardedRequest { method: parts.method, uri: parts.uri, headers, body, retry_safety, wait })
-}
-
-/// The `wait=<seconds>` of a `Prefer` header (RFC 7240).
-fn preferred_wait(headers: &HeaderMap) -> Duration {
-    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_once('='));
-    let seconds =
-        pairs.find_map(|(name, value)| name.trim().eq_ignore_ascii_case("wait").then(|| value.trim().parse::<u64>().ok()).flatten());
-    Duration::from_secs(seconds.unwrap_or(0).min(MAX_WAIT_SECS))
 }
 
 /// Outcome of one try.

@@ -4,7 +4,7 @@
 //! it does for clients. The client never retries a request that may have been carried out, and follows no redirect. Peers and breakers
 //! belong to [`crate::links`].
 
-use crate::tasks;
+use crate::{tasks, telemetry::error_chain};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -142,22 +142,6 @@ fn was_not_written(error: &legacy::Error) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Text of an error and its causes, because hyper's own messages are short.
-fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some errors already repeat the text of their cause.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Runs hyper's connections as named tasks of this process.

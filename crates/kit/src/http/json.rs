@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 64;
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = check(body)?;
-    serde_json::from_str(text).map_err(|_| explain::<T>(text))
+    serde_json::from_str(text).map_err(|_| explain(text, locate_error::<T>))
 }
 
 /// Returns the text of a body whose encoding and nesting are acceptable.
@@ -57,16 +57,23 @@ fn is_too_deep(body: &[u8]) -> bool {
     false
 }
 
-/// Explains why this text is not a `T`.
-fn explain<T: DeserializeOwned>(text: &str) -> Problem {
+/// An error of the parser, with its path in the text.
+type LocatedError = serde_path_to_error::Error<serde_json::Error>;
+
+/// Finds the first error of a text that is not a `T`.
+fn locate_error<T: DeserializeOwned>(text: &str) -> Option<LocatedError> {
+    serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(text)).err()
+}
+
+/// Explains why this text does not fit its type. Compiled once for all types.
+fn explain(text: &str, locate_error: fn(&str) -> Option<LocatedError>) -> Problem {
     if let Err(problem) = check_any_json(text) {
         return problem;
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-        Err(error) => describe_error(&pointer_of(error.path()), error.inner()),
+    match locate_error(text) {
+        Some(error) => describe_error(&pointer_of(error.path()), error.inner()),
         // Not reachable in practice: the same text failed before, and its syntax is valid.
-        Ok(_) => Code::MalformedJson.into(),
+        None => Code::MalformedJson.into(),
     }
 }
 

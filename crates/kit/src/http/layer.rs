@@ -3,7 +3,7 @@
 //! It is one hand-written future without a box, because at ten thousand requests a second a stack of ten layers would dominate the latency.
 
 use super::{Problem, Trace, problem::add_trace};
-use crate::{one_reader::TaskScope, ports::Stopwatch};
+use crate::{one_reader::TaskScope, ports::Stopwatch, tasks::panic_text};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use metrics::{Counter, Histogram};
 use percent_encoding::percent_decode_str;
 use std::{
-    any::Any,
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
@@ -96,7 +95,7 @@ impl Service<Request> for RequestService {
             Some(problem) => RequestState::Refused(Some(problem)),
             None => RequestState::Running(self.inner.call(request)),
         };
-        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::default() }
+        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::new() }
     }
 }
 
@@ -268,11 +267,6 @@ fn into_problem(response: Response) -> Response {
         }
     }
     problem
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

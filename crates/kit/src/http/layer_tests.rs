@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::CapturedLog;
 use axum::{
     body::Body,
     routing::{get, post},
@@ -137,23 +138,8 @@ async fn bare_errors_become_problems() {
 // I3
 #[test]
 fn the_log_names_the_request_without_its_secrets() {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let text_of = |lines: &Lines| String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("UTF-8");
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, || {
+    let log = CapturedLog::default();
+    tracing::subscriber::with_default(log.subscriber(tracing::Level::TRACE), || {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let secrets = [
             ("authorization", "Bearer canary-token"),
@@ -166,12 +152,12 @@ fn the_log_names_the_request_without_its_secrets() {
             tracing::callsite::rebuild_interest_cache();
             runtime.block_on(ask("GET", "/v1/things?token=canary-query", &secrets));
             runtime.block_on(ask("POST", "/v1/panic", &secrets));
-            if text_of(&lines).contains("handler panicked") && text_of(&lines).contains("status=200") {
+            if log.count("handler panicked") > 0 && log.count("status=200") > 0 {
                 break;
             }
         }
     });
-    let text = text_of(&lines);
+    let text = log.text();
     assert!(text.contains("/v1/things") && text.contains("status=200") && text.contains("handler panicked"), "{text}");
     assert!(!text.contains("canary"), "{text}");
 }

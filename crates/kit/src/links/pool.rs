@@ -6,9 +6,10 @@
 
 use super::peers::{Address, Peers};
 use crate::{
+    backoff::Backoff,
     breaker::{Breaker, BreakerSettings, Open, Permit},
     http::client::{Client, ClientError},
-    ports::{Clock, random_bytes},
+    ports::Clock,
 };
 use http::StatusCode;
 use std::{
@@ -21,8 +22,8 @@ use std::{
     time::Duration,
 };
 
-/// Longest pause before the first retry at the same address; it doubles with each retry.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// Pauses before retries at the same address.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(800));
 
 /// All peers of a process, with their connections and breakers. Cheap to clone; links and the gateway share one pool.
 #[derive(Clone)]
@@ -134,8 +135,7 @@ impl<'a> PeerAttempts<'a> {
         if self.has_untried() {
             return Duration::ZERO;
         }
-        let most = FIRST_PAUSE * (1 << self.tries.saturating_sub(1).min(4));
-        most.mul_f64(f64::from(u16::from_be_bytes(random_bytes())) / f64::from(u16::MAX))
+        RETRY_BACKOFF.full_jitter(self.tries.saturating_sub(1))
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
         try_next(&mut attempts);
         assert_eq!(attempts.pause(), Duration::ZERO);
         try_next(&mut attempts);
-        assert!((0..100).all(|_| attempts.pause() <= FIRST_PAUSE * 2));
+        assert!((0..100).all(|_| attempts.pause() <= RETRY_BACKOFF.delay(1)));
         assert!((0..100).any(|_| attempts.pause() > Duration::ZERO));
     }
 

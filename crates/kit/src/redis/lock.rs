@@ -12,13 +12,11 @@
 //! yet. Then the later holder is fenced, and still only one of them writes.
 
 use super::{Redis, RedisError, Script, random_token, to_millis};
-use crate::ports::{Stopwatch, random_bytes};
+use crate::{backoff::Backoff, ports::Stopwatch};
 use std::{sync::LazyLock, time::Duration};
 
-/// Pauses between two attempts of a waiting caller. They double from the first to the last. Random jitter shortens each, so that waiting
-/// callers do not come at the same moment.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_millis(160);
+/// Pauses between two attempts of a waiting caller. Random jitter shortens each, so that waiting callers do not come at the same moment.
+const WAIT_BACKOFF: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(160));
 /// Time that Redis keeps the last number of a free lock. After that the clock alone is high enough.
 const FENCE_TTL: Duration = Duration::from_secs(24 * 3600);
 
@@ -74,7 +72,7 @@ impl Lock {
     pub async fn acquire(&self, wait: Duration, lease: Duration) -> Result<Option<LockGuard>, RedisError> {
         let mut guard = LockGuard { lock: self.clone(), token: random_token(), fence: 0, may_hold: false };
         let waited = Stopwatch::start();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = 0;
         loop {
             // From here on this caller may hold the lock, even if it gives up or loses the answer. Dropping the guard releases it.
             guard.may_hold = true;
@@ -89,8 +87,8 @@ impl Lock {
                 return Ok(None);
             }
             let lease_left = Duration::from_millis(u64::try_from(number).unwrap_or(0) + 1);
-            tokio::time::sleep(jittered(pause).min(left).min(lease_left)).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            tokio::time::sleep(WAIT_BACKOFF.equal_jitter(pauses).min(left).min(lease_left)).await;
+            pauses += 1;
         }
     }
 
@@ -100,12 +98,6 @@ impl Lock {
         call.key(&self.fence_key).arg(token).arg(to_millis(lease)).arg(self.floor).arg(to_millis(FENCE_TTL));
         self.redis.run(&call).await
     }
-}
-
-/// A random duration between half of `pause` and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let chance = u32::from(random_bytes::<1>()[0]);
-    pause / 2 + pause * chance / 512
 }
 
 /// A taken lock. Dropping it releases the lock in the background; [`LockGuard::release`] waits for that.

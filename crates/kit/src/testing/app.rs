@@ -189,7 +189,7 @@ impl App {
     pub async fn emit_all(&self, source: &'static str, key: impl Into<Uuid>, messages: Vec<Message>) {
         let kit = self.kit_of(source);
         let stub = Arc::new(StubService::new(kit, source));
-        let reply = kit.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
+        let reply = kit.batch.submit(&stub, Emit { key: key.into(), messages }, None, Uuid::nil()).await;
         assert!(matches!(reply, Ok(Reply::Answer(_))), "the message was not written: {reply:?}");
         self.wait_until_quiescent().await;
     }

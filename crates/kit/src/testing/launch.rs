@@ -1,5 +1,5 @@
-//! Starts the mall of a test: one process on SQLite, three replicas on PostgreSQL, or four processes that run different services and
-//! share Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
+//! Starts the mall of a test: one process on SQLite, three replicas on PostgreSQL, or one process for each group
+//! of services, over Kafka. `ONRUSH_TEST_SHAPE` selects the shape, so that the same test runs in each.
 
 use super::{
     app::App,
@@ -16,11 +16,10 @@ use crate::{
     process::{Database, PostgresSettings, Process, ProcessSettings, SplitSettings},
     tasks,
 };
+use contracts::split_groups;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// The services of each process in the split shape.
-const SPLIT_GROUPS: [&[&str]; 4] = [&["accounts", "stores", "catalog"], &["orders", "payments"], &["stock", "coupons"], &["wallet"]];
 const REPLICAS: usize = 3;
 const PARTITIONS: i64 = 2;
 
@@ -120,16 +119,17 @@ async fn start_replicas(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec
 async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Arc<dyn Module>>) -> Result<Processes, Fault> {
     let mut listeners = Vec::new();
     let mut peers = Vec::new();
-    for services in SPLIT_GROUPS {
+    let groups = split_groups();
+    for group in &groups {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        peers.extend(services.iter().map(|service| format!("{service}=http://{address}")));
+        peers.extend(group.services.iter().map(|service| format!("{service}=http://{address}")));
         listeners.push(listener);
     }
     let peers: crate::links::Peers = peers.join(",").parse().expect("the list is well-formed");
     let (mut all, mut servers, mut routers) = (Vec::new(), Vec::new(), Vec::new());
-    for (services, listener) in SPLIT_GROUPS.into_iter().zip(listeners) {
-        let apart = SplitSettings { only: services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
+    for (group, listener) in groups.iter().zip(listeners) {
+        let apart = SplitSettings { only: group.services.iter().map(|name| (*name).to_owned()).collect(), peers: peers.clone() };
         let process = Process::start(ProcessSettings { apart: Some(apart), ..settings.clone() }, build).await?;
         let router = layers(process.router.clone());
         let (trigger, shutdown) = tasks::shutdown();

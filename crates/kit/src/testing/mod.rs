@@ -10,6 +10,8 @@ mod backends;
 #[cfg(feature = "testing")]
 mod builder;
 #[cfg(feature = "testing")]
+mod captured_log;
+#[cfg(feature = "testing")]
 mod database;
 #[cfg(feature = "testing")]
 mod launch;
@@ -35,6 +37,8 @@ pub use app::{App, START};
 pub use backends::Shape;
 #[cfg(feature = "testing")]
 pub use builder::{AppBuilder, TempFolder};
+#[cfg(feature = "testing")]
+pub use captured_log::CapturedLog;
 #[cfg(feature = "testing")]
 pub use database::TestDatabase;
 #[cfg(feature = "testing")]

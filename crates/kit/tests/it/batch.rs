@@ -96,14 +96,14 @@ async fn stopping_executes_the_queue_and_rejects_the_rest() {
     let blocked = world.block_writer().await;
     let waiting = queued((1..=5).map(|who| {
         let (kit, orders) = (kit.clone(), std::sync::Arc::clone(&orders));
-        async move { kit.submit(&orders, Count::of(who), None, uuid::Uuid::nil()).await }
+        async move { kit.batch.submit(&orders, Count::of(who), None, uuid::Uuid::nil()).await }
     }))
     .await;
     let stopped = tasks::spawn("stop", world.app.process.stop());
     blocked.resume().await;
     assert_eq!(join_all(waiting).await.into_iter().map(value).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     stopped.await.unwrap();
-    let late = kit.submit(&orders, Count::of(6), None, uuid::Uuid::nil()).await;
+    let late = kit.batch.submit(&orders, Count::of(6), None, uuid::Uuid::nil()).await;
     assert_eq!(late, Err(SubmitError::Unavailable));
 }
 

@@ -3,14 +3,10 @@ use kit::{
     kafka::{Cluster, KafkaError, Topics},
     ports::Stopwatch,
     tasks,
+    testing::CapturedLog,
 };
 use rdkafka::admin::ResourceSpecifier;
-use std::{
-    io::Write,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,35 +91,11 @@ async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// Log lines of this thread.
-#[derive(Clone, Default)]
-struct LogLines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for LogLines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl LogLines {
-    fn count(&self, text: &str) -> usize {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(text).count()
-    }
-
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let writer = self.clone();
-        tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish())
-    }
-}
-
 // F17: no broker answers when the process starts. The outage and its end are logged once each.
 #[tokio::test]
 async fn topics_are_made_in_the_background_when_no_broker_answers() {
-    let (mut world, at, lines) = (World::empty(), future_address(), LogLines::default());
-    let _listening = lines.listen();
+    let (mut world, at, log) = (World::empty(), future_address(), CapturedLog::default());
+    let _listening = tracing::subscriber::set_default(log.subscriber(tracing::Level::INFO));
     let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
     let ((_trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
     topics.ensure(&cluster, vec!["orders", "stock"], 3, &shutdown).await.unwrap();
@@ -132,20 +104,20 @@ async fn topics_are_made_in_the_background_when_no_broker_answers() {
     eventually("the topics are not made", || topics.are_ready()).await;
     world.topic_of("orders", 3).await;
     world.topic_of("stock", 3).await;
-    assert_eq!((lines.count("Kafka does not answer"), lines.count("Kafka answers"), lines.count("ERROR")), (1, 1, 0));
+    assert_eq!((log.count("Kafka does not answer"), log.count("Kafka answers"), log.count("ERROR")), (1, 1, 0));
 }
 
 // F22: an error found in the background is logged, and nothing is read or published meanwhile
 #[tokio::test]
 async fn a_wrong_topic_found_in_the_background_is_an_error() {
-    let (world, at, lines) = (World::with_orders().await, future_address(), LogLines::default());
-    let _listening = lines.listen();
+    let (world, at, log) = (World::with_orders().await, future_address(), CapturedLog::default());
+    let _listening = tracing::subscriber::set_default(log.subscriber(tracing::Level::INFO));
     let cluster = Cluster::new(&at.to_string(), world.topic("").trim_end_matches('.')).unwrap();
     let ((trigger, shutdown), topics) = (tasks::shutdown(), Topics::default());
     topics.ensure(&cluster, vec!["orders"], 5, &shutdown).await.unwrap();
     open_proxy(at, world.bootstrap.clone()).await;
-    eventually("the error is not logged", || lines.count("has 4 partitions, not 5") == 1).await;
-    assert!(lines.count("ERROR") == 1 && !topics.are_ready());
+    eventually("the error is not logged", || log.count("has 4 partitions, not 5") == 1).await;
+    assert!(log.count("ERROR") == 1 && !topics.are_ready());
     trigger.stop();
     // If the broker answers at once, the error is returned at once.
     let refused = Topics::default().ensure(&world, vec!["orders"], 5, &shutdown).await.unwrap_err();

@@ -1,77 +1,54 @@
 //! The audit: every invariant as a query that must return no row. It reads a snapshot of the database, with or without a running server,
 //! and changes nothing. Data on PostgreSQL are copied into a SQLite file first, so that each check has one SQL text.
 //!
+//! Each service has the invariants of its own tables (`Service::checks`). Here are those between services, and those that SQL cannot
+//! express.
+//!
 //! A `Quiet` invariant is only valid when no message is under way and no saga runs. The audit waits for such a moment.
 
-mod accounts;
 pub mod copied;
-mod coupons;
+mod idempotency;
 mod ledger;
 mod orders;
 mod payments;
-mod stock;
 mod streams;
 
-use crate::{copy::CopyError, settings::Settings};
+use crate::{copy::CopyError, mall, settings::Settings};
 use contracts::Timestamp;
-use kit::ports::Stopwatch;
+use kit::{Invariant, engine::HoldsWhen, ports::Stopwatch};
 use rusqlite::{Connection, OpenFlags, types::ValueRef};
 use serde::Serialize;
-use std::path::Path;
-
-pub use contracts::SERVICES;
+use std::{borrow::Cow, path::Path};
 
 /// Maximum number of violating rows shown for one invariant.
 const MAX_SHOWN: usize = 20;
 
-/// Moments at which an invariant must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldsWhen {
-    /// Holds at every commit.
-    Always,
-    /// Holds at every commit, but compares data of two services, so both must be read at one moment.
-    OneMoment,
-    /// Holds when no message is under way and no saga runs.
-    Quiet,
-}
-
-/// One invariant.
-pub struct Invariant {
+/// One check of the audit.
+pub struct AuditCheck {
     pub id: &'static str,
     pub when: HoldsWhen,
     pub title: &'static str,
-    /// Finds the violations. `:now` is the time of the audit, in microseconds.
     pub finder: ViolationFinder,
 }
 
 pub enum ViolationFinder {
-    Sql(String),
+    /// A query for violations. `:now` is the time of the audit, in microseconds.
+    Sql(Cow<'static, str>),
     /// Code, for checks that SQL cannot express.
     Code(fn(&Connection) -> rusqlite::Result<Vec<String>>),
 }
 
-impl Invariant {
-    fn always(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
-        Invariant { id, when: HoldsWhen::Always, title, finder: ViolationFinder::Sql(sql.into()) }
-    }
-    fn one_moment(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
-        Invariant { id, when: HoldsWhen::OneMoment, title, finder: ViolationFinder::Sql(sql.into()) }
-    }
-    fn quiet(id: &'static str, title: &'static str, sql: impl Into<String>) -> Invariant {
-        Invariant { id, when: HoldsWhen::Quiet, title, finder: ViolationFinder::Sql(sql.into()) }
+impl From<Invariant> for AuditCheck {
+    fn from(Invariant { id, when, title, sql }: Invariant) -> Self {
+        AuditCheck { id, when, title, finder: ViolationFinder::Sql(sql) }
     }
 }
 
-/// All invariants, grouped by area.
-pub fn checks() -> Vec<Invariant> {
-    let mut all = coupons::checks();
-    all.extend(stock::checks());
-    all.extend(ledger::checks());
-    all.extend(orders::checks());
-    all.extend(payments::checks());
-    all.extend(streams::checks());
-    all.extend(accounts::checks());
-    all
+/// All checks: of each service, between services, and those made by code.
+pub fn checks() -> Vec<AuditCheck> {
+    let of_services = mall::SERVICES.iter().flat_map(|service| (service.checks)());
+    let between_services = [orders::checks(), payments::checks(), idempotency::checks(), streams::checks()].into_iter().flatten();
+    of_services.chain(between_services).map(AuditCheck::from).chain([ledger::check()]).collect()
 }
 
 /// Result of an audit.

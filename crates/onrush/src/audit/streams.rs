@@ -1,6 +1,9 @@
-use super::{Invariant, SERVICES, orders};
+//! The streams of all services, and whether messages are under way.
+
 use crate::documents::subscriptions;
-use contracts::{Kind, OrderId, Timestamp, messages::SagaStep};
+use contracts::{Kind, OrderId, SERVICES, Timestamp, messages::SagaStep};
+use kit::Invariant;
+use orders::{RUNNING_SAGA, STUCK_SAGA};
 use rusqlite::Connection;
 use uuid::Uuid;
 
@@ -25,7 +28,7 @@ pub fn not_quiet_reason(connection: &Connection, now: Timestamp) -> rusqlite::Re
             undelivered += connection.query_row(&format!("select count(*) from {pending}"), [], |row| row.get::<_, i64>(0))?;
         }
     }
-    let sql = format!("select count(*) from orders_orders o where {} and not ({})", orders::RUNNING_SAGA, orders::STUCK_SAGA);
+    let sql = format!("select count(*) from orders_orders o where {RUNNING_SAGA} and not ({STUCK_SAGA})");
     let running: i64 = connection.query_row(&sql, rusqlite::named_params! {":now": now.0}, |row| row.get(0))?;
     Ok((undelivered > 0 || running > 0).then(|| format!("{undelivered} messages under way, {running} sagas running")))
 }

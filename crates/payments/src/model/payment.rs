@@ -4,6 +4,7 @@ use contracts::{
     Code, MemberId, OrderId, PaymentId, Refusal, Timestamp, Won,
     messages::{PaymentMethod, PaymentRequest, RoutingSlip},
 };
+use kit::backoff::Backoff;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -130,7 +131,7 @@ impl Payment {
     /// Notes that the provider gave no usable answer, and schedules the next question. `called`: to a charge, not to a lookup.
     pub fn mark_unknown(&mut self, called: bool, now: Timestamp) {
         self.move_to(PaymentState::Unknown, now);
-        self.next_try_at = Some(now.after(backoff(self.attempts)));
+        self.next_try_at = Some(now.after(BACKOFF.delay(self.attempts)));
         self.attempts += 1;
         if called {
             self.called_until = Some(now);
@@ -154,13 +155,8 @@ pub fn refund_key(refund_id: Uuid) -> String {
     format!("onrush-refund-{}", refund_id.simple())
 }
 
-/// Maximum backoff between two questions about one payment.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
-
-/// Exponential backoff: 1, 2, 4 … seconds.
-fn backoff(attempts: u32) -> Duration {
-    Duration::from_secs(1 << attempts.min(5)).min(MAX_BACKOFF)
-}
+/// Delays between two questions about one payment: 1, 2, 4 … seconds.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Status of a payment at the wallet or the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,7 +232,7 @@ impl Refund {
 
     /// Schedules the next try with exponential backoff.
     pub fn schedule_retry(&mut self, now: Timestamp) {
-        self.next_try_at = Some(now.after(backoff(self.attempts)));
+        self.next_try_at = Some(now.after(BACKOFF.delay(self.attempts)));
         self.attempts += 1;
     }
 }
@@ -259,9 +255,9 @@ mod tests {
 
     #[test]
     fn the_backoff_grows_up_to_its_maximum() {
-        let delays: Vec<u64> = (0..8).map(|attempts| backoff(attempts).as_secs()).collect();
+        let delays: Vec<u64> = (0..8).map(|attempts| BACKOFF.delay(attempts).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(backoff(u32::MAX), MAX_BACKOFF);
+        assert_eq!(BACKOFF.delay(u32::MAX), Duration::from_secs(30));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct LoadErrorCounts {
 
 #[derive(Clone, Debug, Default)]
 pub struct OperationStats {
-    pub latency: Histogram<7>,
+    pub latency: Histogram,
     /// Outcome labels with their counts. There are few, so a list is enough.
     pub ends: Vec<(&'static str, u64)>,
 }
@@ -45,7 +45,7 @@ pub struct OperationStats {
 pub struct Stats<S> {
     pub operations: Vec<OperationStats>,
     /// Duration from the first request to the end, with all waits and repeats. Only iterations that repeated a request.
-    pub repeated_iterations: Histogram<7>,
+    pub repeated_iterations: Histogram,
     pub timeline: Timeline,
     pub error_counts: LoadErrorCounts,
     pub records: Vec<IterationRecord<S>>,
@@ -99,7 +99,7 @@ impl<S> Stats<S> {
         self.last_end_nanos = self.last_end_nanos.max(other.last_end_nanos);
     }
 
-    pub fn latency(&self) -> Histogram<7> {
+    pub fn latency(&self) -> Histogram {
         self.operations.iter().fold(Histogram::default(), |mut all, operation| {
             all.merge(&operation.latency);
             all

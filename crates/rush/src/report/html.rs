@@ -201,6 +201,7 @@ fn checks(report: &RushReport, page: &mut String) {
 fn about(report: &RushReport, page: &mut String) {
     page.push_str("<section><h2>Setting</h2><dl class=\"facts\">");
     let mut facts = vec![("machine".to_owned(), report.machine.line()), ("load threads".to_owned(), report.threads.to_string())];
+    facts.extend(report.profile.iter().map(|profile| ("build".to_owned(), profile.line())));
     facts.extend(report.facts.iter().map(|fact| (fact.name.clone(), fact.value.clone())));
     if let Some(baseline) = report.baseline_per_second {
         facts.push(("floor".to_owned(), format!("{} /s from a bare server, same client", thousands(baseline.round() as u64))));

@@ -8,7 +8,7 @@ pub mod table;
 use crate::{
     check::Check,
     load::{LoadResult, histogram::Histogram, stats::OperationStats},
-    system::Machine,
+    system::{BuildProfile, Machine},
 };
 use contracts::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct RushReport {
     pub started_at: Timestamp,
     pub url: String,
     pub machine: Machine,
+    /// `None`: the caller did not state it.
+    pub profile: Option<BuildProfile>,
     pub members: usize,
     pub concurrency: usize,
     pub threads: usize,
@@ -114,6 +116,7 @@ pub struct PhaseReport {
     pub percentiles: Vec<(f64, u64)>,
 }
 
+/// Times in microseconds, each with three significant digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     pub count: u64,
@@ -126,7 +129,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub fn of<const BITS: u32>(histogram: &Histogram<BITS>) -> Self {
+    pub fn of(histogram: &Histogram) -> Self {
         let us = |nanos: u64| nanos.div_ceil(1_000);
         Self {
             count: histogram.count(),
@@ -177,6 +180,7 @@ pub struct TimelinePoint {
     pub per_second: f64,
     /// Answers that gave the shopper the requested thing.
     pub won_per_second: f64,
+    /// Two significant digits, like `p99_us`.
     pub p50_us: u64,
     pub p99_us: u64,
 }

@@ -7,6 +7,9 @@ use std::io::{self, Write};
 pub fn print(report: &RushReport, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "rush {}  {}  {}", report.scenario, report.url, report.started_at)?;
     writeln!(out, "{}", report.machine.line())?;
+    if let Some(profile) = &report.profile {
+        writeln!(out, "{}", profile.line())?;
+    }
     let facts: Vec<String> = report.facts.iter().map(|fact| format!("{} {}", fact.name, fact.value)).collect();
     if !facts.is_empty() {
         writeln!(out, "{}", facts.join(", "))?;

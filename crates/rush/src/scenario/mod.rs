@@ -175,6 +175,7 @@ impl<'a> ScenarioRun<'a> {
             started_at: self.started_at,
             url: self.load.targets.iter().map(|target| target.url.as_str()).collect::<Vec<_>>().join(", "),
             machine: Machine::look(),
+            profile: self.options.profile.clone(),
             members: self.shoppers.len(),
             concurrency: self.load.connections,
             threads: self.load.threads,

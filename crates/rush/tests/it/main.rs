@@ -6,4 +6,5 @@ mod checkout;
 mod claims;
 mod failures;
 mod mixed;
+mod report;
 mod stub_server;

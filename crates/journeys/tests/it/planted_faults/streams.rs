@@ -1,7 +1,7 @@
 //! Faults in the streams: messages, positions, deliveries, dead letters.
 
 use super::{PlantedFault, fault};
-use onrush::audit::SERVICES;
+use contracts::SERVICES;
 
 pub fn planted_faults() -> Vec<PlantedFault> {
     [unsent_messages(), order_of_steps(), readers(), partitions(), epochs()].into_iter().flatten().collect()

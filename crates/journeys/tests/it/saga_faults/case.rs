@@ -155,7 +155,7 @@ impl<'a> CaseRun<'a> {
 
 async fn sent(mall: &Mall) -> SentCounts {
     let mut sent = SentCounts::new();
-    for source in onrush::audit::SERVICES {
+    for source in contracts::SERVICES {
         let counts: Vec<(String, i64)> = mall.app.rows(&format!("select kind, count(*) from {source}_outbox group by kind")).await;
         sent.extend(counts.into_iter().map(|(kind, count)| ((*source, kind), count)));
     }

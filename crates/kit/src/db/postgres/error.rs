@@ -1,13 +1,13 @@
 //! Errors of PostgreSQL and its driver, classified by the caller's possible reaction.
 
-use crate::db::DbError;
-use std::{error::Error as _, fmt::Write, io};
+use crate::{db::DbError, telemetry::error_chain};
+use std::{error::Error as _, io};
 use tokio_postgres::error::Severity;
 
 /// Converts an error of a statement.
 pub fn of(error: &tokio_postgres::Error) -> DbError {
     let Some(response) = error.as_db_error() else {
-        return if error.is_closed() || is_io(error) { DbError::Closed(chain(error)) } else { DbError::Postgres(chain(error)) };
+        return if error.is_closed() || is_io(error) { DbError::Closed(error_chain(error)) } else { DbError::Postgres(error_chain(error)) };
     };
     of_state(response.code().code(), response.message(), response.parsed_severity())
 }
@@ -37,9 +37,9 @@ pub fn of_connecting(error: &tokio_postgres::Error) -> DbError {
             DbError::Open(response.message().to_owned())
         }
         Some(_) => of(error),
-        None if is_io(error) || error.is_closed() => DbError::Closed(chain(error)),
+        None if is_io(error) || error.is_closed() => DbError::Closed(error_chain(error)),
         None => {
-            let text = chain(error);
+            let text = error_chain(error);
             if text.starts_with("error connecting") || text.starts_with("timeout") { DbError::Closed(text) } else { DbError::Open(text) }
         }
     }
@@ -55,17 +55,6 @@ pub fn is_refusal(error: &tokio_postgres::Error) -> bool {
 
 fn is_io(error: &tokio_postgres::Error) -> bool {
     error.source().is_some_and(|source| source.is::<io::Error>())
-}
-
-/// The text of an error with its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Notifications: a connection that only listens.
 
 use super::{CONNECT_TIMEOUT, error};
-use crate::{db::DbError, tasks};
+use crate::{db::DbError, tasks, telemetry::error_chain};
 use std::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
@@ -42,7 +42,7 @@ pub async fn listen(config: Config, channel: String) -> Result<Listener, DbError
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(error = error::chain(&error), "listening connection lost");
+                    tracing::warn!(error = error_chain(&error), "listening connection lost");
                     break;
                 }
             }

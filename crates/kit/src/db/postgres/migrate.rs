@@ -1,7 +1,7 @@
 //! Migrations on PostgreSQL: one at a time in the whole database, each in a transaction, in the schema of its owner.
 
 use super::{PgSession, error};
-use crate::db::DbError;
+use crate::{db::DbError, telemetry::error_chain};
 use deadpool_postgres::ClientWrapper;
 use refinery::Runner;
 
@@ -26,5 +26,5 @@ async fn migrate_locked(client: &mut ClientWrapper, runner: &Runner, schema: &st
     // Not in one call with the lock: within one transaction the server would not see changes made during the wait.
     let schema_sql = format!("create schema if not exists \"{schema}\"; set search_path = \"{schema}\"");
     client.batch_execute(&schema_sql).await.map_err(|error| error::of(&error))?;
-    runner.run_async(&mut **client).await.map(drop).map_err(|error| DbError::Migration(error::chain(&error)))
+    runner.run_async(&mut **client).await.map(drop).map_err(|error| DbError::Migration(error_chain(&error)))
 }

@@ -17,7 +17,7 @@ pub use session::PgSession;
 pub use values::{ParamRows, column};
 
 use super::DbError;
-use crate::tasks;
+use crate::{tasks, telemetry::error_chain};
 use bulk::Bulk;
 use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use futures::future::BoxFuture;
@@ -203,7 +203,7 @@ fn build_config(mut config: Config, schemas: &[&str]) -> Result<Config, DbError>
 
 /// Parses a URL. `Err`: the reason why it cannot be used.
 fn parse_url(url: &str) -> Result<Config, String> {
-    let config = Config::from_str(url).map_err(|error| error::chain(&error))?;
+    let config = Config::from_str(url).map_err(|error| error_chain(&error))?;
     if config.get_ssl_mode() == SslMode::Require {
         return Err("it asks for TLS, which this program does not have: use a tunnel, or sslmode=prefer".into());
     }
@@ -247,7 +247,7 @@ impl Connect for Connector {
             let (client, connection) = config.connect(NoTls).await?;
             let driver = tasks::spawn("postgres connection", async move {
                 if let Err(error) = connection.await {
-                    tracing::warn!(error = error::chain(&error), "database connection lost");
+                    tracing::warn!(error = error_chain(&error), "database connection lost");
                 }
             });
             Ok((client, driver))

@@ -1,15 +1,15 @@
 //! Finds the outcome of a transaction whose connection broke during the commit.
 
-use super::{CONNECT_TIMEOUT, PgServer, error, first_row, open_connection};
-use crate::db::DbError;
+use super::{CONNECT_TIMEOUT, PgServer, first_row, open_connection};
+use crate::{backoff::Backoff, db::DbError, telemetry::error_chain};
 use deadpool_postgres::ClientWrapper;
 use std::time::Duration;
 use tokio_postgres::{Config, error::SqlState};
 
 /// Maximum time of the search, because a caller waits for the answer.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(10);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between two polls.
+const POLL_BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// Polls of a transaction that still runs before its server process is terminated. Its client is gone.
 const POLLS_BEFORE_TERMINATE: u32 = 4;
 
@@ -63,7 +63,7 @@ impl PgServer {
 
 /// Polls until the outcome is known. Returns `true` for committed, and the connection used.
 async fn poll_outcome(config: Config, commit: UnknownCommit) -> Result<(bool, ClientWrapper), DbError> {
-    let mut pause = FIRST_PAUSE;
+    let mut pauses = 0;
     let mut polls_running = 0;
     let mut connection = None;
     loop {
@@ -82,11 +82,11 @@ async fn poll_outcome(config: Config, commit: UnknownCommit) -> Result<(bool, Cl
                         connection = Some(client);
                     }
                 }
-                Err(error) => tracing::warn!(error = error::chain(&error), "outcome of a commit not readable yet: retrying"),
+                Err(error) => tracing::warn!(error = error_chain(&error), "outcome of a commit not readable yet: retrying"),
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
+        tokio::time::sleep(POLL_BACKOFF.delay(pauses)).await;
+        pauses += 1;
     }
 }
 
@@ -113,7 +113,7 @@ async fn terminate_backend(client: &ClientWrapper, xid: u64) -> bool {
     let sql = format!("select pg_terminate_backend(pid) from pg_stat_activity where backend_xid = '{short}' and pid <> pg_backend_pid()");
     let ended = client.simple_query(&sql).await;
     if let Err(error) = &ended {
-        tracing::warn!(error = error::chain(error), "server process without a client not terminated");
+        tracing::warn!(error = error_chain(error), "server process without a client not terminated");
     }
     ended.is_ok()
 }

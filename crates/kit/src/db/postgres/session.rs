@@ -6,7 +6,10 @@ use super::{
     statements,
     values::ParamRows,
 };
-use crate::db::{DbError, Param, portable::without_rowid};
+use crate::{
+    db::{DbError, Param, portable::without_rowid},
+    telemetry::error_chain,
+};
 use deadpool_postgres::{ClientWrapper, Object};
 use std::{fmt, time::Duration};
 use tokio_postgres::Row;
@@ -188,7 +191,7 @@ impl PgSession {
             Ok(()) => Ok(()),
             Err(error) if error::is_refusal(&error) => Err(error::of(&error)),
             Err(error) => {
-                tracing::warn!(error = error::chain(&error), "connection lost during a commit: asking the server for the outcome");
+                tracing::warn!(error = error_chain(&error), "connection lost during a commit: asking the server for the outcome");
                 self.handle = None;
                 let (outcome, client) = self.server.outcome(UnknownCommit { xid, incarnation: self.incarnation.clone() }).await;
                 if let Some(client) = client {

@@ -67,7 +67,7 @@ impl Writer {
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
             // PostgreSQL needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
-            TaskScope::default().enter(|| self.run(&mut readers, &mut transaction, &queue));
+            TaskScope::new().enter(|| self.run(&mut readers, &mut transaction, &queue));
         })?;
         Ok(RunningEngine { queue: sender, thread: Some(thread) })
     }

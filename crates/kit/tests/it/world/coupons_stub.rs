@@ -22,7 +22,7 @@ impl CouponsStub {
     }
 
     async fn sweep(self: Arc<Self>) -> Result<Pass, String> {
-        let reply = self.kit.submit(&self, Sweep, None, Uuid::nil()).await.map_err(|error| error.to_string())?;
+        let reply = self.kit.batch.submit(&self, Sweep, None, Uuid::nil()).await.map_err(|error| error.to_string())?;
         let kit::Reply::Answer(answer) = reply else { return Err("a sweep has an immediate answer".into()) };
         Ok(if answer.status == 200 { Pass::More } else { Pass::Done })
     }

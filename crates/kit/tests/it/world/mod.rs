@@ -101,11 +101,11 @@ impl World {
     }
 
     pub async fn submit<C: Command<Service = OrdersStub>>(&self, command: C) -> Submitted {
-        self.app.kit().submit(&self.orders, command, None, Uuid::nil()).await
+        self.app.kit().batch.submit(&self.orders, command, None, Uuid::nil()).await
     }
 
     pub async fn submit_as<C: Command<Service = OrdersStub>>(&self, command: C, key: &IdempotencyKey, trace: Uuid) -> Submitted {
-        self.app.kit().submit(&self.orders, command, Some(key.clone()), trace).await
+        self.app.kit().batch.submit(&self.orders, command, Some(key.clone()), trace).await
     }
 
     /// Asks for one unit of a new order and waits until no more work is possible. Returns the order.
@@ -139,7 +139,7 @@ impl World {
     pub async fn queue_writer_block(&self, entered: oneshot::Sender<()>) -> BlockedWriter {
         let (open, wait) = mpsc::channel();
         let (orders, kit) = (Arc::clone(&self.orders), self.app.kit().clone());
-        let submit = async move { kit.submit(&orders, BlockWriter::new(entered, wait), None, Uuid::nil()).await };
+        let submit = async move { kit.batch.submit(&orders, BlockWriter::new(entered, wait), None, Uuid::nil()).await };
         let reply: Pin<Box<dyn Future<Output = Submitted>>> = queued([submit]).await.remove(0);
         BlockedWriter { open, reply }
     }

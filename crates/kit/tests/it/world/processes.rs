@@ -192,7 +192,7 @@ impl Instance {
     }
 
     pub async fn ask_for(&self, order: OrderId) {
-        let reply = self.process.kit.submit(&self.orders, Ask::one(order), None, Uuid::nil()).await;
+        let reply = self.process.kit.batch.submit(&self.orders, Ask::one(order), None, Uuid::nil()).await;
         assert_eq!(reply, Ok(Reply::Pending(order.into())));
     }
 

@@ -1,6 +1,7 @@
 //! `onrush rush`: load scenarios over real HTTP. Without `--url`, it starts a test mall: a new folder, seeded shoppers, a server process,
 //! a bare server for the baseline in the same run, and an audit at the end.
 
+mod build_profile;
 mod test_mall;
 
 use super::{CommandError, audit::audit_when_quiet, print_line};
@@ -127,6 +128,7 @@ fn run_scenario(scenario: Scenario, common: CommonArgs) -> Result<RushReport, Co
     options.members = Some(common.members as usize);
     options.concurrency = common.concurrency;
     options.out = common.out.clone();
+    options.profile = Some(build_profile::build_profile());
     let mut raw = common.raw.clone();
     let test_mall = match &common.url {
         Some(_) => {

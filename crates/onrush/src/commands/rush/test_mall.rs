@@ -2,6 +2,7 @@
 
 use crate::{commands::CommandError, settings::RawSettings};
 use axum::{Router, routing::get};
+use contracts::{SplitGroup, split_groups};
 use kit::{
     db::ScratchDatabase,
     kafka::Cluster,
@@ -17,15 +18,12 @@ use tokio::runtime::Handle;
 
 pub const OPERATOR: (&str, &str) = ("operator@rush.onrush.example", "thundering-herd-2026");
 
-/// The services of each process in the split layout.
-const SPLIT_GROUPS: [&str; 4] = ["accounts,stores,catalog", "orders,payments", "stock,coupons", "wallet"];
-
 /// Layout of the test mall.
 #[derive(Clone, Copy, Debug)]
 pub enum MallLayout {
     /// This number of processes, each with all services. More than one need PostgreSQL.
     Replicas(u32),
-    /// Four processes with some services each, on PostgreSQL and Kafka.
+    /// One process for each group of services, on PostgreSQL and Kafka.
     Split,
 }
 
@@ -115,13 +113,15 @@ impl TestMall {
                 }
             }
             MallLayout::Split => {
-                let addresses = free_addresses(SPLIT_GROUPS.len())?;
-                let peer = |(services, address): (&&str, &SocketAddr)| {
-                    services.split(',').map(|service| format!("{service}=http://{address}")).collect::<Vec<_>>().join(",")
+                let groups = split_groups();
+                let addresses = free_addresses(groups.len())?;
+                let peer = |(group, address): (&SplitGroup, &SocketAddr)| {
+                    group.services.iter().map(|service| format!("{service}=http://{address}")).collect::<Vec<_>>().join(",")
                 };
-                let peers = SPLIT_GROUPS.iter().zip(&addresses).map(peer).collect::<Vec<_>>().join(",");
-                for (only, address) in SPLIT_GROUPS.iter().zip(&addresses) {
-                    urls.push(self.start_server(&["--only", only, "--peers", &peers, "--listen", &address.to_string()])?);
+                let peers = groups.iter().zip(&addresses).map(peer).collect::<Vec<_>>().join(",");
+                for (group, address) in groups.iter().zip(&addresses) {
+                    let (only, listen) = (group.services.join(","), address.to_string());
+                    urls.push(self.start_server(&["--only", &only, "--peers", &peers, "--listen", &listen])?);
                 }
             }
         }

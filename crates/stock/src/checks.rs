@@ -1,4 +1,6 @@
-use super::Invariant;
+//! The invariants of stock: quantities, movements and holds.
+
+use kit::Invariant;
 
 pub fn checks() -> Vec<Invariant> {
     vec![

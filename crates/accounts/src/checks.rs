@@ -1,16 +1,8 @@
-use super::{Invariant, SERVICES};
+//! The invariants of accounts: sessions, their refresh tokens and cookies.
+
+use kit::Invariant;
 
 pub fn checks() -> Vec<Invariant> {
-    let answers = SERVICES
-        .iter()
-        .map(|service| {
-            format!(
-                "select '{service}', operation, key, count(*) from {service}_idempotency group by scope, operation, key
-                 having count(*)>1 or min(request_hash) is null or max(case when status is not null and body is null then 1 else 0 end)=1"
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("\nunion all\n");
     vec![
         Invariant::always(
             "I-A2",
@@ -19,7 +11,6 @@ pub fn checks() -> Vec<Invariant> {
              having count(case when state='LIVE' then 1 end)>1
                  or (count(case when state='REUSED' then 1 end)>0 and count(case when state='LIVE' then 1 end)>0)",
         ),
-        Invariant::always("I-A3", "one stored answer for each member, operation and key", answers),
         Invariant::always(
             "I-A4",
             "a browser's cookie belongs to a session that was not ended, and does not outlive it",

@@ -1,0 +1,6 @@
+//! @Service@ through its routes, on a database of its own.
+
+mod create;
+mod get;
+mod replicas;
+mod support;
