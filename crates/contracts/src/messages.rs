@@ -17,8 +17,8 @@ mod slip;
 pub use participant::{Participant, execute_tasks, reply_result, reply_undone, saga_tasks};
 pub use payloads::*;
 pub use saga::{
-    CouponsRequest, PaymentsRequest, SagaAction, SagaAnswer, SagaStep, SagaTask, ServiceRequest, SlipStep, StepOutcome, StockRequest,
-    WalletRequest, saga_reads,
+    RequestToCoupons, RequestToPayments, RequestToStock, RequestToWallet, SagaAction, SagaAnswer, SagaStep, SagaTask, ServiceRequest,
+    SlipStep, StepOutcome, saga_reads,
 };
 pub use slip::{Direction, RoutingSlip, SlipEntry};
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     CouponId, IssuedCouponId, Kind, Message, OrderId, Refusal, Timestamp,
-    messages::{ClaimRequested, CouponHold, CouponsRequest, Participant, SagaAction, SagaTask, execute_tasks, saga_reads, saga_tasks},
+    messages::{ClaimRequested, CouponHold, Participant, RequestToCoupons, SagaAction, SagaTask, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::{convert::Infallible, sync::LazyLock};
@@ -24,12 +24,12 @@ struct CouponStep<'l> {
 }
 
 impl Participant for CouponStep<'_> {
-    type Request<'m> = CouponsRequest<'m>;
+    type Request<'m> = RequestToCoupons<'m>;
     type Error = Infallible;
 
     fn execute(
         &mut self,
-        CouponsRequest::CouponHold(asked): CouponsRequest<'_>,
+        RequestToCoupons::CouponHold(asked): RequestToCoupons<'_>,
         now: Timestamp,
     ) -> Result<Result<(), Refusal>, Infallible> {
         Ok(hold(self.loaded, asked, now))
@@ -67,7 +67,7 @@ pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope])
     if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }
 }
 
-fn tasks<'m>(messages: &'m [&'m Envelope]) -> impl Iterator<Item = SagaTask<CouponsRequest<'m>>> {
+fn tasks<'m>(messages: &'m [&'m Envelope]) -> impl Iterator<Item = SagaTask<RequestToCoupons<'m>>> {
     messages.iter().flat_map(|envelope| saga_tasks(&envelope.message))
 }
 
@@ -91,7 +91,7 @@ async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
     let (tx, loaded) = work.rows::<LoadedCoupons>();
     let orders: Vec<OrderId> = tasks(messages).map(|task| task.order_id).collect();
     let requests = tasks(messages).filter_map(|task| match task.action {
-        SagaAction::Do(CouponsRequest::CouponHold(asked)) => Some(asked),
+        SagaAction::Do(RequestToCoupons::CouponHold(asked)) => Some(asked),
         SagaAction::Undo(_) | SagaAction::Commit => None,
     });
     let to_hold: Vec<IssuedCouponId> =

@@ -7,7 +7,7 @@ use crate::{
 };
 use contracts::{
     Kind, Message, OrderId, PaymentId, Refusal, Timestamp,
-    messages::{PaymentsRequest, SagaAction, saga_reads, saga_tasks},
+    messages::{RequestToPayments, SagaAction, saga_reads, saga_tasks},
 };
 use kit::{Fault, Tx, Work, engine::Envelope, ports::new_id};
 use std::{collections::BTreeSet, sync::LazyLock};
@@ -52,7 +52,7 @@ async fn load_rows_for(tx: &mut Tx, loaded: &mut LoadedPayments, messages: &[&En
             other => {
                 for task in saga_tasks(other) {
                     orders.insert(task.order_id);
-                    if let SagaAction::Do(PaymentsRequest::Payment(request)) = task.action {
+                    if let SagaAction::Do(RequestToPayments::Payment(request)) = task.action {
                         payments.insert(request.payment_id);
                     }
                 }
@@ -92,7 +92,7 @@ fn decide(loaded: &mut LoadedPayments, message: &Message, rules: &PaymentRules, 
         }
         Message::WalletCredited(moved) => loaded.complete_refund(moved.payment_id, None, now)?,
         other => match saga_tasks(other).next().map(|task| (task.order_id, task.action)) {
-            Some((_, SagaAction::Do(PaymentsRequest::Payment(request)))) => loaded.request(request, other.slip(), rules, now)?,
+            Some((_, SagaAction::Do(RequestToPayments::Payment(request)))) => loaded.request(request, other.slip(), rules, now)?,
             Some((order_id, SagaAction::Undo(_))) => loaded.cancel(order_id, other.slip(), new_id(), rules, now)?,
             Some((_, SagaAction::Commit)) | None => NextAction::Nothing,
         },

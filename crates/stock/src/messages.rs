@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     Kind, Message, OrderId, Refusal, Sku, Timestamp,
-    messages::{Participant, SagaAction, StockRequest, execute_tasks, saga_reads, saga_tasks},
+    messages::{Participant, RequestToStock, SagaAction, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::sync::{Arc, LazyLock};
@@ -23,13 +23,13 @@ impl From<NotLoaded> for Fault {
 }
 
 impl Participant for LoadedStock {
-    type Request<'m> = StockRequest<'m>;
+    type Request<'m> = RequestToStock<'m>;
     type Error = NotLoaded;
 
-    fn execute(&mut self, request: StockRequest<'_>, _: Timestamp) -> Result<Result<(), Refusal>, NotLoaded> {
+    fn execute(&mut self, request: RequestToStock<'_>, _: Timestamp) -> Result<Result<(), Refusal>, NotLoaded> {
         let result = match request {
-            StockRequest::StockReserve(request) => self.reserve(request)?,
-            StockRequest::StockTake(request) => self.take(request)?,
+            RequestToStock::StockReserve(request) => self.reserve(request)?,
+            RequestToStock::StockTake(request) => self.take(request)?,
         };
         if let Err(refusal) = &result {
             metrics::counter!("onrush_stock_refused_total", "code" => refusal.code.slug()).increment(1);
@@ -68,13 +68,13 @@ async fn load(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
         if let Message::SkusListed(listed) = &envelope.message {
             skus.extend(listed.skus.iter().map(|listed| listed.sku));
         }
-        for task in saga_tasks::<StockRequest<'_>>(&envelope.message) {
+        for task in saga_tasks::<RequestToStock<'_>>(&envelope.message) {
             orders.push(task.order_id);
             match task.action {
-                SagaAction::Do(StockRequest::StockReserve(request)) => {
+                SagaAction::Do(RequestToStock::StockReserve(request)) => {
                     skus.extend(request.reserve.iter().chain(&request.check_only).map(|line| line.sku));
                 }
-                SagaAction::Do(StockRequest::StockTake(request)) => skus.extend(request.lines.iter().map(|line| line.sku)),
+                SagaAction::Do(RequestToStock::StockTake(request)) => skus.extend(request.lines.iter().map(|line| line.sku)),
                 SagaAction::Undo(_) | SagaAction::Commit => {}
             }
         }

@@ -9,7 +9,7 @@ use crate::{
 };
 use contracts::{
     Kind, Message, OrderId, Refusal, Timestamp,
-    messages::{Participant, SagaAction, WalletMoved, WalletRefused, WalletRequest, execute_tasks, saga_reads, saga_tasks},
+    messages::{Participant, RequestToWallet, SagaAction, WalletMoved, WalletRefused, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Tx, Work, engine::Envelope};
 use std::{
@@ -22,12 +22,12 @@ pub static READS: LazyLock<Vec<Kind>> =
     LazyLock::new(|| saga_reads("wallet", &[Kind::OrderConfirmed, Kind::OrderCancelled, Kind::WalletDebit, Kind::WalletCredit]));
 
 impl Participant for Ledger {
-    type Request<'m> = WalletRequest<'m>;
+    type Request<'m> = RequestToWallet<'m>;
     type Error = LedgerViolation;
 
     fn execute(
         &mut self,
-        WalletRequest::PointsHold(request): WalletRequest<'_>,
+        RequestToWallet::PointsHold(request): RequestToWallet<'_>,
         now: Timestamp,
     ) -> Result<Result<(), Refusal>, LedgerViolation> {
         self.hold_points(request, now)
@@ -70,7 +70,7 @@ async fn load(tx: &mut Tx, ledger: &mut Ledger, messages: &[&Envelope]) -> Resul
             Message::WalletCredit(request) => causes.extend([(Cause::Pay, request.payment_id.0), (Cause::Refund, request.payment_id.0)]),
             Message::OrderConfirmed(order) => causes.push((Cause::Earn, order.order_id.0)),
             Message::OrderCancelled(order) => causes.extend([(Cause::Earn, order.order_id.0), (Cause::EarnBack, order.order_id.0)]),
-            other => orders.extend(saga_tasks::<WalletRequest<'_>>(other).map(|task| task.order_id)),
+            other => orders.extend(saga_tasks::<RequestToWallet<'_>>(other).map(|task| task.order_id)),
         }
     }
     store::load_holds(tx, ledger, &orders).await?;
@@ -98,7 +98,7 @@ fn needed_accounts(ledger: &Ledger, messages: &[&Envelope]) -> Result<BTreeSet<A
             other => {
                 for task in saga_tasks(other) {
                     match task.action {
-                        SagaAction::Do(WalletRequest::PointsHold(request)) => {
+                        SagaAction::Do(RequestToWallet::PointsHold(request)) => {
                             accounts.insert(AccountKey::reward(request.member_id));
                         }
                         SagaAction::Undo(_) | SagaAction::Commit => {

@@ -5,11 +5,11 @@
 //!
 //! The step's request has the same name as its payload, and the same text as the step.
 
-use super::{
-    CouponHold, Kind, Message, PaymentApproved, PaymentRefused, PaymentRequest, PointsHold, RoutingSlip, StepCommand, StepDone,
-    StepRefused, StockReserve, StockTake,
-};
+mod answer_data;
+
+use super::{CouponHold, Kind, Message, PaymentRequest, PointsHold, RoutingSlip, StepCommand, StepDone, StockReserve, StockTake};
 use crate::{OrderId, PaymentId, Refusal};
+use answer_data::{DoneData, RefusedData, RequestOfOrder};
 use serde::{Deserialize, Serialize};
 
 /// Messages of a step.
@@ -73,69 +73,6 @@ pub trait ServiceRequest<'m>: Copy {
 
     /// The message with which the service passes a slip on.
     fn pass_on(slip: RoutingSlip) -> Message;
-}
-
-/// Data of the message that a step is done. `R`: its request.
-trait DoneData<R> {
-    fn answer_to(request: &R) -> Self;
-
-    fn payment_id(&self) -> Option<PaymentId>;
-}
-
-/// Data of the message that a step is refused. `R`: its request.
-trait RefusedData<R> {
-    fn answer_to(request: &R, refusal: Refusal) -> Self;
-
-    fn payment_id(&self) -> Option<PaymentId>;
-
-    fn refusal(&self) -> Refusal;
-}
-
-/// A request about one order.
-trait RequestOfOrder {
-    fn order_id(&self) -> OrderId;
-}
-
-impl<R: RequestOfOrder> DoneData<R> for StepDone {
-    fn answer_to(request: &R) -> Self {
-        Self { order_id: request.order_id() }
-    }
-    fn payment_id(&self) -> Option<PaymentId> {
-        None
-    }
-}
-
-impl<R: RequestOfOrder> RefusedData<R> for StepRefused {
-    fn answer_to(request: &R, Refusal { code, detail }: Refusal) -> Self {
-        Self { order_id: request.order_id(), code, detail }
-    }
-    fn payment_id(&self) -> Option<PaymentId> {
-        None
-    }
-    fn refusal(&self) -> Refusal {
-        Refusal::new(self.code, self.detail.clone())
-    }
-}
-
-impl DoneData<PaymentRequest> for PaymentApproved {
-    fn answer_to(request: &PaymentRequest) -> Self {
-        Self { order_id: request.order_id, payment_id: request.payment_id, amount: request.amount }
-    }
-    fn payment_id(&self) -> Option<PaymentId> {
-        Some(self.payment_id)
-    }
-}
-
-impl RefusedData<PaymentRequest> for PaymentRefused {
-    fn answer_to(request: &PaymentRequest, Refusal { code, detail }: Refusal) -> Self {
-        Self { order_id: request.order_id, payment_id: request.payment_id, code, detail }
-    }
-    fn payment_id(&self) -> Option<PaymentId> {
-        Some(self.payment_id)
-    }
-    fn refusal(&self) -> Refusal {
-        Refusal::new(self.code, self.detail.clone())
-    }
 }
 
 macro_rules! saga {
@@ -339,7 +276,7 @@ saga! {
     /// Waits for the buyer to pay. No participant acts.
     pause AwaitPayment = "await.payment";
 
-    service "stock" executes StockRequest passes on StockSlip {
+    service "stock" executes RequestToStock passes on StockSlip {
         /// Reserves lines of policy `reserve_on_order`, and checks the others.
         StockReserve(StockReserve) = "stock.reserve" {
             done: StockReserved, refused: StockRefused, undo: StockRelease, undone: StockReleased, commit: StockCommit
@@ -347,19 +284,19 @@ saga! {
         /// Takes lines of policy `deduct_on_payment`.
         StockTake(StockTake) = "stock.take" { done: StockTaken, refused: StockTakeRefused, undone_with: StockReserve }
     }
-    service "coupons" executes CouponsRequest passes on CouponsSlip {
+    service "coupons" executes RequestToCoupons passes on CouponsSlip {
         /// Holds the order's coupons.
         CouponHold(CouponHold) = "coupon.hold" {
             done: CouponHeld, refused: CouponRefused, undo: CouponUnhold, undone: CouponReleased, commit: CouponUse
         }
     }
-    service "wallet" executes WalletRequest passes on WalletSlip {
+    service "wallet" executes RequestToWallet passes on WalletSlip {
         /// Holds points.
         PointsHold(PointsHold) = "points.hold" {
             done: PointsHeld, refused: PointsRefused, undo: PointsUnhold, undone: PointsReleased, commit: PointsUse
         }
     }
-    service "payments" executes PaymentsRequest passes on PaymentsSlip {
+    service "payments" executes RequestToPayments passes on PaymentsSlip {
         /// Captures the order's amount.
         Payment(PaymentRequest) = "payment.request" {
             done: PaymentApproved, refused: PaymentFailed, undo: PaymentCancel, undone: PaymentCancelled

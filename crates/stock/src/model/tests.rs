@@ -103,7 +103,7 @@ fn a_line_of_quantity_zero_is_refused() {
 #[test]
 fn on_hand_reserved_and_sold_move_together() {
     let mut loaded = loaded(&[(1, 5)]);
-    reserve(&mut loaded, 1, &[line(1, 1, 2)]);
+    reserve(&mut loaded, 1, &[line(1, 1, 2)]).expect("enough is left");
     assert_eq!(levels(&loaded, 1), (5, 2, 0));
     assert_eq!(loaded.commit(order(1), NOW), Ok(CommitOutcome::Committed));
     assert_eq!(levels(&loaded, 1), (3, 0, 2));
@@ -133,7 +133,7 @@ fn a_checked_line_is_held_only_once_taken() {
 #[test]
 fn a_refused_take_keeps_what_was_reserved_until_release() {
     let mut loaded = loaded(&[(1, 2), (2, 0)]);
-    reserve(&mut loaded, 1, &[line(1, 1, 2)]);
+    reserve(&mut loaded, 1, &[line(1, 1, 2)]).expect("enough is left");
     assert_eq!(code(&take(&mut loaded, 1, &[line(2, 2, 1)])), Some(Code::OutOfStock));
     assert_eq!(levels(&loaded, 1), (2, 2, 0));
     loaded.release(order(1), NOW).expect("items are there");
@@ -165,7 +165,7 @@ fn an_undo_before_its_step_refuses_the_late_step() {
 #[test]
 fn an_undo_between_two_steps_refuses_the_second() {
     let mut loaded = loaded(&[(1, 2)]);
-    reserve(&mut loaded, 1, &[line(1, 1, 1)]);
+    reserve(&mut loaded, 1, &[line(1, 1, 1)]).expect("enough is left");
     loaded.release(order(1), NOW).expect("items are there");
     assert_eq!(code(&take(&mut loaded, 1, &[line(2, 1, 1)])), Some(Code::StepTimedOut));
     assert_eq!(levels(&loaded, 1), (2, 0, 0));
@@ -174,7 +174,7 @@ fn an_undo_between_two_steps_refuses_the_second() {
 #[test]
 fn a_count_below_the_held_units_is_refused() {
     let mut loaded = loaded(&[(1, 5)]);
-    reserve(&mut loaded, 1, &[line(1, 1, 3)]);
+    reserve(&mut loaded, 1, &[line(1, 1, 3)]).expect("enough is left");
     let refused = |changed: Option<Result<StockItem, contracts::Refusal>>| changed.expect("known").expect_err("refused").code;
     assert_eq!(refused(loaded.set(sku(1), 2, NOW)), Code::StockBelowReserved);
     assert_eq!(refused(loaded.adjust(sku(1), -3, "broken", NOW)), Code::StockBelowReserved);
@@ -186,7 +186,7 @@ fn a_count_below_the_held_units_is_refused() {
 #[test]
 fn listing_again_changes_nothing() {
     let mut loaded = loaded(&[(1, 5)]);
-    reserve(&mut loaded, 1, &[line(1, 1, 3)]);
+    reserve(&mut loaded, 1, &[line(1, 1, 3)]).expect("enough is left");
     let skus = vec![SkuListed { sku: sku(1), stock: 50 }, SkuListed { sku: sku(2), stock: 7 }];
     let (product_id, store_id) = (ProductId(Uuid::from_u128(50)), StoreId(Uuid::from_u128(60)));
     loaded.list_skus(&SkusListed { product_id, store_id, policy: StockPolicy::DeductOnPayment, skus }, NOW);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     Code, MemberId, Won,
-    messages::{CouponHold, PointsHold, SlipStep, StepCommand, StockRequest, StockReserve, StockTake, WalletRequest},
+    messages::{CouponHold, PointsHold, RequestToStock, RequestToWallet, SlipStep, StepCommand, StockReserve, StockTake},
 };
 use uuid::Uuid;
 
@@ -16,13 +16,13 @@ struct RecordingStock {
 }
 
 impl Participant for RecordingStock {
-    type Request<'m> = StockRequest<'m>;
+    type Request<'m> = RequestToStock<'m>;
     type Error = String;
 
-    fn execute(&mut self, request: StockRequest<'_>, _: Timestamp) -> Result<Result<(), Refusal>, String> {
+    fn execute(&mut self, request: RequestToStock<'_>, _: Timestamp) -> Result<Result<(), Refusal>, String> {
         let action = match request {
-            StockRequest::StockReserve(_) => "reserve",
-            StockRequest::StockTake(_) => "take",
+            RequestToStock::StockReserve(_) => "reserve",
+            RequestToStock::StockTake(_) => "take",
         };
         self.actions.push(action);
         match self.refuses {
@@ -75,7 +75,7 @@ fn a_command_is_executed_and_answered() {
     ] {
         let (actions, answer) = run(refuses, &message);
         assert_eq!((actions, answer.as_ref().map(Message::kind)), (vec![action], kind), "{message:?}");
-        assert_eq!(saga_tasks::<StockRequest>(&message).count(), 1);
+        assert_eq!(saga_tasks::<RequestToStock>(&message).count(), 1);
     }
 }
 
@@ -85,7 +85,7 @@ fn messages_to_other_services_are_left_alone() {
     let ended = RoutingSlip { next: None, ..others_turn.clone() };
     for message in [points().into(), Message::OrdersSlip(others_turn), Message::OrdersSlip(ended), Message::StockSlip(out_of_range())] {
         assert_eq!(run("", &message), (vec![], None), "{message:?}");
-        assert_eq!(saga_tasks::<StockRequest>(&message).count(), 0);
+        assert_eq!(saga_tasks::<RequestToStock>(&message).count(), 0);
     }
 }
 
@@ -101,8 +101,8 @@ fn neighbouring_steps_of_a_slip_are_executed_at_once() {
         SlipStep::CouponHold(CouponHold { order_id: ORDER, member_id: MemberId(Uuid::from_u128(2)), coupons: vec![], expires_at: NOW });
     let steps = vec![coupons, SlipStep::StockReserve(reserve()), take(), points()];
     let message = Message::CouponsSlip(RoutingSlip::forward(ORDER, 1, steps, 1, false));
-    assert_eq!(saga_tasks::<StockRequest>(&message).count(), 2);
-    assert_eq!(saga_tasks::<WalletRequest>(&message).count(), 0, "stock comes first");
+    assert_eq!(saga_tasks::<RequestToStock>(&message).count(), 2);
+    assert_eq!(saga_tasks::<RequestToWallet>(&message).count(), 0, "stock comes first");
     let (actions, answer) = run("", &message);
     let Some(Message::StockSlip(slip)) = answer else { panic!("{answer:?}") };
     assert_eq!((actions, slip.next, slip.way, slip.log.len()), (vec!["reserve", "take"], Some(3), Direction::Forward, 2));
@@ -116,7 +116,7 @@ fn neighbouring_steps_of_a_slip_are_executed_at_once() {
 fn a_slip_back_is_undone_and_passed_on() {
     let steps = vec![points(), SlipStep::StockReserve(reserve()), take()];
     let message = Message::OrdersSlip(RoutingSlip::back(ORDER, 2, steps));
-    let tasks: Vec<_> = saga_tasks::<StockRequest>(&message).collect();
+    let tasks: Vec<_> = saga_tasks::<RequestToStock>(&message).collect();
     assert_eq!(tasks, [SagaTask { order_id: ORDER, action: SagaAction::Undo(SagaStep::StockReserve) }]);
     for _ in 0..2 {
         let (actions, answer) = run("", &message);
@@ -137,13 +137,13 @@ fn an_error_of_the_participant_ends_the_message() {
 #[test]
 fn a_late_answer_goes_back_as_it_was_asked() {
     let request = reserve();
-    let request = StockRequest::StockReserve(&request);
+    let request = RequestToStock::StockReserve(&request);
     let slip = RoutingSlip::forward(ORDER, 1, vec![SlipStep::StockReserve(reserve()), points()], 0, false);
     assert_eq!(reply_result(request, None, Ok(()), NOW).kind(), "stock.reserved");
     assert_eq!(reply_result(request, None, Err(Code::OutOfStock.into()), NOW).kind(), "stock.refused");
     let Message::StockSlip(passed_on) = reply_result(request, Some(&slip), Ok(()), NOW) else { panic!("a slip") };
     assert_eq!((passed_on.next, passed_on.log.len()), (Some(1), 1));
-    let undone = |slip| reply_undone::<StockRequest>(SagaStep::StockReserve, ORDER, slip, NOW);
+    let undone = |slip| reply_undone::<RequestToStock>(SagaStep::StockReserve, ORDER, slip, NOW);
     assert_eq!(undone(None).as_ref().map(Message::kind), Some("stock.released"));
     let back = RoutingSlip::back(ORDER, 2, slip.stops[..1].to_vec());
     let Some(Message::StockSlip(passed_on)) = undone(Some(&back)) else { panic!("a slip") };

@@ -74,10 +74,10 @@ fn each_service_reads_its_commands_and_the_others_slips() {
 
 /// The answer to the request of a step.
 fn answer(step: &SlipStep, result: Result<(), Refusal>) -> Message {
-    None.or_else(|| Some(StockRequest::in_slip(step)?.answer(result.clone())))
-        .or_else(|| Some(CouponsRequest::in_slip(step)?.answer(result.clone())))
-        .or_else(|| Some(WalletRequest::in_slip(step)?.answer(result.clone())))
-        .or_else(|| Some(PaymentsRequest::in_slip(step)?.answer(result.clone())))
+    None.or_else(|| Some(RequestToStock::in_slip(step)?.answer(result.clone())))
+        .or_else(|| Some(RequestToCoupons::in_slip(step)?.answer(result.clone())))
+        .or_else(|| Some(RequestToWallet::in_slip(step)?.answer(result.clone())))
+        .or_else(|| Some(RequestToPayments::in_slip(step)?.answer(result.clone())))
         .expect("one service executes the step")
 }
 

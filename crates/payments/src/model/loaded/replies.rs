@@ -4,7 +4,7 @@ use super::NextAction;
 use crate::model::payment::Payment;
 use contracts::{
     OrderId, Refusal, Timestamp,
-    messages::{PaymentRequest, PaymentsRequest, RoutingSlip, SagaStep, WalletTransfer, reply_result, reply_undone},
+    messages::{PaymentRequest, RequestToPayments, RoutingSlip, SagaStep, WalletTransfer, reply_result, reply_undone},
 };
 
 pub fn transfer(payment: &Payment) -> WalletTransfer {
@@ -28,11 +28,11 @@ fn reply(payment: &Payment, result: Result<(), Refusal>, now: Timestamp) -> Next
         method: payment.method,
         token: payment.token.clone(),
     };
-    NextAction::Emit(payment.order_id, reply_result(PaymentsRequest::Payment(&request), payment.slip.as_ref(), result, now))
+    NextAction::Emit(payment.order_id, reply_result(RequestToPayments::Payment(&request), payment.slip.as_ref(), result, now))
 }
 
 pub fn reply_cancelled(order_id: OrderId, slip: Option<&RoutingSlip>, now: Timestamp) -> NextAction {
-    match reply_undone::<PaymentsRequest<'_>>(SagaStep::Payment, order_id, slip, now) {
+    match reply_undone::<RequestToPayments<'_>>(SagaStep::Payment, order_id, slip, now) {
         Some(message) => NextAction::Emit(order_id, message),
         None => NextAction::Nothing,
     }

@@ -86,7 +86,7 @@ fn all_steps_a_slip_may_have_reached_are_undone() {
         checkout.apply_slip(&back, NOW);
         checkout.on_deadline(NOW.after(STEP_DEADLINE * 3));
         let mut again = sent_slip(&mut checkout);
-        assert_eq!((again.run, again.next.map(|next| again.stops[next].step())), (2, Some("points.hold")));
+        assert_eq!((again.run, again.next.map(|next| again.stops[next].step().as_str())), (2, Some("points.hold")));
         while again.next.is_some() {
             again.record_undone(NOW);
         }
