@@ -1,11 +1,9 @@
 //! Databases, topics and Redis of one mall's processes. Dropping the value removes them.
 
 use crate::servers::BackendServer;
-use kit::{
-    ports::{new_id, random_bytes},
-    testing::{TestDatabase, TestTopics},
-};
+use kit::ports::{new_id, random_bytes};
 use std::fmt::Write;
+use testkit::{TestDatabase, TestTopics};
 use tokio::runtime::{Builder, Runtime};
 
 /// Partitions of each stream. More than one, so that several processes share the work.

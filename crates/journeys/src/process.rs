@@ -4,7 +4,7 @@ use crate::{
     backends::Backends,
     client::{BlockingClient, BlockingRequest, TIME_LIMIT},
 };
-use kit::{ports::Stopwatch, testing::TempFolder};
+use kit::ports::Stopwatch;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
@@ -13,6 +13,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
+use testkit::TempFolder;
 
 pub const OPERATOR: (&str, &str) = ("operator@test.onrush.example", "autumn-leaves-2026");
 

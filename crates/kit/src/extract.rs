@@ -1,14 +1,12 @@
 //! Extractors that put the roles allowed to call an operation into the handler's signature.
 
-use crate::{
-    auth::{Auth, Caller, Role},
-    http::{Problem, Trace},
-    module::Module,
-};
+use crate::module::Module;
+use auth::{Auth, Caller, Role};
 use axum::extract::FromRequestParts;
 use contracts::Code;
 use http::request::Parts;
 use std::{convert::Infallible, sync::Arc};
+use web::{Problem, Trace};
 
 /// Any signed-in account.
 #[derive(Clone, Copy, Debug)]
@@ -68,9 +66,9 @@ impl<S: Module> FromRequestParts<Arc<S>> for MaybeSignedIn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::{Clock, ManualClock, new_id};
     use contracts::{MemberId, Timestamp};
     use http::Request;
+    use runtime::ports::{Clock, ManualClock, new_id};
 
     // A5, row 39
     #[tokio::test]

@@ -1,52 +1,33 @@
-//! The machinery under every service. It contains no business terms.
+//! The door to the machinery under every service: it wires the parts into a process, and re-exports them. It contains no business terms
+//! and no machinery of its own. Services name only this crate.
 //!
 //! Path of a write: HTTP handler → [`batch::Batch::submit`] → one transaction for all waiting commands → answer after the commit.
 //!
 //! The transaction's messages are numbered into the service's outbox and dispatched to their readers. This happens inside the same
 //! transaction (folded), or in a transaction of the reader.
 //!
-//! Order of the modules, bottom to top; each imports only those before it:
+//! Order of the crates, bottom to top; each names only those before it:
 //! ```text
-//! contracts | ports, rows, trace, keys, failpoints, one_reader, tasks, backoff, telemetry, breaker | db | kafka, redis, cache | engine
-//! | jobs | http | auth | links, gateway | module, extract, submit, process | testing
+//! contracts | runtime | db, kafka, cache | engine | web | auth | peers | kit | testkit
 //! ```
+//! Order of the modules of this crate: `module`, `extract`, `submit`, `process`.
 
-pub mod auth;
-pub mod backoff;
-pub mod breaker;
-pub mod cache;
-pub mod db;
-pub mod engine;
 pub mod extract;
-mod failpoints;
-pub mod gateway;
-pub mod http;
-pub mod jobs;
-pub mod kafka;
-pub mod keys;
-pub mod links;
 pub mod module;
-mod one_reader;
-pub mod ports;
 pub mod process;
-pub mod redis;
-pub mod rows;
 pub mod submit;
-pub mod tasks;
-pub mod telemetry;
-pub mod testing;
-mod trace;
 
 /// The queue of commands in front of a writer.
 pub mod batch {
-    pub use crate::engine::{
-        TraceId,
-        answer::Answer,
-        command::{Command, Deferred, Outcome, Reply, SubmitError},
-        queue::{Batch, Queue},
-    };
+    pub use engine::{Answer, Batch, Command, Deferred, Outcome, Queue, Reply, SubmitError, TraceId};
 }
 
-pub use db::{Db, DbError, Param, Row, Tx};
-pub use engine::{Answer, Command, Fault, Invariant, Outcome, Reply, Service, Work, idempotency};
+pub use ::{auth, cache, db, engine, kafka, web as http};
+pub use cache::redis;
+pub use db::{Db, DbError, Param, Row, Tx, migrations, params};
+pub use engine::{Answer, Command, Fault, Invariant, Outcome, Reply, Service, Work, idempotency, jobs, rows};
 pub use module::{Kit, Module};
+pub use peers::{gateway, links};
+/// Crash points and planned faults. Without the feature `testing` they do nothing.
+pub use runtime::failpoints as testing;
+pub use runtime::{backoff, breaker, keys, ports, tasks, telemetry};

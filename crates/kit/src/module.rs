@@ -1,21 +1,16 @@
 //! The module trait, and the kit that a process gives to each service.
 
-use crate::{
-    auth::{Auth, cookie::Cookies},
-    batch::Batch,
-    db::Db,
-    engine::{Fault, Service},
-    http::Cursors,
-    jobs::Job,
-    kafka::RequestLogs,
-    links::{CallHandlers, Links},
-    ports::Clock,
-    redis::Redis,
-    tasks::Draining,
-};
+use auth::{Auth, cookie::Cookies};
+use cache::redis::Redis;
+use db::Db;
+use engine::{Batch, Fault, Service, jobs::Job};
 use futures::future::BoxFuture;
+use kafka::RequestLogs;
+use peers::links::{CallHandlers, Links};
+use runtime::{ports::Clock, tasks::Draining};
 use std::{collections::HashMap, sync::Arc};
 use utoipa_axum::router::OpenApiRouter;
+use web::Cursors;
 
 /// The parts that a service gets from its process. Cheap to clone.
 #[derive(Clone)]
@@ -91,7 +86,7 @@ pub trait Module: Service {
 /// Every part but the name is optional. Their order is fixed.
 ///
 /// - `name`: the name of the service and its stream, and the prefix of its tables.
-/// - `migrations`: a table of migrations, made by [`migrations!`](crate::migrations!).
+/// - `migrations`: a table of migrations, made by [`migrations!`](db::migrations!).
 /// - `checks`: a `fn() -> Vec<Invariant>`.
 /// - `reads`: the kinds of messages it acts on.
 /// - `consume`: an `async fn(&S, &mut Work, &[&Envelope]) -> Result<(), Fault>`.

@@ -1,12 +1,10 @@
 //! The last step of a handler: submits a command and answers with its outcome.
 
-use crate::{
-    engine::{Command, idempotency::IdempotencyKey},
-    http::{Problem, Trace, reply},
-    module::Module,
-};
+use crate::module::Module;
 use axum::response::Response;
+use engine::{Command, idempotency::IdempotencyKey};
 use std::sync::Arc;
+use web::{Problem, Trace, reply};
 
 /// Submits a command and answers with its outcome. A durable command with an open outcome is answered `202` with the id to poll.
 pub async fn run<C: Command<Service: Module>>(

@@ -2,16 +2,11 @@
 
 use super::run;
 use crate::{
-    Answer, Command, Fault, Kit, Module, Outcome, Work,
-    auth::Role,
-    db::{Migration, Synchronous, params},
-    engine::EngineSettings,
+    Kit, Module,
     extract::{MaybeSignedIn, Operator, Seller, SignedIn},
-    failpoints::Faults,
-    http::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules},
-    ports::{ManualClock, new_id},
     process::{Database, Process, ProcessSettings},
 };
+use auth::Role;
 use axum::{
     Json, Router,
     body::Body,
@@ -19,8 +14,14 @@ use axum::{
     routing::{get, post},
 };
 use contracts::{Code, MemberId, Timestamp};
+use db::{Migration, Synchronous, params};
+use engine::{Answer, Command, EngineSettings, Fault, Outcome, Work};
 use garde::Validate;
 use http::{HeaderMap, Request};
+use runtime::{
+    failpoints::Faults,
+    ports::{ManualClock, new_id},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use tower::ServiceExt;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
+use web::{Input, Listing, Path, Peer, Problem, ProblemBody, Query, State, Trace, layers, page_limit, rules};
 
 struct Notes {
     kit: Kit,

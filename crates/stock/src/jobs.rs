@@ -38,11 +38,8 @@ mod tests {
         Message, OrderId, ProductId, Sku, StoreId,
         messages::{SkuListed, SkusListed, StepCommand, StockLine, StockPolicy, StockReserve},
     };
-    use kit::{
-        Module,
-        ports::new_id,
-        testing::{App, START, StubService},
-    };
+    use kit::{Module, ports::new_id};
+    use testkit::{App, START, StubService};
 
     // I-S5
     #[tokio::test]

@@ -1,8 +1,9 @@
 use crate::support::{PASSWORD, app, has_access, sign_in, sign_up, try_sign_in};
 use accounts::{Accounts, AccountsSettings, ImportError, NewMember};
 use contracts::{MemberId, Message};
-use kit::{ports::new_id, testing::App};
+use kit::ports::new_id;
 use std::{collections::HashSet, sync::Arc};
+use testkit::App;
 
 fn accounts_of(app: &App) -> Arc<Accounts> {
     Arc::new(Accounts::new(app.kit().clone(), AccountsSettings::default()))

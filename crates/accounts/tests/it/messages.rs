@@ -1,6 +1,7 @@
 use crate::support::{app, sign_in, sign_up};
 use contracts::{MemberId, Message, StoreId, messages::StoreCreated};
-use kit::{ports::new_id, testing::App};
+use kit::ports::new_id;
+use testkit::App;
 
 pub async fn open_store(app: &App, seller_id: Option<MemberId>) {
     let store_id = StoreId(new_id());

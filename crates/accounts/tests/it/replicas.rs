@@ -4,9 +4,10 @@ use crate::support::{PASSWORD, Tokens, broken_families, has_access, operator, se
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::MemberId;
 use futures::future::join_all;
-use kit::{Kit, Module, ports::new_id, process::presences, testing::App};
+use kit::{Kit, Module, ports::new_id, process::presences};
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
+use testkit::App;
 
 async fn two_processes() -> (App, App) {
     let one = App::builder().on_postgres().partitions(4).start(services).await;

@@ -1,11 +1,8 @@
 use crate::support::{PASSWORD, app, has_access, operator, sign_in, sign_up, try_refresh, try_sign_in};
 use contracts::MemberId;
-use kit::{
-    auth::Role,
-    ports::new_id,
-    testing::{App, TestResponse},
-};
+use kit::{auth::Role, ports::new_id};
 use serde_json::json;
+use testkit::{App, TestResponse};
 
 async fn set(app: &App, token: &str, id: MemberId, state: &str) -> TestResponse {
     app.patch(format!("/v1/accounts/{id}")).bearer(token).json(&json!({"state": state})).send().await

@@ -3,13 +3,11 @@ use accounts::{Accounts, NewMember};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::MemberId;
 use futures::future::join_all;
-use kit::{
-    ports::{Stopwatch, new_id},
-    testing::App,
-};
+use kit::ports::{Stopwatch, new_id};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
+use testkit::App;
 
 /// The claims of a token, without a check of its signature.
 fn claims(token: &str) -> Value {

@@ -1,7 +1,8 @@
 use crate::support::{OTHER_PASSWORD, PASSWORD, app, sign_in, sign_up, try_sign_in};
 use accounts::{Accounts, AccountsSettings};
-use kit::{Fault, Kit, Module, testing::App};
+use kit::{Fault, Kit, Module};
 use std::sync::Arc;
+use testkit::App;
 
 fn with_operator(email: &'static str, password: &'static str) -> impl Fn(&Kit) -> Vec<Arc<dyn Module>> {
     move |kit| {

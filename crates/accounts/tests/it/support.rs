@@ -3,15 +3,10 @@
 use accounts::{Accounts, AccountsSettings};
 use axum::{Extension, Router};
 use contracts::MemberId;
-use kit::{
-    Kit, Module,
-    auth::Role,
-    http::Peer,
-    ports::new_id,
-    testing::{App, StubService, TestRequest, TestResponse},
-};
+use kit::{Kit, Module, auth::Role, http::Peer, ports::new_id};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use testkit::{App, StubService, TestRequest, TestResponse};
 
 pub const PASSWORD: &str = "seoul-rain-47-lantern";
 pub const OTHER_PASSWORD: &str = "busan-tide-82-compass";

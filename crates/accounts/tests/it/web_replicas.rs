@@ -2,13 +2,10 @@
 
 use crate::support::*;
 use accounts::{Accounts, AccountsSettings};
-use kit::{
-    Kit, Module,
-    redis::Redis,
-    testing::{App, Shape, StubService, TestRedis},
-};
+use kit::{Kit, Module, redis::Redis};
 use serde_json::json;
 use std::sync::Arc;
+use testkit::{App, Shape, StubService, TestRedis};
 
 /// Services of a process with its own Redis connection.
 fn services_with_redis(redis: Option<Redis>) -> impl Fn(&Kit) -> Vec<Arc<dyn Module>> {

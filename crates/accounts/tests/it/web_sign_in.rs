@@ -1,9 +1,9 @@
 //! Browser sessions: sign-in, use and lifetime.
 
 use crate::support::*;
-use kit::testing::TestRequest;
 use serde_json::json;
 use std::time::Duration;
+use testkit::TestRequest;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -2,12 +2,9 @@
 
 use crate::world::World;
 use futures::future::join_all;
-use kit::{
-    Db,
-    ports::Stopwatch,
-    testing::{App, TestResponse},
-};
+use kit::{Db, ports::Stopwatch};
 use std::time::Duration;
+use testkit::{App, TestResponse};
 
 const CLIENTS: usize = 200;
 /// A request waits two seconds for a connection and five for a lock; the rest allows for a busy machine.

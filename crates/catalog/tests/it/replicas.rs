@@ -2,9 +2,9 @@
 
 use crate::world::{World, names};
 use contracts::Won;
-use kit::testing::App;
 use serde_json::json;
 use std::time::Duration;
+use testkit::App;
 
 async fn two_processes() -> (World, World) {
     let one = World::with(App::builder().on_postgres()).await;

@@ -5,12 +5,7 @@ use contracts::{
     calls::{GetAvailability, GetPrices, GetStockVersion, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
     ids::MALL_STORE,
 };
-use kit::{
-    Kit, Module,
-    auth::Role,
-    ports::new_id,
-    testing::{App, AppBuilder, StubService, TestResponse},
-};
+use kit::{Kit, Module, auth::Role, ports::new_id};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -19,6 +14,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+use testkit::{App, AppBuilder, StubService, TestResponse};
 
 #[derive(Default)]
 struct StoresState {

@@ -4,14 +4,10 @@ use crate::support::*;
 use contracts::{CouponId, MemberId};
 use coupons::{Strategy, admission::redis::GateTimes};
 use futures::future::join_all;
-use kit::{
-    engine::request_redrive,
-    kafka::LoggedRequest,
-    ports::new_id,
-    testing::{App, TestResponse},
-};
+use kit::{engine::request_redrive, kafka::LoggedRequest, ports::new_id};
 use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
+use testkit::{App, TestResponse};
 use uuid::Uuid;
 
 const CLAIMS: (&str, &str) = ("coupons", "coupon.claim");

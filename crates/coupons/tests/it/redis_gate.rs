@@ -10,7 +10,6 @@ use kit::{
     DbError, Kit,
     ports::{Stopwatch, SystemClock, new_id},
     redis::{Redis, RedisSettings, cmd},
-    testing::{App, StubService, TcpProxy, TestResponse},
 };
 use serde_json::json;
 use std::{
@@ -21,6 +20,7 @@ use std::{
     },
     time::Duration,
 };
+use testkit::{App, StubService, TcpProxy, TestResponse};
 
 fn database(mall: &Mall) -> DatabaseSource {
     DatabaseSource(mall.app.process.kit.db.clone())

@@ -5,9 +5,9 @@ use crate::redis_rush::{MAX_UNSENT_AGE, Rush, rush_during, rush_during_with_stal
 use kit::{
     ports::Stopwatch,
     redis::{Redis, cmd},
-    testing::TestRedis,
 };
 use std::{fs, path::Path, sync::atomic::Ordering, time::Duration};
+use testkit::TestRedis;
 
 /// A figure of `INFO`. 0: it is not there.
 async fn figure(redis: &Redis, section: &str, name: &str) -> u64 {

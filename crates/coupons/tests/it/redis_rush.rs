@@ -9,7 +9,6 @@ use kit::{
     db::params,
     ports::Stopwatch,
     redis::{Redis, RedisSettings, Script},
-    testing::{TcpProxy, TestRedis, TestResponse},
 };
 use serde_json::json;
 use std::{
@@ -19,6 +18,7 @@ use std::{
     },
     time::Duration,
 };
+use testkit::{TcpProxy, TestRedis, TestResponse};
 use tokio::sync::Semaphore;
 
 const UNITS: i64 = 800;

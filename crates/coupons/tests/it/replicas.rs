@@ -4,9 +4,9 @@ use crate::support::*;
 use contracts::{CouponId, MemberId};
 use coupons::Strategy;
 use futures::future::join_all;
-use kit::testing::{App, TestResponse};
 use serde_json::json;
 use std::collections::HashSet;
+use testkit::{App, TestResponse};
 
 /// Processes on one database, which share its partitions.
 pub async fn malls_at(count: usize, setup: Setup) -> Vec<Mall> {

@@ -17,10 +17,10 @@ use kit::{
     kafka::RequestLogs,
     ports::{SystemClock, new_id},
     redis::{Redis, RedisSettings},
-    testing::{App, StubService, TcpProxy, TestResponse},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use testkit::{App, StubService, TcpProxy, TestResponse};
 use uuid::Uuid;
 
 pub const HOUR: Duration = Duration::from_secs(3600);

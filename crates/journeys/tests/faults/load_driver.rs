@@ -4,9 +4,9 @@ use journeys::{
     process::binary,
     servers::{BackendServer, shared},
 };
-use kit::testing::TempFolder;
 use serde_json::{Value, json};
 use std::{path::Path, process::Command};
+use testkit::TempFolder;
 
 /// Runs a scenario over three processes. Returns the totals of its report.
 fn run_driver(scenario: &[&str]) -> Value {

@@ -7,7 +7,7 @@ use journeys::{
     process::StartOptions,
     servers::shared,
 };
-use kit::testing::TestDatabase;
+use testkit::TestDatabase;
 
 const SHOPPERS: u32 = 20;
 

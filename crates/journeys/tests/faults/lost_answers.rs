@@ -8,8 +8,8 @@ use journeys::{
     process::StartOptions,
     servers::shared,
 };
-use kit::testing::proxy::{Cut, Proxy};
 use std::time::Duration;
+use testkit::proxy::{Cut, Proxy};
 
 const SHOPPERS: u32 = 24;
 

@@ -2,14 +2,11 @@
 
 use crate::mall::{Mall, Person, paid_order, text, unpaid_order};
 use http::Method;
-use kit::{
-    auth::Role,
-    ports::new_id,
-    testing::{TestRequest, TestResponse},
-};
+use kit::{auth::Role, ports::new_id};
 use onrush::documents;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use testkit::{TestRequest, TestResponse};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {

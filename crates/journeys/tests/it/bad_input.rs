@@ -13,7 +13,6 @@ mod transport;
 
 use crate::mall::{Mall, Person, Shop, paid_order, text, unpaid_order};
 use futures::{FutureExt, future::BoxFuture};
-use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +20,7 @@ use std::{
     ops::RangeInclusive,
     panic::AssertUnwindSafe,
 };
+use testkit::{TestRequest, TestResponse};
 
 /// Rows that this version covers.
 const ROWS: [RangeInclusive<u32>; 11] = [1..=14, 16..=24, 25..=25, 26..=32, 35..=35, 37..=38, 41..=51, 52..=52, 54..=54, 56..=59, 60..=62];

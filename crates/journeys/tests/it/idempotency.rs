@@ -2,14 +2,11 @@
 
 use crate::mall::{Mall, Person, WAIT_SECONDS, paid_order, text, unpaid_order};
 use http::Method;
-use kit::{
-    auth::Role,
-    ports::new_id,
-    testing::{TestRequest, TestResponse},
-};
+use kit::{auth::Role, ports::new_id};
 use onrush::documents;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use testkit::{TestRequest, TestResponse};
 
 /// Operations that store no answer, with the reason.
 const NOT_STORED: &[(&str, &str)] = &[

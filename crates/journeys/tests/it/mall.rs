@@ -13,7 +13,6 @@ use kit::{
     ports::new_id,
     process::RedisServer,
     redis::{Redis, RedisSettings},
-    testing::{App, Shape, TestRequest},
 };
 use onrush::{
     audit,
@@ -22,6 +21,7 @@ use onrush::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use testkit::{App, Shape, TestRequest};
 
 /// Long enough for a hop-by-hop checkout on a busy machine. The server allows 25 seconds.
 pub const WAIT_SECONDS: &str = "wait=25";

@@ -11,10 +11,10 @@ mod streams;
 
 use contracts::Timestamp;
 use healthy_mall::HealthyMall;
-use kit::testing::TempFolder;
 use onrush::audit::{self, AuditReport};
 use rusqlite::Connection;
 use std::{collections::BTreeSet, path::PathBuf};
+use testkit::TempFolder;
 
 /// Data that violate one invariant.
 pub struct PlantedFault {

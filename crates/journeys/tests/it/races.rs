@@ -9,10 +9,10 @@ use crate::mall::{
     unpaid_order, with_field,
 };
 use coupons::Strategy;
-use kit::testing::TestResponse;
 use onrush::settings::SagaMode;
 use serde_json::json;
 use std::collections::BTreeSet;
+use testkit::TestResponse;
 
 /// Below the queue's capacity, so that no request is rejected as overload.
 const CROWD: usize = 512;

@@ -41,8 +41,12 @@ pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Workspace dependencies of each crate, without dev-dependencies.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// The machinery, in levels from bottom to top. A crate depends only on crates of lower levels.
+const MACHINERY: &[&[&str]] =
+    &[&["contracts"], &["runtime"], &["db", "kafka", "cache"], &["engine"], &["web"], &["auth"], &["peers"], &["kit"], &["testkit"]];
+
+/// All crates of the workspace, as cargo describes them.
+fn packages() -> Vec<Value> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -51,34 +55,61 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo answers JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
-    let ours = |package: &Value| -> BTreeSet<String> {
-        let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
-        let built = dependencies.filter(|dependency| dependency["kind"].is_null());
-        built.filter_map(|dependency| dependency["name"].as_str()).filter(|name| names.contains(name)).map(str::to_owned).collect()
-    };
-    packages.iter().map(|package| (package["name"].as_str().expect("a name").to_owned(), ours(package))).collect()
+    metadata["packages"].as_array().expect("packages").clone()
+}
+
+/// Dependencies of a crate, without dev-dependencies.
+fn built_with(package: &Value) -> impl Iterator<Item = &Value> {
+    package["dependencies"].as_array().expect("dependencies").iter().filter(|dependency| dependency["kind"].is_null())
+}
+
+fn name(of: &Value) -> &str {
+    of["name"].as_str().expect("a name")
+}
+
+/// Workspace dependencies of each crate, without dev-dependencies.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let packages = packages();
+    let names: BTreeSet<&str> = packages.iter().map(name).collect();
+    let ours = |package| built_with(package).map(name).filter(|name| names.contains(name)).map(str::to_owned).collect();
+    packages.iter().map(|package| (name(package).to_owned(), ours(package))).collect()
 }
 
 #[test]
 fn dependencies_point_one_way() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
     let mut found = dependencies();
-    assert_eq!(found.remove("contracts"), Some(set(&[])), "contracts knows nobody");
-    assert_eq!(found.remove("kit"), Some(set(&["contracts"])), "kit knows no business");
+    let mut below = set(&[]);
+    for level in MACHINERY {
+        for name in *level {
+            let used = found.remove(*name).unwrap_or_else(|| panic!("there is no crate {name}"));
+            assert!(used.is_subset(&below), "{name} may use only {below:?}, but uses {used:?}");
+        }
+        below.extend(set(level));
+    }
     assert_eq!(found.remove("rush"), Some(set(&["contracts"])), "rush knows the server by its API only");
     for service in SERVICES {
-        assert_eq!(found.remove(*service), Some(set(&["contracts", "kit"])), "{service} knows no other service");
+        assert_eq!(found.remove(*service), Some(set(&["contracts", "kit"])), "{service} knows no other service, and only kit's door");
     }
     let mut all = set(SERVICES);
     all.extend(set(&["contracts", "kit", "rush"]));
     let onrush = found.remove("onrush").expect("the binary");
     assert!(onrush.is_subset(&all) && set(SERVICES).is_subset(&onrush), "{onrush:?}");
     let journeys = found.remove("journeys").expect("the tests of the whole");
-    all.insert("onrush".into());
+    all.extend(set(&["onrush", "testkit"]));
     assert!(journeys.is_subset(&all), "{journeys:?}");
     assert_eq!(found, BTreeMap::new(), "a crate that the map does not show");
+}
+
+#[test]
+fn only_the_test_harness_enables_crash_points() {
+    let packages = packages();
+    let enables =
+        |dependency: &Value| dependency["features"].as_array().is_some_and(|list| list.iter().any(|feature| feature == "testing"));
+    let enabling: Vec<&str> = packages.iter().filter(|package| built_with(package).any(enables)).map(name).collect();
+    assert_eq!(enabling, ["testkit"]);
+    let by_default: Vec<&str> = packages.iter().filter(|package| !package["features"]["default"].is_null()).map(name).collect();
+    assert_eq!(by_default, Vec::<&str>::new(), "no crate has default features");
 }
 
 /// Table names such as `orders_lines` in a text.
@@ -87,7 +118,7 @@ fn tables_named(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.split_once('_').is_some_and(|(prefix, rest)| SERVICES.contains(&prefix) && !rest.is_empty()))
 }
 
-/// All tables and indexes of the migrations, and the tables that kit creates for each service.
+/// All tables and indexes of the migrations, and the tables that the engine creates for each service.
 fn tables() -> BTreeSet<String> {
     let mut tables = BTreeSet::new();
     for service in SERVICES {
@@ -117,7 +148,7 @@ fn services_name_their_own_tables_only() {
             foreign.extend(others.map(|word| format!("{} names {word}", file.display())));
         }
     }
-    for file in ["kit", "contracts", "rush"].iter().flat_map(|name| files(&crates().join(name).join("src"), "rs")) {
+    for file in MACHINERY.concat().iter().chain(&["rush"]).flat_map(|name| files(&crates().join(name).join("src"), "rs")) {
         let text = read(&file);
         foreign.extend(tables_named(&text).filter(|word| tables.contains(*word)).map(|word| format!("{} names {word}", file.display())));
     }

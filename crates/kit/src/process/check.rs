@@ -1,12 +1,10 @@
 //! Checks a process's settings without opening a connection. Each error names the setting to change.
 
 use super::{Database, KafkaSettings, PostgresSettings, RedisServer, SplitSettings};
-use crate::{
-    db::postgres_display_url,
-    engine::Fault,
-    kafka::{Cluster, KafkaError},
-    redis,
-};
+use cache::redis;
+use db::postgres_display_url;
+use engine::Fault;
+use kafka::{Cluster, KafkaError};
 
 /// A setting that a process cannot start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,15 +1,14 @@
 //! Starts one of several processes on shared databases: a writer for each service, the sequencers, the relays and the notifications.
 
 use super::{PostgresSettings, ProcessSettings, thread_error};
-use crate::{
-    batch::Queue,
-    db::Db,
-    engine::{
-        Engine, Fault, MessageSource, Notifications, RunningEngine, Service, assignment::PartitionAssignment,
-        lease_connection::LeaseConnection, prepare, relay::Relay, sequencer::Sequencer, subscriptions,
-    },
-    kafka::{Cluster, KafkaError, Topics},
-    module::{Kit, Module},
+use crate::module::{Kit, Module};
+use db::Db;
+use engine::{
+    Engine, Fault, MessageSource, Notifications, Queue, RunningEngine, Service, assignment::PartitionAssignment,
+    lease_connection::LeaseConnection, prepare, relay::Relay, sequencer::Sequencer, subscriptions,
+};
+use kafka::{Cluster, KafkaError, Topics};
+use runtime::{
     ports::new_id,
     tasks::{Shutdown, TaskTracker},
 };

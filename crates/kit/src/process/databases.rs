@@ -1,7 +1,7 @@
 //! The open databases of a process.
 
 use super::{Database, PostgresSettings};
-use crate::db::{Db, DbError};
+use db::{Db, DbError};
 use std::collections::HashMap;
 
 /// The common database, and the separate databases of single services.

@@ -16,30 +16,33 @@ pub use settings::{
     DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings, RedisServer, SplitSettings,
 };
 
-use crate::{
-    Db,
-    auth::{Auth, cookie::accept_cookies},
-    batch::{Batch, Queue},
-    breaker::BreakerSettings,
-    db::Synchronous,
-    engine::{Engine, Fault, RunningEngine, Service, lease},
-    gateway::{Gateway, GatewaySettings, accept_origins},
-    http::{
-        Cursors,
-        client::{Client, ClientSettings},
-    },
+use crate::module::{Kit, Module};
+use auth::{Auth, cookie::accept_cookies};
+use cache::redis::{Redis, RedisSettings};
+use cluster_startup::{ClusterStartup, Node};
+use db::{Db, Synchronous};
+use engine::{
+    Batch, Engine, Fault, Queue, RunningEngine, Service,
     jobs::{Job, JobLease},
-    kafka::{Cluster, RequestLogs, Topics},
+    lease,
+};
+use kafka::{Cluster, RequestLogs, Topics};
+use peers::{
+    gateway::{Gateway, GatewaySettings, accept_origins},
     links::{CallHandlers, Links, Pool, Remote, RemoteSettings, Signer, internal_router},
-    module::{Kit, Module},
+};
+use runtime::{
+    breaker::BreakerSettings,
     ports::Clock,
-    redis::{Redis, RedisSettings},
     tasks::{self, Draining, Shutdown, ShutdownTrigger},
 };
-use cluster_startup::{ClusterStartup, Node};
 use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
+use web::{
+    Cursors,
+    client::{Client, ClientSettings},
+};
 
 pub struct Process {
     pub kit: Kit,
@@ -220,7 +223,7 @@ fn thread_error(error: std::io::Error) -> Fault {
 
 /// A kit that belongs to no process: enough to ask services for their description, not to run them. Opens nothing.
 pub fn detached_kit() -> Kit {
-    let clock: Arc<dyn Clock> = Arc::new(crate::ports::SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(runtime::ports::SystemClock);
     Kit {
         batch: Batch::default(),
         db: Db::sqlite("", Synchronous::Full),

@@ -1,9 +1,7 @@
 //! The processes that run a service and their duties, read from the leases in its database. For operators of an installation.
 
-use crate::{
-    db::{Db, DbError},
-    engine::{assignment, lease},
-};
+use db::{Db, DbError};
+use engine::{assignment, lease};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 

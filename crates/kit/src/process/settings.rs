@@ -1,7 +1,10 @@
 //! Settings of a process: its databases, its services, and its connections to other processes.
 
 use super::Topology;
-use crate::{db::Synchronous, engine::EngineSettings, failpoints::Faults, links::Peers, ports::Clock};
+use db::Synchronous;
+use engine::EngineSettings;
+use peers::links::Peers;
+use runtime::{failpoints::Faults, ports::Clock};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// Commands that may wait for the writer. At 10,000 a second the last one waits about half a second. Further commands are refused at

@@ -2,8 +2,9 @@
 
 use super::world::{Count, World, answer, queued, submit_together};
 use futures::future::join_all;
-use kit::{batch::SubmitError, tasks, testing::App};
+use kit::{batch::SubmitError, tasks};
 use std::{future::poll_fn, time::Duration};
+use testkit::App;
 use tokio::sync::oneshot;
 
 fn value(submitted: super::world::Submitted) -> i64 {

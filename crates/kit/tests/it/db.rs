@@ -11,8 +11,8 @@ mod values;
 use kit::{
     Db, DbError, Tx,
     db::{Synchronous, params},
-    testing::{TempFolder, TestDatabase},
 };
+use testkit::{TempFolder, TestDatabase};
 use uuid::Uuid;
 
 /// An empty database, removed on drop.

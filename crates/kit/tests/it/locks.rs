@@ -11,9 +11,9 @@ use kit::{
     idempotency::IdempotencyKey,
     ports::{Stopwatch, new_id},
     telemetry,
-    testing::App,
 };
 use std::{sync::atomic::Ordering, time::Duration};
+use testkit::App;
 use uuid::Uuid;
 
 /// Longer than the writer spends on one batch with a locked row, even on a busy machine.
@@ -238,7 +238,7 @@ async fn emit_in_partition(mall: &Mall, partition: i64, about: fn(OrderId) -> Me
     let sql = format!(
         "insert into orders_pending (partition, key, kind, data, at) values ({partition},'{}','{kind}','{data}',{})",
         order.0,
-        kit::testing::START.0
+        testkit::START.0
     );
     assert_eq!(mall.execute(&sql).await, 1);
 }

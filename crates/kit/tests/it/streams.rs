@@ -2,8 +2,9 @@
 
 use super::world::{Ask, Failure, Laps, STOCK, World, check_log, hold, new_order, reserve};
 use kit::process::DEFAULT_PARTITIONS;
-use kit::{Reply, batch::SubmitError, testing::App};
+use kit::{Reply, batch::SubmitError};
 use std::sync::atomic::Ordering;
+use testkit::App;
 
 /// Orders whose messages stock has not read yet.
 async fn with_unread_orders(count: usize) -> World {

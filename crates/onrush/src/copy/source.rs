@@ -124,7 +124,7 @@ pub(super) fn copy_provider_book(from: &Path, to: &Path) -> Result<bool, CopyErr
 mod tests {
     use super::*;
     use crate::settings::RawSettings;
-    use kit::testing::TempFolder;
+    use testkit::TempFolder;
 
     #[tokio::test]
     async fn a_path_without_a_mall_is_refused_by_name() {

@@ -1,7 +1,8 @@
 use crate::world::{World, header};
 use contracts::Sku;
-use kit::{ports::new_id, testing::TestRequest};
+use kit::ports::new_id;
 use serde_json::{Value, json};
+use testkit::TestRequest;
 
 fn add(world: &World, sku: Sku, quantity: Value) -> TestRequest {
     world.app.post("/v1/cart/items").bearer(&world.token).json(&json!({"sku": sku, "quantity": quantity}))

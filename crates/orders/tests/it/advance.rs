@@ -3,8 +3,9 @@ use crate::{
     world::{World, header, states},
 };
 use contracts::{MemberId, OrderId, messages::StockPolicy};
-use kit::{auth::Role, ports::new_id, testing::TestResponse};
+use kit::{auth::Role, ports::new_id};
 use serde_json::json;
+use testkit::TestResponse;
 
 async fn advance_as(world: &World, token: &str, id: OrderId, state: &str) -> TestResponse {
     world.app.post(format!("/v1/orders/{id}/fulfilment")).bearer(token).json(&json!({"state": state})).send().await

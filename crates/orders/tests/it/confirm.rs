@@ -1,6 +1,7 @@
 use crate::world::{World, states};
 use contracts::{Message, OrderId};
-use kit::{ports::new_id, testing::TestResponse};
+use kit::ports::new_id;
+use testkit::TestResponse;
 
 async fn confirm(world: &World, id: OrderId, token: &str) -> TestResponse {
     world.app.post(format!("/v1/orders/{id}/confirmation")).bearer(token).send().await

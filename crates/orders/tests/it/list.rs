@@ -1,7 +1,7 @@
 use crate::world::{World, id_of};
 use contracts::OrderId;
-use kit::testing::TestResponse;
 use serde_json::json;
+use testkit::TestResponse;
 
 fn ids(page: &TestResponse) -> Vec<OrderId> {
     let items = page.body["items"].as_array().expect("a list");

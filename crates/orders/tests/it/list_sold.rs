@@ -1,7 +1,8 @@
 use crate::world::World;
 use contracts::{MemberId, StoreId, messages::StockPolicy};
-use kit::{auth::Role, ports::new_id, testing::TestResponse};
+use kit::{auth::Role, ports::new_id};
 use serde_json::{Value, json};
+use testkit::TestResponse;
 
 async fn sold(world: &World, store: StoreId, token: &str, query: &str) -> TestResponse {
     world.app.get(format!("/v1/stores/{store}/orders{query}")).bearer(token).send().await

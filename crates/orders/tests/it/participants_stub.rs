@@ -5,11 +5,12 @@ use contracts::{
     calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
     messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, StepDone, StepRefused, StockPolicy, saga_reads},
 };
-use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id, testing::StubService};
+use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
 };
+use testkit::StubService;
 use uuid::Uuid;
 
 /// Reaction of a participant to a request.

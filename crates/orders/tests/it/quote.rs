@@ -3,7 +3,7 @@ use contracts::{MemberId, Won, calls::CouponScope, messages::StockPolicy};
 use kit::ports::new_id;
 use serde_json::{Value, json};
 
-async fn quote(world: &World, body: &Value) -> kit::testing::TestResponse {
+async fn quote(world: &World, body: &Value) -> testkit::TestResponse {
     world.app.post("/v1/quotes").bearer(&world.token).json(body).send().await
 }
 

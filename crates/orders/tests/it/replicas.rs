@@ -6,10 +6,11 @@ use crate::{
 };
 use contracts::{MemberId, Sku};
 use futures::future::join_all;
-use kit::{Kit, Module, auth::Role, ports::new_id, testing::App};
+use kit::{Kit, Module, auth::Role, ports::new_id};
 use orders::{Orders, OrdersSettings, SagaMode};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use testkit::App;
 
 /// Stubs that are shared by all processes, and an orders service of each process.
 fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Module>> {

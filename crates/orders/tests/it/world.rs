@@ -2,14 +2,11 @@
 
 use crate::participants_stub::{ParticipantsStub, Reaction};
 use contracts::{IssuedCouponId, MemberId, Message, OrderId, PaymentId, Sku, StoreId, calls::CouponScope, messages::StockPolicy};
-use kit::{
-    auth::Role,
-    ports::new_id,
-    testing::{App, TestRequest, TestResponse},
-};
+use kit::{auth::Role, ports::new_id};
 use orders::{Orders, OrdersSettings, SagaMode};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use testkit::{App, TestRequest, TestResponse};
 use uuid::Uuid;
 
 pub use contracts::Code;

@@ -54,7 +54,8 @@ pub async fn save(tx: &mut Tx, loaded: &mut LoadedPayments) -> Result<(), Fault>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kit::{Db, ports::new_id, testing::TestDatabase};
+    use kit::{Db, ports::new_id};
+    use testkit::TestDatabase;
 
     // I-P1: a request and an undo of one order in two processes wait for each other, even before a row exists.
     #[tokio::test]

@@ -5,7 +5,7 @@ use contracts::{
     Message,
     messages::{Direction, PaymentMethod, RoutingSlip, SlipStep, StepOutcome},
 };
-use kit::testing::App;
+use testkit::App;
 
 fn payment_steps(purchase: &Purchase, method: PaymentMethod, token: Option<&str>) -> Vec<SlipStep> {
     match purchase.request(method, token) {

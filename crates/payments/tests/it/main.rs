@@ -15,7 +15,6 @@ use kit::{
     Db, Kit, Module,
     db::{FromRow, Synchronous},
     ports::new_id,
-    testing::{App, AppBuilder, StubService},
 };
 use payments::{Payments, PaymentsSettings};
 use std::{
@@ -23,6 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use testkit::{App, AppBuilder, StubService};
 
 /// Time-out of provider calls: long enough on a busy machine, short enough for tests with a silent provider.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);

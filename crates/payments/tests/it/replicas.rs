@@ -3,9 +3,10 @@
 use super::{Purchase, audit, ledger_path, provider_rows, services};
 use contracts::{Message, messages::PaymentMethod};
 use futures::future::join_all;
-use kit::{Fault, Module, testing::App};
+use kit::{Fault, Module};
 use payments::{Payments, PaymentsSettings};
 use std::time::Duration;
+use testkit::App;
 
 async fn two_processes() -> (App, App) {
     let builder = App::builder().on_postgres().partitions(4);

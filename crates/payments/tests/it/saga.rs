@@ -2,7 +2,7 @@
 
 use super::{Purchase, app, services, start};
 use contracts::{Message, messages::PaymentMethod};
-use kit::testing::App;
+use testkit::App;
 
 // Y1: the method `none` is only for orders that cost nothing.
 #[tokio::test]

@@ -2,11 +2,9 @@
 
 use super::{CALL_TIMEOUT, Purchase, app, audit, ledger_path, pass_time, provider_rows, restarted};
 use contracts::messages::PaymentMethod;
-use kit::{
-    db::{Synchronous, params},
-    testing::App,
-};
+use kit::db::{Synchronous, params};
 use std::time::Duration;
+use testkit::App;
 
 async fn settled(token: Option<&str>, state: &str) -> (App, Purchase) {
     let app = app().await;

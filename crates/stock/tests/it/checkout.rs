@@ -3,7 +3,7 @@
 use crate::world::{World, commit, lines, order, release};
 use contracts::{Code, Message, OrderId, Sku, messages::StockPolicy, messages::StockReserve};
 use futures::future::join_all;
-use kit::testing::App;
+use testkit::App;
 
 const POLICIES: [StockPolicy; 2] = [StockPolicy::ReserveOnOrder, StockPolicy::DeductOnPayment];
 

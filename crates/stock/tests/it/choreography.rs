@@ -5,7 +5,7 @@ use contracts::{
     Code, Message, OrderId, Sku,
     messages::{Direction, RoutingSlip, SlipStep, StockPolicy, StockTake},
 };
-use kit::testing::{App, slip_outcomes};
+use testkit::{App, slip_outcomes};
 
 /// Converts commands to stops.
 fn stops(commands: Vec<Message>) -> Vec<SlipStep> {

@@ -6,9 +6,9 @@ use contracts::{
     messages::{StockReserve, StockTake},
 };
 use futures::future::join_all;
-use kit::testing::App;
 use proptest::{prelude::*, test_runner::Config};
 use serde_json::json;
+use testkit::App;
 
 /// Operations that run at the same time.
 #[derive(Clone, Debug)]

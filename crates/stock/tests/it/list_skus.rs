@@ -7,8 +7,9 @@ use contracts::{
     calls::{GetAvailability, GetStockVersion},
     messages::StockPolicy,
 };
-use kit::{ports::new_id, testing::App};
+use kit::ports::new_id;
 use std::time::Duration;
+use testkit::App;
 
 // S4
 #[tokio::test]

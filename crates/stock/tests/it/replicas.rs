@@ -7,12 +7,10 @@ use contracts::{
     messages::StepCommand,
 };
 use futures::future::join_all;
-use kit::{
-    ports::new_id,
-    testing::{App, TestResponse},
-};
+use kit::ports::new_id;
 use serde_json::json;
 use std::time::Duration;
+use testkit::{App, TestResponse};
 
 /// Two processes, each with some of the partitions.
 async fn two_processes() -> (World, World) {

@@ -5,14 +5,10 @@ use contracts::{
     calls::{GetAvailability, GetStore, StoreCard},
     messages::{SkuListed, SkusListed, StepCommand, StockLine, StockPolicy, StockReserve, StockTake},
 };
-use kit::{
-    Kit, Module,
-    auth::Role,
-    ports::new_id,
-    testing::{App, AppBuilder, StubService},
-};
+use kit::{Kit, Module, auth::Role, ports::new_id};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use testkit::{App, AppBuilder, StubService};
 
 pub struct World {
     pub app: App,

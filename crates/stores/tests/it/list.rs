@@ -1,5 +1,5 @@
 use crate::support::{app, open};
-use kit::testing::TestResponse;
+use testkit::TestResponse;
 
 fn names(page: &TestResponse) -> Vec<String> {
     let items = page.body["items"].as_array().expect("a list");

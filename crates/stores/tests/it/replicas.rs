@@ -5,8 +5,9 @@ use contracts::{
     MemberId,
     calls::{GetStore, GetStoresOfSeller},
 };
-use kit::{ports::new_id, testing::App};
+use kit::ports::new_id;
 use std::time::Duration;
+use testkit::App;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_store_reaches_all_processes() {

@@ -1,10 +1,11 @@
 //! Helpers of the stores tests.
 
 use contracts::{MemberId, StoreId};
-use kit::{Kit, Module, auth::Role, ports::new_id, testing::App};
+use kit::{Kit, Module, auth::Role, ports::new_id};
 use serde_json::json;
 use std::sync::Arc;
 use stores::Stores;
+use testkit::App;
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
     vec![Arc::new(Stores::new(kit.clone()))]

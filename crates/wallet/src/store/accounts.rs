@@ -73,7 +73,8 @@ fn row(account: &Account) -> [kit::Param<'_>; 8] {
 mod tests {
     use super::*;
     use contracts::{MemberId, Timestamp, Won};
-    use kit::{Db, db::Synchronous, testing::TempFolder};
+    use kit::{Db, db::Synchronous};
+    use testkit::TempFolder;
     use uuid::Uuid;
 
     async fn loaded(tx: &mut Tx, keys: &BTreeSet<AccountKey>) -> Ledger {

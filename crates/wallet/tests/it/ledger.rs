@@ -2,15 +2,9 @@
 
 use super::{Member, answers, app, audit, new_order, new_payment, step};
 use contracts::{Message, OrderId, PaymentId};
-use kit::{
-    Db, DbError, Service,
-    db::migrate,
-    params,
-    ports::new_id,
-    process::detached_kit,
-    testing::{App, TestDatabase},
-};
+use kit::{Db, DbError, Service, db::migrate, params, ports::new_id, process::detached_kit};
 use proptest::prelude::*;
+use testkit::{App, TestDatabase};
 use wallet::{Wallet, WalletSettings};
 
 // B5, row 54: 20 simultaneous payments from a balance that covers 7 of them.

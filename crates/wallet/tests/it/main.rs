@@ -14,13 +14,10 @@ use contracts::{
     Code, MemberId, Message, OrderId, PaymentId, Timestamp, Won,
     messages::{PointsHold, StepCommand, WalletTransfer},
 };
-use kit::{
-    auth::Role,
-    ports::new_id,
-    testing::{App, StubService, TestResponse},
-};
+use kit::{auth::Role, ports::new_id};
 use serde_json::json;
 use std::sync::Arc;
+use testkit::{App, StubService, TestResponse};
 use wallet::{Wallet, WalletSettings};
 
 /// A deadline after the end of every test.

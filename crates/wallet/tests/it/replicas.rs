@@ -3,11 +3,9 @@
 use super::{Member, answers, audit, new_order, new_payment};
 use contracts::{Message, OrderId};
 use futures::future::join_all;
-use kit::{
-    Kit, Module,
-    testing::{App, StubService},
-};
+use kit::{Kit, Module};
 use std::sync::Arc;
+use testkit::{App, StubService};
 use wallet::{Wallet, WalletSettings};
 
 fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {

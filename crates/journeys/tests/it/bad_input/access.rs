@@ -2,12 +2,10 @@
 
 use super::{Case, World, refused, scenario, token_forger::TokenForger};
 use crate::mall::{Mall, count_answers, send_all, tally, text, with_field};
-use kit::{
-    ports::new_id,
-    testing::{TestRequest, TestResponse},
-};
+use kit::ports::new_id;
 use serde_json::{Value, json};
 use std::{net::Ipv4Addr, time::Duration};
+use testkit::{TestRequest, TestResponse};
 
 const PASSWORD: &str = "correct horse battery";
 

@@ -87,7 +87,7 @@ async fn taken(world: &World) -> Vec<Case<'_>> {
     ]
 }
 
-fn lower(world: &World, coupon: &str) -> kit::testing::TestRequest {
+fn lower(world: &World, coupon: &str) -> testkit::TestRequest {
     world.mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&world.mall.operator.token).json(&json!({"quantity": 0}))
 }
 

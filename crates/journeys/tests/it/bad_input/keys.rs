@@ -2,8 +2,8 @@
 
 use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, WAIT_SECONDS, fold_settings, paid_order, text, unpaid_order};
-use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
+use testkit::{TestRequest, TestResponse};
 
 pub fn cases(world: &World) -> Vec<Case<'_>> {
     let mut cases = missing(world);

@@ -4,9 +4,10 @@ use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, QUIET_ROUNDS, text};
 use flate2::{Compression, write::GzEncoder};
 use http::Method;
-use kit::{http::BODY_LIMIT, testing::TestRequest};
+use kit::http::BODY_LIMIT;
 use serde_json::json;
 use std::{io::Write, time::Duration};
+use testkit::TestRequest;
 
 pub async fn cases(world: &World) -> Vec<Case<'_>> {
     let mut cases = bodies(world);

@@ -1,8 +1,8 @@
 //! Request bodies that many tests share, and helpers for many answers.
 
-use kit::testing::{TestRequest, TestResponse};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use testkit::{TestRequest, TestResponse};
 use tokio::task::JoinSet;
 
 /// An order of one unit, paid from the wallet in the same call.

@@ -1,7 +1,7 @@
 //! Faults in the ledger and in payments.
 
 use super::{PlantedFault, fault};
-use kit::testing::Shape;
+use testkit::Shape;
 
 pub fn planted_faults() -> Vec<PlantedFault> {
     [ledger(), chains(), payments()].into_iter().flatten().collect()

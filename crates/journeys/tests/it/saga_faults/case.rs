@@ -1,7 +1,6 @@
 //! One run of a case, with or without a fault.
 
 use crate::mall::{Mall, Person, sql_uuid};
-use kit::testing::TestResponse;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -11,6 +10,7 @@ use std::{
     },
     time::Duration,
 };
+use testkit::TestResponse;
 
 /// Longer than the deadline of a step.
 const PAST_DEADLINE: Duration = Duration::from_secs(31);

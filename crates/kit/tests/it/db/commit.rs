@@ -1,12 +1,10 @@
 //! Outcomes of commits whose connection breaks.
 
 use super::{count, insert};
-use kit::{
-    Db, DbError, Tx,
-    testing::{
-        TestDatabase,
-        proxy::{Cut, Proxy},
-    },
+use kit::{Db, DbError, Tx};
+use testkit::{
+    TestDatabase,
+    proxy::{Cut, Proxy},
 };
 
 /// A writer connected through the proxy.

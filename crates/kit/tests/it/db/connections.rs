@@ -1,7 +1,8 @@
 //! Transactions, readers, and lost connections.
 
 use super::{TestDb, count, insert, on_both};
-use kit::{Db, DbError, Tx, db::params, testing::TestDatabase};
+use kit::{Db, DbError, Tx, db::params};
+use testkit::TestDatabase;
 
 on_both!(
     readers_see_only_commits,

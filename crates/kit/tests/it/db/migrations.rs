@@ -4,8 +4,8 @@ use super::{TestDb, on_both};
 use kit::{
     Db, DbError, Tx,
     db::{Migration, migrate, migrate_text},
-    testing::TestDatabase,
 };
+use testkit::TestDatabase;
 
 on_both!(
     migrations_run_once_and_in_order,

@@ -1,12 +1,9 @@
 //! Behaviour of PostgreSQL only.
 
 use super::{TestDb, count, insert};
-use kit::{
-    Db, DbError, Tx,
-    db::params,
-    testing::{TempFolder, TestDatabase},
-};
+use kit::{Db, DbError, Tx, db::params};
 use std::process::Command;
+use testkit::{TempFolder, TestDatabase};
 use uuid::Uuid;
 
 async fn lock(tx: &mut Tx, id: u128) -> Result<Vec<(i64,)>, DbError> {

@@ -1,7 +1,8 @@
 //! Behaviour of SQLite only.
 
 use super::TestDb;
-use kit::{Db, DbError, Tx, db::Synchronous, testing::TempFolder};
+use kit::{Db, DbError, Tx, db::Synchronous};
+use testkit::TempFolder;
 
 #[test]
 fn disk_errors_are_classified() {

@@ -3,10 +3,10 @@ use kit::{
     kafka::{Cluster, KafkaError, Topics},
     ports::Stopwatch,
     tasks,
-    testing::CapturedLog,
 };
 use rdkafka::admin::ResourceSpecifier;
 use std::{net::SocketAddr, time::Duration};
+use testkit::CapturedLog;
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,8 @@
 
 use super::world::{Failure, Mall, TRANSPORTS, new_order};
 use contracts::OrderId;
-use kit::{engine::request_redrive, testing::START};
+use kit::engine::request_redrive;
+use testkit::START;
 
 /// Writes a message of the orders service that this version cannot decode.
 async fn write_undecodable(mall: &Mall, order: OrderId) {

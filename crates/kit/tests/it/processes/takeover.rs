@@ -1,7 +1,7 @@
 //! A reader loads its position while the previous owner commits.
 
 use super::world::{Mall, Transport, commit, new_order};
-use kit::testing::START;
+use testkit::START;
 
 /// The last transaction of the previous owner: dead-letters the first message and advances.
 const DEAD_LETTER_AND_ADVANCE: &str = "lock table stock_positions in access exclusive mode;

@@ -5,7 +5,7 @@
 
 use crate::redis::support::{instance, prefix, redis};
 use futures::future::join_all;
-use kit::{Db, Fault, Tx, db::params, engine::fence, redis::lock::Lock, testing::TestDatabase};
+use kit::{Db, Fault, Tx, db::params, engine::fence, redis::lock::Lock};
 use std::{
     sync::{
         Arc,
@@ -13,6 +13,7 @@ use std::{
     },
     time::Duration,
 };
+use testkit::TestDatabase;
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);

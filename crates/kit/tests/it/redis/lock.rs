@@ -14,7 +14,6 @@ use kit::{
         cmd,
         lock::{Lock, LockGuard},
     },
-    testing::TempFolder,
 };
 use std::{
     sync::{
@@ -23,6 +22,7 @@ use std::{
     },
     time::Duration,
 };
+use testkit::TempFolder;
 use tokio::sync::Mutex;
 
 const LONG: Duration = Duration::from_secs(60);

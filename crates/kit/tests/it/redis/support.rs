@@ -7,7 +7,6 @@ use kit::{
     db::Synchronous,
     ports::{Clock, ManualClock, SystemClock, new_id},
     redis::{Redis, RedisSettings, cmd},
-    testing::{TempFolder, TestRedis},
 };
 use std::{
     future::Future,
@@ -15,6 +14,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use testkit::{TempFolder, TestRedis};
 
 /// Long enough for any answer on a busy machine, so that only outage tests time out.
 const LONG_TIMEOUT: Duration = Duration::from_secs(10);

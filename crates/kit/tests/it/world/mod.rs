@@ -20,14 +20,7 @@ use contracts::{
 };
 use coupons_stub::CouponsStub;
 use futures::future::join_all;
-use kit::{
-    Command, Db, Kit, Module, Reply, Tx,
-    batch::SubmitError,
-    db::Synchronous,
-    idempotency::IdempotencyKey,
-    ports::new_id,
-    testing::{App, AppBuilder},
-};
+use kit::{Command, Db, Kit, Module, Reply, Tx, batch::SubmitError, db::Synchronous, idempotency::IdempotencyKey, ports::new_id};
 use orders_stub::{BlockWriter, OrdersStub};
 use std::{
     future::{Future, poll_fn},
@@ -36,6 +29,7 @@ use std::{
     task::Poll,
 };
 use stock_stub::{PlannedFailures, StockStub};
+use testkit::{App, AppBuilder};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use wallet_stub::WalletStub;

@@ -16,12 +16,12 @@ use kit::{
     kafka::Cluster,
     ports::{ManualClock, new_id},
     process::{DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, Process, ProcessSettings},
-    testing::{Faults, START, TestDatabase, TestTopics},
 };
 use std::{
     sync::{Arc, mpsc},
     time::Duration,
 };
+use testkit::{Faults, START, TestDatabase, TestTopics};
 use uuid::Uuid;
 
 /// Transport of messages.

@@ -1,7 +1,7 @@
 //! Wrong arguments are refused by name, before the command changes anything.
 
 use crate::copy::solo_mall::{onrush, run, run_command};
-use kit::testing::{TempFolder, TestDatabase};
+use testkit::{TempFolder, TestDatabase};
 
 #[test]
 fn missing_arguments_are_named() {

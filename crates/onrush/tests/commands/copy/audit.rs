@@ -1,7 +1,7 @@
 //! The audit of PostgreSQL, including faults that only PostgreSQL can have.
 
 use crate::copy::solo_mall::{SoloMall, run_command};
-use kit::testing::TestDatabase;
+use testkit::TestDatabase;
 
 async fn imported() -> (SoloMall, TestDatabase) {
     let (solo, database) = (SoloMall::build().await, TestDatabase::create().await);

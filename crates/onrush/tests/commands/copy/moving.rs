@@ -1,9 +1,9 @@
 //! Copies in both directions: no row is lost, and both sides can be served.
 
 use crate::copy::solo_mall::{RunningMall, SoloMall, count, counts_of_file, counts_of_postgres, onrush, run_command, settings, text};
-use kit::testing::{Faults, TempFolder, TestDatabase};
 use rusqlite::Connection;
 use serde_json::json;
+use testkit::{Faults, TempFolder, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_solo_mall_moves_to_postgresql_and_continues_there() {

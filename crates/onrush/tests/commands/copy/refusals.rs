@@ -1,7 +1,7 @@
 //! Refused imports, and the state after a killed import.
 
 use crate::copy::solo_mall::{RunningMall, SoloMall, counts_of_file, counts_of_postgres, run_command, settings};
-use kit::testing::{Faults, TestDatabase};
+use testkit::{Faults, TestDatabase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_mall_is_neither_joined_nor_overwritten() {

@@ -1,8 +1,8 @@
 //! `onrush repair`, on both databases.
 
 use crate::copy::solo_mall::{CommandOutput, onrush, run_command};
-use kit::testing::{TempFolder, TestDatabase};
 use rusqlite::Connection;
+use testkit::{TempFolder, TestDatabase};
 
 /// Runs the same commands on a mall that has its tables.
 fn check_repair(repair: &dyn Fn(&[&str]) -> CommandOutput) {

@@ -6,7 +6,6 @@ use kit::{
     auth::Role,
     http::layers,
     ports::{SystemClock, new_id},
-    testing::{Faults, TempFolder, TestDatabase},
 };
 use onrush::{
     in_process::{InProcessClient, PostRequest},
@@ -22,6 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use testkit::{Faults, TempFolder, TestDatabase};
 use tower::ServiceExt;
 
 /// A mall that runs inside the test, and a client of it.

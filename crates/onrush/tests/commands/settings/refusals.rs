@@ -1,11 +1,11 @@
 //! Unusable settings are refused by name: by `config check`, and by `serve` before it opens a file or a connection.
 
 use crate::binary::{CommandOutput, onrush, run_command};
-use kit::testing::{TempFolder, TestDatabase};
 use std::{
     process::{Command, Stdio},
     time::Duration,
 };
+use testkit::{TempFolder, TestDatabase};
 
 /// An address without a server. No command may connect to it.
 const DATABASE: &str = "postgres://nobody:geheim@127.0.0.1:1/mall";

@@ -1,10 +1,11 @@
 //! Malls that share a Redis server.
 
-use kit::{http::layers, testing::TempFolder};
+use kit::http::layers;
 use onrush::{
     mall::Mall,
     settings::{RawSettings, Settings},
 };
+use testkit::TempFolder;
 use tower::ServiceExt;
 
 /// Failed sign-ins per account before further ones get 429.

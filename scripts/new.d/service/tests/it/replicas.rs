@@ -1,7 +1,7 @@
 //! Two processes on one database.
 
 use crate::support::{create, member, services};
-use kit::testing::App;
+use testkit::App;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_processes_read_an_entry() {

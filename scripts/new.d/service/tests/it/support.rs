@@ -2,14 +2,10 @@
 
 use @service@::@Service@;
 use contracts::MemberId;
-use kit::{
-    Kit, Module,
-    auth::Role,
-    ports::new_id,
-    testing::{App, TestResponse},
-};
+use kit::{Kit, Module, auth::Role, ports::new_id};
 use serde_json::json;
 use std::sync::Arc;
+use testkit::{App, TestResponse};
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
     vec![Arc::new(@Service@::new(kit.clone()))]

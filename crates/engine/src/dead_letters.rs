@@ -1,0 +1,156 @@
+//! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
+
+use super::{fault::Fault, log::StoredMessage, position::StreamPartition};
+use contracts::Timestamp;
+use db::{DbError, FromRow, Row, Tx, params};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Dead letters of one reader retried in one pass. Bounded because callers wait meanwhile.
+const REDRIVE_LIMIT: i64 = 100;
+const PARKED_REASON: &str = "waits behind a dead letter of its key";
+
+/// Keys with a dead or parked message. Later messages of these keys are parked, too.
+pub(super) async fn parked_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String, Uuid)>, DbError> {
+    let sql = format!("select distinct source, key from {reader}_dead_letters where state in ('dead', 'parked', 'redrive')");
+    tx.query(&sql, &[]).await
+}
+
+/// Writes one reader's dead letters from one stream partition.
+pub(super) struct DeadLetterStore {
+    pub reader: &'static str,
+    pub stream: StreamPartition,
+    pub now: Timestamp,
+}
+
+impl DeadLetterStore {
+    /// Stores a message that failed.
+    pub async fn dead_letter(&self, tx: &mut Tx, stored: &StoredMessage, error: &str) -> Result<(), DbError> {
+        self.insert(tx, stored, "dead", error).await
+    }
+
+    /// Stores a message whose key has a dead letter.
+    pub async fn park(&self, tx: &mut Tx, stored: &StoredMessage) -> Result<(), DbError> {
+        self.insert(tx, stored, "parked", PARKED_REASON).await
+    }
+
+    async fn insert(&self, tx: &mut Tx, stored: &StoredMessage, state: &str, error: &str) -> Result<(), DbError> {
+        let DeadLetterStore { reader, stream: StreamPartition { source, epoch, partition }, now } = *self;
+        let StoredMessage { seq, key, ref kind, ref data, at, trace, .. } = *stored;
+        let sql = format!(
+            "insert into {reader}_dead_letters (source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at) \
+             values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
+        );
+        tx.execute(&sql, &params![source, epoch, partition, seq, key, kind, data, at, trace, error, state, now]).await?;
+        Ok(())
+    }
+}
+
+/// A message that a reader could not act on, or that is parked behind one of the same key.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeadLetter {
+    pub reader: String,
+    pub source: String,
+    pub epoch: i64,
+    pub partition: i64,
+    pub seq: i64,
+    pub key: Uuid,
+    pub kind: String,
+    pub data: String,
+    pub written_at: Timestamp,
+    pub trace: Option<Uuid>,
+    pub error: String,
+    /// `dead`: failed itself. `parked`: waits behind a dead one. `redrive`: marked to be retried.
+    pub state: String,
+    /// Time at which the message was stored as a dead letter.
+    pub at: Timestamp,
+}
+
+impl FromRow for DeadLetter {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self {
+            reader: row.get(0)?,
+            source: row.get(1)?,
+            epoch: row.get(2)?,
+            partition: row.get(3)?,
+            seq: row.get(4)?,
+            key: row.get(5)?,
+            kind: row.get(6)?,
+            data: row.get(7)?,
+            written_at: row.get(8)?,
+            trace: row.get(9)?,
+            error: row.get(10)?,
+            state: row.get(11)?,
+            at: row.get(12)?,
+        })
+    }
+}
+
+fn select(reader: &str) -> String {
+    format!(
+        "select '{reader}', source, epoch, partition, seq, key, kind, data, written_at, trace, error, state, at from {reader}_dead_letters as letter"
+    )
+}
+
+/// A reader's unresolved dead letters, in stream order.
+pub async fn list_dead_letters(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+    let sql = format!("{} where state in ('dead', 'parked', 'redrive') order by source, epoch, partition, seq", select(reader));
+    tx.query(&sql, &[]).await
+}
+
+/// Marks a reader's dead letters for a retry: all, or those of one key. The engine retries them. Returns the number marked.
+pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Result<u64, DbError> {
+    let sql = format!("update {reader}_dead_letters set state='redrive' where state in ('dead', 'parked') and ($1 is null or key=$1)");
+    tx.execute(&sql, &params![key]).await
+}
+
+/// The next dead letters to retry, with the messages parked behind them since they were marked. Leaves out keys whose oldest open message
+/// is dead.
+///
+/// Within an epoch a key is in one partition, so epoch and sequence number order the messages of a key.
+pub(super) async fn find_redrivable(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
+    let before = |state: &str| {
+        format!(
+            "exists (select 1 from {reader}_dead_letters as other where other.state='{state}' and other.source=letter.source \
+             and other.key=letter.key and (other.epoch<letter.epoch or other.epoch=letter.epoch and other.seq<letter.seq))"
+        )
+    };
+    let sql = format!(
+        "{} where (state='redrive' or state='parked' and {}) and not {} order by source, epoch, partition, seq limit $1",
+        select(reader),
+        before("redrive"),
+        before("dead")
+    );
+    tx.query(&sql, &params![REDRIVE_LIMIT]).await
+}
+
+/// Marks a dead letter as handled. `Err`: another instance was faster, and the reader's transaction must roll back.
+pub(super) async fn resolve(tx: &mut Tx, dead_letter: &DeadLetter, now: Timestamp) -> Result<(), Fault> {
+    let sql = format!(
+        "update {}_dead_letters set state='resolved', resolved_at=$5 \
+         where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
+        dead_letter.reader
+    );
+    match tx.execute(&sql, &params![&dead_letter.source, dead_letter.epoch, dead_letter.partition, dead_letter.seq, now]).await? {
+        1 => Ok(()),
+        _ => Err(Fault::Fenced(format!(
+            "the dead letter {} <- {}:{} is already resolved",
+            dead_letter.reader, dead_letter.source, dead_letter.seq
+        ))),
+    }
+}
+
+/// Records that a retry failed: the message stays dead, and marked messages of its key are parked behind it again.
+pub(super) async fn mark_dead_again(tx: &mut Tx, dead_letter: &DeadLetter, error: &str) -> Result<(), DbError> {
+    let sql = format!(
+        "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and key=$2 and (epoch>$3 or epoch=$3 and seq>$4)",
+        dead_letter.reader
+    );
+    tx.execute(&sql, &params![&dead_letter.source, dead_letter.key, dead_letter.epoch, dead_letter.seq]).await?;
+    let sql = format!(
+        "update {}_dead_letters set state='dead', error=$5 where source=$1 and epoch=$2 and partition=$3 and seq=$4 and state<>'resolved'",
+        dead_letter.reader
+    );
+    tx.execute(&sql, &params![&dead_letter.source, dead_letter.epoch, dead_letter.partition, dead_letter.seq, error]).await?;
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! Reads operations from an OpenAPI document, for layers that need them before the handler runs.
+
+use http::Method;
+use utoipa::openapi::{PathItem, path::Operation};
+
+/// Operations of a path with their methods. HEAD is answered by the GET handler of axum.
+pub fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
+    let all = [
+        (Method::GET, &item.get),
+        (Method::PUT, &item.put),
+        (Method::POST, &item.post),
+        (Method::DELETE, &item.delete),
+        (Method::OPTIONS, &item.options),
+        (Method::HEAD, &item.head),
+        (Method::PATCH, &item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
+}
+
+/// True when the operation reads the caller's identity: its document names a security scheme.
+pub fn takes_caller(operation: &Operation) -> bool {
+    operation.security.as_ref().is_some_and(|schemes| !schemes.is_empty())
+}

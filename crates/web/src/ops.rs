@@ -1,0 +1,88 @@
+//! Routes for operators and their tools: liveness, readiness and metrics.
+
+use super::Problem;
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use contracts::Code;
+use http::header;
+use runtime::telemetry;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// Readiness of the process for requests. False until all services have started, and again from the start of the shutdown.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// `GET /health/live`, `/health/ready` and `/metrics`.
+pub fn router(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/health/live", get(|| async { up_response() }))
+        .route("/health/ready", get(move || ready_response(readiness.is_ready())))
+        .route("/metrics", get(|| async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics_text()) }))
+}
+
+async fn ready_response(is_ready: bool) -> Response {
+    if is_ready { up_response() } else { Problem::from(Code::Unavailable).retry_after(1).into_response() }
+}
+
+fn up_response() -> Response {
+    ([(header::CONTENT_TYPE, super::JSON)], r#"{"status":"up"}"#).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers;
+    use axum::body::Body;
+    use http::Request;
+    use tower::ServiceExt;
+
+    async fn get_text(router: &Router, path: &str) -> (u16, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("it cannot fail");
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 1_000_000).await.expect("it is in memory");
+        (status, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    // I8, row 77
+    #[tokio::test]
+    async fn readiness_follows_its_handle_and_liveness_stays_up() {
+        let readiness = Readiness::default();
+        let router = layers(router(readiness.clone()));
+        assert_eq!(get_text(&router, "/health/live").await.0, 200);
+        let (status, body) = get_text(&router, "/health/ready").await;
+        assert_eq!((status, body.contains("/problems/unavailable")), (503, true));
+        readiness.set(true);
+        assert_eq!(get_text(&router, "/health/ready").await, (200, r#"{"status":"up"}"#.into()));
+        readiness.set(false);
+        assert_eq!(get_text(&router, "/health/ready").await.0, 503);
+    }
+
+    #[tokio::test]
+    async fn requests_are_counted_by_route() {
+        telemetry::install_metrics();
+        let router = layers(router(Readiness::default()));
+        get_text(&router, "/health/ready").await;
+        let (status, text) = get_text(&router, "/metrics").await;
+        assert_eq!(status, 200);
+        let line = r#"onrush_http_requests_total{method="GET",route="/health/ready",status="5xx"} "#;
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("onrush_http_request_seconds_bucket{"), "{text}");
+    }
+}
