@@ -2,12 +2,13 @@
 
 use crate::assert_nothing_lost;
 use journeys::{
-    client::BlockingRequest,
+    client::{BlockingRequest, TIME_LIMIT},
     fleet::{Fleet, FleetShape},
     load::{LoadTest, LoadTestOptions, send_once},
     process::StartOptions,
     servers::{BackendServer, StopMode, exclusive, shared},
 };
+use kit::ports::Stopwatch;
 use std::{sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
@@ -23,15 +24,29 @@ fn unexpired_leases(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
     services.iter().map(running).filter(|(_, count)| *count > 0).collect()
 }
 
+/// Waits until the database has this many orders whose key begins with this text. Creating an order needs prices, which the stopping
+/// process may have to answer.
+fn wait_until_created(fleet: &Fleet, key: &str, count: i64) {
+    let sql = format!("select count(*) from orders.orders_orders where idempotency_key like '{key}%'");
+    let time = Stopwatch::start();
+    while fleet.data_dir.backends().number("orders", &sql) < count {
+        assert!(time.elapsed() < TIME_LIMIT, "the orders are not created");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Stops a process with open requests: slow orders, and one whose provider is silent for seconds. The process must answer all of them.
 fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize) {
     let address = fleet.address(process);
-    let mut orders: Vec<BlockingRequest> = load.members().iter().take(6).map(|member| load.order_at_provider(member, "slow")).collect();
-    orders.push(load.order_at_provider(&load.members()[6], "timeout_after_charge"));
+    let key = format!("under-way-{process}-");
+    let order = |n: usize| {
+        let token = if n == 0 { "timeout_after_charge" } else { "slow" };
+        load.order_at_provider(&load.members()[n], token).key(&format!("{key}{n}"))
+    };
+    let orders: Vec<BlockingRequest> = (0..7).map(order).collect();
     std::thread::scope(|scope| {
         let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || send_once(address, order))).collect();
-        // All orders have arrived by then, and take at least 300 ms.
-        std::thread::sleep(Duration::from_millis(100));
+        wait_until_created(fleet, &key, 7);
         assert_eq!(fleet.stop(process), Some(503), "readiness fails first");
         for answer in asked {
             answer.join().expect("no panic").expect("the open request is answered").expect(201);
