@@ -27,6 +27,12 @@ impl App {
         Self::builder().start(build).await
     }
 
+    /// The values of [`AppBuilder::fold`] that differ on the database that the environment selects. On PostgreSQL every hop has its own
+    /// transaction, regardless of the setting.
+    pub fn fold_settings() -> &'static [bool] {
+        if is_postgres_wanted() { &[false] } else { &[true, false] }
+    }
+
     /// Stops everything and starts it again on the same database and clock, with default settings, in one process.
     pub async fn restart(self, build: impl FnOnce(&Kit) -> Vec<Arc<dyn Module>>) -> App {
         let (builder, _) = self.stop_processes().await;

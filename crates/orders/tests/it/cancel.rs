@@ -10,7 +10,7 @@ const ALL_UNDOS: [&str; 5] = ["payment.cancel", "points.unhold", "coupon.unhold"
 // O8
 #[tokio::test]
 async fn cancelling_a_paid_order_undoes_every_step() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for prepared in [false, true] {
             let world = World::with_fold(fold).await;
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
@@ -31,7 +31,7 @@ async fn cancelling_a_paid_order_undoes_every_step() {
 
 #[tokio::test]
 async fn cancelling_an_unpaid_order_releases_its_holds() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         let body = json!({"reason": "found it cheaper"});
@@ -48,7 +48,7 @@ async fn cancelling_an_unpaid_order_releases_its_holds() {
 // After a refused payment the order rests at its payment step, so that step is undone, too.
 #[tokio::test]
 async fn an_order_whose_payment_was_refused_can_be_cancelled() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
@@ -61,7 +61,7 @@ async fn an_order_whose_payment_was_refused_can_be_cancelled() {
 
 #[tokio::test]
 async fn cancelling_a_pending_order_undoes_the_running_step() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("coupon.hold", Reaction::Silence);
         let id = world.start_order(&world.full_paid()).await;
@@ -78,7 +78,7 @@ async fn cancelling_a_pending_order_undoes_the_running_step() {
 // row 62
 #[tokio::test]
 async fn cancelling_twice_equals_cancelling_once() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full_paid(), "PAID").await;
         let first = world.cancel(id, "c1").await.expect(200);
@@ -107,7 +107,7 @@ async fn cancelling_again_during_the_undo_is_accepted() {
 // row 62
 #[tokio::test]
 async fn dispatched_or_ended_orders_cannot_be_cancelled() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.plain_paid(), "PAID").await;
         let _ = world.advance(id, "PREPARING").await.expect(200);
@@ -134,7 +134,7 @@ async fn dispatched_or_ended_orders_cannot_be_cancelled() {
 
 #[tokio::test]
 async fn an_order_being_paid_cannot_be_cancelled() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("payment.request", Reaction::Silence);
         let id = world.start_order(&world.plain_paid()).await;
@@ -147,7 +147,7 @@ async fn an_order_being_paid_cannot_be_cancelled() {
 // Paying and cancelling at once: one succeeds, and the other is refused.
 #[tokio::test]
 async fn of_concurrent_paying_and_cancelling_one_succeeds() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("payment.request", Reaction::Silence);
         let mut winners = [0, 0];

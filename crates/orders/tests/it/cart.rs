@@ -29,7 +29,7 @@ impl World {
 // O1, K4
 #[tokio::test]
 async fn paid_items_leave_the_cart() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let (a, b, c) = (world.sell(1_000), world.sell_deduct_on_payment(2_000), world.sell(3_000));
         world.put(a, 2).await;
@@ -49,7 +49,7 @@ async fn paid_items_leave_the_cart() {
 
 #[tokio::test]
 async fn an_order_paid_in_one_call_empties_the_cart() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let sku = world.sell(1_000);
         world.put(sku, 2).await;
@@ -62,7 +62,7 @@ async fn an_order_paid_in_one_call_empties_the_cart() {
 // K4
 #[tokio::test]
 async fn unpaid_items_stay_in_the_cart() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let sku = world.sell(1_000);
         world.put(sku, 2).await;
@@ -92,7 +92,7 @@ async fn orders_of_listed_items_do_not_change_the_cart() {
 // row 61: a double click sends two keys with one version, and places one order.
 #[tokio::test]
 async fn one_cart_version_is_ordered_once() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let version = world.put(world.sell(1_000), 1).await["version"].clone();
         let body = json!({"from_cart": true, "cart_version": version});

@@ -28,7 +28,7 @@ async fn slips(world: &World, id: OrderId) -> Vec<RoutingSlip> {
 // G3, O1, G1, G2
 #[tokio::test]
 async fn one_slip_places_and_pays_an_order() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = world(fold).await;
         let made = world.order("k", &world.full_paid()).await.expect(201);
         let id = id_of(&made);
@@ -45,7 +45,7 @@ async fn one_slip_places_and_pays_an_order() {
 // G3, Y2: a refused payment keeps the holds, and the next attempt sends a new slip.
 #[tokio::test]
 async fn one_slip_places_an_order_and_later_slips_pay_it() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = world(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.expect_messages(id, &DOS[..3]).await;
@@ -65,7 +65,7 @@ async fn one_slip_places_an_order_and_later_slips_pay_it() {
 // G3, decision 1: stock is sold out at payment, so the second slip undoes the holds of the first.
 #[tokio::test]
 async fn a_refused_payment_slip_undoes_the_holds_of_the_first() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = world(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("stock.take", Reaction::Refuse(Code::OutOfStock));
@@ -79,7 +79,7 @@ async fn a_refused_payment_slip_undoes_the_holds_of_the_first() {
 // G3, O7, O8
 #[tokio::test]
 async fn cancelling_and_expiry_send_an_undo_slip() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = world(fold).await;
         let paid = world.order_in_state(&world.full_paid(), "PAID").await;
         world.expect_messages(paid, &[&DOS[..], &FINALS].concat()).await;
@@ -101,7 +101,7 @@ async fn cancelling_and_expiry_send_an_undo_slip() {
 // G3: cancelling undoes every step that the slip may have reached meanwhile.
 #[tokio::test]
 async fn cancelling_undoes_all_steps_the_slip_may_have_reached() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = world(fold).await;
         world.set_reaction("coupon.hold", Reaction::Silence);
         let id = world.start_order(&world.full_paid()).await;
@@ -154,7 +154,7 @@ async fn wait_for_fault(world: &World, reader: &str, kind: &str) {
 // G3, G4, G5: each slip is delivered twice, or its handler fails once.
 #[tokio::test]
 async fn repeated_slips_and_failing_handlers_change_nothing() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for (reader, kind) in READINGS {
             for repeat in [true, false] {
                 let world = world(fold).await;

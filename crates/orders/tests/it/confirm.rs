@@ -18,7 +18,7 @@ async fn delivered(world: &World) -> OrderId {
 // O10
 #[tokio::test]
 async fn a_confirmed_purchase_is_final_and_emitted_once() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = delivered(&world).await;
         let first = confirm(&world, id, &world.token).await.expect(200);

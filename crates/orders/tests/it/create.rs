@@ -22,7 +22,7 @@ const ALL_STEPS: [&str; 9] = [
 // O1, G1, G2
 #[tokio::test]
 async fn one_call_places_and_pays_an_order() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let made = world.order("k", &world.full_paid()).await.expect(201);
         let id = id_of(&made);
@@ -49,7 +49,7 @@ async fn one_call_places_and_pays_an_order() {
 // decision 3: an order without a payment rests until the buyer pays.
 #[tokio::test]
 async fn an_order_without_payment_awaits_one() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let made = world.order("k", &world.full()).await.expect(201);
         assert_eq!(states(&made.body), ["PENDING", "AWAITING_PAYMENT"]);
@@ -62,7 +62,7 @@ async fn an_order_without_payment_awaits_one() {
 
 #[tokio::test]
 async fn unneeded_steps_are_left_out() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.plain_paid(), "PAID").await;
         assert_eq!(world.emitted_kinds(id).await, ["stock.reserve", "payment.request", "stock.commit", "order.paid"]);
@@ -200,7 +200,7 @@ async fn creating_requires_a_member_and_a_key() {
 // rows 57, 59 and 60, I-O13, I-O14
 #[tokio::test]
 async fn a_repeat_gets_the_first_answer_after_any_change() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let sku = world.sell(5_000);
         let body = json!({"items": [{"sku": sku, "quantity": 1}], "expected_total": 5_000, "payment": {"method": "wallet"}});
@@ -248,7 +248,7 @@ async fn a_repeat_of_a_refused_order_stays_refused() {
 
 #[tokio::test]
 async fn two_keys_make_two_orders_and_one_key_makes_one() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let body = world.plain_paid();
         let (first, second) = (world.order("k1", &body).await.expect(201), world.order("k2", &body).await.expect(201));
@@ -267,7 +267,7 @@ async fn two_keys_make_two_orders_and_one_key_makes_one() {
 
 #[tokio::test]
 async fn many_orders_at_once_do_not_mix() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let bodies: Vec<Value> =
             (1..=40).map(|n| json!({"items": [{"sku": world.sell(n * 100), "quantity": 1}], "payment": {"method": "wallet"}})).collect();

@@ -11,7 +11,7 @@ use std::time::Duration;
 // O7
 #[tokio::test]
 async fn an_unpaid_order_expires_once_with_everything_undone() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.advance_clock(PAST_UNPAID_TIMEOUT - Duration::from_secs(2)).await;
@@ -51,7 +51,7 @@ async fn expiry_survives_a_restart_and_repeats() {
 
 #[tokio::test]
 async fn an_order_whose_payment_was_refused_expires_too() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
@@ -66,7 +66,7 @@ async fn an_order_whose_payment_was_refused_expires_too() {
 // A payment is running when the ten minutes end, and is refused after that. The order can no longer be paid, so it ends.
 #[tokio::test]
 async fn a_payment_refused_after_the_deadline_ends_the_order() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Silence);

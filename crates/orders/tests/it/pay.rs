@@ -9,7 +9,7 @@ use std::time::Duration;
 // Y2, G1
 #[tokio::test]
 async fn an_order_is_paid_in_a_second_call() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         let paid = world.pay(id, "p").await.expect(200);
@@ -50,7 +50,7 @@ async fn an_amount_other_than_the_total_is_refused() {
 
 #[tokio::test]
 async fn a_refused_payment_may_be_retried() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
@@ -74,7 +74,7 @@ async fn a_refused_payment_may_be_retried() {
 // decision 1: when stock is sold out at payment, nothing is charged.
 #[tokio::test]
 async fn sold_out_stock_at_payment_charges_nothing() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("stock.take", Reaction::Refuse(Code::OutOfStock));
@@ -89,7 +89,7 @@ async fn sold_out_stock_at_payment_charges_nothing() {
 // decisions.md section 3: one payment at a time.
 #[tokio::test]
 async fn only_one_payment_runs_at_a_time() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Silence);
@@ -131,7 +131,7 @@ async fn only_the_running_attempt_counts() {
 // O7, row 62
 #[tokio::test]
 async fn ended_orders_cannot_be_paid() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let expired = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
         let cancelled = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
@@ -180,7 +180,7 @@ async fn paying_requires_the_buyer_and_a_key() {
 // design.md section 4: the outcome of a provider call may stay unknown for long.
 #[tokio::test]
 async fn an_unknown_payment_is_neither_refused_nor_expired() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         let id = world.order_in_state(&world.full(), "AWAITING_PAYMENT").await;
         world.set_reaction("payment.request", Reaction::Silence);

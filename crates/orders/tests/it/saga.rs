@@ -2,7 +2,7 @@
 
 use crate::{
     participants_stub::Reaction,
-    world::{Code, PAST_STEP_DEADLINE, RUN_MODES, World, header, history, id_of, states},
+    world::{Code, PAST_STEP_DEADLINE, World, header, history, id_of, states},
 };
 use contracts::{
     Message, OrderId,
@@ -24,7 +24,7 @@ fn undos(index: usize, includes_own: bool) -> Vec<&'static str> {
 #[tokio::test]
 async fn a_refused_step_fails_the_order_and_undoes_it() {
     let refusals = [Code::OutOfStock, Code::CouponUsed, Code::InsufficientPoints, Code::OutOfStock, Code::InsufficientFunds];
-    for mode in RUN_MODES {
+    for mode in World::run_modes() {
         for (index, (kind, code)) in DOS.into_iter().zip(refusals).enumerate() {
             let world = World::in_mode(mode).await;
             world.set_reaction(kind, Reaction::Refuse(code));
@@ -52,7 +52,7 @@ async fn a_refused_step_fails_the_order_and_undoes_it() {
 #[tokio::test]
 async fn repeated_answers_change_nothing() {
     let answers = ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"];
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for kind in answers {
             let world = World::with_fold(fold).await;
             world.app.faults.repeat("orders", kind, 1);
@@ -68,7 +68,7 @@ async fn repeated_answers_change_nothing() {
 // G4: the same for refusals, and for answers of undos.
 #[tokio::test]
 async fn repeated_refusals_and_undo_answers_change_nothing() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for kind in ["payment.cancelled", "points.released", "coupon.released", "stock.released"] {
             let world = World::with_fold(fold).await;
             let id = world.order_in_state(&world.full_paid(), "PAID").await;
@@ -97,7 +97,7 @@ async fn repeated_refusals_and_undo_answers_change_nothing() {
 // G4: a participant that gets a request twice answers twice.
 #[tokio::test]
 async fn repeated_requests_change_nothing() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for (reader, kind) in ["stock", "coupons", "wallet", "stock", "payments"].into_iter().zip(DOS) {
             let world = World::with_fold(fold).await;
             world.app.faults.repeat(reader, kind, 1);
@@ -112,7 +112,7 @@ async fn repeated_requests_change_nothing() {
 // G5: a failing handler is retried, and takes effect once.
 #[tokio::test]
 async fn a_failing_handler_is_retried() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         for kind in ["stock.reserved", "coupon.held", "points.held", "stock.taken", "payment.approved"] {
             let world = World::with_fold(fold).await;
             world.app.faults.fail("orders", kind, 1);
@@ -127,7 +127,7 @@ async fn a_failing_handler_is_retried() {
 // decisions.md section 4: a step with unknown outcome is undone, too, and its late answer changes nothing.
 #[tokio::test]
 async fn the_step_of_a_silent_participant_is_undone() {
-    for mode in RUN_MODES {
+    for mode in World::run_modes() {
         for (index, kind) in DOS.into_iter().enumerate().take(4) {
             let world = World::in_mode(mode).await;
             world.set_reaction(kind, Reaction::Silence);
@@ -181,7 +181,7 @@ async fn a_step_is_not_undone_before_its_deadline() {
 
 #[tokio::test]
 async fn an_undo_is_repeated_until_it_is_done() {
-    for mode in RUN_MODES {
+    for mode in World::run_modes() {
         let world = World::in_mode(mode).await;
         world.set_reaction("coupon.unhold", Reaction::Silence);
         world.set_reaction("points.hold", Reaction::Refuse(Code::InsufficientPoints));

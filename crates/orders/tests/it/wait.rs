@@ -24,7 +24,7 @@ async fn only_order(world: &World) -> OrderId {
 
 #[tokio::test]
 async fn the_answer_comes_when_the_order_comes_to_rest() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("payment.request", Reaction::Silence);
         let body = world.full_paid();
@@ -58,7 +58,7 @@ async fn a_late_refusal_is_a_complete_problem() {
 // decision 4: when the wait ends, the current state becomes the answer, for repeats, too.
 #[tokio::test]
 async fn the_end_of_the_wait_answers_the_current_state() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("stock.reserve", Reaction::Silence);
         let body = world.plain_paid();
@@ -75,7 +75,7 @@ async fn the_end_of_the_wait_answers_the_current_state() {
 // row 58
 #[tokio::test]
 async fn a_repeat_while_the_first_waits_is_refused() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("payment.request", Reaction::Silence);
         let body = world.plain_paid();
@@ -132,7 +132,7 @@ async fn all_callers_waiting_for_an_order_get_one_answer() {
 // The same request many times at once: each is refused as in progress, or gets the answer of the first.
 #[tokio::test]
 async fn repeats_in_one_batch_wait_for_the_same_order() {
-    for fold in [true, false] {
+    for &fold in World::fold_settings() {
         let world = World::with_fold(fold).await;
         world.set_reaction("payment.request", Reaction::Silence);
         let body = world.plain_paid();

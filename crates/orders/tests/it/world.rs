@@ -34,11 +34,17 @@ const FINALS: [&str; 3] = ["stock.commit", "coupon.use", "points.use"];
 /// With or without folding, and the saga mode.
 pub type RunMode = (bool, SagaMode);
 
-/// All run modes. The outcomes are the same in each.
-pub const RUN_MODES: [RunMode; 4] =
-    [(true, SagaMode::Orchestrated), (false, SagaMode::Orchestrated), (true, SagaMode::Choreographed), (false, SagaMode::Choreographed)];
-
 impl World {
+    pub fn fold_settings() -> &'static [bool] {
+        App::fold_settings()
+    }
+
+    /// All run modes that differ on this database. The outcomes are the same in each.
+    pub fn run_modes() -> impl Iterator<Item = RunMode> {
+        let sagas = [SagaMode::Orchestrated, SagaMode::Choreographed];
+        sagas.into_iter().flat_map(|saga| World::fold_settings().iter().map(move |fold| (*fold, saga)))
+    }
+
     pub async fn new() -> World {
         World::with_fold(true).await
     }

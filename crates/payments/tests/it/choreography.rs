@@ -36,7 +36,7 @@ async fn emitted(app: &App, purchase: &Purchase) -> Vec<String> {
 // G3, Y1: a slip is kept until the wallet answers, also over a restart.
 #[tokio::test]
 async fn a_slip_waits_for_the_outcome_over_a_restart() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let mut app = start(App::builder().fold(fold)).await;
         let (paid, poor) = (Purchase::of(4_000), Purchase::of(9_000));
         for purchase in [paid, poor] {

@@ -108,7 +108,7 @@ async fn an_undo_waits_for_the_wallets_answer() {
 // G4: every message arrives twice, with and without folding.
 #[tokio::test]
 async fn repeated_messages_change_nothing() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let app = start(App::builder().fold(fold)).await;
         for kind in ["payment.request", "payment.cancel", "wallet.debited", "wallet.refused", "wallet.credited"] {
             app.faults.repeat("payments", kind, 100);

@@ -227,7 +227,7 @@ async fn one_transaction_writes_only_the_final_state() {
 
 #[tokio::test]
 async fn a_message_delivered_twice_acts_once() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let world = World::with(App::builder().fold(fold)).await;
         let sku = world.sku(5).await;
         for kind in ["stock.reserve", "stock.commit", "stock.release"] {

@@ -36,7 +36,7 @@ async fn both_kinds(world: &World, stock: [i64; 2]) -> [Sku; 2] {
 // G3, S1, S9: neighbouring stops are done together and once, even if the slip is delivered twice.
 #[tokio::test]
 async fn the_stops_of_a_slip_are_done_once() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let world = World::with(App::builder().fold(fold)).await;
         let [now, late] = both_kinds(&world, [5, 3]).await;
         let of = order();

@@ -24,7 +24,7 @@ async fn each_option_gets_a_stock_of_its_own() {
 
 #[tokio::test]
 async fn listing_again_changes_nothing() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let world = World::with(App::builder().fold(fold)).await;
         world.app.faults.repeat("stock", "skus.listed", 1);
         let (old, new) = (Sku(new_id()), Sku(new_id()));

@@ -5,6 +5,7 @@ use contracts::{
     Code, Message, OrderId,
     messages::{RoutingSlip, SlipStep},
 };
+use testkit::App;
 use wallet::WalletSettings;
 
 fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<SlipStep> {
@@ -17,7 +18,7 @@ fn stops(member: &Member, order: OrderId, amount: i64) -> Vec<SlipStep> {
 // G3, G4, B4
 #[tokio::test]
 async fn a_slip_holds_and_releases_points_once() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let app = app_with(WalletSettings::default(), fold).await;
         let member = Member::with(&app, 0, 1_000).await;
         let order = new_order();

@@ -3,6 +3,7 @@ use contracts::{
     Message, Won,
     messages::{OrderConfirmed, OrderEnded},
 };
+use testkit::App;
 use wallet::WalletSettings;
 
 // G1, B4: the points of an order that is paid.
@@ -43,7 +44,7 @@ async fn points_cannot_be_held_twice() {
 // G4: every message is delivered twice, with and without folding: the same answers, one effect.
 #[tokio::test]
 async fn repeats_get_the_same_answer_and_change_nothing() {
-    for fold in [true, false] {
+    for &fold in App::fold_settings() {
         let app = app_with(WalletSettings::default(), fold).await;
         let member = Member::with(&app, 10_000, 1_000).await;
         for kind in ["points.hold", "points.use", "points.unhold", "wallet.debit", "wallet.credit", "order.confirmed", "order.cancelled"] {
