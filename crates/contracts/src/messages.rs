@@ -7,20 +7,22 @@
 //! The commands of an orchestrated checkout (`stock.reserve`, `coupon.hold` …) travel in the orders stream, and the answers in the
 //! participants' streams. A choreographed checkout travels as a [`RoutingSlip`] from participant to participant, each in its own stream.
 //!
-//! Every handler tolerates repeats. `docs/messages.md` is generated from the table at the end of this file.
+//! Every handler tolerates repeats. `docs/messages.md` is generated from the table `messages!` in this file.
 
+#[macro_use]
+mod saga;
 mod participant;
 mod payloads;
-mod saga;
 mod slip;
 
 pub use participant::{Participant, execute_tasks, reply_result, reply_undone, saga_tasks};
 pub use payloads::*;
-pub use saga::{
-    RequestToCoupons, RequestToPayments, RequestToStock, RequestToWallet, SagaAction, SagaAnswer, SagaStep, SagaTask, ServiceRequest,
-    SlipStep, StepOutcome, saga_reads,
-};
+pub use saga::{SagaAction, SagaAnswer, SagaTask, ServiceRequest, StepMessages, StepOutcome, saga_reads};
 pub use slip::{Direction, RoutingSlip, SlipEntry};
+
+use crate::{OrderId, Refusal};
+use saga::{DoneData, RefusedData, RequestOfOrder};
+use serde::{Deserialize, Serialize};
 
 /// A stored message cannot be decoded: its type is unknown to this version, or its data does not fit the type.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +181,41 @@ messages! {
     "stores" => StoreCreated(StoreCreated) = "store.created";
     /// New SKUs can be stocked and sold.
     "catalog" => SkusListed(SkusListed) = "skus.listed";
+}
+
+// The steps of the checkout saga. A step names its service, its request, and the messages of the table above.
+saga! {
+    orchestrator "orders" passes on OrdersSlip;
+
+    /// Waits for the buyer to pay. No participant acts.
+    pause AwaitPayment = "await.payment";
+
+    service "stock" executes RequestToStock passes on StockSlip {
+        /// Reserves lines of policy `reserve_on_order`, and checks the others.
+        StockReserve(StockReserve) = "stock.reserve" {
+            done: StockReserved, refused: StockRefused, undo: StockRelease, undone: StockReleased, commit: StockCommit
+        }
+        /// Takes lines of policy `deduct_on_payment`.
+        StockTake(StockTake) = "stock.take" { done: StockTaken, refused: StockTakeRefused, undone_with: StockReserve }
+    }
+    service "coupons" executes RequestToCoupons passes on CouponsSlip {
+        /// Holds the order's coupons.
+        CouponHold(CouponHold) = "coupon.hold" {
+            done: CouponHeld, refused: CouponRefused, undo: CouponUnhold, undone: CouponReleased, commit: CouponUse
+        }
+    }
+    service "wallet" executes RequestToWallet passes on WalletSlip {
+        /// Holds points.
+        PointsHold(PointsHold) = "points.hold" {
+            done: PointsHeld, refused: PointsRefused, undo: PointsUnhold, undone: PointsReleased, commit: PointsUse
+        }
+    }
+    service "payments" executes RequestToPayments passes on PaymentsSlip {
+        /// Captures the order's amount.
+        Payment(PaymentRequest) = "payment.request" {
+            done: PaymentApproved, refused: PaymentFailed, undo: PaymentCancel, undone: PaymentCancelled
+        }
+    }
 }
 
 /// Logs of client requests, written before the requests are executed. Kafka numbers them, and no outbox holds them.

@@ -4,8 +4,8 @@
 //! passed on. The participant acts in the same way on both. The driver does no IO.
 
 use super::{
-    Message, RoutingSlip,
-    saga::{SagaAction, SagaStep, SagaTask, ServiceRequest},
+    Message, RoutingSlip, SagaStep,
+    saga::{SagaAction, SagaTask, ServiceRequest},
     slip::Direction,
 };
 use crate::{OrderId, Refusal, Timestamp};

@@ -1,4 +1,4 @@
-//! The steps of the checkout saga, as one table.
+//! The macro `saga!`, whose table of the checkout saga's steps stands beside the table of messages.
 //!
 //! A row names the service that executes the step, and the step's messages. The table makes the requests, undos and commits, decodes the
 //! answers, and lists the kinds that each service reads. The order of the steps is the itinerary of the orders service.
@@ -7,10 +7,11 @@
 
 mod answer_data;
 
-use super::{CouponHold, Kind, Message, PaymentRequest, PointsHold, RoutingSlip, StepCommand, StepDone, StockReserve, StockTake};
+use super::{Kind, Message, ORCHESTRATOR, RoutingSlip, SLIPS, SagaStep, SlipStep};
 use crate::{OrderId, PaymentId, Refusal};
-use answer_data::{DoneData, RefusedData, RequestOfOrder};
 use serde::{Deserialize, Serialize};
+
+pub(super) use answer_data::{DoneData, RefusedData, RequestOfOrder};
 
 /// Messages of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,40 +269,6 @@ macro_rules! saga {
         /// The services that pass slips on, and the kinds with which they do.
         pub const SLIPS: &[(&str, Kind)] = &[($orchestrator, Kind::$first_slip), $(($service, Kind::$slip),)*];
     };
-}
-
-saga! {
-    orchestrator "orders" passes on OrdersSlip;
-
-    /// Waits for the buyer to pay. No participant acts.
-    pause AwaitPayment = "await.payment";
-
-    service "stock" executes RequestToStock passes on StockSlip {
-        /// Reserves lines of policy `reserve_on_order`, and checks the others.
-        StockReserve(StockReserve) = "stock.reserve" {
-            done: StockReserved, refused: StockRefused, undo: StockRelease, undone: StockReleased, commit: StockCommit
-        }
-        /// Takes lines of policy `deduct_on_payment`.
-        StockTake(StockTake) = "stock.take" { done: StockTaken, refused: StockTakeRefused, undone_with: StockReserve }
-    }
-    service "coupons" executes RequestToCoupons passes on CouponsSlip {
-        /// Holds the order's coupons.
-        CouponHold(CouponHold) = "coupon.hold" {
-            done: CouponHeld, refused: CouponRefused, undo: CouponUnhold, undone: CouponReleased, commit: CouponUse
-        }
-    }
-    service "wallet" executes RequestToWallet passes on WalletSlip {
-        /// Holds points.
-        PointsHold(PointsHold) = "points.hold" {
-            done: PointsHeld, refused: PointsRefused, undo: PointsUnhold, undone: PointsReleased, commit: PointsUse
-        }
-    }
-    service "payments" executes RequestToPayments passes on PaymentsSlip {
-        /// Captures the order's amount.
-        Payment(PaymentRequest) = "payment.request" {
-            done: PaymentApproved, refused: PaymentFailed, undo: PaymentCancel, undone: PaymentCancelled
-        }
-    }
 }
 
 impl SagaStep {

@@ -7,8 +7,8 @@
 //! Field names are the JSON names of the message.
 
 use super::{
-    DecodeError,
-    saga::{SagaAction, SagaTask, ServiceRequest, SlipStep, StepOutcome},
+    DecodeError, SlipStep,
+    saga::{SagaAction, SagaTask, ServiceRequest, StepOutcome},
 };
 use crate::{OrderId, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -3,15 +3,16 @@
 mod cart;
 mod checkout;
 mod choreography;
+mod itinerary;
 mod order;
 mod pricing;
-mod requests;
 mod saga;
 mod state;
 
 pub use cart::Cart;
 pub use checkout::Checkout;
+pub use itinerary::itinerary;
 pub use order::{AppliedCoupon, Order, OrderEvent, OrderLine, PaymentAttempt, Reason, StepRecord, StepResult};
 pub use pricing::{AppliedDiscount, Basket, BasketItem, MAX_LINES, PricedLine, Quote, quote};
-pub use saga::{SagaState, StepKind, itinerary};
+pub use saga::{SagaState, StepKind};
 pub use state::OrderState;

@@ -1,6 +1,4 @@
-//! The checkout saga as data: the state of a saga, and the steps of an order.
-
-use contracts::messages::{SagaStep, StockPolicy};
+//! The state of a checkout saga as data.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
@@ -50,23 +48,4 @@ impl SagaState {
             _ => None,
         }
     }
-}
-
-/// The steps of an order, in execution order (decision 3). `paid_inline`: the payment comes with the order.
-pub fn itinerary(policies: impl Iterator<Item = StockPolicy>, coupons: bool, points: bool, paid_inline: bool) -> Vec<SagaStep> {
-    let mut steps = vec![SagaStep::StockReserve];
-    if coupons {
-        steps.push(SagaStep::CouponHold);
-    }
-    if points {
-        steps.push(SagaStep::PointsHold);
-    }
-    if !paid_inline {
-        steps.push(SagaStep::AwaitPayment);
-    }
-    if policies.into_iter().any(|policy| policy == StockPolicy::DeductOnPayment) {
-        steps.push(SagaStep::StockTake);
-    }
-    steps.push(SagaStep::Payment);
-    steps
 }

@@ -1,5 +1,11 @@
 use super::*;
-use crate::{Code, MemberId, SERVICES, Timestamp, Won, messages::PaymentMethod};
+use crate::{
+    Code, MemberId, SERVICES, Timestamp, Won,
+    messages::{
+        CouponHold, PaymentMethod, PaymentRequest, PointsHold, RequestToCoupons, RequestToPayments, RequestToStock, RequestToWallet,
+        StockReserve, StockTake,
+    },
+};
 use uuid::Uuid;
 
 const ORDER: OrderId = OrderId(Uuid::from_u128(1));

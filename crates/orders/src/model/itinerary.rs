@@ -1,4 +1,4 @@
-//! Builds the messages of a checkout: the request of each step, and the `order.paid` event. Decides nothing.
+//! The steps of an order, and the messages of its checkout: the request of each step, and the `order.paid` event.
 
 use super::Checkout;
 use contracts::{
@@ -12,6 +12,25 @@ use std::time::Duration;
 
 /// Time that holds live beyond the order's deadline, so that they never expire while the order is being paid.
 const HOLD_MARGIN: Duration = Duration::from_secs(15 * 60);
+
+/// The steps of an order, in execution order (decision 3). `paid_inline`: the payment comes with the order.
+pub fn itinerary(policies: impl Iterator<Item = StockPolicy>, coupons: bool, points: bool, paid_inline: bool) -> Vec<SagaStep> {
+    let mut steps = vec![SagaStep::StockReserve];
+    if coupons {
+        steps.push(SagaStep::CouponHold);
+    }
+    if points {
+        steps.push(SagaStep::PointsHold);
+    }
+    if !paid_inline {
+        steps.push(SagaStep::AwaitPayment);
+    }
+    if policies.into_iter().any(|policy| policy == StockPolicy::DeductOnPayment) {
+        steps.push(SagaStep::StockTake);
+    }
+    steps.push(SagaStep::Payment);
+    steps
+}
 
 impl Checkout {
     /// The request of a step. `None`: no participant acts on it.
