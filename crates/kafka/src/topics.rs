@@ -4,7 +4,7 @@
 //! of its topics exists with the right number of partitions. Otherwise a broker could create a topic by itself.
 
 use super::{Cluster, KafkaError};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use runtime::tasks::{self, Shutdown};
 use std::{
     sync::{
@@ -67,10 +67,12 @@ struct RequiredTopics {
 }
 
 impl RequiredTopics {
-    /// All topics concurrently, because each waits for the brokers several times. Stops at the first error.
+    /// All topics concurrently, because each waits for the brokers several times. `Err`: an error that needs repair, if there is one,
+    /// before unreachable brokers.
     async fn ensure_all(&self) -> Result<(), KafkaError> {
         let topics = self.services.iter().map(|service| self.cluster.ensure_topic(service, self.partitions));
-        try_join_all(topics).await.map(drop)
+        let errors = join_all(topics).await.into_iter().filter_map(Result::err);
+        errors.min_by_key(|error| matches!(error, KafkaError::Unreachable(_))).map_or(Ok(()), Err)
     }
 
     async fn ensure_in_background(self, topics: Topics, shutdown: Shutdown) {
