@@ -9,7 +9,7 @@ use journeys::{
     servers::{BackendServer, StopMode, exclusive, shared},
 };
 use kit::ports::Stopwatch;
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
 /// The database's clock, in microseconds.
@@ -35,9 +35,19 @@ fn wait_until_created(fleet: &Fleet, key: &str, count: i64) {
     }
 }
 
+/// Waits until this process takes orders. After a restart, the breakers of its peers stay open for a moment.
+fn wait_until_orders_pass(address: SocketAddr, load: &LoadTest) {
+    let time = Stopwatch::start();
+    while !send_once(address, &load.order_at_provider(&load.members()[7], "slow")).is_ok_and(|answer| answer.status == 201) {
+        assert!(time.elapsed() < TIME_LIMIT, "no order passes");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Stops a process with open requests: slow orders, and one whose provider is silent for seconds. The process must answer all of them.
 fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize) {
     let address = fleet.address(process);
+    wait_until_orders_pass(address, load);
     let key = format!("under-way-{process}-");
     let order = |n: usize| {
         let token = if n == 0 { "timeout_after_charge" } else { "slow" };
