@@ -4,7 +4,8 @@
 //! store, minimum and discount. It never issues more than the quantity, and never serves a later ticket before an earlier one. It never
 //! issues a coupon after its end, and never touches money.
 //!
-//! Rooms; each imports only from those after it: `start`, `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`, `store`, `model`.
+//! Rooms; each imports only from those after it: `start`, `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`,
+//! `store`, `model`. The room `checks` imports none of them.
 //! (All of them know [`Coupons`], the service itself.)
 //!
 //! Reading order:

@@ -22,7 +22,7 @@ pub async fn check(tx: &mut Tx, service: &str, name: &str, fence: i64) -> Result
 }
 
 /// The highest number that has written, or 0. It is the floor for the next holder's number, see
-/// `redis::lock::Lock::above`.
+/// `cache::redis::lock::Lock::above`.
 pub async fn last(tx: &mut Tx, service: &str, name: &str) -> Result<i64, DbError> {
     let sql = format!("select fence from {service}_fences where name=$1");
     let found: Option<(i64,)> = tx.query_opt(&sql, &params![name]).await?;

@@ -10,8 +10,9 @@
 //! ```text
 //! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
 //! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, stalls, wakeup > dead_letters
-//! > tables > subscriptions > log > fence, position, envelope, fault, rows
+//! > tables > subscriptions > log > fence, position, envelope, fault, invariant, rows
 //! ```
+//! The trait [`Service`] is outside this order: it names [`Work`], and most modules name the trait.
 
 pub mod answer;
 pub mod assignment;

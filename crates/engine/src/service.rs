@@ -1,4 +1,4 @@
-//! The part of a service that the engine runs: its tables, and its reactions to messages.
+//! The part of a service that the engine runs: its tables and their invariants, and its reactions to messages.
 
 use super::{Envelope, Fault, Invariant, Work};
 use contracts::Kind;

@@ -1,5 +1,5 @@
 //! The door to the machinery under every service: it wires the parts into a process, and re-exports them. It contains no business terms
-//! and no machinery of its own. Services name only this crate.
+//! and no machinery of its own. Services name only this crate and `contracts`.
 //!
 //! Path of a write: HTTP handler → [`batch::Batch::submit`] → one transaction for all waiting commands → answer after the commit.
 //!

@@ -1,4 +1,4 @@
-//! The harness of tests: processes with their services, stand-ins for services, proxies, and scratch servers.
+//! The test harness: processes with their services, stubs of services, proxies, shapes, and scratch servers.
 //!
 //! This crate is never linked into the binary.
 

@@ -1,6 +1,7 @@
 //! HTTP machinery that all operations share: strict input, problems, paging, idempotency keys, trace ids, and the server itself.
 //!
-//! This crate knows no operation and no caller, and submits no command. A wrong request gets a problem that names the wrong field and reveals nothing about the implementation.
+//! This crate knows no operation and no caller, and submits no command. A wrong request gets a problem that names the wrong field and
+//! reveals nothing about the implementation.
 
 mod body;
 pub mod client;

@@ -1,9 +1,9 @@
 //! Copies of database values in Redis, for all processes.
 //!
 //! An entry holds bytes under a name, for a limited time. Two rules keep an entry from being older than a change announced with
-//! [`SharedEntries::invalidate`]. First, a copy is stored only under the generation seen *before* the database was read, and an invalidation starts
-//! a new generation. Second, a process does not read a name in Redis while its own invalidation has not arrived there. This module loads
-//! nothing and decides nothing.
+//! [`SharedEntries::invalidate`]. First, a copy is stored only under the generation seen *before* the database was read, and an
+//! invalidation starts a new generation. Second, a process does not read a name in Redis while its own invalidation has not arrived
+//! there. This module loads nothing and decides nothing.
 
 use super::{Redis, RedisError, Script, random_token, to_millis};
 use parking_lot::{Mutex, MutexGuard};

@@ -3,8 +3,7 @@
 //! Guarantee, while Redis keeps its data: there is at most one holder at a time. Each holder gets a higher number than the one before.
 //! The lock does **not** guarantee exclusion. A holder may have paused for longer than its lease. Redis may have lost its data, or an old
 //! replica may have answered. Then two holders both believe they hold the lock. So the lock only saves work and keeps order. A holder
-//! that writes must call `engine::fence::check` with [`LockGuard::fence`] in the writing transaction; the late holder then
-//! rolls back.
+//! that writes must call `engine::fence::check` with [`LockGuard::fence`] in the writing transaction; the late holder then rolls back.
 //!
 //! Numbers rise even if Redis loses them. A new number is above the last one in Redis and above the caller's floor, which is the last
 //! number in the database (`engine::fence::last`). It is also at least the server's clock in microseconds. A later holder
