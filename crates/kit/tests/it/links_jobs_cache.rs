@@ -7,7 +7,7 @@ use contracts::{
 };
 use futures::FutureExt;
 use kit::{
-    Kit,
+    Kit, Module,
     cache::Cache,
     jobs::{Job, JobLease, Pass},
     links::{CallHandlers, LinkError},
@@ -42,6 +42,22 @@ async fn a_failed_call_says_why() {
     let failed = links.call(GetAvailability { skus: Vec::new() }).await.unwrap_err();
     assert!(matches!(failed, LinkError::Failed { service: "stock", .. }));
     assert!(failed.to_string().contains("no SKUs in the call"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_stopped_process_frees_its_services() {
+    let World { app, orders, stock, .. } = World::start().await;
+    let services = [Arc::downgrade(&(orders as Arc<dyn Module>)), Arc::downgrade(&(stock as Arc<dyn Module>))];
+    let links = app.kit().links.clone();
+    app.stop().await;
+    let freed = async {
+        while services.iter().any(|service| service.strong_count() > 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), freed).await.expect("no part of a stopped process keeps its services");
+    let late = links.call(GetAvailability { skus: vec![Sku(Uuid::nil())] }).await.unwrap_err();
+    assert!(late.to_string().contains("its process has stopped"), "{late}");
 }
 
 #[tokio::test]

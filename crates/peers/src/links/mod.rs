@@ -99,7 +99,8 @@ impl CallHandlers {
         self.typed.insert(TypeId::of::<C>(), Box::new(handler));
     }
 
-    /// Registers a function of a service as the handler of a call.
+    /// Registers a function of a service as the handler of a call. Holds the service weakly. The service owns the links, and would
+    /// otherwise keep itself after its process has stopped.
     pub fn register_for<S, C, F, R, E>(&mut self, service: &Arc<S>, answer: F)
     where
         S: Send + Sync + 'static,
@@ -108,8 +109,16 @@ impl CallHandlers {
         R: Future<Output = Result<C::Reply, E>> + Send + 'static,
         E: fmt::Display,
     {
-        let service = Arc::clone(service);
-        self.register::<C, _, _, _>(move |call| answer(Arc::clone(&service), call));
+        let service = Arc::downgrade(service);
+        self.register::<C, _, _, _>(move |call| {
+            let reply = service.upgrade().map(|service| answer(service, call));
+            async move {
+                match reply {
+                    Some(reply) => reply.await.map_err(|error| error.to_string()),
+                    None => Err("its process has stopped".to_owned()),
+                }
+            }
+        });
     }
 
     /// Answers a call from another process: JSON in, JSON out.
