@@ -6,6 +6,7 @@ use crate::{
     process::{DataDir, SeededMember, StartOptions, TestProcess},
     retrying_client::Addresses,
 };
+use contracts::{SplitGroup, split_groups};
 use kit::ports::random_bytes;
 use parking_lot::Mutex;
 use std::{
@@ -14,9 +15,6 @@ use std::{
     time::Duration,
 };
 
-/// Services that share a process in the split shape. Other groups than those of the table of services, so that tests cover both, and
-/// with orders in the process that restarts last.
-const SERVICE_GROUPS: [&[&str]; 4] = [&["accounts", "stores"], &["catalog", "stock"], &["coupons", "wallet"], &["payments", "orders"]];
 /// Column at which the second field of `onrush services` begins.
 const NAME_WIDTH: usize = 11;
 /// Services with their own database in the split shape.
@@ -26,7 +24,7 @@ const OWN_DATABASES: [&str; 2] = ["stock", "orders"];
 pub enum FleetShape {
     /// This number of processes, each with all services, on one database.
     Replicas(usize),
-    /// Four processes with two services each, over Kafka.
+    /// One process for each group of services, over Kafka.
     Split,
 }
 
@@ -198,19 +196,18 @@ pub fn readiness(address: SocketAddr) -> Option<u16> {
 }
 
 fn split_processes() -> Vec<FleetProcess> {
-    let addresses = SERVICE_GROUPS.map(|_| free_address());
-    let peers: Vec<String> = SERVICE_GROUPS
+    let groups: Vec<(SplitGroup, SocketAddr)> = split_groups().into_iter().map(|group| (group, free_address())).collect();
+    let peers: Vec<String> = groups
         .iter()
-        .zip(addresses)
-        .flat_map(|(services, address)| services.iter().map(move |service| format!("{service}=http://{address}")))
+        .flat_map(|(group, address)| group.services.iter().map(move |service| format!("{service}=http://{address}")))
         .collect();
-    let process = |(services, listen): (&&'static [&'static str], SocketAddr)| FleetProcess {
+    let process = |(group, listen): (SplitGroup, SocketAddr)| FleetProcess {
         listen,
-        services: services.to_vec(),
-        split: Some((services.join(","), peers.join(","))),
+        split: Some((group.services.join(","), peers.join(","))),
+        services: group.services,
         server: None,
     };
-    SERVICE_GROUPS.iter().zip(addresses).map(process).collect()
+    groups.into_iter().map(process).collect()
 }
 
 /// A free port below the ephemeral range, so that no outgoing connection takes it while its process is down.

@@ -2,13 +2,14 @@
 
 use crate::assert_nothing_lost;
 use journeys::{
-    client::BlockingRequest,
+    client::{BlockingRequest, TIME_LIMIT},
     fleet::{Fleet, FleetShape},
     load::{LoadTest, LoadTestOptions, send_once},
     process::StartOptions,
     servers::{BackendServer, StopMode, exclusive, shared},
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use kit::{breaker::BreakerSettings, ports::Stopwatch};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 const SHOPPERS: u32 = 36;
 /// The database's clock, in microseconds.
@@ -23,15 +24,47 @@ fn unexpired_leases(fleet: &Fleet, services: &[&str]) -> Vec<(String, i64)> {
     services.iter().map(running).filter(|(_, count)| *count > 0).collect()
 }
 
+/// Waits until the database has this many orders whose key begins with this text. Creating an order needs prices, which the stopping
+/// process may have to answer.
+fn wait_until_created(fleet: &Fleet, key: &str, count: i64) {
+    let sql = format!("select count(*) from orders.orders_orders where idempotency_key like '{key}%'");
+    let time = Stopwatch::start();
+    while fleet.data_dir.backends().number("orders", &sql) < count {
+        assert!(time.elapsed() < TIME_LIMIT, "the orders are not created");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until this process takes orders. After a restart, the breakers of its peers are open for a moment, and close after some trials in
+/// a row.
+fn wait_until_orders_pass(address: SocketAddr, load: &LoadTest) {
+    let time = Stopwatch::start();
+    let mut passed = 0;
+    while passed < BreakerSettings::default().trials {
+        let answer = send_once(address, &load.order_at_provider(&load.members()[7], "slow"));
+        if answer.is_ok_and(|answer| answer.status == 201) {
+            passed += 1;
+        } else {
+            passed = 0;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(time.elapsed() < TIME_LIMIT, "no order passes");
+    }
+}
+
 /// Stops a process with open requests: slow orders, and one whose provider is silent for seconds. The process must answer all of them.
 fn stop_with_orders_under_way(fleet: &mut Fleet, load: &LoadTest, process: usize) {
     let address = fleet.address(process);
-    let mut orders: Vec<BlockingRequest> = load.members().iter().take(6).map(|member| load.order_at_provider(member, "slow")).collect();
-    orders.push(load.order_at_provider(&load.members()[6], "timeout_after_charge"));
+    wait_until_orders_pass(address, load);
+    let key = format!("under-way-{process}-");
+    let order = |n: usize| {
+        let token = if n == 0 { "timeout_after_charge" } else { "slow" };
+        load.order_at_provider(&load.members()[n], token).key(&format!("{key}{n}"))
+    };
+    let orders: Vec<BlockingRequest> = (0..7).map(order).collect();
     std::thread::scope(|scope| {
         let asked: Vec<_> = orders.iter().map(|order| scope.spawn(move || send_once(address, order))).collect();
-        // All orders have arrived by then, and take at least 300 ms.
-        std::thread::sleep(Duration::from_millis(100));
+        wait_until_created(fleet, &key, 7);
         assert_eq!(fleet.stop(process), Some(503), "readiness fails first");
         for answer in asked {
             answer.join().expect("no panic").expect("the open request is answered").expect(201);
