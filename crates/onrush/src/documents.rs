@@ -1,6 +1,10 @@
 //! Documents generated from the code: the OpenAPI document and the tables of endpoints, errors, messages and services.
 //! Their committed copies in `docs/` are compared by a test.
 
+mod completion;
+
+pub use completion::statuses_of_kind;
+
 use crate::{
     mall,
     settings::{RawSettings, Settings},
@@ -57,6 +61,7 @@ fn complete(mut openapi: OpenApi) -> OpenApi {
         .build();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
     openapi.components.get_or_insert_default().add_security_scheme("bearer", bearer);
+    completion::complete_operations(&mut openapi);
     openapi
 }
 

@@ -17,6 +17,20 @@ pub fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)>
     all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation)))
 }
 
+/// The same operations, to change them.
+pub fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let all = [
+        (Method::GET, &mut item.get),
+        (Method::PUT, &mut item.put),
+        (Method::POST, &mut item.post),
+        (Method::DELETE, &mut item.delete),
+        (Method::OPTIONS, &mut item.options),
+        (Method::HEAD, &mut item.head),
+        (Method::PATCH, &mut item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
 /// True when the operation reads the caller's identity: its document names a security scheme.
 pub fn takes_caller(operation: &Operation) -> bool {
     operation.security.as_ref().is_some_and(|schemes| !schemes.is_empty())
