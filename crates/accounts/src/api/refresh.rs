@@ -15,6 +15,7 @@ use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     http::{Problem, ProblemBody, State, StrangerInput, Trace},
+    line_limit::LineLimit,
 };
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
