@@ -47,8 +47,8 @@ fn filtered<S: Subscriber + for<'s> LookupSpan<'s>>(registry: S, asked: EnvFilte
     registry.with(asked).with(filter_fn(may_log))
 }
 
-/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,web=debug`. Lines of libraries begin at
-/// `warn`, whatever the variable says. A second call does nothing.
+/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,web=debug`. It lifts no line of a
+/// library below `warn`. A second call does nothing.
 pub fn init_logging(format: LogFormat) {
     let asked = EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let registry = filtered(tracing_subscriber::registry(), asked);

@@ -31,7 +31,8 @@ fn bodies(world: &World) -> Vec<Case<'_>> {
     let charge = || world.mall.app.post("/v1/wallet/charges").bearer(&world.buyer.token).key("bodies");
     let padded = |length: usize| format!("{:<16}{}", r#"{"amount":500}"#, " ".repeat(length - 16));
     vec![
-        scenario("M2: operations open to strangers take small bodies only", strangers_bodies(world)),
+        // M2
+        scenario("row 9: operations open to strangers take small bodies only", strangers_bodies(world)),
         refused("row 9: one byte too many", charge().raw("application/json", padded(BODY_LIMIT + 1)), 413, "body-too-large"),
         refused("row 9: just fits, and is then read", charge().raw("application/json", padded(BODY_LIMIT)), 422, "charge-too-small"),
         scenario("row 9: a chunked body without end", async {
