@@ -286,7 +286,6 @@ fn refusal_response(code: Code) -> Response {
     closing(Problem::from(code).into_traced(Trace::of(&HeaderMap::new()).0))
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly every request is running: a box would be paid by each")]
 enum ResponseFuture {
     Running { response: RouteFuture<Infallible>, end: Option<BodyEnd> },
     Finishing(FinishedResponse),
