@@ -17,11 +17,13 @@ USER onrush
 WORKDIR /var/lib/onrush
 # Inside a container, loopback is not reachable from outside.
 ENV ONRUSH_LISTEN=0.0.0.0:8080
+# Health and metrics, inside the container only. The health check works even when all connections of the API are taken.
+ENV ONRUSH_OPS_LISTEN=127.0.0.1:9080
 EXPOSE 8080
 VOLUME /var/lib/onrush
 STOPSIGNAL SIGTERM
 # Checks readiness, because a stopping process takes no more work. The image has no HTTP client, but bash can open a connection.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9080 && printf 'GET /health/ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
 ENTRYPOINT ["onrush"]
 CMD ["serve"]

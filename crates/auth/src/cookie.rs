@@ -13,6 +13,7 @@ use axum::{
 use contracts::Code;
 use futures::future::{BoxFuture, Either};
 use http::{HeaderMap, HeaderValue, Method, header};
+use runtime::line_limit::LineLimit;
 use std::{
     collections::HashSet,
     convert::Infallible,
@@ -26,6 +27,7 @@ use utoipa::openapi::OpenApi;
 use web::{
     Problem, Trace,
     openapi::{operations, takes_caller},
+    route_of,
 };
 
 /// Name of the cookie. With the prefix `__Host-` browsers accept it only from the host itself over TLS (or `localhost`), and send it to
@@ -159,9 +161,15 @@ impl Service<Request> for CookieService {
     }
 }
 
+static REFUSED: LineLimit = LineLimit::new("cross-site request refused");
+
 fn refuse_cross_site(request: &Request) -> <CookieService as Service<Request>>::Future {
-    let trace = request.extensions().get::<Trace>().map(|trace| trace.0.simple().to_string());
-    tracing::warn!(method = %request.method(), path = request.uri().path(), trace, "cross-site request refused");
+    let route = route_of(request.extensions());
+    metrics::counter!("onrush_cross_site_refused_total", "route" => route.to_owned()).increment(1);
+    if let Some(left_out) = REFUSED.take() {
+        let trace = request.extensions().get::<Trace>().map(|trace| trace.0.simple().to_string());
+        tracing::warn!(route, trace, left_out, "cross-site request refused");
+    }
     Either::Right(Box::pin(ready(Ok(Problem::from(Code::Csrf).into_response()))))
 }
 

@@ -67,6 +67,7 @@ codes! {
     InvalidTime = 1024, "invalid-time", 422, "An instant is not valid";
     InvalidAmount = 1025, "invalid-amount", 422, "An amount is not whole won";
     AmountOutOfRange = 1026, "amount-out-of-range", 422, "An amount is out of range";
+    ExpectationFailed = 1029, "expectation-failed", 417, "Only the expectation 100-continue can be met";
     IdempotencyKeyMissing = 1030, "idempotency-key-missing", 400, "The Idempotency-Key header is required";
     InvalidKey = 1031, "invalid-key", 400, "The Idempotency-Key is not acceptable";
     IdempotencyKeyMismatch = 1032, "idempotency-key-mismatch", 422, "The Idempotency-Key was used with another request";

@@ -81,9 +81,12 @@ pub struct ProblemBody {
     pub detail: String,
     /// The problem's number: 1000 general, 2000 payment and wallet, 3000 accounts, 4000 catalogue and stock, 5000 orders, 6000 coupons.
     pub code: u16,
-    /// All fields that are wrong, when the request itself is.
+    /// The fields that are wrong, when the request itself is. At most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ProblemField>,
+    /// Number of wrong fields, when there are more than `errors` lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_count: Option<u64>,
     /// W3C trace id; name it when you ask for help.
     pub trace_id: String,
 }

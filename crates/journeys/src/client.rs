@@ -94,7 +94,7 @@ impl BlockingRequest {
         self.header("prefer", "respond-async".to_owned())
     }
     /// Sets a header, in place of an earlier one of this name.
-    fn header(mut self, name: &'static str, value: String) -> BlockingRequest {
+    pub fn header(mut self, name: &'static str, value: String) -> BlockingRequest {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.push((name, value));
         self

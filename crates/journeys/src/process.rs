@@ -54,6 +54,10 @@ pub struct StartOptions {
     pub listen: Option<SocketAddr>,
     /// Services of this process, and the addresses of the others. `None`: all services run here.
     pub split: Option<(String, String)>,
+    /// Further arguments of `onrush serve`.
+    pub more: Vec<String>,
+    /// `ONRUSH_LOG`. `None`: the default.
+    pub log: Option<&'static str>,
 }
 
 /// The binary with crash points. Cargo puts it one folder above its tests.
@@ -131,6 +135,10 @@ impl DataDir {
         }
         if let Some(seconds) = start.unpaid_seconds {
             command.args(["--unpaid-timeout-seconds", &seconds.to_string()]);
+        }
+        command.args(&start.more);
+        if let Some(log) = start.log {
+            command.env("ONRUSH_LOG", log);
         }
         if let Some(point) = &start.crash_point {
             command.env("ONRUSH_CRASH_POINT", point);

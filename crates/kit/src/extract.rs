@@ -5,8 +5,10 @@ use auth::{Auth, Caller, Role};
 use axum::extract::FromRequestParts;
 use contracts::Code;
 use http::request::Parts;
+use runtime::line_limit::LineLimit;
 use std::{convert::Infallible, sync::Arc};
-use web::{Problem, Trace};
+use uuid::Uuid;
+use web::{Problem, Trace, route_of};
 
 /// Any signed-in account.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,17 @@ pub struct Operator(pub Caller);
 #[derive(Clone, Copy, Debug)]
 pub struct MaybeSignedIn(pub Option<Caller>);
 
+static FORBIDDEN: LineLimit = LineLimit::new("request forbidden");
+
+fn log_forbidden(caller: &Caller, parts: &Parts, trace: Uuid) {
+    let route = route_of(&parts.extensions);
+    metrics::counter!("onrush_forbidden_total", "route" => route.to_owned()).increment(1);
+    if let Some(left_out) = FORBIDDEN.take() {
+        let (member, role, method, trace) = (caller.member_id, caller.role, &parts.method, trace.simple());
+        tracing::warn!(%member, %role, %method, route, %trace, left_out, "request forbidden");
+    }
+}
+
 async fn require_role(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Result<Caller, Problem> {
     let caller = auth.caller(&parts.headers)?.ok_or_else(|| Problem::from(Code::Unauthenticated))?;
     if allowed.contains(&caller.role) {
@@ -36,8 +49,7 @@ async fn require_role(auth: &Auth, parts: &mut Parts, allowed: &[Role]) -> Resul
             match never {}
         }
     };
-    let (method, path) = (&parts.method, parts.uri.path());
-    tracing::warn!(member = %caller.member_id, role = %caller.role, %method, path, trace = %trace.simple(), "request forbidden");
+    log_forbidden(&caller, parts, trace);
     Err(Code::Forbidden.into())
 }
 

@@ -30,4 +30,4 @@ pub use module::{Kit, Module};
 pub use peers::{gateway, links};
 /// Crash points and planned faults. Without the feature `testing` they do nothing.
 pub use runtime::failpoints as testing;
-pub use runtime::{backoff, breaker, keys, ports, tasks, telemetry};
+pub use runtime::{backoff, breaker, keys, line_limit, metrics_help, ports, tasks, telemetry};

@@ -8,6 +8,7 @@ pub use raw::RawSettings;
 use coupons::Strategy;
 use kit::{
     db::Synchronous,
+    http::{ClientHeader, NetworkError, Proxies, TrustedNetworks},
     links::{Peers, PeersError},
     process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
@@ -32,6 +33,9 @@ impl From<SettingError> for SettingsError {
     }
 }
 
+/// Distance of the default port of metrics from the port of the API. Several processes on a machine have ports close to each other.
+const OPS_PORT_DISTANCE: u16 = 1_000;
+
 /// Complete and checked settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -44,7 +48,9 @@ pub struct Settings {
     /// Services of this process in a split mall. `None`: all services run in this process.
     pub split: Option<SplitSettings>,
     pub listen: SocketAddr,
+    /// `None`: [`Settings::ops_address`] has the default.
     pub ops_listen: Option<SocketAddr>,
+    pub proxies: Proxies,
     pub fold: bool,
     pub max_batch: usize,
     pub queue: usize,
@@ -109,6 +115,7 @@ impl Settings {
             .clone()
             .map(|url| RedisServer { url, prefix: raw.redis_prefix.clone().unwrap_or_else(|| redis::DEFAULT_PREFIX.to_owned()) });
         let split = parse_split(&raw)?;
+        let proxies = parse_proxies(&raw)?;
         let settings = Settings {
             postgres,
             kafka,
@@ -118,6 +125,7 @@ impl Settings {
             data_dir: raw.data_dir.unwrap_or_else(|| "data".into()),
             listen: raw.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
             ops_listen: raw.ops_listen,
+            proxies,
             fold: raw.fold.unwrap_or(true),
             max_batch,
             queue,
@@ -135,6 +143,13 @@ impl Settings {
 
     fn topology<'s>(&'s self, database: &'s Database) -> Topology<'s> {
         Topology { database, kafka: self.kafka.as_ref(), redis: self.redis.as_ref(), apart: self.split.as_ref() }
+    }
+
+    /// Address of metrics and health. The default is reachable from this machine only, and no proxy forwards to it by mistake.
+    pub fn ops_address(&self) -> SocketAddr {
+        // Port 0 is any free port, as it is for the API.
+        let port = if self.listen.port() == 0 { 0 } else { self.listen.port().checked_add(OPS_PORT_DISTANCE).unwrap_or(0) };
+        self.ops_listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Settings of the database.
@@ -174,6 +189,21 @@ fn parse_postgres(raw: &RawSettings) -> Result<Option<PostgresSettings>, Setting
         return Err(unusable("partitions", "must be between 1 and 256".into()));
     }
     Ok(Some(PostgresSettings { url: url.clone(), own, readers, partitions }))
+}
+
+fn parse_proxies(raw: &RawSettings) -> Result<Proxies, SettingsError> {
+    let trusted: TrustedNetworks = match &raw.trusted_proxies {
+        Some(networks) => networks.parse().map_err(|error: NetworkError| unusable("trusted_proxies", error.to_string()))?,
+        None => TrustedNetworks::default(),
+    };
+    if raw.trusted_proxies.is_some() && trusted.is_empty() {
+        return Err(unusable("trusted_proxies", "names no network; leave it out if clients connect directly".into()));
+    }
+    let header = match &raw.forwarded_header {
+        Some(header) => header.parse().map_err(|reason| unusable("forwarded_header", reason))?,
+        None => ClientHeader::default(),
+    };
+    Ok(Proxies { trusted, header, proxy_protocol: raw.proxy_protocol.unwrap_or(false) })
 }
 
 fn parse_split(raw: &RawSettings) -> Result<Option<SplitSettings>, SettingsError> {

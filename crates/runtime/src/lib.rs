@@ -8,6 +8,8 @@ pub mod breaker;
 pub mod captured_log;
 pub mod failpoints;
 pub mod keys;
+pub mod line_limit;
+pub mod metrics_help;
 pub mod one_reader;
 pub mod ports;
 pub mod tasks;

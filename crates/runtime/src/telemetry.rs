@@ -1,8 +1,10 @@
 //! Logs and metrics of the process. They must never contain secrets, addresses or card numbers.
 
+use crate::metrics_help;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::{error::Error, fmt::Write, io::IsTerminal, sync::OnceLock, time::Duration};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,11 +17,41 @@ pub enum LogFormat {
 /// The filter of log lines if `ONRUSH_LOG` is not set.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn,librdkafka=error";
 
-/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,web=debug`. A second call does
-/// nothing.
+/// Targets of our own log lines, besides the services: the crates of the machinery, and the audit log.
+const OWN_TARGETS: &[&str] = &[
+    "audit",
+    "auth",
+    "cache",
+    "contracts",
+    "db",
+    "engine",
+    "journeys",
+    "kafka",
+    "kit",
+    "onrush",
+    "peers",
+    "runtime",
+    "rush",
+    "testkit",
+    "web",
+];
+
+/// False for lines of libraries below `warn`. They show parameters: names, addresses, password hashes, tokens.
+fn may_log(metadata: &Metadata<'_>) -> bool {
+    let name = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= Level::WARN || OWN_TARGETS.contains(&name) || contracts::SERVICES.contains(&name)
+}
+
+/// Filters of all log lines: the one that was asked for, and the one that no setting can lift.
+fn filtered<S: Subscriber + for<'s> LookupSpan<'s>>(registry: S, asked: EnvFilter) -> impl Subscriber + for<'s> LookupSpan<'s> {
+    registry.with(asked).with(filter_fn(may_log))
+}
+
+/// Starts logging to the standard error stream. The variable `ONRUSH_LOG` filters, as in `info,web=debug`. It lifts no line of a
+/// library below `warn`. A second call does nothing.
 pub fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let registry = tracing_subscriber::registry().with(filter);
+    let asked = EnvFilter::try_from_env("ONRUSH_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let registry = filtered(tracing_subscriber::registry(), asked);
     let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // `Err`: a subscriber exists already. A test or an embedding program installed it.
     let _ = match format {
@@ -50,6 +82,7 @@ pub fn install_metrics() {
                 return None;
             }
         };
+        metrics_help::describe();
         let upkeep = handle.clone();
         let thread = std::thread::Builder::new().name("metrics".into()).spawn(move || {
             loop {
@@ -101,6 +134,42 @@ mod tests {
         assert_eq!(error_chain(&failure("no connection")), "no connection: refused");
         assert_eq!(error_chain(&failure("no connection: refused")), "no connection: refused");
         assert_eq!(error_chain(&Failure { text: "alone", source: None }), "alone");
+    }
+
+    // M7
+    #[test]
+    fn libraries_are_quiet_whatever_the_filter_says() {
+        let log = crate::captured_log::CapturedLog::default();
+        let writer = log.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let asked = EnvFilter::new("trace,tokio_postgres::query=trace,librdkafka=debug");
+        tracing::subscriber::with_default(filtered(tracing_subscriber::registry(), asked).with(layer), || {
+            for _ in 0..100 {
+                tracing::callsite::rebuild_interest_cache();
+                tracing::debug!(target: "tokio_postgres::query", "parameters canary");
+                tracing::trace!(target: "redis", "canary");
+                tracing::info!(target: "hyper::client", "canary");
+                tracing::debug!(target: "some_new_library", "canary");
+                tracing::warn!(target: "tokio_postgres", "library warns");
+                tracing::debug!(target: "wallet::api", "service debugs");
+                tracing::debug!("own debugs");
+                if log.count("library warns") > 0 {
+                    break;
+                }
+            }
+        });
+        let text = log.text();
+        assert!(["library warns", "service debugs", "own debugs"].iter().all(|line| text.contains(line)), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    // D4
+    #[test]
+    fn metrics_have_help_texts() {
+        install_metrics();
+        metrics::counter!("onrush_batch_shed_total").increment(1);
+        let text = metrics_text();
+        assert!(text.contains("# HELP onrush_batch_shed_total Commands refused"), "{text}");
     }
 
     // I8

@@ -11,7 +11,7 @@ use super::{
 use contracts::split_groups;
 use kit::{
     engine::Fault,
-    http::{ServerLimits, layers, serve},
+    http::{ServerSettings, layers, serve},
     module::{Kit, Module},
     process::{Database, PostgresSettings, Process, ProcessSettings, SplitSettings},
     tasks,
@@ -141,7 +141,7 @@ async fn start_split(settings: &ProcessSettings, build: &impl Fn(&Kit) -> Vec<Ar
         let (trigger, shutdown) = tasks::shutdown();
         let served = router.clone();
         tasks::spawn("test-server", async move {
-            if let Err(error) = serve(listener, served, ServerLimits::default(), shutdown).await {
+            if let Err(error) = serve(listener, served, ServerSettings::default(), shutdown).await {
                 tracing::error!(%error, "a process of the test ended");
             }
         });

@@ -3,7 +3,10 @@
 //! hyper never sees a refused head. It reads a harmless placeholder request instead, so that responses keep their order.
 //! [`RefusedHead`] tells the connection's service the number of that request and the reason.
 
-use super::head::{Framer, FramingVerdict, MAX_HEAD};
+use super::{
+    connections::Activity,
+    head::{Framer, FramingVerdict, MAX_HEAD},
+};
 use contracts::Code;
 use std::{
     future::Future,
@@ -71,6 +74,9 @@ pub(super) struct GuardedStream {
     stream: TcpStream,
     framer: Framer,
     refused_head: Arc<RefusedHead>,
+    activity: Arc<Activity>,
+    /// True from the begin of the wait for a request until hyper reads a byte of it.
+    is_waiting: bool,
     phase: StreamPhase,
     /// Beginning of an incomplete head.
     partial_head: Vec<u8>,
@@ -86,11 +92,13 @@ pub(super) struct GuardedStream {
 }
 
 impl GuardedStream {
-    pub fn new(stream: TcpStream, refused_head: Arc<RefusedHead>, timeouts: StreamTimeouts) -> GuardedStream {
+    pub fn new(stream: TcpStream, refused_head: Arc<RefusedHead>, activity: Arc<Activity>, timeouts: StreamTimeouts) -> GuardedStream {
         GuardedStream {
             stream,
             framer: Framer::default(),
             refused_head,
+            activity,
+            is_waiting: true,
             phase: StreamPhase::New,
             partial_head: Vec::new(),
             approved: Vec::new(),
@@ -270,31 +278,49 @@ enum Progress {
     Again,
 }
 
-impl AsyncRead for GuardedStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+impl GuardedStream {
+    fn poll_checked(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            if this.copy_approved(buf) {
+            if self.copy_approved(buf) {
                 return Poll::Ready(Ok(()));
             }
-            let progress = match this.phase {
+            let progress = match self.phase {
                 StreamPhase::Broken => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-                StreamPhase::Refused { .. } => return this.discard(cx),
-                _ if this.partial_head.is_empty() => this.read_direct(cx, buf),
-                _ => this.read_partial_head(cx),
+                StreamPhase::Refused { .. } => return self.discard(cx),
+                _ if self.partial_head.is_empty() => self.read_direct(cx, buf),
+                _ => self.read_partial_head(cx),
             };
             match progress? {
                 Poll::Ready(Progress::Done) => return Poll::Ready(Ok(())),
                 Poll::Ready(Progress::Again) => {}
-                Poll::Pending if this.has_timed_out(cx) => {
-                    ready!(this.handle_timeout())?;
-                    if this.approved.is_empty() {
+                Poll::Pending if self.has_timed_out(cx) => {
+                    ready!(self.handle_timeout())?;
+                    if self.approved.is_empty() {
                         return Poll::Ready(Ok(()));
                     }
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Tells the server if this connection waits for a request. hyper does not read while it answers one.
+    fn track_activity(&mut self, is_pending: bool) {
+        let is_waiting = if is_pending { self.is_waiting || self.framer.is_between_requests() } else { false };
+        if is_waiting == self.is_waiting {
+            return;
+        }
+        self.is_waiting = is_waiting;
+        if is_waiting { self.activity.begin_wait() } else { self.activity.end_wait() }
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = this.poll_checked(cx, buf);
+        this.track_activity(result.is_pending());
+        result
     }
 }
 

@@ -4,6 +4,7 @@
 //! two lengths, bare line feeds, folded lines, spaces around names. It counts the bytes of bodies only to find the next head.
 
 use contracts::Code;
+use std::net::Ipv6Addr;
 
 /// Longest request target, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
@@ -246,11 +247,60 @@ fn read_request_line(line: &[u8]) -> Result<bool, Code> {
     if !target.is_ascii() {
         return Err(Code::BadEncoding);
     }
+    if !is_target(method, target) {
+        return Err(Code::BadRequest);
+    }
     match version {
         b"HTTP/1.1" => Ok(false),
         b"HTTP/1.0" => Ok(true),
         _ => Err(Code::BadRequest),
     }
+}
+
+/// True for a path, for `*` with OPTIONS, and for an HTTP URI with a host and without a user (RFC 9112, 3.2).
+fn is_target(method: &[u8], target: &[u8]) -> bool {
+    if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
+        return true;
+    }
+    let rest = ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+    });
+    let authority = rest.map(|rest| rest.split(|byte| matches!(byte, b'/' | b'?')).next().unwrap_or_default());
+    authority.is_some_and(|authority| !authority.is_empty() && is_host(authority))
+}
+
+/// True for `uri-host [":" port]` (RFC 9110, 7.2). The host may be empty.
+fn is_host(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let (is_valid, rest) = match text.strip_prefix('[') {
+        Some(inner) => {
+            let Some((address, rest)) = inner.split_once(']') else { return false };
+            (address.parse::<Ipv6Addr>().is_ok(), rest)
+        }
+        None => {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (is_registered_name(name.as_bytes()), rest)
+        }
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
+    is_valid && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+}
+
+/// True for letters, digits, the marks of names, and `%` with two hexadecimal digits (RFC 3986, 3.2.2).
+fn is_registered_name(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'%' => match after {
+                [high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+                _ => return false,
+            },
+            byte if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) => after,
+            _ => return false,
+        };
+    }
+    true
 }
 
 fn is_token_byte(byte: u8) -> bool {
@@ -263,6 +313,8 @@ struct HeadFields {
     host_count: u8,
     length: Option<u64>,
     is_chunked: bool,
+    /// True for an expectation other than `100-continue`.
+    is_unknown_expected: bool,
 }
 
 impl HeadFields {
@@ -278,7 +330,15 @@ impl HeadFields {
             return Err(Code::BadRequest);
         }
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host_count = self.host_count.saturating_add(1),
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                self.host_count = self.host_count.saturating_add(1);
+                if !is_host(value.trim_ascii()) {
+                    return Err(Code::BadRequest);
+                }
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") && !value.trim_ascii().eq_ignore_ascii_case(b"100-continue") => {
+                self.is_unknown_expected = true;
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let value = value.trim_ascii();
                 let digits = (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
@@ -302,6 +362,9 @@ impl HeadFields {
         let has_valid_hosts = self.host_count == 1 || (is_http_10 && self.host_count == 0);
         if !has_valid_hosts || (self.is_chunked && (is_http_10 || self.length.is_some())) {
             return Err(Code::BadRequest);
+        }
+        if self.is_unknown_expected {
+            return Err(Code::ExpectationFailed);
         }
         Ok(match self.length {
             _ if self.is_chunked => FramerState::Chunked(NEW_CHUNK),

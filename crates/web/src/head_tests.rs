@@ -143,3 +143,60 @@ fn heads_that_are_not_utf8_are_refused() {
     assert_eq!(refused("GET /é HTTP/1.1\r\nHost: a\r\n\r\n"), Code::BadEncoding);
     assert_eq!(feed("GET / HTTP/1.1\r\nHost: a\r\nX: é\r\n\r\n"), FramingVerdict::Pass);
 }
+
+// L1
+#[test]
+fn hosts_are_checked() {
+    let with_host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    for host in
+        ["shop.example", "shop.example:8080", "shop.example:", "127.0.0.1:80", "[::1]", "[2001:db8::1]:443", "xn--9n2bp8q.kr", "a%20b", ""]
+    {
+        assert_eq!(feed(&with_host(host)), FramingVerdict::Pass, "{host}");
+    }
+    for host in [
+        "a/b?c#@",
+        "x, y",
+        "x y",
+        "[::1",
+        "[::1]x",
+        "[1.2.3.4]",
+        "::1",
+        "a:99999999",
+        "a:65536",
+        "a:b",
+        "a:-1",
+        "user@a",
+        "a%2",
+        "a%zz",
+        "é",
+        "a\\b",
+        "\"a\"",
+    ] {
+        assert_eq!(refused(&with_host(host)), Code::BadRequest, "{host}");
+    }
+}
+
+// L1
+#[test]
+fn targets_are_paths_or_http_uris() {
+    let with_target = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    for target in ["/", "/v1/x?a=http://b", "http://a/", "HTTP://a:80/v1/x", "https://[::1]:443?x", "//a"] {
+        assert_eq!(feed(&with_target(target)), FramingVerdict::Pass, "{target}");
+    }
+    for target in ["ftp://a/", "http://a:b@c/", "http://u@c/", "http:///x", "http://", "a:443", "*", "v1/x", "?x", "javascript:x"] {
+        assert_eq!(refused(&with_target(target)), Code::BadRequest, "{target}");
+    }
+    assert_eq!(feed("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), FramingVerdict::Pass);
+    assert_eq!(refused("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"), Code::BadRequest);
+}
+
+// L13
+#[test]
+fn only_the_expectation_of_a_continue_is_met() {
+    assert_eq!(feed(&post("Expect: 100-Continue", "")), FramingVerdict::Pass);
+    for other in ["other", "", "100-continue, other", "100-continue=1"] {
+        assert_eq!(refused(&post(&format!("Expect: {other}"), "")), Code::ExpectationFailed, "{other}");
+    }
+    let twice = post("Expect: 100-continue\r\nExpect: other", "");
+    assert_eq!(refused(&twice), Code::ExpectationFailed);
+}

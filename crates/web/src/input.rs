@@ -15,7 +15,7 @@ use contracts::Code;
 use engine::idempotency::{IdempotencyKey, MAX_KEY_LENGTH};
 use flate2::read::MultiGzDecoder;
 use garde::Validate;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -24,15 +24,20 @@ use uuid::Uuid;
 
 /// Largest body in bytes, after decompression. The largest legitimate request, an order of 100 lines, has some 10 KiB.
 pub const BODY_LIMIT: usize = 256 * 1024;
+/// Largest body in bytes of operations that are open to strangers. An account with the longest fields has some 2 KiB.
+pub const STRANGER_BODY_LIMIT: usize = 4 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Validated JSON body, with the idempotency key of its request.
+/// Validated JSON body of at most `LIMIT` bytes, with the idempotency key of its request.
 #[derive(Debug)]
-pub struct Input<T> {
+pub struct Input<T, const LIMIT: usize = BODY_LIMIT> {
     pub value: T,
     key: Option<KeyOfRequest>,
 }
+
+/// Body of an operation that is open to strangers.
+pub type StrangerInput<T> = Input<T, STRANGER_BODY_LIMIT>;
 
 /// The idempotency key, and the hash of its request.
 type KeyOfRequest = (String, [u8; 32]);
@@ -42,7 +47,7 @@ type KeyOfRequest = (String, [u8; 32]);
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-impl<T> Input<T> {
+impl<T, const LIMIT: usize> Input<T, LIMIT> {
     /// Idempotency key of the request. `scope` is the account that owns it.
     pub fn key(&self, scope: impl Into<Uuid>) -> Option<IdempotencyKey> {
         self.key.as_ref().map(|(key, hash)| IdempotencyKey { scope: scope.into(), key: key.clone(), request_hash: *hash })
@@ -54,7 +59,7 @@ impl<T> Input<T> {
     }
 }
 
-impl<S, T> FromRequest<S> for Input<T>
+impl<S, T, const LIMIT: usize> FromRequest<S> for Input<T, LIMIT>
 where
     S: Send + Sync,
     T: DeserializeOwned + Validate<Context = ()> + Send,
@@ -62,16 +67,16 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (body, key) = read(request).await?;
+        let (body, key) = read(request, LIMIT).await?;
         Ok(Input { value: parse_valid(&body)?, key })
     }
 }
 
 /// Does all that is independent of the body's type, so that it is compiled once.
-async fn read(request: Request) -> Result<(Bytes, Option<KeyOfRequest>), Problem> {
+async fn read(request: Request, limit: usize) -> Result<(Bytes, Option<KeyOfRequest>), Problem> {
     let (parts, body) = request.into_parts();
     let key = read_key(&parts.headers)?;
-    let body = read_body(&parts.headers, body).await?;
+    let body = read_body(&parts, body, limit).await?;
     let key = key.map(|key| (key, request_hash(&parts.method, &parts.uri, &body)));
     Ok((body, key))
 }
@@ -111,35 +116,35 @@ fn request_hash(method: &Method, uri: &Uri, body: &[u8]) -> [u8; 32] {
 }
 
 /// Reads the whole body and decompresses it. Empty when the request has no body.
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read_body(request: &Parts, body: Body, limit: usize) -> Result<Bytes, Problem> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let gzip = is_gzip(headers)?;
-    let declared = headers.get(header::CONTENT_TYPE);
+    let gzip = is_gzip(&request.headers)?;
+    let declared = request.headers.get(header::CONTENT_TYPE);
     if let Some(value) = declared
         && !is_json(value)
     {
         return Err(unsupported("The body must be application/json."));
     }
-    let received = read_whole(body, BODY_LIMIT).await?;
+    let received = read_whole(&request.extensions, body, limit).await?;
     if received.is_empty() {
         return Ok(received);
     }
     if declared.is_none() {
         return Err(unsupported("The body needs the header Content-Type: application/json."));
     }
-    if gzip { decompress(&received) } else { Ok(received) }
+    if gzip { decompress(&received, limit) } else { Ok(received) }
 }
 
 /// Decompresses a body. The limit applies to the result, because ten kilobytes can expand to a gigabyte.
-fn decompress(packed: &[u8]) -> Result<Bytes, Problem> {
+fn decompress(packed: &[u8], limit: usize) -> Result<Bytes, Problem> {
     let mut whole = Vec::new();
     MultiGzDecoder::new(packed)
-        .take(BODY_LIMIT as u64 + 1)
+        .take(limit as u64 + 1)
         .read_to_end(&mut whole)
         .map_err(|_| Problem::new(Code::BadRequest, "The body is not valid gzip."))?;
-    if whole.len() > BODY_LIMIT { Err(too_large(BODY_LIMIT)) } else { Ok(whole.into()) }
+    if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.into()) }
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
@@ -172,11 +177,16 @@ fn unsupported(detail: &str) -> Problem {
 
 /// Problem that names all fields that violate a rule.
 fn validation_problem(report: garde::Report) -> Problem {
-    let errors = report.iter().map(|(path, error)| {
-        let (code, message) = parse_message(error.message());
-        FieldError { pointer: pointer_of(&path.to_string()), message: message.to_owned(), code }
-    });
-    Problem::fields(errors.collect())
+    let mut errors: Vec<FieldError> = report
+        .iter()
+        .map(|(path, error)| {
+            let (code, message) = parse_message(error.message());
+            FieldError { pointer: pointer_of(&path.to_string()), message: message.to_owned(), code }
+        })
+        .collect();
+    // A list comes before its entries, because only the first errors are shown.
+    errors.sort_by_key(|error| error.pointer.matches('/').count());
+    Problem::fields(errors)
 }
 
 /// Converts garde's path `lines[0].qty` into the JSON pointer `/lines/0/qty`.
@@ -215,7 +225,7 @@ mod tests {
     }
 
     async fn read(headers: &[(&'static str, &str)], body: impl Into<Body>) -> Result<Input<Order>, Problem> {
-        Input::from_request(request(headers, body), &()).await
+        <Input<Order>>::from_request(request(headers, body), &()).await
     }
 
     fn request(headers: &[(&'static str, &str)], body: impl Into<Body>) -> Request {
@@ -252,6 +262,21 @@ mod tests {
         assert!(read(&[JSON], padded(BODY_LIMIT)).await.is_ok());
         assert_eq!(code(&[JSON], padded(BODY_LIMIT + 1)).await, Code::BodyTooLarge);
         assert_eq!(code(&[JSON], chunks(usize::MAX, 1000)).await, Code::BodyTooLarge);
+    }
+
+    // M2
+    #[tokio::test]
+    async fn strangers_have_a_smaller_limit() {
+        let padded = |size: usize| r#"{"name":"a"}"#.to_owned() + &" ".repeat(size - 12);
+        let zipped = [JSON, ("content-encoding", "gzip")];
+        let size = async |headers: &[(&'static str, &str)], body: Vec<u8>| {
+            let read = <StrangerInput<Order>>::from_request(request(headers, body), &()).await;
+            read.map(|input| input.value.name).map_err(|problem| (problem.code(), problem.refusal.detail))
+        };
+        let refusal = Err((Code::BodyTooLarge, "The body may have at most 4096 bytes.".to_owned()));
+        assert_eq!(size(&[JSON], padded(STRANGER_BODY_LIMIT).into()).await, Ok("a".into()));
+        assert_eq!(size(&[JSON], padded(STRANGER_BODY_LIMIT + 1).into()).await, refusal);
+        assert_eq!(size(&zipped, gzip(padded(STRANGER_BODY_LIMIT + 1).as_bytes())).await, refusal);
     }
 
     // row 10
@@ -305,14 +330,25 @@ mod tests {
         assert_eq!(code(&[JSON], format!(r#"{{"name":"a","lines":[{lines}]}}"#)).await, Code::TooMany);
     }
 
+    // L9
+    #[tokio::test]
+    async fn many_wrong_fields_are_counted_and_the_first_are_shown() {
+        let lines = vec![r#"{"qty":0}"#; 4_000].join(",");
+        let problem = read(&[JSON], format!(r#"{{"name":"a","lines":[{lines}]}}"#)).await.expect_err("wrong");
+        assert_eq!((problem.code(), problem.errors.len()), (Code::InvalidField, 20));
+        assert_eq!((problem.errors[0].pointer.as_str(), problem.errors[0].code), ("/lines", Code::TooMany));
+        assert!(problem.refusal.detail.starts_with("4001 fields"), "{}", problem.refusal.detail);
+        assert_eq!(problem.extra, [("error_count", 4_001.into())]);
+    }
+
     #[tokio::test]
     async fn operations_without_fields_need_no_body() {
         for body in ["", "{}", " {} "] {
-            assert!(Input::<Empty>::from_request(request(&[JSON], body), &()).await.is_ok(), "{body}");
+            assert!(<Input<Empty>>::from_request(request(&[JSON], body), &()).await.is_ok(), "{body}");
         }
         let other = [("content-type", "application/x-www-form-urlencoded")];
-        assert!(Input::<Empty>::from_request(request(&other, ""), &()).await.is_ok());
-        let extra = Input::<Empty>::from_request(request(&[JSON], r#"{"a":1}"#), &()).await.expect_err("nothing is known");
+        assert!(<Input<Empty>>::from_request(request(&other, ""), &()).await.is_ok());
+        let extra = <Input<Empty>>::from_request(request(&[JSON], r#"{"a":1}"#), &()).await.expect_err("nothing is known");
         assert_eq!((extra.code(), extra.errors[0].pointer.as_str()), (Code::UnknownField, "/a"));
         assert_eq!(code(&[], "").await, Code::MalformedJson);
     }

@@ -79,25 +79,41 @@ fn explain(text: &str, locate_error: fn(&str) -> Option<LocatedError>) -> Proble
 
 /// Checks the rules for every JSON text, independent of its type: syntax, no duplicate key, no NUL.
 fn check_any_json(text: &str) -> Result<(), Problem> {
-    serde_json::from_str::<IgnoredAny>(text).map_err(malformed_problem)?;
-    check_value(text, &mut String::new())
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| malformed_problem(text, text, &error))?;
+    check_value(text, text, &mut String::new())
 }
 
-fn malformed_problem(error: serde_json::Error) -> Problem {
-    Problem::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
+/// Problem of a syntax error in `part` of the `whole` body. Its position is told for the whole body.
+fn malformed_problem(whole: &str, part: &str, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    let begin = position_of(whole.as_bytes(), (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize));
+    let (line, column) = match error.line() {
+        0 | 1 => (begin.0, begin.1 + error.column()),
+        line => (begin.0 + line - 1, error.column()),
+    };
+    Problem::new(Code::MalformedJson, format!("The body is not valid JSON: {reason} at line {line} column {column}."))
 }
 
-fn check_value(text: &str, pointer: &mut String) -> Result<(), Problem> {
+/// Line of an offset, and the number of bytes before it in that line.
+fn position_of(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line_begin = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    (before.iter().filter(|byte| **byte == b'\n').count() + 1, before.len() - line_begin)
+}
+
+fn check_value(whole: &str, text: &str, pointer: &mut String) -> Result<(), Problem> {
+    let malformed = |error: serde_json::Error| malformed_problem(whole, text, &error);
     let length = pointer.len();
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {
             let mut seen = HashSet::new();
-            for (name, value) in serde_json::from_str::<Members<'_>>(text).map_err(malformed_problem)?.0 {
+            for (name, value) in serde_json::from_str::<Members<'_>>(text).map_err(malformed)?.0 {
                 push_pointer_step(pointer, &name);
                 if name.contains('\0') {
                     return Err(nul_problem(pointer));
                 }
-                check_value(value.get(), pointer)?;
+                check_value(whole, value.get(), pointer)?;
                 if !seen.insert(name) {
                     let error = FieldError { pointer: pointer.clone(), message: "is given twice".into(), code: Code::DuplicateField };
                     return Err(Problem::fields(vec![error]));
@@ -106,13 +122,13 @@ fn check_value(text: &str, pointer: &mut String) -> Result<(), Problem> {
             }
         }
         Some(b'[') => {
-            for (index, value) in serde_json::from_str::<Vec<&RawValue>>(text).map_err(malformed_problem)?.into_iter().enumerate() {
+            for (index, value) in serde_json::from_str::<Vec<&RawValue>>(text).map_err(malformed)?.into_iter().enumerate() {
                 push_pointer_step(pointer, &index.to_string());
-                check_value(value.get(), pointer)?;
+                check_value(whole, value.get(), pointer)?;
                 pointer.truncate(length);
             }
         }
-        Some(b'"') if serde_json::from_str::<String>(text).map_err(malformed_problem)?.contains('\0') => return Err(nul_problem(pointer)),
+        Some(b'"') if serde_json::from_str::<String>(text).map_err(malformed)?.contains('\0') => return Err(nul_problem(pointer)),
         _ => {}
     }
     Ok(())

@@ -176,3 +176,20 @@ fn no_error_names_a_rust_type() {
         }
     }
 }
+
+// L13
+#[test]
+fn the_position_of_an_error_counts_from_the_start_of_the_body() {
+    for body in [
+        "{\"name\":\"\\ud800\"}",
+        "{\n \"name\": \"a\",\n  \"lines\": [{\"note\":\"\\ud800\"}]}",
+        "{\"\\ud800\":1}",
+        "[\n\"\\udc00\"]",
+        "{\"a\":\n1,}",
+    ] {
+        let expected = serde_json::from_str::<serde_json::Value>(body).expect_err("it is malformed");
+        let problem = parse::<Order>(body.as_bytes()).expect_err("it is malformed");
+        let place = format!(" at line {} column {}.", expected.line(), expected.column());
+        assert!(problem.code() == Code::MalformedJson && problem.refusal.detail.ends_with(&place), "{body}: {place} {problem:?}");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! It is one hand-written future without a box, because at ten thousand requests a second a stack of ten layers would dominate the latency.
 
-use super::{Problem, Trace, problem::add_trace};
+use super::{Problem, Trace, problem::add_trace, route_of};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
@@ -13,7 +13,7 @@ use contracts::Code;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use metrics::{Counter, Histogram};
 use percent_encoding::percent_decode_str;
-use runtime::{one_reader::TaskScope, ports::Stopwatch, tasks::panic_text};
+use runtime::{line_limit::LineLimit, one_reader::TaskScope, ports::Stopwatch, tasks::panic_text};
 use std::{
     convert::Infallible,
     future::Future,
@@ -26,6 +26,8 @@ use tower::{Layer, Service};
 use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+static PANICKED: LineLimit = LineLimit::new("handler panicked");
 
 /// Wraps all routes in the request layer. Apply it once, after all other layers.
 pub fn layers(router: Router) -> Router {
@@ -47,29 +49,31 @@ impl Layer<Route> for RequestLayer {
 #[derive(Clone)]
 struct RequestService {
     inner: Route,
-    route_metrics: Arc<OnceLock<RouteMetrics>>,
+    route_metrics: Arc<[OnceLock<RouteMetrics>; METHOD_LABELS.len() + 1]>,
 }
 
-/// Metrics of one route; responses are counted by the first digit of the status.
+/// Methods with a label of their own. Others share one, so that callers cannot create new time series.
+const METHOD_LABELS: [Method; 7] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// Metrics of one method of a route; responses are counted by the first digit of the status.
 struct RouteMetrics {
     answers: [Counter; 5],
     seconds: Histogram,
 }
 
 impl RouteMetrics {
-    fn new(method: &Method, route: &str) -> RouteMetrics {
-        // Nonstandard methods share one label, so that callers cannot create new time series.
-        let method = if is_known_method(method) { method.as_str().to_owned() } else { "other".to_owned() };
+    fn new(method: usize, route: &str) -> RouteMetrics {
+        let method = METHOD_LABELS.get(method).map_or("other", Method::as_str).to_owned();
         let answers = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
             metrics::counter!("onrush_http_requests_total", "method" => method.clone(), "route" => route.to_owned(), "status" => status)
         });
-        let seconds = metrics::histogram!("onrush_http_request_seconds", "method" => method.clone(), "route" => route.to_owned());
+        let seconds = metrics::histogram!("onrush_http_request_seconds", "method" => method, "route" => route.to_owned());
         RouteMetrics { answers, seconds }
     }
 }
 
-fn is_known_method(method: &Method) -> bool {
-    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS].contains(method)
+fn method_index(method: &Method) -> usize {
+    METHOD_LABELS.iter().position(|known| known == method).unwrap_or(METHOD_LABELS.len())
 }
 
 impl Service<Request> for RequestService {
@@ -85,17 +89,16 @@ impl Service<Request> for RequestService {
         let clock = Stopwatch::start();
         let trace = Trace::of(request.headers());
         request.extensions_mut().insert(trace);
-        let route = request.extensions().get::<MatchedPath>().cloned();
+        let is_routed = request.extensions().get::<MatchedPath>().is_some();
         let log = tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+        let method = method_index(request.method());
         let route_metrics = Arc::clone(&self.route_metrics);
-        if route_metrics.get().is_none() {
-            let _ = route_metrics.set(RouteMetrics::new(request.method(), route.as_ref().map_or("none", MatchedPath::as_str)));
-        }
-        let state = match check_request(&request, route.is_some()) {
+        route_metrics[method].get_or_init(|| RouteMetrics::new(method, route_of(request.extensions())));
+        let state = match check_request(&request, is_routed) {
             Some(problem) => RequestState::Refused(Some(problem)),
             None => RequestState::Running(self.inner.call(request)),
         };
-        RequestFuture { state, trace: trace.0, clock, route_metrics, log, scope: TaskScope::begin() }
+        RequestFuture { state, trace: trace.0, clock, method, route_metrics, log, scope: TaskScope::begin() }
     }
 }
 
@@ -109,7 +112,8 @@ struct RequestFuture {
     state: RequestState,
     trace: Uuid,
     clock: Stopwatch,
-    route_metrics: Arc<OnceLock<RouteMetrics>>,
+    method: usize,
+    route_metrics: Arc<[OnceLock<RouteMetrics>; METHOD_LABELS.len() + 1]>,
     log: Option<(Method, String)>,
     scope: TaskScope,
 }
@@ -128,7 +132,9 @@ impl Future for RequestFuture {
                 Ok(Poll::Ready(Ok(response))) => response,
                 Ok(Poll::Ready(Err(never))) => match never {},
                 Err(panic) => {
-                    tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), "handler panicked");
+                    if let Some(left_out) = PANICKED.take() {
+                        tracing::error!(trace = %trace.simple(), panic = panic_text(panic.as_ref()), left_out, "handler panicked");
+                    }
                     Problem::from(Code::Internal).into_response()
                 }
             },
@@ -142,7 +148,7 @@ impl Future for RequestFuture {
 impl RequestFuture {
     fn record(&self, status: StatusCode) {
         let elapsed = self.clock.elapsed();
-        if let Some(route_metrics) = self.route_metrics.get() {
+        if let Some(route_metrics) = self.route_metrics[self.method].get() {
             let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
             route_metrics.answers[class].increment(1);
             route_metrics.seconds.record(elapsed.as_secs_f64());
@@ -252,6 +258,7 @@ fn into_problem(response: Response) -> Response {
         413 => Code::BodyTooLarge,
         414 => Code::UriTooLong,
         415 => Code::UnsupportedMediaType,
+        417 => Code::ExpectationFailed,
         422 => Code::InvalidField,
         429 => Code::TooManyAttempts,
         431 => Code::HeadersTooLarge,

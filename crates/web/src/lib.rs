@@ -5,6 +5,7 @@
 
 mod body;
 pub mod client;
+mod connections;
 mod guarded_stream;
 mod head;
 mod input;
@@ -16,24 +17,28 @@ mod page;
 mod parts;
 mod prefer;
 mod problem;
+mod proxies;
+mod proxy_protocol;
 mod query;
 pub mod rules;
 mod server;
 #[cfg(test)]
 mod server_tests;
+mod unread_body;
 
 pub use axum::extract::State;
-pub use body::read_whole;
+pub use body::{BodyMemory, read_whole};
 pub use contracts::problem::{FieldError, ProblemBody, ProblemField, problem_body};
-pub use input::{BODY_LIMIT, Empty, Input};
+pub use input::{BODY_LIMIT, Empty, Input, STRANGER_BODY_LIMIT, StrangerInput};
 pub use layer::layers;
 pub use page::{Cursors, DEFAULT_LIMIT, Listing, MAX_LIMIT, page_limit};
-pub use parts::{Path, Peer, Trace};
+pub use parts::{Path, Peer, Trace, route_of};
 pub use prefer::Preferences;
 pub use problem::Problem;
 pub use problem::RETRY_AFTER_SECS;
+pub use proxies::{ClientHeader, NetworkError, Proxies, TrustedNetworks};
 pub use query::Query;
-pub use server::{ServerLimits, listen, serve};
+pub use server::{ServerSettings, listen, raise_descriptor_limit, serve};
 
 use axum::{body::Body, response::Response};
 use contracts::{Code, problem::code_of};

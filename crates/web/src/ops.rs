@@ -28,12 +28,16 @@ impl Readiness {
     }
 }
 
-/// `GET /health/live`, `/health/ready` and `/metrics`.
-pub fn router(readiness: Readiness) -> Router {
+/// `GET /health/live` and `/health/ready`, which tell no more than up or not.
+pub fn health(readiness: Readiness) -> Router {
     Router::new()
         .route("/health/live", get(|| async { up_response() }))
         .route("/health/ready", get(move || ready_response(readiness.is_ready())))
-        .route("/metrics", get(|| async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics_text()) }))
+}
+
+/// `GET /metrics`, which shows the inside of the process. Not for the address of the API.
+pub fn metrics() -> Router {
+    Router::new().route("/metrics", get(|| async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::metrics_text()) }))
 }
 
 async fn ready_response(is_ready: bool) -> Response {
@@ -64,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_its_handle_and_liveness_stays_up() {
         let readiness = Readiness::default();
-        let router = layers(router(readiness.clone()));
+        let router = layers(health(readiness.clone()));
         assert_eq!(get_text(&router, "/health/live").await.0, 200);
         let (status, body) = get_text(&router, "/health/ready").await;
         assert_eq!((status, body.contains("/problems/unavailable")), (503, true));
@@ -77,12 +81,28 @@ mod tests {
     #[tokio::test]
     async fn requests_are_counted_by_route() {
         telemetry::install_metrics();
-        let router = layers(router(Readiness::default()));
+        let router = layers(health(Readiness::default()).merge(metrics()));
         get_text(&router, "/health/ready").await;
         let (status, text) = get_text(&router, "/metrics").await;
         assert_eq!(status, 200);
         let line = r#"onrush_http_requests_total{method="GET",route="/health/ready",status="5xx"} "#;
         assert!(text.contains(line), "{text}");
         assert!(text.contains("onrush_http_request_seconds_bucket{"), "{text}");
+    }
+
+    // L2
+    #[tokio::test]
+    async fn each_method_of_a_route_has_its_own_counter() {
+        telemetry::install_metrics();
+        let router = layers(Router::new().route("/methods", get(|| async { "" })).merge(metrics()));
+        for method in ["HEAD", "GET", "GET", "BREW"] {
+            let request = Request::builder().method(method).uri("/methods").body(Body::empty()).expect("a request");
+            let _ = router.clone().oneshot(request).await.expect("it cannot fail");
+        }
+        let (_, text) = get_text(&router, "/metrics").await;
+        for (method, status, count) in [("HEAD", "2xx", 1), ("GET", "2xx", 2), ("other", "4xx", 1)] {
+            let line = format!(r#"onrush_http_requests_total{{method="{method}",route="/methods",status="{status}"}} {count}"#);
+            assert!(text.contains(&line), "{line}: {text}");
+        }
     }
 }

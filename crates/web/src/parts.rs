@@ -1,9 +1,9 @@
 //! Extractors for handlers besides the body and the query: trace, peer address, path.
 
 use super::Problem;
-use axum::extract::{FromRequestParts, path::ErrorKind, rejection::PathRejection};
+use axum::extract::{FromRequestParts, MatchedPath, path::ErrorKind, rejection::PathRejection};
 use contracts::Code;
-use http::{HeaderMap, request::Parts};
+use http::{Extensions, HeaderMap, request::Parts};
 use runtime::ports::random_bytes;
 use serde::de::DeserializeOwned;
 use std::{
@@ -69,7 +69,12 @@ fn parse_traceparent(value: &[u8]) -> Option<Uuid> {
     (!id.is_nil()).then_some(id)
 }
 
-/// Address at the other end of the connection. Headers that claim another address are ignored, because any client can send them.
+/// Route of the request, for the log and for metrics. Unlike the path, a client cannot write into it.
+pub fn route_of(request: &Extensions) -> &str {
+    request.get::<MatchedPath>().map_or("none", MatchedPath::as_str)
+}
+
+/// Address of the client: the other end of the connection, or the client that a trusted proxy names ([`super::Proxies`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 

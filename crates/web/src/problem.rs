@@ -15,11 +15,15 @@ use contracts::{
 use db::DbError;
 use engine::{Fault, SubmitError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use runtime::line_limit::LineLimit;
 use serde_json::Value;
 use uuid::Uuid;
 
 /// `Retry-After` in seconds while overloaded or degraded: long enough for a batch or a restart to finish.
 pub const RETRY_AFTER_SECS: u32 = 1;
+
+/// Most wrong fields in one answer, so that an answer does not grow with the mistake.
+const MAX_FIELD_ERRORS: usize = 20;
 
 /// Reason for a failed request, returned from a handler as the error.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,14 +46,22 @@ impl Problem {
     }
 
     /// A problem with several wrong fields. Its type is the code of the fields if they all agree, else `invalid-field`.
-    pub fn fields(errors: Vec<FieldError>) -> Problem {
+    /// Many wrong fields are counted, and the first [`MAX_FIELD_ERRORS`] are shown.
+    pub fn fields(mut errors: Vec<FieldError>) -> Problem {
+        let count = errors.len();
         let first = errors.first().map_or(Code::InvalidField, |error| error.code);
         let code = if errors.iter().all(|error| error.code == first) { first } else { Code::InvalidField };
         let detail = match errors.as_slice() {
             [only] => format!("{} {}", if only.pointer.is_empty() { "The body" } else { &only.pointer }, only.message),
-            _ => format!("{} fields have unacceptable values.", errors.len()),
+            _ if count > MAX_FIELD_ERRORS => format!("{count} fields have unacceptable values; the first {MAX_FIELD_ERRORS} are listed."),
+            _ => format!("{count} fields have unacceptable values."),
         };
-        Problem { errors, ..Refusal::new(code, detail).into() }
+        let mut problem = Problem::from(Refusal::new(code, detail));
+        if count > MAX_FIELD_ERRORS {
+            errors.truncate(MAX_FIELD_ERRORS);
+            problem = problem.with("error_count", count.into());
+        }
+        Problem { errors, ..problem }
     }
 
     #[must_use]
@@ -103,6 +115,8 @@ impl From<SubmitError> for Problem {
     }
 }
 
+static UNAVAILABLE: LineLimit = LineLimit::new("request failed: database unavailable");
+
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
@@ -113,7 +127,9 @@ impl From<DbError> for Problem {
             | DbError::Retry(_)
             | DbError::Locked(_)
             | DbError::Unknown => {
-                tracing::warn!(%error, "request failed: database unavailable");
+                if let Some(left_out) = UNAVAILABLE.take() {
+                    tracing::warn!(%error, left_out, "request failed: database unavailable");
+                }
                 Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECS)
             }
             error => {

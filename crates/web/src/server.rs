@@ -1,22 +1,25 @@
 //! HTTP server: accepts connections, enforces limits, and stops gracefully so that running requests finish.
 
 use super::{
-    Peer, Problem, Trace,
+    BodyMemory, Peer, Problem, Proxies, Trace,
+    connections::{CUT_OFF, Connections, RUNNING, Registration, STOPPING},
     guarded_stream::{GuardedStream, RefusedHead, StreamTimeouts},
+    unread_body::{BodyEnd, FinishedResponse, TrackedBody, closing},
 };
 use axum::{Router, body::Body, extract::Request, response::Response, routing::future::RouteFuture};
 use contracts::Code;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use hyper::{
     body::{Body as HttpBody, Incoming},
     server::conn::http1,
     service::Service as HyperService,
 };
 use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use runtime::tasks::{self, Shutdown};
+use runtime::{
+    line_limit::LineLimit,
+    tasks::{self, Shutdown},
+};
 use std::{
-    collections::HashMap,
     convert::Infallible,
     future::{Future, poll_fn},
     io,
@@ -24,22 +27,25 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::Service;
 
-/// Limits and timeouts of the server.
+/// Limits and timeouts of the server, and the proxies in front of it.
 #[derive(Clone, Debug)]
-pub struct ServerLimits {
-    /// Most open connections; others wait in the kernel's queue. Each uses some 20 KiB.
+pub struct ServerSettings {
+    /// Most open connections. Above it, the one that has waited longest for a request makes room, and new ones wait in the kernel's
+    /// queue. Each uses some 20 KiB.
     pub max_connections: u32,
+    /// Most connections of one address (IPv6: one /64), so that a single client cannot take all. Trusted proxies have no such limit.
+    pub max_per_address: u32,
+    pub proxies: Proxies,
+    /// Memory for the bodies of all requests in progress.
+    pub body_memory: BodyMemory,
     /// Timeout for a complete request head.
     pub head_time: Duration,
     /// Idle timeout of a connection without a request.
@@ -51,10 +57,22 @@ pub struct ServerLimits {
     pub drain_time: Duration,
 }
 
-impl Default for ServerLimits {
+/// Default of [`ServerSettings::max_connections`].
+const MAX_CONNECTIONS: u32 = 8_192;
+/// Addresses that it takes to fill the server. The share of each, 1,024 connections, is enough for the browsers of a company behind NAT.
+const ADDRESSES_TO_FILL: u32 = 8;
+/// Descriptors for everything else: databases, files, Kafka, Redis, and connections to other processes.
+const RESERVED_DESCRIPTORS: u64 = 256;
+/// Fewest connections, however few descriptors the process has.
+const MIN_CONNECTIONS: u64 = 64;
+
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
-            max_connections: 8_192,
+            max_connections: MAX_CONNECTIONS,
+            max_per_address: MAX_CONNECTIONS / ADDRESSES_TO_FILL,
+            proxies: Proxies::default(),
+            body_memory: BodyMemory::default(),
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             stall_time: Duration::from_secs(30),
@@ -63,7 +81,14 @@ impl Default for ServerLimits {
     }
 }
 
-impl ServerLimits {
+impl ServerSettings {
+    /// Settings for a process that may open this number of descriptors.
+    pub fn for_descriptors(descriptors: u64) -> ServerSettings {
+        let free = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(MIN_CONNECTIONS);
+        let max_connections = u32::try_from(free).unwrap_or(MAX_CONNECTIONS).min(MAX_CONNECTIONS);
+        ServerSettings { max_connections, max_per_address: max_connections / ADDRESSES_TO_FILL, ..ServerSettings::default() }
+    }
+
     fn timeouts(&self) -> StreamTimeouts {
         let tick = (self.head_time / 2).max(Duration::from_millis(1));
         let ticks = |time: Duration| u32::try_from(time.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX).max(1);
@@ -75,8 +100,17 @@ impl ServerLimits {
 ///
 /// In a rush all clients connect at once, and a client that finds the backlog full retries only after a second.
 const BACKLOG: u32 = 4_096;
+/// Largest buffer of a connection, in bytes. Holds a whole head, and bounds the part of a body that no handler has asked for.
+const MAX_BUFFER: usize = 64 * 1024;
 /// Pause after a failed accept. Without file descriptors or memory, retrying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Raises the number of descriptors that this process may open to the most that the system allows. Returns that number.
+///
+/// The usual soft limit, 1,024, is meant for programs that use `select`.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+}
 
 /// Listens on an address.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -88,136 +122,132 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the shutdown begins. Then accepts no more connections, lets running requests finish, and returns.
-pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, shutdown: Shutdown) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(limits.max_connections as usize));
-    let connections = Arc::new(Connections::default());
-    let timeouts = limits.timeouts();
+pub async fn serve(listener: TcpListener, router: Router, settings: ServerSettings, shutdown: Shutdown) -> io::Result<()> {
+    let connections = Connections::new(settings.max_connections, settings.max_per_address);
+    let server = Arc::new(HttpServer { router, settings, connections, shutdown });
     loop {
-        let slot = tokio::select! {
-            biased;
-            () = shutdown.stopping() => break,
-            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
-        };
         let accepted = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = server.shutdown.stopping() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let connection = run_connection(stream, peer, router.clone(), timeouts, Arc::clone(&connections));
+            Ok((stream, address)) => {
+                let slot = tokio::select! {
+                    biased;
+                    () = server.shutdown.stopping() => break,
+                    slot = server.connections.take_slot() => slot,
+                };
+                let server = Arc::clone(&server);
                 tasks::spawn("connection", async move {
-                    connection.await;
+                    server.run_connection(stream, address).await;
                     drop(slot);
                 });
             }
             Err(error) if is_caused_by_client(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                if let Some(left_out) = ACCEPT_FAILED.take() {
+                    tracing::warn!(%error, left_out, "accept failed");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
+    let HttpServer { settings, connections, .. } = &*server;
     connections.set_phase(STOPPING);
-    let finished = tokio::time::timeout(limits.drain_time, slots.acquire_many(limits.max_connections)).await.is_ok();
-    if !finished {
-        let open = limits.max_connections as usize - slots.available_permits();
-        tracing::warn!(open, "connections cut off: drain time exceeded");
+    if tokio::time::timeout(settings.drain_time, connections.ended(settings.max_connections)).await.is_err() {
+        tracing::warn!(open = connections.open_count(), "connections cut off: drain time exceeded");
         connections.set_phase(CUT_OFF);
     }
     Ok(())
+}
+
+static ACCEPT_FAILED: LineLimit = LineLimit::new("accept failed");
+static PROXY_HEADER_MISSING: LineLimit = LineLimit::new("connection of a proxy refused");
+
+/// Server for all connections of a listener.
+struct HttpServer {
+    router: Router,
+    settings: ServerSettings,
+    connections: Arc<Connections>,
+    shutdown: Shutdown,
 }
 
 fn is_caused_by_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
 }
 
-async fn run_connection(stream: TcpStream, peer: SocketAddr, router: Router, timeouts: StreamTimeouts, connections: Arc<Connections>) {
-    // A response is usually one packet, so waiting for more data would only delay it.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
+impl HttpServer {
+    /// The other end of a new connection. `None`: the connection ends before its first request.
+    async fn find_peer(&self, stream: &mut TcpStream, address: SocketAddr) -> Option<SocketAddr> {
+        let peer = tokio::select! {
+            () = self.shutdown.stopping() => return None,
+            peer = tokio::time::timeout(self.settings.head_time, self.settings.proxies.connection_peer(stream, address)) => peer,
+        };
+        let error = match peer {
+            Ok(Ok(peer)) => return Some(peer),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        if let Some(left_out) = PROXY_HEADER_MISSING.take() {
+            tracing::warn!(%error, left_out, "connection of a proxy refused: no PROXY protocol header");
+        }
+        None
     }
-    let refused_head = Arc::new(RefusedHead::default());
-    let io = TokioIo::new(GuardedStream::new(stream, Arc::clone(&refused_head), timeouts));
-    let requests = ConnectionService { router, peer, refused_head, count: AtomicU64::new(0) };
-    let mut builder = http1::Builder::new();
-    // `GuardedStream` enforces the head timeout, so hyper needs no timer per request.
-    // With half-close, a client that has sent everything may shut down its side and still read.
-    builder.header_read_timeout(None).half_close(true);
-    let mut http = pin!(builder.serve_connection(io, requests));
-    let mut registration: Option<Registration> = None;
-    let mut is_draining = false;
-    poll_fn(|cx| {
-        if registration.is_none() {
-            registration = Some(connections.register(cx.waker().clone()));
+
+    async fn run_connection(&self, mut stream: TcpStream, address: SocketAddr) {
+        // A response is usually one packet, so waiting for more data would only delay it.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY not set");
         }
-        match connections.phase.load(Ordering::SeqCst) {
-            RUNNING => {}
-            CUT_OFF => return Poll::Ready(()),
-            _ if is_draining => {}
-            _ => {
-                is_draining = true;
-                http.as_mut().graceful_shutdown();
+        let Some(peer) = self.find_peer(&mut stream, address).await else { return };
+        let source = (!self.settings.proxies.trusted.contains(peer.ip())).then(|| Peer(peer).source());
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let Some(registration) = self.connections.register(waker, source) else { return };
+        self.serve_requests(stream, peer, &registration).await;
+    }
+
+    async fn serve_requests(&self, stream: TcpStream, peer: SocketAddr, registration: &Registration) {
+        let activity = &registration.activity;
+        let refused_head = Arc::new(RefusedHead::default());
+        let io = TokioIo::new(GuardedStream::new(stream, Arc::clone(&refused_head), Arc::clone(activity), self.settings.timeouts()));
+        let requests = ConnectionService { server: self, peer, refused_head, count: AtomicU64::new(0) };
+        let mut builder = http1::Builder::new();
+        // `GuardedStream` enforces the head timeout, so hyper needs no timer per request.
+        // With half-close, a client that has sent everything may shut down its side and still read.
+        builder.header_read_timeout(None).half_close(true).max_buf_size(MAX_BUFFER);
+        let mut http = pin!(builder.serve_connection(io, requests));
+        let mut is_draining = false;
+        poll_fn(|cx| {
+            match self.connections.phase() {
+                CUT_OFF => return Poll::Ready(()),
+                _ if is_draining => {}
+                RUNNING if !activity.is_evicted() => {}
+                _ => {
+                    is_draining = true;
+                    http.as_mut().graceful_shutdown();
+                }
             }
-        }
-        http.as_mut().poll(cx).map(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "connection ended early");
-            }
+            http.as_mut().poll(cx).map(|result| {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "connection ended early");
+                }
+            })
         })
-    })
-    .await;
-}
-
-const RUNNING: u8 = 0;
-const STOPPING: u8 = 1;
-const CUT_OFF: u8 = 2;
-
-/// All open connections, woken when the server stops. The flag costs a request one atomic load; a channel would cost a lock.
-#[derive(Default)]
-struct Connections {
-    phase: AtomicU8,
-    next: AtomicU64,
-    wakers: Mutex<HashMap<u64, Waker>>,
-}
-
-impl Connections {
-    /// Registers the task of a connection. A task keeps its waker for life, so it registers once.
-    fn register(self: &Arc<Self>, waker: Waker) -> Registration {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.wakers.lock().insert(id, waker);
-        Registration { id, connections: Arc::clone(self) }
-    }
-
-    fn set_phase(&self, phase: u8) {
-        self.phase.store(phase, Ordering::SeqCst);
-        for waker in self.wakers.lock().values() {
-            waker.wake_by_ref();
-        }
-    }
-}
-
-struct Registration {
-    id: u64,
-    connections: Arc<Connections>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.connections.wakers.lock().remove(&self.id);
+        .await;
     }
 }
 
 /// hyper service of one connection: hands its requests to the router, and refuses the placeholder of a refused head.
-struct ConnectionService {
-    router: Router,
+struct ConnectionService<'s> {
+    server: &'s HttpServer,
     peer: SocketAddr,
     refused_head: Arc<RefusedHead>,
     count: AtomicU64,
 }
 
-impl HyperService<http::Request<Incoming>> for ConnectionService {
+impl HyperService<http::Request<Incoming>> for ConnectionService<'_> {
     type Response = Response;
     type Error = Infallible;
     type Future = ResponseFuture;
@@ -225,35 +255,56 @@ impl HyperService<http::Request<Incoming>> for ConnectionService {
     fn call(&self, request: http::Request<Incoming>) -> ResponseFuture {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         match self.refused_head.refusal_of(number) {
-            Some(code) => ResponseFuture::Refused(refusal_response(code)),
-            None => {
-                let mut request: Request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
-                request.extensions_mut().insert(Peer(self.peer));
-                ResponseFuture::Running(self.router.clone().call(request))
-            }
+            Some(code) => ResponseFuture::Finishing(FinishedResponse::Ready(refusal_response(code))),
+            None => self.run(request),
         }
+    }
+}
+
+impl ConnectionService<'_> {
+    fn run(&self, request: http::Request<Incoming>) -> ResponseFuture {
+        let HttpServer { router, settings, .. } = self.server;
+        let (parts, incoming) = request.into_parts();
+        let (body, end) = if incoming.is_end_stream() {
+            (Body::empty(), None)
+        } else {
+            let (body, end) = TrackedBody::new(incoming, parts.headers.contains_key(header::EXPECT));
+            (Body::new(body), Some(end))
+        };
+        let mut request = Request::from_parts(parts, body);
+        let client = settings.proxies.client(self.peer, request.headers());
+        request.extensions_mut().insert(Peer(client));
+        if end.is_some() {
+            request.extensions_mut().insert(settings.body_memory.clone());
+        }
+        ResponseFuture::Running { response: router.clone().call(request), end }
     }
 }
 
 /// Response for a refused head, which has no request.
 fn refusal_response(code: Code) -> Response {
-    let mut response = Problem::from(code).into_traced(Trace::of(&HeaderMap::new()).0);
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+    closing(Problem::from(code).into_traced(Trace::of(&HeaderMap::new()).0))
 }
 
 enum ResponseFuture {
-    Refused(Response),
-    Running(RouteFuture<Infallible>),
+    Running { response: RouteFuture<Infallible>, end: Option<BodyEnd> },
+    Finishing(FinishedResponse),
 }
 
 impl Future for ResponseFuture {
     type Output = Result<Response, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            ResponseFuture::Refused(response) => Poll::Ready(Ok(std::mem::take(response))),
-            ResponseFuture::Running(running) => Pin::new(running).poll(cx),
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let ResponseFuture::Running { response, end } = &mut *self {
+            let response = ready!(Pin::new(response).poll(cx))?;
+            let Some(end) = end.take() else { return Poll::Ready(Ok(response)) };
+            // The handler is dropped first, and with it the body that it did not read.
+            *self = ResponseFuture::Finishing(FinishedResponse::Ready(Response::default()));
+            *self = ResponseFuture::Finishing(end.finish(response));
+        }
+        match &mut *self {
+            ResponseFuture::Finishing(finished) => Pin::new(finished).poll(cx).map(Ok),
+            ResponseFuture::Running { .. } => Poll::Pending,
         }
     }
 }

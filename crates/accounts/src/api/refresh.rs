@@ -14,7 +14,8 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    http::{Input, Problem, ProblemBody, State, Trace},
+    http::{Problem, ProblemBody, State, StrangerInput, Trace},
+    line_limit::LineLimit,
 };
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
@@ -38,7 +39,7 @@ pub struct ShownToken {
         (status = 401, description = "unauthenticated: unknown, expired or revoked; token-reused: the session has ended", body = ProblemBody),
     )
 )]
-pub async fn refresh(State(accounts): State<Arc<Accounts>>, trace: Trace, input: Input<ShownToken>) -> Result<Response, Problem> {
+pub async fn refresh(State(accounts): State<Arc<Accounts>>, trace: Trace, input: StrangerInput<ShownToken>) -> Result<Response, Problem> {
     let shown = RefreshSecret::parse(&input.value.refresh_token).ok_or(Code::Unauthenticated)?;
     let command = RefreshSession { shown: shown.digest(), next: RefreshSecret::generate() };
     let answer = kit::submit::run(&accounts, command, None, trace).await?;
@@ -74,6 +75,18 @@ impl Families {
     }
 }
 
+static REUSED: LineLimit = LineLimit::new("used refresh token presented again");
+
+fn log_reuse(member: MemberId, session: Uuid) {
+    metrics::counter!("onrush_accounts_tokens_reused_total").increment(1);
+    if let Some(left_out) = REUSED.take() {
+        tracing::warn!(
+            target: "audit", %member, %session, left_out,
+            "session ended: a used refresh token was presented again"
+        );
+    }
+}
+
 impl Command for RefreshSession {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.refresh";
@@ -96,14 +109,12 @@ impl Command for RefreshSession {
                     Answer::json(200, &TokenPair::new(accounts, member, session, &command.next, work.now))?.into()
                 }
                 Rotation::Reused => {
-                    ended.push(session.id);
-                    let (member_id, session_id) = (member.id, session.id);
-                    work.after_commit(move || {
-                        tracing::warn!(
-                            target: "audit", member = %member_id, session = %session_id,
-                            "session ended: a used refresh token was presented again"
-                        );
-                    });
+                    // A token shown several times in a batch ends its session once.
+                    if !ended.contains(&session.id) {
+                        ended.push(session.id);
+                        let (member_id, session_id) = (member.id, session.id);
+                        work.after_commit(move || log_reuse(member_id, session_id));
+                    }
                     Code::TokenReused.into()
                 }
                 Rotation::Refused(code) => code.into(),

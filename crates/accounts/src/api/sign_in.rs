@@ -17,7 +17,7 @@ use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::web_sessions::SessionHash,
-    http::{Input, Peer, Problem, ProblemBody, State, Trace, rules},
+    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace, rules},
     ports,
 };
 use serde::Deserialize;
@@ -51,7 +51,7 @@ pub async fn sign_in(
     State(accounts): State<Arc<Accounts>>,
     peer: Peer,
     trace: Trace,
-    input: Input<Credentials>,
+    input: StrangerInput<Credentials>,
 ) -> Result<Response, Problem> {
     let command = accounts.open_session(&input.value, peer, SessionCredential::Tokens(RefreshSecret::generate())).await?;
     let answer = kit::submit::run(&accounts, command, None, trace).await?;

@@ -12,7 +12,7 @@ use contracts::{Code, MemberId, Message, messages::MemberRegistered};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Role, password},
-    http::{Input, Problem, ProblemBody, State, Trace, rules},
+    http::{Problem, ProblemBody, State, StrangerInput, Trace, rules},
     ports,
 };
 use serde::Deserialize;
@@ -52,7 +52,7 @@ pub struct NewAccount {
         (status = 503, description = "overloaded: too many passwords are being hashed", body = ProblemBody),
     )
 )]
-pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input: Input<NewAccount>) -> Result<Response, Problem> {
+pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input: StrangerInput<NewAccount>) -> Result<Response, Problem> {
     let form = &input.value;
     let email = Email::parse(&form.email).ok_or_else(|| invalid("/email", "must be an e-mail address"))?;
     let name = form.name.trim().to_owned();

@@ -12,7 +12,7 @@ use crate::{Accounts, model::SESSION_LIFETIME};
 use axum::{http::StatusCode, response::Response};
 use kit::{
     auth::{cookie, web_sessions::SessionSecret},
-    http::{Input, Peer, Problem, ProblemBody, State, Trace},
+    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace},
 };
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub async fn web_sign_in(
     State(accounts): State<Arc<Accounts>>,
     peer: Peer,
     trace: Trace,
-    input: Input<Credentials>,
+    input: StrangerInput<Credentials>,
 ) -> Result<Response, Problem> {
     let secret = SessionSecret::fresh();
     let command = accounts.open_session(&input.value, peer, SessionCredential::Cookie(secret.hash())).await?;

@@ -1,6 +1,7 @@
 //! Checks ARCHITECTURE against the code: dependencies between crates, owners of tables, and the files of operations.
 
 use contracts::{SERVICES, SplitGroup, split_groups};
+use kit::metrics_help::METRICS;
 use onrush::{documents, mall};
 use serde_json::Value;
 use std::{
@@ -270,4 +271,24 @@ fn no_crate_leaves_the_lints_of_the_workspace() {
         let lints = text.split_once("[lints]").map(|(_, rest)| rest.trim_start());
         assert!(lints.is_some_and(|rest| rest.starts_with("workspace = true")), "{} has lints of its own", manifest.display());
     }
+}
+
+/// Names of the metrics that a text records.
+fn metrics_named(text: &str) -> impl Iterator<Item = &str> {
+    let macros = ["counter!(", "gauge!(", "histogram!("];
+    let recorded = macros.into_iter().flat_map(move |name| text.split(name).skip(1));
+    recorded.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next()).filter(|name| name.starts_with("onrush_"))
+}
+
+// D4
+#[test]
+fn every_metric_has_a_help_text() {
+    let described: BTreeSet<&str> = METRICS.iter().map(|(_, name, _)| *name).collect();
+    assert_eq!(described.len(), METRICS.len(), "a metric is described twice");
+    let mut found = BTreeSet::new();
+    for file in files(&crates(), "rs").into_iter().filter(|file| file.components().any(|part| part.as_os_str() == "src")) {
+        found.extend(metrics_named(&read(&file)).filter(|name| !name.starts_with("onrush_test_")).map(str::to_owned));
+    }
+    let found: BTreeSet<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(described, found, "crates/runtime/src/metrics_help.rs differs from the metrics in the code");
 }

@@ -82,10 +82,13 @@ fn connection_lines(settings: &Settings) -> Vec<SettingLine> {
 }
 
 fn behaviour_lines(settings: &Settings) -> Vec<SettingLine> {
-    let operator = settings.operator.as_ref();
+    let (operator, proxies) = (settings.operator.as_ref(), &settings.proxies);
     vec![
         ("listen", settings.listen.to_string()),
-        ("ops_listen", settings.ops_listen.map_or_else(|| "on the API's address".into(), |address| address.to_string())),
+        ("ops_listen", settings.ops_address().to_string()),
+        ("trusted_proxies", or_none((!proxies.trusted.is_empty()).then_some(&proxies.trusted))),
+        ("forwarded_header", or_none((!proxies.trusted.is_empty()).then(|| proxies.header.name()))),
+        ("proxy_protocol", proxies.proxy_protocol.to_string()),
         ("max_batch", settings.max_batch.to_string()),
         ("queue", settings.queue.to_string()),
         ("claim_strategy", settings.claim_strategy.name().to_owned()),

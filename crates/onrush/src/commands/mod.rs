@@ -4,6 +4,7 @@ mod audit;
 mod config;
 mod dead_letters;
 mod demo;
+mod doc_pages;
 mod export;
 mod import;
 mod migrate;

@@ -1,18 +1,16 @@
 //! `onrush serve`: serves the mall on an address until a signal stops it.
 
-use super::{CommandError, print_line};
+use super::{CommandError, doc_pages, print_line};
 use crate::{
     documents,
     mall::Mall,
     settings::{RawSettings, Settings},
 };
-use axum::{Router, response::Redirect, routing::get};
 use kit::{
-    http::{ServerLimits, layers, listen, ops, serve},
+    http::{ServerSettings, layers, listen, ops, raise_descriptor_limit, serve},
     tasks::{self, Draining, Shutdown, ShutdownTrigger},
 };
 use std::{process::ExitCode, time::Duration};
-use utoipa_swagger_ui::SwaggerUi;
 
 #[derive(clap::Args)]
 pub struct ServeArgs {
@@ -39,27 +37,14 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
     let address = listener.local_addr()?;
     let (trigger, shutdown) = tasks::shutdown();
     let readiness = ops::Readiness::default();
-    let ops_router = ops::router(readiness.clone());
-    let api = mall.process.router.clone().merge(document_routes(&mall));
-    let api = match settings.ops_listen {
-        None => api.merge(ops_router),
-        Some(ops_address) => {
-            let listener = listen(ops_address)
-                .map_err(|error| CommandError::Other(format!("cannot listen on {ops_address}: {error}; set --ops-listen")))?;
-            let shutdown = shutdown.clone();
-            tasks::spawn("ops", async move {
-                if let Err(error) = serve(listener, layers(ops_router), ServerLimits::default(), shutdown).await {
-                    tracing::error!(%error, "operations listener ended");
-                }
-            });
-            api
-        }
-    };
+    let pages = doc_pages::routes(documents::openapi(&mall.process));
+    let api = mall.process.router.clone().merge(pages).merge(ops::health(readiness.clone()));
+    start_ops_server(settings, &readiness, &shutdown)?;
     mall.process.start_jobs(&shutdown);
     stop_on_signal(trigger, readiness.clone(), mall.process.kit.draining.clone(), shutdown.clone());
     readiness.set(true);
     ready(address);
-    serve(listener, layers(api), ServerLimits::default(), shutdown).await?;
+    serve(listener, layers(api), server_settings(settings), shutdown).await?;
     mall.process.stop().await;
     Ok(())
 }
@@ -67,10 +52,48 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
 /// Time between the end of readiness and the end of new connections.
 const UNREADY_BEFORE_STOP: Duration = Duration::from_millis(500);
 
-fn document_routes(mall: &Mall) -> Router {
-    let openapi = documents::openapi(&mall.process);
-    // There are no pages yet, so a browser is redirected to the API documentation.
-    Router::from(SwaggerUi::new("/docs").url("/openapi.json", openapi)).route("/", get(async || Redirect::temporary("/docs/")))
+/// Most connections of the server for operators: a monitoring system, some load balancers, and a person.
+const OPS_CONNECTIONS: u32 = 256;
+/// Descriptors of a process that cannot read its limit. The usual soft limit.
+const UNKNOWN_DESCRIPTORS: u64 = 1_024;
+
+/// Settings of the API's server. Its connections fit the descriptors of this process.
+fn server_settings(settings: &Settings) -> ServerSettings {
+    let descriptors = raise_descriptor_limit().unwrap_or_else(|error| {
+        tracing::warn!(%error, "limit of file descriptors not raised");
+        UNKNOWN_DESCRIPTORS
+    });
+    let fitting = ServerSettings::for_descriptors(descriptors);
+    let (max_connections, max_per_address) = (fitting.max_connections, fitting.max_per_address);
+    tracing::debug!(descriptors, max_connections, max_per_address, "connections limited");
+    ServerSettings { proxies: settings.proxies.clone(), ..fitting }
+}
+
+/// Starts the server of metrics and health. It answers even when all connections of the API are taken.
+///
+/// A process whose default address is taken serves without metrics, because several processes may share a machine.
+fn start_ops_server(settings: &Settings, readiness: &ops::Readiness, shutdown: &Shutdown) -> Result<(), CommandError> {
+    let address = settings.ops_address();
+    let listener = match listen(address) {
+        Ok(listener) => listener,
+        Err(error) if settings.ops_listen.is_none() => {
+            tracing::warn!(%address, %error, "metrics are not served: set ops_listen to a free address");
+            return Ok(());
+        }
+        Err(error) => return Err(CommandError::Other(format!("cannot listen on {address}: {error}; set --ops-listen"))),
+    };
+    tracing::info!(address = %listener.local_addr()?, "metrics and health served for operators");
+    let router = layers(ops::health(readiness.clone()).merge(ops::metrics()));
+    let (limits, shutdown) = (
+        ServerSettings { max_connections: OPS_CONNECTIONS, max_per_address: OPS_CONNECTIONS, ..ServerSettings::default() },
+        shutdown.clone(),
+    );
+    tasks::spawn("ops", async move {
+        if let Err(error) = serve(listener, router, limits, shutdown).await {
+            tracing::error!(%error, "operations listener ended");
+        }
+    });
+    Ok(())
 }
 
 fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, draining: Draining, shutdown: Shutdown) {

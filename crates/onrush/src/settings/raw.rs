@@ -51,9 +51,18 @@ pub struct RawSettings {
     /// Address of the API [default: 127.0.0.1:8080]
     #[arg(long, env = "ONRUSH_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// Separate address of health and metrics [default: the address of the API]
+    /// Address of metrics and health, for operators only [default: 127.0.0.1 and the port of the API plus 1000]
     #[arg(long, env = "ONRUSH_OPS_LISTEN")]
     pub ops_listen: Option<SocketAddr>,
+    /// Networks of the proxies in front of this process, such as 10.0.0.0/8,192.0.2.7; only they may name the client of a request
+    #[arg(long, env = "ONRUSH_TRUSTED_PROXIES")]
+    pub trusted_proxies: Option<String>,
+    /// Header in which trusted proxies name the client: `x-forwarded-for` or `forwarded` [default: x-forwarded-for]
+    #[arg(long, env = "ONRUSH_FORWARDED_HEADER")]
+    pub forwarded_header: Option<String>,
+    /// Connections of trusted proxies begin with a PROXY protocol header, version 1 or 2 [default: false]
+    #[arg(long, env = "ONRUSH_PROXY_PROTOCOL")]
+    pub proxy_protocol: Option<bool>,
     /// Run all hops of a checkout in one transaction; only with a SQLite file [default: true]
     #[arg(long, env = "ONRUSH_FOLD")]
     pub fold: Option<bool>,
@@ -111,6 +120,9 @@ impl RawSettings {
             secret: self.secret.or(other.secret),
             listen: self.listen.or(other.listen),
             ops_listen: self.ops_listen.or(other.ops_listen),
+            trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
+            forwarded_header: self.forwarded_header.or(other.forwarded_header),
+            proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
             fold: self.fold.or(other.fold),
             max_batch: self.max_batch.or(other.max_batch),
             queue: self.queue.or(other.queue),
@@ -140,6 +152,8 @@ pub(super) fn reject_without_effect(raw: &RawSettings) -> Result<(), SettingsErr
     for (setting, is_given, (needed, is_there)) in [
         ("peers", raw.peers.is_some(), ("only", raw.only.is_some())),
         ("kafka_prefix", raw.kafka_prefix.is_some(), ("kafka", raw.kafka.is_some())),
+        ("forwarded_header", raw.forwarded_header.is_some(), ("trusted_proxies", raw.trusted_proxies.is_some())),
+        ("proxy_protocol", raw.proxy_protocol.is_some(), ("trusted_proxies", raw.trusted_proxies.is_some())),
         ("redis_prefix", raw.redis_prefix.is_some(), ("redis", raw.redis.is_some())),
         ("databases", raw.databases.is_some(), database),
         ("readers", raw.readers.is_some(), database),

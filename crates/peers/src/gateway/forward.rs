@@ -16,10 +16,10 @@ use contracts::Code;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use metrics::{Counter, Histogram};
-use runtime::ports::Stopwatch;
+use runtime::{line_limit::LineLimit, ports::Stopwatch};
 use std::{convert::Infallible, time::Duration};
 use uuid::Uuid;
-use web::{BODY_LIMIT, Peer, Preferences, Problem, Trace, client::ClientError, read_whole};
+use web::{BODY_LIMIT, Peer, Preferences, Problem, STRANGER_BODY_LIMIT, Trace, client::ClientError, read_whole};
 
 /// Most retries of a request that only reads.
 const MAX_RETRIES: u32 = 3;
@@ -32,6 +32,9 @@ const MAX_HOPS: u8 = 3;
 const MIN_TRY: Duration = Duration::from_millis(100);
 /// Longest `Prefer: wait` that extends the timeout.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+
+static LOOP_DETECTED: LineLimit = LineLimit::new("forwarding loop detected");
+static ATTEMPT_FAILED: LineLimit = LineLimit::new("forwarding attempt failed");
 
 /// Metrics of one operation's forwarded requests, by outcome.
 pub(super) struct ForwardMetrics {
@@ -147,18 +150,20 @@ impl RetrySafety {
 async fn prepare(route: &ForwardRoute, parts: Parts, body: axum::body::Body, trace: Uuid) -> Result<ForwardedRequest, Problem> {
     let hops = parts.headers.get(HOPS).and_then(|value| value.to_str().ok()?.parse::<u8>().ok()).unwrap_or(0).saturating_add(1);
     if hops > MAX_HOPS {
-        tracing::error!(service = route.service, trace = %trace.simple(), "forwarding loop detected: check the addresses of the peers");
+        if let Some(left_out) = LOOP_DETECTED.take() {
+            let trace = trace.simple();
+            tracing::error!(service = route.service, %trace, left_out, "forwarding loop detected: check the addresses of the peers");
+        }
         return Err(Problem::new(Code::ServiceUnavailable, "The request was forwarded in a circle."));
     }
-    if route.takes_token {
-        route.gateway.0.auth.caller(&parts.headers)?;
-    }
+    let caller = if route.takes_token { route.gateway.0.auth.caller(&parts.headers)? } else { None };
     // Reads the whole body, which is small. A slow client then occupies no connection to the peer, and the gateway can retry.
-    let body = read_whole(body, BODY_LIMIT).await?;
+    let limit = if caller.is_some() { BODY_LIMIT } else { STRANGER_BODY_LIMIT };
+    let body = read_whole(&parts.extensions, body, limit).await?;
     let retry_safety = RetrySafety::of(&parts.method, &parts.headers);
     let wait = Preferences::of(&parts.headers).wait.min(MAX_WAIT);
     let peer = parts.extensions.get::<Peer>().copied();
-    let mut headers = forwarded_headers(parts.headers, origin::connection_peer(&parts.extensions), trace, hops);
+    let mut headers = forwarded_headers(parts.headers, trace, hops);
     if let Some(origin) = peer.and_then(|peer| origin::origin_header(&route.gateway.0.signer, &parts.method, &parts.uri, peer)) {
         headers.insert(ORIGIN, origin);
     }
@@ -244,7 +249,10 @@ impl ForwardedRequest {
             Ok(response) => return TryOutcome::Done(response),
             Err(error) => error,
         };
-        tracing::warn!(service = route.service, address = %target.address, %error, trace = %trace.simple(), "forwarding attempt failed");
+        if let Some(left_out) = ATTEMPT_FAILED.take() {
+            let (address, trace) = (&target.address, trace.simple());
+            tracing::warn!(service = route.service, %address, %error, %trace, left_out, "forwarding attempt failed");
+        }
         if error.nothing_was_sent() {
             return TryOutcome::Retry(self.failure(*ambiguous_tries, 1));
         }

@@ -5,11 +5,9 @@ use crate::links::SIGNATURE;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use runtime::trace::{request_id, traceparent};
 use uuid::Uuid;
-use web::Peer;
 
 /// Number of times that a request was forwarded.
 pub(super) const HOPS: HeaderName = HeaderName::from_static("onrush-hops");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -26,8 +24,7 @@ const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// Headers with which a proxy names the caller to its server. No code here reads them. They are removed so that no service ever trusts
-/// them by mistake.
+/// Headers with which a proxy names the caller to its server. The gateway names the client in a signed header, so it removes all others.
 const IDENTITY_HEADERS: &[&str] = &[
     "forwarded",
     "remote-user",
@@ -55,7 +52,7 @@ fn is_identity_header(name: &str) -> bool {
     IDENTITY_HEADERS.contains(&name)
         || name.starts_with("x-authenticated-")
         || name.starts_with("x-auth-request-")
-        || (name.starts_with("x-forwarded-") && name != FORWARDED_FOR.as_str())
+        || name.starts_with("x-forwarded-")
         || is_internal_header(name)
 }
 
@@ -82,7 +79,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Headers of the request for the peer. `trace` is the trace id of the request, from its `traceparent` if that was valid.
-pub(super) fn forwarded_headers(mut headers: HeaderMap, peer: Option<Peer>, trace: Uuid, hops: u8) -> HeaderMap {
+pub(super) fn forwarded_headers(mut headers: HeaderMap, trace: Uuid, hops: u8) -> HeaderMap {
     remove_hop_by_hop(&mut headers);
     // The gateway sends the whole body with a length of its own, to another host.
     for name in [header::HOST, header::CONTENT_LENGTH, header::EXPECT] {
@@ -91,9 +88,6 @@ pub(super) fn forwarded_headers(mut headers: HeaderMap, peer: Option<Peer>, trac
     let claims: Vec<HeaderName> = headers.keys().filter(|name| is_identity_header(name.as_str())).cloned().collect();
     for name in claims {
         headers.remove(name);
-    }
-    if let Some(Peer(address)) = peer {
-        append_forwarded_for(&mut headers, &address.ip().to_canonical().to_string());
     }
     let hex = trace.simple().to_string();
     let is_caller_trace = headers.get(&TRACEPARENT).is_some_and(|value| value.as_bytes().get(3..35) == Some(hex.as_bytes()));
@@ -104,15 +98,6 @@ pub(super) fn forwarded_headers(mut headers: HeaderMap, peer: Option<Peer>, trac
     headers.insert(REQUEST_ID, request_id(trace));
     headers.insert(HOPS, HeaderValue::from(u16::from(hops)));
     headers
-}
-
-/// Joins all `X-Forwarded-For` headers and appends the peer's address. The addresses before it are claims of the client.
-fn append_forwarded_for(headers: &mut HeaderMap, address: &str) {
-    let said = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let all: Vec<&str> = said.chain([address]).collect();
-    if let Ok(value) = HeaderValue::try_from(all.join(", ")) {
-        headers.insert(FORWARDED_FOR, value);
-    }
 }
 
 /// Removes headers from a response that the client must not see.
@@ -163,6 +148,7 @@ mod tests {
             ("x-role", "operator"),
             ("x-forwarded-user", "root"),
             ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-for", "1.2.3.4"),
             ("x-auth-request-email", "a@b"),
             ("x-real-ip", "1.2.3.4"),
             ("onrush-origin", "1.2.3.4:1"),
@@ -173,7 +159,7 @@ mod tests {
             ("idempotency-key", "k"),
             ("accept", "application/json"),
         ]);
-        let forwarded = forwarded_headers(given, None, TRACE, 1);
+        let forwarded = forwarded_headers(given, TRACE, 1);
         let passed = ["accept", "authorization", "cookie", "idempotency-key", "onrush-hops", "traceparent", "x-request-id"];
         assert_eq!(names(&forwarded), passed);
         assert_eq!(forwarded["onrush-hops"], "1");
@@ -181,20 +167,12 @@ mod tests {
 
     #[test]
     fn a_valid_traceparent_is_passed_on_and_a_bad_one_replaced() {
-        let kept = forwarded_headers(headers(&[("traceparent", PARENT), ("tracestate", "a=b"), ("x-request-id", "mine")]), None, TRACE, 1);
+        let kept = forwarded_headers(headers(&[("traceparent", PARENT), ("tracestate", "a=b"), ("x-request-id", "mine")]), TRACE, 1);
         assert_eq!((&kept["traceparent"], &kept["tracestate"]), (&HeaderValue::from_static(PARENT), &HeaderValue::from_static("a=b")));
         assert_eq!(kept["x-request-id"], "0af7651916cd43dd8448eb211c80319c");
-        let replaced = forwarded_headers(headers(&[("traceparent", "garbage"), ("tracestate", "a=b")]), None, TRACE, 1);
+        let replaced = forwarded_headers(headers(&[("traceparent", "garbage"), ("tracestate", "a=b")]), TRACE, 1);
         assert!(replaced["traceparent"].as_bytes().starts_with(&PARENT.as_bytes()[..36]));
         assert!(!replaced.contains_key("tracestate"));
-    }
-
-    #[test]
-    fn the_peer_address_is_appended_to_x_forwarded_for() {
-        let peer = Some(Peer("[::ffff:203.0.113.9]:1".parse().expect("an address")));
-        let given = headers(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2, 10.0.0.3")]);
-        assert_eq!(forwarded_headers(given, peer, TRACE, 1)["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 203.0.113.9");
-        assert_eq!(forwarded_headers(HeaderMap::new(), peer, TRACE, 1)["x-forwarded-for"], "203.0.113.9");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! A process counts attempts by the address at the other end of the connection ([`Peer`]). For a forwarded request that is the gateway,
 //! so one attacker would lock out all clients behind it. The gateway therefore names the client in a signed header. Without a valid
-//! signature the header is ignored, so a client cannot choose its address.
+//! signature the header is ignored, so a client cannot choose its address. The client of a gateway behind a trusted proxy is the client of
+//! that proxy ([`web::Proxies`]).
 
 use crate::links::Signer;
 use axum::{Router, extract::Request};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use runtime::line_limit::LineLimit;
 use std::net::SocketAddr;
 use tower::util::MapRequestLayer;
 use web::Peer;
@@ -14,14 +16,7 @@ use web::Peer;
 /// `<address>;<signature>`.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("onrush-origin");
 
-/// Address of the process that forwarded a request, whose [`Peer`] is the client.
-#[derive(Clone, Copy)]
-struct ForwardedBy(Option<Peer>);
-
-/// Address at the other end of the connection, which for a forwarded request is the gateway.
-pub(super) fn connection_peer(extensions: &Extensions) -> Option<Peer> {
-    extensions.get::<ForwardedBy>().map_or_else(|| extensions.get::<Peer>().copied(), |via| via.0)
-}
+static REJECTED: LineLimit = LineLimit::new("origin header rejected");
 
 fn signed_parts<'a>(method: &'a Method, uri: &'a Uri, address: &'a str) -> [&'a [u8]; 4] {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
@@ -43,7 +38,9 @@ fn verified_origin(signer: &Signer, headers: &HeaderMap, method: &Method, uri: &
     match signer.verify(Some(&signature), &signed_parts(method, uri, address)) {
         Ok(()) => address.parse::<SocketAddr>().ok().map(Peer),
         Err(error) => {
-            tracing::warn!(%error, "origin header rejected: the sender counts as the client");
+            if let Some(left_out) = REJECTED.take() {
+                tracing::warn!(%error, left_out, "origin header rejected: the sender counts as the client");
+            }
             None
         }
     }
@@ -55,8 +52,7 @@ pub fn accept_origins(router: Router, signer: Signer) -> Router {
     router.layer(MapRequestLayer::new(move |mut request: Request| {
         if request.headers().contains_key(ORIGIN) {
             if let Some(peer) = verified_origin(&signer, request.headers(), request.method(), request.uri()) {
-                let gateway = request.extensions_mut().insert(peer);
-                request.extensions_mut().insert(ForwardedBy(gateway));
+                request.extensions_mut().insert(peer);
             }
             request.headers_mut().remove(ORIGIN);
         }

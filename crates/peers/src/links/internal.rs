@@ -3,7 +3,10 @@
 //! It is for processes that share the secret, not for clients. No document lists it, and no gateway forwards to it. It serves only calls of
 //! local services and never calls another process.
 
-use super::{Links, ServeError, sign::Signer};
+use super::{
+    Links, ServeError,
+    sign::{BadSignature, Signer},
+};
 use axum::{
     Router,
     extract::{Path, Request},
@@ -12,7 +15,9 @@ use axum::{
 };
 use contracts::Code;
 use http::{HeaderName, Method, header};
+use runtime::line_limit::LineLimit;
 use sha2::{Digest, Sha256};
+use uuid::fmt::Simple;
 use web::{JSON, Problem, Trace, read_whole};
 
 /// Header with the signature of a process of this installation.
@@ -44,6 +49,17 @@ pub fn internal_router(links: Links, signer: Signer) -> Router {
     Router::new().route("/internal/v1/calls/{service}/{name}", post(answer))
 }
 
+static REJECTED: LineLimit = LineLimit::new("call rejected");
+
+/// Rejects a call of an unknown sender. The log names neither the service nor the call, because both are the sender's words.
+fn reject(error: &BadSignature, trace: Simple, when: &str) -> Problem {
+    metrics::counter!("onrush_calls_rejected_total").increment(1);
+    if let Some(left_out) = REJECTED.take() {
+        tracing::warn!(%error, %trace, when, left_out, "call rejected: bad signature");
+    }
+    Code::Unauthenticated.into()
+}
+
 async fn serve_call(
     links: &Links,
     signer: &Signer,
@@ -57,14 +73,12 @@ async fn serve_call(
     let trace = trace.0.simple();
     // Refuses a missing or outdated signature before reading the body.
     if let Err(error) = signer.precheck(signature) {
-        tracing::warn!(service, call = name, %error, %trace, "call rejected before reading its body: bad signature");
-        return Err(Code::Unauthenticated.into());
+        return Err(reject(&error, trace, "before reading its body"));
     }
-    let body = read_whole(body, CALL_LIMIT).await?;
+    let body = read_whole(&parts.extensions, body, CALL_LIMIT).await?;
     let digest = digest(&body);
     if let Err(error) = signer.verify(signature, &signed_parts(&parts.method, parts.uri.path(), &digest)) {
-        tracing::warn!(service, call = name, %error, %trace, "call rejected: bad signature");
-        return Err(Code::Unauthenticated.into());
+        return Err(reject(&error, trace, "after reading its body"));
     }
     let failure = match links.serve(&service, &name, body).await {
         Ok(reply) => return Ok(([(header::CONTENT_TYPE, JSON)], reply).into_response()),

@@ -21,6 +21,7 @@ pub use sign::Signer;
 use bytes::Bytes;
 use contracts::{Code, calls::Call};
 use futures::future::BoxFuture;
+use runtime::line_limit::LineLimit;
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
@@ -44,9 +45,14 @@ pub enum LinkError {
     Unavailable { service: &'static str, call: &'static str, reason: String },
 }
 
+static CALL_FAILED: LineLimit = LineLimit::new("call to another service failed");
+static FALLBACK_USED: LineLimit = LineLimit::new("call failed: fallback used");
+
 impl From<LinkError> for Problem {
     fn from(error: LinkError) -> Self {
-        tracing::error!(%error, "call to another service failed");
+        if let Some(left_out) = CALL_FAILED.take() {
+            tracing::error!(%error, left_out, "call to another service failed");
+        }
         Problem::from(Code::ServiceUnavailable).retry_after(RETRY_AFTER_SECS)
     }
 }
@@ -171,7 +177,9 @@ impl Links {
             Ok(reply) => reply,
             Err(error) => {
                 metrics::counter!("onrush_link_fallbacks_total", "service" => C::SERVICE, "call" => C::NAME).increment(1);
-                tracing::warn!(%error, service = C::SERVICE, call = C::NAME, "call failed: fallback used");
+                if let Some(left_out) = FALLBACK_USED.take() {
+                    tracing::warn!(%error, service = C::SERVICE, call = C::NAME, left_out, "call failed: fallback used");
+                }
                 fallback
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::mall::Mall;
 use kit::{
-    http::{ServerLimits, serve},
+    http::{ServerSettings, serve},
     tasks::{self, ShutdownTrigger},
 };
 use serde_json::Value;
@@ -43,7 +43,7 @@ impl Server {
         let (trigger, shutdown) = tasks::shutdown();
         let router = mall.app.router.clone();
         tasks::spawn("server under test", async move {
-            serve(listener, router, ServerLimits::default(), shutdown).await.expect("the server stops on shutdown");
+            serve(listener, router, ServerSettings::default(), shutdown).await.expect("the server stops on shutdown");
         });
         Server { address, trigger }
     }

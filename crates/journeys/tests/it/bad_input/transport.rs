@@ -4,8 +4,9 @@ use super::{Case, World, refused, scenario};
 use crate::mall::{Mall, QUIET_ROUNDS, text};
 use flate2::{Compression, write::GzEncoder};
 use http::Method;
-use kit::http::BODY_LIMIT;
-use serde_json::json;
+use kit::http::{BODY_LIMIT, STRANGER_BODY_LIMIT};
+use onrush::documents;
+use serde_json::{Value, json};
 use std::{io::Write, time::Duration};
 use testkit::TestRequest;
 
@@ -30,6 +31,8 @@ fn bodies(world: &World) -> Vec<Case<'_>> {
     let charge = || world.mall.app.post("/v1/wallet/charges").bearer(&world.buyer.token).key("bodies");
     let padded = |length: usize| format!("{:<16}{}", r#"{"amount":500}"#, " ".repeat(length - 16));
     vec![
+        // M2
+        scenario("row 9: operations open to strangers take small bodies only", strangers_bodies(world)),
         refused("row 9: one byte too many", charge().raw("application/json", padded(BODY_LIMIT + 1)), 413, "body-too-large"),
         refused("row 9: just fits, and is then read", charge().raw("application/json", padded(BODY_LIMIT)), 422, "charge-too-small"),
         scenario("row 9: a chunked body without end", async {
@@ -46,6 +49,23 @@ fn bodies(world: &World) -> Vec<Case<'_>> {
         ),
         refused("row 10: not gzip at all", charge().header("content-encoding", "gzip").raw("application/json", "{}"), 400, "bad-request"),
     ]
+}
+
+/// Sends a body over the limit to every operation that needs no sign-in.
+async fn strangers_bodies(world: &World) {
+    let text = documents::text(documents::Document::Openapi).expect("the document can be made");
+    let openapi: Value = serde_json::from_str(&text).expect("it is JSON");
+    let mut count = 0;
+    for (path, item) in openapi["paths"].as_object().expect("paths") {
+        let open =
+            item["post"].as_object().filter(|operation| operation.contains_key("requestBody") && !operation.contains_key("security"));
+        if open.is_some() {
+            count += 1;
+            let large = world.mall.app.post(path).raw("application/json", " ".repeat(STRANGER_BODY_LIMIT + 1));
+            let _ = large.send().await.expect_problem(413, "body-too-large");
+        }
+    }
+    assert!(count >= 4, "only {count} operations found");
 }
 
 fn negotiation(world: &World) -> Vec<Case<'_>> {

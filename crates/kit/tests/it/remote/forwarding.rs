@@ -10,7 +10,11 @@ use axum::{
 use bytes::Bytes;
 use contracts::MemberId;
 use http::{Method, Request, StatusCode};
-use kit::{auth::Role, http::BODY_LIMIT, ports::new_id};
+use kit::{
+    auth::Role,
+    http::{BODY_LIMIT, STRANGER_BODY_LIMIT},
+    ports::new_id,
+};
 use serde_json::json;
 use std::sync::{
     Arc,
@@ -48,7 +52,7 @@ async fn method_target_body_status_and_headers_go_through() {
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
         let url = format!("{}/v1/things/a%2Fb?x=1&y=%20&x=2", gateway.url());
-        let body = if method == Method::GET { Bytes::new() } else { Bytes::from(vec![b'x'; BODY_LIMIT]) };
+        let body = if method == Method::GET { Bytes::new() } else { Bytes::from(vec![b'x'; STRANGER_BODY_LIMIT]) };
         let length = body.len();
         let response = send(Request::builder().method(&method).uri(url).body(body).expect("a request")).await.expect("an answer");
         assert_eq!(response.status(), 201);
@@ -127,7 +131,7 @@ async fn a_body_over_the_limit_is_refused_here() {
     let (service, count) = echo().await;
     let gateway = Installation::new(&format!("things={}", service.url())).start_gateway().await;
     let url = format!("{}/v1/things/1", gateway.url());
-    let large = Request::post(&url).body(Bytes::from(vec![b'x'; BODY_LIMIT + 1])).expect("a request");
+    let large = Request::post(&url).body(Bytes::from(vec![b'x'; STRANGER_BODY_LIMIT + 1])).expect("a request");
     assert_eq!(problem(&send(large).await.expect("an answer")), (413, 1009));
     // A body without a declared length.
     let mut stream = TcpStream::connect(gateway.address).await.expect("the server listens");
@@ -141,6 +145,27 @@ async fn a_body_over_the_limit_is_refused_here() {
     }
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 0);
+}
+
+// M2
+#[tokio::test]
+async fn callers_with_a_token_may_send_larger_bodies() {
+    let (service, count) = echo().await;
+    let installation = Installation::new(&format!("things={}", service.url()));
+    let gateway = installation.start_gateway().await;
+    let token = installation.auth.issue(MemberId(new_id()), Role::Customer, new_id(), START);
+    let put = async |length: usize, token: Option<&str>| {
+        let mut request = Request::put(format!("{}/v1/mine/1", gateway.url()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        send(request.body(Bytes::from(vec![b'x'; length])).expect("a request")).await.expect("an answer")
+    };
+    assert_eq!(put(BODY_LIMIT, Some(&token)).await.status(), 201);
+    assert_eq!(put(STRANGER_BODY_LIMIT, None).await.status(), 201);
+    assert_eq!(problem(&put(BODY_LIMIT + 1, Some(&token)).await), (413, 1009));
+    assert_eq!(problem(&put(STRANGER_BODY_LIMIT + 1, None).await), (413, 1009));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
 }
 
 /// Reads until the head of an answer is complete.
@@ -173,7 +198,7 @@ async fn expect_continue_is_answered_by_100_or_413() {
     assert_eq!(answer, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"hello").await.expect("the socket accepts bytes");
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 201 "));
-    assert!(begin(BODY_LIMIT + 1).await.1.starts_with("HTTP/1.1 413 "));
+    assert!(begin(STRANGER_BODY_LIMIT + 1).await.1.starts_with("HTTP/1.1 413 "));
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 

@@ -9,7 +9,7 @@ use kit::{
     breaker::BreakerSettings,
     gateway::{Gateway, GatewaySettings, accept_origins},
     http::{
-        ServerLimits,
+        Proxies, ServerSettings,
         client::{Client, ClientError, ClientSettings},
         layers, serve,
     },
@@ -67,9 +67,13 @@ impl Server {
     }
 
     pub fn on(listener: TcpListener, router: Router) -> Server {
+        Server::behind(Proxies::default(), listener, router)
+    }
+
+    pub fn behind(proxies: Proxies, listener: TcpListener, router: Router) -> Server {
         let address = listener.local_addr().expect("it is bound");
         let (trigger, shutdown) = tasks::shutdown();
-        let limits = ServerLimits { drain_time: Duration::from_millis(10), ..ServerLimits::default() };
+        let limits = ServerSettings { proxies, drain_time: Duration::from_millis(10), ..ServerSettings::default() };
         tasks::spawn("test server", async move {
             serve(listener, layers(router), limits, shutdown).await.expect("the server runs");
         });
@@ -210,6 +214,7 @@ pub fn document() -> OpenApi {
         .path("/v1/things/{id}", things)
         .path("/v1/events", PathItem::new(HttpMethod::Get, open()))
         .path("/v1/mine", PathItem::new(HttpMethod::Get, guarded()))
+        .path("/v1/mine/{id}", PathItem::new(HttpMethod::Put, guarded()))
         .path("/internal/v1/secret", PathItem::new(HttpMethod::Get, open()))
         .build();
     OpenApi::new(utoipa::openapi::Info::new("things", "1"), paths)

@@ -46,6 +46,12 @@ fn set_values_are_shown_and_secrets_are_masked() {
         "geheim",
         "--claim-strategy",
         "redis",
+        "--trusted-proxies",
+        "10.1.2.3/8,2001:db8::1",
+        "--forwarded-header",
+        "Forwarded",
+        "--proxy-protocol",
+        "true",
     ]);
     assert!(!run_command.out.contains("geheim") && !run_command.out.contains(&secret), "{}", run_command.out);
     assert_lines(
@@ -64,6 +70,10 @@ fn set_values_are_shown_and_secrets_are_masked() {
             "only = stock,coupons",
             "secret = ***",
             "claim_strategy = redis",
+            // R1
+            "trusted_proxies = 10.0.0.0/8,2001:db8::1/128",
+            "forwarded_header = forwarded",
+            "proxy_protocol = true",
             "operator_email = operator@example.com",
             "operator_password = ***",
         ],
@@ -92,6 +102,10 @@ fn absent_settings_show_their_default_or_none() {
             "peers = none",
             "secret = made at the first start, in data_dir",
             "listen = 127.0.0.1:8080",
+            "ops_listen = 127.0.0.1:9080",
+            "trusted_proxies = none",
+            "forwarded_header = none",
+            "proxy_protocol = false",
             "operator_password = none",
         ],
     );
