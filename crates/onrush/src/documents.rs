@@ -9,8 +9,9 @@ use contracts::{Code, Message, calls::CALLS};
 use kit::{Module, process::Process};
 use std::{fmt::Write, sync::Arc};
 use utoipa::openapi::{
-    InfoBuilder, OpenApi, PathItem,
+    Content, InfoBuilder, OpenApi, PathItem, Ref, RefOr,
     path::Operation,
+    response::ResponseBuilder,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 
@@ -57,7 +58,24 @@ fn complete(mut openapi: OpenApi) -> OpenApi {
         .build();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
     openapi.components.get_or_insert_default().add_security_scheme("bearer", bearer);
+    add_write_limits(&mut openapi);
     openapi
+}
+
+/// Adds the answer to a signed-in caller who changes too much in a short time, which every change can get.
+fn add_write_limits(openapi: &mut OpenApi) {
+    let changes = |item: &mut PathItem| [item.put.take(), item.post.take(), item.delete.take(), item.patch.take()];
+    for item in openapi.paths.paths.values_mut() {
+        let mut operations = changes(item);
+        for operation in operations.iter_mut().flatten().filter(|operation| operation.security.is_some()) {
+            operation.responses.responses.entry("429".to_owned()).or_insert_with(|| {
+                let body = Content::new(Some(Ref::from_schema_name("ProblemBody")));
+                let response = ResponseBuilder::new().description("too-many-requests, with Retry-After");
+                RefOr::T(response.content("application/json", body).build())
+            });
+        }
+        [item.put, item.post, item.delete, item.patch] = operations;
+    }
 }
 
 pub(crate) fn all_services() -> Result<Vec<Arc<dyn Module>>, String> {

@@ -73,6 +73,8 @@ async fn a_new_password_requires_the_current_one() {
     assert!(has_access(&app, &there.access).await);
     let me = app.get("/v1/me").bearer(&here.access).send().await.expect(200);
     assert_eq!(me.body["name"], "Minji", "a change is made whole or not at all");
+    // D2: these guesses do not count for signing in.
+    sign_in(&app, "minji@example.com").await;
 }
 
 // Both changes were verified against the old password: the second is refused.
