@@ -3,7 +3,7 @@
 use crate::{Accounts, model::Member};
 use contracts::Code;
 use kit::{
-    auth::password,
+    auth::{HashQueue, PasswordAttempt, password},
     http::{Peer, Problem},
     idempotency::IdempotencyKey,
 };
@@ -11,8 +11,14 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 impl Accounts {
-    pub(crate) async fn hash(&self, password: &str) -> Result<String, Problem> {
-        password::hash(&self.passwords, password).await
+    /// Hashes the password of a new account, in the queue behind sign-ins.
+    pub(crate) async fn hash_new(&self, password: &str, peer: Peer) -> Result<String, Problem> {
+        password::hash(&self.passwords, HashQueue::SignUp, peer.source(), password).await
+    }
+
+    /// Hashes the new password of a member.
+    pub(crate) async fn hash_changed(&self, password: &str, peer: Peer) -> Result<String, Problem> {
+        password::hash(&self.passwords, HashQueue::SignIn, peer.source(), password).await
     }
 
     /// Returns the member if the password is right and the account active. `account` is the address as typed, known or not.
@@ -25,26 +31,37 @@ impl Accounts {
         member: Option<Member>,
         password: &str,
     ) -> Result<Member, Problem> {
+        let attempt = self.attempts.begin(account, peer.source()).await?;
+        self.verify(attempt, peer, member, password).await
+    }
+
+    /// The same for a signed-in member who confirms the current password. Wrong ones do not count for signing in.
+    pub(crate) async fn confirm_password(&self, member: Member, peer: Peer, password: &str) -> Result<Member, Problem> {
+        let attempt = self.attempts.begin_confirmation(member.id, peer.source()).await?;
+        self.verify(attempt, peer, Some(member), password).await
+    }
+
+    async fn verify(&self, attempt: PasswordAttempt, peer: Peer, member: Option<Member>, password: &str) -> Result<Member, Problem> {
         let address = peer.source();
-        self.attempts.begin(account, address).await?;
         let checked = match member.as_ref().filter(|member| member.has_usable_password()) {
-            Some(member) => password::verify(&self.passwords, password, &member.password_hash).await,
-            None => password::verify_dummy(&self.passwords, password).await.map(|()| false),
+            Some(member) => password::verify(&self.passwords, address, password, &member.password_hash).await,
+            None => password::verify_dummy(&self.passwords, address, password).await.map(|()| false),
         };
         let right = match checked {
             Ok(right) => right,
             Err(too_busy) => {
                 // Rejected before the password was checked, so this was no guess.
-                self.attempts.not_verified(account, address).await;
+                attempt.not_verified().await;
                 return Err(too_busy);
             }
         };
         match member {
             Some(member) if right && member.is_active() => {
-                self.attempts.succeeded(account, address).await;
+                attempt.succeeded().await?;
                 Ok(member)
             }
             _ => {
+                attempt.failed().await;
                 metrics::counter!("onrush_accounts_bad_credentials_total").increment(1);
                 Err(Code::BadCredentials.into())
             }

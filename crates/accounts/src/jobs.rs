@@ -1,8 +1,12 @@
-//! Timed jobs of accounts: deletes sessions that ended long ago, and cookies once they have expired.
+//! Timed jobs of accounts: deletes sessions that ended long ago, and cookies and used tokens once they have expired.
 
-use crate::{Accounts, store};
+use crate::{
+    Accounts,
+    model::{SecretDigest, TokenState},
+    store,
+};
 use kit::{
-    Answer, Command, Fault, Outcome, Reply, Work,
+    Answer, Command, DbError, Fault, Outcome, Reply, Work,
     batch::SubmitError,
     jobs::{Job, Pass},
 };
@@ -13,26 +17,76 @@ use uuid::Uuid;
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// Retention of ended sessions with their reason, for support and investigations.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Most sessions, and most cookies, deleted by one transaction. Shoppers wait meanwhile, and a session can have a few hundred used tokens.
+/// Most sessions, and most cookies, deleted by one transaction. Shoppers wait meanwhile.
 const BATCH_SIZE: usize = 50;
+/// Most refresh tokens deleted by one transaction. A session that refreshes as often as its limit permits has thousands.
+const TOKEN_BATCH_SIZE: usize = 500;
+/// Refresh tokens that a pass reads at once, on a connection of its own.
+const TOKEN_PAGE: i64 = 5_000;
 
 pub fn all(accounts: &Arc<Accounts>) -> Vec<Job> {
+    let for_tokens = Arc::clone(accounts);
+    let prune_tokens = move || {
+        let accounts = Arc::clone(&for_tokens);
+        async move { prune_tokens(&accounts).await }
+    };
     let accounts = Arc::clone(accounts);
     let prune_sessions = move || {
         let accounts = Arc::clone(&accounts);
         async move {
             let reply = accounts.kit.batch.submit(&accounts, PruneSessions, None, Uuid::nil()).await?;
-            let pruned: usize = match reply {
-                Reply::Answer(answer) => serde_json::from_slice(&answer.body).unwrap_or(0),
-                Reply::Pending(_) => 0,
+            let has_more = match reply {
+                Reply::Answer(answer) => serde_json::from_slice(&answer.body).unwrap_or(false),
+                Reply::Pending(_) => false,
             };
-            Ok::<_, SubmitError>(if pruned == BATCH_SIZE { Pass::More } else { Pass::Done })
+            Ok::<_, SubmitError>(if has_more { Pass::More } else { Pass::Done })
         }
     };
-    vec![Job::new("accounts.prune_sessions", INTERVAL, prune_sessions)]
+    vec![Job::new("accounts.prune_tokens", INTERVAL, prune_tokens), Job::new("accounts.prune_sessions", INTERVAL, prune_sessions)]
 }
 
-/// Deletes one batch. Answers with the larger of two numbers: the deleted sessions and the deleted cookies.
+/// Deletes the used tokens that have expired, of all sessions. A thief who shows one later gets no more than one who guesses.
+async fn prune_tokens(accounts: &Arc<Accounts>) -> Result<Pass, PruneError> {
+    let now = accounts.kit.clock.now();
+    let mut last = SecretDigest::default();
+    loop {
+        let page = store::sessions::tokens_after(&mut *accounts.kit.db.reader().await?, &last, TOKEN_PAGE).await?;
+        let Some(end) = page.last() else { return Ok(Pass::Done) };
+        last = end.hash;
+        let old = page.iter().filter(|token| token.state != TokenState::Live && token.expires_at <= now);
+        let old: Vec<SecretDigest> = old.map(|token| token.hash).collect();
+        for hashes in old.chunks(TOKEN_BATCH_SIZE) {
+            accounts.kit.batch.submit(accounts, PruneTokens { hashes: hashes.to_vec() }, None, Uuid::nil()).await?;
+        }
+    }
+}
+
+/// Reasons why a pass ended early. The next one begins again.
+#[derive(Debug, thiserror::Error)]
+enum PruneError {
+    #[error(transparent)]
+    Read(#[from] DbError),
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+/// Deletes those of these tokens that were used and have expired.
+struct PruneTokens {
+    hashes: Vec<SecretDigest>,
+}
+
+impl Command for PruneTokens {
+    type Service = Accounts;
+    const OPERATION: &'static str = "accounts.prune_tokens";
+
+    async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let hashes = commands.iter().flat_map(|command| &command.hashes);
+        store::sessions::prune_tokens(&mut work.tx, hashes, work.now).await?;
+        Ok(commands.iter().map(|_| Answer::empty(204).into()).collect())
+    }
+}
+
+/// Deletes one batch. Answers true if more is left.
 struct PruneSessions;
 
 impl Command for PruneSessions {
@@ -41,8 +95,8 @@ impl Command for PruneSessions {
 
     async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let limit = i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX);
-        let sessions = store::sessions::prune(&mut work.tx, work.now.before(RETENTION), limit).await?;
-        let pruned = sessions.max(store::web_sessions::prune(&mut work.tx, work.now, limit).await?);
-        commands.iter().map(|_| Ok(Answer::json(200, &pruned)?.into())).collect()
+        let has_more = store::sessions::prune(&mut work.tx, work.now.before(RETENTION), limit, TOKEN_BATCH_SIZE).await?;
+        let has_more = has_more || store::web_sessions::prune(&mut work.tx, work.now, limit).await? == BATCH_SIZE;
+        commands.iter().map(|_| Ok(Answer::json(200, &has_more)?.into())).collect()
     }
 }

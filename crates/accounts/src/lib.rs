@@ -45,7 +45,7 @@ pub struct Accounts {
 
 impl Accounts {
     pub fn new(kit: Kit, settings: AccountsSettings) -> Accounts {
-        let attempts = LoginAttempts::shared(kit.redis.clone(), Arc::clone(&kit.clock));
+        let attempts = LoginAttempts::new(Arc::clone(&kit.limits), kit.redis.clone());
         let web_sessions = Arc::new(WebSessions::new(&kit));
         Accounts { kit, settings, passwords: PasswordGate::default(), attempts, web_sessions }
     }

@@ -5,14 +5,21 @@ use contracts::MemberId;
 use kit::{
     Fault, Reply,
     auth::{Role, password},
+    http::Peer,
     ports,
 };
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+/// Address of the process itself, for its shares and counts.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 pub async fn start(accounts: Arc<Accounts>) -> Result<(), Fault> {
     revocations::start(&accounts).await?;
     // Computes the hash that unknown addresses are checked against, so that no request pays for it.
-    password::verify_dummy(&accounts.passwords, "").await.map_err(|problem| Fault::Bug(problem.refusal.detail))?;
+    password::verify_dummy(&accounts.passwords, NO_ADDRESS.ip(), "").await.map_err(|problem| Fault::Bug(problem.refusal.detail))?;
     if let Some((email, password)) = &accounts.settings.operator {
         ensure_operator(&accounts, email, password).await?;
     }
@@ -28,8 +35,10 @@ async fn ensure_operator(accounts: &Arc<Accounts>, email: &str, password: &str) 
     let name = "Operator".to_owned();
     password::check_strength(password, &[&email.shown])
         .map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
-    let password_hash =
-        accounts.hash(password).await.map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
+    let password_hash = accounts
+        .hash_new(password, Peer(NO_ADDRESS))
+        .await
+        .map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
     let id = MemberId(ports::new_id());
     let command = SignUp { id, email: email.clone(), name, phone: None, password_hash, role: Role::Operator, trace: ports::new_id() };
     match accounts.kit.batch.submit(accounts, command, None, ports::new_id()).await {

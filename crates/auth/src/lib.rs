@@ -1,4 +1,4 @@
-//! Authentication: access tokens, roles, passwords, cookies, and rate limits against guessing.
+//! Authentication: access tokens, roles, passwords, cookies, and the limits on what callers may take.
 //!
 //! This crate stores no accounts and reads no table: password hashes and sessions belong to the service that owns accounts. Its state in
 //! memory (verified tokens, revocations, counts of attempts) is bounded and can be rebuilt.
@@ -6,15 +6,18 @@
 mod attempts;
 pub mod cookie;
 mod hs256;
+mod known_addresses;
+pub mod limits;
 pub mod password;
+mod password_gate;
 mod revoked;
 mod site;
 mod token;
 mod verified;
 pub mod web_sessions;
 
-pub use attempts::{AttemptLimit, LoginAttempts};
-pub use password::PasswordGate;
+pub use attempts::{LoginAttempts, PasswordAttempt};
+pub use password_gate::{HashQueue, PasswordGate};
 pub use token::TOKEN_LIFETIME;
 
 use contracts::{Code, MemberId, Timestamp};

@@ -1,21 +1,16 @@
-//! Passwords, hashed with argon2id and limited concurrency. Plain passwords are never logged, stored or truncated.
+//! Passwords, hashed with argon2id behind the [gate](super::PasswordGate). Plain passwords are never logged, stored or truncated.
 
+use super::password_gate::{HashQueue, PasswordGate};
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
 use contracts::Code;
 use runtime::ports::random_bytes;
-use std::sync::{Arc, LazyLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{net::IpAddr, sync::LazyLock};
 use web::Problem;
 use zxcvbn::zxcvbn;
 
 /// OWASP's first recommendation for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
-/// Most concurrent hashes: each occupies a core and 19 MiB.
-const MAX_RUNNING: usize = 2;
-/// Most hashes that wait, at some 20 ms each. Further requests are refused at once.
-const MAX_WAITING: usize = 32;
-const RETRY_AFTER_SECS: u32 = 2;
 
 const MIN_CHARACTERS: usize = 8;
 /// Bounds the work of hashing; far above any real password.
@@ -25,54 +20,15 @@ const MIN_GUESSES: u64 = 20_000;
 /// Shorter names are not searched in passwords, because they may be a part of any word.
 const MIN_NAME_CHARACTERS: usize = 4;
 
-/// Bounds the number of concurrent password hashes and of those that wait.
-#[derive(Clone, Debug)]
-pub struct PasswordGate {
-    admitted: Arc<Semaphore>,
-    running: Arc<Semaphore>,
-}
-
-impl Default for PasswordGate {
-    fn default() -> Self {
-        Self::new(MAX_RUNNING, MAX_WAITING)
-    }
-}
-
-impl PasswordGate {
-    pub fn new(at_once: usize, waiting: usize) -> PasswordGate {
-        PasswordGate { admitted: Arc::new(Semaphore::new(at_once + waiting)), running: Arc::new(Semaphore::new(at_once)) }
-    }
-
-    /// Runs `work` on a blocking thread once a slot is free. `Err`: too many are waiting.
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| overloaded())?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| overloaded())?;
-        let task = tokio::task::spawn_blocking(move || {
-            // The work holds the permits, not the request: a cancelled request frees its slot only when its hash is done.
-            let _held: [OwnedSemaphorePermit; 2] = [admitted, running];
-            work()
-        });
-        task.await.map_err(|error| {
-            tracing::error!(%error, "password hashing failed");
-            Problem::from(Code::Internal)
-        })
-    }
-}
-
-fn overloaded() -> Problem {
-    metrics::counter!("onrush_password_shed_total").increment(1);
-    Problem::from(Code::Overloaded).retry_after(RETRY_AFTER_SECS)
-}
-
 fn argon2() -> Argon2<'static> {
     let params = Params::new(MEMORY_KIB, PASSES, 1, None).expect("the parameters are within argon2's bounds");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// Hashes a password, in the PHC format for storage.
-pub async fn hash(gate: &PasswordGate, password: &str) -> Result<String, Problem> {
+/// Hashes a password, in the PHC format for storage. `address` is [`web::Peer::source`], by which the gate shares its places.
+pub async fn hash(gate: &PasswordGate, queue: HashQueue, address: IpAddr, password: &str) -> Result<String, Problem> {
     let password = password.to_owned();
-    gate.run(move || hash_blocking(&password)).await?.ok_or_else(|| {
+    gate.run(queue, address, move || hash_blocking(&password)).await?.ok_or_else(|| {
         tracing::error!("password hashing failed in argon2");
         Code::Internal.into()
     })
@@ -84,15 +40,15 @@ fn hash_blocking(password: &str) -> Option<String> {
 }
 
 /// True when the password matches the hash.
-pub async fn verify(gate: &PasswordGate, password: &str, hash: &str) -> Result<bool, Problem> {
+pub async fn verify(gate: &PasswordGate, address: IpAddr, password: &str, hash: &str) -> Result<bool, Problem> {
     let (password, hash) = (password.to_owned(), hash.to_owned());
-    gate.run(move || verify_blocking(&password, &hash)).await
+    gate.run(HashQueue::SignIn, address, move || verify_blocking(&password, &hash)).await
 }
 
 /// Takes as long as [`verify`], for unknown accounts, so that the response time does not reveal which accounts exist.
-pub async fn verify_dummy(gate: &PasswordGate, password: &str) -> Result<(), Problem> {
+pub async fn verify_dummy(gate: &PasswordGate, address: IpAddr, password: &str) -> Result<(), Problem> {
     let password = password.to_owned();
-    gate.run(move || {
+    gate.run(HashQueue::SignIn, address, move || {
         if let Some(hash) = DUMMY_HASH.as_deref() {
             verify_blocking(&password, hash);
         }
@@ -204,8 +160,10 @@ mod tests {
         assert!(check_strength("v9#kLq2m", &["v9@example.com"]).is_ok());
     }
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn fast_gate() -> PasswordGate {
-        PasswordGate::new(2, 8)
+        PasswordGate::new(2, 8, 8)
     }
 
     // row 31: any Unicode, and no truncation
@@ -213,12 +171,12 @@ mod tests {
     async fn a_hash_matches_its_password_only() {
         let gate = fast_gate();
         let long = format!("{}a", "비밀번호".repeat(60));
-        let kept = hash(&gate, &long).await.expect("there is room");
+        let kept = hash(&gate, HashQueue::SignUp, HERE, &long).await.expect("there is room");
         assert!(kept.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{kept}");
-        assert!(verify(&gate, &long, &kept).await.expect("there is room"));
-        assert!(!verify(&gate, &format!("{}b", &long[..long.len() - 1]), &kept).await.expect("there is room"));
-        assert!(!verify(&gate, &long, "not a hash").await.expect("there is room"));
-        assert_ne!(hash(&gate, &long).await.expect("there is room"), kept);
+        assert!(verify(&gate, HERE, &long, &kept).await.expect("there is room"));
+        assert!(!verify(&gate, HERE, &format!("{}b", &long[..long.len() - 1]), &kept).await.expect("there is room"));
+        assert!(!verify(&gate, HERE, &long, "not a hash").await.expect("there is room"));
+        assert_ne!(hash(&gate, HashQueue::SignUp, HERE, &long).await.expect("there is room"), kept);
     }
 
     // row 29
@@ -226,15 +184,15 @@ mod tests {
     async fn an_unknown_account_takes_the_time_of_a_known_one() {
         use runtime::ports::Stopwatch;
         let gate = fast_gate();
-        let kept = hash(&gate, "x7!mango-river").await.expect("there is room");
-        verify_dummy(&gate, "warm up").await.expect("there is room");
+        let kept = hash(&gate, HashQueue::SignUp, HERE, "x7!mango-river").await.expect("there is room");
+        verify_dummy(&gate, HERE, "warm up").await.expect("there is room");
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for _ in 0..7 {
             let watch = Stopwatch::start();
-            verify(&gate, "wrong", &kept).await.expect("there is room");
+            verify(&gate, HERE, "wrong", &kept).await.expect("there is room");
             known.push(watch.elapsed());
             let watch = Stopwatch::start();
-            verify_dummy(&gate, "wrong").await.expect("there is room");
+            verify_dummy(&gate, HERE, "wrong").await.expect("there is room");
             unknown.push(watch.elapsed());
         }
         // The work is the same by construction; the times only show that it is done. Compares the fastest runs, as the machine is shared.
@@ -242,16 +200,5 @@ mod tests {
         assert!(*known < *unknown * 4 && *unknown < *known * 4, "{known:?} and {unknown:?}");
         let parameters = |hash: &str| hash.rsplitn(3, '$').last().map(str::to_owned);
         assert_eq!(DUMMY_HASH.as_deref().and_then(parameters), parameters(&kept));
-    }
-
-    // row 32
-    #[tokio::test]
-    async fn a_full_hashing_queue_answers_overloaded() {
-        let gate = PasswordGate::new(1, 3);
-        let all = futures::future::join_all((0..50).map(|_| verify_dummy(&gate, "x"))).await;
-        let refused: Vec<Problem> = all.into_iter().filter_map(Result::err).collect();
-        assert_eq!(refused.len(), 46);
-        assert!(refused.iter().all(|problem| problem.code() == Code::Overloaded && problem.retry_after.is_some()));
-        assert!(verify_dummy(&gate, "x").await.is_ok(), "the room is empty again");
     }
 }

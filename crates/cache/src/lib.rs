@@ -6,8 +6,9 @@
 //! [`Cache::invalidate`] when they read the message about the change.
 //!
 //! [`Cache`] is a thin typed shell. The store and its single flight are in `memory.rs`. The module [`redis`] is for data that processes
-//! share.
+//! share. The module [`buckets`] counts events in memory, for rate limits.
 
+pub mod buckets;
 mod memory;
 pub mod redis;
 

@@ -72,6 +72,7 @@ codes! {
     InvalidKey = 1031, "invalid-key", 400, "The Idempotency-Key is not acceptable";
     IdempotencyKeyMismatch = 1032, "idempotency-key-mismatch", 422, "The Idempotency-Key was used with another request";
     IdempotencyInProgress = 1033, "idempotency-in-progress", 409, "The first request with this key is still running";
+    TooManyRequests = 1034, "too-many-requests", 429, "Too many requests in a short time";
 
     InsufficientFunds = 2000, "insufficient-funds", 409, "The balance does not cover the amount";
     PaymentFailed = 2001, "payment-failed", 409, "The payment was refused";

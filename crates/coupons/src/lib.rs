@@ -63,13 +63,21 @@ impl Strategy {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CouponsSettings {
     pub strategy: Strategy,
+    /// Refuses claims before they reach the database, where that is certain. Without it, measurements see the cost of the database alone.
+    pub refuses_early: bool,
     /// Times of the gate in Redis.
     #[serde(skip)]
     pub gate: GateTimes,
+}
+
+impl Default for CouponsSettings {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), refuses_early: true, gate: GateTimes::default() }
+    }
 }
 
 pub struct Coupons {

@@ -23,6 +23,7 @@ pub mod batch {
 }
 
 pub use ::{auth, cache, db, engine, kafka, web as http};
+pub use auth::limits;
 pub use cache::redis;
 pub use db::{Db, DbError, Param, Row, Tx, migrations, params};
 pub use engine::{Answer, Command, Fault, Invariant, Outcome, Reply, Service, Work, idempotency, jobs, rows};

@@ -1,6 +1,6 @@
 //! The module trait, and the kit that a process gives to each service.
 
-use auth::{Auth, cookie::Cookies};
+use auth::{Auth, cookie::Cookies, limits::Limits};
 use cache::redis::Redis;
 use db::Db;
 use engine::{Batch, Fault, Service, jobs::Job};
@@ -21,6 +21,8 @@ pub struct Kit {
     pub(crate) databases: Arc<HashMap<&'static str, Db>>,
     pub clock: Arc<dyn Clock>,
     pub auth: Auth,
+    /// Limits on what callers may take.
+    pub limits: Arc<Limits>,
     /// State shared with other processes, if configured. Never the source of truth.
     pub redis: Option<Redis>,
     /// Log of requests that are executed later. `None` without Kafka.

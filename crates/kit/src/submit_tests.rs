@@ -6,7 +6,7 @@ use crate::{
     extract::{MaybeSignedIn, Operator, Seller, SignedIn},
     process::{Database, Process, ProcessSettings},
 };
-use auth::Role;
+use auth::{Role, limits::LimitSettings};
 use axum::{
     Json, Router,
     body::Body,
@@ -165,6 +165,7 @@ impl TestApp {
             redis: None,
             engine: EngineSettings::default(),
             queue,
+            limits: LimitSettings::off(),
             secret: [7; 32],
             clock: Arc::new(ManualClock::at(Timestamp(1_795_132_800_000_000))),
             faults: Faults::default(),

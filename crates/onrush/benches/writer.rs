@@ -7,7 +7,7 @@ use kit::{http::layers, ports::Stopwatch};
 use onrush::{
     in_process::{InProcessClient, PostRequest},
     mall::Mall,
-    settings::{RawSettings, Settings},
+    settings::{RawLimits, RawSettings, Settings},
 };
 use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
@@ -35,6 +35,7 @@ impl Bench {
             fold: Some(fold),
             operator_email: Some(OPERATOR.0.into()),
             operator_password: Some(OPERATOR.1.into()),
+            limits: Some(RawLimits::off()),
             ..RawSettings::default()
         };
         let settings = Settings::load(&raw).map_err(|error| error.to_string())?;

@@ -13,8 +13,9 @@ use contracts::{Code, Message, calls::CALLS};
 use kit::{Module, process::Process};
 use std::{fmt::Write, sync::Arc};
 use utoipa::openapi::{
-    InfoBuilder, OpenApi, PathItem,
+    Content, InfoBuilder, OpenApi, PathItem, Ref, RefOr,
     path::Operation,
+    response::ResponseBuilder,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 

@@ -105,6 +105,7 @@ impl Mall {
             redis: settings.redis.clone(),
             engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
             queue: settings.queue,
+            limits: settings.limits.clone(),
             secret,
             clock,
             faults,

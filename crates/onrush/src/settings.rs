@@ -3,12 +3,13 @@
 mod raw;
 
 pub use orders::SagaMode;
-pub use raw::RawSettings;
+pub use raw::{RawLimits, RawSettings};
 
 use coupons::Strategy;
 use kit::{
     db::Synchronous,
     http::{ClientHeader, NetworkError, Proxies, TrustedNetworks},
+    limits::LimitSettings,
     links::{Peers, PeersError},
     process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
@@ -61,6 +62,7 @@ pub struct Settings {
     pub charge_unit: i64,
     pub test_provider: bool,
     pub operator: Option<(String, String)>,
+    pub limits: LimitSettings,
 }
 
 impl Settings {
@@ -116,6 +118,7 @@ impl Settings {
             .map(|url| RedisServer { url, prefix: raw.redis_prefix.clone().unwrap_or_else(|| redis::DEFAULT_PREFIX.to_owned()) });
         let split = parse_split(&raw)?;
         let proxies = parse_proxies(&raw)?;
+        let limits = parse_limits(raw.limits.as_ref())?;
         let settings = Settings {
             postgres,
             kafka,
@@ -136,6 +139,7 @@ impl Settings {
             charge_unit,
             test_provider: raw.test_provider.unwrap_or(false),
             operator,
+            limits,
         };
         settings.topology(&settings.database_settings()).check(contracts::SERVICES)?;
         Ok(settings)
@@ -234,6 +238,24 @@ fn parse_databases(text: &str) -> Result<HashMap<String, String>, SettingsError>
     Ok(own)
 }
 
+fn parse_limits(raw: Option<&RawLimits>) -> Result<LimitSettings, SettingsError> {
+    let Some(RawLimits(raw)) = raw else { return Ok(LimitSettings::default()) };
+    let mut limits = match raw.get(RawLimits::ALL).map(String::as_str) {
+        None => LimitSettings::default(),
+        Some("off") => LimitSettings::off(),
+        Some(other) => return Err(unusable("limits", format!("all: “{other}” is not off; name the limits one by one"))),
+    };
+    for (name, text) in raw.iter().filter(|(name, _)| *name != RawLimits::ALL) {
+        let rate = match text.as_str() {
+            "off" => None,
+            text => Some(text.parse().map_err(|error| unusable("limits", format!("{name}: “{text}” {error}")))?),
+        };
+        let names = || LimitSettings::default().rates().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+        *limits.rate_mut(name).ok_or_else(|| unusable("limits", format!("there is no limit “{name}”; there are {}", names())))? = rate;
+    }
+    Ok(limits)
+}
+
 fn parse_secret(text: &str) -> Result<[u8; 32], SettingsError> {
     let wrong = || unusable("secret", "must be 64 hexadecimal digits; make one with `openssl rand -hex 32`".into());
     let digits: Vec<u8> = text
@@ -271,5 +293,19 @@ mod tests {
         let half = RawSettings { operator_email: Some("a@b.c".into()), ..RawSettings::default() };
         assert!(Settings::load(&half).expect_err("no password").to_string().starts_with("operator_email:"));
         assert!(toml::from_str::<RawSettings>("no_such = 1").is_err());
+    }
+
+    #[test]
+    fn limits_are_set_by_name() {
+        let load = |text: &str| Settings::load(&RawSettings { limits: Some(text.parse().expect("a list")), ..RawSettings::default() });
+        assert_eq!(load("default").expect("usable").limits, LimitSettings::default());
+        assert_eq!(load("off").expect("usable").limits, LimitSettings::off());
+        let some = load("all=off,write_per_member=9/second burst 99").expect("usable").limits;
+        assert_eq!(some, LimitSettings { write_per_member: "9/second burst 99".parse().ok(), ..LimitSettings::off() });
+        let one = load("sign_up_in_all=off").expect("usable").limits;
+        assert_eq!(one, LimitSettings { sign_up_in_all: None, ..LimitSettings::default() });
+        for wrong in ["no_such=off", "write_per_member=many", "write_per_member=0/second", "all=1/second"] {
+            assert!(load(wrong).expect_err("it is refused").to_string().starts_with("limits: "), "{wrong}");
+        }
     }
 }

@@ -106,6 +106,9 @@ fn a_clock_set_back_does_not_keep_it_open() {
         fn now(&self) -> Timestamp {
             Timestamp(self.0.now().0 - self.1.load(std::sync::atomic::Ordering::SeqCst))
         }
+        fn monotonic(&self) -> Duration {
+            self.0.monotonic()
+        }
     }
     let shifted = Arc::new(Shifted(clock.clone(), Default::default()));
     let breaker = Breaker::new("shifted", BreakerSettings::default(), Arc::clone(&shifted) as Arc<dyn Clock>);

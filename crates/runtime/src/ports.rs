@@ -2,8 +2,8 @@
 
 use contracts::Timestamp;
 use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
@@ -11,6 +11,9 @@ use uuid::Uuid;
 pub trait Clock: Send + Sync + 'static {
     /// Wall-clock time in UTC.
     fn now(&self) -> Timestamp;
+
+    /// Time since an arbitrary start of this process. Steps of the wall clock do not change it, so limits and pauses use it.
+    fn monotonic(&self) -> Duration;
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,24 +25,46 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
+
+    #[inline]
+    fn monotonic(&self) -> Duration {
+        static START: OnceLock<Stopwatch> = OnceLock::new();
+        START.get_or_init(Stopwatch::start).elapsed()
+    }
 }
 
 /// A clock that moves only when a test advances it.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<ManualTime>);
+
+#[derive(Debug)]
+struct ManualTime {
+    wall: AtomicI64,
+    /// Microseconds since the clock was made.
+    monotonic: AtomicU64,
+}
 
 impl ManualClock {
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(start.0)))
+        Self(Arc::new(ManualTime { wall: AtomicI64::new(start.0), monotonic: AtomicU64::new(0) }))
     }
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.0.wall.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.0.monotonic.fetch_add(u64::try_from(by.as_micros()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+    /// Sets the wall clock without a passage of time, as an operator or NTP does.
+    pub fn set(&self, wall: Timestamp) {
+        self.0.wall.store(wall.0, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.0.monotonic.load(Ordering::SeqCst))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     AppBuilder, TempFolder, TestRequest,
     backends::{Processes, Shape, TestBackends, round_robin},
+    builder::lifted_limits,
     quiescence::{self, Quiescence},
     stub_service::{Emit, StubService},
 };
@@ -59,6 +60,7 @@ impl App {
             partitions: 1,
             readers: 4,
             faults: Faults::planned(),
+            limits: lifted_limits(),
         }
     }
 

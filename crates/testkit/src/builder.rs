@@ -4,6 +4,7 @@ use super::backends::{Shape, TestBackends, reserve_backends};
 use kit::{
     db::Synchronous,
     engine::EngineSettings,
+    limits::LimitSettings,
     ports::{ManualClock, new_id},
     process::{Database, ProcessSettings},
     testing::Faults,
@@ -41,9 +42,26 @@ pub struct AppBuilder {
     pub(super) partitions: i64,
     pub(super) readers: usize,
     pub(super) faults: Faults,
+    pub(super) limits: LimitSettings,
+}
+
+/// Limits that no test reaches by its number of requests. Those on wrong passwords stay, because every guess is a wrong password.
+pub(super) fn lifted_limits() -> LimitSettings {
+    let defaults = LimitSettings::default();
+    LimitSettings {
+        wrong_password_per_pair: defaults.wrong_password_per_pair,
+        wrong_password_per_address: defaults.wrong_password_per_address,
+        wrong_password_per_account: defaults.wrong_password_per_account,
+        ..LimitSettings::off()
+    }
 }
 
 impl AppBuilder {
+    /// Limits on what callers may take. Without this call, only wrong passwords are limited.
+    pub fn limits(mut self, limits: LimitSettings) -> Self {
+        self.limits = limits;
+        self
+    }
     /// Partitions of each stream, on PostgreSQL. With one partition, a service's messages are read back in the order of writing.
     pub fn partitions(mut self, partitions: i64) -> Self {
         self.partitions = partitions;
@@ -80,6 +98,7 @@ impl AppBuilder {
             redis: None,
             engine: self.engine.clone(),
             queue: self.queue,
+            limits: self.limits.clone(),
             secret: [7; 32],
             clock: Arc::new(self.clock.clone()),
             faults: self.faults.clone(),

@@ -52,16 +52,17 @@ fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     Option::deserialize(deserializer).map(Some)
 }
 
-/// MemberChanges name, phone number or password
+/// Changes name, phone number or password
 ///
-/// Any signed-in account, for itself.
+/// Any signed-in account, for itself. Wrong current passwords have a limit of their own, by account and address.
+/// They do not count for signing in.
 #[utoipa::path(
     patch, path = "/v1/me", operation_id = "accounts.edit_me", tag = "accounts", request_body = ProfileChanges,
     responses(
         (status = 200, body = Profile),
         (status = 401, description = "unauthenticated; bad-credentials: the current password is wrong", body = ProblemBody),
         (status = 422, description = "invalid-field, too-long, unknown-field, weak-password", body = ProblemBody),
-        (status = 429, description = "too-many-attempts, with Retry-After", body = ProblemBody),
+        (status = 429, description = "too-many-attempts: too many wrong current passwords; too-many-requests; both with Retry-After", body = ProblemBody),
         (status = 503, description = "overloaded: too many passwords are being checked", body = ProblemBody),
     ),
     security(("bearer" = []))
@@ -93,9 +94,8 @@ async fn new_password(accounts: &Accounts, caller: &Caller, peer: Peer, new: &st
     };
     let member = member.filter(Member::is_active).ok_or(Code::Unauthenticated)?;
     password::check_strength(new, &[&member.email, &member.name])?;
-    let account = member.email_normalized.clone().unwrap_or_default();
-    let member = accounts.check_password(&account, peer, Some(member), current).await?;
-    let hash = accounts.hash(new).await?;
+    let member = accounts.confirm_password(member, peer, current).await?;
+    let hash = accounts.hash_changed(new, peer).await?;
     Ok(NewPassword { verified_hash: member.password_hash, hash })
 }
 

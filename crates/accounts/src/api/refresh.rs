@@ -14,7 +14,7 @@ use axum::response::Response;
 use contracts::{Code, MemberId};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
-    http::{Problem, ProblemBody, State, StrangerInput, Trace},
+    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace},
     line_limit::LineLimit,
 };
 use serde::Deserialize;
@@ -31,17 +31,28 @@ pub struct ShownToken {
 
 /// Exchanges a refresh token for a new pair of tokens
 ///
-/// Any holder of the token.
+/// Any holder of the token. A session refreshes ten times at once, and then once a minute. A refused refresh leaves the token usable.
 #[utoipa::path(
     post, path = "/v1/sessions/refresh", operation_id = "accounts.refresh", tag = "accounts", request_body = ShownToken,
     responses(
         (status = 200, body = TokenPair),
         (status = 401, description = "unauthenticated: unknown, expired or revoked; token-reused: the session has ended", body = ProblemBody),
+        (status = 429, description = "too-many-requests, with Retry-After", body = ProblemBody),
     )
 )]
-pub async fn refresh(State(accounts): State<Arc<Accounts>>, trace: Trace, input: StrangerInput<ShownToken>) -> Result<Response, Problem> {
-    let shown = RefreshSecret::parse(&input.value.refresh_token).ok_or(Code::Unauthenticated)?;
-    let command = RefreshSession { shown: shown.digest(), next: RefreshSecret::generate() };
+pub async fn refresh(
+    State(accounts): State<Arc<Accounts>>,
+    peer: Peer,
+    trace: Trace,
+    input: StrangerInput<ShownToken>,
+) -> Result<Response, Problem> {
+    let shown = RefreshSecret::parse(&input.value.refresh_token).ok_or(Code::Unauthenticated)?.digest();
+    let session_id = {
+        let mut reader = accounts.kit.db.reader().await?;
+        store::sessions::of_tokens(&mut reader, &[&shown]).await?.pop().ok_or(Code::Unauthenticated)?
+    };
+    accounts.kit.limits.take_refresh(session_id, peer.source())?;
+    let command = RefreshSession { shown, next: RefreshSecret::generate() };
     let answer = kit::submit::run(&accounts, command, None, trace).await?;
     Ok(no_store(answer))
 }

@@ -43,7 +43,7 @@ pub struct Credentials {
     responses(
         (status = 200, body = TokenPair),
         (status = 401, description = "bad-credentials", body = ProblemBody),
-        (status = 429, description = "too-many-attempts, with Retry-After", body = ProblemBody),
+        (status = 429, description = "too-many-attempts: too many wrong passwords or sign-ins, with Retry-After", body = ProblemBody),
         (status = 503, description = "overloaded: too many passwords are being checked", body = ProblemBody),
     )
 )]

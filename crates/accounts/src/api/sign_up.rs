@@ -1,4 +1,4 @@
-//! `accounts.sign_up`: opens a customer account. Anyone.
+//! `accounts.sign_up`: opens a customer account. Anyone, so many times for each address and in all.
 
 use super::views::Profile;
 use crate::{
@@ -12,7 +12,7 @@ use contracts::{Code, MemberId, Message, messages::MemberRegistered};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Role, password},
-    http::{Problem, ProblemBody, State, StrangerInput, Trace, rules},
+    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace, rules},
     ports,
 };
 use serde::Deserialize;
@@ -42,24 +42,39 @@ pub struct NewAccount {
 
 /// Opens a customer account
 ///
-/// Anyone.
+/// Anyone. There is no mail yet, so the answer tells whether an address has an account, and nothing proves that the caller owns it.
+/// The number of sign-ups is limited by client address and in all.
 #[utoipa::path(
     post, path = "/v1/accounts", operation_id = "accounts.sign_up", tag = "accounts", request_body = NewAccount,
     responses(
         (status = 201, body = Profile),
         (status = 409, description = "email-taken", body = ProblemBody),
         (status = 422, description = "invalid-field, too-long, unknown-field, weak-password", body = ProblemBody),
-        (status = 503, description = "overloaded: too many passwords are being hashed", body = ProblemBody),
+        (status = 429, description = "too-many-requests: too many sign-ups from this address, with Retry-After", body = ProblemBody),
+        (status = 503, description = "overloaded: too many sign-ups, with Retry-After", body = ProblemBody),
     )
 )]
-pub async fn sign_up(State(accounts): State<Arc<Accounts>>, trace: Trace, input: StrangerInput<NewAccount>) -> Result<Response, Problem> {
+pub async fn sign_up(
+    State(accounts): State<Arc<Accounts>>,
+    peer: Peer,
+    trace: Trace,
+    input: StrangerInput<NewAccount>,
+) -> Result<Response, Problem> {
     let form = &input.value;
     let email = Email::parse(&form.email).ok_or_else(|| invalid("/email", "must be an e-mail address"))?;
     let name = form.name.trim().to_owned();
     let phone = form.phone.as_deref().map(checked_phone).transpose()?;
     password::check_strength(&form.password, &[&email.shown, &name])?;
     let key = accounts.protect_request_hash(input.key(anonymous_key_scope(&email.normalized)));
-    let password_hash = accounts.hash(&form.password).await?;
+    let limits = &accounts.kit.limits;
+    limits.take_sign_up(peer.source()).await?;
+    let password_hash = match accounts.hash_new(&form.password, peer).await {
+        Ok(hash) => hash,
+        Err(too_busy) => {
+            limits.give_back_sign_up(peer.source()).await;
+            return Err(too_busy);
+        }
+    };
     let command = SignUp { id: MemberId(ports::new_id()), email, name, phone, password_hash, role: Role::Customer, trace: trace.0 };
     kit::submit::run(&accounts, command, key, trace).await
 }

@@ -26,7 +26,7 @@ use std::sync::Arc;
         (status = 200, body = Profile, headers(("Set-Cookie" = String, description = "`__Host-onrush`: HttpOnly, Secure, SameSite=Lax"))),
         (status = 401, description = "bad-credentials", body = ProblemBody),
         (status = 403, description = "csrf", body = ProblemBody),
-        (status = 429, description = "too-many-attempts, with Retry-After", body = ProblemBody),
+        (status = 429, description = "too-many-attempts: too many wrong passwords or sign-ins, with Retry-After", body = ProblemBody),
         (status = 503, description = "overloaded: too many passwords are being checked", body = ProblemBody),
     )
 )]

@@ -7,6 +7,7 @@ use kit::{
     DbError, Row, Tx,
     db::{FromRow, params},
 };
+use std::collections::HashSet;
 use uuid::Uuid;
 
 impl FromRow for Session {
@@ -91,13 +92,35 @@ pub async fn save_tokens<'t>(tx: &mut Tx, tokens: impl IntoIterator<Item = &'t R
     tx.execute_many(sql, tokens.into_iter().map(|token| params![&token.hash, token.state.as_str()])).await.map(|_| ())
 }
 
-/// Deletes at most `limit` sessions that expired before `before`, with their tokens and cookies. Returns their number.
-pub async fn prune(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<usize, DbError> {
+/// Refresh tokens after this one in the order of their digests, at most `limit`.
+pub async fn tokens_after(tx: &mut Tx, after: &SecretDigest, limit: i64) -> Result<Vec<RefreshToken>, DbError> {
+    let sql = "select token_hash, session_id, state, issued_at, expires_at from accounts_refresh_tokens where token_hash>$1 \
+               order by token_hash limit $2";
+    tx.query(sql, &params![after, limit]).await
+}
+
+/// Deletes those of these tokens that cannot be used and have expired by `now`, without a lock of their sessions.
+pub async fn prune_tokens<'h>(tx: &mut Tx, hashes: impl IntoIterator<Item = &'h SecretDigest>, now: Timestamp) -> Result<(), DbError> {
+    let sql = "delete from accounts_refresh_tokens where token_hash=$1 and state<>'LIVE' and expires_at<=$2";
+    tx.execute_many(sql, hashes.into_iter().map(|hash| params![hash, now])).await.map(|_| ())
+}
+
+/// Deletes at most `limit` sessions that expired before `before`, with their cookies and tokens, and at most `max_tokens` tokens.
+/// Returns true if others remain.
+pub async fn prune(tx: &mut Tx, before: Timestamp, limit: i64, max_tokens: usize) -> Result<bool, DbError> {
     let sql = "select id from accounts_sessions where expires_at<$1 order by expires_at limit $2";
     let old: Vec<(Uuid,)> = tx.query(sql, &params![before, limit]).await?;
+    let is_full = i64::try_from(old.len()).is_ok_and(|count| count == limit);
     let old = lock(tx, old.into_iter().map(|(id,)| id)).await?;
-    tx.execute_many("delete from accounts_refresh_tokens where session_id=$1", old.iter().map(|session| params![session.id])).await?;
-    tx.execute_many("delete from accounts_web_sessions where session_id=$1", old.iter().map(|session| params![session.id])).await?;
-    tx.execute_many("delete from accounts_sessions where id=$1", old.iter().map(|session| params![session.id])).await?;
-    Ok(old.len())
+    let sql = format!("select session_id, token_hash from accounts_refresh_tokens where session_id=$1 limit {max_tokens}");
+    let tokens: Vec<(Uuid, SecretDigest)> = tx.query_many(&sql, old.iter().map(|session| params![session.id])).await?;
+    let (now, later) = tokens.split_at(tokens.len().min(max_tokens));
+    tx.execute_many("delete from accounts_refresh_tokens where token_hash=$1", now.iter().map(|(_, hash)| params![hash])).await?;
+    // A session with exactly so many tokens may have more of them.
+    let mut is_kept: HashSet<Uuid> = later.iter().map(|(session_id, _)| *session_id).collect();
+    is_kept.extend(tokens.chunk_by(|one, next| one.0 == next.0).filter(|chunk| chunk.len() == max_tokens).map(|chunk| chunk[0].0));
+    let ended: Vec<Uuid> = old.iter().map(|session| session.id).filter(|id| !is_kept.contains(id)).collect();
+    tx.execute_many("delete from accounts_web_sessions where session_id=$1", ended.iter().map(|id| params![*id])).await?;
+    tx.execute_many("delete from accounts_sessions where id=$1", ended.iter().map(|id| params![*id])).await?;
+    Ok(is_full || !is_kept.is_empty())
 }

@@ -1,5 +1,8 @@
-use crate::support::{OTHER_PASSWORD, PASSWORD, app, has_access, sign_in, sign_up, try_refresh, try_sign_in};
+use crate::support::{
+    OTHER_PASSWORD, PASSWORD, app, app_with, from_address, has_access, rate, retry_after, sign_in, sign_up, try_refresh, try_sign_in,
+};
 use futures::future::join_all;
+use kit::limits::LimitSettings;
 use serde_json::{Value, json};
 
 // A8
@@ -73,6 +76,8 @@ async fn a_new_password_requires_the_current_one() {
     assert!(has_access(&app, &there.access).await);
     let me = app.get("/v1/me").bearer(&here.access).send().await.expect(200);
     assert_eq!(me.body["name"], "Minji", "a change is made whole or not at all");
+    // D2: these guesses do not count for signing in.
+    sign_in(&app, "minji@example.com").await;
 }
 
 // Both changes were verified against the old password: the second is refused.
@@ -108,4 +113,33 @@ async fn a_repeated_change_is_made_once() {
     assert_eq!((first.bytes, again.headers.contains_key("idempotent-replayed")), (again.bytes, true));
     let _ = edit("Another").await.expect_problem(422, "idempotency-key-mismatch");
     assert_eq!(app.sql_i64("select version from accounts_members").await, 2);
+}
+
+// H5: over the whole router, by member and by address
+#[tokio::test]
+async fn changes_in_a_short_time_are_limited() {
+    let limits =
+        LimitSettings { write_per_member: rate("6/minute burst 3"), write_per_address: rate("1/minute burst 5"), ..LimitSettings::off() };
+    let mut app = app_with(limits).await;
+    let mut members = Vec::new();
+    for name in ["minji", "jisoo", "sora"] {
+        let email = format!("{name}@example.com");
+        sign_up(&app, &email).await;
+        members.push(sign_in(&app, &email).await.access);
+    }
+    app.router = from_address(&app.router, "203.0.113.7");
+    let edit = |access: &str| app.patch("/v1/me").bearer(access).json(&json!({"name": "Kim"})).send();
+    for _ in 0..3 {
+        let _ = edit(&members[0]).await.expect(200);
+    }
+    for _ in 0..9 {
+        let refused = edit(&members[0]).await.expect_problem(429, "too-many-requests");
+        assert_eq!(retry_after(&refused), 10);
+        assert!(has_access(&app, &members[0]).await, "reads go on");
+    }
+    for _ in 0..2 {
+        let _ = edit(&members[1]).await.expect(200);
+    }
+    let refused = edit(&members[2]).await.expect_problem(429, "too-many-requests");
+    assert_eq!(retry_after(&refused), 60);
 }

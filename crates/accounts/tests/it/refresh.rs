@@ -1,7 +1,7 @@
-use crate::support::{Tokens, app, broken_families, has_access, operator, sign_in, sign_up, try_refresh};
+use crate::support::{Tokens, app, app_with, broken_families, has_access, operator, rate, retry_after, sign_in, sign_up, try_refresh};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures::future::join_all;
-use kit::ports::random_bytes;
+use kit::{limits::LimitSettings, ports::random_bytes};
 use serde_json::json;
 use std::time::Duration;
 
@@ -138,4 +138,22 @@ async fn a_disabled_members_token_is_refused() {
     let _ = disable.send().await.expect(200);
     let _ = try_refresh(&app, &tokens.refresh).await.expect_problem(401, "unauthenticated");
     assert!(!has_access(&app, &tokens.access).await);
+}
+
+// H5
+#[tokio::test]
+async fn a_session_refreshes_about_once_a_minute() {
+    let app = app_with(LimitSettings { refresh_per_session: rate("60/hour burst 3"), ..LimitSettings::off() }).await;
+    sign_up(&app, "minji@example.com").await;
+    let (mut busy, other) = (sign_in(&app, "minji@example.com").await, sign_in(&app, "minji@example.com").await);
+    for _ in 0..3 {
+        busy = Tokens::of(&try_refresh(&app, &busy.refresh).await.expect(200));
+    }
+    let refused = try_refresh(&app, &busy.refresh).await.expect_problem(429, "too-many-requests");
+    assert_eq!(retry_after(&refused), 60);
+    let _ = try_refresh(&app, &other.refresh).await.expect(200);
+    // The refused token was not used up.
+    app.clock.advance(Duration::from_secs(60));
+    let _ = try_refresh(&app, &busy.refresh).await.expect(200);
+    assert_eq!(broken_families(&app).await, 0);
 }

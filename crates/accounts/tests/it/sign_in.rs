@@ -1,9 +1,15 @@
-use crate::support::{OTHER_PASSWORD, PASSWORD, app, from_address, has_access, operator, sign_in, sign_up, try_sign_in, without_trace};
+use crate::support::{
+    OTHER_PASSWORD, PASSWORD, app, app_with, from_address, has_access, operator, rate, retry_after, sign_in, sign_up, try_sign_in,
+    without_trace,
+};
 use accounts::{Accounts, NewMember};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::MemberId;
 use futures::future::join_all;
-use kit::ports::{Stopwatch, new_id};
+use kit::{
+    limits::LimitSettings,
+    ports::{Stopwatch, new_id},
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{sync::Arc, time::Duration};
@@ -291,4 +297,87 @@ async fn too_many_simultaneous_sign_ins_are_shed() {
         }
     }
     sign_in(&app, "minji@example.com").await;
+}
+
+// H2: guessers at an address do not lock out a customer who signed in there before
+#[tokio::test]
+async fn guessers_do_not_lock_out_a_known_customer() {
+    let mut app = app().await;
+    for name in ["minji", "jisoo"] {
+        sign_up(&app, &format!("{name}@example.com")).await;
+    }
+    let base = app.router.clone();
+    app.router = from_address(&base, "203.0.113.7");
+    sign_in(&app, "minji@example.com").await;
+    for n in 0..100 {
+        let _ = try_sign_in(&app, &format!("member{n}@example.com"), OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
+    }
+    let _ = try_sign_in(&app, "jisoo@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
+    sign_in(&app, "minji@example.com").await;
+    // Known, but not to be guessed without end.
+    for _ in 0..5 {
+        let _ = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
+    }
+    let _ = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect_problem(429, "too-many-attempts");
+}
+
+// M10
+#[tokio::test]
+async fn an_account_is_not_guessed_from_everywhere() {
+    let mut app = app_with(LimitSettings { wrong_password_per_account: rate("10/hour burst 10"), ..LimitSettings::off() }).await;
+    sign_up(&app, "minji@example.com").await;
+    let base = app.router.clone();
+    app.router = from_address(&base, "198.51.100.1");
+    sign_in(&app, "minji@example.com").await;
+    for n in 0..10 {
+        app.router = from_address(&base, &format!("203.0.113.{n}"));
+        let _ = try_sign_in(&app, "minji@example.com", OTHER_PASSWORD).await.expect_problem(401, "bad-credentials");
+    }
+    app.router = from_address(&base, "203.0.113.99");
+    let refused = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
+    assert_eq!(retry_after(&refused), 360);
+    app.router = from_address(&base, "198.51.100.1");
+    sign_in(&app, "minji@example.com").await;
+}
+
+// D3
+#[tokio::test]
+async fn simultaneous_right_passwords_wait_a_second_at_most() {
+    let mut app = app_with(LimitSettings::default()).await;
+    let base = app.router.clone();
+    app.router = from_address(&base, "203.0.113.7");
+    sign_up(&app, "minji@example.com").await;
+    let answers = join_all((0..8).map(|_| try_sign_in(&app, "minji@example.com", PASSWORD))).await;
+    assert!(answers.iter().filter(|answer| answer.status == 200).count() >= 5, "{answers:?}");
+    for refused in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!((refused.status, refused.problem(), retry_after(refused)), (429, "too-many-attempts", 1));
+    }
+    sign_in(&app, "minji@example.com").await;
+}
+
+// H3: a right password is no licence to fill the table of sessions
+#[tokio::test]
+async fn right_passwords_have_limits_too() {
+    let settings =
+        LimitSettings { sign_in_per_member: rate("1/hour burst 3"), sign_in_per_address: rate("1/hour burst 5"), ..LimitSettings::off() };
+    let mut app = app_with(settings).await;
+    for name in ["minji", "jisoo"] {
+        sign_up(&app, &format!("{name}@example.com")).await;
+    }
+    let base = app.router.clone();
+    app.router = from_address(&base, "203.0.113.7");
+    for _ in 0..3 {
+        sign_in(&app, "minji@example.com").await;
+    }
+    for _ in 0..9 {
+        let _ = try_sign_in(&app, "minji@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
+    }
+    assert_eq!(app.sql_i64("select count(*) from accounts_sessions").await, 3);
+    // The account beyond its own limit took nothing from the address.
+    for _ in 0..2 {
+        sign_in(&app, "jisoo@example.com").await;
+    }
+    let _ = try_sign_in(&app, "jisoo@example.com", PASSWORD).await.expect_problem(429, "too-many-attempts");
+    app.router = from_address(&base, "198.51.100.1");
+    sign_in(&app, "jisoo@example.com").await;
 }

@@ -1,7 +1,10 @@
-use crate::support::{OTHER_PASSWORD, PASSWORD, app, sign_in, sign_up, try_sign_in};
+use crate::support::{OTHER_PASSWORD, PASSWORD, app, app_with, from_address, rate, retry_after, sign_in, sign_up, try_sign_in};
 use contracts::Message;
 use futures::future::join_all;
+use kit::limits::LimitSettings;
 use serde_json::json;
+use std::time::Duration;
+use testkit::{App, TestResponse};
 
 // A1
 #[tokio::test]
@@ -114,4 +117,71 @@ async fn a_repeated_sign_up_gets_the_first_answer() {
     let _ = send(form("jisu@example.com", "Jisu")).await.expect(201);
     assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 2);
     sign_in(&app, "minji@example.com").await;
+}
+
+async fn try_sign_up(app: &App, name: &str) -> TestResponse {
+    let body = json!({"email": format!("{name}@example.com"), "password": PASSWORD, "name": "Minji"});
+    app.post("/v1/accounts").json(&body).send().await
+}
+
+// H3, M9: neither accounts nor answers about addresses are without limit
+#[tokio::test]
+async fn sign_ups_of_an_address_are_limited() {
+    let mut app = app_with(LimitSettings { sign_up_per_address: rate("60/hour burst 3"), ..LimitSettings::off() }).await;
+    let base = app.router.clone();
+    app.router = from_address(&base, "203.0.113.7");
+    for name in ["a", "b", "a"] {
+        let answer = try_sign_up(&app, name).await;
+        assert!(answer.status == 201 || answer.problem() == "email-taken", "{answer:?}");
+    }
+    let refused = try_sign_up(&app, "c").await.expect_problem(429, "too-many-requests");
+    assert_eq!(retry_after(&refused), 60);
+    let _ = try_sign_up(&app, "a").await.expect_problem(429, "too-many-requests");
+    // A form with a mistake costs no hash and takes nothing.
+    app.router = from_address(&base, "198.51.100.1");
+    for _ in 0..9 {
+        let _ = app.post("/v1/accounts").json(&json!({"email": "x", "password": PASSWORD, "name": "M"})).send().await.expect(422);
+    }
+    let _ = try_sign_up(&app, "c").await.expect(201);
+    app.router = from_address(&base, "203.0.113.7");
+    app.clock.advance(Duration::from_secs(60));
+    let _ = try_sign_up(&app, "d").await.expect(201);
+    assert_eq!(app.sql_i64("select count(*) from accounts_members").await, 4);
+}
+
+// H3
+#[tokio::test]
+async fn sign_ups_in_all_are_limited() {
+    let mut app = app_with(LimitSettings { sign_up_in_all: rate("1/minute burst 2"), ..LimitSettings::off() }).await;
+    let base = app.router.clone();
+    for (number, expected) in [(1, 201), (2, 201), (3, 503), (4, 503)] {
+        app.router = from_address(&base, &format!("203.0.113.{number}"));
+        let answer = try_sign_up(&app, &format!("m{number}")).await.expect(expected);
+        assert!(expected == 201 || (answer.problem() == "overloaded" && retry_after(&answer) == 60), "{answer:?}");
+    }
+    // Members sign in as before.
+    sign_in(&app, "m1@example.com").await;
+}
+
+// H3: many sign-ups at once delay sign-ins a little, and refuse none
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_sign_ups_refuses_no_sign_in() {
+    let mut app = app_with(LimitSettings::off()).await;
+    sign_up(&app, "minji@example.com").await;
+    let base = app.router.clone();
+    let mut flood = Vec::new();
+    for number in 0..60 {
+        app.router = from_address(&base, "203.0.113.7");
+        let body = json!({"email": format!("flood{number}@example.com"), "password": PASSWORD, "name": "Minji"});
+        flood.push(app.post("/v1/accounts").json(&body).send());
+    }
+    app.router = from_address(&base, "198.51.100.1");
+    let sign_ins = async {
+        for _ in 0..20 {
+            sign_in(&app, "minji@example.com").await;
+        }
+    };
+    let (flood, ()) = tokio::join!(join_all(flood), sign_ins);
+    let shed = flood.iter().filter(|answer| answer.problem() == "overloaded").count();
+    assert!(shed > 0 && flood.iter().all(|answer| answer.status == 201 || answer.problem() == "overloaded"), "{shed} were shed");
 }

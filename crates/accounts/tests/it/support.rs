@@ -3,7 +3,7 @@
 use accounts::{Accounts, AccountsSettings};
 use axum::{Extension, Router};
 use contracts::MemberId;
-use kit::{Kit, Module, auth::Role, http::Peer, ports::new_id};
+use kit::{Kit, Module, auth::Role, cache::buckets::Rate, http::Peer, limits::LimitSettings, ports::new_id};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use testkit::{App, StubService, TestRequest, TestResponse};
@@ -17,6 +17,20 @@ pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
 
 pub async fn app() -> App {
     App::start(services).await
+}
+
+/// With these limits, which other tests lift.
+pub async fn app_with(limits: LimitSettings) -> App {
+    App::builder().limits(limits).start(services).await
+}
+
+pub fn rate(text: &str) -> Option<Rate> {
+    Some(text.parse().expect("a rate"))
+}
+
+/// The seconds of `Retry-After`.
+pub fn retry_after(response: &TestResponse) -> u64 {
+    response.headers["retry-after"].to_str().expect("ASCII").parse().expect("seconds")
 }
 
 /// The same application for a client with this address.

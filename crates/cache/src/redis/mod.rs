@@ -21,6 +21,7 @@ use runtime::{
     breaker::{Breaker, BreakerSettings},
     ports::{Clock, Stopwatch},
 };
+use sha2::{Digest, Sha256};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 /// Calls that may wait for the connection at the same time. With fewer, the calls of a traffic spike would wait for each other.
@@ -116,6 +117,12 @@ impl Redis {
         format!("{}{kind}:{{{name}}}", self.0.settings.prefix)
     }
 
+    /// The full key for data about a person. It holds a digest, because keys are visible to others and callers choose the length of texts.
+    pub fn private_key(&self, kind: &str, name: &str, person: &str) -> String {
+        use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+        self.key(kind, &format!("{name}:{}", BASE64_URL_SAFE_NO_PAD.encode(&Sha256::digest(person)[..16])))
+    }
+
     /// The breaker that stops calls to a server that does not answer.
     pub fn breaker(&self) -> &Breaker {
         &self.0.breaker
@@ -193,7 +200,7 @@ impl fmt::Debug for Redis {
 }
 
 /// Whole milliseconds for Redis, which rejects 0.
-pub(crate) fn to_millis(time: Duration) -> u64 {
+pub fn to_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, u64::from(u32::MAX) * 1_000)
 }
 

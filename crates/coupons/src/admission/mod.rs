@@ -70,7 +70,9 @@ impl ClaimPermit {
 impl Coupons {
     /// `Err`: the refusal that the database would give.
     pub async fn admit(&self, request: ClaimRequest) -> Result<ClaimPermit, Code> {
-        let ClaimRequest { coupon_id, member_id, may_be_repeat, .. } = request;
+        let may_be_repeat = request.may_be_repeat || !self.settings.refuses_early;
+        let request = ClaimRequest { may_be_repeat, ..request };
+        let ClaimRequest { coupon_id, member_id, .. } = request;
         match &self.gate {
             Some(gate) => self.admit_by_gate(gate, request).await,
             None if may_be_repeat => Ok(ClaimPermit::default()),

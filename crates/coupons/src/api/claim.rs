@@ -22,7 +22,7 @@ use kit::{
     batch::SubmitError,
     extract::SignedIn,
     http::{Empty, Input, Path, Preferences, Problem, ProblemBody, Trace},
-    idempotency::IdempotencyKey,
+    idempotency::{self, IdempotencyKey, KeyState},
     kafka::RequestLogs,
 };
 use serde::Serialize;
@@ -43,7 +43,8 @@ pub enum ClaimAccepted {
 
 /// Issues a coupon to the caller, first come, first served
 ///
-/// Any signed-in account, for itself. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
+/// Any signed-in account, for itself. A refusal that is certain before the claim reaches the database is not stored under an
+/// `Idempotency-Key`: a repeat is decided anew. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
 /// the answer is then 202 with state `pending`, and the claim is settled in the order of the log.
 #[utoipa::path(
     post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons",
@@ -108,10 +109,15 @@ async fn claim_now(
     trace: Trace,
 ) -> Result<Response, Problem> {
     let Claimant { coupon_id, member_id } = claimant;
-    let request = ClaimRequest { coupon_id, member_id, may_be_repeat: key.is_some() || id.is_some(), is_deferred: false };
+    let mut request = ClaimRequest { coupon_id, member_id, may_be_repeat: id.is_some(), is_deferred: false };
     let is_exclusive = coupons.settings.strategy == Strategy::RowLock;
     for _ in 0..MAX_ADMISSIONS {
-        let permit = coupons.admit(request).await?;
+        let mut admitted = coupons.admit(request).await;
+        if admitted.is_err() && is_repeat(coupons, key.as_ref()).await? {
+            request.may_be_repeat = true;
+            admitted = coupons.admit(request).await;
+        }
+        let permit = admitted?;
         match coupons.kit.batch.submit(coupons, ClaimCoupon { claimant, id, is_exclusive, permit }, key.clone(), trace.0).await {
             // The permit expired in the queue. Ask for another one.
             Err(SubmitError::Stale) => {}
@@ -119,6 +125,14 @@ async fn claim_now(
         }
     }
     Err(SubmitError::Overloaded.into())
+}
+
+/// True: an earlier request with this key reached the database, so only its answer counts. A refusal before the database stores no key:
+/// otherwise refused claims could fill the disk.
+async fn is_repeat(coupons: &Coupons, key: Option<&IdempotencyKey>) -> Result<bool, Problem> {
+    let Some(key) = key else { return Ok(false) };
+    let state = idempotency::look_up(&mut *coupons.kit.db.reader().await?, "coupons", answer::OPERATION, key).await?;
+    Ok(!matches!(state, KeyState::Fresh))
 }
 
 struct ClaimCoupon {

@@ -1,17 +1,22 @@
-//! An early refusal must equal that of the queue (C25). Claims without a key can be refused early, claims with a key cannot.
+//! An early refusal must equal that of the database (C25), and leaves no trace there.
 
 use crate::support::*;
 use contracts::{CouponId, MemberId};
-use coupons::Strategy;
+use coupons::{Strategy, admission::redis::GateTimes};
+use futures::future::join_all;
 use serde_json::json;
 use std::time::Duration;
+use testkit::TestResponse;
 
-/// The answers of an early refusal and of the queue to the same claim.
+/// The answers to the same claim without a key and with a new one.
 async fn both(mall: &Mall, coupon: CouponId, member: MemberId) -> [String; 2] {
+    let keyed = claim_with_new_key(mall, coupon, member).await;
+    [mall.claim(coupon, member).await.problem().to_owned(), keyed.problem().to_owned()]
+}
+
+async fn claim_with_new_key(mall: &Mall, coupon: CouponId, member: MemberId) -> TestResponse {
     let path = format!("/v1/coupons/{coupon}/claims");
-    let early = mall.app.post(path.clone()).bearer(&mall.shopper(member)).send().await;
-    let batch = mall.app.post(path).bearer(&mall.shopper(member)).key(&kit::ports::new_id().to_string()).send().await;
-    [early.problem().to_owned(), batch.problem().to_owned()]
+    mall.app.post(path).bearer(&mall.shopper(member)).key(&kit::ports::new_id().to_string()).send().await
 }
 
 /// Waits until the gate in Redis offers this number of units.
@@ -34,13 +39,15 @@ async fn wait_for_units(mall: &Mall, coupon: CouponId, units: i64) {
 
 // C25
 #[tokio::test]
-async fn early_refusals_equal_those_of_the_queue() {
+async fn early_refusals_equal_those_of_the_database() {
     for strategy in [Strategy::GroupCommit, Strategy::Redis] {
-        refusals_are_equal(&Mall::open_with(strategy).await).await;
+        for refuses_early in [true, false] {
+            refusals_are_right(&Mall::open_at(Setup { refuses_early, ..Setup::of(strategy) }).await).await;
+        }
     }
 }
 
-async fn refusals_are_equal(mall: &Mall) {
+async fn refusals_are_right(mall: &Mall) {
     let from = mall.now().after(HOUR);
     let coupon = mall.announce(json!({"quantity": 1, "issue_from": from, "issue_until": from.after(HOUR)})).await;
     let (owner, other) = (member(), member());
@@ -127,4 +134,26 @@ async fn a_sold_out_coupon_costs_no_transaction() {
     writer.unwrap().execute("alter table coupons_definitions rename to coupons_definitions_away", &[]).await.unwrap();
     let answers = mall.claim_all(coupon, &members(20)).await;
     assert_eq!(count(&answers, "sold-out"), 20);
+}
+
+// finding 15: a member cannot fill the disk with refusals under new keys
+#[tokio::test]
+async fn refusals_under_new_keys_leave_no_rows() {
+    for strategy in [Strategy::GroupCommit, Strategy::Redis] {
+        let setup = Setup::of(strategy);
+        let gate = GateTimes { max_staleness: Duration::from_secs(600), ..setup.gate };
+        let mall = Mall::open_at(Setup { gate, ..setup }).await;
+        let coupon = mall.announce(json!({"quantity": 1})).await;
+        mall.get_one(coupon, member()).await;
+        let flooding = member();
+        // The first refusal reads the owners.
+        assert_eq!(both(&mall, coupon, flooding).await, ["sold-out"; 2]);
+        let rows = "select count(*) from coupons_idempotency";
+        let before = mall.app.sql_i64(rows).await;
+        for _ in 0..10 {
+            let answers = join_all((0..200).map(|_| claim_with_new_key(&mall, coupon, flooding))).await;
+            assert_eq!(count(&answers, "sold-out"), 200);
+        }
+        assert_eq!(mall.app.sql_i64(rows).await, before, "{strategy:?}");
+    }
 }

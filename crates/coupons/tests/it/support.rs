@@ -43,6 +43,8 @@ pub struct Setup {
     /// Under the strategy `Redis`: address and settings. Each test has its own key prefix.
     pub redis: Option<(String, RedisSettings)>,
     pub gate: GateTimes,
+    /// Claims may be refused before they reach the database.
+    pub refuses_early: bool,
     /// `announce` waits until the gate is built.
     pub waits_for_gate: bool,
     /// Replaces the process's own log.
@@ -59,7 +61,7 @@ impl Setup {
         let asked = RedisSettings { call_timeout: Duration::from_secs(10), prefix: format!("test-{}:", new_id()), breaker };
         let redis = (strategy == Strategy::Redis).then(|| (address(), asked));
         let gate = GateTimes { barrier: Duration::from_millis(20), permit_ttl: Duration::from_secs(600), ..GateTimes::default() };
-        Setup { strategy, redis, gate, waits_for_gate: true, requests: None }
+        Setup { strategy, redis, gate, refuses_early: true, waits_for_gate: true, requests: None }
     }
 
     /// The same Redis behind a proxy.
@@ -80,7 +82,8 @@ pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Module>> {
     let mut kit = kit.clone();
     kit.redis = setup.redis();
     kit.requests = setup.requests.clone().or(kit.requests);
-    let coupons = Coupons::new(kit.clone(), CouponsSettings { strategy: setup.strategy, gate: setup.gate });
+    let settings = CouponsSettings { strategy: setup.strategy, refuses_early: setup.refuses_early, gate: setup.gate };
+    let coupons = Coupons::new(kit.clone(), settings);
     let kit = &kit;
     vec![Arc::new(coupons), Arc::new(StubService::new(kit, "orders")), Arc::new(stores_stub(kit))]
 }

@@ -267,7 +267,7 @@ async fn every_stored_answer_is_replayed() {
     mall.finish().await;
 }
 
-/// Refusals are stored and replayed.
+/// Refusals by the database are stored and replayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stored_refusals_are_replayed_after_a_restart() {
     let mall = Mall::open().await;
@@ -275,18 +275,18 @@ async fn stored_refusals_are_replayed_after_a_restart() {
     let coupon = mall.coupon(json!({"quantity": 1})).await;
     let (buyer, other) = (mall.shopper(2_000, 0).await, mall.shopper(2_000, 0).await);
     let _ = mall.claim_issued(&other, &coupon).await;
-    let claim = |mall: &Mall| mall.claim(&buyer, &coupon).key("c").send();
+    let claim = |mall: &Mall| mall.claim(&other, &coupon).key("c").send();
     let order = |mall: &Mall| {
         mall.app.post("/v1/orders").bearer(&buyer.token).key("o").header("prefer", WAIT_SECONDS).json(&paid_order(&sku)).send()
     };
-    let sold_out = claim(&mall).await.expect_problem(409, "sold-out");
+    let owned = claim(&mall).await.expect_problem(409, "already-issued");
     let too_poor = order(&mall).await.expect_problem(409, "insufficient-funds");
     // A refusal stays under its key, even if the request would succeed now.
     let _ =
         mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&mall.operator.token).json(&json!({"quantity": 5})).send().await.expect(200);
     let _ = mall.post(&buyer, "/v1/wallet/charges", &json!({"amount": 50_000})).send().await.expect(201);
     let mall = mall.restart().await;
-    for (first, replay) in [(&sold_out, claim(&mall).await), (&too_poor, order(&mall).await)] {
+    for (first, replay) in [(&owned, claim(&mall).await), (&too_poor, order(&mall).await)] {
         assert_eq!(difference(first, &replay), None);
     }
     let _ = mall.claim(&buyer, &coupon).key("another").send().await.expect(201);

@@ -17,7 +17,11 @@ pub use settings::{
 };
 
 use crate::module::{Kit, Module};
-use auth::{Auth, cookie::accept_cookies};
+use auth::{
+    Auth,
+    cookie::accept_cookies,
+    limits::{LimitSettings, Limits},
+};
 use cache::redis::{Redis, RedisSettings};
 use cluster_startup::{ClusterStartup, Node};
 use db::{Db, Synchronous};
@@ -64,6 +68,7 @@ impl Process {
         let (trigger, shutdown) = tasks::shutdown();
         let databases = Databases::open(&settings.database)?;
         let topics = Topics::default();
+        let redis = settings.redis.as_ref().map(|server| connect_redis(server, &settings.clock)).transpose()?;
         let kit = Kit {
             batch: Batch::default(),
             db: databases.common.clone(),
@@ -72,7 +77,8 @@ impl Process {
             auth: Auth::new(settings.secret, Arc::clone(&settings.clock)),
             links: Links::default(),
             cursors: Cursors::new(&settings.secret),
-            redis: settings.redis.as_ref().map(|server| connect_redis(server, &settings.clock)).transpose()?,
+            limits: Arc::new(Limits::new(&settings.limits, redis.as_ref(), &settings.clock)),
+            redis,
             requests: open_request_logs(&settings, &topics)?,
             draining: Draining::default(),
         };
@@ -229,6 +235,7 @@ pub fn detached_kit() -> Kit {
         db: Db::sqlite("", Synchronous::Full),
         databases: Arc::default(),
         auth: Auth::new([0; 32], Arc::clone(&clock)),
+        limits: Arc::new(Limits::new(&LimitSettings::off(), None, &clock)),
         clock,
         links: Links::default(),
         cursors: Cursors::new(&[0; 32]),

@@ -1,6 +1,7 @@
 //! Settings of a process: its databases, its services, and its connections to other processes.
 
 use super::Topology;
+use auth::limits::LimitSettings;
 use db::Synchronous;
 use engine::EngineSettings;
 use peers::links::Peers;
@@ -89,6 +90,8 @@ pub struct ProcessSettings {
     pub engine: EngineSettings,
     /// Capacity of each command queue.
     pub queue: usize,
+    /// Limits on what callers may take.
+    pub limits: LimitSettings,
     /// Signs access tokens and page cursors.
     pub secret: [u8; 32],
     pub clock: Arc<dyn Clock>,

@@ -28,6 +28,9 @@ impl ConfigArgs {
         for (name, value) in location_lines(&settings).into_iter().chain(connection_lines(&settings)).chain(behaviour_lines(&settings)) {
             print_line(format!("{name} = {value}"));
         }
+        for (name, rate) in settings.limits.rates() {
+            print_line(format!("limits.{name} = {}", rate.map_or_else(|| "off".to_owned(), |rate| rate.to_string())));
+        }
         print_line("The settings can be used.");
         Ok(ExitCode::SUCCESS)
     }

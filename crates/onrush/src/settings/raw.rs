@@ -4,8 +4,11 @@ use super::{SettingsError, unusable};
 use clap::Args;
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 /// Settings as given. Absent ones have a default.
@@ -96,6 +99,9 @@ pub struct RawSettings {
     /// Password of the first operator
     #[arg(long, env = "ONRUSH_OPERATOR_PASSWORD", hide_env_values = true)]
     pub operator_password: Option<String>,
+    /// Limits on what callers may take, such as `write_per_member=120/minute burst 60,sign_up_in_all=off`; `off` lifts all [default: default]
+    #[arg(long, env = "ONRUSH_LIMITS")]
+    pub limits: Option<RawLimits>,
     /// TOML file with the same settings, with `_` for `-` in their names
     #[arg(long, env = "ONRUSH_CONFIG")]
     #[serde(skip)]
@@ -134,8 +140,65 @@ impl RawSettings {
             test_provider: self.test_provider.or(other.test_provider),
             operator_email: self.operator_email.or(other.operator_email),
             operator_password: self.operator_password.or(other.operator_password),
+            limits: match (self.limits, other.limits) {
+                (Some(own), Some(other)) => Some(own.or(other)),
+                (own, other) => own.or(other),
+            },
             config: self.config,
         }
+    }
+}
+
+/// Rates by the name of their limit, as texts. In a file it is a table, elsewhere a list `name=rate,name=rate`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct RawLimits(pub BTreeMap<String, String>);
+
+impl RawLimits {
+    /// Name under which `off` lifts all limits that are not named themselves.
+    pub const ALL: &'static str = "all";
+
+    /// All limits lifted.
+    pub fn off() -> RawLimits {
+        RawLimits(BTreeMap::from([(Self::ALL.to_owned(), "off".to_owned())]))
+    }
+
+    /// Takes limits that are absent here from `other`.
+    fn or(self, other: RawLimits) -> RawLimits {
+        let RawLimits(mut limits) = other;
+        limits.extend(self.0);
+        RawLimits(limits)
+    }
+}
+
+impl FromStr for RawLimits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RawLimits, String> {
+        match text.trim() {
+            "default" => return Ok(RawLimits::default()),
+            "off" => return Ok(RawLimits::off()),
+            _ => {}
+        }
+        let mut limits = BTreeMap::new();
+        for part in text.split(',') {
+            let (name, rate) = part.split_once('=').ok_or("must be “default”, “off”, or look like write_per_member=120/minute burst 60")?;
+            if limits.insert(name.trim().to_owned(), rate.trim().to_owned()).is_some() {
+                return Err(format!("“{}” is there twice", name.trim()));
+            }
+        }
+        Ok(RawLimits(limits))
+    }
+}
+
+/// As [`FromStr`] reads it.
+impl fmt::Display for RawLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("default");
+        }
+        let limits: Vec<String> = self.0.iter().map(|(name, rate)| format!("{name}={rate}")).collect();
+        f.write_str(&limits.join(","))
     }
 }
 
@@ -180,5 +243,21 @@ mod tests {
         let file: RawSettings = toml::from_str("fold = false\nmax_batch = 7").expect("valid TOML");
         let raw = RawSettings { max_batch: Some(9), ..RawSettings::default() }.or(file);
         assert_eq!((raw.fold, raw.max_batch), (Some(false), Some(9)));
+    }
+
+    #[test]
+    fn limits_of_the_command_line_override_those_of_the_file_by_name() {
+        let file: RawSettings = toml::from_str("[limits]\nsign_up_in_all = \"off\"\nwrite_per_member = \"1/day\"").expect("valid TOML");
+        let given = RawSettings { limits: Some("write_per_member=9/second burst 99".parse().expect("a list")), ..RawSettings::default() };
+        let limits = given.or(file).limits.expect("there are some");
+        assert_eq!(limits.to_string(), "sign_up_in_all=off,write_per_member=9/second burst 99");
+        assert_eq!(limits.to_string().parse(), Ok(limits));
+        for text in ["off", "default"] {
+            let limits: RawLimits = text.parse().expect("a word");
+            assert_eq!(limits.to_string().parse(), Ok(limits));
+        }
+        for wrong in ["", "on", "a=1/second,a=2/second"] {
+            assert!(wrong.parse::<RawLimits>().is_err(), "{wrong}");
+        }
     }
 }

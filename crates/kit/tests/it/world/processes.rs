@@ -14,6 +14,7 @@ use kit::{
     db::FromRow,
     engine::{EngineSettings, Stream},
     kafka::Cluster,
+    limits::LimitSettings,
     ports::{ManualClock, new_id},
     process::{DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, Process, ProcessSettings},
 };
@@ -67,6 +68,7 @@ impl Mall {
             redis: None,
             engine: EngineSettings::default(),
             queue: DEFAULT_QUEUE,
+            limits: LimitSettings::off(),
             secret: [7; 32],
             clock: Arc::new(clock.clone()),
             faults: faults.clone(),

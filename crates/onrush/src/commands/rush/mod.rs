@@ -1,11 +1,11 @@
 //! `onrush rush`: load scenarios over real HTTP. Without `--url`, it starts a test mall: a new folder, seeded shoppers, a server process,
-//! a bare server for the baseline in the same run, and an audit at the end.
+//! a bare server for the baseline in the same run, and an audit at the end. The test mall has no limits, unless `--limits` gives them.
 
 mod build_profile;
 mod test_mall;
 
 use super::{CommandError, audit::audit_when_quiet, print_line};
-use crate::settings::{RawSettings, Settings};
+use crate::settings::{RawLimits, RawSettings, Settings};
 use clap::{Args, Subcommand};
 use rush::{BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -141,6 +141,8 @@ fn run_scenario(scenario: Scenario, common: CommonArgs) -> Result<RushReport, Co
         }
         None => {
             raw.claim_strategy = common.strategy.clone().or(raw.claim_strategy);
+            // All shoppers share the address of this machine, and a few hundred of them send the requests of a crowd.
+            raw.limits.get_or_insert_with(RawLimits::off);
             let layout = if common.apart { MallLayout::Split } else { MallLayout::Replicas(common.replicas) };
             let test_mall = TestMall::start(&raw, layout, common.members)?;
             options.url = test_mall.url.clone();

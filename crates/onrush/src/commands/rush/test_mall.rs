@@ -160,6 +160,7 @@ impl TestMall {
             ("ONRUSH_SYNCHRONOUS", raw.synchronous.clone()),
             ("ONRUSH_CLAIM_STRATEGY", raw.claim_strategy.clone()),
             ("ONRUSH_SAGA", raw.saga.clone()),
+            ("ONRUSH_LIMITS", raw.limits.as_ref().map(ToString::to_string)),
         ] {
             if let Some(value) = value {
                 command.env(name, value);

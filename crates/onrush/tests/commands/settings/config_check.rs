@@ -52,6 +52,8 @@ fn set_values_are_shown_and_secrets_are_masked() {
         "Forwarded",
         "--proxy-protocol",
         "true",
+        "--limits",
+        "sign_up_per_address=off,write_per_member=2/second burst 9",
     ]);
     assert!(!run_command.out.contains("geheim") && !run_command.out.contains(&secret), "{}", run_command.out);
     assert_lines(
@@ -76,6 +78,9 @@ fn set_values_are_shown_and_secrets_are_masked() {
             "proxy_protocol = true",
             "operator_email = operator@example.com",
             "operator_password = ***",
+            "limits.sign_up_per_address = off",
+            "limits.write_per_member = 2/second burst 9",
+            "limits.write_per_address = 500/second burst 20000",
         ],
     );
     let shown = run_command.out.lines().find_map(|line| line.strip_prefix("peers = ")).expect("peers are shown");
@@ -107,6 +112,8 @@ fn absent_settings_show_their_default_or_none() {
             "forwarded_header = none",
             "proxy_protocol = false",
             "operator_password = none",
+            "limits.sign_up_per_address = 60/hour burst 30",
+            "limits.write_per_member = 60/minute burst 60",
         ],
     );
     let secret = "5".repeat(64);

@@ -109,6 +109,8 @@ fn invalid_addresses_and_numbers_are_refused() {
         ("redis", vec!["--redis", "http://localhost:6379"]),
         ("redis_prefix", vec!["--redis", REDIS, "--redis-prefix", "mall{1}:"]),
         ("redis_prefix", vec!["--redis", REDIS, "--redis-prefix", ""]),
+        ("limits", vec!["--limits", "sign_up=9/hour"]),
+        ("limits", vec!["--limits", "sign_up_in_all=0/hour"]),
     ] {
         assert_refused(setting, &args, |_| ());
     }
@@ -150,6 +152,9 @@ fn settings_are_refused_from_every_source() {
     assert_refused("fold", &on_postgres(&["--config", &name]), |_| ());
     assert_refused("peers", &[], from("ONRUSH_PEERS", "orders=http://a:1"));
     assert_refused("kafka", &["--config", &name], from("ONRUSH_KAFKA", KAFKA));
+    assert_refused("limits", &[], from("ONRUSH_LIMITS", "sign_up_in_all=some"));
+    std::fs::write(&file, "[limits]\nsign_up_in_all = \"some\"\n").expect("it is written");
+    assert_refused("limits", &["--config", &name], |_| ());
 }
 
 /// All streams of a mall on Kafka have the same number of partitions, which only the database knows.
