@@ -21,6 +21,7 @@ pub mod rules;
 mod server;
 #[cfg(test)]
 mod server_tests;
+pub mod text;
 
 pub use axum::extract::State;
 pub use body::read_whole;
