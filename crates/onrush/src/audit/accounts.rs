@@ -7,7 +7,7 @@ pub fn checks() -> Vec<Invariant> {
     // its effect. So rows count that are older than the closing, and after the second message all rows.
     let settled = "m.closings=2";
     vec![Invariant::quiet(
-        "I-M1",
+        "I-A6",
         "a closed account has no session, stored answer, store, cart, unpaid order, points, unused coupon, or place in a waitlist",
         format!(
             "with gone as (select id, closed_at, closings from accounts_members where state='closed' and closings>0)
