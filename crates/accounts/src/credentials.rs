@@ -1,6 +1,9 @@
 //! Passwords of requests: hashed and checked a few at a time, outside the writer, with a rate limit on guesses.
 
-use crate::{Accounts, model::Member};
+use crate::{
+    Accounts,
+    model::{Member, SecretDigest},
+};
 use contracts::Code;
 use kit::{
     auth::{HashQueue, PasswordAttempt, password},
@@ -66,6 +69,11 @@ impl Accounts {
                 Err(Code::BadCredentials.into())
             }
         }
+    }
+
+    /// The form in which a reserved address is stored: only a process with the server's secret can compare an address with it.
+    pub(crate) fn address_hash(&self, normalized: &str) -> SecretDigest {
+        Sha256::digest(self.kit.cursors.encode("accounts.address", &normalized)).into()
     }
 
     /// Binds the stored hash of a request that carries a password to the server's secret.

@@ -1,13 +1,17 @@
-//! Timed jobs of accounts: deletes sessions that ended long ago, and cookies and used tokens once they have expired.
+//! Timed jobs of accounts: deletes sessions that ended long ago, and cookies and used tokens once they have expired. Sends the second
+//! message about closed accounts.
 
 use crate::{
     Accounts,
     model::{SecretDigest, TokenState},
     store,
 };
+use contracts::{Message, messages::MemberClosed};
 use kit::{
     Answer, Command, DbError, Fault, Outcome, Reply, Work,
+    auth::TOKEN_LIFETIME,
     batch::SubmitError,
+    idempotency,
     jobs::{Job, Pass},
 };
 use std::{sync::Arc, time::Duration};
@@ -24,25 +28,61 @@ const TOKEN_BATCH_SIZE: usize = 500;
 /// Refresh tokens that a pass reads at once, on a connection of its own.
 const TOKEN_PAGE: i64 = 5_000;
 
+/// Time between two looks for closed accounts that need their second message.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(600);
+/// Age of a closing at its second message. No access token of the account is valid any more, also where clocks differ by minutes.
+const SETTLE_AFTER: Duration = Duration::from_secs(TOKEN_LIFETIME.as_secs() + 600);
+/// Most second messages of one transaction. Each has effects in four services.
+const MAX_SETTLED: usize = 50;
+
 pub fn all(accounts: &Arc<Accounts>) -> Vec<Job> {
     let for_tokens = Arc::clone(accounts);
     let prune_tokens = move || {
         let accounts = Arc::clone(&for_tokens);
         async move { prune_tokens(&accounts).await }
     };
+    vec![
+        Job::new("accounts.prune_tokens", INTERVAL, prune_tokens),
+        job("accounts.prune_sessions", INTERVAL, accounts, || PruneSessions),
+        job("accounts.settle_closings", SETTLE_INTERVAL, accounts, || SettleClosings),
+    ]
+}
+
+/// A job whose command answers true if more is left. Then another pass follows.
+fn job<C: Command<Service = Accounts>>(name: &'static str, every: Duration, accounts: &Arc<Accounts>, command: fn() -> C) -> Job {
     let accounts = Arc::clone(accounts);
-    let prune_sessions = move || {
+    Job::new(name, every, move || {
         let accounts = Arc::clone(&accounts);
         async move {
-            let reply = accounts.kit.batch.submit(&accounts, PruneSessions, None, Uuid::nil()).await?;
+            let reply = accounts.kit.batch.submit(&accounts, command(), None, Uuid::nil()).await?;
             let has_more = match reply {
                 Reply::Answer(answer) => serde_json::from_slice(&answer.body).unwrap_or(false),
                 Reply::Pending(_) => false,
             };
             Ok::<_, SubmitError>(if has_more { Pass::More } else { Pass::Done })
         }
-    };
-    vec![Job::new("accounts.prune_tokens", INTERVAL, prune_tokens), Job::new("accounts.prune_sessions", INTERVAL, prune_sessions)]
+    })
+}
+
+/// Announces a batch of closed accounts a second time. Requests with an access token from before the closing may have given the account
+/// something meanwhile, and accounts that were closed before there was such a message still have all they had.
+struct SettleClosings;
+
+impl Command for SettleClosings {
+    type Service = Accounts;
+    const OPERATION: &'static str = "accounts.settle_closings";
+
+    async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let limit = i64::try_from(MAX_SETTLED).unwrap_or(i64::MAX);
+        let due = store::members::unsettled(&mut work.tx, work.now.before(SETTLE_AFTER), limit).await?;
+        store::members::set_closings(&mut work.tx, &due, 2).await?;
+        let scopes: Vec<Uuid> = due.iter().map(|id| id.0).collect();
+        idempotency::forget(&mut work.tx, "accounts", &scopes).await?;
+        for member_id in &due {
+            work.emit(*member_id, Message::MemberClosed(MemberClosed { member_id: *member_id }))?;
+        }
+        commands.iter().map(|_| Ok(Answer::json(200, &(due.len() == MAX_SETTLED))?.into())).collect()
+    }
 }
 
 /// Deletes the used tokens that have expired, of all sessions. A thief who shows one later gets no more than one who guesses.

@@ -13,10 +13,12 @@ mod jobs;
 mod links;
 mod messages;
 mod model;
+mod operators;
 mod start;
 mod store;
 
 pub use import::{ImportError, ImportedMember, NewMember};
+pub use operators::{OperatorAddition, OperatorCard, OperatorError, list_operators};
 
 use cache::{revocations, web_sessions::WebSessions};
 use contracts::MemberId;
@@ -99,7 +101,7 @@ impl Accounts {
 kit::module! {
     impl Module for Accounts {
         name: "accounts",
-        migrations: kit::migrations!("init", "web_sessions"),
+        migrations: kit::migrations!("init", "web_sessions", "closing"),
         checks: checks::checks,
         reads: messages::READS,
         consume: messages::consume,

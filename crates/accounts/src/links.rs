@@ -1,9 +1,13 @@
 //! Answers to other services and processes: the session of a cookie, and the sessions that ended.
 
-use crate::{Accounts, model::SecretDigest, store};
+use crate::{
+    Accounts,
+    model::{MemberState, SecretDigest},
+    store,
+};
 use contracts::{
     Timestamp,
-    calls::{GetEndedSessions, GetWebSession, WebSession},
+    calls::{GetEndedSessions, GetWebSession, HasAccount, WebSession},
 };
 use kit::{Answer, Command, DbError, Fault, Outcome, Work, links::CallHandlers};
 use std::{collections::HashMap, sync::Arc};
@@ -12,6 +16,7 @@ use uuid::Uuid;
 pub fn register(accounts: &Arc<Accounts>, handlers: &mut CallHandlers) {
     handlers.register_for(accounts, web_session);
     handlers.register_for(accounts, ended_sessions);
+    handlers.register_for(accounts, has_account);
 }
 
 /// Reads the session of a cookie from the database, and extends the cookie because its browser is active.
@@ -39,6 +44,11 @@ async fn web_session(accounts: Arc<Accounts>, call: GetWebSession) -> Result<Opt
 /// Reads the sessions that ended at or after `since`, with their times.
 async fn ended_sessions(accounts: Arc<Accounts>, call: GetEndedSessions) -> Result<Vec<(Uuid, Timestamp)>, DbError> {
     store::sessions::revoked_since(&mut *accounts.kit.db.reader().await?, call.since).await
+}
+
+async fn has_account(accounts: Arc<Accounts>, call: HasAccount) -> Result<bool, DbError> {
+    let found = store::members::by_id(&mut *accounts.kit.db.reader().await?, call.member_id).await?;
+    Ok(found.is_some_and(|member| member.state != MemberState::Closed))
 }
 
 /// Moves the expiry of a cookie, unless its session has ended.

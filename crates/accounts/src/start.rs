@@ -1,20 +1,12 @@
 //! Runs once before the first request: creates the operator of the settings, and reloads the revocations of the last hour.
 
-use crate::{Accounts, api::SignUp, cache::revocations, model::Email, store};
-use contracts::MemberId;
-use kit::{
-    Fault, Reply,
-    auth::{Role, password},
-    http::Peer,
-    ports,
+use crate::{
+    Accounts,
+    cache::revocations,
+    operators::{NO_ADDRESS, OperatorAddition, OperatorError},
 };
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
-
-/// Address of the process itself, for its shares and counts.
-const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+use kit::{Fault, auth::password};
+use std::sync::Arc;
 
 pub async fn start(accounts: Arc<Accounts>) -> Result<(), Fault> {
     revocations::start(&accounts).await?;
@@ -27,39 +19,25 @@ pub async fn start(accounts: Arc<Accounts>) -> Result<(), Fault> {
 }
 
 /// Creates the operator, unless the address already belongs to one: its owner may have changed the password since.
+///
+/// An address of another account makes no operator, because its member knows the password. The mall still serves: otherwise, any member
+/// who signs up with the address could keep it from starting.
 async fn ensure_operator(accounts: &Arc<Accounts>, email: &str, password: &str) -> Result<(), Fault> {
-    let email = Email::parse(email).ok_or_else(|| Fault::Setting("the operator's e-mail is not an e-mail address".into()))?;
-    if is_operator(accounts, &email).await? {
-        return Ok(());
-    }
-    let name = "Operator".to_owned();
-    password::check_strength(password, &[&email.shown])
-        .map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
-    let password_hash = accounts
-        .hash_new(password, Peer(NO_ADDRESS))
-        .await
-        .map_err(|problem| Fault::Setting(format!("the operator's password: {}", problem.refusal.detail)))?;
-    let id = MemberId(ports::new_id());
-    let command = SignUp { id, email: email.clone(), name, phone: None, password_hash, role: Role::Operator, trace: ports::new_id() };
-    match accounts.kit.batch.submit(accounts, command, None, ports::new_id()).await {
-        Ok(Reply::Answer(answer)) if answer.status == 201 => {
+    match accounts.add_operator(email, password, false).await {
+        Ok(OperatorAddition::Made(id)) => {
             tracing::info!(target: "audit", member = %id, "operator of the settings created");
             Ok(())
         }
-        // Another process created the operator at the same time.
-        Ok(Reply::Answer(answer)) if answer.status == 409 && is_operator(accounts, &email).await? => Ok(()),
-        Ok(reply) => Err(Fault::Bug(format!("the operator was not created: {reply:?}"))),
-        Err(error) => Err(Fault::Bug(format!("the operator was not created: {error}"))),
-    }
-}
-
-/// True if the address belongs to an operator. `Err`: it belongs to another account.
-async fn is_operator(accounts: &Accounts, email: &Email) -> Result<bool, Fault> {
-    let mut reader = accounts.kit.db.reader().await?;
-    match store::members::by_email(&mut reader, &email.normalized).await? {
-        Some(member) if member.role == Role::Operator => Ok(true),
-        // The member who signed up with this address knows its password, and must not become an operator by that.
-        Some(_) => Err(Fault::Setting("the operator's e-mail belongs to an account that is not an operator's".into())),
-        None => Ok(false),
+        Ok(OperatorAddition::Known(_)) => Ok(()),
+        Err(OperatorError::Taken) => {
+            tracing::error!(
+                target: "audit",
+                remedy = "set another operator_email, or run `onrush operator add`",
+                "no operator created: the address of the settings belongs to another account, or to an operator who closed the account"
+            );
+            Ok(())
+        }
+        Err(OperatorError::Fault(fault)) => Err(fault),
+        Err(refused) => Err(Fault::Setting(format!("the operator of the settings: {refused}"))),
     }
 }

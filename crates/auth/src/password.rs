@@ -5,7 +5,7 @@ use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVe
 use contracts::Code;
 use runtime::ports::random_bytes;
 use std::{net::IpAddr, sync::LazyLock};
-use web::Problem;
+use web::{Problem, text::normalize};
 use zxcvbn::zxcvbn;
 
 /// OWASP's first recommendation for argon2id: 19 MiB, two passes, one lane.
@@ -25,9 +25,11 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// Hashes a password, in the PHC format for storage. `address` is [`web::Peer::source`], by which the gate shares its places.
+/// Hashes a password in its normal form NFC, in the PHC format for storage. Systems that type the same letters differently agree so.
+///
+/// `address` is [`web::Peer::source`], by which the gate shares its places.
 pub async fn hash(gate: &PasswordGate, queue: HashQueue, address: IpAddr, password: &str) -> Result<String, Problem> {
-    let password = password.to_owned();
+    let password = normalize(password).into_owned();
     gate.run(queue, address, move || hash_blocking(&password)).await?.ok_or_else(|| {
         tracing::error!("password hashing failed in argon2");
         Code::Internal.into()
@@ -39,10 +41,10 @@ fn hash_blocking(password: &str) -> Option<String> {
     argon2().hash_password_with_salt(password.as_bytes(), &salt).ok().map(|hash| hash.to_string())
 }
 
-/// True when the password matches the hash.
+/// True when the password matches the hash, in its normal form or as typed: earlier versions hashed it as typed.
 pub async fn verify(gate: &PasswordGate, address: IpAddr, password: &str, hash: &str) -> Result<bool, Problem> {
     let (password, hash) = (password.to_owned(), hash.to_owned());
-    gate.run(HashQueue::SignIn, address, move || verify_blocking(&password, &hash)).await
+    gate.run(HashQueue::SignIn, address, move || verify_any_form(&password, &hash)).await
 }
 
 /// Takes as long as [`verify`], for unknown accounts, so that the response time does not reveal which accounts exist.
@@ -50,7 +52,7 @@ pub async fn verify_dummy(gate: &PasswordGate, address: IpAddr, password: &str) 
     let password = password.to_owned();
     gate.run(HashQueue::SignIn, address, move || {
         if let Some(hash) = DUMMY_HASH.as_deref() {
-            verify_blocking(&password, hash);
+            verify_any_form(&password, hash);
         }
     })
     .await
@@ -58,6 +60,11 @@ pub async fn verify_dummy(gate: &PasswordGate, address: IpAddr, password: &str) 
 
 /// Hash of a password that no account has, with the same parameters as real hashes.
 static DUMMY_HASH: LazyLock<Option<String>> = LazyLock::new(|| hash_blocking("nobody has this password"));
+
+fn verify_any_form(password: &str, hash: &str) -> bool {
+    let normal = normalize(password);
+    verify_blocking(&normal, hash) || (normal != password && verify_blocking(password, hash))
+}
 
 fn verify_blocking(password: &str, hash: &str) -> bool {
     match PasswordHash::new(hash) {
@@ -71,6 +78,7 @@ fn verify_blocking(password: &str, hash: &str) -> bool {
 
 /// Refuses passwords that attackers try first. `inputs` are texts that an attacker knows: the e-mail address, the name.
 pub fn check_strength(password: &str, inputs: &[&str]) -> Result<(), Problem> {
+    let password = &*normalize(password);
     let weak = |message: &str| Err(Problem::field("/password", Code::WeakPassword, message));
     if password.len() > MAX_BYTES {
         return Err(Problem::field("/password", Code::TooLong, format!("must have at most {MAX_BYTES} bytes")));
@@ -161,6 +169,22 @@ mod tests {
     }
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    // L6, R7: NFC and NFD of one password, and a hash of an earlier version.
+    #[tokio::test]
+    async fn the_form_of_letters_does_not_count() {
+        let gate = fast_gate();
+        let (composed, decomposed) = ("우리집-고양이", "\u{110b}\u{116e}\u{1105}\u{1175}\u{110c}\u{1175}\u{11b8}-고양이");
+        for hashed in [composed, decomposed] {
+            let kept = hash(&gate, HashQueue::SignUp, HERE, hashed).await.expect("there is room");
+            for typed in [composed, decomposed] {
+                assert!(verify(&gate, HERE, typed, &kept).await.expect("there is room"), "{hashed:?} and {typed:?}");
+            }
+            assert!(!verify(&gate, HERE, "우리집-고양아", &kept).await.expect("there is room"));
+        }
+        let earlier = hash_blocking(decomposed).expect("a hash");
+        assert!(verify(&gate, HERE, decomposed, &earlier).await.expect("there is room"));
+    }
 
     fn fast_gate() -> PasswordGate {
         PasswordGate::new(2, 8, 8)

@@ -37,6 +37,8 @@ macro_rules! calls {
 }
 
 calls! {
+    /// True while the member has an account, active or disabled. A closed account does not count.
+    "accounts" => HasAccount { member_id: MemberId } -> bool = "has_account";
     /// Sessions that ended at or after `since`, each with the instant it ended. Every service refuses the access tokens of these sessions.
     "accounts" => GetEndedSessions { since: Timestamp } -> Vec<(Uuid, Timestamp)> = "get_ended_sessions";
     /// Looks up a browser session by the hash of its cookie. Reply `None`: the cookie is unknown, expired or revoked. The lookup counts as
@@ -54,6 +56,10 @@ calls! {
     "stock" => GetStockVersion {} -> u64 = "get_stock_version";
     /// Terms and state of the member's coupons among these ids. The reply omits unknown ids and coupons of other members.
     "coupons" => GetIssuedCoupons { member_id: MemberId, ids: Vec<IssuedCouponId> } -> Vec<IssuedCouponTerms> = "get_issued_coupons";
+    /// Number of the member's orders that are paid and not delivered, or whose payment or refund is running. Unpaid orders do not count.
+    "orders" => CountOpenOrders { member_id: MemberId } -> u64 = "count_open_orders";
+    /// Cash balance of the member, in won.
+    "wallet" => GetCash { member_id: MemberId } -> Won = "get_cash";
     /// Looks up a store. Reply `None`: the store is unknown.
     "stores" => GetStore { store_id: StoreId } -> Option<StoreCard> = "get_store";
     /// Names of these stores, for lists. The reply omits unknown ids.

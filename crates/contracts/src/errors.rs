@@ -90,6 +90,8 @@ codes! {
     WeakPassword = 3005, "weak-password", 422, "The password is too weak";
     EmailTaken = 3006, "email-taken", 409, "An account with this e-mail exists";
     Csrf = 3007, "csrf", 403, "The request comes from another site";
+    LastOperator = 3010, "last-operator", 409, "The mall keeps at least one operator";
+    AccountInUse = 3011, "account-in-use", 409, "The account cannot be closed yet";
 
     PriceChanged = 4000, "price-changed", 409, "The price has changed";
     NotOnSale = 4001, "not-on-sale", 409, "The product is not on sale";

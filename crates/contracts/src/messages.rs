@@ -177,6 +177,9 @@ messages! {
     "payments" => PaymentsSlip(RoutingSlip) = "payments.slip";
     /// A member signed up.
     "accounts" => MemberRegistered(MemberRegistered) = "member.registered";
+    /// A member closed its account: readers end all that the account still has. Sent twice: with the closing, and again when the last
+    /// access token has expired.
+    "accounts" => MemberClosed(MemberClosed) = "member.closed";
     /// A store opened.
     "stores" => StoreCreated(StoreCreated) = "store.created";
     /// New SKUs can be stocked and sold.

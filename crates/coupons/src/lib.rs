@@ -4,8 +4,8 @@
 //! store, minimum and discount. It never issues more than the quantity, and never serves a later ticket before an earlier one. It never
 //! issues a coupon after its end, and never touches money.
 //!
-//! Rooms; each imports only from those after it: `start`, `api`, `messages`, `jobs`, `links`, `claims`, `waitlist`, `loaded`, `admission`,
-//! `store`, `model`. The room `checks` imports none of them.
+//! Rooms; each imports only from those after it: `start`, `api`, `messages`, `jobs`, `links`, `claims`, `closing`, `waitlist`, `loaded`,
+//! `admission`, `store`, `model`. The room `checks` imports none of them.
 //! (All of them know [`Coupons`], the service itself.)
 //!
 //! Reading order:
@@ -21,6 +21,7 @@ pub mod admission;
 mod api;
 mod checks;
 mod claims;
+mod closing;
 mod jobs;
 mod links;
 mod loaded;
@@ -102,7 +103,7 @@ impl Coupons {
 kit::module! {
     impl Module for Coupons {
         name: "coupons",
-        migrations: kit::migrations!("init", "claims", postgres "room"),
+        migrations: kit::migrations!("init", "claims", postgres "room", "closing"),
         checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,

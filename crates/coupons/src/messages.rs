@@ -1,20 +1,22 @@
 //! The coupon step of a checkout: hold for an order, mark used, undo. Each is decided once per order, and a repeat gets the same answer.
+//! Also claims from the log, and closed accounts.
 
 use crate::{
     Coupons,
+    closing::{close_members_in, return_of_closed_in},
     loaded::LoadedCoupons,
     model::OrderHold,
     store::issued,
     waitlist::{expire_in, promote_in},
 };
 use contracts::{
-    CouponId, IssuedCouponId, Kind, Message, OrderId, Refusal, Timestamp,
+    CouponId, IssuedCouponId, Kind, MemberId, Message, OrderId, Refusal, Timestamp,
     messages::{ClaimRequested, CouponHold, Participant, RequestToCoupons, SagaAction, SagaTask, execute_tasks, saga_reads, saga_tasks},
 };
 use kit::{Fault, Work, engine::Envelope};
 use std::{convert::Infallible, sync::LazyLock};
 
-pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| saga_reads("coupons", &[Kind::ClaimRequested]));
+pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| saga_reads("coupons", &[Kind::ClaimRequested, Kind::MemberClosed]));
 
 /// The coupon step of the loaded orders.
 struct CouponStep<'l> {
@@ -46,23 +48,29 @@ impl Participant for CouponStep<'_> {
     }
 }
 
-/// Settles claims from the log, then handles the messages of orders, both in their order.
+/// Settles claims from the log, then ends closed accounts, then handles the messages of orders, each in their order.
 pub async fn consume(coupons: &Coupons, work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
-    let (claims, orders): (Vec<&Envelope>, Vec<&Envelope>) =
-        messages.iter().partition(|envelope| matches!(envelope.message, Message::ClaimRequested(_)));
-    let claims: Vec<&ClaimRequested> = claims
-        .iter()
-        .filter_map(|envelope| match &envelope.message {
-            Message::ClaimRequested(claim) => Some(claim),
-            _ => None,
-        })
-        .collect();
-    if !claims.is_empty() {
+    let mut claims: Vec<&ClaimRequested> = Vec::new();
+    let mut closed: Vec<MemberId> = Vec::new();
+    let mut orders: Vec<&Envelope> = Vec::new();
+    for envelope in messages.iter().copied() {
+        match &envelope.message {
+            Message::ClaimRequested(claim) => claims.push(claim),
+            Message::MemberClosed(closing) => closed.push(closing.member_id),
+            _ => orders.push(envelope),
+        }
+    }
+    if !claims.is_empty() || !closed.is_empty() {
         // The holds are locked before the coupons of the claims, as in all transactions.
         let ids: Vec<OrderId> = tasks(&orders).map(|task| task.order_id).collect();
         let (tx, loaded) = work.rows::<LoadedCoupons>();
         loaded.load_holds(tx, ids).await?;
+    }
+    if !claims.is_empty() {
         coupons.settle_from_log(work, &claims).await?;
+    }
+    if !closed.is_empty() {
+        close_members_in(work, &closed).await?;
     }
     if orders.is_empty() { Ok(()) } else { handle_order_messages(work, &orders).await }
 }
@@ -82,7 +90,8 @@ async fn handle_order_messages(work: &mut Work, messages: &[&Envelope]) -> Resul
             work.emit(envelope.key, answer)?;
         }
     }
-    expire_released(work, &released).await
+    expire_released(work, &released).await?;
+    return_of_closed_in(work, &released).await
 }
 
 /// Loads all rows on which these messages are decided, each once.

@@ -5,11 +5,11 @@
 
 use crate::{
     loaded::LoadedCoupons,
-    model::{CouponPhase, IssuedCoupon, TicketState},
+    model::{CouponPhase, IssuedCoupon, TicketState, WaitlistEntry},
     store::{issued, waiting},
 };
 use contracts::{
-    CouponId, IssuedCouponId, MemberId, Message, Timestamp,
+    Code, CouponId, IssuedCouponId, MemberId, Message, Timestamp,
     messages::{CouponGone, CouponIssued},
 };
 use kit::{Fault, Tx, Work, ports::new_id};
@@ -57,6 +57,40 @@ pub fn emit_issued(work: &mut Work, coupons: &[IssuedCoupon], promoted: bool) ->
         work.emit(coupon_id, Message::CouponIssued(CouponIssued { coupon_id, issued_coupon_id, member_id, number, promoted }))?;
     }
     Ok(())
+}
+
+/// Removes a waiting member from a waitlist. The caller has loaded the definition. False: the entry does not wait.
+pub async fn leave_in(work: &mut Work, coupon_id: CouponId, entry: Option<WaitlistEntry>) -> Result<bool, Fault> {
+    let Some(WaitlistEntry { ticket, state: TicketState::Waiting, .. }) = entry else { return Ok(false) };
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
+    let Some(definition) = loaded.definitions.get_mut(coupon_id) else { return Ok(false) };
+    definition.leave();
+    waiting::leave(tx, coupon_id, ticket).await?;
+    Ok(true)
+}
+
+/// Returns an unused coupon, whose unit goes to the first waiting member. The caller has loaded the coupon and its definition. `Err`: it
+/// cannot be returned in its state.
+pub async fn return_in(work: &mut Work, id: IssuedCouponId) -> Result<Result<(), Code>, Fault> {
+    let now = work.now;
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
+    let Some(coupon) = loaded.issued.get_mut(id) else { return Ok(Err(Code::NotFound)) };
+    if let Err(code) = coupon.give_back(now) {
+        return Ok(Err(code));
+    }
+    let gone = coupon_gone(coupon);
+    let (coupon_id, member_id) = (gone.coupon_id, gone.member_id);
+    if let Some(definition) = loaded.definitions.get_mut(coupon_id) {
+        definition.return_unit();
+        if definition.terms.reissue_after_cancel {
+            loaded.gate_changes.add_member_count(coupon_id, member_id, -1);
+        }
+    }
+    // Saved at once: a claim of the same member may follow in this transaction, and reads the table.
+    loaded.save_issued(tx).await?;
+    work.emit(coupon_id, Message::CouponCancelled(gone))?;
+    promote_in(work, [coupon_id]).await?;
+    Ok(Ok(()))
 }
 
 /// Expires a coupon if it is due, and returns its unit to the pool while the coupon is open. The caller has loaded its definition.

@@ -131,6 +131,12 @@ pub async fn answer(tx: &mut Tx, service: &str, operation: &str, scope: Uuid, ke
     }))
 }
 
+/// Deletes the keys of these owners with their answers. Keys whose answer is still open stay.
+pub async fn forget(tx: &mut Tx, service: &str, scopes: &[Uuid]) -> Result<(), DbError> {
+    let sql = format!("delete from {service}_idempotency where scope=$1 and status is not null");
+    tx.execute_many(&sql, scopes.iter().map(|scope| params![*scope])).await.map(|_| ())
+}
+
 /// Deletes keys older than [`RETENTION`], at most `limit` in a call.
 pub async fn prune(tx: &mut Tx, service: &str, now: Timestamp, limit: i64) -> Result<u64, DbError> {
     let sql = format!(

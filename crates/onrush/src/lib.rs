@@ -9,4 +9,5 @@ pub mod demo;
 pub mod documents;
 pub mod in_process;
 pub mod mall;
+pub mod private;
 pub mod settings;

@@ -1,6 +1,6 @@
 //! The list of services, and a process that runs them.
 
-use crate::settings::Settings;
+use crate::{private, settings::Settings};
 use accounts::{Accounts, AccountsSettings};
 use catalog::Catalog;
 use contracts::Won;
@@ -14,9 +14,10 @@ use kit::{
 };
 use orders::{Orders, OrdersSettings};
 use payments::{Payments, PaymentsSettings};
+use rusqlite::{Connection, OpenFlags};
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Write},
+    io::Read,
     path::Path,
     sync::Arc,
 };
@@ -33,6 +34,13 @@ pub enum MallError {
     InUse(String),
     #[error("the signing key in {0} is damaged: it must be 32 bytes")]
     Secret(String),
+    #[error(
+        "{0} is missing, and the database beside it has members: put the key of this mall back, or give it with --secret. To begin with \
+         a new key, which signs all members out: (umask 077; head -c 32 /dev/urandom > {0})"
+    )]
+    SecretMissing(String),
+    #[error("{0} can be read or written by other users, who could sign tokens with it: chmod 600 {0}")]
+    SecretExposed(String),
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -91,9 +99,7 @@ impl Mall {
             // Several processes may share one database, and they need no folder.
             (Some(_), Some(secret)) => (secret, None),
             (_, given) => {
-                let folder =
-                    |error: std::io::Error| MallError::Folder { path: settings.data_dir.display().to_string(), reason: error.to_string() };
-                std::fs::create_dir_all(&settings.data_dir).map_err(folder)?;
+                open_folder(&settings.data_dir)?;
                 let lock = lock(&settings.data_dir)?;
                 (given.map_or_else(|| load_or_create_secret(&settings.data_dir), Ok)?, Some(lock))
             }
@@ -134,28 +140,62 @@ pub(crate) fn lock(folder: &Path) -> Result<File, MallError> {
     }
 }
 
+/// Name of the file with the key that signs tokens and cursors.
+const SECRET_FILE: &str = "secret.key";
+
+/// Files of a mall that earlier versions created with the rights of the umask.
+const DATA_FILES: &[&str] =
+    &["onrush.db", "onrush.db-wal", "onrush.db-shm", "test-provider.db", "test-provider.db-wal", "test-provider.db-shm", "onrush.lock"];
+
+/// Creates or checks the data folder.
+pub(crate) fn open_folder(folder: &Path) -> Result<(), MallError> {
+    private::open_data_folder(folder, DATA_FILES)
+        .map_err(|error| MallError::Folder { path: folder.display().to_string(), reason: error.to_string() })
+}
+
 /// The key that signs tokens and cursors. It is created at the first start and stored with the data, so tokens survive a restart.
-pub fn load_or_create_secret(folder: &Path) -> Result<[u8; 32], MallError> {
-    let path = folder.join("secret.key");
-    let error = |error: std::io::Error| MallError::Folder { path: path.display().to_string(), reason: error.to_string() };
-    let mut options = OpenOptions::new();
-    options.create_new(true).write(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+/// `Err`: it is missing beside a database with members, whose sessions a new key would end.
+fn load_or_create_secret(folder: &Path) -> Result<[u8; 32], MallError> {
+    if let Some(secret) = load_secret(folder)? {
+        return Ok(secret);
     }
-    match options.open(&path) {
-        Ok(mut file) => {
-            let secret: [u8; 32] = random_bytes();
-            file.write_all(&secret).and_then(|()| file.sync_all()).map_err(error)?;
-            Ok(secret)
-        }
-        Err(exists) if exists.kind() == std::io::ErrorKind::AlreadyExists => {
-            let mut bytes = Vec::new();
-            File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(error)?;
-            bytes.try_into().map_err(|_| MallError::Secret(path.display().to_string()))
-        }
-        Err(failed) => Err(error(failed)),
+    let path = folder.join(SECRET_FILE);
+    let display = path.display().to_string();
+    if has_members(&folder.join("onrush.db")) {
+        return Err(MallError::SecretMissing(display));
     }
+    let secret: [u8; 32] = random_bytes();
+    match private::create_new(&path, &secret) {
+        Ok(true) => Ok(secret),
+        // Another process was faster.
+        Ok(false) => load_secret(folder)?.ok_or(MallError::Secret(display)),
+        Err(error) => Err(MallError::Folder { path: display, reason: error.to_string() }),
+    }
+}
+
+/// The key in this folder. `None`: there is none.
+pub(crate) fn load_secret(folder: &Path) -> Result<Option<[u8; 32]>, MallError> {
+    let path = folder.join(SECRET_FILE);
+    let display = path.display().to_string();
+    let error = |error: std::io::Error| MallError::Folder { path: display.clone(), reason: error.to_string() };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(failed) => return Err(error(failed)),
+    };
+    if private::is_open_to_others(&file).map_err(error)? {
+        return Err(MallError::SecretExposed(display));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(error)?;
+    bytes.try_into().map(Some).map_err(|_| MallError::Secret(display))
+}
+
+/// True if the database has members. A database that cannot be read has none: its opening reports the reason.
+fn has_members(database: &Path) -> bool {
+    let read = || -> rusqlite::Result<bool> {
+        let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.query_row("select exists(select 1 from accounts_members)", [], |row| row.get(0))
+    };
+    database.exists() && read().unwrap_or(false)
 }

@@ -6,6 +6,7 @@
 mod api;
 mod checks;
 mod jobs;
+mod links;
 mod loaded;
 mod messages;
 pub mod model;
@@ -67,6 +68,7 @@ kit::module! {
         flush: loaded::flush,
         on_notification: wait::on_notification,
         router: api::router,
+        calls: links::register,
         jobs: jobs::all,
     }
 }

@@ -226,6 +226,21 @@ pub async fn order_ids_of_store(tx: &mut Tx, store_id: StoreId, before: Option<O
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
+/// Ids of the orders of these members that are not paid and have not ended. Read without a lock.
+pub async fn unpaid_order_ids(tx: &mut Tx, members: &[MemberId]) -> Result<Vec<OrderId>, DbError> {
+    let sql = "select id from orders_orders where member_id=$1 and (state='PENDING' or state='AWAITING_PAYMENT')";
+    let rows: Vec<(OrderId,)> = tx.query_many(sql, members.iter().map(|member_id| params![*member_id])).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Number of a member's orders that are paid and not delivered, or whose payment or refund is running.
+pub async fn count_open(tx: &mut Tx, member_id: MemberId) -> Result<u64, DbError> {
+    let sql = "select count(*) from orders_orders where member_id=$1 \
+               and state in ('PAYING', 'PAID', 'PREPARING', 'SHIPPING', 'CANCELLING')";
+    let (count,): (i64,) = tx.query_one(sql, &params![member_id]).await?;
+    Ok(count.unsigned_abs())
+}
+
 /// Ids of orders whose `due_at` has passed, the oldest first, at most `limit`.
 pub async fn due_orders(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<OrderId>, DbError> {
     let sql = "select id from orders_orders where due_at is not null and due_at<=$1 order by due_at limit $2";

@@ -1,10 +1,11 @@
 //! Stores: the stores of the mall and their sellers.
 //!
-//! Owns stores. It knows nothing of their products, and trusts the operator that a seller exists.
+//! Owns stores. It knows nothing of their products. A store whose seller closes the account goes over to the mall.
 
 mod api;
 mod cache;
 mod links;
+mod messages;
 mod model;
 mod start;
 mod store;
@@ -29,6 +30,8 @@ kit::module! {
     impl Module for Stores {
         name: "stores",
         migrations: kit::migrations!("init"),
+        reads: messages::READS,
+        consume: messages::consume,
         router: api::router,
         calls: links::register,
         start: start::start,

@@ -1,9 +1,9 @@
 //! All SQL of stores. Loads and saves; decides nothing.
 //!
-//! Several processes may write, but they only add rows. The primary key refuses a second insert of the mall's own store.
+//! Several processes may write. They add rows, and take sellers away. The primary key refuses a second insert of the mall's own store.
 
 use crate::model::Store;
-use contracts::StoreId;
+use contracts::{MemberId, StoreId};
 use kit::{
     DbError, Row, Tx,
     db::{FromRow, params},
@@ -30,4 +30,11 @@ pub async fn exists(tx: &mut Tx, id: StoreId) -> Result<bool, DbError> {
 /// Every open store, oldest first.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Store>, DbError> {
     tx.query("select id, name, seller_id, created_at from stores_stores where deleted_at is null order by id", &[]).await
+}
+
+/// Takes the stores of these sellers over for the mall. Returns their number.
+pub async fn take_over(tx: &mut Tx, sellers: &[MemberId]) -> Result<u64, DbError> {
+    let sql = "update stores_stores set seller_id=null where seller_id=$1";
+    let changed = tx.execute_many(sql, sellers.iter().map(|seller_id| params![*seller_id])).await?;
+    Ok(changed.into_iter().sum())
 }

@@ -8,6 +8,7 @@
 
 mod api;
 mod checks;
+mod links;
 mod messages;
 mod model;
 mod store;
@@ -52,11 +53,12 @@ impl Wallet {
 kit::module! {
     impl Module for Wallet {
         name: "wallet",
-        migrations: kit::migrations!("init", separate "append_only", postgres "room"),
+        migrations: kit::migrations!("init", separate "append_only", postgres "room", separate "closing"),
         checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
         flush: messages::flush,
         router: api::router,
+        calls: links::register,
     }
 }

@@ -1,4 +1,5 @@
-//! Effects of other services' messages: saga steps about points, debits and credits of payments, and points earned by orders.
+//! Effects of other services' messages: saga steps about points, debits and credits of payments, points earned by orders, and closed
+//! accounts.
 //!
 //! Loads each row that a group of messages needs once. Every answer has the order id as its key, like its message.
 
@@ -11,15 +12,16 @@ use contracts::{
     Kind, Message, OrderId, Refusal, Timestamp,
     messages::{Participant, RequestToWallet, SagaAction, WalletMoved, WalletRefused, execute_tasks, saga_reads, saga_tasks},
 };
-use kit::{Fault, Tx, Work, engine::Envelope};
+use kit::{Fault, Tx, Work, engine::Envelope, idempotency, ports::new_id};
 use std::{
     collections::{BTreeSet, HashSet},
     sync::LazyLock,
 };
 use uuid::Uuid;
 
-pub static READS: LazyLock<Vec<Kind>> =
-    LazyLock::new(|| saga_reads("wallet", &[Kind::OrderConfirmed, Kind::OrderCancelled, Kind::WalletDebit, Kind::WalletCredit]));
+pub static READS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+    saga_reads("wallet", &[Kind::OrderConfirmed, Kind::OrderCancelled, Kind::WalletDebit, Kind::WalletCredit, Kind::MemberClosed])
+});
 
 impl Participant for Ledger {
     type Request<'m> = RequestToWallet<'m>;
@@ -51,7 +53,29 @@ pub async fn consume(wallet: &Wallet, work: &mut Work, messages: &[&Envelope]) -
             work.emit(envelope.key, answer)?;
         }
     }
-    Ok(())
+    forfeit_points(work).await?;
+    forget_answers(work, messages).await
+}
+
+/// Takes points back that closed accounts have, or got back from an order. The mall's account is locked last here, and first elsewhere.
+/// If two transactions deadlock, the database rolls one back, and it is repeated.
+async fn forfeit_points(work: &mut Work) -> Result<(), Fault> {
+    let now = work.now;
+    let (tx, ledger) = work.rows::<Ledger>();
+    if !ledger.has_forfeits() {
+        return Ok(());
+    }
+    store::load_accounts(tx, ledger, &BTreeSet::from([POINTS_GRANTED])).await?;
+    Ok(ledger.forfeit_points(now, new_id)?)
+}
+
+/// Erases the stored answers of members who closed their accounts.
+async fn forget_answers(work: &mut Work, messages: &[&Envelope]) -> Result<(), Fault> {
+    let closed = messages.iter().filter_map(|envelope| match &envelope.message {
+        Message::MemberClosed(closed) => Some(closed.member_id.0),
+        _ => None,
+    });
+    Ok(idempotency::forget(&mut work.tx, "wallet", &closed.collect::<Vec<_>>()).await?)
 }
 
 /// Saves the rows that the transaction changed.
@@ -85,6 +109,9 @@ fn needed_accounts(ledger: &Ledger, messages: &[&Envelope]) -> Result<BTreeSet<A
     for envelope in messages {
         match &envelope.message {
             Message::WalletDebit(request) | Message::WalletCredit(request) => accounts.extend([AccountKey::cash(request.member_id), SALES]),
+            Message::MemberClosed(closed) => {
+                accounts.extend([AccountKey::cash(closed.member_id), AccountKey::reward(closed.member_id), POINTS_GRANTED]);
+            }
             Message::OrderConfirmed(order) => {
                 confirmed.insert(order.order_id);
                 accounts.extend([AccountKey::reward(order.member_id), POINTS_GRANTED]);
@@ -130,6 +157,7 @@ fn handle(wallet: &Wallet, ledger: &mut Ledger, message: &Message, at: Timestamp
             return Ok(Some(Message::WalletCredited(WalletMoved { payment_id: request.payment_id })));
         }
         Message::OrderConfirmed(order) => ledger.earn(order, wallet.settings.earn_basis_points, at)?,
+        Message::MemberClosed(closed) => ledger.close_member(closed.member_id, at)?,
         Message::OrderCancelled(order) => ledger.take_back_earned(order.order_id, order.member_id, at)?,
         other => return Ok(execute_tasks(ledger, other, at)?),
     }

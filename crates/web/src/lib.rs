@@ -25,6 +25,7 @@ mod server;
 #[cfg(test)]
 mod server_tests;
 mod unread_body;
+pub mod text;
 
 pub use axum::extract::State;
 pub use body::{BodyMemory, read_whole};

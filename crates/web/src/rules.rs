@@ -2,6 +2,7 @@
 //!
 //! A message that begins with the slug of a problem and a colon gives the field the code of that problem.
 
+use super::text as text_form;
 use contracts::Code;
 
 /// A value that may contain a text.
@@ -62,7 +63,8 @@ impl<T: Items + ?Sized> Items for &T {
     }
 }
 
-/// A text of one line: not blank, at most `max` characters, without characters that hide or reorder text.
+/// A text of one line: with a character that shows, at most `max` characters, without characters that hide or reorder text. Invisible
+/// characters within an emoji may stay.
 pub fn text<T: Text + ?Sized>(max: usize) -> impl FnOnce(&T, &()) -> garde::Result {
     move |value, ()| value.text().map_or(Ok(()), |text| check_text(text, max, false))
 }
@@ -87,12 +89,15 @@ fn check_text(text: &str, max: usize, lines: bool) -> garde::Result {
     if text.len() > max && text.chars().count() > max {
         return Err(refuse(Code::TooLong, format_args!("must have at most {max} characters")));
     }
-    if !lines && text.trim().is_empty() {
+    if !lines && !text_form::is_visible(text) {
         return Err(garde::Error::new("must not be blank"));
     }
     let disallowed = |c: char| if lines { is_disallowed(c) && !matches!(c, '\n' | '\r' | '\t') } else { is_disallowed(c) };
     if text.chars().any(disallowed) {
         return Err(garde::Error::new("must not have control characters"));
+    }
+    if !lines && text_form::has_hidden(text) {
+        return Err(garde::Error::new("must not have invisible characters"));
     }
     Ok(())
 }
@@ -133,7 +138,11 @@ mod tests {
         for disallowed in ["a\0b", "a\nb", "a\u{202e}b", "a\u{2066}b", "a\u{85}b"] {
             assert_eq!(message_of(text(10)(disallowed, &())), "must not have control characters", "{disallowed:?}");
         }
-        assert_eq!(message_of(text(10)(" \u{3000}", &())), "must not be blank");
+        for blank in [" \u{3000}", "\u{200b}", "\u{3164}", "\u{2800}", "\u{e0041}"] {
+            assert_eq!(message_of(text(10)(blank, &())), "must not be blank", "L5: {blank:?}");
+        }
+        assert_eq!(message_of(text(10)("a\u{2028}b", &())), "must not have invisible characters");
+        assert_eq!(message_of(long_text(10)("a\u{ad}b", &())), "", "texts of several lines are often pasted");
         assert_eq!(message_of(text(10)("👩‍👩‍👧", &())), "");
         assert_eq!(message_of(long_text(10)("a\r\n\tb", &())), "");
         assert_eq!(message_of(long_text(10)("a\0", &())), "must not have control characters");

@@ -17,7 +17,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Caller, password},
     extract::SignedIn,
-    http::{Input, Peer, Problem, ProblemBody, State, Trace, rules},
+    http::{Input, Peer, Problem, ProblemBody, State, Trace, rules, text},
 };
 use serde::{Deserialize, Deserializer};
 use std::{collections::HashMap, sync::Arc};
@@ -28,7 +28,7 @@ use uuid::Uuid;
 #[derive(Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileChanges {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::cleaned_option")]
     #[garde(custom(rules::text(100)))]
     #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
@@ -75,7 +75,7 @@ pub async fn edit_me(
     input: Input<ProfileChanges>,
 ) -> Result<Response, Problem> {
     let form = &input.value;
-    let name = form.name.as_deref().map(|name| name.trim().to_owned());
+    let name = form.name.clone();
     let phone = form.phone.as_ref().map(|phone| phone.as_deref().map(checked_phone).transpose()).transpose()?;
     let password = match (&form.password, &form.current_password) {
         (Some(new), Some(current)) => Some(new_password(&accounts, &caller, peer, new, current).await?),

@@ -1,4 +1,4 @@
-//! `accounts.set_state`: disables an account, or enables it again. Operators only; never their own account.
+//! `accounts.set_state`: disables an account, or enables it again. Operators only; never their own account, nor that of the last operator.
 //!
 //! The sessions of a disabled account end at once. It keeps its address and all its data.
 
@@ -14,6 +14,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::Operator,
     http::{Input, Path, Problem, ProblemBody, State, Trace},
+    idempotency::IdempotencyKey,
 };
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
@@ -43,6 +44,7 @@ pub enum WantedState {
         (status = 200, body = AccountView),
         (status = 403, description = "forbidden", body = ProblemBody),
         (status = 404, description = "not-found", body = ProblemBody),
+        (status = 409, description = "last-operator: no other operator is active", body = ProblemBody),
     ),
     security(("bearer" = []))
 )]
@@ -53,7 +55,8 @@ pub async fn set_state(
     trace: Trace,
     input: Input<StateChange>,
 ) -> Result<Response, Problem> {
-    let key = input.key(caller.member_id);
+    // The key belongs to the account, because its answer shows the account. Closing the account erases it.
+    let key = input.key(id).map(|key| IdempotencyKey { key: format!("{} {}", caller.member_id, key.key), ..key });
     let command = SetAccountState { member_id: id, by: caller.member_id, active: input.value.state == WantedState::Active };
     kit::submit::run(&accounts, command, key, trace).await
 }
@@ -69,16 +72,17 @@ impl Command for SetAccountState {
     const OPERATION: &'static str = "accounts.set_state";
 
     async fn handle<'a>(accounts: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let members = store::members::lock(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
+        let members = store::members::lock_with_operators(&mut work.tx, commands.iter().map(|command| command.member_id)).await?;
         let mut members: HashMap<MemberId, Member> = members.into_iter().map(|member| (member.id, member)).collect();
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(commands.len());
         let mut disabled: Vec<MemberId> = Vec::new();
         for command in commands {
+            let operators = members.values().filter(|member| member.is_active_operator()).count();
             let Some(member) = members.get_mut(&command.member_id) else {
                 outcomes.push(Code::NotFound.into());
                 continue;
             };
-            match member.set_active(command.active, command.by) {
+            match member.set_active(command.active, command.by, operators) {
                 Ok(changed) => {
                     if changed {
                         let (member_id, by, active) = (command.member_id, command.by, command.active);

@@ -4,7 +4,7 @@ use super::views::Profile;
 use crate::{
     Accounts,
     credentials::anonymous_key_scope,
-    model::{self, Email, Member},
+    model::{self, Email, Member, SecretDigest},
     store,
 };
 use axum::response::Response;
@@ -12,7 +12,7 @@ use contracts::{Code, MemberId, Message, messages::MemberRegistered};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Role, password},
-    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace, rules},
+    http::{Peer, Problem, ProblemBody, State, StrangerInput, Trace, rules, text},
     ports,
 };
 use serde::Deserialize;
@@ -31,6 +31,7 @@ pub struct NewAccount {
     #[garde(skip)]
     #[schema(min_length = 8)]
     pub password: String,
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(100)))]
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
@@ -48,7 +49,7 @@ pub struct NewAccount {
     post, path = "/v1/accounts", operation_id = "accounts.sign_up", tag = "accounts", request_body = NewAccount,
     responses(
         (status = 201, body = Profile),
-        (status = 409, description = "email-taken", body = ProblemBody),
+        (status = 409, description = "email-taken: an account has this address, or an operator who closed the account had it", body = ProblemBody),
         (status = 422, description = "invalid-field, too-long, unknown-field, weak-password", body = ProblemBody),
         (status = 429, description = "too-many-requests: too many sign-ups from this address, with Retry-After", body = ProblemBody),
         (status = 503, description = "overloaded: too many sign-ups, with Retry-After", body = ProblemBody),
@@ -62,7 +63,7 @@ pub async fn sign_up(
 ) -> Result<Response, Problem> {
     let form = &input.value;
     let email = Email::parse(&form.email).ok_or_else(|| invalid("/email", "must be an e-mail address"))?;
-    let name = form.name.trim().to_owned();
+    let name = form.name.clone();
     let phone = form.phone.as_deref().map(checked_phone).transpose()?;
     password::check_strength(&form.password, &[&email.shown, &name])?;
     let key = accounts.protect_request_hash(input.key(anonymous_key_scope(&email.normalized)));
@@ -75,7 +76,16 @@ pub async fn sign_up(
             return Err(too_busy);
         }
     };
-    let command = SignUp { id: MemberId(ports::new_id()), email, name, phone, password_hash, role: Role::Customer, trace: trace.0 };
+    let command = SignUp {
+        id: MemberId(ports::new_id()),
+        email,
+        name,
+        phone,
+        password_hash,
+        role: Role::Customer,
+        takes_reserved: false,
+        trace: trace.0,
+    };
     kit::submit::run(&accounts, command, key, trace).await
 }
 
@@ -95,6 +105,8 @@ pub struct SignUp {
     pub phone: Option<String>,
     pub password_hash: String,
     pub role: Role,
+    /// A reserved address is no obstacle.
+    pub takes_reserved: bool,
     pub trace: Uuid,
 }
 
@@ -102,16 +114,23 @@ impl Command for SignUp {
     type Service = Accounts;
     const OPERATION: &'static str = "accounts.sign_up";
 
-    async fn handle<'a>(_: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+    async fn handle<'a>(accounts: &'a Accounts, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let emails = commands.iter().map(|command| command.email.normalized.as_str());
         let known = store::members::with_emails(&mut work.tx, emails).await?;
         let mut taken: HashSet<&str> = known.iter().filter_map(|member| member.email_normalized.as_deref()).collect();
+        let hashes: Vec<SecretDigest> = commands.iter().map(|command| accounts.address_hash(&command.email.normalized)).collect();
+        let reserved = store::reserved_addresses::among(&mut work.tx, &hashes).await?;
+        let mut released: Vec<SecretDigest> = Vec::new();
         let mut opened: Vec<Member> = Vec::with_capacity(commands.len());
         let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            if !taken.insert(&command.email.normalized) {
+        for (command, hash) in commands.iter().zip(&hashes) {
+            let is_reserved = reserved.contains(hash);
+            if is_reserved && !command.takes_reserved || !taken.insert(&command.email.normalized) {
                 outcomes.push(Code::EmailTaken.into());
                 continue;
+            }
+            if is_reserved {
+                released.push(*hash);
             }
             let (name, phone, hash) = (command.name.clone(), command.phone.clone(), command.password_hash.clone());
             let member = Member::new(command.id, &command.email, name, phone, hash, command.role, work.now);
@@ -120,6 +139,7 @@ impl Command for SignUp {
             work.emit(member.id, Message::MemberRegistered(MemberRegistered { member_id: member.id }))?;
             opened.push(member);
         }
+        store::reserved_addresses::release(&mut work.tx, &released).await?;
         store::members::insert(&mut work.tx, &opened).await?;
         Ok(outcomes)
     }

@@ -10,7 +10,7 @@ pub const UNUSABLE_PASSWORD: &str = "!";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
     Active,
-    /// Closed by its owner, permanently. The address is free again, and personal data is erased.
+    /// Closed by its owner, permanently. Personal data is erased, and the address is free again, except that of an operator.
     Closed,
     /// Disabled by an operator, until an operator enables it again.
     Disabled,
@@ -129,11 +129,24 @@ impl Member {
         Ok(())
     }
 
-    /// Closes the account and erases its personal data. False: it was closed before.
-    pub fn close(&mut self, now: Timestamp) -> bool {
-        if self.state == MemberState::Closed {
-            return false;
+    pub fn is_active_operator(&self) -> bool {
+        self.role == Role::Operator && self.is_active()
+    }
+
+    /// Refuses to end the rights of the last active operator. `operators` is the number of active operators, this member included.
+    fn check_not_last(&self, operators: usize) -> Result<(), Refusal> {
+        if self.is_active_operator() && operators <= 1 {
+            return Err(Refusal::new(Code::LastOperator, "This is the last operator. Add another one first."));
         }
+        Ok(())
+    }
+
+    /// Closes the account and erases its personal data. `operators` is the number of active operators. False: it was closed before.
+    pub fn close(&mut self, operators: usize, now: Timestamp) -> Result<bool, Refusal> {
+        if self.state == MemberState::Closed {
+            return Ok(false);
+        }
+        self.check_not_last(operators)?;
         self.state = MemberState::Closed;
         self.closed_at = Some(now);
         self.email_normalized = None;
@@ -142,11 +155,23 @@ impl Member {
         self.phone = None;
         UNUSABLE_PASSWORD.clone_into(&mut self.password_hash);
         self.version += 1;
-        true
+        Ok(true)
     }
 
-    /// Enables or disables the account for the operator `by`. False: it already is in that state.
-    pub fn set_active(&mut self, active: bool, by: MemberId) -> Result<bool, Refusal> {
+    /// Takes the operator's rights away and leaves this role. `operators` is the number of active operators. False: it is no operator.
+    pub fn demote(&mut self, to: Role, operators: usize) -> Result<bool, Refusal> {
+        if self.role != Role::Operator || self.state == MemberState::Closed {
+            return Ok(false);
+        }
+        self.check_not_last(operators)?;
+        self.role = to;
+        self.version += 1;
+        Ok(true)
+    }
+
+    /// Enables or disables the account for the operator `by`. `operators` is the number of active operators. False: it already is in that
+    /// state.
+    pub fn set_active(&mut self, active: bool, by: MemberId, operators: usize) -> Result<bool, Refusal> {
         let wanted = if active { MemberState::Active } else { MemberState::Disabled };
         if self.state == MemberState::Closed {
             return Err(Code::NotFound.into());
@@ -157,6 +182,7 @@ impl Member {
         if self.state == wanted {
             return Ok(false);
         }
+        self.check_not_last(operators)?;
         self.state = wanted;
         self.version += 1;
         Ok(true)
@@ -188,13 +214,13 @@ mod tests {
     #[test]
     fn closing_erases_personal_data_and_ends_access() {
         let mut member = member(Role::Customer);
-        assert!(member.close(NOW));
-        assert!(!member.close(NOW), "closing twice changes nothing");
+        assert_eq!(member.close(0, NOW), Ok(true));
+        assert_eq!(member.close(0, NOW), Ok(false), "closing twice changes nothing");
         assert_eq!((&member.email_normalized, member.email.as_str(), member.name.as_str(), &member.phone), (&None, "", "", &None));
         assert_eq!(member.confirm_password("hash"), Err(Code::BadCredentials));
         assert_eq!(member.confirm_password(UNUSABLE_PASSWORD), Err(Code::BadCredentials));
         assert_eq!(member.edit(&MemberChanges::default()), Err(Code::Unauthenticated));
-        assert_eq!(member.set_active(true, MemberId(Uuid::from_u128(9))).map_err(|refusal| refusal.code), Err(Code::NotFound));
+        assert_eq!(member.set_active(true, MemberId(Uuid::from_u128(9)), 1).map_err(|refusal| refusal.code), Err(Code::NotFound));
     }
 
     #[test]
@@ -234,13 +260,33 @@ mod tests {
     #[test]
     fn an_operator_can_disable_others_but_not_itself() {
         let mut operator = member(Role::Operator);
-        assert_eq!(operator.set_active(false, operator.id).map_err(|refusal| refusal.code), Err(Code::Forbidden));
+        assert_eq!(operator.set_active(false, operator.id, 2).map_err(|refusal| refusal.code), Err(Code::Forbidden));
         let mut other = member(Role::Customer);
         let by = MemberId(Uuid::from_u128(9));
-        assert_eq!(other.set_active(false, by), Ok(true));
-        assert_eq!(other.set_active(false, by), Ok(false));
+        assert_eq!(other.set_active(false, by, 1), Ok(true));
+        assert_eq!(other.set_active(false, by, 1), Ok(false));
         assert_eq!(other.confirm_password("hash"), Err(Code::BadCredentials));
-        assert_eq!(other.set_active(true, by), Ok(true));
+        assert_eq!(other.set_active(true, by, 1), Ok(true));
         assert_eq!(other.confirm_password("hash"), Ok(()));
+    }
+
+    // M6
+    #[test]
+    fn the_last_operator_keeps_its_rights() {
+        let (by, code) = (MemberId(Uuid::from_u128(9)), |refusal: Refusal| refusal.code);
+        let mut last = member(Role::Operator);
+        let before = last.clone();
+        assert_eq!(last.close(1, NOW).map_err(code), Err(Code::LastOperator));
+        assert_eq!(last.set_active(false, by, 1).map_err(code), Err(Code::LastOperator));
+        assert_eq!(last.demote(Role::Customer, 1).map_err(code), Err(Code::LastOperator));
+        assert_eq!(last, before, "a refused change changes nothing");
+        let mut one_of_two = member(Role::Operator);
+        assert_eq!(one_of_two.demote(Role::Seller, 2), Ok(true));
+        assert_eq!((one_of_two.role, one_of_two.demote(Role::Customer, 1)), (Role::Seller, Ok(false)));
+        assert_eq!(one_of_two.close(1, NOW), Ok(true), "it is no operator any more");
+        // A disabled operator has no rights to lose.
+        let mut disabled = member(Role::Operator);
+        assert_eq!(disabled.set_active(false, by, 2), Ok(true));
+        assert_eq!(disabled.close(1, NOW), Ok(true));
     }
 }

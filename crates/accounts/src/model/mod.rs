@@ -6,4 +6,6 @@ mod session;
 
 pub use contact::{Email, parse_phone};
 pub use member::{Member, MemberChanges, MemberState, NewPassword, UNUSABLE_PASSWORD};
-pub use session::{EndReason, RefreshToken, Rotation, SESSION_LIFETIME, SecretDigest, Session, SessionCookie, TokenState, rotate};
+pub use session::{
+    EndReason, OpenSessionCard, RefreshToken, Rotation, SESSION_LIFETIME, SecretDigest, Session, SessionCookie, TokenState, rotate,
+};

@@ -134,6 +134,26 @@ fn cookie_expiry(session_ends: Timestamp, now: Timestamp) -> Timestamp {
     now.after(COOKIE_LIFETIME).min(session_ends)
 }
 
+/// An open session with the times of its token or cookie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSessionCard {
+    pub id: Uuid,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// When its live refresh token was issued. `None`: it has none.
+    pub token_issued_at: Option<Timestamp>,
+    /// `None`: it has no cookie.
+    pub cookie_expires_at: Option<Timestamp>,
+}
+
+impl OpenSessionCard {
+    /// The last renewal that was written. A cookie close to the end of its session no longer moves, so the sign-in is the earliest answer.
+    pub fn last_used_at(&self) -> Timestamp {
+        let renewed = self.token_issued_at.or(self.cookie_expires_at.map(|end| end.before(COOKIE_LIFETIME)));
+        renewed.unwrap_or(self.created_at).max(self.created_at)
+    }
+}
+
 /// Outcome of presenting a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotation {

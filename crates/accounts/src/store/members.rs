@@ -2,7 +2,7 @@
 
 use super::unknown;
 use crate::model::{Member, MemberState};
-use contracts::MemberId;
+use contracts::{MemberId, Timestamp};
 use kit::{
     DbError, Row, Tx,
     auth::Role,
@@ -57,6 +57,42 @@ pub async fn lock(tx: &mut Tx, ids: impl IntoIterator<Item = MemberId>) -> Resul
     ids.dedup();
     let sql = concat!("select ", columns!(), " from accounts_members where id=$1 for update");
     tx.query_many(sql, ids.into_iter().map(|id| params![id])).await
+}
+
+/// Ids of the active operators, without a lock.
+async fn operator_ids(tx: &mut Tx) -> Result<Vec<MemberId>, DbError> {
+    let found: Vec<(MemberId,)> = tx.query("select id from accounts_members where role='operator' and state='active'", &[]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
+/// Locks members to change them. If one of them is an operator, locks all active operators, so that of two processes only one removes
+/// the last operator but one.
+pub async fn lock_with_operators(tx: &mut Tx, ids: impl IntoIterator<Item = MemberId>) -> Result<Vec<Member>, DbError> {
+    let mut ids: Vec<MemberId> = ids.into_iter().collect();
+    let operators = operator_ids(tx).await?;
+    if ids.iter().any(|id| operators.contains(id)) {
+        ids.extend(operators);
+    }
+    lock(tx, ids).await
+}
+
+/// All operators that are not closed, oldest first.
+pub async fn operators(tx: &mut Tx) -> Result<Vec<Member>, DbError> {
+    let sql = concat!("select ", columns!(), " from accounts_members where role='operator' and state<>'closed' order by id");
+    tx.query(sql, &[]).await
+}
+
+/// Records the number of `member.closed` messages.
+pub async fn set_closings(tx: &mut Tx, ids: &[MemberId], closings: i64) -> Result<(), DbError> {
+    let sql = "update accounts_members set closings=$2 where id=$1";
+    tx.execute_many(sql, ids.iter().map(|id| params![*id, closings])).await.map(|_| ())
+}
+
+/// At most `limit` accounts that were closed by `before` and have not had their second message. Without a lock.
+pub async fn unsettled(tx: &mut Tx, before: Timestamp, limit: i64) -> Result<Vec<MemberId>, DbError> {
+    let sql = "select id from accounts_members where state='closed' and closings<2 and closed_at<=$1 order by closed_at limit $2";
+    let found: Vec<(MemberId,)> = tx.query(sql, &params![before, limit]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
 pub async fn with_emails<'e>(tx: &mut Tx, normalized: impl IntoIterator<Item = &'e str>) -> Result<Vec<Member>, DbError> {

@@ -6,6 +6,7 @@
 //! The unique index refuses a second account with one address; its transaction is repeated and finds the first.
 
 pub mod members;
+pub mod reserved_addresses;
 pub mod sessions;
 pub mod web_sessions;
 

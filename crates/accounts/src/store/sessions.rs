@@ -1,10 +1,11 @@
 //! SQL over `accounts_sessions` and `accounts_refresh_tokens`.
 
 use super::unknown;
-use crate::model::{EndReason, RefreshToken, SecretDigest, Session, TokenState};
+use crate::model::{EndReason, OpenSessionCard, RefreshToken, SecretDigest, Session, TokenState};
 use contracts::{MemberId, Timestamp};
 use kit::{
     DbError, Row, Tx,
+    auth::TOKEN_LIFETIME,
     db::{FromRow, params},
 };
 use std::collections::HashSet;
@@ -13,6 +14,18 @@ use uuid::Uuid;
 impl FromRow for Session {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         Ok(Session { id: row.get(0)?, member_id: row.get(1)?, created_at: row.get(2)?, expires_at: row.get(3)?, revoked_at: row.get(4)? })
+    }
+}
+
+impl FromRow for OpenSessionCard {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(OpenSessionCard {
+            id: row.get(0)?,
+            created_at: row.get(1)?,
+            expires_at: row.get(2)?,
+            token_issued_at: row.get(3)?,
+            cookie_expires_at: row.get(4)?,
+        })
     }
 }
 
@@ -47,6 +60,30 @@ pub async fn lock(tx: &mut Tx, ids: impl IntoIterator<Item = Uuid>) -> Result<Ve
 pub async fn open_of(tx: &mut Tx, member_id: MemberId) -> Result<Vec<Uuid>, DbError> {
     let sql = "select id from accounts_sessions where member_id=$1 and revoked_at is null";
     let found: Vec<(Uuid,)> = tx.query(sql, &params![member_id]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
+/// A member's open sessions, newest first, older than `after`. A session without a valid token or cookie is open for as long as its first
+/// access token.
+pub async fn page_of(
+    tx: &mut Tx,
+    member_id: MemberId,
+    after: Option<Uuid>,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<OpenSessionCard>, DbError> {
+    let sql = "select s.id, s.created_at, s.expires_at, t.issued_at, w.expires_at from accounts_sessions s \
+               left join accounts_refresh_tokens t on t.session_id=s.id and t.state='LIVE' and t.expires_at>$3 \
+               left join accounts_web_sessions w on w.session_id=s.id and w.expires_at>$3 \
+               where s.member_id=$1 and ($2 is null or s.id<$2) and s.revoked_at is null and s.expires_at>$3 \
+               and (t.session_id is not null or w.session_id is not null or s.created_at>$4) order by s.id desc limit $5";
+    tx.query(sql, &params![member_id, after, now, now.before(TOKEN_LIFETIME), limit]).await
+}
+
+/// Those of the sessions that belong to the member.
+pub async fn owned(tx: &mut Tx, owners: &[(Uuid, MemberId)]) -> Result<Vec<Uuid>, DbError> {
+    let sql = "select id from accounts_sessions where id=$1 and member_id=$2";
+    let found: Vec<(Uuid,)> = tx.query_many(sql, owners.iter().map(|(id, member_id)| params![*id, *member_id])).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 

@@ -1,6 +1,8 @@
 //! Several processes on one database: an address has one account, a token works once, and a sign-out counts on all of them.
 
-use crate::support::{PASSWORD, Tokens, broken_families, has_access, operator, services, sign_in, sign_up, try_refresh, wait_until};
+use crate::support::{
+    PASSWORD, Tokens, add_operator, broken_families, has_access, operator, services, sign_in, sign_up, try_refresh, wait_until,
+};
 use accounts::{Accounts, AccountsSettings, NewMember};
 use contracts::MemberId;
 use futures::future::join_all;
@@ -167,4 +169,46 @@ async fn presences_list_the_processes_that_run_accounts() {
     wait_until(async || seen().await == (2, vec![0, 1, 2, 3], 1)).await;
     other.stop().await;
     wait_until(async || seen().await == (1, vec![0, 1, 2, 3], 1)).await;
+}
+
+// M6, R2: two processes close, disable and remove operators at once. At least one operator stays, whoever wins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_operator_stays_among_several_processes() {
+    let (one, other) = two_processes().await;
+    for round in 0..5 {
+        let names: Vec<String> = (0..4).map(|n| format!("ops{round}-{n}@example.com")).collect();
+        let mut sessions = Vec::new();
+        for name in &names {
+            let id = add_operator(&one, name).await;
+            sessions.push((id, sign_in(&one, name).await));
+        }
+        let closing = sessions.iter().enumerate().map(|(n, (_, tokens))| {
+            let app = if n % 2 == 0 { &one } else { &other };
+            app.delete("/v1/me").bearer(&tokens.access).send()
+        });
+        let disabling = sessions.iter().enumerate().map(|(n, (id, _))| {
+            let app = if n % 2 == 0 { &other } else { &one };
+            let disable = json!({"state": "disabled"});
+            app.patch(format!("/v1/accounts/{id}")).bearer(&operator(app)).json(&disable).send()
+        });
+        let (closed, disabled) = tokio::join!(join_all(closing), join_all(disabling));
+        let active = one.sql_i64("select count(*) from accounts_members where role='operator' and state='active'").await;
+        assert!(active >= 1, "round {round}: {closed:?} {disabled:?}");
+    }
+}
+
+// A13, L12: sessions that one process ends are refused by the other: all of them, and a single one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_out_everywhere_counts_on_all_processes() {
+    let (one, other) = two_processes().await;
+    sign_up(&one, "minji@example.com").await;
+    let (lost, gone, kept) =
+        (sign_in(&one, "minji@example.com").await, sign_in(&other, "minji@example.com").await, sign_in(&one, "minji@example.com").await);
+    let listed = one.get("/v1/sessions").bearer(&lost.access).send().await.expect(200).body;
+    let own = listed["items"].as_array().expect("a list").iter().find(|item| item["is_current"] == json!(true)).expect("this one").clone();
+    let _ = one.delete(format!("/v1/sessions/{}", own["id"].as_str().expect("an id"))).bearer(&kept.access).send().await.expect(204);
+    wait_until_refused(&other, &lost.access).await;
+    let _ = one.delete("/v1/sessions?keep_current=true").bearer(&kept.access).send().await.expect(204);
+    wait_until_refused(&other, &gone.access).await;
+    assert!(has_access(&other, &kept.access).await);
 }

@@ -1,4 +1,4 @@
-use crate::support::{PASSWORD, app, has_access, operator, sign_in, sign_up, try_refresh, try_sign_in};
+use crate::support::{PASSWORD, add_operator, app, has_access, operator, sign_in, sign_up, try_refresh, try_sign_in};
 use contracts::MemberId;
 use kit::{auth::Role, ports::new_id};
 use serde_json::json;
@@ -58,4 +58,22 @@ async fn unknown_states_and_accounts_are_refused() {
     let tokens = sign_in(&app, "minji@example.com").await;
     let _ = app.delete("/v1/me").bearer(&tokens.access).send().await.expect(204);
     let _ = set(&app, &operator, id, "active").await.expect_problem(404, "not-found");
+}
+
+// M6, R2: of two operators that disable each other at once, one stays.
+#[tokio::test]
+async fn the_last_operator_cannot_be_disabled() {
+    let app = app().await;
+    let (one, two) = (add_operator(&app, "one@example.com").await, add_operator(&app, "two@example.com").await);
+    let (first, second) = (sign_in(&app, "one@example.com").await, sign_in(&app, "two@example.com").await);
+    let (by_first, by_second) = tokio::join!(set(&app, &first.access, two, "disabled"), set(&app, &second.access, one, "disabled"));
+    let active = "select count(*) from accounts_members where role='operator' and state='active'";
+    assert_eq!(app.sql_i64(active).await, 1, "{by_first:?} {by_second:?}");
+    // A token without an account could disable the rest.
+    for id in [one, two] {
+        let _ = set(&app, &operator(&app), id, "disabled").await;
+    }
+    assert_eq!(app.sql_i64(active).await, 1);
+    let statuses = [by_first.status, by_second.status];
+    assert!(statuses.contains(&200) && statuses.iter().all(|status| matches!(status, 200 | 401 | 409)), "{statuses:?}");
 }

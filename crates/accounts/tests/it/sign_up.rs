@@ -185,3 +185,33 @@ async fn a_flood_of_sign_ups_refuses_no_sign_in() {
     let shed = flood.iter().filter(|answer| answer.problem() == "overloaded").count();
     assert!(shed > 0 && flood.iter().all(|answer| answer.status == 201 || answer.problem() == "overloaded"), "{shed} were shed");
 }
+
+// L5, R7
+#[tokio::test]
+async fn a_name_shows_and_has_one_form() {
+    let app = app().await;
+    let sign_up = |email: &str, name: &str| {
+        let body = json!({"email": email, "password": PASSWORD, "name": name});
+        app.post("/v1/accounts").json(&body).send()
+    };
+    for hidden in
+        ["\u{200b}", "\u{3164}", "\u{2800}", "\u{ad}", "\u{2060}", "\u{115f}", "\u{fe0f}", "\u{34f}", "\u{e0041}", "Min\u{2028}ji"]
+    {
+        let refused = sign_up("minji@example.com", hidden).await.expect_problem(422, "invalid-field");
+        assert_eq!(refused.body["errors"][0]["pointer"], "/name", "{hidden:?}");
+    }
+    let made = sign_up("minji@example.com", " \u{1106}\u{1175}\u{11ab}\u{110c}\u{1175} 👩\u{200d}🚀 ").await.expect(201);
+    assert_eq!(made.body["name"], "민지 👩\u{200d}🚀");
+}
+
+// L6, R7: set on one system, typed on another.
+#[tokio::test]
+async fn a_password_is_accepted_in_any_normal_form() {
+    let app = app().await;
+    let (composed, decomposed) = ("우리집-고양이-까매요", "\u{110b}\u{116e}\u{1105}\u{1175}\u{110c}\u{1175}\u{11b8}-고양이-까매요");
+    let body = json!({"email": "minji@example.com", "password": decomposed, "name": "Minji"});
+    let _ = app.post("/v1/accounts").json(&body).send().await.expect(201);
+    for typed in [composed, decomposed] {
+        let _ = try_sign_in(&app, "minji@example.com", typed).await.expect(200);
+    }
+}

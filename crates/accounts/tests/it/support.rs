@@ -1,8 +1,11 @@
 //! Helpers of the accounts tests.
 
-use accounts::{Accounts, AccountsSettings};
+use accounts::{Accounts, AccountsSettings, OperatorAddition};
 use axum::{Extension, Router};
-use contracts::MemberId;
+use contracts::{
+    MemberId, StoreId, Won,
+    calls::{CountOpenOrders, GetCash, GetStoresOfSeller, StoreCard},
+};
 use kit::{Kit, Module, auth::Role, cache::buckets::Rate, http::Peer, limits::LimitSettings, ports::new_id};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -12,7 +15,36 @@ pub const PASSWORD: &str = "seoul-rain-47-lantern";
 pub const OTHER_PASSWORD: &str = "busan-tide-82-compass";
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
-    vec![Arc::new(Accounts::new(kit.clone(), AccountsSettings::default())), Arc::new(StubService::new(kit, "stores"))]
+    services_with(kit, AccountsSettings::default(), Holdings::default())
+}
+
+/// The accounts service with these settings, among stubs of the services that it asks.
+pub fn services_with(kit: &Kit, settings: AccountsSettings, holdings: Holdings) -> Vec<Arc<dyn Module>> {
+    let Holdings { cash, stores, open_orders } = holdings;
+    let card = StoreCard { store_id: StoreId(new_id()), name: "Wine".into(), seller_id: None };
+    vec![
+        Arc::new(Accounts::new(kit.clone(), settings)),
+        Arc::new(StubService::new(kit, "stores").answers::<GetStoresOfSeller>(move |_| Ok(vec![card.clone(); stores]))),
+        Arc::new(StubService::new(kit, "wallet").answers::<GetCash>(move |_| Ok(Won(cash)))),
+        Arc::new(StubService::new(kit, "orders").answers::<CountOpenOrders>(move |_| Ok(open_orders))),
+    ]
+}
+
+/// Things that every member has at the other services.
+#[derive(Clone, Copy, Default)]
+pub struct Holdings {
+    pub cash: i64,
+    pub stores: usize,
+    pub open_orders: u64,
+}
+
+/// Creates an operator, as `onrush operator add` does. Returns its id.
+pub async fn add_operator(app: &App, email: &str) -> MemberId {
+    let accounts = Arc::new(Accounts::new(app.kit().clone(), AccountsSettings::default()));
+    match accounts.add_operator(email, PASSWORD, true).await.expect("the operator is added") {
+        OperatorAddition::Made(id) => id,
+        known => panic!("{known:?}"),
+    }
 }
 
 pub async fn app() -> App {

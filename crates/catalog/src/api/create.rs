@@ -13,7 +13,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Caller, Role},
     extract::Seller,
-    http::{Input, Problem, ProblemBody, Trace, rules},
+    http::{Input, Problem, ProblemBody, Trace, rules, text},
     ports::new_id,
 };
 use serde::Deserialize;
@@ -24,10 +24,11 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[schema(as = NewProduct)]
 pub struct ProductInput {
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(MAX_NAME)))]
     #[schema(max_length = 200)]
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::cleaned")]
     #[garde(custom(rules::long_text(MAX_DESCRIPTION)))]
     #[schema(max_length = 5_000)]
     description: String,

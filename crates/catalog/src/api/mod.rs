@@ -25,7 +25,7 @@ use garde::Validate;
 use kit::{
     Answer, Fault, Outcome, Work,
     auth::{Caller, Role},
-    http::{FieldError, Problem, problem_body, rules},
+    http::{FieldError, Problem, problem_body, rules, text},
     ports::new_id,
 };
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,7 @@ pub fn router(catalog: Arc<Catalog>) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[schema(as = NewProductOption)]
 pub struct OptionInput {
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(MAX_NAME)))]
     #[schema(max_length = 200)]
     name: String,

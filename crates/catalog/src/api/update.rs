@@ -12,7 +12,7 @@ use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::Seller,
-    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+    http::{Input, Path, Problem, ProblemBody, Trace, rules, text},
 };
 use serde::Deserialize;
 use std::{collections::HashSet, sync::Arc};
@@ -31,9 +31,11 @@ pub enum StateInput {
 #[serde(deny_unknown_fields)]
 #[schema(as = ProductChange)]
 pub struct ProductChangeInput {
+    #[serde(default, deserialize_with = "text::cleaned_option")]
     #[garde(custom(rules::text(MAX_NAME)))]
     #[schema(max_length = 200)]
     name: Option<String>,
+    #[serde(default, deserialize_with = "text::cleaned_option")]
     #[garde(custom(rules::long_text(MAX_DESCRIPTION)))]
     #[schema(max_length = 5_000)]
     description: Option<String>,

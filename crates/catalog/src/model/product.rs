@@ -1,6 +1,8 @@
 //! The rules of products and options.
 
 use contracts::{Code, ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
+use kit::http::text::fold;
+use std::collections::HashSet;
 
 /// Highest price, in won: a billion, so that 1,000 lines of 1,000 units fit 64 bits by a factor of thousands.
 pub const MAX_PRICE: i64 = 1_000_000_000;
@@ -111,8 +113,9 @@ impl Product {
         if self.live_options().count() + options.len() > MAX_OPTIONS {
             return Err(Invalid::new(pointer, Code::TooMany, format!("a product has at most {MAX_OPTIONS} options")));
         }
+        let mut names: HashSet<String> = self.live_options().map(|option| fold(&option.name)).collect();
         for (index, option) in options.iter().enumerate() {
-            if self.live_options().any(|other| other.name == option.name) {
+            if !names.insert(fold(&option.name)) {
                 let pointer = format!("{pointer}/{index}/name");
                 return Err(Invalid::new(pointer, Code::InvalidField, "another option of the product has this name"));
             }
@@ -226,7 +229,11 @@ mod tests {
     #[test]
     fn option_names_are_unique_and_their_number_limited() {
         let mut wine = product(&[new(1, "a", 0)]);
-        assert_eq!(wine.clone().add_options(&[new(2, "b", 0), new(3, "b", 0)], "/options").expect_err("twice").pointer, "/options/1/name");
+        // R7: also in another case or width.
+        for name in ["b", "B", "ｂ"] {
+            let twice = wine.clone().add_options(&[new(2, "b", 0), new(3, name, 0)], "/options");
+            assert_eq!(twice.expect_err("twice").pointer, "/options/1/name", "{name}");
+        }
         let many: Vec<_> = (2..=101).map(|n| new(n, &n.to_string(), 0)).collect();
         assert_eq!(wine.add_options(&many, "/options").expect_err("101").code, Code::TooMany);
         wine.add_options(&many[1..], "/options").expect("100");

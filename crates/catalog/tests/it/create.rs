@@ -104,3 +104,21 @@ async fn a_repeat_with_the_same_key_creates_one_product() {
     assert_eq!(first.headers["location"], again.headers["location"]);
     assert_eq!(world.app.sql_i64("select count(*) from catalog_products").await, 1);
 }
+
+// R7: texts are stored trimmed and in one normal form, also the names of options.
+#[tokio::test]
+async fn texts_are_stored_in_one_form() {
+    let world = World::new().await;
+    let body = json!({"name": " cafe\u{301} ", "price": 1_000, "options": [{"name": " 750 ml "}, {"name": "\u{1100}\u{1161}\u{11b7}"}]});
+    let made = world.create(&body).await.expect(201).body;
+    assert_eq!((&made["name"], &made["options"][0]["name"], &made["options"][1]["name"]), (&json!("café"), &json!("750 ml"), &json!("감")));
+    let twice = json!({"name": "Wine", "price": 1_000, "options": [{"name": "750 ml"}, {"name": "750 ML "}]});
+    let refused = world.create(&twice).await.expect_problem(422, "invalid-field");
+    assert_eq!(refused.body["errors"][0]["pointer"], "/options/1/name");
+    // L5
+    for hidden in ["\u{200b}", "\u{3164}", "Wine\u{2060}"] {
+        let body = json!({"name": "Wine", "price": 1_000, "options": [{"name": hidden}]});
+        let refused = world.create(&body).await.expect_problem(422, "invalid-field");
+        assert_eq!(refused.body["errors"][0]["pointer"], "/options/0/name");
+    }
+}

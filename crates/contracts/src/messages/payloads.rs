@@ -236,6 +236,12 @@ pub struct MemberRegistered {
     pub member_id: MemberId,
 }
 
+/// A member closed its account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberClosed {
+    pub member_id: MemberId,
+}
+
 /// A store opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreCreated {

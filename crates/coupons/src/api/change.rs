@@ -9,7 +9,7 @@ use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::Seller,
-    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+    http::{Input, Path, Problem, ProblemBody, Trace, rules, text},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CouponChange {
+    #[serde(default, deserialize_with = "text::cleaned_option")]
     #[garde(custom(rules::text(create::MAX_NAME_CHARS)))]
     name: Option<String>,
     /// May rise at any time, which serves the waitlist. Never below the issued units.

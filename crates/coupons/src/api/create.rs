@@ -16,7 +16,7 @@ use kit::{
     Answer, Command, Fault, Outcome, Work,
     auth::{Caller, Role},
     extract::Seller,
-    http::{Input, Problem, ProblemBody, Trace, rules},
+    http::{Input, Problem, ProblemBody, Trace, rules, text},
     ports::new_id,
 };
 use serde::Deserialize;
@@ -35,6 +35,7 @@ const MAX_VALID_DAYS: u32 = 3_650;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCoupon {
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(MAX_NAME_CHARS)))]
     #[schema(example = "Autumn 10 %")]
     name: String,

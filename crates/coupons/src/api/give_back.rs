@@ -6,10 +6,10 @@ use crate::{
     loaded::LoadedCoupons,
     model::{self, IssuedCoupon, TicketState, WaitlistEntry},
     store::{issued, waiting},
-    waitlist::{coupon_gone, promote_in},
+    waitlist::{leave_in, return_in},
 };
 use axum::{extract::State, response::Response};
-use contracts::{Code, CouponId, IssuedCouponId, MemberId, Message, Timestamp};
+use contracts::{Code, CouponId, IssuedCouponId, MemberId, Timestamp};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::SignedIn,
@@ -69,17 +69,21 @@ async fn give_back_in(work: &mut Work, command: &GiveBackCoupon) -> Result<Outco
     let &GiveBackCoupon { coupon_id, member_id } = command;
     let now = work.now;
     let (tx, loaded) = work.rows::<LoadedCoupons>();
-    let Some(definition) = loaded.definitions.get_mut(coupon_id) else { return Ok(Code::NotFound.into()) };
+    if loaded.definitions.get(coupon_id).is_none() {
+        return Ok(Code::NotFound.into());
+    }
     let entry = waiting::entry(tx, coupon_id, member_id).await?;
-    if let Some(WaitlistEntry { ticket, state: TicketState::Waiting, .. }) = entry {
-        definition.leave();
-        waiting::leave(tx, coupon_id, ticket).await?;
+    if leave_in(work, coupon_id, entry).await? {
         return Ok(Answer::empty(204).into());
     }
+    let (tx, loaded) = work.rows::<LoadedCoupons>();
     let coupons = issued::load_of_member(tx, coupon_id, member_id).await?;
     let coupons: Vec<&IssuedCoupon> = loaded.issued.add_all_stored(coupons.into_iter().map(|coupon| (coupon.id, coupon)));
     match coupon_to_return(&coupons, entry, now) {
-        Ok(Some(id)) => return_in(work, id).await,
+        Ok(Some(id)) => Ok(match return_in(work, id).await? {
+            Ok(()) => Answer::empty(204).into(),
+            Err(code) => code.into(),
+        }),
         Ok(None) => Ok(Answer::empty(204).into()),
         Err(code) => Ok(code.into()),
     }
@@ -96,26 +100,4 @@ fn coupon_to_return(coupons: &[&IssuedCoupon], entry: Option<WaitlistEntry>, now
     } else {
         Ok(None)
     }
-}
-
-async fn return_in(work: &mut Work, id: IssuedCouponId) -> Result<Outcome, Fault> {
-    let now = work.now;
-    let (tx, loaded) = work.rows::<LoadedCoupons>();
-    let Some(coupon) = loaded.issued.get_mut(id) else { return Ok(Code::NotFound.into()) };
-    if let Err(code) = coupon.give_back(now) {
-        return Ok(code.into());
-    }
-    let gone = coupon_gone(coupon);
-    let (coupon_id, member_id) = (gone.coupon_id, gone.member_id);
-    if let Some(definition) = loaded.definitions.get_mut(coupon_id) {
-        definition.return_unit();
-        if definition.terms.reissue_after_cancel {
-            loaded.gate_changes.add_member_count(coupon_id, member_id, -1);
-        }
-    }
-    // Saved at once: a claim of the same member may follow in this transaction, and reads the table.
-    loaded.save_issued(tx).await?;
-    work.emit(coupon_id, Message::CouponCancelled(gone))?;
-    promote_in(work, [coupon_id]).await?;
-    Ok(Answer::empty(204).into())
 }

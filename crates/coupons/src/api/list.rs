@@ -20,7 +20,7 @@ const MAX_SEARCH_CHARS: usize = super::create::MAX_NAME_CHARS;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListCouponsParams {
-    /// Part of the name, case-insensitive.
+    /// Part of the name, in any case or width.
     q: Option<String>,
     store: Option<StoreId>,
     #[param(inline)]

@@ -8,6 +8,7 @@ use contracts::{
 use kit::{
     DbError, Fault, Row, Tx,
     db::{FromRow, params},
+    http::text,
 };
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ pub async fn get(tx: &mut Tx, id: CouponId) -> Result<Option<Definition>, DbErro
 /// Filter of a list.
 #[derive(Clone, Debug, Default)]
 pub struct CouponFilter {
-    /// Part of the name, case-insensitive.
+    /// Part of the name, in any case, width or normal form.
     pub text: Option<String>,
     pub store_id: Option<StoreId>,
     pub phase: Option<CouponPhase>,
@@ -109,11 +110,11 @@ pub async fn page(
     tx.query(sql, &params![after, pattern.as_deref(), filter.store_id, phase, now, limit]).await
 }
 
-/// A `like` pattern for names that contain the text, with its wildcards escaped.
+/// A `like` pattern for folded names that contain the text, with its wildcards escaped.
 fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
-    for character in text.to_lowercase().chars() {
+    for character in text::fold(text.trim()).chars() {
         if matches!(character, '!' | '%' | '_') {
             pattern.push('!');
         }
@@ -145,13 +146,25 @@ pub async fn with_backlog(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
+/// Ids, names and searched names behind `after`, deleted ones too.
+pub async fn names(tx: &mut Tx, after: Option<CouponId>, limit: u32) -> Result<Vec<(CouponId, String, String)>, DbError> {
+    let sql = "select id, name, search from coupons_definitions where ($1 is null or id > $1) order by id limit $2";
+    tx.query(sql, &params![after, limit]).await
+}
+
+/// Sets searched names, of coupons that still have these names.
+pub async fn set_searches(tx: &mut Tx, names: &[(CouponId, String, String)]) -> Result<(), DbError> {
+    let rows = names.iter().map(|(id, name, search)| params![*id, name, search]);
+    tx.execute_many("update coupons_definitions set search=$3 where id=$1 and name=$2", rows).await.map(|_| ())
+}
+
 pub async fn insert(tx: &mut Tx, definition: &Definition) -> Result<(), DbError> {
     let (won, basis_points, max_won) = match definition.terms.discount {
         Discount::Amount { won } => (Some(won), None, None),
         Discount::Rate { basis_points, max_won } => (None, Some(basis_points), max_won),
     };
     let terms = &definition.terms;
-    let search = definition.name.to_lowercase();
+    let search = text::fold(&definition.name);
     tx.execute(
         "insert into coupons_definitions (id, name, search, discount_won, discount_basis_points, discount_max_won, scope, store_id, \
          min_order, per_member, reissue_after_cancel, issue_from, valid_from, valid_until, valid_days, quantity, issue_until, closes_at, \
@@ -189,7 +202,7 @@ pub async fn save(tx: &mut Tx, definitions: &mut [&mut Definition]) -> Result<()
     for definition in definitions.iter_mut() {
         definition.version += 1;
     }
-    let searches: Vec<String> = definitions.iter().map(|definition| definition.name.to_lowercase()).collect();
+    let searches: Vec<String> = definitions.iter().map(|definition| text::fold(&definition.name)).collect();
     let rows = definitions.iter().zip(&searches).map(|(definition, search)| {
         params![
             definition.id,

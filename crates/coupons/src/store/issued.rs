@@ -96,6 +96,12 @@ pub async fn ids_of_members(tx: &mut Tx, owners: &[(CouponId, MemberId)]) -> Res
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
+/// Ids and definitions of the unused coupons of these members. Read without a lock, as above.
+pub async fn unused_of_members(tx: &mut Tx, members: &[MemberId]) -> Result<Vec<(IssuedCouponId, CouponId)>, DbError> {
+    let sql = "select id, coupon_id from coupons_issued where member_id=$1 and state='ISSUED'";
+    tx.query_many(sql, members.iter().map(|member_id| params![*member_id])).await
+}
+
 /// Numbers and owners of the coupons behind a number.
 pub async fn owners(tx: &mut Tx, coupon_id: CouponId, after: i64, limit: u32) -> Result<Vec<(i64, MemberId)>, DbError> {
     let sql = "select number, member_id from coupons_issued where coupon_id=$1 and number > $2 order by number limit $3";

@@ -7,6 +7,7 @@
 //! repeated.
 
 pub mod claims;
+pub mod closed_members;
 pub mod definitions;
 pub mod holds;
 pub mod issued;

@@ -27,6 +27,14 @@ pub async fn entry(tx: &mut Tx, coupon_id: CouponId, member_id: MemberId) -> Res
     tx.query_opt(sql, &params![coupon_id, member_id]).await
 }
 
+/// The coupons that these members wait for. Read without a lock.
+pub async fn coupons_of_members(tx: &mut Tx, members: &[MemberId]) -> Result<Vec<(CouponId, MemberId)>, DbError> {
+    // Few coupons have a waitlist at any time, and an entry is found by coupon and member.
+    let sql = "select w.coupon_id, w.member_id from coupons_definitions d \
+               join coupons_waiting w on w.coupon_id=d.id and w.member_id=$1 and w.state='WAITING' where d.waiting > 0";
+    tx.query_many(sql, members.iter().map(|member_id| params![*member_id])).await
+}
+
 /// The first waiting members, in the order of their tickets.
 pub async fn first(tx: &mut Tx, coupon_id: CouponId, head: Ticket, limit: i64) -> Result<Vec<(Ticket, MemberId)>, DbError> {
     let sql = "select ticket, member_id from coupons_waiting where coupon_id=$1 and ticket >= $2 and state='WAITING' \

@@ -69,3 +69,24 @@ async fn bad_parameters_are_refused() {
     let long = format!("/v1/coupons?q={}", "x".repeat(101));
     let _ = mall.app.get(long).send().await.expect_problem(422, "invalid-parameter");
 }
+
+// R7: case, width, normal form and space around the text do not count; also for names from an earlier version.
+#[tokio::test]
+async fn names_that_look_the_same_are_found_alike() {
+    let mall = Mall::open().await;
+    for name in [" 감귤 주스 ", "\u{1100}\u{1161}\u{11b7}\u{1100}\u{1172}\u{11af} tea", "ＳＡＬＥ", "straße"] {
+        mall.announce(json!({"name": name})).await;
+    }
+    let all = ["straße", "ＳＡＬＥ", "감귤 tea", "감귤 주스"];
+    assert_eq!(names(&mall, "").await, all);
+    let decomposed = "%E1%84%80%E1%85%A1%E1%86%B7%E1%84%80%E1%85%B2%E1%86%AF";
+    for (query, expected) in [(decomposed, &all[2..]), ("+%EA%B0%90%EA%B7%A4+", &all[2..]), ("sale", &all[1..2]), ("STRASSE", &all[..1])] {
+        assert_eq!(names(&mall, &format!("?q={query}")).await, expected, "{query}");
+    }
+    let mut tx = mall.app.kit().db.open_writer().await.unwrap();
+    tx.batch("update coupons_definitions set search='ｓａｌｅ' where name='ＳＡＬＥ'").await.unwrap();
+    drop(tx);
+    assert_eq!(names(&mall, "?q=sale").await, Vec::<String>::new());
+    let mall = mall.restart().await;
+    assert_eq!(names(&mall, "?q=sale").await, ["ＳＡＬＥ"]);
+}

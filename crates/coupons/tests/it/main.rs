@@ -6,6 +6,7 @@ mod change;
 mod checkout;
 mod choreography;
 mod claim;
+mod closing;
 mod conformance;
 mod create;
 mod delete;

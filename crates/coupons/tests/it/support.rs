@@ -85,7 +85,8 @@ pub fn services(kit: &Kit, setup: &Setup) -> Vec<Arc<dyn Module>> {
     let settings = CouponsSettings { strategy: setup.strategy, refuses_early: setup.refuses_early, gate: setup.gate };
     let coupons = Coupons::new(kit.clone(), settings);
     let kit = &kit;
-    vec![Arc::new(coupons), Arc::new(StubService::new(kit, "orders")), Arc::new(stores_stub(kit))]
+    let stubs = ["orders", "accounts"].map(|name| Arc::new(StubService::new(kit, name)) as Arc<dyn Module>);
+    [vec![Arc::new(coupons) as Arc<dyn Module>, Arc::new(stores_stub(kit))], stubs.into()].concat()
 }
 
 /// A stub that knows the sellers of stores.

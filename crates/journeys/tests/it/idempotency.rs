@@ -13,6 +13,7 @@ const NOT_STORED: &[(&str, &str)] = &[
     ("accounts.sign_in", "its answer holds tokens, which are not stored; twice are two sessions"),
     ("accounts.refresh", "its answer holds tokens, which are not stored; a token is good once"),
     ("accounts.sign_out", "afterwards its own token is refused"),
+    ("accounts.sign_out_everywhere", "afterwards its own token is refused"),
     ("accounts.web_sign_in", "its answer holds a cookie, which is not stored; twice are two sessions"),
     ("accounts.web_sign_out", "afterwards its own session is refused"),
     ("accounts.close_me", "afterwards its own token is refused"),
@@ -71,7 +72,13 @@ impl Fixture<'_> {
     async fn accounts(&self) -> Vec<Mutation> {
         let person = |name: &str| json!({"email": "keyed@example.com", "password": "correct horse battery", "name": name});
         let member = self.mall.member().await;
+        let (signed_in, another_session) = self.member_with_two_sessions().await;
         vec![
+            Mutation {
+                status: 204,
+                by: signed_in,
+                ..self.by_buyer("accounts.end_session", Method::DELETE, format!("/v1/sessions/{another_session}"), [Value::Null, json!({})])
+            },
             Mutation { status: 201, ..self.by_buyer("accounts.sign_up", Method::POST, "/v1/accounts", [person("Ann"), person("Bea")]) },
             self.by_buyer("accounts.edit_me", Method::PATCH, "/v1/me", [json!({"name": "Ann"}), json!({"name": "Bea"})]),
             self.by_operator(
@@ -81,6 +88,19 @@ impl Fixture<'_> {
                 [json!({"state": "disabled"}), json!({"state": "active"})],
             ),
         ]
+    }
+
+    /// A member, and the id of another session than that of its token.
+    async fn member_with_two_sessions(&self) -> (Person, String) {
+        let account = json!({"email": "two@example.com", "password": "correct horse battery", "name": "Two"});
+        let made = self.mall.app.post("/v1/accounts").json(&account).send().await.expect(201);
+        let sign_in =
+            || self.mall.app.post("/v1/sessions").json(&json!({"email": account["email"], "password": account["password"]})).send();
+        let (_, token) = (sign_in().await.expect(200), text(&sign_in().await.expect(200).body["access_token"]));
+        let person = Person { id: text(&made.body["id"]).parse().expect("an id"), token };
+        let listed = self.mall.get(&person, "/v1/sessions").send().await.expect(200).body;
+        let another = listed["items"].as_array().expect("a list").iter().find(|item| item["is_current"] == json!(false));
+        (person, text(&another.expect("the first session")["id"]))
     }
 
     async fn goods(&self) -> Vec<Mutation> {

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod bad_input;
+mod closing;
 mod crash;
 mod documents;
 mod idempotency;

@@ -6,6 +6,7 @@
 //!
 //! A `Quiet` invariant is only valid when no message is under way and no saga runs. The audit waits for such a moment.
 
+mod accounts;
 pub mod copied;
 mod idempotency;
 mod ledger;
@@ -47,7 +48,8 @@ impl From<Invariant> for AuditCheck {
 /// All checks: of each service, between services, and those made by code.
 pub fn checks() -> Vec<AuditCheck> {
     let of_services = mall::SERVICES.iter().flat_map(|service| (service.checks)());
-    let between_services = [orders::checks(), payments::checks(), idempotency::checks(), streams::checks()].into_iter().flatten();
+    let between_services =
+        [accounts::checks(), orders::checks(), payments::checks(), idempotency::checks(), streams::checks()].into_iter().flatten();
     of_services.chain(between_services).map(AuditCheck::from).chain([ledger::check()]).collect()
 }
 

@@ -4,6 +4,7 @@ use super::{CommandError, print_line, serve::serve_until_stopped};
 use crate::{
     demo,
     mall::Mall,
+    private,
     settings::{RawSettings, Settings},
 };
 use kit::http::layers;
@@ -46,7 +47,7 @@ fn empty_folder(folder: &Path) -> Result<(), CommandError> {
     if !is_new {
         fs::remove_dir_all(folder)?;
     }
-    fs::create_dir_all(folder)?;
+    private::create_folder(folder)?;
     fs::write(marker, "A demo lives here. `onrush demo` empties this folder at every start.\n")?;
     Ok(())
 }

@@ -2,8 +2,7 @@
 
 use super::{CommandError, import::import, print_line};
 use crate::{
-    copy,
-    mall::{self, MallError},
+    copy, mall,
     settings::{RawSettings, Settings},
 };
 use kit::ports::{Clock, SystemClock};
@@ -32,8 +31,7 @@ impl MigrateArgs {
             // Other processes may serve meanwhile: each migration runs once, in one process.
             Some(_) => None,
             None => {
-                let path = settings.data_dir.display().to_string();
-                std::fs::create_dir_all(&settings.data_dir).map_err(|error| MallError::Folder { path, reason: error.to_string() })?;
+                mall::open_folder(&settings.data_dir)?;
                 Some(mall::lock(&settings.data_dir)?)
             }
         };

@@ -9,6 +9,7 @@ mod export;
 mod import;
 mod migrate;
 mod openapi;
+mod operator;
 mod repair;
 mod rush;
 mod seed;
@@ -17,7 +18,7 @@ mod services;
 
 pub use seed::import_members;
 
-use crate::{mall::MallError, settings::SettingsError};
+use crate::{mall::MallError, private, settings::SettingsError};
 use clap::{Parser, Subcommand};
 use kit::telemetry::LogFormat;
 use std::{future::Future, io::Write, process::ExitCode};
@@ -52,6 +53,8 @@ enum CliCommand {
     Openapi(openapi::OpenapiArgs),
     /// Show the services: the messages they read, and the processes that run them
     Services(services::ServicesArgs),
+    /// Add, list or remove operators
+    Operator(operator::OperatorArgs),
     /// List or retry messages that a reader could not process
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Repair a reader that stopped because messages are missing
@@ -78,6 +81,7 @@ pub enum CommandError {
 }
 
 pub fn run(cli: Cli) -> ExitCode {
+    private::restrict_new_files();
     kit::telemetry::init_logging(LogFormat::Text);
     kit::telemetry::install_metrics();
     let result = match cli.command {
@@ -91,6 +95,7 @@ pub fn run(cli: Cli) -> ExitCode {
         CliCommand::Migrate(command) => block_on(command.run()),
         CliCommand::Openapi(command) => command.run(),
         CliCommand::Services(command) => block_on(command.run()),
+        CliCommand::Operator(command) => block_on(command.run()),
         CliCommand::DeadLetters(command) => block_on(command.run()),
         CliCommand::Repair(command) => block_on(command.run()),
         CliCommand::Config(command) => command.run(),

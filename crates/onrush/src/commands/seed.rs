@@ -4,6 +4,7 @@ use super::{CommandError, print_line};
 use crate::{
     in_process::{InProcessClient, PostRequest},
     mall::Mall,
+    private,
     settings::{RawSettings, Settings},
 };
 use accounts::{Accounts, AccountsSettings, ImportedMember, NewMember};
@@ -11,9 +12,8 @@ use contracts::MemberId;
 use kit::{auth::Role, http::layers, limits::LimitSettings, ports::new_id};
 use serde_json::json;
 use std::{
-    fs::File,
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -86,8 +86,8 @@ pub async fn import_members(mall: &Mall, count: u32) -> Result<Vec<ImportedMembe
     accounts.import((1..=count).map(member).collect()).await.map_err(|error| error.to_string())
 }
 
-fn write_tokens(path: &PathBuf, members: &[ImportedMember]) -> Result<(), CommandError> {
-    let file = File::create(path).map_err(|error| CommandError::Other(format!("cannot write {}: {error}", path.display())))?;
+fn write_tokens(path: &Path, members: &[ImportedMember]) -> Result<(), CommandError> {
+    let file = private::create_file(path).map_err(|error| CommandError::Other(format!("cannot write {}: {error}", path.display())))?;
     let mut out = BufWriter::new(file);
     for member in members {
         let line = json!({"member_id": member.member_id, "email": member.email, "access_token": member.access_token});

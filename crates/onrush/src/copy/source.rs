@@ -3,6 +3,7 @@
 use super::{CopyError, MallDatabase, StreamPositions, mall_databases};
 use crate::{
     mall::{self, Mall},
+    private,
     settings::Settings,
 };
 use contracts::SERVICES;
@@ -62,12 +63,14 @@ impl ImportSource {
     }
 
     async fn open_folder(folder: &Path, settings: &Settings) -> Result<ImportSource, CopyError> {
+        let secret = mall::load_secret(folder)?;
         let solo = Settings {
             data_dir: folder.to_owned(),
             postgres: None,
             kafka: None,
             split: None,
-            secret: None,
+            // An exported file in a folder of its own has no key. An import signs nothing.
+            secret: Some(secret.unwrap_or_default()),
             operator: None,
             ..settings.clone()
         };
@@ -76,7 +79,7 @@ impl ImportSource {
         let lock = mall.stop_keeping_lock().await;
         delivered?;
         let database = solo.database();
-        Ok(ImportSource { book: book_beside(&database), database, secret: Some(mall::load_or_create_secret(folder)?), _lock: lock })
+        Ok(ImportSource { book: book_beside(&database), database, secret, _lock: lock })
     }
 
     pub(super) fn mall_databases(&self) -> Vec<MallDatabase> {
@@ -113,7 +116,7 @@ pub(super) fn copy_provider_book(from: &Path, to: &Path) -> Result<bool, CopyErr
         return Ok(false);
     }
     if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| CopyError::file(folder, &error))?;
+        private::create_folder(folder).map_err(|error| CopyError::file(folder, &error))?;
     }
     let book = rusqlite::Connection::open(from)?;
     book.execute("vacuum into ?1", [to.to_string_lossy()])?;

@@ -5,4 +5,4 @@ mod audit;
 mod moving;
 mod refusals;
 mod repair;
-mod solo_mall;
+pub mod solo_mall;

@@ -4,4 +4,6 @@
 
 mod binary;
 mod copy;
+mod operator;
+mod private_files;
 mod settings;

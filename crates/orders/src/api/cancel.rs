@@ -16,7 +16,7 @@ use kit::{
     batch::{Deferred, TraceId},
     engine::Fault,
     extract::SignedIn,
-    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+    http::{Input, Path, Problem, ProblemBody, Trace, rules, text},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use utoipa::ToSchema;
 #[schema(as = Cancellation)]
 pub struct CancellationInput {
     /// Reason for the order's history.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text::cleaned_option")]
     #[garde(inner(custom(rules::text(200))))]
     pub reason: Option<String>,
 }

@@ -39,6 +39,14 @@ impl Cart {
         self.set(sku, present.saturating_add(quantity))
     }
 
+    /// Removes all items.
+    pub fn clear(&mut self) {
+        if !self.items.is_empty() {
+            self.items.clear();
+            self.version += 1;
+        }
+    }
+
     /// Marks this version of the cart as ordered, so that a second order of it is refused. The items stay until the order is paid.
     pub fn mark_ordered(&mut self, version: i64) -> Result<(), Refusal> {
         if self.version != version {

@@ -171,6 +171,14 @@ impl Checkout {
         }
     }
 
+    /// Cancels the order if nothing was paid for it. A running payment goes on; unpaid, the order expires in time.
+    pub fn cancel_unpaid(&mut self, reason: &str, now: Timestamp) {
+        if matches!(self.order.state, OrderState::Pending | OrderState::AwaitingPayment) {
+            // `Err`: the order is being undone already.
+            let _ = self.cancel(reason, now);
+        }
+    }
+
     /// Handles a passed `due_at`: expires an unpaid order, undoes an unanswered step, or repeats an unanswered undo.
     pub fn on_deadline(&mut self, now: Timestamp) {
         if self.order.due_at.is_none_or(|due| due > now) {

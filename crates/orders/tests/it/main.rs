@@ -5,6 +5,7 @@ mod advance;
 mod cancel;
 mod cart;
 mod choreography;
+mod closing;
 mod confirm;
 mod create;
 mod due;

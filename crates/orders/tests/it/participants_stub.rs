@@ -37,7 +37,7 @@ struct StubState {
 /// The stubbed participants of the saga.
 const PARTICIPANTS: &[&str] = &["stock", "coupons", "wallet", "payments"];
 /// The other stubbed services. They read no message.
-const LOOKED_UP: &[&str] = &["catalog", "stores"];
+const LOOKED_UP: &[&str] = &["catalog", "stores", "accounts"];
 
 impl ParticipantsStub {
     pub fn services(&self, kit: &Kit) -> Vec<Arc<dyn Module>> {

@@ -12,7 +12,7 @@ use garde::Validate;
 use kit::{
     Command, Fault, Outcome, Work,
     extract::Seller,
-    http::{Input, Path, Problem, ProblemBody, Trace, rules},
+    http::{Input, Path, Problem, ProblemBody, Trace, rules, text},
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub struct AdjustStock {
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000)]
     delta: i64,
     /// Stored with the movement.
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(MAX_REASON)))]
     #[schema(max_length = 200)]
     reason: String,

@@ -3,11 +3,11 @@
 use super::views::OperatorStoreView;
 use crate::{Stores, model::Store, store};
 use axum::response::Response;
-use contracts::{MemberId, Message, StoreId, messages::StoreCreated};
+use contracts::{Code, MemberId, Message, StoreId, calls::HasAccount, messages::StoreCreated};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::Operator,
-    http::{Input, Problem, ProblemBody, State, Trace, rules},
+    http::{Input, Problem, ProblemBody, State, Trace, rules, text},
     ports,
 };
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use uuid::Uuid;
 #[derive(Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewStore {
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(100)))]
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
@@ -35,7 +36,7 @@ pub struct NewStore {
     responses(
         (status = 201, body = OperatorStoreView),
         (status = 403, description = "forbidden", body = ProblemBody),
-        (status = 422, description = "invalid-field, too-long, unknown-field", body = ProblemBody),
+        (status = 422, description = "invalid-field: also a seller without an account; too-long, unknown-field", body = ProblemBody),
     ),
     security(("bearer" = []))
 )]
@@ -47,7 +48,12 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let NewStore { name, seller_id } = input.value;
-    let command = CreateStore { id: StoreId(ports::new_id()), name: name.trim().to_owned(), seller_id, trace: trace.0 };
+    if let Some(member_id) = seller_id
+        && !stores.kit.links.call(HasAccount { member_id }).await?
+    {
+        return Err(Problem::field("/seller_id", Code::InvalidField, "is not the id of an account"));
+    }
+    let command = CreateStore { id: StoreId(ports::new_id()), name, seller_id, trace: trace.0 };
     kit::submit::run(&stores, command, key, trace).await
 }
 

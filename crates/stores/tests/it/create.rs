@@ -1,4 +1,4 @@
-use crate::support::{app, open, operator};
+use crate::support::{STRANGER, app, open, operator};
 use contracts::{MemberId, Message, StoreId};
 use futures::future::join_all;
 use kit::{auth::Role, ports::new_id};
@@ -44,6 +44,8 @@ async fn bad_fields_are_named() {
         (json!({"name": "Wine\u{202e}"}), "invalid-field", "/name"),
         (json!({"name": "w".repeat(101)}), "too-long", "/name"),
         (json!({"name": "Wine", "seller_id": "me"}), "invalid-field", "/seller_id"),
+        // L7, R10
+        (json!({"name": "Wine", "seller_id": STRANGER}), "invalid-field", "/seller_id"),
         (json!({"name": "Wine", "id": new_id()}), "unknown-field", "/id"),
         (json!({"name": "Wine", "deleted_at": null}), "unknown-field", "/deleted_at"),
     ] {

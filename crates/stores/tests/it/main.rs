@@ -4,6 +4,7 @@ mod create;
 mod get;
 mod links;
 mod list;
+mod messages;
 mod replicas;
 mod start;
 mod support;

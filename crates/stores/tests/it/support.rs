@@ -1,15 +1,20 @@
 //! Helpers of the stores tests.
 
-use contracts::{MemberId, StoreId};
+use contracts::{MemberId, StoreId, calls::HasAccount};
 use kit::{Kit, Module, auth::Role, ports::new_id};
 use serde_json::json;
 use std::sync::Arc;
 use stores::Stores;
-use testkit::App;
+use testkit::{App, StubService};
+use uuid::Uuid;
 
 pub fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
-    vec![Arc::new(Stores::new(kit.clone()))]
+    let accounts = StubService::new(kit, "accounts").answers::<HasAccount>(|call| Ok(call.member_id != STRANGER));
+    vec![Arc::new(Stores::new(kit.clone())), Arc::new(accounts)]
 }
+
+/// A member id without an account. All others have one.
+pub const STRANGER: MemberId = MemberId(Uuid::from_u128(404));
 
 pub async fn app() -> App {
     App::start(services).await

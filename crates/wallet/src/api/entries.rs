@@ -41,7 +41,7 @@ pub struct EntriesQuery {
 pub struct EntryItem {
     /// The transaction. Its other entry is on an account of the mall.
     pub id: Uuid,
-    /// charge, grant, use, return, earn, earn_back, pay or refund.
+    /// charge, grant, use, return, earn, earn_back, pay, refund or forfeit.
     pub kind: String,
     /// Negative: the amount left the account.
     pub amount: Won,

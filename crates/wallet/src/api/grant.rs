@@ -6,12 +6,12 @@ use crate::{
     store,
 };
 use axum::response::Response;
-use contracts::{Code, MemberId, Won};
+use contracts::{Code, MemberId, Won, calls::HasAccount};
 use garde::Validate;
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::Operator,
-    http::{Input, Problem, State, Trace, rules},
+    http::{Input, Problem, State, Trace, rules, text},
     ports::new_id,
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,7 @@ pub struct GrantBody {
     /// Points; at most 10,000,000.
     #[garde(skip)]
     pub amount: Won,
+    #[serde(deserialize_with = "text::cleaned")]
     #[garde(custom(rules::text(MAX_REASON)))]
     pub reason: String,
 }
@@ -55,7 +56,7 @@ pub struct Granted {
         (status = 400, description = "idempotency-key-missing", body = kit::http::ProblemBody),
         (status = 401, description = "unauthenticated", body = kit::http::ProblemBody),
         (status = 403, description = "forbidden", body = kit::http::ProblemBody),
-        (status = 422, description = "amount-out-of-range, invalid-field", body = kit::http::ProblemBody)),
+        (status = 422, description = "amount-out-of-range, invalid-field: also for a member without an account", body = kit::http::ProblemBody)),
     security(("bearer" = [])))]
 pub async fn grant(
     State(wallet): State<Arc<Wallet>>,
@@ -67,6 +68,9 @@ pub async fn grant(
     let GrantBody { member_id, amount, reason } = input.value;
     if amount.0 < 1 || amount > MAX_GRANT {
         return Err(Problem::field("/amount", Code::AmountOutOfRange, format!("A grant is 1 to {MAX_GRANT} points")));
+    }
+    if !wallet.kit.links.call(HasAccount { member_id }).await? {
+        return Err(Problem::field("/member_id", Code::InvalidField, "is not the id of an account"));
     }
     kit::submit::run(&wallet, GrantPoints { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
 }

@@ -127,12 +127,14 @@ pub struct Account {
     pub last_tx: Option<Uuid>,
     /// Number of saves; 0 for an account that was never stored.
     pub version: i64,
+    /// `Some`: its member closed the account.
+    pub closed_at: Option<Timestamp>,
 }
 
 impl Account {
     /// A new account without a row.
     pub fn empty(key: AccountKey) -> Self {
-        Self { key, balance: Won::ZERO, held: Won::ZERO, entries: 0, head: GENESIS, last_tx: None, version: 0 }
+        Self { key, balance: Won::ZERO, held: Won::ZERO, entries: 0, head: GENESIS, last_tx: None, version: 0, closed_at: None }
     }
 
     pub fn available(&self) -> Won {

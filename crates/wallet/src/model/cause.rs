@@ -22,6 +22,8 @@ pub enum Cause {
     Pay,
     /// A payment refunded to the cash balance.
     Refund,
+    /// Points that ended with their account.
+    Forfeit,
 }
 
 impl Cause {
@@ -35,6 +37,7 @@ impl Cause {
             Cause::EarnBack => "earn_back",
             Cause::Pay => "pay",
             Cause::Refund => "refund",
+            Cause::Forfeit => "forfeit",
         }
     }
 
@@ -48,6 +51,7 @@ impl Cause {
             Cause::EarnBack => 0xD,
             Cause::Pay => 0xE,
             Cause::Refund => 0xF,
+            Cause::Forfeit => 0x1,
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Ledger {
     causes: HashMap<(Cause, Uuid), Option<CauseOutcome>>,
     transactions: Vec<LedgerTransaction>,
     entries: Vec<LedgerEntry>,
+    /// Members with a closed account, whose points are to be forfeited before the end of the transaction.
+    forfeits: Vec<MemberId>,
 }
 
 impl Ledger {
@@ -112,10 +114,50 @@ impl Ledger {
         to: AccountKey,
     ) -> Result<Result<Received, Refusal>, LedgerViolation> {
         let tx_id = transaction.id;
+        if self.account(to)?.closed_at.is_some() {
+            return Ok(Err(Refusal::new(Code::InvalidField, "The member has closed the account.")));
+        }
         Ok(match self.transfer(transaction, from, to)? {
             Ok(()) => Ok(Received { tx_id, available: self.account(to)?.available() }),
             Err(_) => Err(Code::AmountOutOfRange.into()),
         })
+    }
+
+    /// Ends the accounts of a member who closed the account: its points are forfeited, cash stays. A repeat changes nothing.
+    pub fn close_member(&mut self, member_id: MemberId, at: Timestamp) -> Result<(), LedgerViolation> {
+        for key in [AccountKey::cash(member_id), AccountKey::reward(member_id)] {
+            if self.account(key)?.closed_at.is_none() {
+                self.account_mut(key)?.closed_at = Some(at);
+            }
+        }
+        self.forfeits.push(member_id);
+        Ok(())
+    }
+
+    /// True while [`Ledger::forfeit_points`] has work. It needs the account [`POINTS_GRANTED`].
+    pub fn has_forfeits(&self) -> bool {
+        !self.forfeits.is_empty()
+    }
+
+    /// Takes the available points of closed accounts back. Held points follow when their order ends. `new_id` names each transaction.
+    pub fn forfeit_points(&mut self, at: Timestamp, new_id: impl Fn() -> Uuid) -> Result<(), LedgerViolation> {
+        for member_id in mem::take(&mut self.forfeits) {
+            let reward = AccountKey::reward(member_id);
+            let available = self.account(reward)?.available();
+            let note = Note { reason: Some("account closed".into()), ..Note::default() };
+            // Not assigned to an order: the entries of an order that was undone sum to zero.
+            let forfeit = LedgerTransaction { note, ..LedgerTransaction::of(Cause::Forfeit, new_id(), available, at) };
+            self.transfer_secured(forfeit, reward, POINTS_GRANTED)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that an order gave points back. A closed account forfeits them.
+    fn note_return(&mut self, member_id: MemberId) -> Result<(), LedgerViolation> {
+        if self.account(AccountKey::reward(member_id))?.closed_at.is_some() {
+            self.forfeits.push(member_id);
+        }
+        Ok(())
     }
 
     /// Saga step: holds points for an order.
@@ -147,12 +189,14 @@ impl Ledger {
             WalletHoldState::Held => {
                 self.account_mut(reward)?.unhold(hold.amount);
                 self.set_hold(WalletHold { state: WalletHoldState::Released, at, ..hold });
+                self.note_return(member_id)?;
             }
             WalletHoldState::Used => {
                 let back =
                     LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::Return, order_id.0, hold.amount, at) };
                 self.transfer_secured(back, POINTS_SPENT, reward)?;
                 self.set_hold(WalletHold { state: WalletHoldState::Returned, at, ..hold });
+                self.note_return(member_id)?;
             }
             WalletHoldState::Released | WalletHoldState::Returned | WalletHoldState::Refused | WalletHoldState::Tombstone => {}
         }
@@ -223,11 +267,12 @@ impl Ledger {
         self.transfer_secured(back(Cause::Refund), SALES, AccountKey::cash(request.member_id))
     }
 
-    /// Grants the points that a confirmed purchase earns: a share of the cash paid, rounded down.
+    /// Grants the points that a confirmed purchase earns: a share of the cash paid, rounded down. A closed account earns none.
     pub fn earn(&mut self, confirmed: &OrderConfirmed, basis_points: u32, at: Timestamp) -> Result<(), LedgerViolation> {
         let order_id = confirmed.order_id;
         let amount = confirmed.cash_paid.basis_points(basis_points);
-        if amount.0 <= 0 || self.outcome_of(Cause::Earn, order_id.0)?.is_some() {
+        let is_closed = self.account(AccountKey::reward(confirmed.member_id))?.closed_at.is_some();
+        if amount.0 <= 0 || is_closed || self.outcome_of(Cause::Earn, order_id.0)?.is_some() {
             return Ok(());
         }
         let earn = LedgerTransaction { order_id: Some(order_id), ..LedgerTransaction::of(Cause::Earn, order_id.0, amount, at) };

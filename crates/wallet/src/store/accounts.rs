@@ -20,6 +20,7 @@ impl FromRow for Account {
             head: row.get(5)?,
             last_tx: row.get(6)?,
             version: row.get(7)?,
+            closed_at: row.get(8)?,
         })
     }
 }
@@ -30,7 +31,7 @@ pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<Acc
     if missing.is_empty() {
         return Ok(());
     }
-    let sql = "select owner_id, kind, balance, held, entries, head, last_tx, version from wallet_accounts \
+    let sql = "select owner_id, kind, balance, held, entries, head, last_tx, version, closed_at from wallet_accounts \
                where owner_id=$1 and kind=$2 for update";
     let found: Vec<Account> = tx.query_many(sql, missing.iter().map(|key| params![key.owner, key.kind.as_str()])).await?;
     ledger.load_accounts(missing, found);
@@ -41,11 +42,11 @@ pub async fn load_accounts(tx: &mut Tx, ledger: &mut Ledger, keys: &BTreeSet<Acc
 /// meanwhile, so this one must be repeated.
 pub async fn save_accounts(tx: &mut Tx, accounts: Changed<'_, Account>) -> Result<(), Fault> {
     let Changed { new, existing } = accounts;
-    let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1 \
+    let sql = "update wallet_accounts set balance=$3, held=$4, entries=$5, head=$6, last_tx=$7, version=$8+1, closed_at=$9 \
                where owner_id=$1 and kind=$2 and version=$8";
     let saved = tx.execute_many(sql, existing.iter().map(|account| row(account))).await?;
-    let sql = "insert into wallet_accounts (owner_id, kind, balance, held, entries, head, last_tx, version) \
-               values ($1,$2,$3,$4,$5,$6,$7,$8+1) on conflict (owner_id, kind) do nothing";
+    let sql = "insert into wallet_accounts (owner_id, kind, balance, held, entries, head, last_tx, version, closed_at) \
+               values ($1,$2,$3,$4,$5,$6,$7,$8+1,$9) on conflict (owner_id, kind) do nothing";
     let opened = tx.execute_many(sql, new.iter().map(|account| row(account))).await?;
     for (rows, account) in saved.into_iter().zip(existing).chain(opened.into_iter().zip(new)) {
         if rows != 1 {
@@ -56,7 +57,7 @@ pub async fn save_accounts(tx: &mut Tx, accounts: Changed<'_, Account>) -> Resul
     Ok(())
 }
 
-fn row(account: &Account) -> [kit::Param<'_>; 8] {
+fn row(account: &Account) -> [kit::Param<'_>; 9] {
     params![
         account.key.owner,
         account.key.kind.as_str(),
@@ -65,7 +66,8 @@ fn row(account: &Account) -> [kit::Param<'_>; 8] {
         account.entries,
         &account.head,
         account.last_tx,
-        account.version
+        account.version,
+        account.closed_at
     ]
 }
 
@@ -98,6 +100,7 @@ mod tests {
         let folder = TempFolder::new();
         let mut tx = Db::sqlite(folder.path().join("wallet.db"), Synchronous::Normal).open_writer().await.expect("opens");
         tx.batch(include_str!("../../migrations/V1__init.sql")).await.expect("migrates");
+        tx.batch(include_str!("../../migrations/V4__closing.sql")).await.expect("migrates");
         let member_id = MemberId(Uuid::from_u128(3));
         let keys = BTreeSet::from([AccountKey::cash(member_id), crate::model::CASH_IN]);
         for (round, expected) in [1_000, 4_000].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-use super::{Member, app, audit};
+use super::{Member, STRANGER, app, audit};
 use contracts::MemberId;
 use kit::{auth::Role, ports::new_id};
 use serde_json::json;
@@ -48,6 +48,8 @@ async fn bad_grants_are_refused() {
         (json!({"member_id": member, "amount": 10_000_001, "reason": "r"}), "amount-out-of-range"),
         (json!({"member_id": member, "amount": 1, "reason": "x".repeat(201)}), "too-long"),
         (json!({"member_id": "me", "amount": 1, "reason": "r"}), "invalid-field"),
+        // L7, R10
+        (json!({"member_id": STRANGER, "amount": 1, "reason": "r"}), "invalid-field"),
         (json!({"member_id": member, "amount": 1}), "invalid-field"),
     ] {
         let _ = app.post("/v1/wallet/grants").bearer(&operator).key("g").json(&body).send().await.expect_problem(422, problem);

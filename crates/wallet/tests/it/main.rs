@@ -2,6 +2,7 @@
 
 mod charge;
 mod choreography;
+mod closing;
 mod entries;
 mod grant;
 mod ledger;
@@ -12,6 +13,7 @@ mod replicas;
 
 use contracts::{
     Code, MemberId, Message, OrderId, PaymentId, Timestamp, Won,
+    calls::HasAccount,
     messages::{PointsHold, StepCommand, WalletTransfer},
 };
 use kit::{auth::Role, ports::new_id};
@@ -35,9 +37,18 @@ pub async fn app_with(settings: WalletSettings, fold: bool) -> App {
                 Arc::new(Wallet::new(kit.clone(), settings)),
                 Arc::new(StubService::new(kit, "orders")),
                 Arc::new(StubService::new(kit, "payments")),
+                Arc::new(accounts_stub(kit)),
             ]
         })
         .await
+}
+
+/// A member id without an account.
+pub const STRANGER: MemberId = MemberId(uuid::Uuid::from_u128(404));
+
+/// Every member has an account, except [`STRANGER`].
+pub fn accounts_stub(kit: &kit::Kit) -> StubService {
+    StubService::new(kit, "accounts").answers::<HasAccount>(|call| Ok(call.member_id != STRANGER))
 }
 
 /// A member with a wallet.

@@ -1,6 +1,6 @@
 //! Several processes on one database: no account is overdrawn, no cause is settled twice, and all balances are exact.
 
-use super::{Member, answers, audit, new_order, new_payment};
+use super::{Member, accounts_stub, answers, audit, new_order, new_payment};
 use contracts::{Message, OrderId};
 use futures::future::join_all;
 use kit::{Kit, Module};
@@ -10,7 +10,8 @@ use wallet::{Wallet, WalletSettings};
 
 fn services(kit: &Kit) -> Vec<Arc<dyn Module>> {
     let wallet = Wallet::new(kit.clone(), WalletSettings::default());
-    vec![Arc::new(wallet), Arc::new(StubService::new(kit, "orders")), Arc::new(StubService::new(kit, "payments"))]
+    let stubs = ["orders", "payments"].map(|name| Arc::new(StubService::new(kit, name)) as Arc<dyn Module>);
+    [vec![Arc::new(wallet) as Arc<dyn Module>, Arc::new(accounts_stub(kit))], stubs.into()].concat()
 }
 
 /// Two processes, each with some of the partitions.

@@ -3,7 +3,7 @@
 use super::{PlantedFault, fault};
 
 pub fn planted_faults() -> Vec<PlantedFault> {
-    [coupons(), stock(), accounts()].into_iter().flatten().collect()
+    [coupons(), stock(), accounts(), closed_accounts()].into_iter().flatten().collect()
 }
 
 fn coupons() -> Vec<PlantedFault> {
@@ -107,6 +107,39 @@ fn accounts() -> Vec<PlantedFault> {
             &["orders_idempotency"],
             "update orders_idempotency set body=null where operation='orders.cancel'",
             "orders orders.cancel",
+        ),
+    ]
+}
+
+/// Things that a closed account must not have.
+fn closed_accounts() -> Vec<PlantedFault> {
+    let settled = "update accounts_members set closings=2 where id={closed}";
+    let late = "insert into stores_stores (id, name, seller_id, created_at)";
+    vec![
+        fault("I-A6", &["accounts_sessions"], "update accounts_sessions set revoked_at=null where member_id={closed}", "{closed} session"),
+        fault(
+            "I-A6",
+            &["accounts_idempotency"],
+            "insert into accounts_idempotency (scope, operation, key, request_hash, status, body, at)
+             values ({closed}, 'accounts.edit_me', 'k', x'00', 200, x'7b7d', 1)",
+            "{closed} stored answer",
+        ),
+        fault("I-A6", &[], format!("{late} values (x'01', 'Wine', {{closed}}, 1)"), "{closed} store"),
+        fault(
+            "I-A6",
+            &[],
+            format!("{settled}; {late} select x'01', 'Wine', id, closed_at+1 from accounts_members where id={{closed}}"),
+            "{closed} store",
+        ),
+        fault("I-A6", &[], format!("{settled}; insert into orders_cart_items values ({{closed}}, {{sku}}, 1)"), "{closed} cart"),
+        fault("I-A6", &[], "update orders_orders set member_id={closed} where id={unpaid}", "{closed} unpaid order {unpaid}"),
+        fault("I-A6", &[], "update wallet_accounts set balance=5 where owner_id={closed} and kind='REWARD'", "{closed} points 5"),
+        fault("I-A6", &["coupons_issued"], "update coupons_issued set member_id={closed} where state='ISSUED'", "{closed} coupon"),
+        fault(
+            "I-A6",
+            &["coupons_waiting"],
+            "update coupons_waiting set member_id={closed} where ticket=(select max(ticket) from coupons_waiting where state='WAITING')",
+            "{closed} waiting",
         ),
     ]
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Names of ids in the healthy mall, for use in SQL.
-pub const PLACEHOLDERS: &[&str] = &["paid", "ended", "unpaid", "tested", "ended_tested", "buyer", "coupon", "session", "sku"];
+pub const PLACEHOLDERS: &[&str] = &["paid", "ended", "unpaid", "tested", "ended_tested", "buyer", "coupon", "session", "sku", "closed"];
 
 pub struct HealthyMall {
     files: MallFiles,
@@ -64,6 +64,7 @@ pub async fn build() -> HealthyMall {
     let ended_tested = order(&mall, &buyer, &by_provider).await;
     cancel(&mall, &buyer, &ended_tested).await;
 
+    let closed = closed_account(&mall, &sku).await;
     mall.wait_until_quiet().await;
     let session = mall.app.rows::<(uuid::Uuid,)>("select id from accounts_sessions").await[0].0.to_string();
     let ids = [
@@ -76,6 +77,7 @@ pub async fn build() -> HealthyMall {
         ("coupon", coupon),
         ("session", session),
         ("sku", sku),
+        ("closed", closed),
     ];
     let now = mall.app.clock_now();
     HealthyMall { files: files(mall, now).await, ids: ids.into_iter().collect(), now }
@@ -110,6 +112,16 @@ async fn signed_up(mall: &Mall) -> Person {
     let session = mall.app.post("/v1/sessions").json(&json!({"email": email, "password": password})).send().await.expect(200);
     let token = text(&session.body["access_token"]);
     Person { id: text(&made.body["id"]).parse().expect("an id"), token }
+}
+
+/// A closed account, which had points, a cart and an unpaid order. Returns its id.
+async fn closed_account(mall: &Mall, sku: &str) -> String {
+    let member = mall.shopper(0, 300).await;
+    let _ = order(mall, &member, &json!({"items": [{"sku": sku, "quantity": 1}]})).await;
+    let cart = mall.app.put(format!("/v1/cart/items/{sku}")).bearer(&member.token).json(&json!({"quantity": 2}));
+    let _ = cart.send().await.expect(200);
+    let _ = mall.app.delete("/v1/me").bearer(&member.token).send().await.expect(204);
+    member.id.to_string()
 }
 
 /// Two members wait. The first of them gets the coupon that a third returns.

@@ -1,6 +1,6 @@
 //! The test mall of a rush: a new folder or database, seeded shoppers, server processes. All are removed at the end.
 
-use crate::{commands::CommandError, settings::RawSettings};
+use crate::{commands::CommandError, private, settings::RawSettings};
 use axum::{Router, routing::get};
 use contracts::{SplitGroup, split_groups};
 use kit::{
@@ -56,7 +56,7 @@ impl TestMall {
     pub fn start(raw: &RawSettings, layout: MallLayout, members: u32) -> Result<TestMall, CommandError> {
         let name = new_id().simple().to_string();
         let folder = std::env::temp_dir().join(format!("onrush-rush-{name}"));
-        std::fs::create_dir_all(&folder)?;
+        private::create_folder(&folder)?;
         let raw = RawSettings {
             data_dir: Some(folder.clone()),
             operator_email: Some(OPERATOR.0.into()),
