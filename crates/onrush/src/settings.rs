@@ -8,6 +8,7 @@ pub use raw::RawSettings;
 use coupons::Strategy;
 use kit::{
     db::Synchronous,
+    engine::DEAD_LETTER_AFTER,
     links::{Peers, PeersError},
     process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
@@ -32,6 +33,9 @@ impl From<SettingError> for SettingsError {
     }
 }
 
+/// Longest time before a message becomes a dead letter. Its order waits meanwhile, and operators should learn of it within the hour.
+const MAX_DEAD_LETTER_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Complete and checked settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -52,6 +56,7 @@ pub struct Settings {
     pub claim_strategy: Strategy,
     pub saga: SagaMode,
     pub unpaid_timeout: Duration,
+    pub dead_letter_after: Duration,
     pub charge_unit: i64,
     pub test_provider: bool,
     pub operator: Option<(String, String)>,
@@ -98,6 +103,10 @@ impl Settings {
         if unpaid_timeout.is_zero() {
             return Err(unusable("unpaid_timeout_seconds", "must be at least 1".into()));
         }
+        let dead_letter_after = raw.dead_letter_after_seconds.map_or(DEAD_LETTER_AFTER, Duration::from_secs);
+        if dead_letter_after > MAX_DEAD_LETTER_AFTER {
+            return Err(unusable("dead_letter_after_seconds", format!("must be at most {}", MAX_DEAD_LETTER_AFTER.as_secs())));
+        }
         let secret = raw.secret.as_deref().map(parse_secret).transpose()?;
         let postgres = parse_postgres(&raw)?;
         let kafka = raw
@@ -125,6 +134,7 @@ impl Settings {
             claim_strategy,
             saga,
             unpaid_timeout,
+            dead_letter_after,
             charge_unit,
             test_provider: raw.test_provider.unwrap_or(false),
             operator,

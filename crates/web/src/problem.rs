@@ -106,13 +106,12 @@ impl From<SubmitError> for Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Busy
-            | DbError::DiskFull
-            | DbError::Io(_)
-            | DbError::Closed(_)
-            | DbError::Retry(_)
-            | DbError::Locked(_)
-            | DbError::Unknown => {
+            // A setting of this process that no repeat corrects.
+            error @ DbError::Open(_) => {
+                tracing::error!(%error, "request failed: database error");
+                Code::Internal.into()
+            }
+            error if error.is_outage() || matches!(error, DbError::Retry(_) | DbError::Locked(_) | DbError::Slow) => {
                 tracing::warn!(%error, "request failed: database unavailable");
                 Problem::from(Code::Unavailable).retry_after(RETRY_AFTER_SECS)
             }
@@ -229,6 +228,7 @@ mod tests {
                 .into_iter()
                 .chain([DbError::Closed("gone".into()), DbError::Unknown].map(Problem::from))
                 .chain([DbError::Retry("40001".into()), DbError::Locked("55P03".into())].map(Problem::from))
+                .chain([DbError::Server("53200".into()), DbError::Damaged("page 7".into()), DbError::Slow].map(Problem::from))
         {
             assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
         }

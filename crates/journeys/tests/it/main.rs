@@ -12,4 +12,5 @@ mod prose;
 mod races;
 mod rooms;
 mod saga_faults;
+mod server_trouble;
 mod structure;

@@ -65,7 +65,7 @@ impl Mall {
             kafka: topics.as_ref().map(kafka),
             apart: None,
             redis: None,
-            engine: EngineSettings::default(),
+            engine: EngineSettings { dead_letter_after: Duration::ZERO, ..EngineSettings::default() },
             queue: DEFAULT_QUEUE,
             secret: [7; 32],
             clock: Arc::new(clock.clone()),
