@@ -10,7 +10,7 @@
 //! ```text
 //! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
 //! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, retries, stalls, wakeup > dead_letters
-//! > tables > subscriptions > log > fence, position, envelope, fault, invariant, rows
+//! > tables > subscriptions > log > fence, heartbeat, position, envelope, fault, invariant, rows
 //! ```
 //! The trait [`Service`] is outside this order: it names [`Work`], and most modules name the trait.
 
@@ -25,6 +25,7 @@ pub mod fence;
 mod flushing;
 mod fold;
 mod group;
+mod heartbeat;
 pub mod idempotency;
 mod invariant;
 pub mod jobs;
@@ -58,6 +59,7 @@ pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub use dead_letters::{DeadLetter, list_dead_letters, request_redrive};
 pub use envelope::{Envelope, TraceId};
 pub use fault::Fault;
+pub use heartbeat::Heartbeat;
 pub use invariant::{HoldsWhen, Invariant};
 pub use log::{StoredMessage, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
 pub use notify::Notifications;
