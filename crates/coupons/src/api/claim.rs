@@ -43,7 +43,8 @@ pub enum ClaimAccepted {
 
 /// Issues a coupon to the caller, first come, first served
 ///
-/// Any signed-in account, for itself. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
+/// Any signed-in account, for itself. A repeat gets the same coupon or ticket while `per_member` is 1. With more per member, a repeat
+/// without an `Idempotency-Key` claims one more. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
 /// the answer is then 202 with state `pending`, and the claim is settled in the order of the log.
 #[utoipa::path(
     post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons",
