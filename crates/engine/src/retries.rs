@@ -19,7 +19,7 @@ const BURST_FACTOR: u32 = 20;
 pub(super) const MAX_SET_ASIDE: usize = 16;
 /// Pauses between two tries of a message that was set aside.
 const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-/// A message is tried for at most one part in this many of the writer's time, so that slow tries do not keep callers waiting.
+/// Part of the writer's time for the tries of a message: one in this many, so that slow tries do not keep callers waiting.
 const SHARE_OF_TIME: u32 = 10;
 
 /// Reader, source and key of a message that was set aside.

@@ -46,7 +46,7 @@ fn points() -> Vec<PlantedFault> {
             "{paid} 600 500",
         ),
         fault("I-O2b", &[], "delete from wallet_holds where order_id={paid}", "{paid} 500 –"),
-        // What a lost `points.use` leaves behind: consistent in the wallet.
+        // Left behind by a lost `points.use`, and consistent in the wallet.
         fault(
             "I-O2b",
             &["wallet_accounts"],
