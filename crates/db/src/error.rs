@@ -18,14 +18,24 @@ pub enum DbError {
     /// lock is free is unknown.
     #[error("another transaction holds a lock: {0}")]
     Locked(String),
-    /// No connection is free, or a statement timed out.
+    /// No connection is free, or another process holds the file.
     #[error("the database is busy")]
     Busy,
+    /// The server cancelled a statement that took too long. Either the statement is too large, or the whole server is slow.
+    #[error("the statement took too long")]
+    Slow,
     #[error("the disk is full")]
     DiskFull,
     /// The operating system cannot read or write the file.
     #[error("the disk failed: {0}")]
     Io(String),
+    /// The server cannot work at the moment: out of memory, limits or locks, read-only, or in trouble itself. Later the same statement
+    /// may succeed.
+    #[error("the database server is in trouble: {0}")]
+    Server(String),
+    /// The file or a page of it is damaged. Only a repair or a backup helps.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The connection is lost, or cannot be opened. The running transaction is rolled back.
     #[error("no connection to the database: {0}")]
     Closed(String),
@@ -42,9 +52,35 @@ pub enum DbError {
     Migration(String),
     #[error(transparent)]
     Sqlite(rusqlite::Error),
-    /// An error of PostgreSQL with its SQLSTATE, or an error of the driver.
+    /// The statement's own fault, with its SQLSTATE, or an error of the driver.
     #[error("{0}")]
     Postgres(String),
+}
+
+impl DbError {
+    /// True if the statement itself is not to blame: the database cannot work at the moment, and the statement may succeed later.
+    /// Conflicts between transactions and slow statements are separate cases.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            DbError::Busy
+            | DbError::DiskFull
+            | DbError::Io(_)
+            | DbError::Server(_)
+            | DbError::Damaged(_)
+            | DbError::Closed(_)
+            | DbError::Unknown
+            | DbError::Open(_) => true,
+            DbError::Unique(_)
+            | DbError::Constraint(_)
+            | DbError::Retry(_)
+            | DbError::Locked(_)
+            | DbError::Slow
+            | DbError::Column { .. }
+            | DbError::Migration(_)
+            | DbError::Sqlite(_)
+            | DbError::Postgres(_) => false,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for DbError {
@@ -61,7 +97,12 @@ impl From<rusqlite::Error> for DbError {
             (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => DbError::Busy,
             (_, ffi::SQLITE_FULL) => DbError::DiskFull,
             (_, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY) => DbError::Io(text()),
-            _ => DbError::Sqlite(error),
+            (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => DbError::Damaged(text()),
+            // Faults of the statement or of this program. Every other code is trouble of the file or the system.
+            (_, ffi::SQLITE_ERROR | ffi::SQLITE_MISMATCH | ffi::SQLITE_TOOBIG | ffi::SQLITE_MISUSE | ffi::SQLITE_RANGE) => {
+                DbError::Sqlite(error)
+            }
+            _ => DbError::Server(text()),
         }
     }
 }

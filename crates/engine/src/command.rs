@@ -92,7 +92,7 @@ pub enum SubmitError {
     /// The process is stopping, the database takes no writes, or lock contention lasted too long. Nothing was done.
     #[error("writes are not possible at the moment")]
     Unavailable,
-    /// The connection broke during the commit, and the outcome cannot be found out now. A repeat with the same key shows it.
+    /// The connection broke during the commit, or the writer ended meanwhile, and the outcome cannot be found out now. A repeat with the same key shows it.
     #[error("the outcome is unknown; repeat the request with the same key")]
     Unknown,
     /// The command failed for a technical reason and was rolled back.

@@ -1,4 +1,6 @@
 //! Dead letters: messages that a reader could not act on, and messages of the same keys that are parked behind them.
+//!
+//! A message that fails is first set aside, marked to be retried. It becomes dead when it has failed for long enough.
 
 use super::{fault::Fault, log::StoredMessage, position::StreamPartition};
 use contracts::Timestamp;
@@ -7,7 +9,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// Dead letters of one reader retried in one pass. Bounded because callers wait meanwhile.
-const REDRIVE_LIMIT: i64 = 100;
+pub(super) const REDRIVE_LIMIT: i64 = 100;
+/// Keys of one reader looked at in one pass. More wait for the next one.
+const KEY_LIMIT: i64 = 1_000;
 const PARKED_REASON: &str = "waits behind a dead letter of its key";
 
 /// Keys with a dead or parked message. Later messages of these keys are parked, too.
@@ -24,7 +28,12 @@ pub(super) struct DeadLetterStore {
 }
 
 impl DeadLetterStore {
-    /// Stores a message that failed.
+    /// Stores a message that failed, marked to be retried.
+    pub async fn set_aside(&self, tx: &mut Tx, stored: &StoredMessage, error: &str) -> Result<(), DbError> {
+        self.insert(tx, stored, "redrive", error).await
+    }
+
+    /// Stores a message that failed for good.
     pub async fn dead_letter(&self, tx: &mut Tx, stored: &StoredMessage, error: &str) -> Result<(), DbError> {
         self.insert(tx, stored, "dead", error).await
     }
@@ -60,7 +69,7 @@ pub struct DeadLetter {
     pub written_at: Timestamp,
     pub trace: Option<Uuid>,
     pub error: String,
-    /// `dead`: failed itself. `parked`: waits behind a dead one. `redrive`: marked to be retried.
+    /// `dead`: failed itself. `parked`: waits behind a dead one. `redrive`: marked to be retried, by an operator or because it failed a moment ago.
     pub state: String,
     /// Time at which the message was stored as a dead letter.
     pub at: Timestamp,
@@ -104,24 +113,35 @@ pub async fn request_redrive(tx: &mut Tx, reader: &str, key: Option<Uuid>) -> Re
     tx.execute(&sql, &params![key]).await
 }
 
-/// The next dead letters to retry, with the messages parked behind them since they were marked. Leaves out keys whose oldest open message
-/// is dead.
+/// Sources and keys whose oldest open message is to be retried, those that came first first.
+///
+/// A parked message without a dead one before it counts, too: it was parked while the message before it was resolved.
+pub(super) async fn find_retried_keys(tx: &mut Tx, reader: &str) -> Result<Vec<(String, Uuid)>, DbError> {
+    let place = "(epoch << 40) + seq";
+    let sql = format!(
+        "select source, key from {reader}_dead_letters where state in ('dead', 'parked', 'redrive') group by source, key \
+         having coalesce(min({place}) < min(case when state='dead' then {place} end), true) order by source, min({place}), key limit $1"
+    );
+    tx.query(&sql, &params![KEY_LIMIT]).await
+}
+
+/// The next messages of a key to retry: those without a dead one before them.
 ///
 /// Within an epoch a key is in one partition, so epoch and sequence number order the messages of a key.
-pub(super) async fn find_redrivable(tx: &mut Tx, reader: &str) -> Result<Vec<DeadLetter>, DbError> {
-    let before = |state: &str| {
-        format!(
-            "exists (select 1 from {reader}_dead_letters as other where other.state='{state}' and other.source=letter.source \
-             and other.key=letter.key and (other.epoch<letter.epoch or other.epoch=letter.epoch and other.seq<letter.seq))"
-        )
-    };
+pub(super) async fn find_redrivable(
+    tx: &mut Tx,
+    reader: &str,
+    (source, key): &(String, Uuid),
+    limit: i64,
+) -> Result<Vec<DeadLetter>, DbError> {
     let sql = format!(
-        "{} where (state='redrive' or state='parked' and {}) and not {} order by source, epoch, partition, seq limit $1",
+        "{} where source=$1 and key=$2 and state in ('redrive', 'parked') and not exists ( \
+           select 1 from {reader}_dead_letters as other where other.state='dead' and other.source=letter.source \
+           and other.key=letter.key and (other.epoch<letter.epoch or other.epoch=letter.epoch and other.seq<letter.seq)) \
+         order by epoch, partition, seq limit $3",
         select(reader),
-        before("redrive"),
-        before("dead")
     );
-    tx.query(&sql, &params![REDRIVE_LIMIT]).await
+    tx.query(&sql, &params![source, *key, limit]).await
 }
 
 /// Marks a dead letter as handled. `Err`: another instance was faster, and the reader's transaction must roll back.
@@ -140,8 +160,8 @@ pub(super) async fn resolve(tx: &mut Tx, dead_letter: &DeadLetter, now: Timestam
     }
 }
 
-/// Records that a retry failed: the message stays dead, and marked messages of its key are parked behind it again.
-pub(super) async fn mark_dead_again(tx: &mut Tx, dead_letter: &DeadLetter, error: &str) -> Result<(), DbError> {
+/// Records that a message failed for good: it is dead, and marked messages of its key are parked behind it again.
+pub(super) async fn mark_dead(tx: &mut Tx, dead_letter: &DeadLetter, error: &str) -> Result<(), DbError> {
     let sql = format!(
         "update {}_dead_letters set state='parked' where state='redrive' and source=$1 and key=$2 and (epoch>$3 or epoch=$3 and seq>$4)",
         dead_letter.reader

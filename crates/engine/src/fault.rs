@@ -30,12 +30,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// True when the database takes no writes at all, so that smaller pieces cannot help.
+    /// True when the database cannot work at the moment, so that smaller pieces cannot help.
     pub(crate) fn is_outage(&self) -> bool {
-        matches!(
-            self,
-            Fault::Db(DbError::Busy | DbError::DiskFull | DbError::Open(_) | DbError::Io(_) | DbError::Closed(_) | DbError::Unknown)
-        )
+        matches!(self, Fault::Db(error) if error.is_outage())
+    }
+
+    /// True when a statement took longer than the server allows.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self, Fault::Db(DbError::Slow))
     }
 
     /// True when the same transaction may succeed at its next try, because it lost against another one.

@@ -22,19 +22,44 @@ use uuid::Uuid;
 
 type ReplySender = oneshot::Sender<Result<Reply, SubmitError>>;
 
+/// The way back to the caller of a command. Dropped without a reply, because the writer has ended, it says as much as is known.
+struct ReplySlot {
+    /// `None`: the caller has its reply.
+    sender: Option<ReplySender>,
+    /// True once the command was taken from the queue: its transaction may have committed.
+    was_taken: bool,
+}
+
+impl ReplySlot {
+    fn send(mut self, reply: Result<Reply, SubmitError>) {
+        if let Some(sender) = self.sender.take() {
+            // Fails when the caller has disconnected. The effect stays.
+            let _ = sender.send(reply);
+        }
+    }
+}
+
+impl Drop for ReplySlot {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            let _ = sender.send(Err(if self.was_taken { SubmitError::Unknown } else { SubmitError::Unavailable }));
+        }
+    }
+}
+
 /// A command in the queue.
 pub(super) struct QueuedCommand<C: Command> {
     service: Arc<C::Service>,
     command: C,
     key: Option<IdempotencyKey>,
     trace: TraceId,
-    reply: ReplySender,
+    reply: ReplySlot,
     queued: Stopwatch,
 }
 
 impl<C: Command> QueuedCommand<C> {
     pub fn new(service: Arc<C::Service>, command: C, key: Option<IdempotencyKey>, trace: TraceId, reply: ReplySender) -> Self {
-        Self { service, command, key, trace, reply, queued: Stopwatch::start() }
+        Self { service, command, key, trace, reply: ReplySlot { sender: Some(reply), was_taken: false }, queued: Stopwatch::start() }
     }
 }
 
@@ -53,11 +78,13 @@ impl<C: Command> AnyCommand for QueuedCommand<C> {
     fn is_exclusive(&self) -> bool {
         self.command.is_exclusive()
     }
-    fn into_group(self: Box<Self>) -> Box<dyn AnyGroup> {
+    fn into_group(mut self: Box<Self>) -> Box<dyn AnyGroup> {
+        self.reply.was_taken = true;
         metrics::histogram!("onrush_batch_queue_seconds").record(self.queued.elapsed().as_secs_f64());
         Box::new(Group::<C> { service: Arc::clone(&self.service), commands: vec![*self], states: Vec::new() })
     }
-    fn join(self: Box<Self>, group: &mut dyn AnyGroup) {
+    fn join(mut self: Box<Self>, group: &mut dyn AnyGroup) {
+        self.reply.was_taken = true;
         group.as_any().downcast_mut::<Group<C>>().expect("groups are looked up by the command's type").commands.push(*self);
     }
 }
@@ -226,14 +253,13 @@ impl<C: Command> AnyGroup for Group<C> {
         let group = *self;
         let replies: Vec<Result<Reply, SubmitError>> = (0..group.commands.len()).map(|index| group.reply(index)).collect();
         for (queued, reply) in group.commands.into_iter().zip(replies) {
-            // Fails when the caller has disconnected. The effect stays.
-            let _ = queued.reply.send(reply);
+            queued.reply.send(reply);
         }
     }
 
     fn fail(self: Box<Self>, error: SubmitError) {
         for queued in self.commands {
-            let _ = queued.reply.send(Err(error.clone()));
+            queued.reply.send(Err(error.clone()));
         }
     }
 
@@ -264,5 +290,23 @@ impl<C: Command> Group<C> {
             Some(CommandState::Stale) => Err(SubmitError::Stale),
             Some(CommandState::Open(_)) | None => Ok(Reply::Answer(Answer::refusal(&Code::Internal.into()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // finding 16: a writer that ends says whether the command may have been executed.
+    #[tokio::test]
+    async fn a_dropped_command_says_what_is_known() {
+        for (was_taken, known) in [(false, SubmitError::Unavailable), (true, SubmitError::Unknown)] {
+            let (sender, reply) = oneshot::channel();
+            drop(ReplySlot { sender: Some(sender), was_taken });
+            assert_eq!(reply.await, Ok(Err(known)));
+        }
+        let (sender, reply) = oneshot::channel();
+        ReplySlot { sender: Some(sender), was_taken: true }.send(Ok(Reply::Answer(Answer::empty(204))));
+        assert_eq!(reply.await, Ok(Ok(Reply::Answer(Answer::empty(204)))));
     }
 }

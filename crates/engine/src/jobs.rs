@@ -47,6 +47,15 @@ impl Job {
         TaskScope::run((self.run)()).await
     }
 
+    /// Runs one pass. A panic counts as a failure, so that the schedule continues in the instance that holds the lease.
+    async fn caught_pass(&self) -> Result<Pass, String> {
+        let pass = tasks::run_caught(self.name, self.pass()).await.unwrap_or_else(|| Err("panicked".into()));
+        if pass.is_err() {
+            metrics::counter!("onrush_job_failures_total", "job" => self.name).increment(1);
+        }
+        pass
+    }
+
     /// Runs passes until no work is left. Returns the number of passes.
     pub async fn drain(&self) -> Result<u32, String> {
         let mut passes = 1;
@@ -64,7 +73,7 @@ impl Job {
                     () = lease.wait_until_held() => {}
                     () = shutdown.stopping() => return,
                 }
-                let wait = match self.pass().await {
+                let wait = match self.caught_pass().await {
                     Ok(Pass::More) => Duration::ZERO,
                     Ok(Pass::Done) => self.every,
                     Err(error) => {
@@ -104,25 +113,8 @@ impl JobLease {
         tasks: &TaskTracker,
     ) -> JobLease {
         let (sender, receiver) = watch::channel(false);
-        tasks.spawn("jobs-lease", async move {
-            while !shutdown.is_stopping() {
-                let is_held = match try_acquire(&connection, service, instance).await {
-                    Ok(is_held) => is_held,
-                    Err(error) => {
-                        tracing::warn!(%error, service, "jobs lease renewal failed");
-                        false
-                    }
-                };
-                sender.send_if_modified(|before| std::mem::replace(before, is_held) != is_held);
-                tokio::select! {
-                    () = tokio::time::sleep(lease::TTL / 3) => {}
-                    () = shutdown.stopping() => {}
-                }
-            }
-            if let Ok(mut tx) = connection.tx().await {
-                let _ = lease::release(&mut tx, service, LEASE, instance).await;
-            }
-        });
+        let holder = Arc::new(JobLeaseHolder { connection, service, instance, sender });
+        tasks.spawn_restarting("jobs-lease", move || Arc::clone(&holder).run(shutdown.clone()));
         JobLease(Some(receiver))
     }
 
@@ -136,7 +128,37 @@ impl JobLease {
     }
 }
 
-async fn try_acquire(connection: &LeaseConnection, service: &str, instance: Uuid) -> Result<bool, DbError> {
-    let mut tx = connection.tx().await?;
-    Ok(lease::acquire(&mut tx, service, LEASE, instance).await?.is_some())
+/// Renews the lease for jobs of one service, and tells the jobs whether this instance holds it.
+struct JobLeaseHolder {
+    connection: LeaseConnection,
+    service: &'static str,
+    instance: Uuid,
+    sender: watch::Sender<bool>,
+}
+
+impl JobLeaseHolder {
+    async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        while !shutdown.is_stopping() {
+            let is_held = match self.try_acquire().await {
+                Ok(is_held) => is_held,
+                Err(error) => {
+                    tracing::warn!(%error, service = self.service, "jobs lease renewal failed");
+                    false
+                }
+            };
+            self.sender.send_if_modified(|before| std::mem::replace(before, is_held) != is_held);
+            tokio::select! {
+                () = tokio::time::sleep(lease::TTL / 3) => {}
+                () = shutdown.stopping() => {}
+            }
+        }
+        if let Ok(mut tx) = self.connection.tx().await {
+            let _ = lease::release(&mut tx, self.service, LEASE, self.instance).await;
+        }
+    }
+
+    async fn try_acquire(&self) -> Result<bool, DbError> {
+        let mut tx = self.connection.tx().await?;
+        Ok(lease::acquire(&mut tx, self.service, LEASE, self.instance).await?.is_some())
+    }
 }

@@ -9,8 +9,8 @@
 //! Order of the modules, top to bottom; each uses only those after it:
 //! ```text
 //! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
-//! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, stalls, wakeup > dead_letters
-//! > tables > subscriptions > log > fence, position, envelope, fault, invariant, rows
+//! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, retries, stalls, wakeup > dead_letters
+//! > tables > subscriptions > log > fence, heartbeat, position, envelope, fault, invariant, rows
 //! ```
 //! The trait [`Service`] is outside this order: it names [`Work`], and most modules name the trait.
 
@@ -25,6 +25,7 @@ pub mod fence;
 mod flushing;
 mod fold;
 mod group;
+mod heartbeat;
 pub mod idempotency;
 mod invariant;
 pub mod jobs;
@@ -39,6 +40,7 @@ mod readers;
 mod redrive;
 pub mod relay;
 mod retention;
+mod retries;
 pub mod rows;
 pub mod sequencer;
 mod service;
@@ -57,11 +59,13 @@ pub use command::{Command, Deferred, Outcome, Reply, SubmitError};
 pub use dead_letters::{DeadLetter, list_dead_letters, request_redrive};
 pub use envelope::{Envelope, TraceId};
 pub use fault::Fault;
+pub use heartbeat::Heartbeat;
 pub use invariant::{HoldsWhen, Invariant};
 pub use log::{StoredMessage, begin_at, prune, prune_deliveries, publish_again, reset_offsets};
 pub use notify::Notifications;
 pub use position::{Stream, StreamPartition};
 pub use queue::{Batch, Queue};
+pub use retries::DEAD_LETTER_AFTER;
 pub use service::Service;
 pub use setup::EngineSettings;
 pub use source::MessageSource;
@@ -105,7 +109,7 @@ impl Engine {
         // Only a sole writer numbers its messages as it writes, and can dispatch them before the commit.
         let settings = EngineSettings { fold: settings.fold && is_sole_writer, ..settings };
         let mut transaction = Transaction::open(db, Arc::clone(&services), clock, is_sole_writer).await?;
-        let mut readers = Readers::new(Arc::clone(&services), assignment);
+        let mut readers = Readers::new(Arc::clone(&services), assignment, settings.dead_letter_after);
         if is_sole_writer {
             let (tx, streams) = transaction.tx_and_streams();
             readers.open_sole(tx, streams).await?;

@@ -124,8 +124,10 @@ impl Notifications {
                 let _ = channel.sender.set(Arc::clone(&sender));
             }
         }
-        tasks::spawn("notify-sender", run_sender(db.clone(), sender, shutdown.clone()));
-        tasks::spawn("notify-listener", self.clone().listen(db.clone(), services.to_vec(), shutdown.clone()));
+        let (sender_db, sender_shutdown) = (db.clone(), shutdown.clone());
+        tasks::spawn_restarting("notify-sender", move || run_sender(sender_db.clone(), Arc::clone(&sender), sender_shutdown.clone()));
+        let (this, db, services, shutdown) = (self.clone(), db.clone(), services.to_vec(), shutdown.clone());
+        tasks::spawn_restarting("notify-listener", move || this.clone().listen(db.clone(), services.clone(), shutdown.clone()));
     }
 
     async fn listen(self, db: Db, services: Vec<&'static str>, shutdown: Shutdown) {

@@ -92,7 +92,8 @@ impl Batch {
             }
             TrySendError::Disconnected(_) => SubmitError::Unavailable,
         })?;
-        answer.await.unwrap_or(Err(SubmitError::Unavailable))
+        // The writer replies even when it ends. Without a reply, nothing is known.
+        answer.await.unwrap_or(Err(SubmitError::Unknown))
     }
 
     /// Wakes the writer of a service. A writer with a full queue is already awake.

@@ -1,15 +1,18 @@
-//! Redrive: retries of dead letters that an operator marked.
+//! Redrive: retries of dead letters that an operator marked, and of messages that were set aside.
 
 use super::{
     dead_letters::{self, DeadLetter},
+    delivery::report_dead_letter,
     fault::Fault,
     log::StoredMessage,
     readers::Readers,
+    retries::{RetryDecision, RetryKey},
     setup::EngineSetup,
     transaction::Transaction,
     work::Work,
 };
-use std::collections::HashSet;
+use runtime::ports::Stopwatch;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Retries the marked dead letters of the services that are read here.
@@ -20,41 +23,58 @@ pub(super) struct Redrive<'e> {
 }
 
 impl Redrive<'_> {
-    /// Retries the marked dead letters, key by key in stream order. A message that fails again stays dead, and the messages behind it
-    /// stay parked.
+    /// Retries the marked dead letters, key by key in stream order. A message that fails again is retried later, or is dead after its
+    /// time. The messages behind it stay parked.
     pub fn redrive_all(&mut self) {
         for service in self.setup.services.iter() {
             let name = service.name();
             if self.readers.of(name).next().is_none() {
                 continue;
             }
-            match futures::executor::block_on(dead_letters::find_redrivable(self.transaction.tx(), name)) {
-                Ok(marked) if marked.is_empty() => {}
-                Ok(marked) => {
-                    self.redrive_marked(&marked);
-                    self.readers.reload_parked_keys(self.transaction.tx(), name);
-                }
+            match futures::executor::block_on(dead_letters::find_retried_keys(self.transaction.tx(), name)) {
+                Ok(keys) => self.redrive_keys(name, &keys),
                 Err(error) => tracing::error!(%error, reader = name, "redrive lookup failed"),
             }
         }
     }
 
-    fn redrive_marked(&mut self, marked: &[DeadLetter]) {
-        let mut failed: HashSet<(&str, Uuid)> = HashSet::new();
+    fn redrive_keys(&mut self, reader: &'static str, keys: &[(String, Uuid)]) {
+        self.readers.retries().retain(reader, keys);
+        let mut limit = dead_letters::REDRIVE_LIMIT;
+        let mut has_tried = false;
         self.transaction.lock_budget().refill();
-        for dead_letter in marked {
-            if self.transaction.lock_budget().is_exhausted() {
+        for source_and_key in keys {
+            let key = (reader, source_and_key.0.clone(), source_and_key.1);
+            if limit <= 0 || self.transaction.lock_budget().is_exhausted() {
                 break;
             }
-            let key = (dead_letter.source.as_str(), dead_letter.key);
-            if self.is_read_elsewhere(dead_letter) || failed.contains(&key) {
+            if !self.readers.retries().is_due(&key) {
                 continue;
             }
-            if let Err(fault) = self.redrive_one(dead_letter) {
-                let DeadLetter { reader, source, seq, .. } = dead_letter;
-                tracing::error!(reader, source, seq, error = %fault, "redrive failed");
-                self.mark_dead_again(dead_letter, &fault);
-                failed.insert(key);
+            match futures::executor::block_on(dead_letters::find_redrivable(self.transaction.tx(), reader, source_and_key, limit)) {
+                Ok(letters) => {
+                    limit -= i64::try_from(letters.len()).unwrap_or(limit);
+                    has_tried |= !letters.is_empty();
+                    self.redrive_letters(&letters, &key);
+                }
+                Err(error) => tracing::error!(%error, reader, "redrive lookup failed"),
+            }
+        }
+        if has_tried {
+            self.readers.reload_parked_keys(self.transaction.tx(), reader);
+        }
+    }
+
+    /// Retries the messages of a key until one fails.
+    fn redrive_letters(&mut self, letters: &[DeadLetter], key: &RetryKey) {
+        for letter in letters {
+            if self.is_read_elsewhere(letter) {
+                return self.readers.retries().forget(key);
+            }
+            let since_start = Stopwatch::start();
+            match self.redrive_one(letter) {
+                Ok(()) => self.readers.retries().forget(key),
+                Err(fault) => return self.on_failure(letter, key, since_start.elapsed(), &fault),
             }
         }
     }
@@ -95,17 +115,23 @@ impl Redrive<'_> {
         })
     }
 
-    fn mark_dead_again(&mut self, dead_letter: &DeadLetter, fault: &Fault) {
+    /// Plans the next try of a message that failed again, or gives it up.
+    fn on_failure(&mut self, letter: &DeadLetter, key: &RetryKey, took: Duration, fault: &Fault) {
+        let (reader, DeadLetter { source, seq, kind, .. }) = (key.0, letter);
         if fault.is_outage() || fault.is_locked() || matches!(fault, Fault::Fenced(_)) {
-            // Not the message's fault. It stays marked and is retried when writes are possible, or another instance has handled it.
-            return;
+            // Not the message's fault. It is retried when writes are possible, or another instance has handled it.
+            return tracing::debug!(reader, source, seq, error = %fault, "redrive postponed");
+        }
+        if self.readers.retries().count_failure(key.clone(), took) == RetryDecision::TryLater {
+            return tracing::warn!(reader, source, seq, error = %fault, "redrive failed, retrying later");
         }
         let error = fault.to_string();
         let marked = self.transaction.attempt(self.readers, &[], async |work: &mut Work, _: &mut Readers| {
-            Ok(dead_letters::mark_dead_again(&mut work.tx, dead_letter, &error).await?)
+            Ok(dead_letters::mark_dead(&mut work.tx, letter, &error).await?)
         });
-        if let Err(error) = marked {
-            tracing::error!(%error, "dead letter update failed");
+        match marked {
+            Ok(()) => report_dead_letter(reader, source, *seq, kind, &error),
+            Err(error) => tracing::error!(%error, "dead letter update failed"),
         }
     }
 }

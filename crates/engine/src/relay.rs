@@ -61,13 +61,13 @@ impl RelayLease {
 
 impl Relay {
     pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
-        tasks.spawn("relay", self.run(shutdown));
+        let (relay, woken) = (Arc::new(self), Arc::new(Notify::new()));
+        let wake = Arc::clone(&woken);
+        relay.notifications.subscribe(relay.service, Arc::new(move |_| wake.notify_one()));
+        tasks.spawn_restarting("relay", move || Arc::clone(&relay).run(Arc::clone(&woken), shutdown.clone()));
     }
 
-    async fn run(self, shutdown: Shutdown) {
-        let woken = Arc::new(Notify::new());
-        let wake = Arc::clone(&woken);
-        self.notifications.subscribe(self.service, Arc::new(move |_| wake.notify_one()));
+    async fn run(self: Arc<Self>, woken: Arc<Notify>, shutdown: Shutdown) {
         let mut lease: Option<RelayLease> = None;
         while !shutdown.is_stopping() {
             let published = tokio::select! {

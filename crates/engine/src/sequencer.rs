@@ -15,7 +15,7 @@ use runtime::{
     ports::Stopwatch,
     tasks::{Shutdown, TaskTracker},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Messages numbered by one transaction.
@@ -43,10 +43,11 @@ struct SequencerLease {
 
 impl Sequencer {
     pub fn start(self, shutdown: Shutdown, tasks: &TaskTracker) {
-        tasks.spawn("sequencer", self.run(shutdown));
+        let sequencer = Arc::new(self);
+        tasks.spawn_restarting("sequencer", move || Arc::clone(&sequencer).run(shutdown.clone()));
     }
 
-    async fn run(self, shutdown: Shutdown) {
+    async fn run(self: Arc<Self>, shutdown: Shutdown) {
         let mut lease: Option<SequencerLease> = None;
         let mut is_woken = true;
         while !shutdown.is_stopping() {

@@ -1,8 +1,8 @@
 //! The fixed parts of an engine: its services, its settings, and the faults that tests inject.
 
-use super::{fault::Fault, service::Service, work::Work};
+use super::{fault::Fault, retries::DEAD_LETTER_AFTER, service::Service, work::Work};
 use runtime::failpoints::Faults;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The services of one engine, shared by its parts.
 pub(super) type Services = Arc<[Arc<dyn Service>]>;
@@ -15,11 +15,13 @@ pub struct EngineSettings {
     pub fold: bool,
     /// Most commands executed in one transaction, which bounds the time a caller waits for others.
     pub max_batch: usize,
+    /// Time over which a message must fail before it becomes a dead letter. Zero: after its first tries, for tests.
+    pub dead_letter_after: Duration,
 }
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { fold: true, max_batch: 512 }
+        Self { fold: true, max_batch: 512, dead_letter_after: DEAD_LETTER_AFTER }
     }
 }
 

@@ -20,14 +20,23 @@ pub(super) enum StallReason {
     Source,
     /// The next message needs a row that another session has locked.
     Lock,
+    /// The database cannot work at the moment.
+    Outage,
+    /// Messages of many keys fail, so that more cannot be set aside.
+    Burst,
 }
 
 impl StallReason {
     fn message(self) -> &'static str {
         match self {
             StallReason::Gap | StallReason::Source => "cannot read the stream",
-            StallReason::Lock => "cannot act on the next message",
+            StallReason::Lock | StallReason::Outage | StallReason::Burst => "cannot act on the next message",
         }
+    }
+
+    /// True if only a delivered message ends the stall, because reading the stream does not prove it.
+    fn needs_progress(self) -> bool {
+        matches!(self, StallReason::Lock | StallReason::Outage | StallReason::Burst)
     }
 }
 
@@ -77,18 +86,18 @@ impl Stalls {
         }
     }
 
-    /// Clears a stall after messages were read, or after no failure for a while. A stall on a lock needs progress, because reading does
-    /// not prove it.
+    /// Clears a stall after messages were read, or after no failure for a while. Some stalls need progress, because reading does not prove
+    /// it.
     pub fn clear_if_recovered(&mut self, at: ReaderPosition, has_read: bool) {
-        let has_ended = |stall: &Stall| has_read && stall.reason != StallReason::Lock || stall.since_report.elapsed() >= EXPIRY;
+        let has_ended = |stall: &Stall| has_read && !stall.reason.needs_progress() || stall.since_report.elapsed() >= EXPIRY;
         if self.0.get(&at.key()).is_some_and(has_ended) {
             self.clear(at);
         }
     }
 
-    /// Clears a stall on a lock, because the reader has delivered a message.
+    /// Clears a stall that needs progress, because the reader has delivered a message.
     pub fn on_progress(&mut self, at: ReaderPosition) {
-        if self.0.get(&at.key()).is_some_and(|stall| stall.reason == StallReason::Lock) {
+        if self.0.get(&at.key()).is_some_and(|stall| stall.reason.needs_progress()) {
             self.clear(at);
         }
     }
@@ -114,8 +123,8 @@ impl Stalls {
     /// True at each reload interval of a stalled reader.
     pub fn is_reload_due(&mut self, at: ReaderPosition) -> bool {
         match self.0.get_mut(&at.key()) {
-            // A reader that waits for a lock has a valid position.
-            Some(stall) if stall.reason != StallReason::Lock && stall.since_reload.elapsed() >= RELOAD_INTERVAL => {
+            // A reader that only waits has a valid position.
+            Some(stall) if !stall.reason.needs_progress() && stall.since_reload.elapsed() >= RELOAD_INTERVAL => {
                 stall.since_reload = Stopwatch::start();
                 true
             }

@@ -6,6 +6,7 @@ use super::{
     log::{self, StoredMessage},
     position::{Position, SOLE_PARTITION, StreamPartition},
     readers::Readers,
+    retries::DEAD_LETTER_AFTER,
     setup::Services,
     transaction::Transaction,
     work::Work,
@@ -78,7 +79,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let db = Db::sqlite(folder.path().join("engine.db"), Synchronous::Normal);
         let mut transaction = block_on(Transaction::open(&db, services.clone(), Arc::new(ManualClock::at(START)), true)).unwrap();
-        let mut readers = Readers::new(services, None);
+        let mut readers = Readers::new(services, None, DEAD_LETTER_AFTER);
         let (tx, streams) = transaction.tx_and_streams();
         block_on(readers.open_sole(tx, streams)).unwrap();
         assert_eq!(readers.iter().map(|reader| reader.name()).collect::<Vec<_>>(), ["stock", "coupons", "payments"]);

@@ -3,6 +3,7 @@
 use super::{
     envelope::Envelope,
     fault::Fault,
+    heartbeat::Heartbeat,
     lock_budget::LockBudget,
     log,
     position::{SOLE_PARTITION, Stream},
@@ -38,6 +39,7 @@ pub(super) struct Transaction {
     /// Services whose messages the sequencer must number after the commit.
     emitting_services: Vec<&'static str>,
     lock_budget: LockBudget,
+    heartbeat: Heartbeat,
 }
 
 impl Transaction {
@@ -66,6 +68,7 @@ impl Transaction {
             heads,
             emitting_services: Vec::new(),
             lock_budget: LockBudget::default(),
+            heartbeat: Heartbeat::default(),
         })
     }
 
@@ -90,6 +93,11 @@ impl Transaction {
 
     pub fn heads(&self) -> &HashMap<&'static str, i64> {
         &self.heads
+    }
+
+    /// Beats at both ends of each transaction.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
     }
 
     pub fn lock_budget(&mut self) -> &mut LockBudget {
@@ -133,9 +141,11 @@ impl Transaction {
         // Once true, the transaction may be durable even if the commit reports an error.
         let mut is_committing = false;
         let since_begin = Stopwatch::start();
+        self.heartbeat.beat();
         let run = self.run(readers, names, body, &mut is_committing);
         let result = std::panic::catch_unwind(AssertUnwindSafe(|| futures::executor::block_on(run)))
             .unwrap_or_else(|panic| Err(Fault::Panic(panic_text(panic.as_ref()).to_owned())));
+        self.heartbeat.beat();
         match result {
             Ok(()) => self.on_committed(readers),
             Err(fault) => {

@@ -52,7 +52,7 @@ impl Topics {
             Err(KafkaError::Unreachable(reason)) => {
                 tracing::warn!(reason, "Kafka does not answer: messages wait in the outbox tables and readers wait until it does");
                 set_unready_gauge(true);
-                tasks::spawn("topics", required.ensure_in_background(self.clone(), shutdown.clone()));
+                tasks::spawn_vital("topics", required.ensure_in_background(self.clone(), shutdown.clone()));
             }
             Err(error) => return Err(error),
         }

@@ -109,7 +109,7 @@ impl Mall {
             kafka: settings.kafka.clone(),
             apart: settings.split.clone(),
             redis: settings.redis.clone(),
-            engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch },
+            engine: EngineSettings { fold: settings.fold, max_batch: settings.max_batch, dead_letter_after: settings.dead_letter_after },
             queue: settings.queue,
             limits: settings.limits.clone(),
             secret,

@@ -10,6 +10,7 @@ use kit::{
     db::Synchronous,
     http::{ClientHeader, NetworkError, Proxies, TrustedNetworks},
     limits::LimitSettings,
+    engine::DEAD_LETTER_AFTER,
     links::{Peers, PeersError},
     process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
@@ -36,6 +37,8 @@ impl From<SettingError> for SettingsError {
 
 /// Distance of the default port of metrics from the port of the API. Several processes on a machine have ports close to each other.
 const OPS_PORT_DISTANCE: u16 = 1_000;
+/// Longest time before a message becomes a dead letter. Its order waits meanwhile, and operators should learn of it within the hour.
+const MAX_DEAD_LETTER_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Complete and checked settings.
 #[derive(Clone, Debug)]
@@ -59,6 +62,7 @@ pub struct Settings {
     pub claim_strategy: Strategy,
     pub saga: SagaMode,
     pub unpaid_timeout: Duration,
+    pub dead_letter_after: Duration,
     pub charge_unit: i64,
     pub test_provider: bool,
     pub operator: Option<(String, String)>,
@@ -106,6 +110,10 @@ impl Settings {
         if unpaid_timeout.is_zero() {
             return Err(unusable("unpaid_timeout_seconds", "must be at least 1".into()));
         }
+        let dead_letter_after = raw.dead_letter_after_seconds.map_or(DEAD_LETTER_AFTER, Duration::from_secs);
+        if dead_letter_after > MAX_DEAD_LETTER_AFTER {
+            return Err(unusable("dead_letter_after_seconds", format!("must be at most {}", MAX_DEAD_LETTER_AFTER.as_secs())));
+        }
         let secret = raw.secret.as_deref().map(parse_secret).transpose()?;
         let postgres = parse_postgres(&raw)?;
         let kafka = raw
@@ -136,6 +144,7 @@ impl Settings {
             claim_strategy,
             saga,
             unpaid_timeout,
+            dead_letter_after,
             charge_unit,
             test_provider: raw.test_provider.unwrap_or(false),
             operator,

@@ -12,7 +12,7 @@ pub async fn start(payments: Arc<Payments>) -> Result<(), Fault> {
     }
     let task_receiver = payments.task_receiver.lock().take();
     if let Some(task_receiver) = task_receiver {
-        tasks::spawn("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&payments), task_receiver));
+        tasks::spawn_vital("payments.worker", jobs::run_provider_tasks(Arc::downgrade(&payments), task_receiver));
     }
     Ok(())
 }

@@ -51,7 +51,8 @@ impl App {
     /// Commits are not synced here, because tests kill processes and never cut the power. Tests on the real binary cover power loss.
     pub fn builder() -> AppBuilder {
         AppBuilder {
-            engine: EngineSettings::default(),
+            // Tests of dead letters must not wait. Tests of retries set a time.
+            engine: EngineSettings { dead_letter_after: Duration::ZERO, ..EngineSettings::default() },
             synchronous: Synchronous::Normal,
             queue: DEFAULT_QUEUE,
             folder: TempFolder::new(),

@@ -9,7 +9,7 @@ use kit::{
     process::{Database, ProcessSettings},
     testing::Faults,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// A folder that is removed with this value.
 pub struct TempFolder(PathBuf);
@@ -112,6 +112,11 @@ impl AppBuilder {
 
     pub fn fold(mut self, fold: bool) -> Self {
         self.engine.fold = fold;
+        self
+    }
+    /// Time over which a message must fail before it becomes a dead letter. Zero by default.
+    pub fn dead_letter_after(mut self, time: Duration) -> Self {
+        self.engine.dead_letter_after = time;
         self
     }
     pub fn max_batch(mut self, commands: usize) -> Self {

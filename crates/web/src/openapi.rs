@@ -31,6 +31,15 @@ pub fn operations_mut(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut
     all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
 }
 
+/// Extension of an operation whose repeat, without an Idempotency-Key, has another effect than its method promises.
+const IDEMPOTENT: &str = "x-idempotent";
+
+/// True when a repeat of the operation has no second effect: by its method, unless its document says otherwise.
+pub fn is_idempotent(method: &Method, operation: &Operation) -> bool {
+    let said = operation.extensions.as_ref().and_then(|extensions| extensions.get(IDEMPOTENT)?.as_bool());
+    said.unwrap_or_else(|| matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS))
+}
+
 /// True when the operation reads the caller's identity: its document names a security scheme.
 pub fn takes_caller(operation: &Operation) -> bool {
     operation.security.as_ref().is_some_and(|schemes| !schemes.is_empty())

@@ -14,17 +14,32 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Readiness of the process for requests. False until all services have started, and again from the start of the shutdown.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Readiness of the process for requests. False until all services have started, and again from the start of the shutdown. False also while
+/// its check fails.
+#[derive(Clone)]
+pub struct Readiness {
+    is_set: Arc<AtomicBool>,
+    check: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Default for Readiness {
+    fn default() -> Readiness {
+        Readiness::with_check(|| true)
+    }
+}
 
 impl Readiness {
+    /// Asks `check` at each request. It must return at once.
+    pub fn with_check(check: impl Fn() -> bool + Send + Sync + 'static) -> Readiness {
+        Readiness { is_set: Arc::default(), check: Arc::new(check) }
+    }
+
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.is_set.store(ready, Ordering::Release);
     }
 
     pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.is_set.load(Ordering::Acquire) && (self.check)()
     }
 }
 
@@ -76,6 +91,21 @@ mod tests {
         assert_eq!(get_text(&router, "/health/ready").await, (200, r#"{"status":"up"}"#.into()));
         readiness.set(false);
         assert_eq!(get_text(&router, "/health/ready").await.0, 503);
+    }
+
+    // finding 16
+    #[tokio::test]
+    async fn readiness_ends_while_its_check_fails() {
+        let is_well = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&is_well);
+        let readiness = Readiness::with_check(move || asked.load(Ordering::SeqCst));
+        let router = layers(router(readiness.clone()));
+        assert_eq!(get_text(&router, "/health/ready").await.0, 503, "it is not set yet");
+        readiness.set(true);
+        for (well, status) in [(true, 200), (false, 503), (true, 200)] {
+            is_well.store(well, Ordering::SeqCst);
+            assert_eq!(get_text(&router, "/health/ready").await.0, status);
+        }
     }
 
     #[tokio::test]

@@ -120,13 +120,12 @@ static UNAVAILABLE: LineLimit = LineLimit::new("request failed: database unavail
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Busy
-            | DbError::DiskFull
-            | DbError::Io(_)
-            | DbError::Closed(_)
-            | DbError::Retry(_)
-            | DbError::Locked(_)
-            | DbError::Unknown => {
+            // A setting of this process that no repeat corrects.
+            error @ DbError::Open(_) => {
+                tracing::error!(%error, "request failed: database error");
+                Code::Internal.into()
+            }
+            error if error.is_outage() || matches!(error, DbError::Retry(_) | DbError::Locked(_) | DbError::Slow) => {
                 if let Some(left_out) = UNAVAILABLE.take() {
                     tracing::warn!(%error, left_out, "request failed: database unavailable");
                 }
@@ -245,6 +244,7 @@ mod tests {
                 .into_iter()
                 .chain([DbError::Closed("gone".into()), DbError::Unknown].map(Problem::from))
                 .chain([DbError::Retry("40001".into()), DbError::Locked("55P03".into())].map(Problem::from))
+                .chain([DbError::Server("53200".into()), DbError::Damaged("page 7".into()), DbError::Slow].map(Problem::from))
         {
             assert_eq!((problem.code().status(), problem.retry_after), (503, Some(1)));
         }

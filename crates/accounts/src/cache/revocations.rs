@@ -71,7 +71,7 @@ type FetchEnded = fn(Kit, Timestamp) -> BoxFuture<'static, Result<(), FetchError
 /// Fetches the sessions that ended since the last successful poll, every second until the service is dropped.
 fn poll_ended_sessions(accounts: &Arc<Accounts>, mut known_until: Timestamp, fetch: FetchEnded) {
     let accounts = Arc::downgrade(accounts);
-    tasks::spawn("accounts.revocations", async move {
+    tasks::spawn_vital("accounts.revocations", async move {
         let mut is_failing = false;
         while let Some(accounts) = accounts.upgrade() {
             let now = accounts.kit.clock.now();

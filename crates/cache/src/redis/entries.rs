@@ -110,7 +110,7 @@ impl SharedEntries {
         let era_key = redis.key("era", name);
         let inner = Inner { redis, name: name.to_owned(), era_key, ttl, pending: Mutex::default(), wake: Arc::clone(&wake) };
         let inner = Arc::new(inner);
-        runtime::tasks::spawn("redis.entries.invalidate", flush_pending(Arc::downgrade(&inner), wake));
+        runtime::tasks::spawn_vital("redis.entries.invalidate", flush_pending(Arc::downgrade(&inner), wake));
         SharedEntries(inner)
     }
 

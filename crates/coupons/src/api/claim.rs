@@ -43,8 +43,9 @@ pub enum ClaimAccepted {
 
 /// Issues a coupon to the caller, first come, first served
 ///
-/// Any signed-in account, for itself. A refusal that is certain before the claim reaches the database is not stored under an
-/// `Idempotency-Key`: a repeat is decided anew. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
+/// Any signed-in account, for itself. A repeat gets the same coupon or ticket while `per_member` is 1. With more per member, a repeat
+/// without an `Idempotency-Key` claims one more. A refusal that is certain before the claim reaches the database is not stored under a
+/// key: a repeat is decided anew. `Prefer: respond-async` works where claims pass the gate of all processes and a log:
 /// the answer is then 202 with state `pending`, and the claim is settled in the order of the log.
 #[utoipa::path(
     post, path = "/v1/coupons/{id}/claims", operation_id = "coupons.claim", tag = "coupons",

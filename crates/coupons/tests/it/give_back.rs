@@ -114,3 +114,81 @@ async fn a_repeat_with_a_key_gives_back_one() {
     }
     assert_eq!(mall.state(first).await, "ISSUED");
 }
+
+// finding 7: a repeat of a named return finds it gone, and gives back nothing more
+#[tokio::test]
+async fn a_named_coupon_is_given_back_once() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 9, "per_member": 2})).await;
+    let (owner, stranger) = (member(), member());
+    let (first, second) = (mall.get_one(coupon, owner).await, mall.get_one(coupon, owner).await);
+    let foreign = mall.get_one(coupon, stranger).await;
+    let named = format!("?issued_coupon_id={first}");
+    for _ in 0..3 {
+        let _ = mall.give_back_named(coupon, owner, &named).await.expect(204);
+        assert_eq!((mall.state(first).await, mall.state(second).await), ("CANCELLED".into(), "ISSUED".into()));
+    }
+    let _ = mall.give_back_named(coupon, owner, &format!("?issued_coupon_id={foreign}")).await.expect_problem(404, "not-found");
+    let order = order();
+    mall.hold(order, owner, &[(second, 5_000, 1_000)]).await;
+    let held = mall.give_back_named(coupon, owner, &format!("?issued_coupon_id={second}")).await;
+    let _ = held.expect_problem(409, "coupon-not-returnable");
+    let both = mall.give_back_named(coupon, owner, &format!("{named}&ticket=1")).await;
+    let _ = both.expect_problem(422, "invalid-parameter");
+    mall.audit().await;
+}
+
+// finding 7: without a name and a key, only a single thing can be given back
+#[tokio::test]
+async fn an_unnamed_repeat_gives_back_no_second_coupon() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 9, "per_member": 2})).await;
+    let owner = member();
+    let first = mall.get_one(coupon, owner).await;
+    for _ in 0..2 {
+        let _ = mall.give_back_named(coupon, owner, "").await.expect(204);
+    }
+    assert_eq!(mall.state(first).await, "CANCELLED");
+    let other = member();
+    let coupons = [mall.get_one(coupon, other).await, mall.get_one(coupon, other).await];
+    for _ in 0..2 {
+        let _ = mall.give_back_named(coupon, other, "").await.expect_problem(400, "idempotency-key-missing");
+    }
+    for issued in coupons {
+        assert_eq!(mall.state(issued).await, "ISSUED");
+    }
+    mall.audit().await;
+}
+
+// finding 7: a repeated leave of the waitlist keeps the coupon
+#[tokio::test]
+async fn a_named_place_is_left_once() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 2, "per_member": 2, "waitlist": true})).await;
+    let owner = member();
+    let issued = mall.get_one(coupon, owner).await;
+    mall.get_one(coupon, member()).await;
+    let ticket = mall.claim(coupon, owner).await.expect(202).body["ticket"].clone();
+    let _ = mall.give_back_named(coupon, owner, "").await.expect_problem(400, "idempotency-key-missing");
+    for _ in 0..2 {
+        let _ = mall.give_back_named(coupon, owner, &format!("?ticket={ticket}")).await.expect(204);
+        assert_eq!(mall.state(issued).await, "ISSUED");
+    }
+    let again = mall.claim(coupon, owner).await.expect(202).body["ticket"].clone();
+    assert_ne!(again, ticket);
+    let _ = mall.give_back_named(coupon, owner, &format!("?ticket={ticket}")).await.expect_problem(404, "not-found");
+    mall.audit().await;
+}
+
+// finding 7: with several per member, a keyless repeat is one more claim; with a key it is the same
+#[tokio::test]
+async fn a_claim_of_several_needs_a_key_to_be_repeated() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 9, "per_member": 2})).await;
+    let owner = member();
+    let claim = || mall.app.post(format!("/v1/coupons/{coupon}/claims")).bearer(&mall.shopper(owner)).key("k").json(&json!({}));
+    let first = claim().send().await.expect(201).body["issued_coupon_id"].clone();
+    assert_eq!(claim().send().await.expect(201).body["issued_coupon_id"], first);
+    assert_ne!(mall.claim(coupon, owner).await.expect(201).body["issued_coupon_id"], first);
+    mall.audit().await;
+}

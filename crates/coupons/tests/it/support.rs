@@ -227,8 +227,15 @@ impl Mall {
         self.app.get(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&self.shopper(member)).send().await
     }
 
+    /// With a key, as a member with several coupons needs.
     pub async fn give_back(&self, coupon: CouponId, member: MemberId) -> TestResponse {
-        self.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&self.shopper(member)).send().await
+        let request = self.app.delete(format!("/v1/coupons/{coupon}/claims/mine")).bearer(&self.shopper(member));
+        request.key(&new_id().to_string()).send().await
+    }
+
+    /// Without a key. `named` is the query that names the thing to give back.
+    pub async fn give_back_named(&self, coupon: CouponId, member: MemberId, named: &str) -> TestResponse {
+        self.app.delete(format!("/v1/coupons/{coupon}/claims/mine{named}")).bearer(&self.shopper(member)).send().await
     }
 
     pub async fn my_coupons(&self, member: MemberId, query: &str) -> Value {

@@ -23,12 +23,20 @@ fn of_state(state: &str, message: &str, severity: Option<Severity>) -> DbError {
         "40P01" | "55P03" => DbError::Locked(format!("{state}: {message}")),
         "53100" => DbError::DiskFull,
         "58030" => DbError::Io(text()),
-        "57014" => DbError::Busy,
+        "57014" => DbError::Slow,
         "57P01" | "57P02" | "57P03" | "53300" | "25P03" => DbError::Closed(text()),
         _ if state.starts_with("08") => DbError::Closed(text()),
         _ if matches!(severity, Some(Severity::Fatal | Severity::Panic)) => DbError::Closed(format!("{state}: {message}")),
-        _ => DbError::Postgres(format!("{state}: {message}")),
+        "XX001" | "XX002" => DbError::Damaged(format!("{state}: {message}")),
+        _ if is_own_fault(state) => DbError::Postgres(format!("{state}: {message}")),
+        _ => DbError::Server(format!("{state}: {message}")),
     }
+}
+
+/// True for states that the statement or this program caused, so that each repeat fails: wrong data (21, 22), wrong SQL (42), a wrong state
+/// of the transaction (25, but not read-only). Every other state may pass.
+fn is_own_fault(state: &str) -> bool {
+    state != "25006" && ["21", "22", "25", "42"].iter().any(|class| state.starts_with(class))
 }
 
 /// Converts an error of connecting. A server that rejects the connection differs from one that is away.
@@ -78,8 +86,26 @@ mod tests {
         }
         assert!(matches!(of("53100"), DbError::DiskFull));
         assert!(matches!(of("58030"), DbError::Io(_)));
-        assert!(matches!(of("57014"), DbError::Busy));
-        assert!(matches!(of("42P01"), DbError::Postgres(text) if text == "42P01: text"));
+        assert!(matches!(of("57014"), DbError::Slow));
+        for state in ["42P01", "22003", "21000", "25P02"] {
+            assert!(matches!(of(state), DbError::Postgres(text) if text == format!("{state}: text")), "{state}");
+        }
         assert!(matches!(of_state("XX000", "text", Some(Severity::Fatal)), DbError::Closed(_)));
+    }
+
+    // finding 3: only the statement's own fault may turn a message into a dead letter.
+    #[test]
+    fn passing_trouble_is_an_outage() {
+        let of = |state| of_state(state, "text", Some(Severity::Error));
+        for state in ["53000", "53200", "53400", "54001", "55000", "57000", "57P05", "58000", "58P01", "XX000", "0A000", "25006", "P0001"] {
+            assert!(matches!(of(state), DbError::Server(text) if text.starts_with(state)), "{state}");
+            assert!(of(state).is_outage(), "{state}");
+        }
+        for state in ["XX001", "XX002"] {
+            assert!(matches!(of(state), DbError::Damaged(_)) && of(state).is_outage(), "{state}");
+        }
+        for state in ["22003", "23505", "23514", "42703", "25P02", "57014", "40001", "55P03"] {
+            assert!(!of(state).is_outage(), "{state}");
+        }
     }
 }

@@ -5,7 +5,9 @@
 
 mod batch;
 
-use super::{fault::Fault, log::StoredMessage, readers::Readers, setup::EngineSetup, transaction::Transaction, work::Work};
+use super::{
+    fault::Fault, log::StoredMessage, readers::Readers, setup::EngineSetup, stalls::StallReason, transaction::Transaction, work::Work,
+};
 use crate::Service;
 use batch::{DeliveryBatch, attempt_delivery, dead_letter_store};
 use db::DbError;
@@ -15,12 +17,12 @@ use std::time::Duration;
 const FETCH_LIMIT: i64 = 500;
 /// Rounds over all readers before commands run again, because readers far behind must not keep callers waiting.
 const MAX_ROUNDS: u32 = 8;
-/// Tries of a message that fails alone, before it becomes a dead letter.
+/// Tries of a message that fails alone, one directly after the other, before it is set aside.
 const MAX_TRIES: u32 = 3;
+/// The same for a message whose statement takes longer than the server allows. Few, because each try takes that time.
+const MAX_SLOW_TRIES: u32 = 2;
 /// The same where each try met a conflict with another transaction. Such a failure is seldom the message's fault, so the limit is higher.
 const MAX_CONFLICT_TRIES: u32 = 20;
-/// Delay before a message that needs a locked row is tried again. Longer than after other failures, because callers wait during each try.
-const LOCK_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// State of the readers after a delivery pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl Delivery<'_> {
         let readers = &mut *self.readers;
         let can_read = |index: &usize| {
             let reader = readers.get(*index);
-            reader.is_due() && !reader.is_locked_within(LOCK_RETRY_DELAY) && reader.name() == service
+            reader.is_due() && !reader.is_pausing() && reader.name() == service
         };
         let mut indices: Vec<usize> = (0..readers.count()).filter(can_read).collect();
         indices.sort_by_key(|index| readers.get(*index).stream().source);
@@ -131,8 +133,8 @@ impl Delivery<'_> {
     fn limit_to_deliverable(&mut self, index: usize, stored: Vec<StoredMessage>) -> Option<Fetched> {
         let count = stored.len();
         let mut stored = self.readers.cut_at_gap(index, stored);
-        if self.readers.get(index).is_locked() {
-            // One message is enough to show whether the row is still locked.
+        if self.readers.get(index).is_postponed() {
+            // One message is enough to show whether the row is still locked, or the database still in trouble.
             stored.truncate(1);
         }
         self.cut_at_held(index, &mut stored);
@@ -191,18 +193,19 @@ impl Delivery<'_> {
             }
             fault if fault.is_outage() || matches!(fault, Fault::Fenced(_)) => {
                 // Not the message's fault: the failure does not count as a try.
-                tracing::error!(reader = name, ?stream, position, error = %fault, "delivery postponed");
+                tracing::debug!(reader = name, ?stream, position, error = %fault, "delivery postponed");
+                self.readers.postpone(index, StallReason::Outage, &fault);
                 DeliveryOutcome::Idle
             }
             fault if fault.is_locked() && (stored.len() == 1 || self.transaction.lock_budget().is_exhausted()) => {
-                self.readers.mark_locked(index, &fault);
+                self.readers.postpone(index, StallReason::Lock, &fault);
                 DeliveryOutcome::Idle
             }
             fault if stored.len() > 1 => {
                 log_split(name, &fault);
                 self.deliver(index, &stored[..stored.len() / 2])
             }
-            fault => self.retry_or_dead_letter(index, &stored[0], &fault),
+            fault => self.retry_or_set_aside(index, &stored[0], &fault),
         }
     }
 
@@ -234,39 +237,72 @@ impl Delivery<'_> {
         })
     }
 
-    /// Retries a message that fails alone. After the last try, stores it as a dead letter and parks its key, so that the stream
-    /// continues.
-    fn retry_or_dead_letter(&mut self, index: usize, message: &StoredMessage, fault: &Fault) -> DeliveryOutcome {
-        let is_conflict = self.readers.are_shared() && fault.is_conflict();
+    /// Retries a message that fails alone. After the last try, sets it aside and parks its key, so that the stream continues.
+    fn retry_or_set_aside(&mut self, index: usize, message: &StoredMessage, fault: &Fault) -> DeliveryOutcome {
         let (name, source) = (self.readers.get(index).name(), self.readers.get(index).stream().source);
-        let max_tries = if is_conflict { MAX_CONFLICT_TRIES } else { MAX_TRIES };
-        if self.readers.count_failure(index) < max_tries {
+        if self.readers.count_failure(index) < self.max_tries(fault) {
             tracing::warn!(reader = name, source, seq = message.seq, kind = message.kind, error = %fault, "delivery failed, retrying");
             return DeliveryOutcome::Retry;
         }
-        let error = fault.to_string();
-        let dead_lettered = self.transaction.attempt(self.readers, &[], async |work: &mut Work, readers: &mut Readers| {
-            dead_letter_store(readers, index, work.now).dead_letter(&mut work.tx, message, &error).await?;
-            readers.stage(index, message.position());
-            Ok(())
-        });
-        match dead_lettered {
-            Ok(()) => {
-                tracing::error!(reader = name, source, seq = message.seq, kind = message.kind, error, "message dead-lettered");
-                metrics::counter!("onrush_dead_letters_total", "reader" => name).increment(1);
-                self.readers.park(index, message.key);
-                DeliveryOutcome::Advanced
-            }
+        if self.readers.retries().is_burst(name) {
+            self.readers.postpone(index, StallReason::Burst, fault);
+            return DeliveryOutcome::Idle;
+        }
+        match self.set_aside(index, message, fault) {
+            Ok(()) => DeliveryOutcome::Advanced,
             Err(fault) if fault.is_locked() => {
-                self.readers.mark_locked(index, &fault);
+                self.readers.postpone(index, StallReason::Lock, &fault);
+                DeliveryOutcome::Idle
+            }
+            Err(fault) if fault.is_outage() || fault.is_slow() => {
+                self.readers.postpone(index, StallReason::Outage, &fault);
                 DeliveryOutcome::Idle
             }
             Err(error) => {
-                tracing::error!(reader = name, source, seq = message.seq, %error, "dead letter not stored, retrying");
+                tracing::error!(reader = name, source, seq = message.seq, %error, "failed message not set aside, retrying");
                 DeliveryOutcome::Retry
             }
         }
     }
+
+    /// Tries of a message that fails with this fault, before it is set aside.
+    fn max_tries(&self, fault: &Fault) -> u32 {
+        match fault {
+            fault if self.readers.are_shared() && fault.is_conflict() => MAX_CONFLICT_TRIES,
+            fault if fault.is_slow() => MAX_SLOW_TRIES,
+            _ => MAX_TRIES,
+        }
+    }
+
+    /// Stores a message among the dead letters, marked to be retried, and moves the reader past it.
+    fn set_aside(&mut self, index: usize, message: &StoredMessage, fault: &Fault) -> Result<(), Fault> {
+        let is_retried = self.readers.retries().are_enabled();
+        let (name, source, error) = (self.readers.get(index).name(), self.readers.get(index).stream().source, fault.to_string());
+        self.transaction.attempt(self.readers, &[], async |work: &mut Work, readers: &mut Readers| {
+            let store = dead_letter_store(readers, index, work.now);
+            match is_retried {
+                true => store.set_aside(&mut work.tx, message, &error).await?,
+                false => store.dead_letter(&mut work.tx, message, &error).await?,
+            }
+            readers.stage(index, message.position());
+            Ok(())
+        })?;
+        self.readers.park(index, message.key);
+        if is_retried {
+            tracing::error!(reader = name, source, seq = message.seq, kind = message.kind, error, "message set aside, retrying later");
+            metrics::counter!("onrush_messages_set_aside_total", "reader" => name).increment(1);
+            self.readers.retries().count_failure((name, source.to_owned(), message.key), Duration::ZERO);
+        } else {
+            report_dead_letter(name, source, message.seq, &message.kind, &error);
+        }
+        Ok(())
+    }
+}
+
+/// Logs and counts a new dead letter.
+pub(super) fn report_dead_letter(reader: &'static str, source: &str, seq: i64, kind: &str, error: &str) {
+    tracing::error!(reader, source, seq, kind, error, "message dead-lettered");
+    metrics::counter!("onrush_dead_letters_total", "reader" => reader).increment(1);
 }
 
 /// Logs and counts a split, because splitting costs time and would hide its reason.

@@ -17,10 +17,11 @@ use super::{
     log::StoredMessage,
     notify::Notifications,
     position::{Position, PositionUpdate},
+    retries::Retries,
     setup::Services,
     stalls::{StallReason, Stalls},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 use uuid::Uuid;
 
 /// All readers of an engine. Only the methods of this module move them.
@@ -28,14 +29,15 @@ pub(super) struct Readers {
     services: Services,
     list: Vec<StreamReader>,
     stalls: Stalls,
+    retries: Retries,
     /// `None`: this engine is the only one.
     assignment: Option<PartitionAssignment>,
 }
 
 impl Readers {
     /// Readers of no partition yet. Without `assignment` the engine is the only one.
-    pub fn new(services: Services, assignment: Option<PartitionAssignment>) -> Readers {
-        Readers { services, list: Vec::new(), stalls: Stalls::default(), assignment }
+    pub fn new(services: Services, assignment: Option<PartitionAssignment>, dead_letter_after: Duration) -> Readers {
+        Readers { services, list: Vec::new(), stalls: Stalls::default(), retries: Retries::new(dead_letter_after), assignment }
     }
 
     pub fn count(&self) -> usize {
@@ -109,7 +111,7 @@ impl Readers {
         true
     }
 
-    /// Moves a reader in memory, ends its stall on a lock, and releases the messages behind it from the consumer's buffer.
+    /// Moves a reader in memory, ends a stall that needed this progress, and releases the messages behind it from the consumer's buffer.
     fn advance(&mut self, index: usize, position: Position) {
         let reader = &mut self.list[index];
         if !reader.advance(position) {
@@ -188,13 +190,19 @@ impl Readers {
         self.list[index].park(key);
     }
 
-    /// Postpones a reader whose next message meets a locked row.
+    /// The failures of messages that were set aside.
+    pub fn retries(&mut self) -> &mut Retries {
+        &mut self.retries
+    }
+
+    /// Postpones a reader whose next message cannot be acted on now: it meets a locked row, the database is in trouble, or too many
+    /// messages fail.
     ///
     /// This is not the message's fault, so it does not count as a try. The messages behind it wait, too: those of its key must not
     /// overtake it, and a position has no holes.
-    pub fn mark_locked(&mut self, index: usize, fault: &Fault) {
-        self.list[index].mark_locked();
-        self.report_stall(index, StallReason::Lock, &fault.to_string());
+    pub fn postpone(&mut self, index: usize, reason: StallReason, fault: &Fault) {
+        self.list[index].postpone(reason == StallReason::Lock);
+        self.report_stall(index, reason, &fault.to_string());
     }
 
     /// Postpones a reader whose source does not answer to the next tick. Wake-ups in between do not mean that it answers again.

@@ -10,9 +10,23 @@ use super::super::{
 };
 use crate::Service;
 use contracts::messages;
-use runtime::ports::Stopwatch;
+use runtime::{backoff::Backoff, ports::Stopwatch};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use uuid::Uuid;
+
+/// Delay before a message that needs a locked row is tried again. Longer than after other failures, because callers wait during each try.
+const LOCK_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Pauses between tries while the database is in trouble. Short, because orders wait; growing, because each try adds to the trouble.
+const OUTAGE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+
+/// The pause before the next message is tried again.
+#[derive(Clone, Copy)]
+struct Postponement {
+    since: Stopwatch,
+    pause: Duration,
+    /// Postponements of the same message.
+    times: u32,
+}
 
 /// One service's reader of one partition of one stream.
 pub(crate) struct StreamReader {
@@ -34,8 +48,8 @@ pub(crate) struct StreamReader {
     tries: u32,
     /// Messages may be waiting.
     is_due: bool,
-    /// Time since the next message was last found to need a locked row.
-    locked_since: Option<Stopwatch>,
+    /// The next message could not be acted on, through no fault of its own.
+    postponement: Option<Postponement>,
 }
 
 impl StreamReader {
@@ -53,7 +67,7 @@ impl StreamReader {
             parked_keys: HashSet::new(),
             tries: 0,
             is_due: true,
-            locked_since: None,
+            postponement: None,
         }
     }
 
@@ -102,14 +116,14 @@ impl StreamReader {
         self.is_due
     }
 
-    /// True when the next message was found to need a locked row, and the reader has not advanced since.
-    pub fn is_locked(&self) -> bool {
-        self.locked_since.is_some()
+    /// True when the next message was postponed, and the reader has not advanced since.
+    pub fn is_postponed(&self) -> bool {
+        self.postponement.is_some()
     }
 
-    /// True when a locked row was met less than `delay` ago.
-    pub fn is_locked_within(&self, delay: Duration) -> bool {
-        self.locked_since.is_some_and(|since| since.elapsed() < delay)
+    /// True until the next message may be tried again.
+    pub fn is_pausing(&self) -> bool {
+        self.postponement.is_some_and(|postponed| postponed.since.elapsed() < postponed.pause)
     }
 
     pub fn is_request_log(&self) -> bool {
@@ -144,7 +158,7 @@ impl StreamReader {
     pub(super) fn load(&mut self, position: Position, parked_keys: HashSet<Uuid>) {
         (self.position, self.stored_position, self.pending) = (position, position.seq, None);
         self.parked_keys = parked_keys;
-        (self.tries, self.is_due, self.locked_since) = (0, true, None);
+        (self.tries, self.is_due, self.postponement) = (0, true, None);
     }
 
     /// Sets the epoch in which the reader was last, before its position is loaded.
@@ -177,12 +191,12 @@ impl StreamReader {
         Some(position)
     }
 
-    /// Moves the reader, and forgets tries and locks of the message behind it. Returns false when the reader is already there.
+    /// Moves the reader, and forgets tries and postponements of the message behind it. Returns false when the reader is already there.
     pub(super) fn advance(&mut self, position: Position) -> bool {
         if self.position == position {
             return false;
         }
-        (self.position, self.tries, self.locked_since) = (position, 0, None);
+        (self.position, self.tries, self.postponement) = (position, 0, None);
         true
     }
 
@@ -204,7 +218,10 @@ impl StreamReader {
         self.tries
     }
 
-    pub(super) fn mark_locked(&mut self) {
-        self.locked_since = Some(Stopwatch::start());
+    /// Postpones the next message. A lock is looked at once a second; after other trouble the pauses grow.
+    pub(super) fn postpone(&mut self, is_locked: bool) {
+        let times = self.postponement.map_or(0, |before| before.times);
+        let pause = if is_locked { LOCK_RETRY_DELAY } else { OUTAGE_BACKOFF.equal_jitter(times) };
+        self.postponement = Some(Postponement { since: Stopwatch::start(), pause, times: times.saturating_add(1) });
     }
 }

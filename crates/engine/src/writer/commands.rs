@@ -49,7 +49,7 @@ impl CommandExecution<'_> {
             return;
         };
         let commands: usize = groups.iter().map(|group| group.len()).sum();
-        if fault.is_outage() {
+        if fault.is_outage() || fault.is_slow() {
             tracing::error!(error = %fault, commands, "database not writable");
             let error = if matches!(fault, Fault::Db(DbError::Unknown)) { SubmitError::Unknown } else { SubmitError::Unavailable };
             for group in groups {

@@ -6,6 +6,7 @@ use super::{
     delivery::{Delivery, DeliveryState},
     flushing::PositionFlush,
     group::AnyCommand,
+    heartbeat::Heartbeat,
     queue::{Queue, QueueItem, QueueSender},
     readers::Readers,
     redrive::Redrive,
@@ -14,8 +15,12 @@ use super::{
     transaction::Transaction,
 };
 use commands::CommandExecution;
-use runtime::{one_reader::TaskScope, ports::Stopwatch};
-use std::{sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
+use runtime::{
+    one_reader::TaskScope,
+    ports::Stopwatch,
+    tasks::{panic_text, report_fatal},
+};
+use std::{panic::AssertUnwindSafe, sync::mpsc::RecvTimeoutError, thread::JoinHandle, time::Duration};
 
 /// Interval of the periodic work, such as redrive and retention, and the longest sleep without work.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,10 +32,15 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// A running engine and its thread. Dropping it stops the thread without waiting.
 pub struct RunningEngine {
     queue: QueueSender,
+    heartbeat: Heartbeat,
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunningEngine {
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.heartbeat
+    }
+
     /// Executes the queued commands, then stops. Later submits get [`SubmitError::Unavailable`](super::SubmitError::Unavailable).
     pub fn stop(mut self) {
         self.queue.stop();
@@ -63,13 +73,21 @@ impl Writer {
     /// Starts the loop on a thread of its own, because SQLite calls block and the writer must never wait behind a request.
     pub fn start(mut self, mut readers: Readers, mut transaction: Transaction, queue: Queue) -> std::io::Result<RunningEngine> {
         let sender = queue.sender();
+        let heartbeat = transaction.heartbeat().clone();
+        let beating = heartbeat.clone();
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
             // PostgreSQL needs the runtime's timers and sockets; SQLite does not.
             let _inside = runtime.enter();
-            TaskScope::begin().enter(|| self.run(&mut readers, &mut transaction, &queue));
+            let run = || TaskScope::begin().enter(|| self.run(&mut readers, &mut transaction, &queue));
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(run));
+            beating.end();
+            if let Err(panic) = ended {
+                tracing::error!(panic = panic_text(panic.as_ref()), "writer panicked");
+                report_fatal("writer");
+            }
         })?;
-        Ok(RunningEngine { queue: sender, thread: Some(thread) })
+        Ok(RunningEngine { queue: sender, heartbeat, thread: Some(thread) })
     }
 
     fn run(&mut self, readers: &mut Readers, transaction: &mut Transaction, queue: &Queue) {
@@ -77,6 +95,7 @@ impl Writer {
         let mut wait = self.deliver(readers, transaction);
         let mut since_tick = Stopwatch::start();
         loop {
+            transaction.heartbeat().beat();
             let mut is_quiet = false;
             match queue.items.recv_timeout(wait) {
                 Ok(QueueItem::Command(command)) => {

@@ -14,4 +14,5 @@ mod races;
 mod rooms;
 mod saga_faults;
 mod serve;
+mod server_trouble;
 mod structure;

@@ -21,7 +21,7 @@ use onrush::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use testkit::{App, Shape, TestRequest};
+use testkit::{App, AppBuilder, Shape, TestRequest};
 
 /// Long enough for a hop-by-hop checkout on a busy machine. The server allows 25 seconds.
 pub const WAIT_SECONDS: &str = "wait=25";
@@ -103,15 +103,23 @@ impl Mall {
         .await
     }
 
+    /// One process on PostgreSQL, in any environment.
+    pub async fn on_postgres() -> Mall {
+        Self::build(App::builder().on_postgres(), Shape::Solo, |_| {}).await
+    }
+
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Mall {
-        let builder = App::builder();
+        Self::build(App::builder(), Shape::of_environment(), change).await
+    }
+
+    async fn build(builder: AppBuilder, shape: Shape, change: impl FnOnce(&mut Settings)) -> Mall {
         let mut settings = Settings::load(&RawSettings::default()).expect("the defaults are usable");
         settings.data_dir = builder.folder();
         change(&mut settings);
         let app = builder
             .fold(settings.fold)
             .max_batch(settings.max_batch)
-            .start_mall(|kit| services(&kit_with_redis(kit, &settings), &settings))
+            .start_in(shape, |kit| services(&kit_with_redis(kit, &settings), &settings))
             .await;
         settings.postgres = app.postgres();
         let operator = person(&app, Role::Operator);

@@ -8,6 +8,7 @@ mod cluster_startup;
 mod databases;
 mod presence;
 mod settings;
+mod writer_health;
 
 pub use check::{SettingError, Topology};
 pub use databases::Databases;
@@ -15,6 +16,7 @@ pub use presence::{Presence, presences};
 pub use settings::{
     DEFAULT_PARTITIONS, DEFAULT_QUEUE, Database, KafkaSettings, PostgresSettings, ProcessSettings, RedisServer, SplitSettings,
 };
+pub use writer_health::WriterHealth;
 
 use crate::module::{Kit, Module};
 use auth::{
@@ -136,6 +138,11 @@ impl Process {
 
     pub fn jobs(&self) -> Vec<Job> {
         self.services.iter().flat_map(|service| Arc::clone(service).jobs()).collect()
+    }
+
+    /// The signs of life of this process's writers.
+    pub fn writer_health(&self) -> WriterHealth {
+        WriterHealth(self.engines.iter().map(|engine| engine.heartbeat().clone()).collect())
     }
 
     /// Starts the services' timed jobs. Of several instances of a service, one runs them.

@@ -121,6 +121,21 @@ async fn stopping_executes_the_queue_and_rejects_the_rest() {
     assert_eq!(late, Err(SubmitError::Unavailable));
 }
 
+// finding 16: readiness asks for this.
+#[tokio::test]
+async fn a_hung_writer_gives_no_sign_of_life() {
+    let world = World::start().await;
+    let health = world.app.process.writer_health();
+    assert!(health.is_good());
+    let blocked = world.block_writer().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(health.silence() >= Duration::from_secs(1), "{:?}", health.silence());
+    blocked.resume().await;
+    while health.silence() >= Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 // A caller that disconnects loses its answer but not the effect, and does not affect other callers.
 #[tokio::test]
 async fn a_caller_that_goes_away_changes_nothing() {

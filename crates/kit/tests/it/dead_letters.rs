@@ -3,6 +3,13 @@
 use super::world::{Ask, Failure, World, check_log, commit, new_order, release, reserve, submit_together};
 use contracts::OrderId;
 use kit::Reply;
+use std::{sync::atomic::Ordering, time::Duration};
+use testkit::App;
+
+/// Longer than a test.
+const NEVER: Duration = Duration::from_secs(3_600);
+/// Failing keys of a service from which on its readers wait.
+const BURST: i64 = 16;
 
 async fn letters(world: &World, reader: &str) -> Vec<(i64, String)> {
     world.app.rows(&format!("select seq, state from {reader}_dead_letters order by seq")).await
@@ -150,4 +157,96 @@ async fn a_dead_letter_lists_its_message_and_state() {
     assert_eq!((letter.reader.as_str(), letter.source.as_str(), letter.seq, letter.key), ("stock", "orders", 1, bad.into()));
     assert_eq!((letter.kind.as_str(), letter.state.as_str()), ("stock.reserve", "dead"));
     assert_eq!(contracts::Message::decode(&letter.kind, &letter.data).unwrap(), reserve(bad, 3));
+}
+
+async fn retrying(dead_letter_after: Duration) -> World {
+    World::with(App::builder().fold(false).dead_letter_after(dead_letter_after)).await
+}
+
+// finding 3: failures within a moment are no dead letter, and other keys continue meanwhile.
+#[tokio::test]
+async fn a_failed_message_is_set_aside_and_retried() {
+    for failure in [Failure::Fault, Failure::Conflict, Failure::Slow] {
+        let world = retrying(NEVER).await;
+        let (bad, good) = (new_order(), new_order());
+        world.fail_for(bad, failure);
+        for message in [reserve(bad, 1), reserve(good, 1), commit(bad)] {
+            world.emit_for_orders(message).await;
+        }
+        world.app.eventually("select seq from stock_positions where source='orders'", 3).await;
+        assert_eq!(letters(&world, "stock").await, rows(&[(1, "redrive"), (3, "parked")]));
+        assert_eq!(world.seen_by_stock().await, [2]);
+        world.stop_failing(bad);
+        world.app.eventually("select count(*) from stock_dead_letters where state='resolved'", 2).await;
+        assert_eq!(world.seen_by_stock().await, [2, 1, 3]);
+        world.emit_for_orders(release(bad)).await;
+        world.app.eventually("select count(*) from stock_seen", 4).await;
+        check_log(&world, true).await;
+    }
+}
+
+// finding 3
+#[tokio::test]
+async fn a_message_that_fails_for_its_time_is_dead() {
+    let world = retrying(Duration::from_secs(1)).await;
+    let bad = new_order();
+    world.fail_for(bad, Failure::Fault);
+    world.emit_for_orders(reserve(bad, 1)).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='redrive'", 1).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state='dead'", 1).await;
+    let calls = world.stock.calls.load(Ordering::SeqCst);
+    assert!(calls > 4, "{calls} tries");
+    check_log(&world, true).await;
+}
+
+// finding 3: a burst of failing keys is an outage. The seventeenth key waits in the stream.
+#[tokio::test]
+async fn a_burst_of_failing_keys_stops_the_reader() {
+    let world = retrying(NEVER).await;
+    let orders: Vec<OrderId> = (0..BURST + 2).map(|_| new_order()).collect();
+    orders.iter().for_each(|order| world.fail_for(*order, Failure::Fault));
+    world.expect_stall();
+    for order in &orders {
+        world.emit_for_orders(reserve(*order, 1)).await;
+    }
+    world.app.eventually("select count(*) from stock_dead_letters where state='redrive'", BURST).await;
+    world.app.eventually("select seq from stock_positions where source='orders'", BURST).await;
+    // Longer than the reader's first pause.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(world.app.sql_i64("select count(*) from stock_dead_letters").await, BURST);
+    orders.iter().for_each(|order| world.stop_failing(*order));
+    world.app.eventually("select count(*) from stock_seen", BURST + 2).await;
+    world.app.eventually("select count(*) from stock_dead_letters where state<>'resolved'", 0).await;
+    check_log(&world, true).await;
+}
+
+// finding 3: passing trouble is waited for, although the plan gives up after three tries.
+#[tokio::test]
+async fn an_outage_makes_no_dead_letter() {
+    let world = World::unfolded().await;
+    let bad = new_order();
+    world.fail_for(bad, Failure::Outage);
+    world.expect_stall();
+    world.emit_for_orders(reserve(bad, 1)).await;
+    while world.stock.calls.load(Ordering::SeqCst) < 5 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(letters(&world, "stock").await, []);
+    world.stop_failing(bad);
+    world.app.eventually("select seq from stock_positions where source='orders'", 1).await;
+    assert_eq!(world.units_left().await, super::world::STOCK - 1);
+}
+
+// finding 3: a statement that always takes too long does not block its reader for ever.
+#[tokio::test]
+async fn a_message_that_is_always_slow_is_dead_lettered() {
+    let world = World::unfolded().await;
+    let (slow, good) = (new_order(), new_order());
+    world.fail_for(slow, Failure::Slow);
+    world.emit_for_orders(reserve(slow, 1)).await;
+    world.emit_for_orders(reserve(good, 1)).await;
+    world.app.eventually("select seq from stock_positions where source='orders'", 2).await;
+    assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead")]));
+    assert_eq!(world.seen_by_stock().await, [2]);
+    check_log(&world, false).await;
 }

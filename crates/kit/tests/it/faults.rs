@@ -1,7 +1,7 @@
 //! One bad command among many, and databases that reject writes.
 
 use super::world::{Ask, CommandFault, Count, Fill, Laps, World, answer, check_log, new_order, submit_together};
-use kit::batch::SubmitError;
+use kit::{batch::SubmitError, tasks};
 
 // row 74, on the writer's side
 #[tokio::test]
@@ -45,6 +45,19 @@ async fn two_bad_commands_among_other_operations_fail_alone() {
     }
     assert_eq!(world.app.sql_i64("select value from orders_counter").await, 7);
     check_log(&world, true).await;
+}
+
+// finding 16: the process is told to end, is not ready, and answers 503 until it has ended.
+#[tokio::test]
+async fn a_writer_that_panics_ends_its_process() {
+    let world = World::start().await;
+    let health = world.app.process.writer_health();
+    assert!(health.is_good());
+    let failed = world.submit(Count::of(1).with(CommandFault::Writer)).await;
+    assert_eq!(failed, Err(SubmitError::Unavailable), "the command was not executed");
+    assert_eq!(tasks::fatal_failure().await, "writer");
+    assert!(!health.is_good());
+    assert_eq!(world.submit(Count::of(2)).await, Err(SubmitError::Unavailable));
 }
 
 // I-M2: sequence numbers of a rolled-back transaction are used again.

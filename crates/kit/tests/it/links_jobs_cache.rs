@@ -91,7 +91,11 @@ async fn a_schedule_survives_failed_passes_until_shutdown() {
     let counted = Arc::clone(&passes);
     let job = Job::new("kit.count", Duration::from_millis(1), move || {
         let pass = counted.fetch_add(1, Ordering::SeqCst);
-        async move { if pass.is_multiple_of(2) { Err("every second one") } else { Ok(Pass::More) } }
+        async move {
+            // finding 16: a pass that panics is one that failed.
+            assert!(!pass.is_multiple_of(3), "every third pass panics");
+            if pass.is_multiple_of(2) { Err("every second one") } else { Ok(Pass::More) }
+        }
     });
     let (trigger, shutdown) = tasks::shutdown();
     job.start(shutdown.clone(), JobLease::always());

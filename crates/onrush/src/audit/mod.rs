@@ -8,6 +8,7 @@
 
 mod accounts;
 pub mod copied;
+mod effects;
 mod idempotency;
 mod ledger;
 mod orders;
@@ -49,14 +50,30 @@ impl From<Invariant> for AuditCheck {
 pub fn checks() -> Vec<AuditCheck> {
     let of_services = mall::SERVICES.iter().flat_map(|service| (service.checks)());
     let between_services =
-        [accounts::checks(), orders::checks(), payments::checks(), idempotency::checks(), streams::checks()].into_iter().flatten();
+        [accounts::checks(), orders::checks(), payments::checks(), idempotency::checks(), effects::checks(), streams::checks()]
+            .into_iter()
+            .flatten();
     of_services.chain(between_services).map(AuditCheck::from).chain([ledger::check()]).collect()
+}
+
+/// Result of an audit in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All invariants were checked and hold.
+    Clean,
+    /// An invariant does not hold.
+    Violated,
+    /// Nothing is wrong so far, but the invariants that need a quiet moment were not checked.
+    NotQuiet,
 }
 
 /// Result of an audit.
 #[derive(Debug, Serialize)]
 pub struct AuditReport {
+    /// True only with the verdict `clean`.
     pub clean: bool,
+    pub verdict: Verdict,
     /// Reason why `Quiet` checks were skipped. `None`: all checks ran.
     pub not_quiet: Option<String>,
     pub checked: usize,
@@ -120,7 +137,7 @@ fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Opti
         Some(moved) => Some(moved),
         None => streams::not_quiet_reason(&connection, now)?,
     };
-    let mut report = AuditReport { clean: true, not_quiet, checked: 0, violations: Vec::new() };
+    let mut report = AuditReport { clean: true, verdict: Verdict::Clean, not_quiet, checked: 0, violations: Vec::new() };
     for check in checks() {
         let left_out = match check.when {
             HoldsWhen::Always => false,
@@ -141,7 +158,12 @@ fn check_file(database: &Path, provider_book: &Path, now: Timestamp, moved: Opti
             report.violations.push(Violation { id: check.id, title: check.title, found });
         }
     }
-    report.clean = report.violations.is_empty() && report.not_quiet.is_none();
+    report.verdict = match (&report.not_quiet, report.violations.is_empty()) {
+        (_, false) => Verdict::Violated,
+        (Some(_), true) => Verdict::NotQuiet,
+        (None, true) => Verdict::Clean,
+    };
+    report.clean = report.verdict == Verdict::Clean;
     connection.execute_batch("rollback")?;
     Ok(report)
 }

@@ -18,6 +18,19 @@ pub fn checks() -> Vec<Invariant> {
             ),
         ),
         Invariant::quiet(
+            "I-O2b",
+            "a paid order has used exactly its points, once in the holds and once in the ledger",
+            format!(
+                "select o.id, o.points_used, h.used, h.held, e.spent from orders_orders o
+                 left join (select order_id, sum(case when state='USED' then amount end) as used, sum(case when state='HELD' then amount end) as held
+                            from wallet_holds group by order_id) h on h.order_id=o.id
+                 left join (select t.order_id, e.owner_id, -sum(e.amount) as spent from wallet_transactions t
+                            join wallet_entries e on e.tx_id=t.id and e.kind='REWARD' where t.kind='use' group by t.order_id, e.owner_id) e
+                  on e.order_id=o.id and e.owner_id=o.member_id
+                 where o.state in {PAID_STATES} and (coalesce(h.used,0)<>o.points_used or coalesce(h.held,0)<>0 or coalesce(e.spent,0)<>o.points_used)"
+            ),
+        ),
+        Invariant::quiet(
             "I-O3",
             "a paid order has one stock deduction for each line, of its quantity",
             format!(
@@ -26,6 +39,20 @@ pub fn checks() -> Vec<Invariant> {
                  where o.state in {PAID_STATES} group by l.order_id, l.line_no, l.quantity
                  having count(m.n)<>1 or -sum(m.quantity)<>l.quantity"
             ),
+        ),
+        Invariant::quiet(
+            "I-O3b",
+            "an order that awaits its payment holds exactly its stock, points and coupons",
+            "select o.id, 'stock', l.line_no, h.quantity from orders_orders o join orders_lines l on l.order_id=o.id
+              left join stock_holds h on h.order_id=l.order_id and h.line_no=l.line_no and h.sku=l.sku and h.state='ACTIVE'
+              where o.state='AWAITING_PAYMENT' and coalesce(h.quantity,0)<>case when l.policy='reserve_on_order' then l.quantity else 0 end
+             union all
+             select o.id, 'points', o.points_used, w.amount from orders_orders o left join wallet_holds w on w.order_id=o.id and w.state='HELD'
+              where o.state='AWAITING_PAYMENT' and coalesce(w.amount,0)<>o.points_used
+             union all
+             select o.id, 'coupon', a.issued_coupon_id, k.state from orders_orders o join orders_coupons a on a.order_id=o.id
+              left join coupons_issued k on k.id=a.issued_coupon_id
+              where o.state='AWAITING_PAYMENT' and (k.id is null or k.state<>'HELD' or k.order_id<>o.id)",
         ),
         Invariant::quiet(
             "I-O4",

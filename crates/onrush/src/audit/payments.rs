@@ -40,5 +40,23 @@ pub fn checks() -> Vec<Invariant> {
              select t.ref, 'only in the wallet', t.amount, null from wallet_transactions t left join payments_payments p
               on p.id=t.ref and p.captured_at is not null where t.kind='pay' and t.refused is null and p.id is null",
         ),
+        Invariant::quiet(
+            "I-P5",
+            "our refunds equal those of the provider and of the wallet, in both directions",
+            "select p.id, p.method, r.amount, c.refunded from payments_payments p
+              left join payments_refunds r on r.payment_id=p.id and r.state='DONE' left join book.psp_charges c on c.psp_key=p.provider_key
+              where p.method='test' and coalesce(r.amount,0)<>coalesce(c.refunded,0)
+             union all
+             select c.psp_ref, 'only theirs', null, c.refunded from book.psp_charges c where c.refunded<>0
+              and not exists (select 1 from payments_payments p where p.provider_key=c.psp_key)
+             union all
+             select p.id, p.method, r.amount, t.amount from payments_payments p
+              left join payments_refunds r on r.payment_id=p.id and r.state='DONE'
+              left join wallet_transactions t on t.kind='refund' and t.ref=p.id and t.refused is null
+              where p.method='wallet' and coalesce(r.amount,0)<>coalesce(t.amount,0)
+             union all
+             select t.ref, 'only in the wallet', null, t.amount from wallet_transactions t where t.kind='refund' and t.refused is null
+              and not exists (select 1 from payments_payments p where p.id=t.ref)",
+        ),
     ]
 }

@@ -23,6 +23,12 @@ pub fn not_quiet_reason(connection: &Connection, now: Timestamp) -> rusqlite::Re
         undelivered += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
     }
     for service in SERVICES {
+        // Failed messages without a dead one before them are retried.
+        let set_aside = format!(
+            "select count(*) from {service}_dead_letters l where state in ('redrive', 'parked') and not exists (
+             select 1 from {service}_dead_letters d where d.source=l.source and d.key=l.key and d.state='dead')"
+        );
+        undelivered += connection.query_row(&set_aside, [], |row| row.get::<_, i64>(0))?;
         let pending = format!("{service}_pending");
         if connection.table_exists(None, pending.as_str())? {
             undelivered += connection.query_row(&format!("select count(*) from {pending}"), [], |row| row.get::<_, i64>(0))?;

@@ -1,8 +1,10 @@
-//! `onrush audit`: checks every invariant. Exit code 0 only if all were checked and hold.
+//! `onrush audit`: checks every invariant.
+//!
+//! Exit code 0: clean. 1: violated. 2: the audit could not be made. 3: not a quiet moment, so that some checks were not made.
 
 use super::{CommandError, print_line};
 use crate::{
-    audit::{self, AuditReport},
+    audit::{self, AuditReport, Verdict},
     settings::{RawSettings, Settings},
 };
 use kit::ports::{Clock, Stopwatch, SystemClock};
@@ -20,6 +22,8 @@ pub struct AuditArgs {
     patience: u64,
 }
 
+/// Exit code of an audit that found no quiet moment. 2 is the code of a command that failed.
+const NOT_QUIET: u8 = 3;
 /// Interval between attempts to find a quiet moment.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -35,7 +39,11 @@ impl AuditArgs {
         } else {
             print_line(report_text(&report));
         }
-        Ok(if report.clean { ExitCode::SUCCESS } else { ExitCode::from(1) })
+        Ok(match report.verdict {
+            Verdict::Clean => ExitCode::SUCCESS,
+            Verdict::Violated => ExitCode::from(1),
+            Verdict::NotQuiet => ExitCode::from(NOT_QUIET),
+        })
     }
 }
 
@@ -60,14 +68,17 @@ pub(super) fn report_text(report: &AuditReport) -> String {
             text.push_str(&format!("    {found}\n"));
         }
     }
-    if let Some(not_quiet_reason) = &report.not_quiet {
-        text.push_str(&format!("Not a quiet moment ({not_quiet_reason}): the checks that need one were skipped.\n"));
+    let verdict = match report.verdict {
+        Verdict::Clean => "clean",
+        Verdict::Violated => "VIOLATED",
+        Verdict::NotQuiet => "NOT QUIET",
+    };
+    text.push_str(&format!("{} invariants checked, {} violated: {verdict}", report.checked, report.violations.len()));
+    if let Some(reason) = &report.not_quiet {
+        text.push_str(&format!(
+            "\n{reason}: the checks that need a quiet moment were left out. Beside a running server, repeat the audit or raise --patience. \
+             Without one, start it: it delivers the messages and ends the sagas. `onrush dead-letters list` shows messages that fail."
+        ));
     }
-    text.push_str(&format!(
-        "{} invariants checked, {} violated: {}",
-        report.checked,
-        report.violations.len(),
-        if report.clean { "clean" } else { "NOT CLEAN" }
-    ));
     text
 }

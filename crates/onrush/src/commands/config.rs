@@ -97,6 +97,7 @@ fn behaviour_lines(settings: &Settings) -> Vec<SettingLine> {
         ("claim_strategy", settings.claim_strategy.name().to_owned()),
         ("saga", format!("{:?}", settings.saga).to_lowercase()),
         ("unpaid_timeout_seconds", settings.unpaid_timeout.as_secs().to_string()),
+        ("dead_letter_after_seconds", settings.dead_letter_after.as_secs().to_string()),
         ("charge_unit", settings.charge_unit.to_string()),
         ("test_provider", settings.test_provider.to_string()),
         ("operator_email", or_none(operator.map(|(email, _)| email))),

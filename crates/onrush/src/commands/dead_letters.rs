@@ -36,9 +36,9 @@ enum DeadLettersCommand {
     },
 }
 
-/// Maximum duration of a redrive without a running server. Letters that fail again are dead within moments. On PostgreSQL, leases of a
-/// dead process must expire first.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Maximum duration of a redrive without a running server, beyond the time after which a message that fails again is dead. Covers the pauses
+/// between tries, and on PostgreSQL the leases of a dead process, which must expire first.
+const PATIENCE: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl DeadLettersArgs {
@@ -122,7 +122,7 @@ async fn redrive(settings: &Settings, key: Option<Uuid>) -> Result<ExitCode, Com
 }
 
 async fn wait_for_redrive(settings: &Settings) -> Result<(), CommandError> {
-    for _ in 0..PATIENCE.as_millis() / POLL_INTERVAL.as_millis() {
+    for _ in 0..(settings.dead_letter_after + PATIENCE).as_millis() / POLL_INTERVAL.as_millis() {
         if unresolved_letters(settings).await?.iter().all(|letter| letter.state != "redrive") {
             return Ok(());
         }

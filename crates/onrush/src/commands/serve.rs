@@ -6,6 +6,7 @@ use crate::{
     mall::Mall,
     settings::{RawSettings, Settings},
 };
+use futures::FutureExt;
 use kit::{
     http::{ServerSettings, layers, listen, ops, raise_descriptor_limit, serve},
     tasks::{self, Draining, Shutdown, ShutdownTrigger},
@@ -30,13 +31,14 @@ impl ServeArgs {
     }
 }
 
-/// Serves until SIGTERM or Ctrl-C. Then readiness ends first, requests in flight finish, and the writer stops last.
+/// Serves until SIGTERM, Ctrl-C, or the end of a part that the process cannot do without. Then readiness ends first, requests in flight finish, and the writer stops last.
 pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), CommandError> {
     let listener = listen(settings.listen)
         .map_err(|error| CommandError::Other(format!("cannot listen on {}: {error}; set --listen", settings.listen)))?;
     let address = listener.local_addr()?;
     let (trigger, shutdown) = tasks::shutdown();
-    let readiness = ops::Readiness::default();
+    let writers = mall.process.writer_health();
+    let readiness = ops::Readiness::with_check(move || writers.is_good());
     let pages = doc_pages::routes(documents::openapi(&mall.process));
     let api = mall.process.router.clone().merge(pages).merge(ops::health(readiness.clone()));
     start_ops_server(settings, &readiness, &shutdown)?;
@@ -46,7 +48,10 @@ pub async fn serve_until_stopped(mall: Mall, settings: &Settings, ready: impl Fn
     ready(address);
     serve(listener, layers(api), server_settings(settings), shutdown).await?;
     mall.process.stop().await;
-    Ok(())
+    match tasks::fatal_failure().now_or_never() {
+        Some(part) => Err(CommandError::Other(format!("{part} ended after a panic; the process must be started again"))),
+        None => Ok(()),
+    }
 }
 
 /// Time between the end of readiness and the end of new connections.
@@ -100,6 +105,7 @@ fn stop_on_signal(trigger: ShutdownTrigger, readiness: ops::Readiness, draining:
     tasks::spawn("signals", async move {
         tokio::select! {
             () = wait_for_signal() => {}
+            _ = tasks::fatal_failure() => {}
             () = shutdown.stopping() => {}
         }
         tracing::info!("stopping: no new requests, requests in flight finish");

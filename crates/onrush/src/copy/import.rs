@@ -127,7 +127,7 @@ async fn open_target<'s>(database: &'s MallDatabase, from: &mut DatabaseSnapshot
         tx.batch(&format!("lock table {} in share row exclusive mode", names.join(","))).await
     };
     locked.await.map_err(|error| match error {
-        kit::DbError::Retry(_) | kit::DbError::Locked(_) | kit::DbError::Busy => {
+        kit::DbError::Retry(_) | kit::DbError::Locked(_) | kit::DbError::Busy | kit::DbError::Slow => {
             CopyError::Refused("other processes use the tables of the target database: stop every process of that mall first".into())
         }
         other => other.into(),

@@ -87,6 +87,9 @@ pub struct RawSettings {
     /// Seconds until an unpaid order expires [default: 600]
     #[arg(long, env = "ONRUSH_UNPAID_TIMEOUT_SECONDS")]
     pub unpaid_timeout_seconds: Option<u64>,
+    /// Seconds over which a message must fail before it is a dead letter; 0: after three tries [default: 30]
+    #[arg(long, env = "ONRUSH_DEAD_LETTER_AFTER_SECONDS")]
+    pub dead_letter_after_seconds: Option<u64>,
     /// Charges must be a multiple of this many won [default: 1]
     #[arg(long, env = "ONRUSH_CHARGE_UNIT")]
     pub charge_unit: Option<i64>,
@@ -136,6 +139,7 @@ impl RawSettings {
             claim_strategy: self.claim_strategy.or(other.claim_strategy),
             saga: self.saga.or(other.saga),
             unpaid_timeout_seconds: self.unpaid_timeout_seconds.or(other.unpaid_timeout_seconds),
+            dead_letter_after_seconds: self.dead_letter_after_seconds.or(other.dead_letter_after_seconds),
             charge_unit: self.charge_unit.or(other.charge_unit),
             test_provider: self.test_provider.or(other.test_provider),
             operator_email: self.operator_email.or(other.operator_email),

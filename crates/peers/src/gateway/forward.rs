@@ -130,17 +130,17 @@ enum RetrySafety {
     ReadOnly,
     /// The request has an Idempotency-Key. The gateway retries it once.
     Keyed,
-    /// The method is idempotent. The gateway reports the failure, and the client may retry.
+    /// The operation is idempotent. The gateway reports the failure, and the client may retry.
     Idempotent,
     Unsafe,
 }
 
 impl RetrySafety {
-    fn of(method: &Method, headers: &HeaderMap) -> RetrySafety {
+    fn of(route: &ForwardRoute, method: &Method, headers: &HeaderMap) -> RetrySafety {
         match *method {
             Method::GET | Method::HEAD => RetrySafety::ReadOnly,
             _ if headers.contains_key("idempotency-key") => RetrySafety::Keyed,
-            Method::PUT | Method::DELETE | Method::OPTIONS => RetrySafety::Idempotent,
+            _ if route.is_idempotent => RetrySafety::Idempotent,
             _ => RetrySafety::Unsafe,
         }
     }
@@ -160,7 +160,7 @@ async fn prepare(route: &ForwardRoute, parts: Parts, body: axum::body::Body, tra
     // Reads the whole body, which is small. A slow client then occupies no connection to the peer, and the gateway can retry.
     let limit = if caller.is_some() { BODY_LIMIT } else { STRANGER_BODY_LIMIT };
     let body = read_whole(&parts.extensions, body, limit).await?;
-    let retry_safety = RetrySafety::of(&parts.method, &parts.headers);
+    let retry_safety = RetrySafety::of(route, &parts.method, &parts.headers);
     let wait = Preferences::of(&parts.headers).wait.min(MAX_WAIT);
     let peer = parts.extensions.get::<Peer>().copied();
     let mut headers = forwarded_headers(parts.headers, trace, hops);

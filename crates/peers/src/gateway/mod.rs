@@ -23,7 +23,7 @@ use forward::ForwardMetrics;
 use runtime::tasks::Draining;
 use std::{sync::Arc, time::Duration};
 use utoipa::openapi::OpenApi;
-use web::openapi::{operations, takes_caller};
+use web::openapi::{is_idempotent, operations, takes_caller};
 
 /// Timeouts of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ struct ForwardRoute {
     /// True when the operation reads access tokens. Other operations ignore a bad one: signing in again must work with an old token in the
     /// header.
     takes_token: bool,
+    /// True when a repeat has no second effect, even without an Idempotency-Key.
+    is_idempotent: bool,
     metrics: ForwardMetrics,
 }
 
@@ -74,11 +76,13 @@ impl Gateway {
         let mut router = Router::new();
         for (path, item) in openapi.paths.paths.iter().filter(|(path, _)| !path.starts_with("/internal/")) {
             for (method, operation) in operations(item) {
+                let is_idempotent = is_idempotent(&method, operation);
                 let Ok(method) = MethodFilter::try_from(method) else { continue };
                 let route = Arc::new(ForwardRoute {
                     gateway: self.clone(),
                     service: service.to_owned(),
                     takes_token: takes_caller(operation),
+                    is_idempotent,
                     metrics: ForwardMetrics::new(service),
                 });
                 let handler = move |request: Request| {

@@ -95,7 +95,7 @@ impl UpdateQueue {
     pub fn start(redis: Redis) -> Arc<UpdateQueue> {
         let wake = Arc::new(Notify::new());
         let queue = Arc::new(UpdateQueue { queued: Mutex::default(), wake: Arc::clone(&wake), progress: Notify::new() });
-        kit::tasks::spawn("coupons.gate.updates", run(Arc::downgrade(&queue), redis, wake));
+        kit::tasks::spawn_vital("coupons.gate.updates", run(Arc::downgrade(&queue), redis, wake));
         queue
     }
 

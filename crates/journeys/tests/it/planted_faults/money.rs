@@ -108,6 +108,13 @@ fn payments() -> Vec<PlantedFault> {
         fault("I-P3", &["wallet_transactions"], "delete from wallet_transactions where kind='pay' and order_id={paid}", "APPROVED"),
         fault("I-P3", &["wallet_transactions"], "update wallet_transactions set amount=amount+1 where kind='pay' and order_id={paid}", "APPROVED"),
         fault("I-P3", &[], "delete from payments_payments where order_id={paid}", "only in the wallet"),
+        // finding 10: the provider's refunds, in both directions.
+        fault("I-P5", &[], format!("update book.psp_charges set refunded=0 where psp_key={}", of("{ended_tested}")), "test 10000 0"),
+        fault("I-P5", &[], format!("update book.psp_charges set refunded=700 where psp_key={tested}"), "test – 700"),
+        fault("I-P5", &[], "delete from payments_payments where order_id={ended_tested}", "only theirs – 10000"),
+        fault("I-P5", &["wallet_transactions"], "delete from wallet_transactions where kind='refund' and order_id={ended}", "wallet"),
+        fault("I-P5", &[], "update payments_refunds set state='PENDING' where order_id={ended}", "wallet –"),
+        fault("I-P5", &[], "delete from payments_payments where order_id={ended}", "only in the wallet"),
         fault("I-P4", &[], "update payments_payments set state='UNKNOWN', updated_at=1 where order_id={ended_tested}", "UNKNOWN"),
         fault("I-P4", &[], "update payments_payments set state='INTENT', updated_at=1 where order_id={ended_tested}", "INTENT"),
         // As in production: the order waits for the payment.

@@ -3,7 +3,7 @@
 use super::{PlantedFault, fault};
 
 pub fn planted_faults() -> Vec<PlantedFault> {
-    [amounts(), leftovers(), states(), sagas()].into_iter().flatten().collect()
+    [amounts(), points(), waiting(), without_order(), open_keys(), leftovers(), states(), sagas()].into_iter().flatten().collect()
 }
 
 fn amounts() -> Vec<PlantedFault> {
@@ -30,6 +30,93 @@ fn amounts() -> Vec<PlantedFault> {
         fault("I-O4", &[], "update coupons_issued set state='HELD', used_at=null where order_id={paid}", "{paid}"),
         fault("I-O4", &[], "update coupons_issued set order_id={tested} where order_id={paid}", "{paid}"),
         fault("I-O4", &[], "delete from coupons_issued where order_id={paid}", "{paid}"),
+    ]
+}
+
+// finding 10
+fn points() -> Vec<PlantedFault> {
+    vec![
+        // The prices add up, but the wallet has spent less than the order says.
+        fault(
+            "I-O2b",
+            &[],
+            "update orders_orders set points_used=points_used+100, discount=discount-100 where id={paid};
+             update orders_lines set line_discount=line_discount-100 where order_id={paid} and line_no=1;
+             update orders_coupons set discount=discount-100 where order_id={paid}",
+            "{paid} 600 500",
+        ),
+        fault("I-O2b", &[], "delete from wallet_holds where order_id={paid}", "{paid} 500 –"),
+        // Left behind by a lost `points.use`, and consistent in the wallet.
+        fault(
+            "I-O2b",
+            &["wallet_accounts"],
+            "update wallet_holds set state='HELD' where order_id={paid};
+             update wallet_accounts set held=held+500, balance=balance+500 where owner_id={buyer} and kind='REWARD'",
+            "{paid} 500 – 500",
+        ),
+        fault("I-O2b", &["wallet_transactions"], "delete from wallet_transactions where kind='use' and order_id={paid}", "{paid} 500 500"),
+    ]
+}
+
+// finding 10: an order that awaits its payment. The healthy one has neither points nor coupons.
+fn waiting() -> Vec<PlantedFault> {
+    vec![
+        fault("I-O3b", &[], "delete from stock_holds where order_id={unpaid}", "{unpaid} stock 1 –"),
+        fault("I-O3b", &[], "update stock_holds set quantity=quantity+1 where order_id={unpaid}", "{unpaid} stock 1 2"),
+        fault("I-O3b", &[], "update orders_orders set points_used=300, total=total-300 where id={unpaid}", "{unpaid} points 300 –"),
+        fault("I-O3b", &[], "insert into wallet_holds values ({unpaid}, {buyer}, 70, 'HELD', null, null, 1)", "{unpaid} points 0 70"),
+        fault(
+            "I-O3b",
+            &[],
+            "insert into orders_coupons select {unpaid}, issued_coupon_id, name, scope, store_id, base, discount from orders_coupons
+             where order_id={paid}",
+            "{unpaid} coupon",
+        ),
+    ]
+}
+
+// finding 10, finding 1: effects of orders that do not exist, as after a restore of the database of orders.
+fn without_order() -> Vec<PlantedFault> {
+    const GHOST: &str = "x'0123456789abcdef0123456789abcdef'";
+    let plant = |table: &'static str, change: &str, shows: &'static str| fault("I-O15", &[], format!("update {table} set {change}"), shows);
+    let ghost = |condition: &str| format!("order_id={GHOST} where {condition}");
+    vec![
+        plant("payments_payments", &ghost("order_id={tested}"), "payment 01234567-89ab"),
+        plant("payments_refunds", &ghost("order_id={ended_tested}"), "refund 01234567-89ab"),
+        plant("stock_movements", &ghost("order_id={paid} and kind='SALE'"), "stock movement 01234567-89ab"),
+        plant("stock_holds", &ghost("order_id={unpaid}"), "stock hold 01234567-89ab"),
+        plant("stock_reservations", &ghost("order_id={unpaid}"), "stock reservation 01234567-89ab"),
+        plant("wallet_holds", &ghost("order_id={paid}"), "points hold 01234567-89ab"),
+        fault(
+            "I-O15",
+            &["wallet_transactions"],
+            format!("update wallet_transactions set {}", ghost("order_id={paid} and kind='pay'")),
+            "ledger transaction 01234567-89ab",
+        ),
+        plant("coupons_issued", &ghost("order_id={paid}"), "coupon 01234567-89ab"),
+        fault(
+            "I-O15",
+            &[],
+            format!("update coupons_issued set state='HELD', used_at=null, order_id={GHOST} where order_id={{paid}}"),
+            "coupon 01234567-89ab",
+        ),
+    ]
+}
+
+// finding 10: a key that answers 409 for ever.
+fn open_keys() -> Vec<PlantedFault> {
+    let insert = |service: &str, operation: &str| {
+        format!("insert into {service}_idempotency values ({{buyer}}, '{operation}', 'lost', zeroblob(32), null, null, null, 1)")
+    };
+    vec![
+        fault("I-A3b", &[], insert("orders", "orders.create"), "orders orders.create lost no open answer"),
+        fault("I-A3b", &[], insert("wallet", "wallet.charge"), "wallet wallet.charge lost open"),
+        fault(
+            "I-A3b",
+            &[],
+            "insert into orders_open_answers values ({unpaid}, 'orders.create', {buyer}, 'lost', zeroblob(16))",
+            "orders orders.create lost no open key",
+        ),
     ]
 }
 

@@ -87,7 +87,7 @@ async fn a_slow_statement_is_cancelled() {
     let found: (String, String, String) = tx.query_one(sql, &[]).await.unwrap();
     assert_eq!(found, ("10s".into(), "20s".into(), "onrush".into()));
     tx.batch("set statement_timeout = 20").await.unwrap();
-    assert!(matches!(tx.batch("select pg_sleep(60)").await, Err(DbError::Busy)));
+    assert!(matches!(tx.batch("select pg_sleep(60)").await, Err(DbError::Slow)));
 }
 
 #[tokio::test]

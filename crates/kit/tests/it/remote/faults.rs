@@ -29,7 +29,11 @@ async fn failing(failures: usize, fail: impl Fn() -> Response + Clone + Send + S
 }
 
 async fn ask(gateway: &Server, method: Method, key: Option<&str>) -> http::Response<Bytes> {
-    let mut request = Request::builder().method(method).uri(format!("{}/v1/things/1", gateway.url()));
+    ask_at(gateway, "/v1/things/1", method, key).await
+}
+
+async fn ask_at(gateway: &Server, path: &str, method: Method, key: Option<&str>) -> http::Response<Bytes> {
+    let mut request = Request::builder().method(method).uri(format!("{}{path}", gateway.url()));
     if let Some(key) = key {
         request = request.header("idempotency-key", key);
     }
@@ -135,6 +139,17 @@ async fn a_broken_connection_is_retried_only_if_idempotent() {
         assert_eq!(ask(&gateway, Method::POST, Some("k")).await.status(), 200);
     }
     assert!(proxy.connections() > 0);
+}
+
+// finding 7: the operation says whether a repeat is harmless, and not its method.
+#[tokio::test]
+async fn a_delete_with_a_second_effect_is_unknown_without_a_key() {
+    let (service, _) = failing(0, internal).await;
+    for (key, expected) in [(None, (502, 8000)), (Some("k"), (503, 8001))] {
+        let proxy = FaultyProxy::before(service.address, ProxyMode::Disconnect).await;
+        let gateway = Installation::new(&format!("things={}", proxy.url())).start_gateway().await;
+        assert_eq!(problem(&ask_at(&gateway, "/v1/mine/last", Method::DELETE, key).await), expected);
+    }
 }
 
 // A11, Z1

@@ -205,6 +205,8 @@ impl Installation {
 pub fn document() -> OpenApi {
     let open = || OperationBuilder::new().build();
     let guarded = || OperationBuilder::new().security(SecurityRequirement::new("bearer", Vec::<String>::new())).build();
+    let mut not_idempotent = open();
+    not_idempotent.extensions = Some(utoipa::openapi::extensions::ExtensionsBuilder::new().add("x-idempotent", false).build());
     let mut things = PathItem::new(HttpMethod::Get, open());
     things.post = Some(open());
     things.put = Some(open());
@@ -212,6 +214,7 @@ pub fn document() -> OpenApi {
     things.patch = Some(open());
     let paths = PathsBuilder::new()
         .path("/v1/things/{id}", things)
+        .path("/v1/mine/last", PathItem::new(HttpMethod::Delete, not_idempotent))
         .path("/v1/events", PathItem::new(HttpMethod::Get, open()))
         .path("/v1/mine", PathItem::new(HttpMethod::Get, guarded()))
         .path("/v1/mine/{id}", PathItem::new(HttpMethod::Put, guarded()))

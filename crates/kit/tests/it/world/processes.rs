@@ -66,7 +66,7 @@ impl Mall {
             kafka: topics.as_ref().map(kafka),
             apart: None,
             redis: None,
-            engine: EngineSettings::default(),
+            engine: EngineSettings { dead_letter_after: Duration::ZERO, ..EngineSettings::default() },
             queue: DEFAULT_QUEUE,
             limits: LimitSettings::off(),
             secret: [7; 32],

@@ -28,6 +28,10 @@ pub enum Failure {
     Conflict,
     /// Runs into a lock timeout, every time.
     Locked,
+    /// Takes longer than the server allows, every time.
+    Slow,
+    /// The server is out of memory.
+    Outage,
 }
 
 /// Keys whose messages fail. Shared by the stubs and kept across restarts.
@@ -70,6 +74,8 @@ impl PlannedFailures {
             Some(Failure::Fault) => Err(Fault::Bug(format!("planned fault on {}", envelope.message.kind()))),
             Some(Failure::Conflict) => Err(DbError::Retry("40001: planned conflict".into()).into()),
             Some(Failure::Locked) => Err(DbError::Locked("55P03: planned lock timeout".into()).into()),
+            Some(Failure::Slow) => Err(DbError::Slow.into()),
+            Some(Failure::Outage) => Err(DbError::Server("53200: out of memory".into()).into()),
             Some(Failure::Panic) => panic!("planned panic on {}", envelope.message.kind()),
         }
     }

@@ -85,7 +85,7 @@ impl SoloMall {
     pub async fn build() -> SoloMall {
         let folder = TempFolder::new();
         let faults = Faults::planned();
-        let running = RunningMall::open(&settings(folder.path()), faults.clone()).await;
+        let running = RunningMall::open(&settings_with_dead_letters(folder.path()), faults.clone()).await;
         let operator = running.token(MemberId(new_id()), Role::Operator);
         let product = running.post("/v1/products", &operator, json!({"name": "Umbrella", "price": 9_000, "stock": 50})).await;
         let sku = text(&product["options"][0]["sku"]);
@@ -175,6 +175,11 @@ impl SoloMall {
 pub fn settings(folder: &Path) -> Settings {
     let raw = RawSettings { data_dir: Some(folder.to_owned()), ..RawSettings::default() };
     Settings::load(&raw).expect("the settings are good")
+}
+
+/// A message that fails becomes a dead letter after three tries.
+fn settings_with_dead_letters(folder: &Path) -> Settings {
+    Settings { dead_letter_after: Duration::ZERO, ..settings(folder) }
 }
 
 async fn sign_up(running: &RunningMall) -> (String, String, String) {

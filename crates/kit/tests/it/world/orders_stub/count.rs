@@ -25,6 +25,8 @@ pub enum CommandFault {
     Outage,
     /// A commit hook panics.
     Hook,
+    /// The writer itself panics, outside of its transaction.
+    Writer,
 }
 
 /// Adds to the counter and answers with the new value. Refused if the value would become negative.
@@ -53,6 +55,7 @@ impl Command for Count {
     const OPERATION: &'static str = "orders.count";
 
     fn is_exclusive(&self) -> bool {
+        assert!(self.fault != CommandFault::Writer, "planned panic of the writer");
         self.is_exclusive
     }
 
@@ -75,7 +78,7 @@ impl Command for Count {
                 announced.fetch_add(1, Ordering::SeqCst);
             });
             match count.fault {
-                CommandFault::None => {}
+                CommandFault::None | CommandFault::Writer => {}
                 CommandFault::Fault => return Err(Fault::Bug("planned fault".into())),
                 CommandFault::Panic => panic!("planned panic"),
                 CommandFault::Constraint => {
