@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod errors;
+mod folding;
 pub mod ids;
 pub mod messages;
 pub mod money;
@@ -14,6 +15,7 @@ pub mod streams;
 pub mod time;
 
 pub use errors::{Code, Refusal};
+pub use folding::fold_text;
 pub use ids::*;
 pub use messages::{Kind, Message};
 pub use money::Won;

@@ -94,7 +94,7 @@ impl Coupons {
 kit::module! {
     impl Module for Coupons {
         name: "coupons",
-        migrations: kit::migrations!("init", "claims", postgres "room"),
+        migrations: kit::migrations!("init", "claims", postgres "room", "folded"),
         checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,
