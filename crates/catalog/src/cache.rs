@@ -47,9 +47,10 @@ pub const SHARED_TTL: Duration = Duration::from_millis(500);
 /// A page of the product list.
 #[derive(Debug)]
 pub struct ProductPage {
-    pub views: Vec<Arc<ProductView>>,
-    /// Another page follows.
-    pub has_more: bool,
+    /// The products with their positions.
+    pub entries: Vec<(ProductPosition, Arc<ProductView>)>,
+    /// The start of the next page. It may be set after a short page.
+    pub next: Option<ProductPosition>,
 }
 
 /// A rendered page. Valid while catalogue and stock have these versions, which were read before the content of the page.

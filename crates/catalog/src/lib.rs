@@ -5,6 +5,7 @@
 
 mod api;
 mod cache;
+mod jobs;
 mod links;
 mod model;
 mod queries;
@@ -29,8 +30,9 @@ impl Catalog {
 kit::module! {
     impl Module for Catalog {
         name: "catalog",
-        migrations: kit::migrations!("init"),
+        migrations: kit::migrations!("init", "summaries"),
         router: api::router,
         calls: links::register,
+        jobs: jobs::all,
     }
 }

@@ -107,17 +107,23 @@ impl Catalog {
         if let Some(page) = self.cache.pages.get(&key).await {
             return Ok(page);
         }
-        let mut ids = store::list(&mut *self.kit.db.reader().await?, filter, after, limit).await?;
-        let has_more = ids.len() > limit as usize;
-        ids.truncate(limit as usize);
-        let page = Arc::new(ProductPage { views: self.views(&ids).await?, has_more });
+        let found = {
+            let mut reader = if filter.passes_over() { self.kit.db.heavy_reader().await? } else { self.kit.db.reader().await? };
+            store::list(&mut reader, filter, after, limit).await?
+        };
+        let ids: Vec<ProductId> = found.positions.iter().map(|position| position.id).collect();
+        let mut positions = found.positions.into_iter();
+        let views = self.views(&ids).await?.into_iter();
+        // A product deleted meanwhile has no view.
+        let entries = views.filter_map(|view| Some((positions.find(|position| position.id == view.id)?, view))).collect();
+        let page = Arc::new(ProductPage { entries, next: found.next });
         self.cache.pages.insert(key, Arc::clone(&page)).await;
         Ok(page)
     }
 
     /// Units of each option of these products that can be ordered now.
-    pub(crate) async fn available(&self, views: &[Arc<ProductView>]) -> Result<HashMap<Sku, i64>, Problem> {
-        let skus = views.iter().flat_map(|view| view.skus.iter().copied()).collect();
+    pub(crate) async fn available(&self, views: impl Iterator<Item = &Arc<ProductView>>) -> Result<HashMap<Sku, i64>, Problem> {
+        let skus = views.flat_map(|view| view.skus.iter().copied()).collect();
         Ok(self.kit.links.call(GetAvailability { skus }).await?)
     }
 }

@@ -8,6 +8,7 @@ use contracts::{ProductId, Sku, StoreId, Won, calls::PricedSku, messages::StockP
 use kit::{
     Fault,
     db::{DbError, FromRow, Param, Row, Tx, params},
+    http::text,
 };
 use std::{collections::HashMap, fmt::Write};
 
@@ -105,39 +106,127 @@ fn full_name(product: String, option: &str) -> String {
     if option == crate::model::DEFAULT_OPTION { product } else { format!("{product} / {option}") }
 }
 
-/// The ids of one page of products on sale, in order. Reads one more than `limit`, to tell if another page follows.
-pub async fn list(tx: &mut Tx, filter: &ProductFilter, after: Option<ProductPosition>, limit: u32) -> Result<Vec<ProductId>, DbError> {
-    let (column, direction, beyond) = match filter.sort {
-        Sort::Newest => ("created_at", "desc", "<"),
-        Sort::Oldest => ("created_at", "asc", ">"),
-        Sort::PriceAsc => ("price", "asc", ">"),
-        Sort::PriceDesc => ("price", "desc", "<"),
-    };
+/// Products that one request looks at, in the order of the list, before its page ends early. It bounds a search to some milliseconds.
+const MAX_LOOKED_AT: u32 = 5_000;
+
+/// The products of a page. `next`: the last product looked at, if more follow it.
+#[derive(Debug, Default)]
+pub struct FoundProducts {
+    pub positions: Vec<ProductPosition>,
+    pub next: Option<ProductPosition>,
+}
+
+/// One page of products on sale, in order. With a filter by name or price, it looks at a bounded number of products. Then the page may be
+/// short or empty although more follow.
+pub async fn list(tx: &mut Tx, filter: &ProductFilter, after: Option<ProductPosition>, limit: u32) -> Result<FoundProducts, DbError> {
+    let mut scope = ListSql::of(filter, after);
+    let mut last_looked_at = None;
+    if filter.passes_over() {
+        last_looked_at = scope.nth(tx, MAX_LOOKED_AT).await?;
+    }
+    if let Some(last) = last_looked_at {
+        scope.end_at(last);
+    }
     let pattern = filter.q.as_deref().map(like_pattern);
-    let mut params: Vec<Param<'_>> = Vec::new();
-    let mut sql = String::from("select id from catalog_products where state='on_sale'");
-    let conditions: [(&str, Option<Param<'_>>); 4] = [
-        ("store_id=", filter.store.map(Param::from)),
-        ("price>=", filter.min_price.map(Param::from)),
-        ("price<=", filter.max_price.map(Param::from)),
-        ("search_name like ", pattern.as_ref().map(Param::from)),
-    ];
-    for (condition, param) in conditions {
-        let Some(param) = param else { continue };
-        params.push(param);
-        let _ = write!(sql, " and {condition}${}", params.len());
+    scope.narrow(filter, pattern.as_deref());
+    // One more than a page tells if another follows.
+    let mut positions = scope.first(tx, limit + 1).await?;
+    let mut next = last_looked_at;
+    if positions.len() > limit as usize {
+        positions.truncate(limit as usize);
+        next = positions.last().copied();
     }
-    if pattern.is_some() {
-        sql.push_str(" escape '\\'");
+    Ok(FoundProducts { positions, next })
+}
+
+/// A query of the product list in the making.
+struct ListSql<'p> {
+    conditions: String,
+    params: Vec<Param<'p>>,
+    /// Column of the order, and its direction.
+    column: &'static str,
+    is_descending: bool,
+}
+
+struct PositionRow(ProductPosition);
+
+impl FromRow for PositionRow {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self(ProductPosition { value: row.get(0)?, id: row.get(1)? }))
     }
-    if let Some(ProductPosition { value, id }) = after {
-        params.extend([Param::Int(value), Param::from(id)]);
-        let _ = write!(sql, " and ({column}, id) {beyond} (${}, ${})", params.len() - 1, params.len());
+}
+
+impl<'p> ListSql<'p> {
+    /// The products behind `after`, by the conditions that an index serves.
+    fn of(filter: &ProductFilter, after: Option<ProductPosition>) -> Self {
+        let (column, is_descending) = match filter.sort {
+            Sort::Newest => ("created_at", true),
+            Sort::Oldest => ("created_at", false),
+            Sort::PriceAsc => ("lowest_price", false),
+            Sort::PriceDesc => ("lowest_price", true),
+        };
+        let mut sql = Self { conditions: "state='on_sale'".into(), params: Vec::new(), column, is_descending };
+        if let Some(store) = filter.store {
+            sql.and("store_id=", Param::from(store));
+        }
+        if let (Some(price), "lowest_price") = (filter.max_price, column) {
+            sql.and("lowest_price<=", Param::from(price));
+        }
+        if let Some(after) = after {
+            sql.compare(if is_descending { "<" } else { ">" }, after);
+        }
+        sql
     }
-    params.push(Param::from(limit + 1));
-    let _ = write!(sql, " order by {column} {direction}, id {direction} limit ${}", params.len());
-    let found: Vec<(ProductId,)> = tx.query(&sql, &params).await?;
-    Ok(found.into_iter().map(|(id,)| id).collect())
+
+    fn and(&mut self, condition: &str, param: Param<'p>) {
+        self.params.push(param);
+        let _ = write!(self.conditions, " and {condition}${}", self.params.len());
+    }
+
+    fn compare(&mut self, operator: &str, position: ProductPosition) {
+        self.params.extend([Param::Int(position.value), Param::from(position.id)]);
+        let (column, value, id) = (self.column, self.params.len() - 1, self.params.len());
+        let _ = write!(self.conditions, " and ({column}, id) {operator} (${value}, ${id})");
+    }
+
+    /// Leaves out the products behind this one.
+    fn end_at(&mut self, last: ProductPosition) {
+        self.compare(if self.is_descending { ">=" } else { "<=" }, last);
+    }
+
+    /// Adds the conditions that no index serves. A product has prices in a range, which must overlap with the wanted range. The plus signs
+    /// keep the databases from another index, whose rows would need sorting.
+    fn narrow(&mut self, filter: &ProductFilter, pattern: Option<&'p str>) {
+        if let Some(price) = filter.min_price {
+            self.and("+highest_price>=", Param::from(price));
+        }
+        if let Some(price) = filter.max_price {
+            self.and("+lowest_price<=", Param::from(price));
+        }
+        if let Some(pattern) = pattern {
+            self.and("search_name like ", Param::from(pattern));
+            self.conditions.push_str(" escape '\\'");
+        }
+    }
+
+    fn text(&self) -> String {
+        let (column, direction) = (self.column, if self.is_descending { "desc" } else { "asc" });
+        format!("select {column}, id from catalog_products where {} order by {column} {direction}, id {direction}", self.conditions)
+    }
+
+    /// The position of the nth product. `None`: there are fewer.
+    async fn nth(&self, tx: &mut Tx, n: u32) -> Result<Option<ProductPosition>, DbError> {
+        let sql = format!("{} limit 1 offset {}", self.text(), n - 1);
+        let found: Option<PositionRow> = tx.query_opt(&sql, &self.params).await?;
+        Ok(found.map(|PositionRow(position)| position))
+    }
+
+    async fn first(&self, tx: &mut Tx, count: u32) -> Result<Vec<ProductPosition>, DbError> {
+        let sql = format!("{} limit ${}", self.text(), self.params.len() + 1);
+        let params: Vec<Param<'_>> = self.params.iter().copied().chain([Param::from(count)]).collect();
+        let found: Vec<PositionRow> = tx.query(&sql, &params).await?;
+        Ok(found.into_iter().map(|PositionRow(position)| position).collect())
+    }
 }
 
 /// Matches the text anywhere in a name, with wildcards escaped.
@@ -154,13 +243,20 @@ fn like_pattern(text: &str) -> String {
     pattern
 }
 
+/// Products whose summary an earlier binary left behind.
+pub async fn unsummarized(tx: &mut Tx, limit: u32) -> Result<Vec<ProductId>, DbError> {
+    let sql = "select id from catalog_products where summary_version <> version limit $1";
+    let found: Vec<(ProductId,)> = tx.query(sql, &params![limit]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
 pub async fn insert_products(tx: &mut Tx, products: &[&Product]) -> Result<(), DbError> {
-    let sql = "insert into catalog_products (id, store_id, name, search_name, description, price, policy, state, created_at, version) \
-               values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)";
-    let names: Vec<String> = products.iter().map(|product| product.name.to_lowercase()).collect();
-    let rows = products.iter().zip(&names).map(|(p, lower)| {
-        let (policy, state) = (p.policy.as_str(), p.state.as_str());
-        params![p.id, p.store_id, &p.name, lower, &p.description, p.price, policy, state, p.created_at, p.version]
+    let sql = "insert into catalog_products (id, store_id, name, search_name, description, price, policy, state, created_at, version, \
+               lowest_price, highest_price, summary_version) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$10)";
+    let names: Vec<String> = products.iter().map(|product| text::fold(&product.name)).collect();
+    let rows = products.iter().zip(&names).map(|(p, folded)| {
+        let (policy, state, lowest, highest) = (p.policy.as_str(), p.state.as_str(), p.lowest_price(), p.highest_price());
+        params![p.id, p.store_id, &p.name, folded, &p.description, p.price, policy, state, p.created_at, p.version, lowest, highest]
     });
     tx.execute_many(sql, rows).await?;
     upsert_options(tx, &options_of(products, false)).await
@@ -168,11 +264,12 @@ pub async fn insert_products(tx: &mut Tx, products: &[&Product]) -> Result<(), D
 
 /// Updates products that this transaction has locked.
 pub async fn update_products(tx: &mut Tx, products: &[&Product]) -> Result<(), Fault> {
-    let sql = "update catalog_products set name=$2, search_name=$3, description=$4, price=$5, state=$6, version=$7 where id=$1";
-    let names: Vec<String> = products.iter().map(|product| product.name.to_lowercase()).collect();
-    let rows = products.iter().zip(&names).map(|(product, lower)| {
-        let state = product.state.as_str();
-        params![product.id, &product.name, lower, &product.description, product.price, state, product.version]
+    let sql = "update catalog_products set name=$2, search_name=$3, description=$4, price=$5, state=$6, version=$7, lowest_price=$8, \
+               highest_price=$9, summary_version=$7 where id=$1";
+    let names: Vec<String> = products.iter().map(|product| text::fold(&product.name)).collect();
+    let rows = products.iter().zip(&names).map(|(p, folded)| {
+        let (state, lowest, highest) = (p.state.as_str(), p.lowest_price(), p.highest_price());
+        params![p.id, &p.name, folded, &p.description, p.price, state, p.version, lowest, highest]
     });
     if tx.execute_many(sql, rows).await?.iter().any(|rows| *rows != 1) {
         return Err(Fault::Bug("a product locked by this transaction is missing".into()));

@@ -1,6 +1,6 @@
 //! A product as shoppers see it. Its JSON is rendered once, except the quantities, which are inserted for each answer.
 
-use crate::model::{Product, ProductPosition, Sort};
+use crate::model::Product;
 use contracts::{ProductId, Sku, StoreId, Timestamp, Won, messages::StockPolicy};
 use serde::Serialize;
 use std::{collections::HashMap, io::Write};
@@ -72,8 +72,6 @@ pub struct ProductDetail {
 pub struct ProductView {
     pub id: ProductId,
     pub skus: Vec<Sku>,
-    created_at: Timestamp,
-    price: Won,
     /// The JSON up to the options.
     head: Vec<u8>,
     /// The JSON of each option, up to its quantity.
@@ -142,20 +140,10 @@ impl ProductView {
         ProductView {
             id: product.id,
             skus: product.live_options().map(|option| option.sku).collect(),
-            created_at: product.created_at,
-            price: product.price,
             head: open_object(&head),
             options: options.collect(),
             detail: open_object(&tail),
         }
-    }
-
-    pub fn position(&self, sort: Sort) -> ProductPosition {
-        let value = match sort {
-            Sort::Newest | Sort::Oldest => self.created_at.0,
-            Sort::PriceAsc | Sort::PriceDesc => self.price.0,
-        };
-        ProductPosition { value, id: self.id }
     }
 
     /// Units that can be ordered, over all options. A SKU unknown to stock counts as 0.

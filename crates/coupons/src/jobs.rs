@@ -1,5 +1,5 @@
 //! Periodic work of coupons: expires unused coupons (C19), closes the waitlists of ended campaigns, and continues promotions that were too
-//! many for one transaction. Each pass is one bounded command in the queue.
+//! many for one transaction. It also folds the names that an earlier binary wrote. Each pass is one bounded command in the queue.
 
 use crate::{
     Coupons,
@@ -23,6 +23,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const CLOSE_EVERY: Duration = Duration::from_secs(5);
 /// Delay before the first pass of a backlog. The passes after it follow at once.
 const PROMOTE_EVERY: Duration = Duration::from_secs(1);
+/// Searches find coupons of an earlier binary after this time. It runs beside this one only during an upgrade.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// Definitions per pass.
 const MAX_DEFINITIONS: u32 = 50;
 /// Coupons or tickets per pass: a few milliseconds, during which claims wait.
@@ -37,6 +39,7 @@ pub fn all(coupons: &Arc<Coupons>) -> Vec<Job> {
         job("coupons.expire", EXPIRE_EVERY, coupons, || ExpireCoupons),
         job("coupons.close", CLOSE_EVERY, coupons, || CloseWaitlists),
         job("coupons.promote", PROMOTE_EVERY, coupons, || PromoteWaiting),
+        job("coupons.fold", FOLD_EVERY, coupons, || FoldNames),
     ]
 }
 
@@ -154,5 +157,23 @@ impl Command for PromoteWaiting {
         loaded.load_definitions(tx, backlog.iter().copied()).await?;
         let served = promote_in(work, backlog.iter().copied()).await?;
         Ok(answers(commands.len(), served > 0))
+    }
+}
+
+struct FoldNames;
+
+impl Command for FoldNames {
+    type Service = Coupons;
+    const OPERATION: &'static str = "coupons.fold";
+
+    async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
+        let (tx, loaded) = work.rows::<LoadedCoupons>();
+        let unfolded = definitions::unfolded(tx, MAX_DEFINITIONS).await?;
+        loaded.load_definitions(tx, unfolded.iter().copied()).await?;
+        for id in &unfolded {
+            // The save folds the name of every changed definition.
+            loaded.definitions.get_mut(*id);
+        }
+        Ok(answers(commands.len(), unfolded.len() == MAX_DEFINITIONS as usize))
     }
 }

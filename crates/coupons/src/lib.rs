@@ -103,7 +103,7 @@ impl Coupons {
 kit::module! {
     impl Module for Coupons {
         name: "coupons",
-        migrations: kit::migrations!("init", "claims", postgres "room", "closing"),
+        migrations: kit::migrations!("init", "claims", postgres "room", "closing", "folded"),
         checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,

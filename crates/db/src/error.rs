@@ -94,7 +94,7 @@ impl From<rusqlite::Error> for DbError {
                 DbError::Unique(text())
             }
             (_, ffi::SQLITE_CONSTRAINT) => DbError::Constraint(text()),
-            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => DbError::Busy,
+            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_INTERRUPT) => DbError::Busy,
             (_, ffi::SQLITE_FULL) => DbError::DiskFull,
             (_, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY) => DbError::Io(text()),
             (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => DbError::Damaged(text()),

@@ -3,10 +3,12 @@
 //!
 //! Queries use `$1`, `returning`, `on conflict`. Ids are 16 bytes, times integer microseconds, money 64-bit integers. ` for update` at
 //! the end of a query locks rows where the database needs it. SQLite's single writer does not, so it is removed there. Calls are `async`
-//! because of databases across a network. On SQLite they are ready at once and run on the calling thread. On PostgreSQL they may be
+//! because of databases across a network. On SQLite they are ready at once and run on the calling thread, except those of a
+//! [heavy reader](Db::heavy_reader). On PostgreSQL they may be
 //! awaited on any thread, because the runtime that opened the connections drives them.
 
 mod error;
+mod heavy;
 mod migrate;
 mod param;
 mod portable;
@@ -25,6 +27,7 @@ pub use sqlite::Synchronous;
 pub use tx::Tx;
 pub use value::ColumnValue;
 
+use heavy::HeavyTurn;
 use runtime::one_reader::ReaderGuard;
 use std::{
     path::{Path, PathBuf},
@@ -106,10 +109,32 @@ impl Db {
         match &self.0 {
             DbBackend::Sqlite(file) => {
                 let (tx, slot) = file.reader().await?;
-                Ok(PooledReader { tx: Some(tx), slot: Some(slot), _guard })
+                Ok(PooledReader { tx: Some(tx), slot: Some(slot), _turn: None, _guard })
             }
-            DbBackend::Postgres(server) => Ok(PooledReader { tx: Some(Tx::of_postgres(server.reader().await?)), slot: None, _guard }),
+            DbBackend::Postgres(server) => {
+                let tx = Tx::of_postgres(server.reader().await?);
+                Ok(PooledReader { tx: Some(tx), slot: None, _turn: None, _guard })
+            }
         }
+    }
+
+    /// A read-only connection for reads whose cost grows with the data: searches, filtered lists, large pages. A database has two, apart
+    /// from those of [`Db::reader`]. On SQLite they run on threads of their own. Each statement ends after two seconds.
+    ///
+    /// [`DbError::Busy`]: none became free within two seconds. A caller must not hold another reader; tests panic in that case.
+    pub async fn heavy_reader(&self) -> Result<PooledReader, DbError> {
+        let _guard = ReaderGuard::begin();
+        let (turn, tx) = match &self.0 {
+            DbBackend::Sqlite(file) => {
+                let turn = file.heavy_turns().take().await?;
+                (turn, file.heavy_reader()?)
+            }
+            DbBackend::Postgres(server) => {
+                let turn = server.heavy_turns().take().await?;
+                (turn, Tx::of_postgres(server.heavy_reader().await?))
+            }
+        };
+        Ok(PooledReader { tx: Some(tx), slot: None, _turn: Some(turn), _guard })
     }
 
     /// Listens for `select pg_notify(channel, payload)`, on a separate connection. Only PostgreSQL has notifications.
@@ -125,8 +150,10 @@ impl Db {
 #[derive(Debug)]
 pub struct PooledReader {
     tx: Option<Tx>,
-    /// `None` on PostgreSQL, where the connection knows its pool.
+    /// `None` on PostgreSQL and for a heavy reader, where the connection knows its pool.
     slot: Option<sqlite::PoolSlot>,
+    /// Only a heavy reader has one. Ends after the connection has returned.
+    _turn: Option<HeavyTurn>,
     _guard: ReaderGuard,
 }
 

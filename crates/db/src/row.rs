@@ -1,6 +1,6 @@
 //! Result rows: columns as types of the product, from either database.
 
-use super::{DbError, postgres, value::ColumnValue};
+use super::{DbError, postgres, sqlite::CopiedRow, value::ColumnValue};
 use contracts::{Timestamp, Won};
 use rusqlite::types::ValueRef;
 use uuid::Uuid;
@@ -12,12 +12,17 @@ pub struct Row<'r>(BackendRow<'r>);
 #[derive(Debug)]
 enum BackendRow<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
+    Copied(&'r CopiedRow),
     Postgres(&'r tokio_postgres::Row),
 }
 
 impl<'r> Row<'r> {
     pub(super) fn sqlite(row: &'r rusqlite::Row<'r>) -> Self {
         Self(BackendRow::Sqlite(row))
+    }
+
+    pub(super) fn copied(row: &'r CopiedRow) -> Self {
+        Self(BackendRow::Copied(row))
     }
 
     pub(super) fn postgres(row: &'r tokio_postgres::Row) -> Self {
@@ -28,6 +33,7 @@ impl<'r> Row<'r> {
     pub fn width(&self) -> usize {
         match self.0 {
             BackendRow::Sqlite(row) => row.as_ref().column_count(),
+            BackendRow::Copied(row) => row.len(),
             BackendRow::Postgres(row) => row.len(),
         }
     }
@@ -35,6 +41,9 @@ impl<'r> Row<'r> {
     pub fn get<T: FromColumn>(&self, index: usize) -> Result<T, DbError> {
         let value = match self.0 {
             BackendRow::Sqlite(row) => sqlite_value(row.get_ref(index)?),
+            BackendRow::Copied(row) => {
+                row.get(index).ok_or_else(|| "no such column".to_owned()).and_then(|value| sqlite_value(value.into()))
+            }
             BackendRow::Postgres(row) => postgres::column(row, index),
         };
         value.and_then(T::from_column).map_err(|reason| DbError::Column { index, reason })

@@ -1,9 +1,15 @@
-//! SQLite: one file, one writer, a few read connections. Calls run on the calling thread and are ready at once.
+//! SQLite: one file, one writer, a few read connections. Calls run on the calling thread and are ready at once, except heavy reads.
+
+mod lane;
+
+pub use lane::{CopiedRow, HeavySession, copied};
 
 use super::{
     DbError, FromRow, Param, Row, Tx,
+    heavy::{HEAVY_READERS, HeavyTurns},
     portable::{numbered, without_lock},
 };
+use lane::HeavyLane;
 use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, OpenFlags, config::DbConfig, params_from_iter};
 use std::{
@@ -22,6 +28,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i64 = 48 * 1024;
 /// Page cache of each reader. The system's page cache backs it.
 const READER_CACHE_KIB: i64 = 4 * 1024;
+/// Rest after a heavy read, in lengths of the read. A checkpoint can truncate the log only at a moment without readers.
+const HEAVY_REST: u32 = 1;
 /// Prepared statements kept by each connection. More than the distinct queries of the product.
 const STATEMENT_CACHE_SIZE: usize = 512;
 
@@ -43,6 +51,8 @@ pub struct File {
     synchronous: Synchronous,
     idle: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    idle_lanes: Arc<Mutex<Vec<HeavyLane>>>,
+    heavy_turns: HeavyTurns,
 }
 
 /// The place in the pool to which a read connection returns.
@@ -60,7 +70,14 @@ impl PoolSlot {
 
 impl File {
     pub fn new(path: PathBuf, synchronous: Synchronous) -> Self {
-        Self { path, synchronous, idle: Arc::default(), permits: Arc::new(Semaphore::new(super::READERS)) }
+        Self {
+            path,
+            synchronous,
+            idle: Arc::default(),
+            permits: Arc::new(Semaphore::new(super::READERS)),
+            idle_lanes: Arc::default(),
+            heavy_turns: HeavyTurns::new(HEAVY_READERS, HEAVY_REST),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -103,6 +120,20 @@ impl File {
             None => self.open_reader()?,
         };
         Ok((Tx::of_sqlite(connection), PoolSlot { idle: Arc::clone(&self.idle), _permit: permit }))
+    }
+
+    pub fn heavy_turns(&self) -> &HeavyTurns {
+        &self.heavy_turns
+    }
+
+    /// A read-only connection on a thread of its own, for the holder of a turn.
+    pub fn heavy_reader(&self) -> Result<Tx, DbError> {
+        let idle = self.idle_lanes.lock().pop();
+        let lane = match idle {
+            Some(lane) => lane,
+            None => HeavyLane::start(self.open_reader()?)?,
+        };
+        Ok(Tx::of_heavy(HeavySession::new(lane, Arc::clone(&self.idle_lanes))))
     }
 
     fn open_reader(&self) -> Result<Connection, DbError> {

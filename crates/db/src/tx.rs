@@ -3,7 +3,7 @@
 use super::{
     DbError, FromRow, Param, Row,
     postgres::{ParamRows, PgSession},
-    sqlite,
+    sqlite::{self, HeavySession, copied},
 };
 use futures::future::BoxFuture;
 use rusqlite::Connection;
@@ -16,12 +16,22 @@ pub struct Tx(TxBackend);
 #[derive(Debug)]
 enum TxBackend {
     Sqlite(Connection),
+    /// A connection to SQLite on a thread of its own, which only reads.
+    Heavy(HeavySession),
     Postgres(Box<PgSession>),
+}
+
+fn only_reads() -> DbError {
+    DbError::Io("a heavy reader only reads".into())
 }
 
 impl Tx {
     pub(super) fn of_sqlite(connection: Connection) -> Self {
         Self(TxBackend::Sqlite(connection))
+    }
+
+    pub(super) fn of_heavy(session: HeavySession) -> Self {
+        Self(TxBackend::Heavy(session))
     }
 
     pub(super) fn of_postgres(session: PgSession) -> Self {
@@ -31,7 +41,7 @@ impl Tx {
     pub(super) fn into_sqlite(self) -> Option<Connection> {
         match self.0 {
             TxBackend::Sqlite(connection) => Some(connection),
-            TxBackend::Postgres(_) => None,
+            TxBackend::Heavy(_) | TxBackend::Postgres(_) => None,
         }
     }
 
@@ -39,17 +49,17 @@ impl Tx {
         matches!(self.0, TxBackend::Postgres(_))
     }
 
-    /// The raw SQLite connection, for features without a portable form: pragmas, attach, backup. `None` on PostgreSQL.
+    /// The raw SQLite connection, for features without a portable form: pragmas, attach, backup. `None` on PostgreSQL, and for a heavy reader.
     pub fn sqlite(&mut self) -> Option<&mut Connection> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Some(connection),
-            TxBackend::Postgres(_) => None,
+            TxBackend::Heavy(_) | TxBackend::Postgres(_) => None,
         }
     }
 
     pub(super) fn session(&mut self) -> Option<&mut PgSession> {
         match &mut self.0 {
-            TxBackend::Sqlite(_) => None,
+            TxBackend::Sqlite(_) | TxBackend::Heavy(_) => None,
             TxBackend::Postgres(session) => Some(session),
         }
     }
@@ -57,7 +67,7 @@ impl Tx {
     /// Reconnects if the idle connection was lost and no transaction is open. [`Tx::begin`] and single statements do this by themselves.
     pub async fn reconnect_if_lost(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
-            TxBackend::Sqlite(_) => Ok(()),
+            TxBackend::Sqlite(_) | TxBackend::Heavy(_) => Ok(()),
             TxBackend::Postgres(session) => session.ensure_connected().await,
         }
     }
@@ -67,6 +77,7 @@ impl Tx {
     pub async fn begin(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, "begin immediate", &[]).map(|_| ()),
+            TxBackend::Heavy(_) => Err(only_reads()),
             TxBackend::Postgres(session) => session.begin().await,
         }
     }
@@ -83,6 +94,7 @@ impl Tx {
     pub async fn commit(&mut self) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, "commit", &[]).map(|_| ()),
+            TxBackend::Heavy(_) => Err(only_reads()),
             TxBackend::Postgres(session) => session.commit().await,
         }
     }
@@ -92,6 +104,7 @@ impl Tx {
         match &mut self.0 {
             TxBackend::Sqlite(connection) if connection.is_autocommit() => Ok(()),
             TxBackend::Sqlite(connection) => sqlite::execute(connection, "rollback", &[]).map(|_| ()),
+            TxBackend::Heavy(_) => Ok(()),
             TxBackend::Postgres(session) => session.rollback().await,
         }
     }
@@ -100,6 +113,7 @@ impl Tx {
     pub async fn batch(&mut self, sql: &str) -> Result<(), DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            TxBackend::Heavy(_) => Err(only_reads()),
             TxBackend::Postgres(session) => session.batch(sql).await,
         }
     }
@@ -108,6 +122,7 @@ impl Tx {
     pub async fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::execute(connection, sql, params),
+            TxBackend::Heavy(_) => Err(only_reads()),
             TxBackend::Postgres(session) => session.execute(sql, params).await,
         }
     }
@@ -122,6 +137,7 @@ impl Tx {
     ) -> BoxFuture<'_, Result<Vec<u64>, DbError>> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Box::pin(ready(sqlite::execute_each(connection, sql, rows))),
+            TxBackend::Heavy(_) => Box::pin(ready(Err(only_reads()))),
             TxBackend::Postgres(session) => {
                 let (sql, rows) = (sql.to_owned(), ParamRows::copied(rows));
                 Box::pin(async move { session.execute_many(&sql, &rows).await })
@@ -133,6 +149,10 @@ impl Tx {
     pub async fn query<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Vec<T>, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::query(connection, sql, params),
+            TxBackend::Heavy(session) => {
+                let rows = session.query(sql, params).await?;
+                rows.iter().map(|row| T::from_row(&Row::copied(row))).collect()
+            }
             TxBackend::Postgres(session) => {
                 let rows = session.query(sql, params).await?;
                 rows.iter().map(|row| T::from_row(&Row::postgres(row))).collect()
@@ -148,6 +168,13 @@ impl Tx {
     ) -> BoxFuture<'_, Result<Vec<T>, DbError>> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => Box::pin(ready(sqlite::query_each(connection, sql, rows))),
+            TxBackend::Heavy(session) => {
+                let (sql, rows) = (sql.to_owned(), rows.into_iter().map(|row| copied(&row)).collect());
+                Box::pin(async move {
+                    let found = session.query_each(&sql, rows).await?;
+                    found.iter().map(|row| T::from_row(&Row::copied(row))).collect()
+                })
+            }
             TxBackend::Postgres(session) => {
                 let (sql, rows) = (sql.to_owned(), ParamRows::copied(rows));
                 Box::pin(async move {
@@ -162,6 +189,10 @@ impl Tx {
     pub async fn query_opt<T: FromRow>(&mut self, sql: &str, params: &[Param<'_>]) -> Result<Option<T>, DbError> {
         match &mut self.0 {
             TxBackend::Sqlite(connection) => sqlite::query_opt(connection, sql, params),
+            TxBackend::Heavy(session) => {
+                let rows = session.query(sql, params).await?;
+                rows.first().map(|row| T::from_row(&Row::copied(row))).transpose()
+            }
             TxBackend::Postgres(session) => {
                 let rows = session.query(sql, params).await?;
                 rows.first().map(|row| T::from_row(&Row::postgres(row))).transpose()

@@ -17,7 +17,9 @@ mod system;
 
 pub use error::RushError;
 pub use load::histogram::Histogram;
-pub use options::{AuditFn, BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, Scenario};
+pub use options::{
+    AuditFn, BaselineScenario, CheckoutScenario, ClaimsScenario, HostileScenario, MixedScenario, OperatorLogin, RushOptions, Scenario,
+};
 pub use report::RushReport;
 pub use system::BuildProfile;
 

@@ -12,7 +12,7 @@ pub struct RushOptions {
     pub url: String,
     /// File with JSON lines `{member_id, email, access_token}`; not needed for the baseline.
     pub tokens: Option<PathBuf>,
-    /// The operator who creates the coupon and the product; needed for claims, checkout and mixed.
+    /// The operator who creates the coupon and the product; needed for claims, checkout, mixed and hostile.
     pub operator: Option<OperatorLogin>,
     /// Number of shoppers that take part. `None`: all.
     pub members: Option<usize>,
@@ -92,6 +92,8 @@ pub enum Scenario {
     Checkout(CheckoutScenario),
     /// Every shopper reads products, claims and orders: 60 % reads, 20 % claims, 20 % orders.
     Mixed(MixedScenario),
+    /// Every shopper claims coupons, first undisturbed and then beside hostile clients.
+    Hostile(HostileScenario),
     /// Repeats one GET against a bare server: the upper limit of this client (`floor` in the report).
     Baseline(BaselineScenario),
     /// Reads back the acknowledgements of an earlier run, from its `acks.jsonl`.
@@ -104,6 +106,7 @@ impl Scenario {
             Scenario::Claims(_) => "claims",
             Scenario::Checkout(_) => "checkout",
             Scenario::Mixed(_) => "mixed",
+            Scenario::Hostile(_) => "hostile",
             Scenario::Baseline(_) => "floor",
             Scenario::Verify { .. } => "verify",
         }
@@ -156,6 +159,24 @@ pub struct MixedScenario {
 impl Default for MixedScenario {
     fn default() -> Self {
         Self { quantity: 1_000, stock: 1_000, price: 10_000, points: 100 }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct HostileScenario {
+    /// Products created before the claims, among which the hostile clients search.
+    pub products: u32,
+    /// Coupons that every shopper claims alone, and as many beside the hostile clients. Each has a unit for every shopper.
+    pub coupons: u32,
+    /// Connections that search for random texts, each at once after the last answer.
+    pub searchers: usize,
+    /// Connections that stay open after one request.
+    pub idle: usize,
+}
+
+impl Default for HostileScenario {
+    fn default() -> Self {
+        Self { products: 20_000, coupons: 10, searchers: 64, idle: 256 }
     }
 }
 

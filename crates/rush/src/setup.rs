@@ -57,6 +57,11 @@ impl SetupClient {
         Ok(())
     }
 
+    /// The `Authorization` of the caller. `None`: the caller has not signed in.
+    pub fn bearer(&self) -> Option<HeaderValue> {
+        self.bearer.clone()
+    }
+
     /// Sends one request and repeats it while the server is down or busy, or the connection breaks. Set-up requests are safe to repeat.
     pub fn ask(&mut self, method: Method, path: &str, body: &Value) -> Result<SetupResponse, RushError> {
         let uri: Uri = path.parse().map_err(|_| RushError::Url(path.to_owned()))?;

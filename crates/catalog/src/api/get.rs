@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub async fn get(State(catalog): State<Arc<Catalog>>, Path(id): Path<ProductId>) -> Result<Response, Problem> {
     let views = catalog.views(&[id]).await?;
     let view = views.first().ok_or(Code::NotFound)?;
-    let available = catalog.available(&views).await?;
+    let available = catalog.available(views.iter()).await?;
     let mut body = Vec::with_capacity(1024);
     view.write_detail(&mut body, &available);
     Ok(json_response(body))

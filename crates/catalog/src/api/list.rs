@@ -9,7 +9,7 @@ use crate::{
 };
 use axum::{body::Bytes, extract::State, response::Response};
 use contracts::{Code, Sku, StoreId, calls::GetStockVersion};
-use kit::http::{Listing, Problem, ProblemBody, Query, page_limit};
+use kit::http::{Listing, Problem, ProblemBody, Query, page_limit, text};
 use serde::Deserialize;
 use std::{collections::HashMap, sync::Arc};
 use utoipa::IntoParams;
@@ -19,27 +19,31 @@ const MAX_QUERY: usize = 200;
 /// Products in each scan for those in stock, after a first scan of one page's size.
 const SCAN_SIZE: u32 = 100;
 /// Most scans for one page. Then the page ends early, with a cursor to continue.
-const MAX_SCANS: usize = 10;
+const MAX_SCANS: usize = 4;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListParams {
-    /// Part of the name, in upper or lower case.
+    /// Part of the name. Case, width and the composition of letters do not count.
     #[param(max_length = 200)]
     q: Option<String>,
     store: Option<StoreId>,
+    /// Only products with an option of at least this price.
     #[param(minimum = 0)]
     min_price: Option<i64>,
+    /// Only products with an option of at most this price.
     #[param(minimum = 0)]
     max_price: Option<i64>,
     /// `true`: only products that can be ordered now.
     in_stock: Option<bool>,
+    /// By price: the lowest price of a product counts.
     sort: Option<Sort>,
     /// Products per page; 20 when absent.
-    #[param(minimum = 1, maximum = 100)]
+    #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
     /// The `next_cursor` of the previous page.
+    #[param(min_length = 1)]
     cursor: Option<String>,
 }
 
@@ -52,13 +56,15 @@ struct Selection {
 
 /// Lists the products on sale, filtered and sorted, in pages
 ///
-/// Anyone.
+/// Anyone. With `q`, prices or `in_stock`, a page looks at a bounded number of products. It may then have fewer items than `limit`, or
+/// none, although more follow. Only a null `next_cursor` ends the list.
 #[utoipa::path(get, path = "/v1/products", operation_id = "catalog.list", tag = "catalog",
     params(ListParams),
     responses(
         (status = 200, body = Listing<ProductItem>, description = "also with `Link: <…>; rel=\"next\"` when there is a next page"),
         (status = 400, description = "duplicate-parameter, invalid-cursor", body = ProblemBody),
-        (status = 422, description = "invalid-parameter", body = ProblemBody)))]
+        (status = 422, description = "invalid-parameter", body = ProblemBody),
+        (status = 503, description = "too many searches at once; `Retry-After` tells when to repeat", body = ProblemBody)))]
 pub async fn list(
     State(catalog): State<Arc<Catalog>>,
     uri: axum::http::Uri,
@@ -103,8 +109,8 @@ async fn rendered_page(catalog: &Catalog, key: PageKey, in_stock: bool) -> Resul
 }
 
 fn product_filter(params: ListParams) -> Result<ProductFilter, Problem> {
-    let q = params.q.map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty());
-    if q.as_ref().is_some_and(|text| text.chars().count() > MAX_QUERY || text.chars().any(char::is_control)) {
+    let q = params.q.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    if q.is_some_and(|text| text.chars().count() > MAX_QUERY || text.chars().any(char::is_control)) {
         return Err(Problem::field("/q", Code::InvalidParameter, format!("must be at most {MAX_QUERY} visible characters")));
     }
     for (pointer, price) in [("/min_price", params.min_price), ("/max_price", params.max_price)] {
@@ -113,14 +119,14 @@ fn product_filter(params: ListParams) -> Result<ProductFilter, Problem> {
         }
     }
     let sort = params.sort.unwrap_or_default();
-    Ok(ProductFilter { q, store: params.store, min_price: params.min_price, max_price: params.max_price, sort })
+    Ok(ProductFilter { q: q.map(|q| text::fold(q.trim())), store: params.store, min_price: params.min_price, max_price: params.max_price, sort })
 }
 
 async fn select_page(catalog: &Catalog, filter: &ProductFilter, after: Option<ProductPosition>, limit: u32) -> Result<Selection, Problem> {
     let page = catalog.page(filter, after, limit).await?;
-    let available = catalog.available(&page.views).await?;
-    let next = page.views.last().filter(|_| page.has_more).map(|view| view.position(filter.sort));
-    Ok(Selection { views: page.views.clone(), available, next })
+    let available = catalog.available(page.entries.iter().map(|(_, view)| view)).await?;
+    let views = page.entries.iter().map(|(_, view)| Arc::clone(view)).collect();
+    Ok(Selection { views, available, next: page.next })
 }
 
 /// Selects products in stock, by scanning the list: quantities belong to another service and change all the time.
@@ -135,20 +141,23 @@ async fn select_in_stock(
     let mut scan_size = limit;
     for _ in 0..MAX_SCANS {
         let page = catalog.page(filter, after, scan_size).await?;
+        let ended_early = page.entries.len() < scan_size as usize;
         scan_size = SCAN_SIZE;
-        let available = catalog.available(&page.views).await?;
-        for (index, view) in page.views.iter().enumerate().filter(|(_, view)| view.available(&available) > 0) {
+        let available = catalog.available(page.entries.iter().map(|(_, view)| view)).await?;
+        let in_stock = page.entries.iter().enumerate().filter(|(_, (_, view))| view.available(&available) > 0);
+        for (index, (position, view)) in in_stock {
             selection.views.push(Arc::clone(view));
             selection.available.extend(view.skus.iter().filter_map(|sku| Some((*sku, *available.get(sku)?))));
             if selection.views.len() == limit as usize {
-                let last = !page.has_more && index + 1 == page.views.len();
-                selection.next = (!last).then(|| view.position(filter.sort));
+                let is_last = page.next.is_none() && index + 1 == page.entries.len();
+                selection.next = (!is_last).then_some(*position);
                 return Ok(selection);
             }
         }
-        after = page.views.last().filter(|_| page.has_more).map(|view| view.position(filter.sort));
-        if after.is_none() {
-            return Ok(selection);
+        after = page.next;
+        // A page that ended early has cost enough.
+        if after.is_none() || ended_early {
+            break;
         }
     }
     selection.next = after;

@@ -29,12 +29,22 @@ impl Sort {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ProductFilter {
-    /// Part of the name, in lower case.
+    /// Part of the name, folded.
     pub q: Option<String>,
     pub store: Option<StoreId>,
+    /// Products with an option of at least this price.
     pub min_price: Option<i64>,
+    /// Products with an option of at most this price.
     pub max_price: Option<i64>,
     pub sort: Sort,
+}
+
+impl ProductFilter {
+    /// True if products in the order of the list may have to be passed over. Then a page costs more than its size.
+    pub fn passes_over(&self) -> bool {
+        let is_by_price = matches!(self.sort, Sort::PriceAsc | Sort::PriceDesc);
+        self.q.is_some() || self.min_price.is_some() || (self.max_price.is_some() && !is_by_price)
+    }
 }
 
 /// The last product before a page. `value` is its sort key.

@@ -108,6 +108,11 @@ impl Product {
         self.live_options().map(|option| self.price_of(option)).min().unwrap_or(self.price)
     }
 
+    /// The price of the dearest live option.
+    pub fn highest_price(&self) -> Won {
+        self.live_options().map(|option| self.price_of(option)).max().unwrap_or(self.price)
+    }
+
     /// Appends options. `pointer` is their JSON pointer in the request.
     pub fn add_options(&mut self, options: &[NewOption], pointer: &str) -> Result<(), Invalid> {
         if self.live_options().count() + options.len() > MAX_OPTIONS {
@@ -200,7 +205,7 @@ mod tests {
     fn options_differ_in_price() {
         let product = product(&[new(1, "750 ml", 0), new(2, "375 ml", -400), new(3, "magnum", 900)]);
         assert_eq!(product.live_options().map(|option| product.price_of(option).0).collect::<Vec<_>>(), [1_000, 600, 1_900]);
-        assert_eq!(product.lowest_price(), Won(600));
+        assert_eq!((product.lowest_price(), product.highest_price()), (Won(600), Won(1_900)));
     }
 
     // P1 row 43

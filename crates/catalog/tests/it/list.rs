@@ -115,6 +115,113 @@ async fn rare_products_in_stock_are_found() {
     assert_eq!(names(&world.list("?in_stock=true").await).len(), 0, "sold out");
 }
 
+// R6
+#[tokio::test]
+async fn products_are_found_and_sorted_by_their_options_prices() {
+    let world = World::new().await;
+    let with_options = |name: &str, price: i64, deltas: &[i64]| {
+        let options = deltas.iter().enumerate().map(|(n, delta)| json!({"name": n.to_string(), "price_delta": delta, "stock": 1}));
+        json!({"name": name, "price": price, "options": options.collect::<Vec<_>>()})
+    };
+    let dear = world.create(&with_options("dear", 0, &[50_000, 90_000])).await.expect(201).body;
+    let half = world.create(&with_options("half", 40_000, &[0, -25_000])).await.expect(201).body;
+    world.product("plain", 20_000, 1).await;
+    for (query, found) in [
+        ("?max_price=20000&sort=price_asc", vec!["half", "plain"]),
+        ("?max_price=14999", vec![]),
+        ("?min_price=30000&sort=oldest", vec!["dear", "half"]),
+        ("?min_price=30000&sort=price_desc", vec!["dear", "half"]),
+        ("?min_price=16000&max_price=19000", vec!["half"]),
+        ("?min_price=90001", vec![]),
+        ("?sort=price_asc", vec!["half", "plain", "dear"]),
+        ("?sort=price_desc", vec!["dear", "plain", "half"]),
+    ] {
+        assert_eq!(names(&world.list(query).await), found, "{query}");
+        let paged = if query.contains("sort=") { query.to_owned() } else { format!("{query}&sort=newest") };
+        assert_eq!(world.list_all(&format!("{paged}&limit=1")).await.0, found, "{query}, one by one");
+    }
+    let _ = world.change(id(&half), &json!({"remove_options": [skus(&half)[1]]})).await.expect(200);
+    let _ = world.change(id(&dear), &json!({"add_options": [{"name": "sample", "price_delta": 5}]})).await.expect(200);
+    assert_eq!(names(&world.list("?sort=price_asc").await), ["dear", "plain", "half"]);
+    assert_eq!(names(&world.list("?max_price=20000&sort=oldest").await), ["dear", "plain"]);
+}
+
+// R7
+#[tokio::test]
+async fn texts_that_look_the_same_are_found() {
+    let world = World::new().await;
+    for name in ["감귤 주스", "ＡＢＣ", "ﬁne Straße", "İstanbul"] {
+        world.product(name, 5, 1).await;
+    }
+    for (text, found) in [
+        ("%E1%84%80%E1%85%A1%E1%86%B7%E1%84%80%E1%85%B2%E1%86%AF", "감귤 주스"),
+        ("+%EA%B0%90%EA%B7%A4+", "감귤 주스"),
+        ("abc", "ＡＢＣ"),
+        ("%EF%BD%82", "ＡＢＣ"),
+        ("FINE", "ﬁne Straße"),
+        ("STRASSE", "ﬁne Straße"),
+        ("istan", "İstanbul"),
+        ("%C4%B0STAN", "İstanbul"),
+    ] {
+        assert_eq!(names(&world.list(&format!("?q={text}")).await), [found], "{text}");
+    }
+    let renamed = id(&world.create(&json!({"name": "old", "price": 5})).await.expect(201).body);
+    let _ = world.change(renamed, &json!({"name": "ﬂat"})).await.expect(200);
+    assert_eq!(names(&world.list("?q=FLAT").await), ["ﬂat"]);
+}
+
+// H1: a search looks at 5,000 products. The cursor of an empty page continues behind them.
+#[tokio::test]
+async fn a_search_looks_at_a_bounded_number_of_products() {
+    let world = World::new().await;
+    let (needle, _) = world.product("needle", 900, 1).await;
+    world.insert_products(12_000, "hay", 5).await;
+    for query in ["?q=needle", "?min_price=800&sort=newest", "?q=needle&sort=price_desc&min_price=800"] {
+        let first = world.list(query).await;
+        let is_first = query.contains("price_desc");
+        assert_eq!(names(&first), if is_first { vec!["needle"] } else { vec![] }, "{query}");
+        assert!(first["next_cursor"].is_string(), "{query}");
+        assert_eq!(world.list_all(query).await, (vec!["needle".to_owned()], 3), "{query}");
+    }
+    assert_eq!(world.list_all("?q=absent").await, (vec![], 3));
+    // A filter that the order serves passes nothing over.
+    assert_eq!(world.list_all("?sort=price_desc&max_price=4").await, (vec![], 1));
+    assert_eq!(names(&world.list("?sort=oldest&limit=1&q=needle").await), ["needle"]);
+    let _ = world.app.delete(format!("/v1/products/{needle}")).bearer(&world.seller()).send().await.expect(204);
+    assert_eq!(world.list_all("?q=needle").await, (vec![], 3));
+}
+
+// H1
+#[tokio::test]
+async fn searches_wait_for_each_other_and_not_for_other_reads() {
+    let world = World::new().await;
+    world.product("Rose", 5, 1).await;
+    let db = &world.app.kit_of("catalog").db;
+    let held = (db.heavy_reader().await.expect("free"), db.heavy_reader().await.expect("free"));
+    let refused = world.app.get("/v1/products?q=rose").once().send().await;
+    assert_eq!((refused.status, refused.problem()), (503, "unavailable"), "{}", refused.body);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(names(&world.list("").await), ["Rose"]);
+    assert_eq!(names(&world.list("?sort=price_asc&max_price=9").await), ["Rose"]);
+    drop(held);
+    assert_eq!(names(&world.list("?q=rose").await), ["Rose"]);
+}
+
+// R9
+#[tokio::test]
+async fn the_cursor_of_an_empty_page_leads_to_products_in_stock() {
+    let world = World::new().await;
+    for name in ["one", "two", "three"] {
+        world.product(name, 5, 1).await;
+    }
+    world.insert_products(1_000, "gone", 5).await;
+    let first = world.list("?in_stock=true").await;
+    assert!(names(&first).is_empty() && first["next_cursor"].is_string(), "{first}");
+    let (found, pages) = world.list_all("?in_stock=true").await;
+    assert_eq!(found.len(), 3);
+    assert!(pages <= 4, "{pages}");
+}
+
 // P2
 #[tokio::test]
 async fn an_item_has_prices_options_and_quantities() {

@@ -9,5 +9,6 @@ mod list;
 mod pool_exhaustion;
 mod prices;
 mod replicas;
+mod summaries;
 mod update;
 mod world;

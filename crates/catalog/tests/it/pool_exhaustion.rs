@@ -5,6 +5,7 @@ use futures::future::join_all;
 use kit::{Db, ports::Stopwatch};
 use std::time::Duration;
 use testkit::{App, TestResponse};
+use uuid::Uuid;
 
 const CLIENTS: usize = 200;
 /// A request waits two seconds for a connection and five for a lock; the rest allows for a busy machine.
@@ -13,7 +14,7 @@ const BOUND: Duration = Duration::from_secs(12);
 /// Lists products for all clients at once. Each request differs, so that none is answered from the cache.
 async fn list_at_once(world: &World, round: usize) -> Vec<TestResponse> {
     let requests = (0..CLIENTS).map(|client| {
-        let path = format!("/v1/products?min_price={}", round * CLIENTS + client);
+        let path = format!("/v1/products?store={}", Uuid::from_u128((round * CLIENTS + client) as u128));
         async move { world.app.get(path).once().send().await }
     });
     let took = Stopwatch::start();

@@ -5,7 +5,7 @@ use contracts::{
     calls::{GetAvailability, GetPrices, GetStockVersion, GetStore, GetStores, GetStoresOfSeller, PricedSku, StoreCard},
     ids::MALL_STORE,
 };
-use kit::{Kit, Module, auth::Role, ports::new_id};
+use kit::{Kit, Module, auth::Role, params, ports::new_id};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use testkit::{App, AppBuilder, StubService, TestResponse};
 
@@ -138,6 +139,32 @@ impl World {
     pub async fn product(&self, name: &str, price: i64, stock: i64) -> (ProductId, Sku) {
         let created = self.create(&json!({"name": name, "price": price, "stock": stock})).await.expect(201).body;
         (id(&created), skus(&created)[0])
+    }
+
+    /// Writes products straight into the table, newer than all before, each by a microsecond. Stock does not know them.
+    pub async fn insert_products(&self, count: i64, name: &str, price: i64) {
+        let (begin, store_id) = (self.app.clock_now().0, self.store_id);
+        let sql = "insert into catalog_products (id, store_id, name, search_name, description, price, policy, state, created_at, version, \
+                   lowest_price, highest_price, summary_version) \
+                   values ($1, $2, $3, $3, '', $4, 'reserve_on_order', 'on_sale', $5, 1, $4, $4, 1)";
+        let rows = (1..=count).map(|n| params![new_id(), store_id, name, price, begin + n]);
+        let mut tx = self.app.kit_of("catalog").db.open_writer().await.expect("the database opens");
+        tx.begin().await.expect("begins");
+        tx.execute_many(sql, rows).await.expect("the products are new");
+        tx.commit().await.expect("commits");
+        self.app.clock.advance(Duration::from_micros(count.unsigned_abs() + 1));
+    }
+
+    /// Names on all pages of a list, and the number of pages.
+    pub async fn list_all(&self, query: &str) -> (Vec<String>, usize) {
+        let (mut found, mut pages, mut next) = (Vec::new(), 0, query.to_owned());
+        loop {
+            let page = self.list(&next).await;
+            found.extend(names(&page).into_iter().map(str::to_owned));
+            pages += 1;
+            let Some(cursor) = page["next_cursor"].as_str() else { return (found, pages) };
+            next = format!("{query}&cursor={cursor}");
+        }
     }
 
     pub async fn change(&self, of: ProductId, body: &Value) -> TestResponse {

@@ -34,7 +34,9 @@ pub struct ListMyCouponsParams {
     /// Only coupons that are usable now on this amount of won, each with its discount on it.
     usable_for: Option<i64>,
     /// 1 to 100, default 20.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
+    #[param(min_length = 1)]
     cursor: Option<String>,
 }
 

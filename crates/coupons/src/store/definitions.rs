@@ -81,40 +81,65 @@ pub async fn get(tx: &mut Tx, id: CouponId) -> Result<Option<Definition>, DbErro
 /// Filter of a list.
 #[derive(Clone, Debug, Default)]
 pub struct CouponFilter {
-    /// Part of the name, in any case, width or normal form.
+    /// Part of the name, folded.
     pub text: Option<String>,
     pub store_id: Option<StoreId>,
     pub phase: Option<CouponPhase>,
 }
 
-/// Definitions that are not deleted, newest first, behind `after`.
+impl CouponFilter {
+    /// True if definitions may have to be passed over. Then a page costs more than its size.
+    pub fn passes_over(&self) -> bool {
+        self.text.is_some() || self.store_id.is_some() || self.phase.is_some()
+    }
+}
+
+/// Definitions that one request looks at before its page ends early. It bounds a search to some milliseconds.
+const MAX_LOOKED_AT: u32 = 5_000;
+
+/// A page of definitions that are not deleted, newest first, behind `after`. The id is the last one looked at, if more follow it. So a page
+/// may be short or empty although more follow.
 pub async fn page(
     tx: &mut Tx,
     filter: &CouponFilter,
     after: Option<CouponId>,
     now: Timestamp,
     limit: u32,
-) -> Result<Vec<Definition>, DbError> {
+) -> Result<(Vec<Definition>, Option<CouponId>), DbError> {
     let pattern = filter.text.as_deref().map(like_pattern);
     let phase = filter.phase.map(|phase| match phase {
         CouponPhase::Upcoming => "upcoming",
         CouponPhase::Open => "open",
         CouponPhase::Closed => "closed",
     });
+    let mut last_looked_at: Option<(CouponId,)> = None;
+    if filter.passes_over() {
+        let sql = "select id from coupons_definitions where ($1 is null or id < $1) order by id desc limit 1 offset $2";
+        last_looked_at = tx.query_opt(sql, &params![after, MAX_LOOKED_AT - 1]).await?;
+    }
+    let last_looked_at = last_looked_at.map(|(id,)| id);
     let sql = select!(
-        "where deleted_at is null and ($1 is null or id < $1) and ($2 is null or search like $2 escape '!') \
-         and ($3 is null or store_id = $3) \
+        "where deleted_at is null and ($1 is null or id < $1) and ($7 is null or id >= $7) \
+         and ($2 is null or search like $2 escape '!') and ($3 is null or store_id = $3) \
          and ($4 is null or $4 = case when $5 < issue_from then 'upcoming' when $5 < closes_at then 'open' else 'closed' end) \
          order by id desc limit $6"
     );
-    tx.query(sql, &params![after, pattern.as_deref(), filter.store_id, phase, now, limit]).await
+    // One more than a page tells if another follows.
+    let params = params![after, pattern.as_deref(), filter.store_id, phase, now, limit + 1, last_looked_at];
+    let mut found: Vec<Definition> = tx.query(sql, &params).await?;
+    let mut next = last_looked_at;
+    if found.len() > limit as usize {
+        found.truncate(limit as usize);
+        next = found.last().map(|last| last.id);
+    }
+    Ok((found, next))
 }
 
 /// A `like` pattern for folded names that contain the text, with its wildcards escaped.
 fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
-    for character in text::fold(text.trim()).chars() {
+    for character in text.chars() {
         if matches!(character, '!' | '%' | '_') {
             pattern.push('!');
         }
@@ -138,24 +163,18 @@ pub async fn with_abandoned_waitlist(tx: &mut Tx, now: Timestamp, limit: u32) ->
     Ok(found.into_iter().map(|(id,)| id).collect())
 }
 
+/// Definitions with a search text that an earlier binary wrote.
+pub async fn unfolded(tx: &mut Tx, limit: u32) -> Result<Vec<CouponId>, DbError> {
+    let found: Vec<(CouponId,)> = tx.query("select id from coupons_definitions where not folded limit $1", &params![limit]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
+}
+
 /// Definitions with waiting members and free units, left over by a transaction.
 pub async fn with_backlog(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<CouponId>, DbError> {
     let sql = "select id from coupons_definitions where waiting > 0 and issued < quantity and issue_from <= $1 and closes_at > $1 \
                and deleted_at is null limit $2";
     let found: Vec<(CouponId,)> = tx.query(sql, &params![now, limit]).await?;
     Ok(found.into_iter().map(|(id,)| id).collect())
-}
-
-/// Ids, names and searched names behind `after`, deleted ones too.
-pub async fn names(tx: &mut Tx, after: Option<CouponId>, limit: u32) -> Result<Vec<(CouponId, String, String)>, DbError> {
-    let sql = "select id, name, search from coupons_definitions where ($1 is null or id > $1) order by id limit $2";
-    tx.query(sql, &params![after, limit]).await
-}
-
-/// Sets searched names, of coupons that still have these names.
-pub async fn set_searches(tx: &mut Tx, names: &[(CouponId, String, String)]) -> Result<(), DbError> {
-    let rows = names.iter().map(|(id, name, search)| params![*id, name, search]);
-    tx.execute_many("update coupons_definitions set search=$3 where id=$1 and name=$2", rows).await.map(|_| ())
 }
 
 pub async fn insert(tx: &mut Tx, definition: &Definition) -> Result<(), DbError> {
@@ -168,8 +187,8 @@ pub async fn insert(tx: &mut Tx, definition: &Definition) -> Result<(), DbError>
     tx.execute(
         "insert into coupons_definitions (id, name, search, discount_won, discount_basis_points, discount_max_won, scope, store_id, \
          min_order, per_member, reissue_after_cancel, issue_from, valid_from, valid_until, valid_days, quantity, issue_until, closes_at, \
-         waitlist, issued, next_number, next_ticket, head_ticket, waiting, expire_number, created_at, version) \
-         values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,0,1,1,1,0,1,$20,0)",
+         waitlist, issued, next_number, next_ticket, head_ticket, waiting, expire_number, created_at, version, folded) \
+         values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,0,1,1,1,0,1,$20,0,true)",
         &params![
             definition.id,
             &definition.name,
@@ -226,8 +245,8 @@ pub async fn save(tx: &mut Tx, definitions: &mut [&mut Definition]) -> Result<()
     let changed = tx
         .execute_many(
             "update coupons_definitions set version=$2, name=$3, search=$4, quantity=$5, issue_until=$6, closes_at=$7, waitlist=$8, \
-             issued=$9, next_number=$10, next_ticket=$11, head_ticket=$12, waiting=$13, expire_number=$14, expire_at=$15, deleted_at=$16 \
-             where id=$1 and version=$2-1",
+             issued=$9, next_number=$10, next_ticket=$11, head_ticket=$12, waiting=$13, expire_number=$14, expire_at=$15, deleted_at=$16, \
+             folded=true where id=$1 and version=$2-1",
             rows,
         )
         .await?;

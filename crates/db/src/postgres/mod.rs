@@ -16,7 +16,10 @@ pub use scratch::ScratchDatabase;
 pub use session::PgSession;
 pub use values::{ParamRows, column};
 
-use super::DbError;
+use super::{
+    DbError,
+    heavy::{HEAVY_READERS, HeavyTurns, STATEMENT_LIMIT},
+};
 use bulk::Bulk;
 use deadpool_postgres::{ClientWrapper, Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use futures::future::BoxFuture;
@@ -44,6 +47,12 @@ const TIMEOUTS: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_
 /// values. Compiling such a statement never pays.
 const WRITER_OPTIONS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off -c jit=off \
                        -c plan_cache_mode=force_generic_plan";
+/// Options of heavy readers: one process of the server for each, and no compiling. Their statements read a bounded part of an index, which a
+/// scan of the table would not be.
+const HEAVY_OPTIONS: &str = "-c default_transaction_read_only=on -c max_parallel_workers_per_gather=0 -c enable_seqscan=off -c jit=off";
+/// Rest after a heavy read, in lengths of the read. The server's processes have no lower priority, so together the two heavy readers take
+/// at most a quarter of one of its processors.
+const HEAVY_REST: u32 = 7;
 /// A silently dead connection is noticed after 10 + 3 * 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,6 +67,8 @@ pub struct PgServer(Arc<Inner>);
 struct Inner {
     writer: Config,
     pool: Pool,
+    heavy_pool: Pool,
+    heavy_turns: HeavyTurns,
     runtime: Handle,
     /// For people: host, port and database, without user and password.
     location: String,
@@ -83,18 +94,14 @@ impl PgServer {
             config.options(format!("{} {more}", base.get_options().unwrap_or_default()));
             config
         };
-        let (writer, reader) = (with(WRITER_OPTIONS), with("-c default_transaction_read_only=on"));
-        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_connect(reader, Connector, settings))
-            .max_size(readers)
-            .wait_timeout(Some(super::READER_TIMEOUT))
-            .create_timeout(Some(CONNECT_TIMEOUT))
-            .recycle_timeout(Some(CONNECT_TIMEOUT))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| DbError::Open(error.to_string()))?;
+        let writer = with(WRITER_OPTIONS);
+        let pool = build_pool(with("-c default_transaction_read_only=on"), readers)?;
+        let statement_limit = format!("-c statement_timeout={}", STATEMENT_LIMIT.as_millis());
+        let heavy_pool = build_pool(with(&format!("{HEAVY_OPTIONS} {statement_limit}")), HEAVY_READERS)?;
+        let heavy_turns = HeavyTurns::new(HEAVY_READERS, HEAVY_REST);
         let location = host_and_database(&writer);
-        Ok(Self(Arc::new(Inner { writer, pool, runtime, location, types: Mutex::default(), bulks: Mutex::default() })))
+        let (types, bulks) = (Mutex::default(), Mutex::default());
+        Ok(Self(Arc::new(Inner { writer, pool, heavy_pool, heavy_turns, runtime, location, types, bulks })))
     }
 
     pub fn is_same_as(&self, other: &PgServer) -> bool {
@@ -125,11 +132,24 @@ impl PgServer {
 
     /// A read connection from the pool.
     pub async fn reader(&self) -> Result<PgSession, DbError> {
-        Ok(PgSession::reader(self.clone(), self.pooled().await?))
+        self.reader_of(&self.0.pool).await
     }
 
-    async fn pooled(&self) -> Result<deadpool_postgres::Object, DbError> {
-        let pool = self.0.pool.clone();
+    pub fn heavy_turns(&self) -> &HeavyTurns {
+        &self.0.heavy_turns
+    }
+
+    /// A read connection for the holder of a turn.
+    pub async fn heavy_reader(&self) -> Result<PgSession, DbError> {
+        self.reader_of(&self.0.heavy_pool).await
+    }
+
+    async fn reader_of(&self, pool: &Pool) -> Result<PgSession, DbError> {
+        Ok(PgSession::reader(self.clone(), pool.clone(), self.pooled(pool).await?))
+    }
+
+    async fn pooled(&self, pool: &Pool) -> Result<deadpool_postgres::Object, DbError> {
+        let pool = pool.clone();
         let got = async move { pool.get().await.map_err(pool_error) };
         // The pool needs the timers of a runtime, and the engine's threads have none.
         if Handle::try_current().is_ok() { got.await } else { self.run_on_runtime(got).await }
@@ -175,6 +195,18 @@ fn first_row(messages: &[SimpleQueryMessage], index: usize) -> Option<&str> {
         SimpleQueryMessage::Row(row) => row.try_get(index).ok().flatten(),
         _ => None,
     })
+}
+
+fn build_pool(config: Config, size: usize) -> Result<Pool, DbError> {
+    let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    Pool::builder(Manager::from_connect(config, Connector, settings))
+        .max_size(size)
+        .wait_timeout(Some(super::READER_TIMEOUT))
+        .create_timeout(Some(CONNECT_TIMEOUT))
+        .recycle_timeout(Some(CONNECT_TIMEOUT))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| DbError::Open(error.to_string()))
 }
 
 fn build_config(mut config: Config, schemas: &[&str]) -> Result<Config, DbError> {

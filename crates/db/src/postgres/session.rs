@@ -7,7 +7,7 @@ use super::{
     values::ParamRows,
 };
 use crate::{DbError, Param, portable::without_rowid};
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use runtime::telemetry::error_chain;
 use std::{fmt, time::Duration};
 use tokio_postgres::Row;
@@ -20,8 +20,8 @@ pub struct PgSession {
     server: PgServer,
     /// `None`: the connection is known to be lost.
     handle: Option<ClientHandle>,
-    /// True for a connection from the pool, which only reads.
-    is_pooled: bool,
+    /// The pool of a connection that only reads.
+    pool: Option<Pool>,
     /// The [`incarnation`] of the connected server.
     incarnation: Option<String>,
     /// Number of the open transaction.
@@ -79,7 +79,7 @@ impl PgSession {
         Ok(Self {
             server,
             handle: Some(ClientHandle::Own(client)),
-            is_pooled: false,
+            pool: None,
             incarnation,
             xid: None,
             can_commit: true,
@@ -88,11 +88,11 @@ impl PgSession {
         })
     }
 
-    pub(super) fn reader(server: PgServer, object: Object) -> Self {
+    pub(super) fn reader(server: PgServer, pool: Pool, object: Object) -> Self {
         Self {
             server,
             handle: Some(ClientHandle::Pooled(object)),
-            is_pooled: true,
+            pool: Some(pool),
             incarnation: None,
             xid: None,
             can_commit: true,
@@ -121,8 +121,8 @@ impl PgSession {
         if let Some(handle) = self.handle.take() {
             handle.discard();
         }
-        if self.is_pooled {
-            self.handle = Some(ClientHandle::Pooled(self.server.pooled().await?));
+        if let Some(pool) = &self.pool {
+            self.handle = Some(ClientHandle::Pooled(self.server.pooled(pool).await?));
         } else {
             let client = self.server.connect(CONNECT_TIMEOUT).await?;
             self.incarnation = incarnation(&client).await.map_err(|error| error::of(&error))?;
@@ -271,7 +271,7 @@ impl PgSession {
 
     /// A pooled connection may have been lost while idle. It only reads, so a repeat is harmless.
     fn was_lost_while_idle<T>(&self, result: &Result<T, PgError>) -> bool {
-        self.is_pooled
+        self.pool.is_some()
             && !self.was_used
             && self.xid.is_none()
             && matches!(result, Err(error) if matches!(error::of(error), DbError::Closed(_)))

@@ -3,6 +3,7 @@
 mod bulk;
 mod commit;
 mod connections;
+mod heavy;
 mod migrations;
 mod postgres;
 mod sqlite;

@@ -18,8 +18,10 @@ pub struct ListOrders {
     /// Only orders in this state.
     pub state: Option<OrderState>,
     /// 1 to 100; 20 when absent.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<i64>,
     /// `next_cursor` of the previous page.
+    #[param(min_length = 1)]
     pub cursor: Option<String>,
 }
 

@@ -20,8 +20,10 @@ use utoipa::IntoParams;
 #[into_params(parameter_in = Query)]
 pub struct ListSold {
     /// 1 to 100; 20 when absent.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<i64>,
     /// `next_cursor` of the previous page.
+    #[param(min_length = 1)]
     pub cursor: Option<String>,
 }
 
@@ -41,7 +43,7 @@ pub async fn list_sold(
     check_runs_store(&orders, caller, store_id).await?;
     let limit = page_limit(query.limit)?;
     let before: Option<OrderId> = query.cursor.map(|cursor| orders.kit.cursors.decode("sold", &cursor)).transpose()?;
-    let mut reader = orders.kit.db.reader().await?;
+    let mut reader = orders.kit.db.heavy_reader().await?;
     let mut ids = store::order_ids_of_store(&mut reader, store_id, before, limit + 1).await?;
     let has_more = ids.len() > limit as usize;
     ids.truncate(limit as usize);

@@ -64,3 +64,17 @@ async fn pages_list_each_order_once() {
     let refused = sold(&world, world.store, &seller, "?limit=0").await;
     let _ = refused.expect_problem(422, "invalid-parameter");
 }
+
+// H1
+#[tokio::test]
+async fn a_large_page_takes_no_connection_from_other_reads() {
+    let world = World::new().await;
+    let (seller, db) = (world.seller_token(), world.app.kit_of("orders").db.clone());
+    let held = (db.heavy_reader().await.expect("free"), db.heavy_reader().await.expect("free"));
+    let request = world.app.get(format!("/v1/stores/{}/orders", world.store)).bearer(&seller).once();
+    let refused = request.send().await.expect_problem(503, "unavailable");
+    assert_eq!(refused.headers["retry-after"], "1");
+    let _ = world.app.get("/v1/orders").bearer(&world.token).send().await.expect(200);
+    drop(held);
+    let _ = sold(&world, world.store, &seller, "").await.expect(200);
+}

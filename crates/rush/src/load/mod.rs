@@ -4,6 +4,7 @@
 //! This module repeats and counts requests. The workload knows their meaning and judges the answers.
 
 pub mod connection;
+pub mod crowd;
 pub mod histogram;
 pub mod stats;
 pub mod timeline;

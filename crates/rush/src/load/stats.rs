@@ -41,6 +41,15 @@ pub struct OperationStats {
     pub ends: Vec<(&'static str, u64)>,
 }
 
+impl OperationStats {
+    pub fn count(&mut self, label: &'static str) {
+        match self.ends.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, count)) => *count += 1,
+            None => self.ends.push((label, 1)),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Stats<S> {
     pub operations: Vec<OperationStats>,
@@ -68,11 +77,7 @@ impl<S> Stats<S> {
     }
 
     pub fn count_ending(&mut self, operation: usize, label: &'static str) {
-        let ends = &mut self.operations[operation].ends;
-        match ends.iter_mut().find(|(known, _)| *known == label) {
-            Some((_, count)) => *count += 1,
-            None => ends.push((label, 1)),
-        }
+        self.operations[operation].count(label);
     }
 
     pub fn merge(&mut self, other: Stats<S>) {

@@ -37,6 +37,9 @@ pub struct RushReport {
     /// Requests per second of a bare server with the same client, measured in the same run.
     #[serde(rename = "floor_per_second")]
     pub baseline_per_second: Option<f64>,
+    /// Claims per second beside hostile clients, divided by those of the claims alone. Only the scenario `hostile` measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims_ratio: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,7 +206,7 @@ impl PhaseReport {
             of_baseline: baseline_per_second.filter(|baseline| *baseline > 0.0).map(|baseline| per_second / baseline),
             latency: Latency::of(&latency),
             repeated: (stats.repeated_iterations.count() > 0).then(|| Latency::of(&stats.repeated_iterations)),
-            operations: operations.iter().zip(&stats.operations).map(|(name, stats)| operation(name, stats)).collect(),
+            operations: operations.iter().zip(&stats.operations).map(|(name, stats)| OperationReport::of(name, stats)).collect(),
             windows: Vec::new(),
             error_counts: PhaseErrorCounts {
                 shed: error_counts.shed,
@@ -229,10 +232,12 @@ impl PhaseReport {
     }
 }
 
-fn operation(name: &str, stats: &OperationStats) -> OperationReport {
-    let mut ends: Vec<(String, u64)> = stats.ends.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
-    ends.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
-    OperationReport { name: name.to_owned(), ends, latency: Latency::of(&stats.latency) }
+impl OperationReport {
+    pub fn of(name: &str, stats: &OperationStats) -> Self {
+        let mut ends: Vec<(String, u64)> = stats.ends.iter().map(|(label, count)| ((*label).to_owned(), *count)).collect();
+        ends.sort_by(|left, right| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0)));
+        Self { name: name.to_owned(), ends, latency: Latency::of(&stats.latency) }
+    }
 }
 
 pub fn rate(count: u64, seconds: f64) -> f64 {

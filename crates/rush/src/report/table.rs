@@ -150,6 +150,7 @@ pub fn total_counts(report: &RushReport) -> Vec<(&'static str, String)> {
         ("unknown outcomes", Some(thousands(totals.unknown_outcomes))),
         ("server errors", Some(thousands(totals.server_errors))),
         ("shed", Some(thousands(totals.shed))),
+        ("claims beside hostile clients", report.claims_ratio.map(|ratio| format!("{:.0} %", ratio * 100.0))),
     ]
     .into_iter()
     .filter_map(|(name, count)| Some((name, count?)))

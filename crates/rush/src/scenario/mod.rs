@@ -4,6 +4,7 @@ mod baseline;
 mod checkout;
 mod claim;
 mod claims;
+mod hostile;
 mod mixed;
 mod order;
 mod read_back;
@@ -30,6 +31,7 @@ pub fn run(options: &RushOptions) -> Result<RushReport, RushError> {
         Scenario::Claims(claims) => claims::run(claims, &mut run)?,
         Scenario::Checkout(checkout) => checkout::run(checkout, &mut run)?,
         Scenario::Mixed(mixed) => mixed::run(mixed, &mut run)?,
+        Scenario::Hostile(hostile) => hostile::run(hostile, &mut run)?,
         Scenario::Baseline(baseline) => baseline::run(baseline, &mut run)?,
         Scenario::Verify { acks } => verify::run(acks, &mut run)?,
     }
@@ -47,6 +49,7 @@ pub struct ScenarioRun<'a> {
     pub totals: Totals,
     pub checks: Vec<Check>,
     pub notes: Vec<String>,
+    pub claims_ratio: Option<f64>,
 }
 
 impl<'a> ScenarioRun<'a> {
@@ -76,6 +79,7 @@ impl<'a> ScenarioRun<'a> {
             totals: Totals::default(),
             checks: Vec::new(),
             notes: Vec::new(),
+            claims_ratio: None,
         })
     }
 
@@ -188,6 +192,7 @@ impl<'a> ScenarioRun<'a> {
                 .unwrap_or_else(|| "not stated for this server; to find out, kill it during a run, start it and run verify".to_owned()),
             notes: self.notes,
             baseline_per_second: self.options.baseline_per_second,
+            claims_ratio: self.claims_ratio,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod checkout;
 mod claims;
 mod failures;
+mod hostile;
 mod mixed;
 mod report;
 mod stub_server;

@@ -50,10 +50,13 @@ pub struct Faults {
 
 #[derive(Default)]
 struct StubState {
+    /// Coupons created so far. All have the quantity of the last one.
+    coupons: u128,
     quantity: u64,
     waitlist: bool,
-    issued: HashMap<String, (Uuid, i64)>,
-    waiting: HashMap<String, i64>,
+    /// By coupon and member.
+    issued: HashMap<(Uuid, String), (Uuid, i64)>,
+    waiting: HashMap<(Uuid, String), i64>,
     /// Deferred claims: number of polls, status and body.
     deferred: HashMap<Uuid, (u32, u16, Value)>,
     stock: i64,
@@ -76,7 +79,8 @@ type SharedStub = State<Arc<StubServer>>;
 
 const PRODUCT: Uuid = Uuid::from_u128(0xA);
 const SKU: Uuid = Uuid::from_u128(0xB);
-const COUPON: Uuid = Uuid::from_u128(0xC);
+/// The first coupon. Others follow.
+const COUPON: u128 = 0xC0_0000;
 
 /// Starts a stub server on a free port. It runs until the test program ends.
 pub fn start(faults: Faults) -> RunningStub {
@@ -105,6 +109,7 @@ fn router(state: Arc<StubServer>) -> Router {
         .route("/v1/products/{id}", get(product))
         .route("/v1/stock/{sku}", get(stock))
         .route("/v1/orders", post(order))
+        .route("/v1/accounts", post(sign_up))
         .route("/v1/orders/{id}", get(read_order))
         .with_state(state)
 }
@@ -144,29 +149,39 @@ async fn create_coupon(State(state): SharedStub, Json(body): Json<Value>) -> Res
     let mut stub = state.stub.lock().unwrap();
     stub.quantity = body["quantity"].as_u64().unwrap_or(u64::MAX / 2);
     stub.waitlist = body["waitlist"].as_bool().unwrap();
-    (StatusCode::CREATED, Json(json!({"id": COUPON}))).into_response()
+    stub.coupons += 1;
+    (StatusCode::CREATED, Json(json!({"id": Uuid::from_u128(COUPON + stub.coupons)}))).into_response()
 }
 
-async fn read_coupon(State(state): SharedStub) -> Json<Value> {
+impl StubState {
+    fn issued_of(&self, coupon: Uuid) -> usize {
+        self.issued.keys().filter(|(of, _)| *of == coupon).count()
+    }
+}
+
+async fn read_coupon(State(state): SharedStub, Path(coupon): Path<Uuid>) -> Json<Value> {
     let stub = state.stub.lock().unwrap();
-    Json(json!({"id": COUPON, "remaining": stub.quantity as i64 - stub.issued.len() as i64, "waiting": stub.waiting.len()}))
+    Json(json!({"id": coupon, "remaining": stub.quantity as i64 - stub.issued_of(coupon) as i64, "waiting": stub.waiting.len()}))
 }
 
-fn claim_body(stub: &StubState, member: &str) -> Option<Value> {
-    let issued = stub.issued.get(member).map(|(id, number)| json!({"state": "issued", "issued_coupon_id": id, "number": number}));
-    issued.or_else(|| stub.waiting.get(member).map(|ticket| json!({"state": "waiting", "ticket": ticket, "position": 1})))
+fn claim_body(stub: &StubState, claim: &(Uuid, String)) -> Option<Value> {
+    let issued = stub.issued.get(claim).map(|(id, number)| json!({"state": "issued", "issued_coupon_id": id, "number": number}));
+    issued.or_else(|| stub.waiting.get(claim).map(|ticket| json!({"state": "waiting", "ticket": ticket, "position": 1})))
 }
 
-async fn claim(State(state): SharedStub, headers: HeaderMap) -> Response {
+async fn claim(State(state): SharedStub, Path(coupon): Path<Uuid>, headers: HeaderMap) -> Response {
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return problem(401, "unauthenticated");
+    }
     if state.faults.defers_claims && headers.get("prefer").is_some_and(|prefer| prefer == "respond-async") {
-        let settled = settle(&state, &headers);
+        let settled = settle(&state, coupon, &headers);
         let (status, body) = (settled.status(), axum::body::to_bytes(settled.into_body(), usize::MAX).await.unwrap());
         let mut stub = state.stub.lock().unwrap();
         let id = Uuid::from_u128(0xD000 + stub.deferred.len() as u128);
         stub.deferred.insert(id, (0, status.as_u16(), serde_json::from_slice(&body).unwrap()));
         return (StatusCode::ACCEPTED, Json(json!({"state": "pending", "claim_id": id}))).into_response();
     }
-    settle(&state, &headers)
+    settle(&state, coupon, &headers)
 }
 
 /// Outcome of a deferred claim: settled at the third poll.
@@ -181,40 +196,45 @@ async fn outcome(State(state): SharedStub, Path((_, claim)): Path<(Uuid, Uuid)>)
     Json(json!({"state": state, "claim_id": claim, "status": status, "answer": answer})).into_response()
 }
 
-fn settle(state: &StubServer, headers: &HeaderMap) -> Response {
+fn settle(state: &StubServer, coupon: Uuid, headers: &HeaderMap) -> Response {
     state.with_faults(|| {
         let count = state.claims.fetch_add(1, Ordering::SeqCst) + 1;
         if every(count, state.faults.fails_every) {
             return problem(500, "internal");
         }
         let mut stub = state.stub.lock().unwrap();
-        let member = member(headers);
-        if stub.issued.contains_key(&member) {
+        let claim = (coupon, member(headers));
+        if stub.issued.contains_key(&claim) {
             return problem(409, "already-issued");
         }
-        let left = (stub.issued.len() as u64) < stub.quantity + state.faults.over_issue;
+        let issued = stub.issued_of(coupon) as u64;
+        let left = issued < stub.quantity + state.faults.over_issue;
         if left && !every(count, state.faults.undersell_every) {
-            let number = if state.faults.same_number { 1 } else { stub.issued.len() as i64 + 1 };
-            stub.issued.insert(member.clone(), (Uuid::from_u128(0xF000 + u128::from(count)), number));
-            return (StatusCode::CREATED, Json(claim_body(&stub, &member).unwrap())).into_response();
+            let number = if state.faults.same_number { 1 } else { issued as i64 + 1 };
+            stub.issued.insert(claim.clone(), (Uuid::from_u128(0xF000 + u128::from(count)), number));
+            return (StatusCode::CREATED, Json(claim_body(&stub, &claim).unwrap())).into_response();
         }
         if !stub.waitlist {
             return problem(409, "sold-out");
         }
         let ticket = stub.waiting.len() as i64 + 1;
-        stub.waiting.entry(member.clone()).or_insert(ticket);
-        (StatusCode::ACCEPTED, Json(claim_body(&stub, &member).unwrap())).into_response()
+        stub.waiting.entry(claim.clone()).or_insert(ticket);
+        (StatusCode::ACCEPTED, Json(claim_body(&stub, &claim).unwrap())).into_response()
     })
 }
 
-async fn mine(State(state): SharedStub, headers: HeaderMap) -> Response {
+async fn mine(State(state): SharedStub, Path(coupon): Path<Uuid>, headers: HeaderMap) -> Response {
     let stub = state.stub.lock().unwrap();
-    let member = member(&headers);
-    let number = stub.issued.get(&member).map(|(_, number)| *number).or_else(|| stub.waiting.get(&member).copied()).unwrap_or(0);
-    match claim_body(&stub, &member) {
+    let claim = (coupon, member(&headers));
+    let number = stub.issued.get(&claim).map(|(_, number)| *number).or_else(|| stub.waiting.get(&claim).copied()).unwrap_or(0);
+    match claim_body(&stub, &claim) {
         Some(body) if !every(number.unsigned_abs(), state.faults.forgets_every.unsigned_abs()) => Json(body).into_response(),
         _ => problem(404, "not-found"),
     }
+}
+
+async fn sign_up() -> Response {
+    problem(422, "weak-password")
 }
 
 async fn create_product(State(state): SharedStub, Json(body): Json<Value>) -> Response {
@@ -239,7 +259,11 @@ async fn stock(State(state): SharedStub) -> Json<Value> {
 
 async fn order(State(state): SharedStub, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     state.with_faults(|| {
-        assert_eq!((&body["items"][0]["sku"], &body["payment"]["method"]), (&json!(SKU), &json!("wallet")));
+        assert_eq!(body["items"][0]["sku"], json!(SKU));
+        if body["payment"].is_null() {
+            return (StatusCode::CREATED, Json(json!({"id": SKU, "state": "AWAITING_PAYMENT"}))).into_response();
+        }
+        assert_eq!(body["payment"]["method"], "wallet");
         assert_eq!(headers["prefer"], "wait=10");
         let mut stub = state.stub.lock().unwrap();
         let key = (member(&headers), headers["idempotency-key"].to_str().unwrap().to_owned());

@@ -16,8 +16,9 @@ const CURSOR: &str = "stores.list";
 #[into_params(parameter_in = Query)]
 pub struct ListStores {
     /// 1 to 100; 20 when absent.
-    #[param(minimum = 1, maximum = 100)]
+    #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<i64>,
+    #[param(min_length = 1)]
     pub cursor: Option<String>,
 }
 

@@ -33,7 +33,9 @@ pub struct EntriesQuery {
     #[param(inline)]
     pub account: AccountName,
     /// 1 to 100; 20 when absent.
+    #[param(minimum = 1, maximum = 100, default = 20)]
     pub limit: Option<i64>,
+    #[param(min_length = 1)]
     pub cursor: Option<String>,
 }
 

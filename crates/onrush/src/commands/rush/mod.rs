@@ -7,7 +7,9 @@ mod test_mall;
 use super::{CommandError, audit::audit_when_quiet, print_line};
 use crate::settings::{RawLimits, RawSettings, Settings};
 use clap::{Args, Subcommand};
-use rush::{BaselineScenario, CheckoutScenario, ClaimsScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario};
+use rush::{
+    BaselineScenario, CheckoutScenario, ClaimsScenario, HostileScenario, MixedScenario, OperatorLogin, RushOptions, RushReport, Scenario,
+};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use test_mall::{MallLayout, TestMall};
 
@@ -48,6 +50,17 @@ enum ScenarioCommand {
     Mixed {
         #[command(flatten)]
         common: CommonArgs,
+    },
+    /// All shoppers claim coupons, alone and then beside hostile clients: searches, sign-ups, unpaid orders, refused requests
+    Hostile {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Products among which the hostile clients search
+        #[arg(long, default_value_t = 20_000)]
+        products: u32,
+        /// Coupons that each shopper claims alone, and as many beside the hostile clients
+        #[arg(long, default_value_t = 10)]
+        coupons: u32,
     },
     /// Read back the acknowledgements of an earlier run
     Verify {
@@ -114,6 +127,9 @@ impl RushArgs {
                 (Scenario::Checkout(CheckoutScenario { stock, ..CheckoutScenario::default() }), common)
             }
             ScenarioCommand::Mixed { common } => (Scenario::Mixed(MixedScenario::default()), common),
+            ScenarioCommand::Hostile { common, products, coupons } => {
+                (Scenario::Hostile(HostileScenario { products, coupons, ..HostileScenario::default() }), common)
+            }
             ScenarioCommand::Verify { common, acks } => (Scenario::Verify { acks }, common),
         };
         let report = tokio::task::spawn_blocking(move || run_scenario(scenario, common))
