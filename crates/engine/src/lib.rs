@@ -8,7 +8,7 @@
 //!
 //! Order of the modules, top to bottom; each uses only those after it:
 //! ```text
-//! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
+//! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group, passed_over > command > idempotency
 //! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, stalls, wakeup > dead_letters
 //! > tables > subscriptions > log > fence, position, envelope, fault, invariant, rows
 //! ```
@@ -33,6 +33,7 @@ pub mod lease_connection;
 mod lock_budget;
 mod log;
 pub mod notify;
+pub mod passed_over;
 mod position;
 pub mod queue;
 mod readers;
