@@ -29,7 +29,7 @@ impl Catalog {
 kit::module! {
     impl Module for Catalog {
         name: "catalog",
-        migrations: kit::migrations!("init"),
+        migrations: kit::migrations!("init", "unpaid"),
         router: api::router,
         calls: links::register,
     }
