@@ -2,7 +2,7 @@
 
 mod raw;
 
-pub use orders::SagaMode;
+pub use orders::{SagaMode, UnpaidLimits};
 pub use raw::RawSettings;
 
 use coupons::Strategy;
@@ -52,6 +52,7 @@ pub struct Settings {
     pub claim_strategy: Strategy,
     pub saga: SagaMode,
     pub unpaid_timeout: Duration,
+    pub unpaid: UnpaidLimits,
     pub charge_unit: i64,
     pub test_provider: bool,
     pub operator: Option<(String, String)>,
@@ -98,6 +99,12 @@ impl Settings {
         if unpaid_timeout.is_zero() {
             return Err(unusable("unpaid_timeout_seconds", "must be at least 1".into()));
         }
+        let defaults = UnpaidLimits::default();
+        let unpaid = UnpaidLimits {
+            orders: raw.max_unpaid_orders.unwrap_or(defaults.orders),
+            units: raw.max_unpaid_units.unwrap_or(defaults.units),
+            pause: raw.unpaid_pause_seconds.map_or(defaults.pause, Duration::from_secs),
+        };
         let secret = raw.secret.as_deref().map(parse_secret).transpose()?;
         let postgres = parse_postgres(&raw)?;
         let kafka = raw
@@ -125,6 +132,7 @@ impl Settings {
             claim_strategy,
             saga,
             unpaid_timeout,
+            unpaid,
             charge_unit,
             test_provider: raw.test_provider.unwrap_or(false),
             operator,

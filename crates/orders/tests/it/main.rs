@@ -19,6 +19,7 @@ mod remove_cart_item;
 mod replicas;
 mod saga;
 mod set_cart_item;
+mod unpaid;
 mod wait;
 mod world;
 
