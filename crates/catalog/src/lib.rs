@@ -30,7 +30,7 @@ impl Catalog {
 kit::module! {
     impl Module for Catalog {
         name: "catalog",
-        migrations: kit::migrations!("init", "summaries"),
+        migrations: kit::migrations!("init", "summaries", "unpaid"),
         router: api::router,
         calls: links::register,
         jobs: jobs::all,

@@ -14,7 +14,7 @@ use std::{collections::HashMap, fmt::Write};
 
 macro_rules! product_sql {
     () => {
-        "select id, store_id, name, description, price, policy, state, created_at, version from catalog_products where id=$1"
+        "select id, store_id, name, description, price, policy, state, created_at, version, max_unpaid from catalog_products where id=$1"
     };
 }
 const OPTIONS_SQL: &str =
@@ -32,6 +32,7 @@ impl FromRow for Product {
             state: parse_column(row, 6, SaleState::parse)?,
             created_at: row.get(7)?,
             version: row.get(8)?,
+            max_unpaid: row.get(9)?,
             options: Vec::new(),
         })
     }
@@ -84,7 +85,7 @@ pub async fn store_of(tx: &mut Tx, id: ProductId) -> Result<Option<StoreId>, DbE
 
 /// Prices of these SKUs. A SKU that cannot be bought is missing.
 pub async fn prices(tx: &mut Tx, skus: &[Sku]) -> Result<Vec<PricedSku>, DbError> {
-    let sql = "select o.sku, p.id, p.store_id, p.name, o.name, p.price + o.price_delta, p.policy \
+    let sql = "select o.sku, p.id, p.store_id, p.name, o.name, p.price + o.price_delta, p.policy, p.max_unpaid \
                from catalog_options o join catalog_products p on p.id=o.product_id \
                where o.sku=$1 and not o.deleted and p.state='on_sale'";
     let rows: Vec<PricedSkuRow> = tx.query_many(sql, skus.iter().map(|sku| params![*sku])).await?;
@@ -97,7 +98,8 @@ impl FromRow for PricedSkuRow {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let name = full_name(row.get(3)?, &row.get::<String>(4)?);
         let (sku, product_id, store_id, price) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get::<Won>(5)?);
-        Ok(Self(PricedSku { sku, product_id, store_id, name, price, policy: parse_column(row, 6, StockPolicy::parse)? }))
+        let (policy, max_unpaid) = (parse_column(row, 6, StockPolicy::parse)?, row.get(7)?);
+        Ok(Self(PricedSku { sku, product_id, store_id, name, price, policy, max_unpaid }))
     }
 }
 
@@ -252,11 +254,25 @@ pub async fn unsummarized(tx: &mut Tx, limit: u32) -> Result<Vec<ProductId>, DbE
 
 pub async fn insert_products(tx: &mut Tx, products: &[&Product]) -> Result<(), DbError> {
     let sql = "insert into catalog_products (id, store_id, name, search_name, description, price, policy, state, created_at, version, \
-               lowest_price, highest_price, summary_version) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$10)";
+               lowest_price, highest_price, summary_version, max_unpaid) values ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$10,$13)";
     let names: Vec<String> = products.iter().map(|product| text::fold(&product.name)).collect();
     let rows = products.iter().zip(&names).map(|(p, folded)| {
         let (policy, state, lowest, highest) = (p.policy.as_str(), p.state.as_str(), p.lowest_price(), p.highest_price());
-        params![p.id, p.store_id, &p.name, folded, &p.description, p.price, policy, state, p.created_at, p.version, lowest, highest]
+        params![
+            p.id,
+            p.store_id,
+            &p.name,
+            folded,
+            &p.description,
+            p.price,
+            policy,
+            state,
+            p.created_at,
+            p.version,
+            lowest,
+            highest,
+            p.max_unpaid
+        ]
     });
     tx.execute_many(sql, rows).await?;
     upsert_options(tx, &options_of(products, false)).await
@@ -265,11 +281,11 @@ pub async fn insert_products(tx: &mut Tx, products: &[&Product]) -> Result<(), D
 /// Updates products that this transaction has locked.
 pub async fn update_products(tx: &mut Tx, products: &[&Product]) -> Result<(), Fault> {
     let sql = "update catalog_products set name=$2, search_name=$3, description=$4, price=$5, state=$6, version=$7, lowest_price=$8, \
-               highest_price=$9, summary_version=$7 where id=$1";
+               highest_price=$9, summary_version=$7, max_unpaid=$10 where id=$1";
     let names: Vec<String> = products.iter().map(|product| text::fold(&product.name)).collect();
     let rows = products.iter().zip(&names).map(|(p, folded)| {
         let (state, lowest, highest) = (p.state.as_str(), p.lowest_price(), p.highest_price());
-        params![p.id, &p.name, folded, &p.description, p.price, state, p.version, lowest, highest]
+        params![p.id, &p.name, folded, &p.description, p.price, state, p.version, lowest, highest, p.max_unpaid]
     });
     if tx.execute_many(sql, rows).await?.iter().any(|rows| *rows != 1) {
         return Err(Fault::Bug("a product locked by this transaction is missing".into()));

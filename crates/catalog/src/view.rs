@@ -63,6 +63,8 @@ pub struct ProductDetail {
     /// `on_sale` or `paused`; a paused product cannot be ordered.
     pub state: String,
     pub stock_policy: StockPolicy,
+    /// Most units of a SKU that a member's unpaid orders may reserve. Null: the mall's default.
+    pub max_unpaid_per_member: Option<u32>,
     pub created_at: Timestamp,
     pub version: i64,
 }
@@ -110,6 +112,7 @@ struct DetailTail<'p> {
     description: &'p str,
     state: &'static str,
     stock_policy: StockPolicy,
+    max_unpaid_per_member: Option<u32>,
     created_at: Timestamp,
     version: i64,
 }
@@ -134,6 +137,7 @@ impl ProductView {
             description: &product.description,
             state: product.state.as_str(),
             stock_policy: product.policy,
+            max_unpaid_per_member: product.max_unpaid,
             created_at: product.created_at,
             version: product.version,
         };
@@ -206,6 +210,7 @@ mod tests {
             description: "line\nbreak".into(),
             price: Won(1_000),
             policy: StockPolicy::DeductOnPayment,
+            max_unpaid: Some(2),
             state: SaleState::Paused,
             created_at: Timestamp(1_795_132_800_000_000),
             version: 3,

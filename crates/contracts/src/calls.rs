@@ -90,6 +90,9 @@ pub struct PricedSku {
     /// Unit price in won.
     pub price: Won,
     pub policy: StockPolicy,
+    /// Most units that a member may reserve without payment. `None`: the mall's default.
+    #[serde(default)]
+    pub max_unpaid: Option<u32>,
 }
 
 /// Discount of a coupon.

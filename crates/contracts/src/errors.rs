@@ -97,6 +97,7 @@ codes! {
     NotOnSale = 4001, "not-on-sale", 409, "The product is not on sale";
     OutOfStock = 4002, "out-of-stock", 409, "Not enough in stock";
     StockBelowReserved = 4003, "stock-below-reserved", 409, "More is reserved than that";
+    StockChanged = 4004, "stock-changed", 409, "The stock has changed since it was read";
 
     OrderTooLarge = 5000, "order-too-large", 422, "The order is too large";
     IllegalTransition = 5001, "illegal-transition", 409, "The order's state does not allow this";
@@ -106,6 +107,8 @@ codes! {
     OrderExpired = 5005, "order-expired", 409, "The order was not paid in time";
     EmptyOrder = 5006, "empty-order", 422, "There is nothing to order";
     StepTimedOut = 5007, "step-timed-out", 409, "A step of the order took too long";
+    UnpaidLimit = 5008, "unpaid-limit", 409, "Too much is ordered without payment";
+    UnpaidPaused = 5009, "unpaid-paused", 409, "Orders without payment are paused";
 
     CouponNotUsable = 6000, "coupon-not-usable", 422, "There is no such usable coupon";
     CouponExpired = 6001, "coupon-expired", 409, "The coupon has expired";

@@ -1,5 +1,5 @@
 //! Periodic work of coupons: expires unused coupons (C19), closes the waitlists of ended campaigns, and continues promotions that were too
-//! many for one transaction. It also folds the names that an earlier binary wrote. Each pass is one bounded command in the queue.
+//! many for one transaction. It also folds the names that an earlier binary wrote.
 
 use crate::{
     Coupons,
@@ -8,13 +8,14 @@ use crate::{
     store::{definitions, issued, waiting},
     waitlist::{expire_in, promote_in},
 };
-use contracts::CouponId;
+use contracts::{CouponId, Timestamp};
 use kit::{
-    Answer, Command, Fault, Outcome, Reply, Work,
-    batch::SubmitError,
+    Answer, Command, DbError, Fault, Outcome, Reply, Tx, Work,
+    engine::passed_over::PassedOver,
+    http::Problem,
     jobs::{Job, Pass},
 };
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Clients see a coupon as expired from its end on. Only its unit waits for the pass.
@@ -27,60 +28,99 @@ const PROMOTE_EVERY: Duration = Duration::from_secs(1);
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// Definitions per pass.
 const MAX_DEFINITIONS: u32 = 50;
-/// Coupons or tickets per pass: a few milliseconds, during which claims wait.
+/// Coupons or tickets per command: a few milliseconds, during which claims wait.
 const MAX_ROWS: u32 = 1_000;
 
-/// Statuses of a pass: finished, or to be continued at once.
+/// Statuses of a command: finished, or to be continued at once.
 const DONE: u16 = 204;
 const MORE: u16 = 202;
 
 pub fn all(coupons: &Arc<Coupons>) -> Vec<Job> {
     vec![
-        job("coupons.expire", EXPIRE_EVERY, coupons, || ExpireCoupons),
-        job("coupons.close", CLOSE_EVERY, coupons, || CloseWaitlists),
-        job("coupons.promote", PROMOTE_EVERY, coupons, || PromoteWaiting),
-        job("coupons.fold", FOLD_EVERY, coupons, || FoldNames),
+        job::<ExpireCoupons>("coupons.expire", EXPIRE_EVERY, coupons),
+        job::<CloseWaitlist>("coupons.close", CLOSE_EVERY, coupons),
+        job::<PromoteWaiting>("coupons.promote", PROMOTE_EVERY, coupons),
+        job::<FoldName>("coupons.fold", FOLD_EVERY, coupons),
     ]
 }
 
-fn job<C: Command<Service = Coupons>>(name: &'static str, every: Duration, coupons: &Arc<Coupons>, command: fn() -> C) -> Job {
-    let coupons = Arc::clone(coupons);
+/// Periodic work on one definition. Each definition has a transaction of its own, so that a locked or broken one delays no other.
+trait PeriodicWork: Command<Service = Coupons> {
+    fn on(id: CouponId) -> Self;
+
+    /// Definitions with work to do, at most `limit`.
+    fn find(tx: &mut Tx, now: Timestamp, limit: u32) -> impl Future<Output = Result<Vec<CouponId>, DbError>> + Send;
+}
+
+fn job<W: PeriodicWork>(name: &'static str, every: Duration, coupons: &Arc<Coupons>) -> Job {
+    let (coupons, passed_over) = (Arc::clone(coupons), Arc::new(PassedOver::new(name)));
     Job::new(name, every, move || {
-        let coupons = Arc::clone(&coupons);
-        async move { run_pass(&coupons, command()).await }
+        let (coupons, passed_over) = (Arc::clone(&coupons), Arc::clone(&passed_over));
+        async move { run_pass::<W>(&coupons, name, &passed_over).await.map_err(|problem| problem.refusal) }
     })
 }
 
-async fn run_pass<C: Command<Service = Coupons>>(coupons: &Arc<Coupons>, command: C) -> Result<Pass, SubmitError> {
-    let reply = coupons.kit.batch.submit(coupons, command, None, Uuid::nil()).await?;
-    Ok(if matches!(reply, Reply::Answer(answer) if answer.status == MORE) { Pass::More } else { Pass::Done })
+async fn run_pass<W: PeriodicWork>(
+    coupons: &Arc<Coupons>,
+    name: &'static str,
+    passed_over: &PassedOver<CouponId>,
+) -> Result<Pass, Problem> {
+    let mut ids = {
+        let mut reader = coupons.kit.db.reader().await?;
+        W::find(&mut reader, coupons.kit.clock.now(), MAX_DEFINITIONS + passed_over.count()).await?
+    };
+    passed_over.limit(&mut ids, MAX_DEFINITIONS);
+    let (mut failed, mut error) = (0, None);
+    let mut has_more = ids.len() == MAX_DEFINITIONS as usize;
+    for id in &ids {
+        let result = coupons.kit.batch.submit(coupons, W::on(*id), None, Uuid::nil()).await;
+        passed_over.record(*id, &result);
+        match result {
+            Ok(reply) => has_more |= matches!(reply, Reply::Answer(answer) if answer.status == MORE),
+            Err(fault) => (failed, error) = (failed + 1, Some(fault)),
+        }
+    }
+    match error {
+        Some(error) if failed == ids.len() => return Err(error.into()),
+        Some(error) => tracing::warn!(job = name, failed, of = ids.len(), %error, "coupons passed over"),
+        None => {}
+    }
+    Ok(if has_more { Pass::More } else { Pass::Done })
 }
 
-/// One pass answers all queued requests for it, because a second one would find nothing new.
-fn answers(count: usize, more: bool) -> Vec<Outcome> {
-    (0..count).map(|_| Answer::empty(if more { MORE } else { DONE }).into()).collect()
+fn outcome(has_more: bool) -> Outcome {
+    Answer::empty(if has_more { MORE } else { DONE }).into()
 }
 
-struct ExpireCoupons;
+struct ExpireCoupons {
+    id: CouponId,
+}
+
+impl PeriodicWork for ExpireCoupons {
+    fn on(id: CouponId) -> Self {
+        Self { id }
+    }
+
+    fn find(tx: &mut Tx, now: Timestamp, limit: u32) -> impl Future<Output = Result<Vec<CouponId>, DbError>> + Send {
+        definitions::with_due(tx, now, limit)
+    }
+}
 
 impl Command for ExpireCoupons {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.expire";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let now = work.now;
         let (tx, loaded) = work.rows::<LoadedCoupons>();
-        let due = definitions::with_due(tx, now, MAX_DEFINITIONS).await?;
-        loaded.load_definitions(tx, due.iter().copied()).await?;
-        let mut rows_left = MAX_ROWS;
-        for id in &due {
-            rows_left -= expire_next_in(work, *id, rows_left).await?;
-            if rows_left == 0 {
-                break;
-            }
+        let ids: Vec<CouponId> = commands.iter().map(|command| command.id).collect();
+        loaded.load_definitions(tx, ids.clone()).await?;
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let passed = expire_next_in(work, *id, MAX_ROWS).await?;
+            outcomes.push(outcome(passed == MAX_ROWS));
         }
-        promote_in(work, due.iter().copied()).await?;
-        Ok(answers(commands.len(), rows_left == 0 || due.len() == MAX_DEFINITIONS as usize))
+        promote_in(work, ids).await?;
+        Ok(outcomes)
     }
 }
 
@@ -113,67 +153,101 @@ async fn expire_next_in(work: &mut Work, id: CouponId, limit: u32) -> Result<u32
     Ok(passed)
 }
 
-struct CloseWaitlists;
+struct CloseWaitlist {
+    id: CouponId,
+}
 
-impl Command for CloseWaitlists {
+impl PeriodicWork for CloseWaitlist {
+    fn on(id: CouponId) -> Self {
+        Self { id }
+    }
+
+    fn find(tx: &mut Tx, now: Timestamp, limit: u32) -> impl Future<Output = Result<Vec<CouponId>, DbError>> + Send {
+        definitions::with_abandoned_waitlist(tx, now, limit)
+    }
+}
+
+impl Command for CloseWaitlist {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.close";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let now = work.now;
         let (tx, loaded) = work.rows::<LoadedCoupons>();
-        let ended = definitions::with_abandoned_waitlist(tx, now, MAX_DEFINITIONS).await?;
-        loaded.load_definitions(tx, ended.iter().copied()).await?;
-        let mut rows_left = i64::from(MAX_ROWS);
-        for id in &ended {
+        loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for CloseWaitlist { id } in commands {
             let Some(definition) = loaded.definitions.get_mut(*id).filter(|definition| definition.has_abandoned_waitlist(now)) else {
+                outcomes.push(outcome(false));
                 continue;
             };
-            let next = waiting::first(tx, *id, definition.head_ticket, rows_left).await?;
+            let next = waiting::first(tx, *id, definition.head_ticket, i64::from(MAX_ROWS)).await?;
             for (ticket, _) in &next {
                 definition.remove_first(*ticket);
             }
             waiting::set_state(tx, *id, next.iter().map(|(ticket, _)| *ticket), TicketState::Closed).await?;
-            rows_left -= next.len() as i64;
-            if rows_left == 0 {
-                break;
-            }
+            outcomes.push(outcome(next.len() == MAX_ROWS as usize));
         }
-        Ok(answers(commands.len(), rows_left == 0 || ended.len() == MAX_DEFINITIONS as usize))
+        Ok(outcomes)
     }
 }
 
-struct PromoteWaiting;
+struct PromoteWaiting {
+    id: CouponId,
+}
+
+impl PeriodicWork for PromoteWaiting {
+    fn on(id: CouponId) -> Self {
+        Self { id }
+    }
+
+    fn find(tx: &mut Tx, now: Timestamp, limit: u32) -> impl Future<Output = Result<Vec<CouponId>, DbError>> + Send {
+        definitions::with_backlog(tx, now, limit)
+    }
+}
 
 impl Command for PromoteWaiting {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.promote";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
-        let now = work.now;
         let (tx, loaded) = work.rows::<LoadedCoupons>();
-        // One definition per pass, because it may promote as many members as one transaction should.
-        let backlog = definitions::with_backlog(tx, now, 1).await?;
-        loaded.load_definitions(tx, backlog.iter().copied()).await?;
-        let served = promote_in(work, backlog.iter().copied()).await?;
-        Ok(answers(commands.len(), served > 0))
+        loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            let served = promote_in(work, [command.id]).await?;
+            outcomes.push(outcome(served > 0));
+        }
+        Ok(outcomes)
     }
 }
 
-struct FoldNames;
+/// Folds the name of a coupon that an earlier binary wrote.
+struct FoldName {
+    id: CouponId,
+}
 
-impl Command for FoldNames {
+impl PeriodicWork for FoldName {
+    fn on(id: CouponId) -> Self {
+        Self { id }
+    }
+
+    fn find(tx: &mut Tx, _: Timestamp, limit: u32) -> impl Future<Output = Result<Vec<CouponId>, DbError>> + Send {
+        definitions::unfolded(tx, limit)
+    }
+}
+
+impl Command for FoldName {
     type Service = Coupons;
     const OPERATION: &'static str = "coupons.fold";
 
     async fn handle<'a>(_: &'a Coupons, work: &'a mut Work, commands: &'a [&'a Self]) -> Result<Vec<Outcome>, Fault> {
         let (tx, loaded) = work.rows::<LoadedCoupons>();
-        let unfolded = definitions::unfolded(tx, MAX_DEFINITIONS).await?;
-        loaded.load_definitions(tx, unfolded.iter().copied()).await?;
-        for id in &unfolded {
+        loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
+        for command in commands {
             // The save folds the name of every changed definition.
-            loaded.definitions.get_mut(*id);
+            loaded.definitions.get_mut(command.id);
         }
-        Ok(answers(commands.len(), unfolded.len() == MAX_DEFINITIONS as usize))
+        Ok(commands.iter().map(|_| outcome(false)).collect())
     }
 }

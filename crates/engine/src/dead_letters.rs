@@ -38,8 +38,18 @@ impl DeadLetterStore {
         self.insert(tx, stored, "dead", error).await
     }
 
-    /// Stores a message whose key has a dead letter.
+    /// Stores a message whose key has a dead letter. A repeat of the key's last parked message is passed over: a retry handles that one, and
+    /// readers handle repeats only once anyway.
     pub async fn park(&self, tx: &mut Tx, stored: &StoredMessage) -> Result<(), DbError> {
+        let reader = self.reader;
+        let sql = format!(
+            "select kind, data from {reader}_dead_letters where state='parked' and source=$1 and key=$2 order by epoch desc, seq desc limit 1"
+        );
+        let last: Option<(String, String)> = tx.query_opt(&sql, &params![self.stream.source, stored.key]).await?;
+        if last.is_some_and(|(kind, data)| kind == stored.kind && data == stored.data) {
+            metrics::counter!("onrush_parked_repeats_total", "reader" => reader).increment(1);
+            return Ok(());
+        }
         self.insert(tx, stored, "parked", PARKED_REASON).await
     }
 

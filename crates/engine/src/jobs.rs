@@ -68,16 +68,21 @@ impl Job {
     /// Starts the schedule, which pauses while another instance holds the lease. A failed pass is logged and retried one period later.
     pub fn start(self, shutdown: Shutdown, mut lease: JobLease) {
         tasks::spawn(self.name, async move {
+            let failed_in_a_row = metrics::gauge!("onrush_job_failed_passes", "job" => self.name);
+            let mut failures = 0_u32;
             loop {
                 tokio::select! {
                     () = lease.wait_until_held() => {}
                     () = shutdown.stopping() => return,
                 }
-                let wait = match self.caught_pass().await {
+                let result = self.caught_pass().await;
+                failures = if result.is_ok() { 0 } else { failures.saturating_add(1) };
+                failed_in_a_row.set(f64::from(failures));
+                let wait = match result {
                     Ok(Pass::More) => Duration::ZERO,
                     Ok(Pass::Done) => self.every,
                     Err(error) => {
-                        tracing::error!(job = self.name, error, "job pass failed");
+                        tracing::error!(job = self.name, error, failures, "job pass failed");
                         self.every
                     }
                 };

@@ -8,8 +8,8 @@
 //!
 //! Order of the modules, top to bottom; each uses only those after it:
 //! ```text
-//! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group > command > idempotency
-//! > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, retries, stalls, wakeup > dead_letters
+//! writer > redrive, retention, flushing, delivery > fold > transaction > readers > assignment > queue > group, passed_over > command
+//! > idempotency > answer > setup > work > jobs, relay, sequencer > source > lease, lease_connection, lock_budget, notify, retries, stalls, wakeup > dead_letters
 //! > tables > subscriptions > log > fence, heartbeat, position, envelope, fault, invariant, rows
 //! ```
 //! The trait [`Service`] is outside this order: it names [`Work`], and most modules name the trait.
@@ -34,6 +34,7 @@ pub mod lease_connection;
 mod lock_budget;
 mod log;
 pub mod notify;
+pub mod passed_over;
 mod position;
 pub mod queue;
 mod readers;

@@ -63,7 +63,7 @@ pub const SERVICES: &[MallService] = &[
     service::<Stores>("stores", |kit, _| Arc::new(Stores::new(kit))),
     service::<Catalog>("catalog", |kit, _| Arc::new(Catalog::new(kit))),
     service::<Orders>("orders", |kit, settings| {
-        Arc::new(Orders::new(kit, OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga }))
+        Arc::new(Orders::new(kit, OrdersSettings { unpaid_timeout: settings.unpaid_timeout, saga: settings.saga, unpaid: settings.unpaid }))
     }),
     service::<Stock>("stock", |kit, _| Arc::new(Stock::new(kit))),
     service::<Coupons>("coupons", |kit, settings| {

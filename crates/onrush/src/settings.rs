@@ -2,15 +2,15 @@
 
 mod raw;
 
-pub use orders::SagaMode;
+pub use orders::{SagaMode, UnpaidLimits};
 pub use raw::{RawLimits, RawSettings};
 
 use coupons::Strategy;
 use kit::{
     db::Synchronous,
+    engine::DEAD_LETTER_AFTER,
     http::{ClientHeader, NetworkError, Proxies, TrustedNetworks},
     limits::LimitSettings,
-    engine::DEAD_LETTER_AFTER,
     links::{Peers, PeersError},
     process::{Database, KafkaSettings, PostgresSettings, RedisServer, SettingError, SplitSettings, Topology},
     redis,
@@ -63,6 +63,7 @@ pub struct Settings {
     pub saga: SagaMode,
     pub unpaid_timeout: Duration,
     pub dead_letter_after: Duration,
+    pub unpaid: UnpaidLimits,
     pub charge_unit: i64,
     pub test_provider: bool,
     pub operator: Option<(String, String)>,
@@ -114,6 +115,12 @@ impl Settings {
         if dead_letter_after > MAX_DEAD_LETTER_AFTER {
             return Err(unusable("dead_letter_after_seconds", format!("must be at most {}", MAX_DEAD_LETTER_AFTER.as_secs())));
         }
+        let defaults = UnpaidLimits::default();
+        let unpaid = UnpaidLimits {
+            orders: raw.max_unpaid_orders.unwrap_or(defaults.orders),
+            units: raw.max_unpaid_units.unwrap_or(defaults.units),
+            pause: raw.unpaid_pause_seconds.map_or(defaults.pause, Duration::from_secs),
+        };
         let secret = raw.secret.as_deref().map(parse_secret).transpose()?;
         let postgres = parse_postgres(&raw)?;
         let kafka = raw
@@ -145,6 +152,7 @@ impl Settings {
             saga,
             unpaid_timeout,
             dead_letter_after,
+            unpaid,
             charge_unit,
             test_provider: raw.test_provider.unwrap_or(false),
             operator,

@@ -19,6 +19,7 @@ use kit::{Kit, cache::Cache};
 use std::{sync::Arc, time::Duration};
 
 pub use checks::{RUNNING_SAGA, STUCK_SAGA};
+pub use model::UnpaidLimits;
 pub use view::{OrderSummary, OrderView};
 
 /// Mode of new checkouts (decision 2). Both modes have the same outcomes. An order ends in the mode it began in.
@@ -37,11 +38,13 @@ pub struct OrdersSettings {
     /// An order that is not paid within this time is undone (decision 17).
     pub unpaid_timeout: Duration,
     pub saga: SagaMode,
+    /// Limits on orders without payment (H4).
+    pub unpaid: UnpaidLimits,
 }
 
 impl Default for OrdersSettings {
     fn default() -> Self {
-        Self { unpaid_timeout: Duration::from_secs(10 * 60), saga: SagaMode::default() }
+        Self { unpaid_timeout: Duration::from_secs(10 * 60), saga: SagaMode::default(), unpaid: UnpaidLimits::default() }
     }
 }
 
@@ -61,7 +64,7 @@ impl Orders {
 kit::module! {
     impl Module for Orders {
         name: "orders",
-        migrations: kit::migrations!("init", "slips", postgres "room"),
+        migrations: kit::migrations!("init", "slips", postgres "room", "unpaid"),
         checks: checks::checks,
         reads: &messages::READS,
         consume: messages::consume,

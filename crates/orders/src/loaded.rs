@@ -1,6 +1,7 @@
 //! Orders and carts of the current transaction: each is loaded once, changed in memory through all rounds of its saga, and written once.
 
 pub mod carts;
+pub mod holdings;
 
 use crate::{
     Orders,
@@ -10,6 +11,7 @@ use crate::{
 };
 use carts::LoadedCarts;
 use contracts::{Code, OrderId, Refusal, Timestamp};
+use holdings::LoadedHoldings;
 use kit::{
     Answer, Outcome, Tx, Work,
     batch::TraceId,
@@ -29,6 +31,7 @@ pub struct LoadedOrders {
     /// In order of first use, so that rows are always written in the same order.
     insertion_order: Vec<OrderId>,
     pub carts: LoadedCarts,
+    pub holdings: LoadedHoldings,
 }
 
 impl LoadedOrders {
@@ -80,7 +83,7 @@ pub async fn load(orders: &Orders, work: &mut Work, ids: impl Iterator<Item = Or
     for (order, contents) in found.into_iter().zip(contents) {
         let OrderContents { lines, coupons } = OrderContents::clone(&contents);
         let (events, steps, outgoing) = (Vec::new(), Vec::new(), Vec::new());
-        loaded.add(Checkout { order, lines, coupons, events, steps, outgoing, is_new: false, is_changed: false });
+        loaded.add(Checkout { order, lines, coupons, events, steps, outgoing, is_new: false, is_changed: false, has_lapsed: false });
     }
     Ok(())
 }
@@ -154,7 +157,10 @@ pub fn emit_outgoing(work: &mut Work, id: OrderId) -> Result<(), Fault> {
 
 /// Writes the changed orders, and completes the open answers of those that are now at rest.
 pub async fn flush(orders: &Orders, work: &mut Work) -> Result<(), Fault> {
+    let (limits, now) = (orders.settings.unpaid, work.now);
     let (tx, loaded) = work.rows::<LoadedOrders>();
+    let lapsed = loaded.checkouts.values().filter(|checkout| checkout.has_lapsed).map(|checkout| checkout.order.member_id);
+    loaded.holdings.record_lapses(tx, lapsed.collect(), &limits, now).await?;
     for id in save(tx, loaded).await? {
         let waiters = orders.waiters.clone();
         work.after_commit(move || waiters.wake(id));
@@ -166,9 +172,10 @@ pub async fn flush(orders: &Orders, work: &mut Work) -> Result<(), Fault> {
 
 /// Returns the orders whose open answers are completed.
 async fn save(tx: &mut Tx, loaded: &mut LoadedOrders) -> Result<BTreeSet<OrderId>, Fault> {
-    let LoadedOrders { checkouts, insertion_order, carts } = loaded;
+    let LoadedOrders { checkouts, insertion_order, carts, holdings } = loaded;
     let changed: Vec<&Checkout> =
         insertion_order.iter().filter_map(|id| checkouts.get(id)).filter(|checkout| checkout.is_changed).collect();
+    holdings.save(tx).await?;
     carts.save(tx, &changed).await?;
     if changed.is_empty() {
         return Ok(BTreeSet::new());

@@ -1,12 +1,13 @@
 //! All SQL of the orders service. Loads and saves rows, and decides nothing.
 //!
 //! Several processes may write. Rows are locked from their reading to the commit, in the order of their keys, `orders_orders` before
-//! `orders_carts`. An order's row also guards its history, its saga and its open answers (`orders_open_answers`). A cart's row guards its
-//! items. A transaction with different operations may lock a cart before an order. If two of them deadlock, the database rolls one back,
+//! `orders_unpaid` before `orders_carts`. An order's row also guards its history, its saga and its open answers (`orders_open_answers`). A
+//! cart's row guards its items. A transaction with different operations may lock a cart before an order. If two of them deadlock, the database rolls one back,
 //! and it is repeated.
 
 mod answers;
 pub mod cart;
+pub mod unpaid;
 
 pub use answers::{OpenAnswer, add_open_answers, close_answers, open_answers};
 
@@ -218,10 +219,10 @@ pub async fn orders_of_member(
     tx.query(&sql, &params![member_id, state.map(OrderState::as_str), before, limit]).await
 }
 
-/// Ids of orders with lines of a store, newest first, at most `limit`, older than `before`.
-pub async fn order_ids_of_store(tx: &mut Tx, store_id: StoreId, before: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>, DbError> {
-    let sql =
-        "select distinct order_id from orders_lines where store_id=$1 and ($2 is null or order_id<$2) order by order_id desc limit $3";
+/// Ids of paid orders with lines of a store, newest first, at most `limit`, older than `before`.
+pub async fn sold_order_ids(tx: &mut Tx, store_id: StoreId, before: Option<OrderId>, limit: u32) -> Result<Vec<OrderId>, DbError> {
+    let sql = "select distinct l.order_id from orders_lines l join orders_orders o on o.id=l.order_id \
+               where l.store_id=$1 and ($2 is null or l.order_id<$2) and o.paid_at is not null order by l.order_id desc limit $3";
     let rows: Vec<(OrderId,)> = tx.query(sql, &params![store_id, before, limit]).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
@@ -246,6 +247,27 @@ pub async fn due_orders(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<O
     let sql = "select id from orders_orders where due_at is not null and due_at<=$1 order by due_at limit $2";
     let rows: Vec<(OrderId,)> = tx.query(sql, &params![now, limit]).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Ids of orders that ended unpaid before this time and are not compacted yet, the oldest first, at most `limit`.
+pub async fn ended_unpaid_orders(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<Vec<OrderId>, DbError> {
+    let sql = "select id from orders_orders where saga_state='UNDONE' and paid_at is null and compacted_at is null and updated_at<$1 \
+               order by updated_at limit $2";
+    let rows: Vec<(OrderId,)> = tx.query(sql, &params![before, limit]).await?;
+    Ok(rows.into_iter().map(|(id,)| id).collect())
+}
+
+/// Drops the lines, coupons and steps of orders that ended. These rows never change again, so their orders need no lock before.
+pub async fn compact(tx: &mut Tx, ids: &[OrderId], now: Timestamp) -> Result<(), DbError> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let rows = || ids.iter().map(|id| params![*id]);
+    let sql = "update orders_orders set compacted_at=$2 where id=$1";
+    tx.execute_many(sql, ids.iter().map(|id| params![*id, now])).await?;
+    tx.execute_many("delete from orders_lines where order_id=$1", rows()).await?;
+    tx.execute_many("delete from orders_coupons where order_id=$1", rows()).await?;
+    tx.execute_many("delete from orders_steps where order_id=$1", rows()).await?;
+    Ok(())
 }
 
 /// Writes new orders with their lines and coupons, changed orders, and the new history of both.

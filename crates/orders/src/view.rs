@@ -1,7 +1,7 @@
 //! API representations of orders and carts.
 
 use crate::{
-    model::{AppliedCoupon, Cart, Checkout, Order, OrderEvent, OrderLine, OrderState, StepRecord},
+    model::{AppliedCoupon, Cart, Checkout, Order, OrderEvent, OrderLine, OrderState, StepRecord, points_per_line},
     store,
 };
 use contracts::{
@@ -243,6 +243,55 @@ pub fn order_view(order: &Order, lines: &[OrderLine], coupons: &[AppliedCoupon],
         coupons: coupons.iter().map(Into::into).collect(),
         states: history.events.iter().map(Into::into).collect(),
         saga: SagaView { state: order.saga_state.as_str(), step, history: history.steps.iter().map(Into::into).collect() },
+    }
+}
+
+/// The lines of one order that a store sold, with their sums. It leaves out the payment, the checkout and everything about other stores.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SoldOrderView {
+    pub id: OrderId,
+    pub state: OrderState,
+    /// All states of the order so far, oldest first. Without details, because the buyer may have written them.
+    pub states: Vec<SoldStateView>,
+    pub created_at: Timestamp,
+    pub paid_at: Option<Timestamp>,
+    /// Lines of the store.
+    pub lines: Vec<LineView>,
+    /// Sum of these lines before discounts.
+    pub subtotal: Won,
+    /// Discount of all coupons on these lines.
+    pub discount: Won,
+    /// Share of these lines in the points of the order, in proportion to their prices after discounts.
+    pub points_used: Won,
+    /// Money for these lines: `subtotal - discount - points_used`.
+    pub total: Won,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SoldStateView {
+    pub state: OrderState,
+    pub at: Timestamp,
+}
+
+/// View of an order for the seller of the lines that `is_sold` selects.
+pub fn sold_order_view(order: &Order, lines: &[OrderLine], events: &[OrderEvent], is_sold: impl Fn(&OrderLine) -> bool) -> SoldOrderView {
+    let shares = points_per_line(order.points_used, lines);
+    let sold: Vec<(&OrderLine, Won)> = lines.iter().zip(shares).filter(|(line, _)| is_sold(line)).collect();
+    let sum = |part: fn(&(&OrderLine, Won)) -> i64| Won(sold.iter().map(part).sum());
+    let subtotal = sum(|(line, _)| line.unit_price.0 * i64::from(line.quantity));
+    let discount = sum(|(line, _)| line.line_discount.0);
+    let points_used = sum(|(_, share)| share.0);
+    SoldOrderView {
+        id: order.id,
+        state: order.state,
+        states: events.iter().map(|event| SoldStateView { state: event.to, at: event.at }).collect(),
+        created_at: order.created_at,
+        paid_at: order.paid_at,
+        lines: sold.iter().map(|(line, _)| LineView::from(*line)).collect(),
+        subtotal,
+        discount,
+        points_used,
+        total: Won(subtotal.0 - discount.0 - points_used.0),
     }
 }
 

@@ -156,17 +156,6 @@ pub async fn submit_and_wait<C: Command<Service = Orders>>(
     settled.map(http::answer).ok_or_else(|| Code::Internal.into())
 }
 
-/// The stored answer of this key, for operations that read before they submit. `None`: the key is new. The writer checks again.
-pub async fn replayed_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Response>, Problem> {
-    let mut reader = orders.kit.db.reader().await?;
-    match idempotency::look_up(&mut reader, "orders", operation, key).await? {
-        idempotency::KeyState::Fresh => Ok(None),
-        idempotency::KeyState::Answered(answer) => Ok(Some(http::answer(answer))),
-        idempotency::KeyState::OtherRequest => Err(Code::IdempotencyKeyMismatch.into()),
-        idempotency::KeyState::Running => Err(Problem::from(Code::IdempotencyInProgress).retry_after(1)),
-    }
-}
-
 async fn stored_answer(orders: &Orders, operation: &str, key: &IdempotencyKey) -> Result<Option<Answer>, Problem> {
     let mut reader = orders.kit.db.reader().await?;
     Ok(idempotency::answer(&mut reader, "orders", operation, key.scope, &key.key).await?)

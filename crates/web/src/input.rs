@@ -77,6 +77,10 @@ async fn read(request: Request, limit: usize) -> Result<(Bytes, Option<KeyOfRequ
     let (parts, body) = request.into_parts();
     let key = read_key(&parts.headers)?;
     let body = read_body(&parts, body, limit).await?;
+    // A change without a body is a mistake of the client, although no field of it is required.
+    if parts.method == Method::PATCH && body.is_empty() {
+        return Err(body_required());
+    }
     let key = key.map(|key| (key, request_hash(&parts.method, &parts.uri, &body)));
     Ok((body, key))
 }
@@ -351,6 +355,20 @@ mod tests {
         let extra = <Input<Empty>>::from_request(request(&[JSON], r#"{"a":1}"#), &()).await.expect_err("nothing is known");
         assert_eq!((extra.code(), extra.errors[0].pointer.as_str()), (Code::UnknownField, "/a"));
         assert_eq!(code(&[], "").await, Code::MalformedJson);
+    }
+
+    // D1
+    #[tokio::test]
+    async fn a_patch_needs_a_body() {
+        for (method, accepted) in [(Method::PATCH, false), (Method::POST, true), (Method::DELETE, true)] {
+            let mut request = request(&[JSON], "");
+            *request.method_mut() = method.clone();
+            let read = Input::<Empty>::from_request(request, &()).await;
+            assert_eq!(read.map_err(|problem| problem.code()).err(), (!accepted).then_some(Code::MalformedJson), "{method}");
+        }
+        let mut empty = request(&[JSON], "{}");
+        *empty.method_mut() = Method::PATCH;
+        assert!(Input::<Empty>::from_request(empty, &()).await.is_ok());
     }
 
     // rows 56, 57, 59

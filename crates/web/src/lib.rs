@@ -24,8 +24,8 @@ pub mod rules;
 mod server;
 #[cfg(test)]
 mod server_tests;
-mod unread_body;
 pub mod text;
+mod unread_body;
 
 pub use axum::extract::State;
 pub use body::{BodyMemory, read_whole};

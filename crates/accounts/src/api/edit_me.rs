@@ -74,17 +74,21 @@ pub async fn edit_me(
     trace: Trace,
     input: Input<ProfileChanges>,
 ) -> Result<Response, Problem> {
-    let form = &input.value;
+    let key = accounts.protect_request_hash(input.key(caller.member_id));
+    // A repeat of a new password must get its first answer: the current password is another one by then.
+    kit::submit::run_prepared(&accounts, key, trace, prepare(&accounts, &caller, peer, &input.value)).await
+}
+
+async fn prepare(accounts: &Accounts, caller: &Caller, peer: Peer, form: &ProfileChanges) -> Result<EditAccount, Problem> {
     let name = form.name.clone();
     let phone = form.phone.as_ref().map(|phone| phone.as_deref().map(checked_phone).transpose()).transpose()?;
     let password = match (&form.password, &form.current_password) {
-        (Some(new), Some(current)) => Some(new_password(&accounts, &caller, peer, new, current).await?),
+        (Some(new), Some(current)) => Some(new_password(accounts, caller, peer, new, current).await?),
         (Some(_), None) => return Err(invalid("/current_password", "must be given with a new password")),
         (None, _) => None,
     };
-    let key = accounts.protect_request_hash(input.key(caller.member_id));
     let changes = MemberChanges { name, phone, password };
-    kit::submit::run(&accounts, EditAccount { member_id: caller.member_id, session_id: caller.session_id, changes }, key, trace).await
+    Ok(EditAccount { member_id: caller.member_id, session_id: caller.session_id, changes })
 }
 
 async fn new_password(accounts: &Accounts, caller: &Caller, peer: Peer, new: &str, current: &str) -> Result<NewPassword, Problem> {

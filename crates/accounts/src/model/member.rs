@@ -110,11 +110,12 @@ impl Member {
         }
     }
 
-    /// Makes all changes or none.
+    /// Makes all changes or none. A change of nothing leaves the version.
     pub fn edit(&mut self, changes: &MemberChanges) -> Result<(), Code> {
         if !self.is_active() {
             return Err(Code::Unauthenticated);
         }
+        let before = self.clone();
         if let Some(password) = &changes.password {
             self.confirm_password(&password.verified_hash)?;
             self.password_hash.clone_from(&password.hash);
@@ -125,7 +126,7 @@ impl Member {
         if let Some(phone) = &changes.phone {
             self.phone.clone_from(phone);
         }
-        self.version += 1;
+        self.version += i64::from(*self != before);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! `catalog.create`: creates a product on sale, with its options and their stock. A seller in its own store, an operator in any.
 
-use super::{MAX_DESCRIPTION, MAX_NAME, MAX_STOCK, OptionInput, SavedProduct, check_store, emit_skus_listed};
+use super::{MAX_DESCRIPTION, MAX_NAME, MAX_STOCK, MAX_UNPAID, OptionInput, SavedProduct, check_store, emit_skus_listed};
 use crate::{
     Catalog,
     model::{DEFAULT_OPTION, MAX_OPTIONS, MAX_PRICE, NewOption, Product, SaleState},
@@ -49,6 +49,11 @@ pub struct ProductInput {
     #[serde(default)]
     #[garde(skip)]
     stock_policy: StockPolicy,
+    /// Most units of a SKU that a member's unpaid orders may reserve. 0: only orders with payment. Absent: the mall's default. For limited
+    /// goods, set a number that members buy, or the policy `deduct_on_payment`, which reserves nothing before the payment.
+    #[garde(range(max = MAX_UNPAID))]
+    #[schema(maximum = 1_000_000)]
+    max_unpaid_per_member: Option<u32>,
     /// Optional for a seller with one store, and for an operator, whose default is the mall's own store.
     #[garde(skip)]
     store_id: Option<StoreId>,
@@ -71,13 +76,16 @@ pub async fn create(
     input: Input<ProductInput>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let mut input = input.value;
+    kit::submit::run_prepared(&catalog, key, trace, prepare(&catalog, &caller, input.value)).await
+}
+
+async fn prepare(catalog: &Catalog, caller: &Caller, mut input: ProductInput) -> Result<CreateProduct, Problem> {
     let options = options(&mut input)?;
     let store_id = match input.store_id {
         Some(store_id) => store_id,
-        None => default_store(&catalog, &caller).await?,
+        None => default_store(catalog, caller).await?,
     };
-    check_store(&catalog, &caller, store_id).await?;
+    check_store(catalog, caller, store_id).await?;
     let mut product = Product {
         id: ProductId(new_id()),
         store_id,
@@ -85,13 +93,14 @@ pub async fn create(
         description: input.description,
         price: Won(input.price),
         policy: input.stock_policy,
+        max_unpaid: input.max_unpaid_per_member,
         state: SaleState::OnSale,
         created_at: Timestamp::default(),
         version: 1,
         options: Vec::new(),
     };
     product.add_options(&options, "/options").map_err(|invalid| Problem::field(invalid.pointer, invalid.code, invalid.message))?;
-    kit::submit::run(&catalog, CreateProduct { product, options }, key, trace).await
+    Ok(CreateProduct { product, options })
 }
 
 fn options(input: &mut ProductInput) -> Result<Vec<NewOption>, Problem> {

@@ -31,9 +31,12 @@ pub async fn delete(
     trace: Trace,
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
-    check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::submit::run(&catalog, DeleteProduct { id }, key, trace).await
+    kit::submit::run_prepared(&catalog, key, trace, async {
+        check_product(&catalog, &caller, id).await?;
+        Ok(DeleteProduct { id })
+    })
+    .await
 }
 
 struct DeleteProduct {

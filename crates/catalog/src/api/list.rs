@@ -119,7 +119,13 @@ fn product_filter(params: ListParams) -> Result<ProductFilter, Problem> {
         }
     }
     let sort = params.sort.unwrap_or_default();
-    Ok(ProductFilter { q: q.map(|q| text::fold(q.trim())), store: params.store, min_price: params.min_price, max_price: params.max_price, sort })
+    Ok(ProductFilter {
+        q: q.map(|q| text::fold(q.trim())),
+        store: params.store,
+        min_price: params.min_price,
+        max_price: params.max_price,
+        sort,
+    })
 }
 
 async fn select_page(catalog: &Catalog, filter: &ProductFilter, after: Option<ProductPosition>, limit: u32) -> Result<Selection, Problem> {

@@ -39,6 +39,8 @@ const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 5_000;
 /// Most units of one SKU; the stock service has the same limit.
 const MAX_STOCK: i64 = 1_000_000_000;
+/// Largest limit on unpaid units: more than the largest order of a SKU, 100 lines of 1,000 units.
+const MAX_UNPAID: u32 = 1_000_000;
 
 pub fn router(catalog: Arc<Catalog>) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -92,10 +94,12 @@ pub struct SavedProduct {
     description: String,
     price: Won,
     stock_policy: StockPolicy,
+    /// Most units of a SKU that a member's unpaid orders may reserve. Null: the mall's default.
+    max_unpaid_per_member: Option<u32>,
     /// `on_sale` or `paused`.
     state: &'static str,
     created_at: Timestamp,
-    /// Incremented by every change.
+    /// Incremented by every change. A request that changes nothing leaves it.
     version: i64,
     options: Vec<SavedOption>,
 }
@@ -113,6 +117,7 @@ impl From<&Product> for SavedProduct {
             description: product.description.clone(),
             price: product.price,
             stock_policy: product.policy,
+            max_unpaid_per_member: product.max_unpaid,
             state: product.state.as_str(),
             created_at: product.created_at,
             version: product.version,

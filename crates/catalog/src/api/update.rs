@@ -1,6 +1,6 @@
 //! `catalog.update`: changes a product: texts, price, sale state and options. The seller of its store, or an operator.
 
-use super::{MAX_DESCRIPTION, MAX_NAME, OptionInput, SavedProduct, check_product, emit_skus_listed, invalid_outcome};
+use super::{MAX_DESCRIPTION, MAX_NAME, MAX_UNPAID, OptionInput, SavedProduct, check_product, emit_skus_listed, invalid_outcome};
 use crate::{
     Catalog,
     model::{MAX_OPTIONS, MAX_PRICE, NewOption, Product, ProductChange, SaleState},
@@ -14,7 +14,7 @@ use kit::{
     extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace, rules, text},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::{collections::HashSet, sync::Arc};
 use utoipa::ToSchema;
 
@@ -43,6 +43,11 @@ pub struct ProductChangeInput {
     #[garde(range(min = 0, max = MAX_PRICE))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     price: Option<i64>,
+    /// `null` removes the product's limit, so that the mall's default applies.
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[garde(range(max = MAX_UNPAID))]
+    #[schema(value_type = Option<u32>, maximum = 1_000_000)]
+    max_unpaid_per_member: Option<Option<u32>>,
     #[garde(skip)]
     state: Option<StateInput>,
     #[serde(default)]
@@ -56,6 +61,11 @@ pub struct ProductChangeInput {
     remove_options: Vec<Sku>,
 }
 
+/// Distinguishes `null` from an absent field.
+fn deserialize_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
 impl From<ProductChangeInput> for ProductChange {
     fn from(input: ProductChangeInput) -> Self {
         ProductChange {
@@ -66,6 +76,7 @@ impl From<ProductChangeInput> for ProductChange {
                 StateInput::OnSale => SaleState::OnSale,
                 StateInput::Paused => SaleState::Paused,
             }),
+            max_unpaid: input.max_unpaid_per_member,
             add: input.add_options.into_iter().map(NewOption::from).collect(),
             remove: input.remove_options,
         }
@@ -90,9 +101,12 @@ pub async fn update(
     trace: Trace,
     input: Input<ProductChangeInput>,
 ) -> Result<Response, Problem> {
-    check_product(&catalog, &caller, id).await?;
     let key = input.key(caller.member_id);
-    kit::submit::run(&catalog, UpdateProduct { id, change: input.value.into() }, key, trace).await
+    kit::submit::run_prepared(&catalog, key, trace, async {
+        check_product(&catalog, &caller, id).await?;
+        Ok(UpdateProduct { id, change: input.value.into() })
+    })
+    .await
 }
 
 struct UpdateProduct {
@@ -118,9 +132,12 @@ impl Command for UpdateProduct {
                 outcomes.push(invalid_outcome(wrong));
                 continue;
             }
-            *product = next;
-            changed.insert(command.id);
-            emit_skus_listed(work, product, &command.change.add)?;
+            // A change of nothing is only answered.
+            if next != *product {
+                *product = next;
+                changed.insert(command.id);
+                emit_skus_listed(work, product, &command.change.add)?;
+            }
             outcomes.push(Answer::json(200, &SavedProduct::from(&*product))?.into());
         }
         let changed: Vec<&Product> = products.values().filter(|product| changed.contains(&product.id)).collect();

@@ -51,6 +51,8 @@ pub struct Product {
     pub description: String,
     pub price: Won,
     pub policy: StockPolicy,
+    /// Most units of a SKU that a member may reserve without payment. `None`: the mall's default.
+    pub max_unpaid: Option<u32>,
     pub state: SaleState,
     pub created_at: Timestamp,
     pub version: i64,
@@ -88,6 +90,7 @@ pub struct ProductChange {
     pub name: Option<String>,
     pub description: Option<String>,
     pub price: Option<Won>,
+    pub max_unpaid: Option<Option<u32>>,
     pub state: Option<SaleState>,
     pub add: Vec<NewOption>,
     pub remove: Vec<Sku>,
@@ -135,13 +138,18 @@ impl Product {
         Ok(())
     }
 
-    /// Applies a change. `Err`: a field is invalid; the caller drops the product, which may be half changed.
+    /// Applies a change. A change of nothing leaves the version. `Err`: a field is invalid; the caller drops the product, which may be half
+    /// changed.
     pub fn apply(&mut self, change: &ProductChange) -> Result<(), Invalid> {
+        let before = self.clone();
         if let Some(name) = &change.name {
             self.name.clone_from(name);
         }
         if let Some(description) = &change.description {
             self.description.clone_from(description);
+        }
+        if let Some(max_unpaid) = change.max_unpaid {
+            self.max_unpaid = max_unpaid;
         }
         if let Some(state) = change.state {
             self.state = state;
@@ -161,7 +169,7 @@ impl Product {
         if self.live_options().next().is_none() {
             return Err(Invalid::new("/remove_options", Code::InvalidField, "a product keeps at least one option"));
         }
-        self.version += 1;
+        self.version += i64::from(*self != before);
         Ok(())
     }
 }
@@ -191,6 +199,7 @@ mod tests {
             description: String::new(),
             price: Won(1_000),
             policy: StockPolicy::ReserveOnOrder,
+            max_unpaid: None,
             state: SaleState::OnSale,
             created_at: Timestamp(0),
             version: 1,

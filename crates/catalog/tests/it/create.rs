@@ -20,7 +20,7 @@ async fn each_option_has_its_price_and_stock() {
         answer.body,
         json!({
             "id": of, "store_id": world.store_id, "name": "Merlot", "description": "red\ndry", "price": 20_000,
-            "stock_policy": "deduct_on_payment", "state": "on_sale", "created_at": world.app.clock_now(), "version": 1,
+            "stock_policy": "deduct_on_payment", "max_unpaid_per_member": null, "state": "on_sale", "created_at": world.app.clock_now(), "version": 1,
             "options": [
                 {"sku": options[0], "name": "750 ml", "price_delta": 0, "price": 20_000},
                 {"sku": options[1], "name": "375 ml", "price_delta": -8_000, "price": 12_000},

@@ -24,7 +24,7 @@ async fn a_product_has_its_options_and_quantities() {
                 {"sku": options[0], "name": "750 ml", "price": 20_000, "available": 12},
                 {"sku": options[1], "name": "375 ml", "price": 12_000, "available": 3},
             ],
-            "description": "red\ndry", "state": "on_sale", "stock_policy": "reserve_on_order",
+            "description": "red\ndry", "state": "on_sale", "stock_policy": "reserve_on_order", "max_unpaid_per_member": null,
             "created_at": world.app.clock_now(), "version": 1,
         })
     );

@@ -20,7 +20,10 @@ async fn each_sku_has_its_price_name_store_and_policy() {
         let (store_id, product_id) = (world.store_id, of);
         let policy = StockPolicy::DeductOnPayment;
         assert_eq!((priced[0].sku, priced[0].name.as_str(), priced[0].policy), (plain, "Rose", StockPolicy::ReserveOnOrder));
-        assert_eq!(priced[1], PricedSku { sku: options[1], product_id, store_id, name: "Merlot / b".into(), price: Won(400), policy });
+        assert_eq!(
+            priced[1],
+            PricedSku { sku: options[1], product_id, store_id, name: "Merlot / b".into(), price: Won(400), policy, max_unpaid: None }
+        );
         assert_eq!(priced.len(), 2);
     }
 }

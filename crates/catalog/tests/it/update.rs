@@ -20,6 +20,42 @@ async fn a_change_is_visible_at_once() {
     assert_eq!((&untouched["name"], &untouched["options"]), (&json!("Red rose"), &changed["options"]));
 }
 
+// D1
+#[tokio::test]
+async fn a_change_of_nothing_leaves_the_version() {
+    let world = World::new().await;
+    let (of, _) = world.product("Rose", 1_000, 5).await;
+    let first = world.change(of, &json!({"price": 1_500})).await.expect(200).body;
+    for nothing in [json!({}), json!({"price": 1_500, "name": "Rose", "state": "on_sale", "max_unpaid_per_member": null})] {
+        assert_eq!(world.change(of, &nothing).await.expect(200).body, first, "{nothing}");
+    }
+    let without_body = world.app.patch(format!("/v1/products/{of}")).bearer(&world.operator()).send().await;
+    let _ = without_body.expect_problem(400, "malformed-json");
+    assert_eq!(world.detail(of).await["version"], 2);
+}
+
+// H4
+#[tokio::test]
+async fn the_limit_on_unpaid_units_is_set_changed_and_removed() {
+    let world = World::new().await;
+    let body = json!({"name": "Rose", "price": 1_000, "stock": 5, "max_unpaid_per_member": 2});
+    let created = world.create(&body).await.expect(201).body;
+    let (of, sku) = (id(&created), skus(&created)[0]);
+    assert_eq!((&created["max_unpaid_per_member"], world.prices(&[sku]).await[0].max_unpaid), (&json!(2), Some(2)));
+    for (change, most) in [
+        (json!({"max_unpaid_per_member": 0}), Some(0)),
+        (json!({"name": "Tulip"}), Some(0)),
+        (json!({"max_unpaid_per_member": null}), None),
+    ] {
+        assert_eq!(world.change(of, &change).await.expect(200).body["max_unpaid_per_member"], json!(most), "{change}");
+        assert_eq!(world.prices(&[sku]).await[0].max_unpaid, most, "{change}");
+        assert_eq!(world.detail(of).await["max_unpaid_per_member"], json!(most), "{change}");
+    }
+    for wrong in [-1, 1_000_001] {
+        let _ = world.change(of, &json!({"max_unpaid_per_member": wrong})).await.expect_problem(422, "invalid-field");
+    }
+}
+
 // P1
 #[tokio::test]
 async fn a_paused_product_is_shown_and_not_sold() {

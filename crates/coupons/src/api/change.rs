@@ -53,11 +53,14 @@ pub async fn change(
     let key = input.key(caller.member_id);
     let CouponChange { name, quantity, issue_until, waitlist } = input.value;
     let change = DefinitionChange { name, quantity, issue_until, waitlist };
-    let definition = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
-    may_manage(&coupons, &caller, definition.terms.store_id).await?;
-    // Checked on fields that never change, so the result still holds in the transaction.
-    reject_mistakes(definition.mistakes_in(&change))?;
-    let answer = kit::submit::run(&coupons, ChangeCoupon { id, change }, key, trace).await;
+    let answer = kit::submit::run_prepared(&coupons, key, trace, async {
+        let definition = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
+        may_manage(&coupons, &caller, definition.terms.store_id).await?;
+        // Checked on fields that never change, so the result still holds in the transaction.
+        reject_mistakes(definition.mistakes_in(&change))?;
+        Ok(ChangeCoupon { id, change })
+    })
+    .await;
     coupons.flush_gate().await;
     answer
 }
@@ -84,9 +87,15 @@ impl Command for ChangeCoupon {
 
 async fn change_in(work: &mut Work, command: &ChangeCoupon) -> Result<Outcome, Fault> {
     let now = work.now;
-    let Some(definition) = work.loaded::<LoadedCoupons>().definitions.get_mut(command.id) else { return Ok(Code::NotFound.into()) };
-    if let Err(code) = definition.change(&command.change) {
+    let definitions = &mut work.loaded::<LoadedCoupons>().definitions;
+    let Some(before) = definitions.get(command.id) else { return Ok(Code::NotFound.into()) };
+    let mut changed = before.clone();
+    if let Err(code) = changed.change(&command.change) {
         return Ok(code.into());
+    }
+    // A change of nothing is only answered.
+    if changed != *before {
+        definitions.put(command.id, changed);
     }
     promote_in(work, [command.id]).await?;
     let Some(definition) = work.loaded::<LoadedCoupons>().definitions.get(command.id) else { return Ok(Code::NotFound.into()) };

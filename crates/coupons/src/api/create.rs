@@ -66,7 +66,7 @@ pub struct NewCoupon {
     /// First instant of issue.
     #[garde(skip)]
     issue_from: Timestamp,
-    /// End of issue: the last coupon is issued just before it.
+    /// End of issue: the last coupon is issued just before it. A window in the past is accepted: the coupon is `closed` at once.
     #[garde(skip)]
     issue_until: Timestamp,
     /// First instant of use. Absent: at once.
@@ -127,8 +127,11 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let new = input.value.into_definition()?;
-    check_store(&coupons, &caller, new.terms.store_id).await?;
-    kit::submit::run(&coupons, CreateCoupon { new }, key, trace).await
+    kit::submit::run_prepared(&coupons, key, trace, async {
+        check_store(&coupons, &caller, new.terms.store_id).await?;
+        Ok(CreateCoupon { new })
+    })
+    .await
 }
 
 impl NewCoupon {

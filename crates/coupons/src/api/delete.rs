@@ -28,9 +28,12 @@ pub async fn delete(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
-    may_manage(&coupons, &caller, found.terms.store_id).await?;
-    let answer = kit::submit::run(&coupons, DeleteCoupon { id }, key, trace).await;
+    let answer = kit::submit::run_prepared(&coupons, key, trace, async {
+        let found = definitions::find(&mut *coupons.kit.db.reader().await?, &[id]).await?.pop().ok_or(Code::NotFound)?;
+        may_manage(&coupons, &caller, found.terms.store_id).await?;
+        Ok(DeleteCoupon { id })
+    })
+    .await;
     coupons.flush_gate().await;
     answer
 }

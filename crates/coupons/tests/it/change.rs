@@ -99,3 +99,19 @@ async fn a_seller_changes_only_coupons_of_an_own_store() {
     let anonymous = mall.app.patch(format!("/v1/coupons/{own}")).json(&Value::Object(Default::default())).send().await;
     let _ = anonymous.expect_problem(401, "unauthenticated");
 }
+
+// D1
+#[tokio::test]
+async fn a_change_of_nothing_saves_nothing() {
+    let mall = Mall::open().await;
+    let coupon = mall.announce(json!({"quantity": 5})).await;
+    let version = || mall.app.sql_i64("select version from coupons_definitions");
+    let first = mall.change(coupon, json!({"quantity": 7})).await.expect(200).body;
+    let before = version().await;
+    for nothing in [json!({}), json!({"quantity": 7})] {
+        assert_eq!(mall.change(coupon, nothing).await.expect(200).body, first);
+    }
+    assert_eq!(version().await, before);
+    let without_body = mall.app.patch(format!("/v1/coupons/{coupon}")).bearer(&mall.operator()).send().await;
+    let _ = without_body.expect_problem(400, "malformed-json");
+}

@@ -82,3 +82,27 @@ async fn thousands_expire_in_passes() {
     assert_eq!(count, 2_801);
     mall.audit().await;
 }
+
+// Finding 9: an operator's transaction locks one definition.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_coupon_delays_no_other() {
+    let mall = Mall::open_on_postgres().await;
+    let mut coupons = Vec::new();
+    for _ in 0..3 {
+        let coupon = mall.announce(json!({"quantity": 1, "waitlist": true, "valid_days": 1})).await;
+        coupons.push((coupon, mall.get_one(coupon, member()).await));
+        let _ = mall.claim(coupon, member()).await.expect(202);
+    }
+    let mut operator = mall.app.kit().db.open_writer().await.expect("a connection");
+    operator.begin().await.expect("the transaction begins");
+    let lock = format!("select id from coupons_definitions where id='{}' for update", coupons[0].0);
+    operator.batch(&lock).await.expect("the row is free");
+    mall.app.clock.advance(DAY);
+    mall.app.job("coupons.expire").await;
+    let states = [mall.state(coupons[0].1).await, mall.state(coupons[1].1).await, mall.state(coupons[2].1).await];
+    assert_eq!(states, ["ISSUED", "EXPIRED", "EXPIRED"]);
+    operator.rollback().await.expect("the transaction ends");
+    mall.app.job("coupons.expire").await;
+    assert_eq!(mall.state(coupons[0].1).await, "EXPIRED");
+    mall.audit().await;
+}

@@ -122,6 +122,12 @@ impl Mall {
         Mall { app: App::builder().fold(false).start(|kit| services(kit, &setup)).await, setup }
     }
 
+    /// On PostgreSQL, also if the other tests run on SQLite.
+    pub async fn open_on_postgres() -> Mall {
+        let setup = Setup::of(Strategy::default());
+        Mall { app: App::builder().on_postgres().start(|kit| services(kit, &setup)).await, setup }
+    }
+
     /// Stops, and starts again on the same data.
     pub async fn restart(self) -> Mall {
         let Mall { app, setup } = self;

@@ -259,6 +259,25 @@ fn every_feature_is_named_by_a_test() {
     assert!(unnamed.is_empty(), "no test names {unnamed:?}");
 }
 
+/// Operations that await before they submit a keyed command, with the reason.
+const AWAIT_BEFORE_SUBMITTING: &[(&str, &str)] = &[("sign_up.rs", "hashes the password of the request, which a repeat has, too")];
+
+// Finding 8: an operation that looks at other data first would refuse a repeat whose first request changed them.
+#[test]
+fn keyed_requests_are_replayed_before_lookups() {
+    let mut found = 0;
+    for file in files(&crates(), "rs").into_iter().filter(|file| file.to_string_lossy().contains("/src/api/")) {
+        let text = read(&file);
+        let Some((before, call)) = text.split_once("submit::run(") else { continue };
+        let Some((_, handler)) = before.rsplit_once("pub async fn ") else { continue };
+        let has_key = call.split(';').next().is_some_and(|arguments| !arguments.contains(" None, "));
+        let is_allowed = AWAIT_BEFORE_SUBMITTING.iter().any(|(name, _)| file.ends_with(name));
+        found += 1;
+        assert!(!has_key || is_allowed || !handler.contains(".await"), "{}: use `submit::run_prepared`", file.display());
+    }
+    assert!(found > 10, "only {found} handlers found");
+}
+
 #[test]
 fn no_crate_leaves_the_lints_of_the_workspace() {
     let workspace = read(&crates().join("../Cargo.toml"));

@@ -41,6 +41,20 @@ async fn a_message_that_always_fails_is_dead_lettered_by_key() {
     }
 }
 
+// Finding 18: an undo behind a dead letter is repeated for hours.
+#[tokio::test]
+async fn a_repeat_of_the_last_parked_message_is_not_parked() {
+    let world = World::unfolded().await;
+    let (bad, other) = (new_order(), new_order());
+    world.fail_for(bad, Failure::Fault);
+    for message in [reserve(bad, 1), release(bad), release(bad), commit(bad), commit(bad), release(bad), release(other)] {
+        world.emit_for_orders(message).await;
+    }
+    world.app.eventually("select seq from stock_positions where source='orders'", 7).await;
+    assert_eq!(letters(&world, "stock").await, rows(&[(1, "dead"), (2, "parked"), (4, "parked"), (6, "parked")]));
+    check_log(&world, false).await;
+}
+
 #[tokio::test]
 async fn a_message_is_tried_three_times_before_dead_lettering() {
     let world = World::unfolded().await;

@@ -121,12 +121,15 @@ pub fn checks() -> Vec<Invariant> {
             "behind a dead letter, nothing of its key is applied",
             each_pair(&|reader, source, kinds| {
                 let kinds: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
+                // A repeat of a parked message is not parked again.
                 format!(
                     "select '{reader}', '{source}', d.key, o.seq from {reader}_dead_letters d join {source}_outbox o
                      on o.key=d.key and (o.epoch>d.epoch or o.epoch=d.epoch and o.partition=d.partition and o.seq>d.seq) and o.kind in ({})
                      join {reader}_positions p on p.source='{source}' and p.epoch=o.epoch and p.partition=o.partition and o.seq<=p.seq
                      where d.source='{source}' and d.state='dead' and not exists (select 1 from {reader}_dead_letters x
-                       where x.source=d.source and x.epoch=o.epoch and x.partition=o.partition and x.seq=o.seq)",
+                       where x.source=d.source and x.epoch=o.epoch and x.partition=o.partition and x.seq=o.seq)
+                     and not exists (select 1 from {reader}_dead_letters x where x.source=d.source and x.state='parked'
+                       and x.key=o.key and x.kind=o.kind and x.data=o.data and (x.epoch<o.epoch or x.epoch=o.epoch and x.seq<o.seq))",
                     kinds.join(",")
                 )
             }),

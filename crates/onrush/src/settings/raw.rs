@@ -90,6 +90,15 @@ pub struct RawSettings {
     /// Seconds over which a message must fail before it is a dead letter; 0: after three tries [default: 30]
     #[arg(long, env = "ONRUSH_DEAD_LETTER_AFTER_SECONDS")]
     pub dead_letter_after_seconds: Option<u64>,
+    /// Most open unpaid orders of a member; 0: each order needs a payment [default: 10]
+    #[arg(long, env = "ONRUSH_MAX_UNPAID_ORDERS")]
+    pub max_unpaid_orders: Option<u32>,
+    /// Most units of a SKU that a member's unpaid orders may reserve, unless the product has its own limit [default: 10]
+    #[arg(long, env = "ONRUSH_MAX_UNPAID_UNITS")]
+    pub max_unpaid_units: Option<u32>,
+    /// Seconds without unpaid orders after one that expired or that its buyer cancelled, doubled by each further one; 0: none [default: 60]
+    #[arg(long, env = "ONRUSH_UNPAID_PAUSE_SECONDS")]
+    pub unpaid_pause_seconds: Option<u64>,
     /// Charges must be a multiple of this many won [default: 1]
     #[arg(long, env = "ONRUSH_CHARGE_UNIT")]
     pub charge_unit: Option<i64>,
@@ -140,6 +149,9 @@ impl RawSettings {
             saga: self.saga.or(other.saga),
             unpaid_timeout_seconds: self.unpaid_timeout_seconds.or(other.unpaid_timeout_seconds),
             dead_letter_after_seconds: self.dead_letter_after_seconds.or(other.dead_letter_after_seconds),
+            max_unpaid_orders: self.max_unpaid_orders.or(other.max_unpaid_orders),
+            max_unpaid_units: self.max_unpaid_units.or(other.max_unpaid_units),
+            unpaid_pause_seconds: self.unpaid_pause_seconds.or(other.unpaid_pause_seconds),
             charge_unit: self.charge_unit.or(other.charge_unit),
             test_provider: self.test_provider.or(other.test_provider),
             operator_email: self.operator_email.or(other.operator_email),

@@ -7,7 +7,7 @@ use crate::{
     view::CartView,
 };
 use axum::{extract::State, response::Response};
-use contracts::{MemberId, Refusal, Sku};
+use contracts::{Code, MemberId, Refusal, Sku, calls::GetPrices};
 use garde::Validate;
 use kit::{
     Command, Outcome, Work,
@@ -33,6 +33,7 @@ pub struct AddItem {
 /// Adds a quantity of an item to the caller's cart
 #[utoipa::path(post, path = "/v1/cart/items", operation_id = "orders.add_cart_item", tag = "cart", request_body = AddItem,
     responses((status = 200, body = CartView),
+              (status = 409, description = "`not-on-sale`: unknown, deleted or paused", body = ProblemBody),
               (status = 422, description = "`invalid-field`: more than 1,000 of it, `order-too-large`: more than 100 lines", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn add_cart_item(
@@ -43,7 +44,17 @@ pub async fn add_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let AddItem { sku, quantity } = input.value;
-    kit::submit::run(&orders, AddCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
+    kit::submit::run_prepared(&orders, key, trace, async {
+        check_on_sale(&orders, sku).await?;
+        Ok(AddCartItem { member_id: caller.member_id, sku, quantity })
+    })
+    .await
+}
+
+/// Checks that an item can be bought. `Err`: it is unknown, deleted or paused.
+pub async fn check_on_sale(orders: &Orders, sku: Sku) -> Result<(), Problem> {
+    let found = orders.kit.links.call(GetPrices { skus: vec![sku] }).await?;
+    if found.is_empty() { Err(Problem::new(Code::NotOnSale, format!("{sku} is not on sale."))) } else { Ok(()) }
 }
 
 pub struct AddCartItem {

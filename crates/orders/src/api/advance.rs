@@ -3,24 +3,24 @@
 use super::list_sold::check_runs_store;
 use crate::{
     Orders,
-    loaded::{self, OrderChange},
+    loaded::{self, LoadedOrders, OrderChange},
     model::{Checkout, OrderState},
     store,
-    view::OrderView,
-    wait,
+    view::{self, OrderHistory, SoldOrderView},
 };
 use axum::{extract::State, response::Response};
-use contracts::{Code, OrderId, Refusal, Timestamp};
+use contracts::{Code, OrderId, Refusal, StoreId, Timestamp};
 use garde::Validate;
 use kit::{
     Answer, Command, Outcome, Work,
+    auth::Caller,
     batch::{Deferred, TraceId},
     engine::Fault,
     extract::Seller,
     http::{Input, Path, Problem, ProblemBody, Trace},
 };
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use utoipa::ToSchema;
 
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -36,8 +36,8 @@ pub struct Advance {
 /// The seller of all its lines, or an operator.
 #[utoipa::path(post, path = "/v1/orders/{id}/fulfilment", operation_id = "orders.advance", tag = "orders", request_body = Advance,
     params(("id" = OrderId, Path, description = "The order")),
-    responses((status = 200, description = "moved, or already in this state", body = OrderView),
-              (status = 409, description = "`illegal-transition`", body = ProblemBody),
+    responses((status = 200, description = "moved, or already in this state", body = SoldOrderView),
+              (status = 409, description = "`illegal-transition`: another state than these three, or not the next one", body = ProblemBody),
               (status = 404, description = "`not-found`: unknown, or with lines of another store", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn advance(
@@ -48,17 +48,26 @@ pub async fn advance(
     input: Input<Advance>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let stores = {
+    kit::submit::run_prepared(&orders, key, trace, async {
+        check_sells_all(&orders, caller, id).await?;
+        Ok(AdvanceOrder { order_id: id, to: input.value.state, trace: trace.0 })
+    })
+    .await
+}
+
+/// Lets operators and the seller of all lines pass. `Err`: `not-found` for all others, as for an unknown order.
+async fn check_sells_all(orders: &Orders, caller: Caller, id: OrderId) -> Result<(), Problem> {
+    let stores: BTreeSet<StoreId> = {
         let mut reader = orders.kit.db.reader().await?;
-        store::lines(&mut reader, &[id]).await?.into_values().flatten().map(|line| line.store_id).collect::<std::collections::BTreeSet<_>>()
+        store::lines(&mut reader, &[id]).await?.into_values().flatten().map(|line| line.store_id).collect()
     };
     if stores.is_empty() {
         return Err(Code::NotFound.into());
     }
     for store_id in stores {
-        check_runs_store(&orders, caller, store_id).await?;
+        check_runs_store(orders, caller, store_id).await?;
     }
-    kit::submit::run(&orders, AdvanceOrder { order_id: id, to: input.value.state, trace: trace.0 }, key, trace).await
+    Ok(())
 }
 
 pub struct AdvanceOrder {
@@ -76,7 +85,15 @@ impl Command for AdvanceOrder {
     }
 
     async fn resolve<'a>(_: &'a Orders, work: &'a mut Work, deferred: &'a [Deferred<'a, Self>]) -> Result<Vec<Option<Answer>>, Fault> {
-        wait::resolve(work, deferred, |_| None).await
+        let (tx, loaded) = work.rows::<LoadedOrders>();
+        let checkouts: Vec<&Checkout> = deferred.iter().map(|deferred| loaded.require(OrderId(deferred.id))).collect::<Result<_, _>>()?;
+        let histories = OrderHistory::load_with_unsaved(tx, &checkouts).await?;
+        let views = checkouts.iter().zip(&histories).map(|(checkout, history)| {
+            // The caller sells all lines, but is neither the buyer nor the payer.
+            let view = view::sold_order_view(&checkout.order, &checkout.lines, &history.events, |_| true);
+            Ok(Some(Answer::json(200, &view)?))
+        });
+        views.collect()
     }
 }
 

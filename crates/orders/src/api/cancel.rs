@@ -89,7 +89,11 @@ impl OrderChange for CancelOrder {
         if !by_buyer && !matches!(self.caller.role, Role::Operator) {
             return Err(Code::NotFound.into());
         }
-        let default_reason = if by_buyer { "Cancelled by the buyer." } else { "Cancelled by the mall." };
-        checkout.cancel(self.reason.as_deref().unwrap_or(default_reason), now).map(|_| ())
+        let reason = self.reason.as_deref();
+        let cancelled = match by_buyer {
+            true => checkout.cancel_by_buyer(reason.unwrap_or("Cancelled by the buyer."), now),
+            false => checkout.cancel(reason.unwrap_or("Cancelled by the mall."), now),
+        };
+        cancelled.map(|_| ())
     }
 }

@@ -4,14 +4,14 @@
 
 use crate::{
     Orders,
-    model::{self, Basket, BasketItem, MAX_LINES, Quote},
+    model::{self, Basket, BasketItem, Cart, MAX_LINES, Quote},
     store,
     view::CouponView,
 };
 use axum::{Json, extract::State};
 use contracts::{
     Code, IssuedCouponId, MemberId, ProductId, Sku, StoreId, Won,
-    calls::{GetIssuedCoupons, GetPrices},
+    calls::{GetAvailability, GetIssuedCoupons, GetPrices},
     messages::PaymentMethod,
 };
 use garde::Validate;
@@ -21,19 +21,19 @@ use kit::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use utoipa::ToSchema;
 
 /// Items, coupons, points and payment of an order.
 #[derive(Clone, Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OrderRequest {
-    /// At most 100 lines. Absent when ordering `from_cart`.
+    /// At most 100 lines. With `from_cart`: only these lines of the cart, with at most its quantities. Absent: the whole cart.
     #[serde(default)]
     #[garde(custom(rules::items(MAX_LINES)), dive)]
     #[schema(max_items = 100)]
     pub items: Vec<ItemRequest>,
-    /// Orders the items of the cart. They leave the cart when the order is paid.
+    /// Orders items of the cart. When the order is paid, its quantities leave the cart, also where the buyer has put the item in anew.
     #[serde(default)]
     #[garde(skip)]
     pub from_cart: bool,
@@ -114,6 +114,8 @@ pub struct QuotedLine {
     pub discounts: Vec<QuotedDiscount>,
     /// Price of the line after discounts.
     pub total: Won,
+    /// False: fewer units can be ordered now, over all lines of the SKU. Only a hint: a quote holds nothing. Null: not known now.
+    pub in_stock: Option<bool>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,7 +126,7 @@ pub struct QuotedDiscount {
 
 /// Prices an order line by line without holding anything
 ///
-/// Any signed-in account.
+/// Any signed-in account. A quote does not refuse what is sold out; `in_stock` is a hint.
 #[utoipa::path(post, path = "/v1/quotes", operation_id = "orders.quote", tag = "orders", request_body = OrderRequest,
     responses((status = 200, body = QuoteView), (status = 409, description = "`not-on-sale`, `coupon-used`, `coupon-expired`", body = ProblemBody),
               (status = 422, description = "`empty-order`, `coupon-not-usable`, `coupon-not-applicable`", body = ProblemBody)),
@@ -134,8 +136,10 @@ pub async fn quote(
     SignedIn(caller): SignedIn,
     input: Input<OrderRequest>,
 ) -> Result<Json<QuoteView>, Problem> {
-    let priced = price(&orders, caller.member_id, &input.value).await?;
-    Ok(Json(quote_view(&priced.quote)))
+    let PricedOrder { quote, .. } = price(&orders, caller.member_id, &input.value).await?;
+    let skus = quote.lines.iter().map(|priced| priced.line.sku).collect();
+    let available = orders.kit.links.call_or(GetAvailability { skus }, HashMap::new()).await;
+    Ok(Json(quote_view(&quote, &available)))
 }
 
 pub struct PricedOrder {
@@ -163,29 +167,46 @@ pub async fn price(orders: &Orders, member_id: MemberId, request: &OrderRequest)
 
 /// The items of the request, or the items of the cart with its version.
 async fn items(orders: &Orders, member_id: MemberId, request: &OrderRequest) -> Result<(Vec<BasketItem>, Option<i64>), Problem> {
+    let named = request.items.iter();
+    let named = named.map(|item| BasketItem { sku: item.sku, quantity: item.quantity, coupon: item.issued_coupon_id }).collect();
     if !request.from_cart {
-        if request.cart_version.is_some() {
-            return Err(Problem::field("/cart_version", Code::InvalidField, "is only for orders from the cart"));
-        }
-        let items = request.items.iter();
-        return Ok((
-            items.map(|item| BasketItem { sku: item.sku, quantity: item.quantity, coupon: item.issued_coupon_id }).collect(),
-            None,
-        ));
-    }
-    if !request.items.is_empty() {
-        return Err(Problem::field("/items", Code::InvalidField, "must be absent in an order from the cart"));
+        return match request.cart_version {
+            Some(_) => Err(Problem::field("/cart_version", Code::InvalidField, "is only for orders from the cart")),
+            None => Ok((named, None)),
+        };
     }
     let mut reader = orders.kit.db.reader().await?;
     let cart = store::cart::cart(&mut reader, member_id).await?.unwrap_or_default();
     if request.cart_version.is_some_and(|seen| seen != cart.version) {
         return Err(Code::CartChanged.into());
     }
+    if !request.items.is_empty() {
+        check_in_cart(&named, &cart)?;
+        return Ok((named, Some(cart.version)));
+    }
     let items = cart.items.into_iter().map(|(sku, quantity)| BasketItem { sku, quantity, coupon: None });
     Ok((items.collect(), Some(cart.version)))
 }
 
-fn quote_view(quote: &Quote) -> QuoteView {
+/// Checks that the cart has the named quantities. Several lines of a SKU count together.
+fn check_in_cart(named: &[BasketItem], cart: &Cart) -> Result<(), Problem> {
+    let mut left = cart.items.clone();
+    for (index, item) in named.iter().enumerate() {
+        let quantity = left.get_mut(&item.sku).ok_or_else(|| not_in_cart(index, "sku", "is not in the cart"))?;
+        *quantity = quantity.checked_sub(item.quantity).ok_or_else(|| not_in_cart(index, "quantity", "is more than the cart has"))?;
+    }
+    Ok(())
+}
+
+fn not_in_cart(index: usize, field: &str, message: &'static str) -> Problem {
+    Problem::field(format!("/items/{index}/{field}"), Code::InvalidField, message)
+}
+
+fn quote_view(quote: &Quote, available: &HashMap<Sku, i64>) -> QuoteView {
+    let mut wanted: HashMap<Sku, i64> = HashMap::new();
+    for priced in &quote.lines {
+        *wanted.entry(priced.line.sku).or_default() += i64::from(priced.line.quantity);
+    }
     let lines = quote
         .lines
         .iter()
@@ -203,6 +224,7 @@ fn quote_view(quote: &Quote) -> QuoteView {
                 .map(|discount| QuotedDiscount { issued_coupon_id: discount.issued_coupon_id, amount: discount.amount })
                 .collect(),
             total: priced.net(),
+            in_stock: available.get(&priced.line.sku).map(|units| *units >= wanted[&priced.line.sku]),
         })
         .collect();
     QuoteView {

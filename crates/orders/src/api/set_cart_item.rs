@@ -1,5 +1,6 @@
 //! `orders.set_cart_item`: sets the quantity of an item in the caller's cart. Any signed-in account.
 
+use super::add_cart_item::check_on_sale;
 use crate::{
     Orders,
     loaded::carts::{self, CartChange},
@@ -32,6 +33,7 @@ pub struct SetItem {
 #[utoipa::path(put, path = "/v1/cart/items/{sku}", operation_id = "orders.set_cart_item", tag = "cart", request_body = SetItem,
     params(("sku" = Sku, Path, description = "The item")),
     responses((status = 200, body = CartView),
+              (status = 409, description = "`not-on-sale`: unknown, deleted or paused", body = ProblemBody),
               (status = 422, description = "`invalid-field`: more than 1,000 of it, `order-too-large`: more than 100 lines", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn set_cart_item(
@@ -43,7 +45,13 @@ pub async fn set_cart_item(
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
     let quantity = u32::try_from(input.value.quantity).unwrap_or(0);
-    kit::submit::run(&orders, SetCartItem { member_id: caller.member_id, sku, quantity }, key, trace).await
+    kit::submit::run_prepared(&orders, key, trace, async {
+        if quantity > 0 {
+            check_on_sale(&orders, sku).await?;
+        }
+        Ok(SetCartItem { member_id: caller.member_id, sku, quantity })
+    })
+    .await
 }
 
 pub struct SetCartItem {

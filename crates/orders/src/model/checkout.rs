@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Maximum time for a participant's answer. After it, the step counts as failed and is undone. In one process answers take milliseconds.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Longest interval between repeats of an unanswered undo. The first repeat comes after [`STEP_DEADLINE`], and the interval doubles: an
+/// undo behind a dead letter is repeated for hours, and each repeat is another message.
+pub const MAX_UNDO_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
 /// An order with its lines and coupons, and its unsaved changes.
 #[derive(Clone, Debug)]
 pub struct Checkout {
@@ -31,13 +35,15 @@ pub struct Checkout {
     /// The order is not in the database yet.
     pub is_new: bool,
     pub is_changed: bool,
+    /// The buyer let the unpaid order go in this transaction.
+    pub has_lapsed: bool,
 }
 
 impl Checkout {
     /// Creates an order and requests its first step.
     pub fn place(order: Order, lines: Vec<OrderLine>, coupons: Vec<AppliedCoupon>, now: Timestamp) -> Checkout {
-        let mut checkout =
-            Checkout { order, lines, coupons, events: Vec::new(), steps: Vec::new(), outgoing: Vec::new(), is_new: true, is_changed: true };
+        let (events, steps, outgoing) = (Vec::new(), Vec::new(), Vec::new());
+        let mut checkout = Checkout { order, lines, coupons, events, steps, outgoing, is_new: true, is_changed: true, has_lapsed: false };
         checkout.record_event(None, OrderState::Pending, None, now);
         checkout.enter_step(now);
         checkout.send_forward_slip();
@@ -151,6 +157,14 @@ impl Checkout {
         self.move_to(OrderState::AwaitingPayment, Some(reason), now);
     }
 
+    /// Cancels the order on request of its buyer. An unpaid order counts as let go.
+    pub fn cancel_by_buyer(&mut self, reason: &str, now: Timestamp) -> Result<bool, Refusal> {
+        let is_unpaid = self.order.is_unpaid();
+        let has_begun = self.cancel(reason, now)?;
+        self.has_lapsed |= has_begun && is_unpaid;
+        Ok(has_begun)
+    }
+
     /// Cancels the order on request of its buyer or an operator. `Ok(false)`: it is already cancelled or being cancelled.
     pub fn cancel(&mut self, reason: &str, now: Timestamp) -> Result<bool, Refusal> {
         match (self.order.state, self.order.saga_state) {
@@ -186,6 +200,7 @@ impl Checkout {
         }
         match self.order.saga_state {
             SagaState::Waiting => {
+                self.has_lapsed = true;
                 let reason = Refusal::from(Code::OrderExpired).into();
                 self.begin_undo(OrderState::Expired, reason, self.order.progress.checked_sub(1), now);
                 self.send_undo_slip();
@@ -199,7 +214,8 @@ impl Checkout {
                 self.send_undo_slip();
             }
             SagaState::Undoing => {
-                self.send_undo_command(now);
+                let last_interval = self.order.due_at.map_or(Duration::ZERO, |due| due.since(self.order.updated_at));
+                self.send_undo_command(now, (last_interval * 2).clamp(STEP_DEADLINE, MAX_UNDO_INTERVAL));
                 self.resend_undo_slip();
             }
             SagaState::Done | SagaState::Undone => self.order.due_at = None,
@@ -208,10 +224,10 @@ impl Checkout {
 
     /// Moves a paid order to the seller's next state. `Ok(false)`: it is in that state already.
     pub fn advance(&mut self, to: OrderState, now: Timestamp) -> Result<bool, Refusal> {
-        if self.order.state == to {
+        let by_seller = matches!(to, OrderState::Preparing | OrderState::Shipping | OrderState::Delivered);
+        if by_seller && self.order.state == to {
             return Ok(false);
         }
-        let by_seller = matches!(to, OrderState::Preparing | OrderState::Shipping | OrderState::Delivered);
         if !by_seller || !self.order.state.may_become(to) {
             let detail = format!("An order that is {} cannot become {}.", self.order.state.as_str(), to.as_str());
             return Err(Refusal::new(Code::IllegalTransition, detail));
@@ -285,16 +301,17 @@ impl Checkout {
             Some(at) => {
                 self.order.progress = at;
                 self.order.saga_state = SagaState::Undoing;
-                self.send_undo_command(now);
+                self.send_undo_command(now, STEP_DEADLINE);
             }
             None => self.end(now),
         }
     }
 
-    fn send_undo_command(&mut self, now: Timestamp) {
+    /// Requests the undo of the current step, and again after `interval` without an answer.
+    fn send_undo_command(&mut self, now: Timestamp, interval: Duration) {
         self.is_changed = true;
         self.order.updated_at = now;
-        self.order.due_at = Some(now.after(STEP_DEADLINE));
+        self.order.due_at = Some(now.after(interval));
         if !self.is_choreographed() {
             self.outgoing.extend(self.current_step().and_then(|step| step.undo(self.order.id)));
         }

@@ -40,6 +40,8 @@ pub struct PricedLine {
     pub line: OrderLine,
     /// Discount of each coupon on this line. Their sum is `line.line_discount`.
     pub discounts: Vec<AppliedDiscount>,
+    /// Most units that a member may reserve without payment. `None`: the mall's default.
+    pub max_unpaid: Option<u32>,
 }
 
 impl PricedLine {
@@ -108,7 +110,7 @@ fn price_lines(basket: &Basket, prices: &[PricedSku]) -> Result<Vec<PricedLine>,
                 line_discount: Won::ZERO,
                 policy: priced.policy,
             };
-            Ok(PricedLine { line, discounts: Vec::new() })
+            Ok(PricedLine { line, discounts: Vec::new(), max_unpaid: priced.max_unpaid })
         })
         .collect()
 }
@@ -174,6 +176,10 @@ fn apply_coupon(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [Pri
         return Err(Refusal::new(Code::CouponNotApplicable, detail));
     }
     let discount = terms.discount.on(base);
+    if discount == Won::ZERO {
+        // It would be used up for nothing.
+        return Err(Refusal::new(Code::CouponNotApplicable, format!("“{}” takes nothing off this order.", terms.name)));
+    }
     let nets: Vec<Won> = covered.iter().map(|priced| priced.net()).collect();
     for (priced, share) in covered.iter_mut().zip(split_proportionally(discount, &nets)) {
         priced.add_discount(terms.issued_coupon_id, share);
@@ -186,6 +192,12 @@ fn apply_coupon(terms: &IssuedCouponTerms, line: Option<usize>, lines: &mut [Pri
         base,
         discount,
     })
+}
+
+/// Splits the points of an order over its lines in proportion to their prices after discounts. The shares sum up to the points.
+pub fn points_per_line(points: Won, lines: &[OrderLine]) -> Vec<Won> {
+    let nets: Vec<Won> = lines.iter().map(|line| Won(line.unit_price.0 * i64::from(line.quantity) - line.line_discount.0)).collect();
+    split_proportionally(points, &nets)
 }
 
 /// Splits an amount over parts in proportion, by largest remainder. The shares sum up exactly, and none exceeds its part.
@@ -224,6 +236,7 @@ mod tests {
             name: format!("thing {n}"),
             price: Won(price),
             policy: StockPolicy::ReserveOnOrder,
+            max_unpaid: None,
         }
     }
 
@@ -300,6 +313,24 @@ mod tests {
         assert_eq!(refused.code, Code::CouponNotApplicable);
     }
 
+    // R5
+    #[test]
+    fn a_coupon_that_takes_nothing_off_is_refused() {
+        let refused = |price: i64, on_line: Option<IssuedCouponTerms>, on_order: Option<IssuedCouponTerms>| {
+            let coupons = on_order.iter().map(|terms| terms.issued_coupon_id).collect();
+            let basket = Basket { items: vec![item(1, 1, on_line.as_ref().map(|_| 10))], coupons, points: Won::ZERO };
+            let terms: Vec<IssuedCouponTerms> = on_line.into_iter().chain(on_order).collect();
+            quote(&basket, &[priced(1, 1, price)], &terms).err().map(|refusal| refusal.code)
+        };
+        let amount = |n, scope| Some(terms(n, scope, Discount::Amount { won: Won(1_000) }));
+        let rate = terms(20, CouponScope::Order, Discount::Rate { basis_points: 1, max_won: None });
+        assert_eq!(refused(0, None, amount(20, CouponScope::Order)), Some(Code::CouponNotApplicable));
+        assert_eq!(refused(0, amount(10, CouponScope::Item), None), Some(Code::CouponNotApplicable));
+        assert_eq!(refused(5_000, None, Some(rate.clone())), Some(Code::CouponNotApplicable));
+        assert_eq!(refused(1_000, amount(10, CouponScope::Item), amount(20, CouponScope::Order)), Some(Code::CouponNotApplicable));
+        assert_eq!(refused(10_000, None, Some(rate)), None);
+    }
+
     #[test]
     fn amounts_beyond_64_bits_are_refused() {
         let basket = Basket { items: vec![item(1, u32::MAX, None)], coupons: vec![], points: Won::ZERO };
@@ -323,7 +354,14 @@ mod tests {
                 terms(100, CouponScope::Item, Discount::Amount { won: Won(amount) }),
                 terms(101, CouponScope::Order, Discount::Rate { basis_points: rate, max_won: None }),
             ];
-            let quote = quote(&basket, &skus, &coupons).expect("it applies");
+            let quote = match quote(&basket, &skus, &coupons) {
+                // R5: a coupon that takes nothing off.
+                Err(refusal) => {
+                    prop_assert_eq!(refusal.code, Code::CouponNotApplicable);
+                    return Ok(());
+                }
+                Ok(quote) => quote,
+            };
             let lines: i64 = quote.lines.iter().map(|line| line.line.line_discount.0).sum();
             prop_assert_eq!(lines, quote.discount.0);
             prop_assert_eq!(quote.coupons.iter().map(|coupon| coupon.discount.0).sum::<i64>(), quote.discount.0);

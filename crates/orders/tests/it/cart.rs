@@ -4,7 +4,7 @@ use crate::{
     participants_stub::Reaction,
     world::{Code, World, header, id_of, with_field},
 };
-use contracts::Sku;
+use contracts::{Sku, calls::CouponScope};
 use serde_json::{Value, json};
 
 impl World {
@@ -130,12 +130,68 @@ async fn an_order_names_items_or_the_cart() {
     let _ = world.order("k1", &json!({"from_cart": true})).await.expect_problem(422, "empty-order");
     let sku = world.sell(1_000);
     world.put(sku, 1).await;
-    let both = with_field(world.plain(), "from_cart", json!(true));
-    let refused = world.order("k2", &both).await.expect_problem(422, "invalid-field");
-    assert_eq!(refused.body["errors"][0]["pointer"], "/items");
     let refused = world.order("k3", &with_field(world.plain(), "cart_version", json!(1))).await.expect_problem(422, "invalid-field");
     assert_eq!(refused.body["errors"][0]["pointer"], "/cart_version");
     world.participants.withdraw(sku);
     let _ = world.order("k4", &json!({"from_cart": true})).await.expect_problem(409, "not-on-sale");
     assert_eq!(world.order_count().await, 0);
+}
+
+// R8
+#[tokio::test]
+async fn named_lines_of_the_cart_are_ordered_with_their_coupons() {
+    for &fold in World::fold_settings() {
+        let world = World::with_fold(fold).await;
+        let (a, b) = (world.sell(1_000), world.sell(2_000));
+        world.put(a, 3).await;
+        let version = world.put(b, 1).await["version"].clone();
+        let coupon = world.participants.issue(world.buyer, CouponScope::Item, 500);
+        let order = |quantity: u32| json!({"sku": a, "quantity": quantity, "issued_coupon_id": coupon});
+        let body = json!({"from_cart": true, "cart_version": version, "items": [order(2)]});
+        let id = world.order_in_state(&body, "AWAITING_PAYMENT").await;
+        let made = world.get(id).await;
+        assert_eq!((&made["total"], made["lines"].as_array().map(Vec::len)), (&json!(1_500), Some(1)));
+        assert_eq!(world.quantities(&[a, b]).await, [3, 1]);
+        let _ = world.pay(id, "p").await.expect(200);
+        assert_eq!(world.quantities(&[a, b]).await, [1, 1]);
+        world.audit().await;
+    }
+}
+
+// R8
+#[tokio::test]
+async fn lines_beyond_the_cart_are_refused() {
+    let world = World::new().await;
+    let (a, b) = (world.sell(1_000), world.sell(2_000));
+    world.put(a, 3).await;
+    let item = |sku, quantity: u32| json!({"sku": sku, "quantity": quantity});
+    for (n, (items, pointer)) in [
+        (json!([item(b, 1)]), "/items/0/sku"),
+        (json!([item(a, 4)]), "/items/0/quantity"),
+        (json!([item(a, 2), item(a, 2)]), "/items/1/quantity"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let refused = world.order(&format!("k{n}"), &json!({"from_cart": true, "items": items})).await;
+        assert_eq!(refused.expect_problem(422, "invalid-field").body["errors"][0]["pointer"], pointer);
+    }
+    assert_eq!(world.order_count().await, 0);
+}
+
+// R10
+#[tokio::test]
+async fn items_that_are_not_on_sale_stay_out_of_the_cart() {
+    let world = World::new().await;
+    let sku = world.sell(1_000);
+    world.put(sku, 2).await;
+    world.participants.withdraw(sku);
+    for unknown in [sku, Sku(kit::ports::new_id())] {
+        let put = world.app.put(format!("/v1/cart/items/{unknown}")).bearer(&world.token).json(&json!({"quantity": 3}));
+        let _ = put.send().await.expect_problem(409, "not-on-sale");
+        let add = world.app.post("/v1/cart/items").bearer(&world.token).json(&json!({"sku": unknown, "quantity": 1}));
+        let _ = add.send().await.expect_problem(409, "not-on-sale");
+    }
+    // It can still be taken out.
+    assert_eq!(world.put(sku, 0).await["items"], json!([]));
 }

@@ -113,6 +113,33 @@ async fn an_order_that_costs_nothing_is_paid_by_method_none() {
     }
 }
 
+// R11: without a choice of the buyer, too.
+#[tokio::test]
+async fn an_order_that_costs_nothing_is_paid_at_once() {
+    for mode in World::run_modes() {
+        let world = World::in_mode(mode).await;
+        let made = world.order("k", &with_field(world.plain(), "coupons", json!([world.coupon(5_000)]))).await.expect(201);
+        assert_eq!(
+            (&made.body["state"], &made.body["total"], &made.body["payment"]["method"]),
+            (&json!("PAID"), &json!(0), &json!("none"))
+        );
+        assert_eq!(states(&made.body), ["PENDING", "PAYING", "PAID"]);
+        let made = world.order("points", &with_field(world.plain(), "points", json!(5_000))).await.expect(201);
+        assert_eq!(made.body["state"], "PAID");
+        world.audit().await;
+    }
+}
+
+// R5
+#[tokio::test]
+async fn a_coupon_that_takes_nothing_off_is_refused_and_not_held() {
+    let world = World::new().await;
+    let free = json!({"items": [{"sku": world.sell(0), "quantity": 1}], "coupons": [world.coupon(1_000)]});
+    let _ = world.order("k", &free).await.expect_problem(422, "coupon-not-applicable");
+    let _ = world.app.post("/v1/quotes").bearer(&world.token).json(&free).send().await.expect_problem(422, "coupon-not-applicable");
+    assert_eq!(world.order_count().await, 0);
+}
+
 // P13, rows 44 and 15: the client's amounts are only compared with ours.
 #[tokio::test]
 async fn a_differing_total_or_amount_is_refused() {

@@ -1,12 +1,15 @@
 //! The job `orders.due`: expiry of unpaid orders.
 
 use crate::{
-    participants_stub::Reaction,
-    world::{Code, PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, states},
+    participants_stub::{ParticipantsStub, Reaction},
+    world::{Code, PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, settings, states},
 };
-use contracts::Message;
+use contracts::{MemberId, Message};
+use kit::{auth::Role, ports::new_id};
+use orders::{Orders, SagaMode};
 use serde_json::json;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+use testkit::App;
 
 // O7
 #[tokio::test]
@@ -111,4 +114,65 @@ async fn orders_that_are_not_due_stay_unchanged() {
     }
     assert_eq!((world.get(paid).await, world.get(cancelled).await), before);
     assert_eq!(world.app.sql_i64("select count(*) from orders_orders where due_at is not null").await, 0);
+}
+
+/// Starts the world on PostgreSQL, also if the other tests run on SQLite.
+async fn world_on_postgres() -> World {
+    let participants = ParticipantsStub::default();
+    let services = |kit: &kit::Kit| {
+        let mut services = participants.services(kit);
+        services.push(Arc::new(Orders::new(kit.clone(), settings(SagaMode::Orchestrated))));
+        services
+    };
+    let app = App::builder().on_postgres().start(services).await;
+    let (buyer, seller) = (MemberId(new_id()), MemberId(new_id()));
+    let (token, store) = (app.token(buyer, Role::Customer), participants.open_store(seller));
+    World { app, participants, buyer, token, store, seller, saga: SagaMode::Orchestrated }
+}
+
+// Finding 9: an operator's transaction locks one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_order_delays_no_other() {
+    let world = world_on_postgres().await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await);
+    }
+    let mut operator = world.app.kit().db.open_writer().await.expect("a connection");
+    operator.begin().await.expect("the transaction begins");
+    operator.batch(&format!("select state from orders_orders where id='{}' for update", ids[2].0)).await.expect("the row is free");
+    world.advance_clock(PAST_UNPAID_TIMEOUT).await;
+    world.app.eventually("select count(*) from orders_orders where state='EXPIRED'", 5).await;
+    assert_eq!(world.get(ids[2]).await["state"], "AWAITING_PAYMENT");
+    operator.rollback().await.expect("the transaction ends");
+    world.app.job("orders.due").await;
+    world.wait_for_state(ids[2], "EXPIRED").await;
+    world.audit().await;
+}
+
+// Finding 18: an unanswered undo is repeated ever less often.
+#[tokio::test]
+async fn an_unanswered_undo_is_repeated_less_and_less() {
+    for mode in World::run_modes() {
+        let world = World::in_mode(mode).await;
+        let id = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
+        world.set_reaction("stock.release", Reaction::Silence);
+        let _ = world.post(&format!("/v1/orders/{id}/cancellation"), "c", &json!({})).send().await.expect(202);
+        let undos = async || {
+            let sent = world.emitted_kinds(id).await;
+            sent.iter().filter(|kind| ["stock.release", "orders.slip"].contains(kind)).count()
+        };
+        let first = undos().await;
+        // After 30 seconds, then 1, 2, 4, 8, 10 and 10 minutes.
+        for (n, seconds) in [30, 60, 120, 240, 480, 600, 600].into_iter().enumerate() {
+            world.advance_clock(Duration::from_secs(seconds - 1)).await;
+            assert_eq!(undos().await, first + n, "{seconds}");
+            world.advance_clock(Duration::from_secs(1)).await;
+            assert_eq!(undos().await, first + n + 1, "{seconds}");
+        }
+        world.set_reaction("stock.release", Reaction::Comply);
+        world.advance_clock(Duration::from_secs(600)).await;
+        world.wait_for_state(id, "CANCELLED").await;
+        world.audit().await;
+    }
 }

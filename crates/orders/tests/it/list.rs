@@ -43,7 +43,7 @@ async fn pages_list_each_own_order_once_newest_first() {
 async fn a_full_last_page_has_no_cursor() {
     let world = World::new().await;
     for n in 0..2 {
-        let _ = world.order(&format!("k{n}"), &world.plain()).await.expect(201);
+        let _ = world.order(&format!("k{n}"), &world.plain_paid()).await.expect(201);
     }
     let page = list(&world, "?limit=2").await.expect(200);
     assert_eq!((ids(&page).len(), &page.body["next_cursor"]), (2, &json!(null)));

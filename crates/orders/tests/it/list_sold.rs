@@ -1,4 +1,7 @@
-use crate::world::World;
+use crate::{
+    participants_stub::Reaction,
+    world::{Code, World},
+};
 use contracts::{MemberId, StoreId, messages::StockPolicy};
 use kit::{auth::Role, ports::new_id};
 use serde_json::{Value, json};
@@ -40,6 +43,49 @@ async fn a_seller_sees_only_lines_of_the_own_store() {
     let _ = sold(&world, world.store, &world.operator_token(), "").await.expect(200);
 }
 
+// M4, R4
+#[tokio::test]
+async fn a_seller_sees_only_the_own_sums_and_no_words_of_the_buyer() {
+    let world = World::new().await;
+    let other_store = world.participants.open_store(MemberId(new_id()));
+    let (ours, theirs) = (world.sell(10_000), world.participants.sell_in(other_store, 70_000, StockPolicy::ReserveOnOrder));
+    let items = json!([{"sku": ours, "quantity": 1}, {"sku": theirs, "quantity": 1}]);
+    let body = json!({"items": items, "coupons": [world.coupon(8_000)], "points": 7_200, "payment": {"method": "wallet"}});
+    let order = world.order_in_state(&body, "PAID").await;
+    let page = sold(&world, world.store, &world.seller_token(), "").await.expect(200);
+    let shown = &page.body["items"][0];
+    // A coupon of 8,000 on 80,000 takes 1,000 off our line; 900 of 7,200 points are for its 9,000.
+    let sums = [&shown["subtotal"], &shown["discount"], &shown["points_used"], &shown["total"]];
+    assert_eq!(sums, [&json!(10_000), &json!(1_000), &json!(900), &json!(8_100)]);
+    assert_eq!(shown["lines"][0]["discount"], 1_000);
+
+    let moved = world.app.post(format!("/v1/orders/{order}/fulfilment")).bearer(&world.operator_token());
+    let moved = moved.json(&json!({"state": "PREPARING"})).send().await.expect(200);
+    assert_eq!((&moved.body["subtotal"], &moved.body["total"]), (&json!(80_000), &json!(64_800)));
+    let words = json!({"reason": "call 010-1234-5678"});
+    let _ = world.post(&format!("/v1/orders/{order}/cancellation"), "c", &words).header("prefer", "wait=20").send().await.expect(200);
+    let page = sold(&world, world.store, &world.seller_token(), "").await.expect(200);
+    assert_eq!(page.body["items"][0]["state"], "CANCELLED");
+    for answer in [&moved, &page] {
+        let shown = if answer.body["items"].is_array() { &answer.body["items"][0] } else { &answer.body };
+        let mut fields: Vec<&str> = shown.as_object().expect("an order").keys().map(String::as_str).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, ["created_at", "discount", "id", "lines", "paid_at", "points_used", "state", "states", "subtotal", "total"]);
+        assert!(!String::from_utf8_lossy(&answer.bytes).contains("010-1234"), "the buyer's words");
+    }
+}
+
+// M4
+#[tokio::test]
+async fn a_seller_sees_no_unpaid_or_failed_order() {
+    let world = World::new().await;
+    let _ = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
+    world.set_reaction("payment.request", Reaction::Refuse(Code::InsufficientFunds));
+    let _ = world.order("k", &world.plain_paid()).await.expect_problem(409, "insufficient-funds");
+    let page = sold(&world, world.store, &world.seller_token(), "").await.expect(200);
+    assert_eq!((&page.body["items"], &page.body["next_cursor"]), (&json!([]), &json!(null)));
+}
+
 #[tokio::test]
 async fn pages_list_each_order_once() {
     let world = World::new().await;
@@ -47,7 +93,7 @@ async fn pages_list_each_order_once() {
     for _ in 0..5 {
         // An order with two lines is listed once.
         let items = json!([{"sku": world.sell(1_000), "quantity": 1}, {"sku": world.sell(2_000), "quantity": 1}]);
-        all.push(json!(world.order_in_state(&json!({"items": items}), "AWAITING_PAYMENT").await));
+        all.push(json!(world.order_in_state(&json!({"items": items, "payment": {"method": "wallet"}}), "PAID").await));
     }
     all.reverse();
     let seller = world.seller_token();

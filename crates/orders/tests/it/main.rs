@@ -20,6 +20,7 @@ mod remove_cart_item;
 mod replicas;
 mod saga;
 mod set_cart_item;
+mod unpaid;
 mod wait;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use contracts::{
     Code, CouponId, IssuedCouponId, Kind, MemberId, Message, OrderId, ProductId, Refusal, Sku, StoreId, Timestamp, Won,
-    calls::{CouponScope, Discount, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
+    calls::{CouponScope, Discount, GetAvailability, GetIssuedCoupons, GetPrices, GetStore, IssuedCouponTerms, PricedSku, StoreCard},
     messages::{Direction, PaymentApproved, PaymentRefused, RoutingSlip, StepDone, StepRefused, StockPolicy, saga_reads},
 };
 use kit::{Fault, Kit, Module, Work, engine::Envelope, ports::new_id};
@@ -32,6 +32,7 @@ struct StubState {
     prices: Vec<PricedSku>,
     coupons: Vec<(MemberId, IssuedCouponTerms)>,
     stores: Vec<StoreCard>,
+    available: HashMap<Sku, i64>,
 }
 
 /// The stubbed participants of the saga.
@@ -47,11 +48,15 @@ impl ParticipantsStub {
     }
 
     fn service(&self, kit: &Kit, name: &'static str, reads: &'static [Kind]) -> StubService {
-        let [reactions, prices, coupons, stores] = std::array::from_fn(|_| self.clone());
+        let [reactions, prices, coupons, stores, available] = std::array::from_fn(|_| self.clone());
         let stub = StubService::new(kit, name).reads(reads).on_message(move |work, envelope| reactions.handle(name, work, envelope));
         match name {
             "catalog" => stub.answers::<GetPrices>(move |call| {
                 Ok(prices.state().prices.iter().filter(|priced| call.skus.contains(&priced.sku)).cloned().collect())
+            }),
+            "stock" => stub.answers::<GetAvailability>(move |call| {
+                let state = available.state();
+                Ok(call.skus.iter().filter_map(|sku| Some((*sku, *state.available.get(sku)?))).collect())
             }),
             "coupons" => stub.answers::<GetIssuedCoupons>(move |call| {
                 let state = coupons.state();
@@ -83,13 +88,23 @@ impl ParticipantsStub {
         let sku = Sku(new_id());
         let mut state = self.state();
         let name = format!("thing {}", state.prices.len() + 1);
-        state.prices.push(PricedSku { sku, product_id: ProductId(new_id()), store_id, name, price: Won(price), policy });
+        state.prices.push(PricedSku { sku, product_id: ProductId(new_id()), store_id, name, price: Won(price), policy, max_unpaid: None });
         sku
     }
 
     pub fn change_price(&self, sku: Sku, price: i64) {
         let mut state = self.state();
         state.prices.iter_mut().filter(|priced| priced.sku == sku).for_each(|priced| priced.price = Won(price));
+    }
+
+    /// Sets the units that can be ordered now. Without it, stock does not know the SKU.
+    pub fn stock(&self, sku: Sku, units: i64) {
+        self.state().available.insert(sku, units);
+    }
+
+    pub fn limit_unpaid(&self, sku: Sku, most: u32) {
+        let mut state = self.state();
+        state.prices.iter_mut().filter(|priced| priced.sku == sku).for_each(|priced| priced.max_unpaid = Some(most));
     }
 
     pub fn withdraw(&self, sku: Sku) {

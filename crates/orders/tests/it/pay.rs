@@ -150,9 +150,10 @@ async fn ended_orders_cannot_be_paid() {
 #[tokio::test]
 async fn an_order_that_costs_nothing_is_paid_by_method_none() {
     let world = World::new().await;
-    let free = world.order_in_state(&with_field(world.plain(), "coupons", json!([world.coupon(9_000)])), "AWAITING_PAYMENT").await;
-    let paid = world.pay(free, "p").await.expect(200);
-    assert_eq!((&paid.body["state"], &paid.body["payment"]["method"]), (&json!("PAID"), &json!("none")));
+    // R11: nothing is left to pay.
+    let free = world.order_in_state(&with_field(world.plain(), "coupons", json!([world.coupon(9_000)])), "PAID").await;
+    let _ = world.pay(free, "p").await.expect_problem(409, "already-paid");
+    assert_eq!(world.get(free).await["payment"]["method"], "none");
     let dear = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
     let none = json!({"method": "none"});
     let refused = world.post(&format!("/v1/orders/{dear}/payments"), "q", &none).send().await;

@@ -63,3 +63,17 @@ async fn a_quote_refuses_the_same_as_an_order() {
     let _ = quote(&world, &with_field(world.plain(), "coupons", json!([short]))).await.expect_problem(422, "coupon-not-applicable");
     let _ = world.app.post("/v1/quotes").json(&world.plain()).send().await.expect_problem(401, "unauthenticated");
 }
+
+// N9: a hint only, and not known while stock does not answer.
+#[tokio::test]
+async fn a_quote_says_what_is_sold_out() {
+    let world = World::new().await;
+    let (plenty, scarce, unknown) = (world.sell(1_000), world.sell(1_000), world.sell(1_000));
+    world.participants.stock(plenty, 5);
+    world.participants.stock(scarce, 3);
+    let item = |sku, quantity: u32| json!({"sku": sku, "quantity": quantity});
+    let body = json!({"items": [item(plenty, 5), item(scarce, 2), item(scarce, 2), item(unknown, 1)]});
+    let quoted = quote(&world, &body).await.expect(200).body;
+    let hints: Vec<&Value> = quoted["lines"].as_array().expect("a list").iter().map(|line| &line["in_stock"]).collect();
+    assert_eq!(hints, [&json!(true), &json!(false), &json!(false), &json!(null)]);
+}

@@ -1,13 +1,11 @@
 use crate::world::World;
-use contracts::Sku;
-use kit::ports::new_id;
 use serde_json::json;
 
 // K2
 #[tokio::test]
 async fn removing_twice_equals_removing_once() {
     let world = World::new().await;
-    let (a, b) = (Sku(new_id()), Sku(new_id()));
+    let (a, b) = (world.sell(1_000), world.sell(1_000));
     world.put(a, 5).await;
     world.put(b, 1).await;
     let remove = |token: String| world.app.delete(format!("/v1/cart/items/{a}")).bearer(&token).send();

@@ -2,12 +2,12 @@
 
 use crate::{
     participants_stub::{ParticipantsStub, Reaction},
-    world::{PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, id_of},
+    world::{PAST_STEP_DEADLINE, PAST_UNPAID_TIMEOUT, World, id_of, settings},
 };
 use contracts::{MemberId, Sku};
 use futures::future::join_all;
 use kit::{Kit, Module, auth::Role, ports::new_id};
-use orders::{Orders, OrdersSettings, SagaMode};
+use orders::{Orders, SagaMode};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use testkit::App;
@@ -15,7 +15,7 @@ use testkit::App;
 /// Stubs that are shared by all processes, and an orders service of each process.
 fn services(participants: &ParticipantsStub, kit: &Kit, saga: SagaMode) -> Vec<Arc<dyn Module>> {
     let mut services = participants.services(kit);
-    services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
+    services.push(Arc::new(Orders::new(kit.clone(), settings(saga))));
     services
 }
 

@@ -191,7 +191,8 @@ async fn an_undo_is_repeated_until_it_is_done() {
         world.expect_received(id, &["stock.reserve", "coupon.hold", "points.hold", "coupon.unhold", "coupon.unhold"]).await;
         assert_eq!(world.get(id).await["saga"]["state"], "UNDOING");
         world.set_reaction("coupon.unhold", Reaction::Comply);
-        world.advance_clock(PAST_STEP_DEADLINE).await;
+        // The second repeat takes twice as long.
+        world.advance_clock(PAST_STEP_DEADLINE * 2).await;
         world.wait_for_state(id, "FAILED").await;
         let undone = ["coupon.unhold", "coupon.unhold", "coupon.unhold", "stock.release", "order.failed"];
         world.expect_messages(id, &[&DOS[..3], &undone].concat()).await;

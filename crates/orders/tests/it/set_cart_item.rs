@@ -1,5 +1,4 @@
 use crate::world::World;
-use contracts::Sku;
 use kit::ports::new_id;
 use serde_json::json;
 
@@ -7,7 +6,7 @@ use serde_json::json;
 #[tokio::test]
 async fn setting_replaces_and_zero_or_less_removes() {
     let world = World::new().await;
-    let sku = Sku(new_id());
+    let sku = world.sell(1_000);
     assert_eq!(world.put(sku, 5).await, json!({"version": 1, "items": [{"sku": sku, "quantity": 5}]}));
     assert_eq!(world.put(sku, 2).await["items"][0]["quantity"], 2);
     // Nothing changes, so the version that the buyer saw stays valid.

@@ -3,7 +3,7 @@
 use crate::participants_stub::{ParticipantsStub, Reaction};
 use contracts::{IssuedCouponId, MemberId, Message, OrderId, PaymentId, Sku, StoreId, calls::CouponScope, messages::StockPolicy};
 use kit::{auth::Role, ports::new_id};
-use orders::{Orders, OrdersSettings, SagaMode};
+use orders::{Orders, OrdersSettings, SagaMode, UnpaidLimits};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use testkit::{App, TestRequest, TestResponse};
@@ -34,6 +34,12 @@ const FINALS: [&str; 3] = ["stock.commit", "coupon.use", "points.use"];
 /// With or without folding, and the saga mode.
 pub type RunMode = (bool, SagaMode);
 
+/// Settings of most tests: their one buyer orders more without payment than a real one may.
+pub fn settings(saga: SagaMode) -> OrdersSettings {
+    let unpaid = UnpaidLimits { orders: 10_000, units: 10_000, pause: Duration::ZERO };
+    OrdersSettings { saga, unpaid, ..OrdersSettings::default() }
+}
+
 impl World {
     pub fn fold_settings() -> &'static [bool] {
         App::fold_settings()
@@ -55,12 +61,22 @@ impl World {
     }
 
     pub async fn in_mode((fold, saga): RunMode) -> World {
+        World::with_settings(fold, settings(saga)).await
+    }
+
+    /// With the limits on unpaid orders that a mall has by default.
+    pub async fn with_limits(fold: bool) -> World {
+        World::with_settings(fold, OrdersSettings::default()).await
+    }
+
+    async fn with_settings(fold: bool, settings: OrdersSettings) -> World {
+        let saga = settings.saga;
         let participants = ParticipantsStub::default();
         let app = App::builder()
             .fold(fold)
             .start(|kit| {
                 let mut services = participants.services(kit);
-                services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
+                services.push(Arc::new(Orders::new(kit.clone(), settings)));
                 services
             })
             .await;
@@ -82,7 +98,7 @@ impl World {
         let app = app
             .restart(|kit| {
                 let mut services = participants.services(kit);
-                services.push(Arc::new(Orders::new(kit.clone(), OrdersSettings { saga, ..OrdersSettings::default() })));
+                services.push(Arc::new(Orders::new(kit.clone(), settings(saga))));
                 services
             })
             .await;

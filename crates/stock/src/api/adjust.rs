@@ -58,10 +58,13 @@ pub async fn adjust(
     trace: Trace,
     input: Input<AdjustStock>,
 ) -> Result<Response, Problem> {
-    find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
     let AdjustStock { delta, reason } = input.value;
-    kit::submit::run(&stock, AdjustOnHand { sku, delta, reason }, key, trace).await
+    kit::submit::run_prepared(&stock, key, trace, async {
+        find_own_item(&stock, &caller, sku).await?;
+        Ok(AdjustOnHand { sku, delta, reason })
+    })
+    .await
 }
 
 struct AdjustOnHand {

@@ -24,7 +24,8 @@ pub fn router(stock: Arc<Stock>) -> OpenApiRouter {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockLevel {
     sku: Sku,
-    /// Units in the warehouse.
+    /// Units that are not sold, including those held by unpaid orders. A payment subtracts its units, also before they are dispatched, and a
+    /// cancellation adds them again. So a cancellation can raise it above the 1,000,000,000 that can be set.
     on_hand: i64,
     /// Units held by unpaid orders.
     reserved: i64,

@@ -21,10 +21,14 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetStock {
-    /// Units in the warehouse, including those held by orders.
+    /// Units that are not sold, including those held by unpaid orders. Units of paid orders that wait for dispatch do not count, although
+    /// they may still be in the warehouse.
     #[garde(range(min = 0, max = MAX_ON_HAND))]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     on_hand: i64,
+    /// `on_hand` as the caller last read it. The change is refused if it differs now, for instance because a unit was sold meanwhile.
+    #[garde(skip)]
+    seen: Option<i64>,
 }
 
 /// Sets the units on hand of a SKU after a count
@@ -36,7 +40,7 @@ pub struct SetStock {
     responses(
         (status = 200, body = StockLevel),
         (status = 404, description = "unknown, or of another seller's store", body = ProblemBody),
-        (status = 409, description = "stock-below-reserved", body = ProblemBody)),
+        (status = 409, description = "stock-below-reserved, stock-changed: `on_hand` is not `seen` any more", body = ProblemBody)),
     security(("bearer" = [])))]
 pub async fn set(
     State(stock): State<Arc<Stock>>,
@@ -45,14 +49,19 @@ pub async fn set(
     trace: Trace,
     input: Input<SetStock>,
 ) -> Result<Response, Problem> {
-    find_own_item(&stock, &caller, sku).await?;
     let key = input.key(caller.member_id);
-    kit::submit::run(&stock, SetOnHand { sku, on_hand: input.value.on_hand }, key, trace).await
+    let SetStock { on_hand, seen } = input.value;
+    kit::submit::run_prepared(&stock, key, trace, async {
+        find_own_item(&stock, &caller, sku).await?;
+        Ok(SetOnHand { sku, on_hand, seen })
+    })
+    .await
 }
 
 struct SetOnHand {
     sku: Sku,
     on_hand: i64,
+    seen: Option<i64>,
 }
 
 impl Command for SetOnHand {
@@ -63,6 +72,6 @@ impl Command for SetOnHand {
         let now = work.now;
         let (tx, loaded) = work.rows::<LoadedStock>();
         store::load_items(tx, loaded, commands.iter().map(|command| command.sku).collect()).await?;
-        commands.iter().map(|command| item_outcome(loaded.set(command.sku, command.on_hand, now))).collect()
+        commands.iter().map(|command| item_outcome(loaded.set(command.sku, command.on_hand, command.seen, now))).collect()
     }
 }

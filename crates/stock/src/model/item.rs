@@ -98,8 +98,11 @@ impl StockItem {
         self.record_movement(MovementKind::Return, quantity, Some((order_id, line_no)), at)
     }
 
-    /// Sets the counted units. `None`: the count equals the units on hand, so nothing moves.
-    pub(super) fn set(&mut self, on_hand: i64, at: Timestamp) -> Result<Option<Movement>, Refusal> {
+    /// Sets the counted units, if `seen` is still right. `None`: the count equals the units on hand, so nothing moves.
+    pub(super) fn set(&mut self, on_hand: i64, seen: Option<i64>, at: Timestamp) -> Result<Option<Movement>, Refusal> {
+        if seen.is_some_and(|seen| seen != self.on_hand) {
+            return Err(Refusal::new(Code::StockChanged, format!("{} units are on hand now", self.on_hand)));
+        }
         self.check_on_hand(on_hand)?;
         if on_hand == self.on_hand {
             return Ok(None);

@@ -52,9 +52,9 @@ impl LoadedStock {
         }
     }
 
-    /// Sets the units on hand. `None`: the SKU is unknown.
-    pub fn set(&mut self, sku: Sku, on_hand: i64, at: Timestamp) -> Option<Result<StockItem, Refusal>> {
-        self.change_item(sku, |item| item.set(on_hand, at))
+    /// Sets the units on hand, if `seen` is still right. `None`: the SKU is unknown.
+    pub fn set(&mut self, sku: Sku, on_hand: i64, seen: Option<i64>, at: Timestamp) -> Option<Result<StockItem, Refusal>> {
+        self.change_item(sku, |item| item.set(on_hand, seen, at))
     }
 
     /// Adds `delta` to the units on hand. `None`: the SKU is unknown.

@@ -176,11 +176,11 @@ fn a_count_below_the_held_units_is_refused() {
     let mut loaded = loaded(&[(1, 5)]);
     reserve(&mut loaded, 1, &[line(1, 1, 3)]).expect("enough is left");
     let refused = |changed: Option<Result<StockItem, contracts::Refusal>>| changed.expect("known").expect_err("refused").code;
-    assert_eq!(refused(loaded.set(sku(1), 2, NOW)), Code::StockBelowReserved);
+    assert_eq!(refused(loaded.set(sku(1), 2, None, NOW)), Code::StockBelowReserved);
     assert_eq!(refused(loaded.adjust(sku(1), -3, "broken", NOW)), Code::StockBelowReserved);
     assert_eq!(refused(loaded.adjust(sku(1), MAX_ON_HAND, "typo", NOW)), Code::AmountOutOfRange);
-    assert_eq!(loaded.set(sku(1), 3, NOW).expect("known").expect("allowed").available(), 0);
-    assert!(loaded.set(sku(2), 3, NOW).is_none());
+    assert_eq!(loaded.set(sku(1), 3, None, NOW).expect("known").expect("allowed").available(), 0);
+    assert!(loaded.set(sku(2), 3, None, NOW).is_none());
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn apply(loaded: &mut LoadedStock, event: &StockEvent) -> Option<Result<(), Refu
         StockEvent::Take(of, lines) => Some(take(loaded, *of, lines)),
         StockEvent::Release(of) => loaded.release(order(*of), NOW).map(|()| None).expect("loaded"),
         StockEvent::Commit(of) => loaded.commit(order(*of), NOW).map(|_| None).expect("loaded"),
-        StockEvent::Set(of, on_hand) => loaded.set(sku(*of), *on_hand, NOW).and(None),
+        StockEvent::Set(of, on_hand) => loaded.set(sku(*of), *on_hand, None, NOW).and(None),
         StockEvent::Adjust(of, delta) => loaded.adjust(sku(*of), *delta, "test", NOW).and(None),
     }
 }

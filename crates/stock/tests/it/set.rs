@@ -31,6 +31,19 @@ async fn a_count_below_the_held_units_is_refused() {
     world.audit().await;
 }
 
+// N6: nothing counted is written over what was sold meanwhile.
+#[tokio::test]
+async fn a_count_of_an_outdated_level_is_refused() {
+    let world = World::new().await;
+    let sku = world.sku(5).await;
+    let put = |body| world.app.put(format!("/v1/stock/{sku}")).bearer(&world.seller()).json(&body).send();
+    let refused = put(json!({"on_hand": 9, "seen": 4})).await.expect_problem(409, "stock-changed");
+    assert_eq!(refused.body["detail"], "5 units are on hand now");
+    assert_eq!(world.levels(sku).await, [5, 0, 5, 0]);
+    assert_eq!(numbers(&put(json!({"on_hand": 9, "seen": 5})).await.expect(200).body), [9, 0, 9, 0]);
+    world.audit().await;
+}
+
 // S1
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_during_orders_never_oversell() {
