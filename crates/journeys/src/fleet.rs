@@ -128,7 +128,9 @@ impl Fleet {
 
     fn try_launch(&self, process: usize, start: &StartOptions) -> Option<TestProcess> {
         let process = &self.processes[process];
-        self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), ..start.clone() })
+        // The default port of metrics could be the address of another test.
+        let more = ["--ops-listen", "127.0.0.1:0"].map(str::to_owned).to_vec();
+        self.data_dir.try_start(&StartOptions { listen: Some(process.listen), split: process.split.clone(), more, ..start.clone() })
     }
 
     /// Starts all stopped processes in parallel.

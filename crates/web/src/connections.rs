@@ -141,7 +141,7 @@ impl Connections {
         open.next += 1;
         let activity = Arc::new(Activity::new());
         open.by_id.insert(id, ConnectionEntry { source, activity: Arc::clone(&activity), waker });
-        Some(Registration { id, activity, connections: Arc::clone(self) })
+        Some(Registration { id, activity, is_lifted: AtomicBool::new(false), connections: Arc::clone(self) })
     }
 
     pub fn phase(&self) -> u8 {
@@ -174,18 +174,49 @@ fn count_shed(reason: &'static str) {
 pub(super) struct Registration {
     id: u64,
     pub activity: Arc<Activity>,
+    /// True when the connection no longer counts for its address.
+    is_lifted: AtomicBool,
     connections: Arc<Connections>,
+}
+
+impl OpenConnections {
+    /// Gives back a place in the share of an address.
+    fn release(&mut self, source: Option<IpAddr>) {
+        let Some(source) = source else { return };
+        if let Some(count) = self.counts.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&source);
+            }
+        }
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock();
-        let Some(source) = open.by_id.remove(&self.id).and_then(|open| open.source) else { return };
-        if let Some(count) = open.counts.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                open.counts.remove(&source);
-            }
+        let source = open.by_id.remove(&self.id).and_then(|entry| entry.source);
+        open.release(source);
+    }
+}
+
+/// Share of an address that the connection of a request counts for.
+#[derive(Clone)]
+pub struct AddressShare(Arc<Registration>);
+
+impl AddressShare {
+    pub(super) fn new(registration: Arc<Registration>) -> AddressShare {
+        AddressShare(registration)
+    }
+
+    /// Frees the connection from the share of its address, because its sender has proved to be a process of this mall. A gateway needs
+    /// as many connections as its clients have.
+    pub fn lift(&self) {
+        let Registration { id, is_lifted, connections, .. } = &*self.0;
+        if !is_lifted.swap(true, Ordering::Relaxed) {
+            let mut open = connections.open.lock();
+            let source = open.by_id.get_mut(id).and_then(|entry| entry.source.take());
+            open.release(source);
         }
     }
 }
@@ -219,6 +250,21 @@ mod tests {
         assert!(register(&connections, HERE).is_none(), "all have a request in progress");
         drop((old, new));
         assert!(register(&connections, HERE).is_some(), "places are given back");
+    }
+
+    // M1
+    #[test]
+    fn a_lifted_connection_has_no_share() {
+        let connections = Connections::new(10, 1);
+        let share = AddressShare::new(Arc::new(register(&connections, HERE).expect("within the share")));
+        share.0.activity.end_wait();
+        assert!(register(&connections, HERE).is_none());
+        share.lift();
+        share.lift();
+        let second = register(&connections, HERE).expect("the first no longer counts");
+        second.activity.end_wait();
+        drop(share);
+        assert!(register(&connections, HERE).is_none(), "the second still counts");
     }
 
     // M1

@@ -29,6 +29,7 @@ mod unread_body;
 
 pub use axum::extract::State;
 pub use body::{BodyMemory, read_whole};
+pub use connections::AddressShare;
 pub use contracts::problem::{FieldError, ProblemBody, ProblemField, problem_body};
 pub use input::{BODY_LIMIT, Empty, Input, STRANGER_BODY_LIMIT, StrangerInput};
 pub use layer::layers;

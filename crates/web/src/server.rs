@@ -2,7 +2,7 @@
 
 use super::{
     BodyMemory, Peer, Problem, Proxies, Trace,
-    connections::{CUT_OFF, Connections, RUNNING, Registration, STOPPING},
+    connections::{AddressShare, CUT_OFF, Connections, RUNNING, Registration, STOPPING},
     guarded_stream::{GuardedStream, RefusedHead, StreamTimeouts},
     unread_body::{BodyEnd, FinishedResponse, TrackedBody, closing},
 };
@@ -205,14 +205,15 @@ impl HttpServer {
         let source = (!self.settings.proxies.trusted.contains(peer.ip())).then(|| Peer(peer).source());
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let Some(registration) = self.connections.register(waker, source) else { return };
-        self.serve_requests(stream, peer, &registration).await;
+        self.serve_requests(stream, peer, Arc::new(registration)).await;
     }
 
-    async fn serve_requests(&self, stream: TcpStream, peer: SocketAddr, registration: &Registration) {
+    async fn serve_requests(&self, stream: TcpStream, peer: SocketAddr, registration: Arc<Registration>) {
         let activity = &registration.activity;
+        let share = AddressShare::new(Arc::clone(&registration));
         let refused_head = Arc::new(RefusedHead::default());
         let io = TokioIo::new(GuardedStream::new(stream, Arc::clone(&refused_head), Arc::clone(activity), self.settings.timeouts()));
-        let requests = ConnectionService { server: self, peer, refused_head, count: AtomicU64::new(0) };
+        let requests = ConnectionService { server: self, peer, share, refused_head, count: AtomicU64::new(0) };
         let mut builder = http1::Builder::new();
         // `GuardedStream` enforces the head timeout, so hyper needs no timer per request.
         // With half-close, a client that has sent everything may shut down its side and still read.
@@ -243,6 +244,7 @@ impl HttpServer {
 struct ConnectionService<'s> {
     server: &'s HttpServer,
     peer: SocketAddr,
+    share: AddressShare,
     refused_head: Arc<RefusedHead>,
     count: AtomicU64,
 }
@@ -274,6 +276,7 @@ impl ConnectionService<'_> {
         let mut request = Request::from_parts(parts, body);
         let client = settings.proxies.client(self.peer, request.headers());
         request.extensions_mut().insert(Peer(client));
+        request.extensions_mut().insert(self.share.clone());
         if end.is_some() {
             request.extensions_mut().insert(settings.body_memory.clone());
         }

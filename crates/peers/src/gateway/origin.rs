@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use runtime::line_limit::LineLimit;
 use std::net::SocketAddr;
 use tower::util::MapRequestLayer;
-use web::Peer;
+use web::{AddressShare, Peer};
 
 /// `<address>;<signature>`.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("onrush-origin");
@@ -53,6 +53,9 @@ pub fn accept_origins(router: Router, signer: Signer) -> Router {
         if request.headers().contains_key(ORIGIN) {
             if let Some(peer) = verified_origin(&signer, request.headers(), request.method(), request.uri()) {
                 request.extensions_mut().insert(peer);
+                if let Some(share) = request.extensions().get::<AddressShare>() {
+                    share.lift();
+                }
             }
             request.headers_mut().remove(ORIGIN);
         }

@@ -18,7 +18,7 @@ use http::{HeaderName, Method, header};
 use runtime::line_limit::LineLimit;
 use sha2::{Digest, Sha256};
 use uuid::fmt::Simple;
-use web::{JSON, Problem, Trace, read_whole};
+use web::{AddressShare, JSON, Problem, Trace, read_whole};
 
 /// Header with the signature of a process of this installation.
 pub const SIGNATURE: HeaderName = HeaderName::from_static("onrush-signature");
@@ -79,6 +79,9 @@ async fn serve_call(
     let digest = digest(&body);
     if let Err(error) = signer.verify(signature, &signed_parts(&parts.method, parts.uri.path(), &digest)) {
         return Err(reject(&error, trace, "after reading its body"));
+    }
+    if let Some(share) = parts.extensions.get::<AddressShare>() {
+        share.lift();
     }
     let failure = match links.serve(&service, &name, body).await {
         Ok(reply) => return Ok(([(header::CONTENT_TYPE, JSON)], reply).into_response()),

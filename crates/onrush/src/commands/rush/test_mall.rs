@@ -129,7 +129,9 @@ impl TestMall {
     }
 
     fn start_server(&mut self, arguments: &[&str]) -> Result<String, CommandError> {
-        let (server, url) = spawn_server(self.onrush_command()?.arg("serve").args(arguments))?;
+        // All shoppers connect from this machine, which must have more than the share of one address.
+        let common = ["serve", "--ops-listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1"];
+        let (server, url) = spawn_server(self.onrush_command()?.args(common).args(arguments))?;
         self.servers.push(server);
         Ok(url)
     }
