@@ -11,7 +11,7 @@ use crate::{
     waitlist::{leave_in, return_in},
 };
 use axum::{extract::State, response::Response};
-use contracts::{Code, CouponId, IssuedCouponId, MemberId, Timestamp};
+use contracts::{Code, CouponId, IssuedCouponId, MemberId, Refusal, Timestamp};
 use kit::{
     Answer, Command, Fault, Outcome, Work,
     extract::SignedIn,

@@ -43,7 +43,7 @@ async fn pages_list_each_own_order_once_newest_first() {
 async fn a_full_last_page_has_no_cursor() {
     let world = World::new().await;
     for n in 0..2 {
-        let _ = world.order(&format!("k{n}"), &world.plain_paid()).await.expect(201);
+        let _ = world.order(&format!("k{n}"), &world.plain()).await.expect(201);
     }
     let page = list(&world, "?limit=2").await.expect(200);
     assert_eq!((ids(&page).len(), &page.body["next_cursor"]), (2, &json!(null)));
@@ -76,7 +76,7 @@ async fn bad_parameters_are_refused() {
     let _ = list(&world, "?limit=1&limit=2").await.expect_problem(400, "duplicate-parameter");
     let _ = list(&world, "?cursor=AAAA").await.expect_problem(400, "invalid-cursor");
     for n in 0..2 {
-        let _ = world.order(&format!("k{n}"), &world.plain()).await.expect(201);
+        let _ = world.order(&format!("k{n}"), &world.plain_paid()).await.expect(201);
     }
     let sold = world.app.get(format!("/v1/stores/{}/orders?limit=1", world.store)).bearer(&world.seller_token()).send().await.expect(200);
     let foreign = sold.body["next_cursor"].as_str().expect("there is one more");
