@@ -13,9 +13,8 @@ use contracts::{Code, Message, calls::CALLS};
 use kit::{Module, process::Process};
 use std::{fmt::Write, sync::Arc};
 use utoipa::openapi::{
-    Content, InfoBuilder, OpenApi, PathItem, Ref, RefOr,
+    InfoBuilder, OpenApi, PathItem,
     path::Operation,
-    response::ResponseBuilder,
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
 };
 

@@ -37,7 +37,7 @@ const IDEMPOTENT: &str = "x-idempotent";
 /// True when a repeat of the operation has no second effect: by its method, unless its document says otherwise.
 pub fn is_idempotent(method: &Method, operation: &Operation) -> bool {
     let said = operation.extensions.as_ref().and_then(|extensions| extensions.get(IDEMPOTENT)?.as_bool());
-    said.unwrap_or_else(|| matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS))
+    said.unwrap_or(matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS))
 }
 
 /// True when the operation reads the caller's identity: its document names a security scheme.

@@ -99,7 +99,7 @@ mod tests {
         let is_well = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&is_well);
         let readiness = Readiness::with_check(move || asked.load(Ordering::SeqCst));
-        let router = layers(router(readiness.clone()));
+        let router = layers(health(readiness.clone()));
         assert_eq!(get_text(&router, "/health/ready").await.0, 503, "it is not set yet");
         readiness.set(true);
         for (well, status) in [(true, 200), (false, 503), (true, 200)] {
