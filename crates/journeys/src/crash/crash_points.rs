@@ -41,6 +41,7 @@ const OTHER_OPERATIONS: &[&str] = &[
     "coupons.create",
     "coupons.delete",
     "coupons.expire",
+    "coupons.fold",
     "coupons.give_back",
     "coupons.promote",
 ];
