@@ -41,7 +41,7 @@ pub fn cleaned_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 /// The form in which texts are searched and compared: NFKC, full case folding, and no ignorable characters such as the emoji style.
 ///
-/// Letters fold by way of their upper case, so that `ß` and `ẞ` equal `SS`, and both small sigmas are equal.
+/// Letters fold by way of their upper case, so that `ß` and `ẞ` equal `SS`, and both small sigmas are equal. `İ` equals `i`.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -49,7 +49,8 @@ pub fn fold(text: &str) -> String {
     let compatible = NFKC.normalize(text);
     let visible = compatible.chars().filter(|c| !is_ignorable(*c));
     let folded: String = visible.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
-    NFKC.normalize(&folded).into_owned()
+    // The dot that remains of `İ` is part of its small letter.
+    NFKC.normalize(&folded).replace("i\u{307}", "i")
 }
 
 fn is_ignorable(c: char) -> bool {

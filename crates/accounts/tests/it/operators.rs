@@ -12,7 +12,7 @@ fn accounts(app: &App) -> Arc<Accounts> {
 }
 
 async fn listed(app: &App) -> Vec<(String, bool)> {
-    let found = list_operators(&mut *app.kit().db.reader().await.expect("a connection")).await.expect("a list");
+    let found = list_operators(&mut app.kit().db.reader().await.expect("a connection")).await.expect("a list");
     found.into_iter().map(|operator| (operator.email, operator.is_active)).collect()
 }
 
