@@ -65,7 +65,7 @@ fn job<C: Command<Service = Accounts>>(name: &'static str, every: Duration, acco
 }
 
 /// Announces a batch of closed accounts a second time. Requests with an access token from before the closing may have given the account
-/// something meanwhile, and accounts that were closed before there was such a message still have all they had.
+/// something meanwhile. Accounts that were closed before this message existed still have all they had.
 struct SettleClosings;
 
 impl Command for SettleClosings {

@@ -171,7 +171,7 @@ async fn presences_list_the_processes_that_run_accounts() {
     wait_until(async || seen().await == (1, vec![0, 1, 2, 3], 1)).await;
 }
 
-// M6, R2: two processes close, disable and remove operators at once. At least one operator stays, whoever wins.
+// M6, R2: two processes close, disable and remove operators at once. At least one operator stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_operator_stays_among_several_processes() {
     let (one, other) = two_processes().await;

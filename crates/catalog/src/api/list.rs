@@ -38,6 +38,7 @@ pub struct ListParams {
     /// `true`: only products that can be ordered now.
     in_stock: Option<bool>,
     /// By price: the lowest price of a product counts.
+    #[param(inline)]
     sort: Option<Sort>,
     /// Products per page; 20 when absent.
     #[param(minimum = 1, maximum = 100, default = 20)]

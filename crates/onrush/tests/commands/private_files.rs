@@ -1,4 +1,4 @@
-//! M3, L10: files of a mall are private whatever the umask, and a lost or exposed key is not passed over.
+//! M3, L10: files of a mall are private under any umask, and a lost or exposed key is not passed over.
 
 use crate::binary::{CommandOutput, onrush, run, run_command};
 use std::{

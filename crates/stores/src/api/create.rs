@@ -47,14 +47,17 @@ pub async fn create(
     input: Input<NewStore>,
 ) -> Result<Response, Problem> {
     let key = input.key(caller.member_id);
-    let NewStore { name, seller_id } = input.value;
+    kit::submit::run_prepared(&stores, key, trace, prepare(&stores, input.value, trace)).await
+}
+
+async fn prepare(stores: &Stores, form: NewStore, trace: Trace) -> Result<CreateStore, Problem> {
+    let NewStore { name, seller_id } = form;
     if let Some(member_id) = seller_id
         && !stores.kit.links.call(HasAccount { member_id }).await?
     {
         return Err(Problem::field("/seller_id", Code::InvalidField, "is not the id of an account"));
     }
-    let command = CreateStore { id: StoreId(ports::new_id()), name, seller_id, trace: trace.0 };
-    kit::submit::run(&stores, command, key, trace).await
+    Ok(CreateStore { id: StoreId(ports::new_id()), name, seller_id, trace: trace.0 })
 }
 
 struct CreateStore {

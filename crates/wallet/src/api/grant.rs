@@ -65,14 +65,19 @@ pub async fn grant(
     input: Input<GrantBody>,
 ) -> Result<Response, Problem> {
     let key = input.required_key(caller.member_id)?;
-    let GrantBody { member_id, amount, reason } = input.value;
+    let prepare = prepare(&wallet, input.value, caller.member_id);
+    kit::submit::run_prepared(&wallet, Some(key), trace, prepare).await
+}
+
+async fn prepare(wallet: &Wallet, body: GrantBody, granted_by: MemberId) -> Result<GrantPoints, Problem> {
+    let GrantBody { member_id, amount, reason } = body;
     if amount.0 < 1 || amount > MAX_GRANT {
         return Err(Problem::field("/amount", Code::AmountOutOfRange, format!("A grant is 1 to {MAX_GRANT} points")));
     }
     if !wallet.kit.links.call(HasAccount { member_id }).await? {
         return Err(Problem::field("/member_id", Code::InvalidField, "is not the id of an account"));
     }
-    kit::submit::run(&wallet, GrantPoints { member_id, amount, reason, granted_by: Some(caller.member_id) }, Some(key), trace).await
+    Ok(GrantPoints { member_id, amount, reason, granted_by: Some(granted_by) })
 }
 
 /// Adds points to a member's reward account.
