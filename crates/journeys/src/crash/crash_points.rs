@@ -47,7 +47,7 @@ const OTHER_OPERATIONS: &[&str] = &[
 ];
 
 /// Messages outside checkouts.
-const OTHER_MESSAGES: &[&str] = &["skus.listed", "store.created"];
+const OTHER_MESSAGES: &[&str] = &["member.closed", "skus.listed", "store.created"];
 
 pub fn all() -> Vec<CrashPoint> {
     let sources = sources();

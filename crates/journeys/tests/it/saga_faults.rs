@@ -14,7 +14,7 @@ use onrush::{documents::subscriptions, settings::SagaMode};
 use std::collections::BTreeMap;
 
 /// Messages that belong to no order.
-const OTHER_MESSAGES: &[&str] = &["skus.listed", "store.created"];
+const OTHER_MESSAGES: &[&str] = &["member.closed", "skus.listed", "store.created"];
 
 /// Sent to the holders when the order is paid, in both saga modes.
 const COMMIT_MESSAGES: &[&str] = &["stock.commit", "coupon.use", "points.use"];
