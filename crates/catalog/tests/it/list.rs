@@ -157,7 +157,7 @@ async fn texts_that_look_the_same_are_found() {
         ("%E1%84%80%E1%85%A1%E1%86%B7%E1%84%80%E1%85%B2%E1%86%AF", "감귤 주스"),
         ("+%EA%B0%90%EA%B7%A4+", "감귤 주스"),
         ("abc", "ＡＢＣ"),
-        ("%EF%BD%82", "ＡＢＣ"),
+        ("%EF%BD%83", "ＡＢＣ"),
         ("FINE", "ﬁne Straße"),
         ("STRASSE", "ﬁne Straße"),
         ("istan", "İstanbul"),
