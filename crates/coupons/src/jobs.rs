@@ -246,7 +246,7 @@ impl Command for FoldName {
         loaded.load_definitions(tx, commands.iter().map(|command| command.id)).await?;
         for command in commands {
             // The save folds the name of every changed definition.
-            loaded.definitions.get_mut(command.id);
+            loaded.definitions.mark_changed(command.id);
         }
         Ok(commands.iter().map(|_| outcome(false)).collect())
     }

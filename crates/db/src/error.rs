@@ -21,7 +21,7 @@ pub enum DbError {
     /// No connection is free, or another process holds the file.
     #[error("the database is busy")]
     Busy,
-    /// The server cancelled a statement that took too long. Either the statement is too large, or the whole server is slow.
+    /// The database ended a statement that took too long. Either the statement is too large, or the whole server is slow.
     #[error("the statement took too long")]
     Slow,
     #[error("the disk is full")]
@@ -94,7 +94,8 @@ impl From<rusqlite::Error> for DbError {
                 DbError::Unique(text())
             }
             (_, ffi::SQLITE_CONSTRAINT) => DbError::Constraint(text()),
-            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_INTERRUPT) => DbError::Busy,
+            (_, ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED) => DbError::Busy,
+            (_, ffi::SQLITE_INTERRUPT) => DbError::Slow,
             (_, ffi::SQLITE_FULL) => DbError::DiskFull,
             (_, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN | ffi::SQLITE_READONLY) => DbError::Io(text()),
             (_, ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB) => DbError::Damaged(text()),

@@ -63,6 +63,13 @@ impl<K: Copy + Eq + Ord + Hash, V> Rows<K, V> {
         self.0.get_mut(&key)?.as_mut()
     }
 
+    /// Saves the row of a key although no value of it changes.
+    pub fn mark_changed(&mut self, key: K) {
+        if let Some(Some(tracked)) = self.0.get_mut(&key) {
+            tracked.changed = true;
+        }
+    }
+
     /// Returns the row of a key. Without one, adds a new row, which is saved once it is changed.
     pub fn get_or_add(&mut self, key: K, new: impl FnOnce() -> V) -> &mut Tracked<V> {
         self.0.entry(key).or_default().get_or_insert_with(|| Tracked { row: new(), stored: false, changed: false })

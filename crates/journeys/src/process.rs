@@ -126,7 +126,7 @@ impl DataDir {
             command.args(["--fold", if start.hop_by_hop { "false" } else { "true" }]);
         }
         // The tests' clients all come from one address, and a few members send the requests of many.
-        command.args(["--limits", "off"]);
+        command.env("ONRUSH_LIMITS", "off");
         command.args(["--saga", if start.choreographed { "choreographed" } else { "orchestrated" }]);
         command.args(["--operator-email", OPERATOR.0, "--operator-password", OPERATOR.1]);
         if let Some((only, peers)) = &start.split {

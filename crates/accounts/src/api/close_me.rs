@@ -52,9 +52,11 @@ pub async fn close_me(
     input: Input<Empty>,
 ) -> Result<Response, Problem> {
     let member_id = caller.member_id;
-    check_unused(&accounts, member_id).await?;
-    let key = input.key(member_id);
-    kit::submit::run(&accounts, CloseAccount { member_id, trace: trace.0 }, key, trace).await
+    let prepare = async {
+        check_unused(&accounts, member_id).await?;
+        Ok(CloseAccount { member_id, trace: trace.0 })
+    };
+    kit::submit::run_prepared(&accounts, input.key(member_id), trace, prepare).await
 }
 
 /// Refuses an account with cash, a store or open orders.

@@ -78,7 +78,7 @@ impl HeavySession {
         self.query_each(sql, vec![copied(params)]).await
     }
 
-    /// Runs the query for each row of parameters, in order. [`DbError::Busy`]: it took too long and was ended.
+    /// Runs the query for each row of parameters, in order. [`DbError::Slow`]: it took too long and was ended.
     pub async fn query_each(&mut self, sql: &str, rows: Vec<CopiedRow>) -> Result<Vec<CopiedRow>, DbError> {
         let lane = self.lane.as_ref().ok_or_else(thread_ended)?;
         let sql = sql.to_owned();
@@ -108,7 +108,7 @@ impl HeavySession {
             }
             Err(_) => {
                 lane.interrupt.interrupt();
-                Err(DbError::Busy)
+                Err(DbError::Slow)
             }
         }
     }

@@ -44,6 +44,7 @@ const OTHER_OPERATIONS: &[&str] = &[
     "coupons.fold",
     "coupons.give_back",
     "coupons.promote",
+    "orders.compact",
 ];
 
 /// Messages outside checkouts.

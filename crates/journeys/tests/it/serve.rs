@@ -61,7 +61,7 @@ fn sign_in(server: &TestProcess, client: &str, password: &str) -> u16 {
 #[test]
 fn a_guesser_behind_a_proxy_locks_out_itself_only() {
     let data_dir = DataDir::new();
-    let server = start(&data_dir, &["--trusted-proxies", "127.0.0.1"]);
+    let server = start(&data_dir, &["--trusted-proxies", "127.0.0.1", "--limits", "default"]);
     let (_, password) = journeys::process::OPERATOR;
     let guesses: Vec<u16> = (0..6).map(|_| sign_in(&server, "203.0.113.9", "wrong horse battery")).collect();
     assert_eq!((guesses[0], guesses[5]), (401, 429), "{guesses:?}");

@@ -15,11 +15,12 @@ fn disk_errors_are_classified() {
     for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_SNAPSHOT, ffi::SQLITE_LOCKED] {
         assert!(matches!(failed(code), DbError::Busy), "{code}");
     }
+    assert!(matches!(failed(ffi::SQLITE_INTERRUPT), DbError::Slow));
     // finding 3, finding 13: damage and trouble of the system are never the message's fault.
     for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_CORRUPT_INDEX, ffi::SQLITE_NOTADB] {
         assert!(matches!(failed(code), DbError::Damaged(_)) && failed(code).is_outage(), "{code}");
     }
-    for code in [ffi::SQLITE_NOMEM, ffi::SQLITE_INTERRUPT, ffi::SQLITE_PROTOCOL] {
+    for code in [ffi::SQLITE_NOMEM, ffi::SQLITE_PROTOCOL] {
         assert!(matches!(failed(code), DbError::Server(_)) && failed(code).is_outage(), "{code}");
     }
     for code in [ffi::SQLITE_ERROR, ffi::SQLITE_MISMATCH, ffi::SQLITE_TOOBIG] {
