@@ -297,7 +297,7 @@ impl LoadTest {
         let (RecordedAnswer { member, claimed, request, answer }, (status, body)) = (answered, answered.outcome());
         let again = client.send(request);
         let text = |answer: &BlockingResponse| String::from_utf8_lossy(&answer.bytes).into_owned();
-        if problem(body) == "sold-out" {
+        if problem(&answer.body) == "sold-out" {
             // Decided anew, because a refusal by the gate is not stored.
             assert_eq!((again.status, problem(&again.body)), (answer.status, "sold-out"), "the answer to {request:?} has changed");
         } else {
