@@ -10,7 +10,7 @@ pub const RUNNING_SAGA: &str = "o.saga_state in ('RUNNING','UNDOING')";
 /// The second part covers payments, which have no deadline, and undos, which are requested repeatedly.
 pub const STUCK_SAGA: &str = "coalesce(o.due_at<:now-60000000, false) or :now-900000000>coalesce((select max(at) from (
     select max(e.at) as at from orders_events e where e.order_id=o.id union all
-    select max(s.ended_at) from orders_steps s where s.order_id=o.id)), 0)";
+    select max(s.ended_at) from orders_steps s where s.order_id=o.id) as moves), 0)";
 
 pub fn checks() -> Vec<Invariant> {
     vec![
@@ -82,7 +82,7 @@ fn legal_transitions() -> String {
          select m.order_id, m.n, m.from_state, m.to_state from moves m left join legal g on g.a=m.from_state and g.b=m.to_state
           where (m.n=1 and (m.from_state is not null or m.to_state<>'PENDING')) or (m.n>1 and (g.a is null or m.from_state<>m.before))
          union all
-         select order_id, max(n), count(*), 'numbers' from orders_events group by order_id having max(n)<>count(*) or min(n)<>1
+         select order_id, max(n), cast(count(*) as text), 'numbers' from orders_events group by order_id having max(n)<>count(*) or min(n)<>1
          union all
          select o.id, o.events, m.to_state, o.state from orders_orders o left join moves m on m.order_id=o.id and m.next is null
           where m.to_state is null or m.to_state<>o.state or m.n<>o.events",

@@ -133,8 +133,8 @@ async fn a_lapse_pauses_orders_without_payment() {
 async fn an_order_ended_by_others_is_no_lapse() {
     let world = World::with_limits(true).await;
     let id = world.order_in_state(&world.plain(), "AWAITING_PAYMENT").await;
-    let path = format!("/v1/orders/{id}/cancellation");
-    let _ = world.app.post(&path).bearer(&world.operator_token()).key("c").json(&json!({})).send().await.expect(200);
+    let cancellation = world.app.post(format!("/v1/orders/{id}/cancellation")).bearer(&world.operator_token());
+    let _ = cancellation.key("c").json(&json!({})).header("prefer", "wait=20").send().await.expect(200);
     let paid_order = world.order_in_state(&world.plain_paid(), "PAID").await;
     let _ = world.cancel(paid_order, "p").await.expect(200);
     let _ = world.order("again", &world.plain()).await.expect(201);
