@@ -1,4 +1,4 @@
-//! `accounts.sign_up`: opens a customer account. Anyone, so many times for each address and in all.
+//! `accounts.sign_up`: opens a customer account. Anyone, within limits for each address and in all.
 
 use super::views::Profile;
 use crate::{

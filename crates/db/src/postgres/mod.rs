@@ -50,8 +50,8 @@ const WRITER_OPTIONS: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c en
 /// Options of heavy readers: one process of the server for each, and no compiling. Their statements read a bounded part of an index, which a
 /// scan of the table would not be.
 const HEAVY_OPTIONS: &str = "-c default_transaction_read_only=on -c max_parallel_workers_per_gather=0 -c enable_seqscan=off -c jit=off";
-/// Rest after a heavy read, in lengths of the read. The server's processes have no lower priority, so together the two heavy readers take
-/// at most a quarter of one of its processors.
+/// Rest after a heavy read, in lengths of the read. The server's processes have no lower priority. So the two heavy readers together take
+/// at most a quarter of one of its processors. This holds for reads of up to 140 ms, because no rest is longer than a second.
 const HEAVY_REST: u32 = 7;
 /// A silently dead connection is noticed after 10 + 3 * 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
